@@ -2,6 +2,7 @@
 The sink for Postgres 14 or newer. Every module in here but :mod:`.settings` needs psycopg (the extra ``postgres``).
 
 The modules, in the order in which a run uses them: ``settings``, ``database`` (the session and the lock), ``sink``,
-``catalog`` and ``tables`` (creation and migration), ``writer`` (a partition), ``rows`` (its bytes for COPY),
-``differences`` (its merge) and ``ledger``. Commands of their own: ``verify``, ``adopt``, ``erase`` and ``query``.
+``places``, ``catalog``, ``candidate`` (a table against its declaration), ``tables`` (creation and migration),
+``writer`` (a partition), ``rows`` (its bytes for COPY), ``differences`` (its merge) and ``ledger``. Commands of their
+own: ``verify``, ``adopt``, ``erase`` and ``query``.
 """

@@ -8,6 +8,8 @@ from typing import Any
 from attrs import field, frozen
 
 from penstock_plugins.postgres.database import Database, short
+from penstock_plugins.postgres.ledger import LedgerTable
+from penstock_plugins.postgres.places import Place
 
 # The type of a column. Texts that are equal though they differ (by letter case, say) are of another type.
 TYPE = (
@@ -87,9 +89,9 @@ class CatalogTable:
     altering: bool  # it has triggers or rules, which may alter what is written
 
 
-def look_up(database: Database, places: Sequence[tuple[str, str]]) -> list[CatalogTable]:
-    """The facts of each of these places (schema and table), in their order."""
-    schemas, names = [short(schema) for schema, _ in places], [short(table) for _, table in places]
+def look_up(database: Database, places: Sequence[Place | LedgerTable]) -> list[CatalogTable]:
+    """The facts of each of these places, in their order."""
+    schemas, names = [short(one.schema) for one in places], [short(one.table) for one in places]
     return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
 
 

@@ -52,7 +52,12 @@ def quoted(name: str) -> str:
     """
     if "%" in name or "\0" in name or not name:
         raise TargetError(f"{name!r} cannot be the name of a schema, table or column here. Choose another one.")
-    return '"' + short(name).replace('"', '""') + '"'
+    return identifier(short(name))
+
+
+def identifier(name: str) -> str:
+    """A name of the catalog as an SQL identifier, also one that :func:`quoted` refuses."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
@@ -282,6 +287,12 @@ class Database:
         """Wait outside of any statement; raises the reason of :meth:`interrupt` at once."""
         if self._interrupted.wait(seconds) and self._reason is not None:
             raise self._reason
+
+    def row(self, statement: str, values: Sequence[Any] = ()) -> Row:
+        """The first row of a statement that always has one."""
+        row = self.run(statement, values).fetchone()
+        assert row is not None
+        return row
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first value of the first row, None without a row."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from penstock import Erasure, SinkError, TargetError
 
+from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.tables import STAMPS, Located, of_source
+from penstock_plugins.postgres.places import Located, of_source
 
 ROWS_AT_ONCE = 1000
 

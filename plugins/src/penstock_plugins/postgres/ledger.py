@@ -35,6 +35,14 @@ class LedgerTable(NamedTuple):
     schema: str
     table: str
 
+    @property
+    def name(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def sql(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.table)}"
+
 
 TABLE_COMMENTS = {
     "meta": "Versions of the ledger",

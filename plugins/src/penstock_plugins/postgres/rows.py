@@ -24,9 +24,10 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.copy import Copy, Writer
 from psycopg.pq import Format
 
+from penstock_plugins.postgres.candidate import AWARE, NAIVE
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.differences import Stage
-from penstock_plugins.postgres.tables import AWARE, NAIVE, Table
+from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import Unfit
 
 NUMBERS_REMEMBERED = 10_000

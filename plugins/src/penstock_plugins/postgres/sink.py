@@ -50,18 +50,9 @@ from penstock_plugins.postgres.database import Database, HeldTableError, LostSes
 from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import SCHEMA, LedgerTable, OutdatedLedgerError, PostgresLedger, division_of
+from penstock_plugins.postgres.places import Located, Place, check_readable, located, of_source
 from penstock_plugins.postgres.rows import Nul
-from penstock_plugins.postgres.tables import (
-    Located,
-    Place,
-    Table,
-    Tables,
-    check_readable,
-    day_index_advice,
-    located,
-    of_source,
-    short_wait,
-)
+from penstock_plugins.postgres.tables import Table, Tables, day_index_advice, short_wait
 from penstock_plugins.postgres.verify import verified
 from penstock_plugins.postgres.writer import PostgresWriter
 
@@ -134,9 +125,8 @@ class PostgresSink:
         """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
         database, ledger, _ = self._connected(source, run_id, None)
         try:
-            place_of = self._place_of(source, streams)
-            places = [(layout, place_of(layout)) for layouts in streams for layout in layouts]
-            return adopt(database, ledger, source, places, place, place_of, confirmed=confirmed)
+            layouts = [layout for several in streams for layout in several]
+            return adopt(database, ledger, source, layouts, place, self._place_of(source, streams), confirmed=confirmed)
         finally:
             database.close()
 
@@ -258,7 +248,7 @@ class PostgresTarget(BaseTarget):
                     days = sorted(partition.day for partition in lost if partition.day is not None)
                     span = f", {days[0]} to {days[-1]}" if days else ""
                     self.notices.append(
-                        f"the table {known.schema}.{known.table} {'is gone' if found is None else 'has no rows'}: what "
+                        f"the table {known.name} {'is gone' if found is None else 'has no rows'}: what "
                         f"was delivered of {self.source}.{known.of_stream} is missing (partitions: {len(lost)}{span}). "
                         "A run reads those of its window that the provider still serves"
                     )
@@ -362,9 +352,8 @@ class PostgresTarget(BaseTarget):
                 merged = self.ledger.merged_rows(self.source, known.stream)
                 return list(verified(self.database, self.source, known, entries, merged))
             self.database.pause(VERIFY_PAUSE_S)
-        place = Place(schema=known.schema, table=known.table)
         raise SinkError(
-            f"{place.name} was not compared: other sessions hold it ({self.tables.holders(place.sql)}). Nothing was "
+            f"{known.name} was not compared: other sessions hold it ({self.tables.holders(known.sql)}). Nothing was "
             "changed. End these sessions, or wait for them, and verify again."
         )
 
@@ -380,9 +369,9 @@ class PostgresTarget(BaseTarget):
                     continue
                 if not found.ours:
                     raise TargetError(
-                        f"{self.database.place}: the table {table.schema}.{table.table} is not recognised as that of "
-                        f"{self.source}.{table.stream}. Adopt it first: penstock check {self.source} --adopt "
-                        f"{table.schema}.{table.table}. Nothing of the stream was erased."
+                        f"{self.database.place}: the table {table.name} is not recognised as that of {self.source}."
+                        f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
+                        "of the stream was erased."
                     )
                 rows += erase(self.database, self.source, found, erasure)
             fault_point("postgres.erased")
@@ -395,10 +384,9 @@ class PostgresTarget(BaseTarget):
         """The indexes that tables of an earlier version lack, each once."""
         found: dict[str, None] = {}
         with self.database.explained():
-            for known, day in self.ledger.day_columns():
-                place = Place(schema=known.schema, table=known.table, day_index=self._sink.day_index)
-                (seen,) = look_up(self.database, [(known.schema, known.table)])
-                if seen.oid is not None and (text := day_index_advice(self.database, place, day, seen)):
+            for known, day in self.ledger.day_columns() if self._sink.day_index else ():
+                (seen,) = look_up(self.database, [known])
+                if seen.oid is not None and (text := day_index_advice(self.database, known, day, seen)):
                     found[text] = None
         return list(found)
 

@@ -11,9 +11,10 @@ from decimal import Decimal
 from attrs import frozen
 from penstock import Discrepancy, LedgerEntry, Partition
 
+from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.tables import NAIVE, Located, check_readable, located, of_source
+from penstock_plugins.postgres.places import Located, check_readable, located, of_source
 
 
 @frozen(kw_only=True)
@@ -37,7 +38,7 @@ def verified(
     if found is None:
         for entry in entries:
             if _rows_of(entry, known):
-                yield Discrepancy(partition=entry.partition, what=f"the table {known.schema}.{known.table} is gone")
+                yield Discrepancy(partition=entry.partition, what=f"the table {known.name} is gone")
         return
     check_readable(database, found)
     if not entries:
@@ -61,7 +62,7 @@ def verified(
         one = held.pop(values, _Held(rows=0, sums={}))
         expected = _rows_of(entry, known)
         if one.rows != expected:
-            what = f"{known.stream}: {one.rows} rows in {known.schema}.{known.table}, {expected} were delivered"
+            what = f"{known.stream}: {one.rows} rows in {known.name}, {expected} were delivered"
             yield Discrepancy(partition=entry.partition, what=what)
             continue
         for name in measures:
@@ -72,7 +73,7 @@ def verified(
                 break
     for values, one in held.items():
         partition = Partition(stream=known.of_stream, values=tuple(zip(columns, values, strict=True)))
-        what = f"{known.stream}: {one.rows} rows in {known.schema}.{known.table}"
+        what = f"{known.stream}: {one.rows} rows in {known.name}"
         yield Discrepancy(partition=partition, what=what, uncounted=True)
 
 
@@ -130,11 +131,10 @@ def _merged(
     delivered = [entry for entry in entries if _rows_of(entry, known)]
     where, values = of_source(source, shared=found.shared)
     rows = database.one(f"select count(*) from {found.sql} where {where}", values)
-    place = f"{known.schema}.{known.table}"
     if merged is not None and rows != merged:
-        what = f"{known.stream}: {rows} rows in {place}, {merged} were left there by its commits"
+        what = f"{known.stream}: {rows} rows in {known.name}, {merged} were left there by its commits"
     elif delivered and not rows:
-        what = f"{known.stream}: no row in {place}"
+        what = f"{known.stream}: no row in {known.name}"
     else:
         return
     for entry in delivered:

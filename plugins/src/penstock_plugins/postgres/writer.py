@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
 from psycopg import errors
 
+from penstock_plugins.postgres.candidate import AWARE, STAMPS
 from penstock_plugins.postgres.database import (
     HeldTableError,
     LostSessionError,
@@ -25,18 +26,17 @@ from penstock_plugins.postgres.database import (
 )
 from penstock_plugins.postgres.differences import (
     NotStoredError,
+    Replacement,
     RowChanges,
     Scope,
     Stage,
-    bring_up_to_date,
     differ,
-    holds,
     insert,
-    stored_by_key,
     with_stages,
 )
+from penstock_plugins.postgres.places import SOURCE_COLUMN
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, SmallRows
-from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
+from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import LeftOut, Unfit, without
 
 if TYPE_CHECKING:
@@ -416,8 +416,8 @@ class PostgresWriter:
             if buffer.replaces_rows:
                 found = self._differences(buffer, stages[stream], entry)
                 changes = found if buffer is self._main else changes
-            elif stream in stages:
-                self._insert(buffer, stages[stream])
+            elif stream in stages and buffer.rows:
+                insert(self._database, buffer.table, stages[stream], buffer.rows)
         return entry if changes is None else evolve(entry, changes=changes)
 
     def _check_stored(self, stages: Mapping[str, Stage]) -> None:
@@ -430,22 +430,16 @@ class PostgresWriter:
             return
         self._database.run("set constraints all immediate")
         for buffer in altering:
-            stage, table = stages[buffer.layout.stream], buffer.table
-            if buffer is self._main and self._merged:
-                stored = stored_by_key(self._database, table, stage, self._scope(buffer))
-            else:
-                scope = self._children(buffer, stages[self._partition.stream]) if self._merged else self._scope(buffer)
-                stored = holds(self._database, table, stage, scope)
-            if not stored:
+            is_derived = self._merged and buffer is not self._main
+            scope = self._children(buffer, stages[self._partition.stream]) if is_derived else self._scope(buffer)
+            sent = Replacement(self._database, buffer.table, stages[buffer.layout.stream], scope)
+            by_key = self._merged and not is_derived
+            if not (sent.is_stored_by_key() if by_key else sent.is_stored()):
                 raise SinkError(
-                    f"{table.sql}: a trigger or a rule on the table alters what is sent: it holds other rows or values "
-                    f"of {self._partition}. Nothing was replaced. Drop it, or let it leave penstock's columns as they "
-                    "are (a column of your own may hold what it computes), and run again."
+                    f"{buffer.table.sql}: a trigger or a rule on the table alters what is sent: it holds other rows or "
+                    f"values of {self._partition}. Nothing was replaced. Drop it, or let it leave penstock's columns "
+                    "as they are (a column of your own may hold what it computes), and run again."
                 )
-
-    def _insert(self, buffer: _Buffer, stage: Stage) -> None:
-        if buffer.rows and insert(self._database, buffer.table, stage) != buffer.rows:
-            raise NotStoredError
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
@@ -470,7 +464,7 @@ class PostgresWriter:
         updates += [f"{quoted(name)} = excluded.{quoted(name)}" for name in STAMPS]
         equal = " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key)
         expressions, rows = with_stages(stage)
-        row = self._row(
+        staged, same, done = self._database.row(
             # Looked up row by row in the index of the key, whatever the statistics say. Null: the key is new.
             f"with {expressions}seen as materialized (select (select not {differ(others, 'o.', 'n.')} "
             f"from {table.sql} o where {scope.where} and {equal} limit 1) as same from {stage.name} n), "
@@ -481,7 +475,6 @@ class PostgresWriter:
             "(select count(*) from done)",
             [*rows, *scope.values, self._target.source, buffer.layout.stream],
         )
-        staged, same, done = row
         if (staged, same + done) != (buffer.rows, buffer.rows):
             raise NotStoredError
 
@@ -498,15 +491,8 @@ class PostgresWriter:
     def _bring_up_to_date(
         self, buffer: _Buffer, stage: Stage, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
     ) -> RowChanges:
-        found = bring_up_to_date(
-            self._database,
-            buffer.table,
-            stage,
-            scope,
-            compared=compared or buffer.table.columns,
-            measures=measures,
-            in_order=self._in_order,
-        )
+        replacement = Replacement(self._database, buffer.table, stage, scope, measures)
+        found = replacement.carry_out(compared or buffer.table.columns, in_order=self._in_order)
         if found.after != buffer.rows:
             raise NotStoredError
         return found
@@ -543,14 +529,9 @@ class PostgresWriter:
             return buffer.table.columns
         scope = self._scope(buffer)
         filled = ", ".join(f"count({quoted(name)}) > 0" for name in queried)
-        found = self._row(f"select {filled} from {buffer.table.sql} o where {scope.where}", scope.values)
+        found = self._database.row(f"select {filled} from {buffer.table.sql} o where {scope.where}", scope.values)
         empty = {name for name, any_value in zip(queried, found, strict=True) if not any_value}
         return [name for name in buffer.table.columns if name not in empty] or buffer.table.columns
-
-    def _row(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
-        row = self._database.run(statement, values).fetchone()
-        assert row is not None
-        return row
 
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
@@ -564,7 +545,7 @@ class PostgresWriter:
         if not buffer.repeated or buffer.stage is None or not buffer.layout.measures:
             return None
         total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in buffer.layout.measures)
-        found = self._row(f"select {total} from {buffer.stage}")
+        found = self._database.row(f"select {total} from {buffer.stage}")
         return {name: Decimal(value) for name, value in zip(buffer.layout.measures, found, strict=True)}
 
     def _without_repeats(self) -> bool:
@@ -607,7 +588,9 @@ class PostgresWriter:
                 bad = self._refused(buffer, places)
             for place, reason in bad:
                 listed = ", ".join(_readable(quoted(name), type_) for name, type_ in buffer.table.types.items())
-                row = self._row(f"delete from {buffer.stage} where ctid = %s::tid returning {listed}", (place,))
+                row = self._database.row(
+                    f"delete from {buffer.stage} where ctid = %s::tid returning {listed}", (place,)
+                )
                 buffer.staged -= 1
                 self._set_aside(buffer, [buffer.formatter.refused(row, reason)])
             found = found or len(buffer.unfit) > known

@@ -1,0 +1,276 @@
+"""
+The table of a stream before it is written to: what the settings name, what the catalog has there, and whether it fits.
+"""
+
+from attrs import frozen
+from penstock import Column, Layout, TargetError
+
+from penstock_plugins.postgres.catalog import CatalogTable
+from penstock_plugins.postgres.database import columns_sql, identifier, literal, quoted, short
+from penstock_plugins.postgres.ledger import LedgerTable
+from penstock_plugins.postgres.places import MARK, SOURCE_COLUMN, Located, Place, is_marked, mark_of
+
+NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
+
+# Added to every table. Their defaults are the same for all rows of a commit, so that no row has to carry them.
+STAMPS = {
+    "_run_id": ("text", "current_setting('penstock.run_id', true)", "the run that wrote this row"),
+    "_loaded_at": (AWARE, "now()", "when this row last changed"),
+}
+
+SOURCE_DEFAULT = "current_setting('penstock.source')"
+
+_TYPES = {
+    "text": "text",
+    "integer": "bigint",
+    "decimal": "numeric",
+    "boolean": "boolean",
+    "date": "date",
+    "json": "jsonb",
+}
+
+# From -> to: every value of the one is a value of the other.
+_WIDER = {
+    "smallint": ("integer", "bigint", "numeric"),
+    "integer": ("bigint", "numeric"),
+    "bigint": ("numeric",),
+    "date": (NAIVE,),
+    "character varying": ("text",),
+}
+
+# The declared types, besides its own, that a column of the table can hold.
+_HOLDS = {"numeric": ("bigint",), NAIVE: ("date",)}
+
+
+def type_of(column: Column) -> str:
+    """The SQL type of a column, as ``format_type`` names it."""
+    if column.type == "datetime":
+        return AWARE if column.zone == "aware" else NAIVE
+    return _TYPES[column.type]
+
+
+@frozen(kw_only=True)
+class Step:
+    """One change of a table: the SQL after ``alter table ...``, and the declared column that it adds, if any."""
+
+    sql: str
+    added: Column | None = None
+
+
+@frozen
+class Candidate:
+    """The table at the place of a stream, which may not exist yet. The checks raise TargetError."""
+
+    layout: Layout
+    place: Place
+    seen: CatalogTable
+
+    @property
+    def stream(self) -> str:
+        """The stream, for messages."""
+        return f"{self.layout.source}.{self.layout.stream}"
+
+    @property
+    def shared(self) -> bool:
+        """Whether sources share it: an existing one if it has the column, a new one if the settings share it."""
+        if any(column.name == SOURCE_COLUMN for column in self.layout.columns):
+            return False
+        return SOURCE_COLUMN in self.seen.types if self.seen.oid is not None else self.place.shared
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of its unique index; none for a stream without a key."""
+        key = self.layout.unique_columns
+        return (SOURCE_COLUMN, *key) if key and self.shared else key
+
+    @property
+    def mark(self) -> str:
+        return mark_of(self.layout.source, self.layout.stream, shared=self.shared)
+
+    @property
+    def is_marked(self) -> bool:
+        return is_marked(self.seen.comment, self.mark)
+
+    @property
+    def recorded(self) -> LedgerTable:
+        """An existing table, as the ledger records it."""
+        assert self.seen.oid is not None
+        return LedgerTable(
+            stream=self.layout.stream,
+            of_stream=self.place.of_stream,
+            oid=self.seen.oid,
+            schema=self.place.schema,
+            table=self.place.table,
+        )
+
+    # --- checks -----------------------------------------------------------------------------------------------------
+
+    def check_names(self, ledger_schema: str) -> None:
+        """Refuse names that Postgres or the ledger reserves."""
+        schema, source = self.place.schema, self.layout.source
+        columns = [column.name for column in self.layout.columns]
+        for name in (schema, self.place.table, *columns):
+            quoted(name)
+        if schema == ledger_schema:
+            raise TargetError(f"the schema {ledger_schema} holds the ledger. Set another schema for {source}.")
+        if self.place.shared and SOURCE_COLUMN in columns:
+            raise TargetError(
+                f"{self.stream} has a column {SOURCE_COLUMN} of its own, so that its table cannot be shared by several "
+                "sources. Set a schema with {source} in it."
+            )
+        if schema.startswith("pg_") or schema == "information_schema":
+            raise TargetError(f"Postgres keeps the schema {schema} for itself. Set another one for {source}.")
+
+    def check_rights(self) -> None:
+        """Refuse missing rights, with the statement that grants them."""
+        seen, schema = self.seen, quoted(self.place.schema)
+        user, database = identifier(seen.user), identifier(seen.database)
+        if not seen.schema and not seen.may_create:
+            raise TargetError(
+                f"there is no schema {self.place.schema} in the database {seen.database}, and {seen.user} may not "
+                f"create it. Its owner must run: create schema {schema} authorization {user}; or set another schema."
+            )
+        if seen.schema and not (seen.may_use and (seen.oid is not None or seen.may_create)):
+            raise TargetError(
+                f"{seen.user} may not make or use tables in the schema {self.place.schema}. Its owner must run: grant "
+                f"usage, create on schema {schema} to {user}; or set another schema."
+            )
+        if not seen.may_stage:
+            raise TargetError(
+                f"{seen.user} may not make temporary tables in the database {seen.database}, by which rows are "
+                f"replaced. Its owner must run: grant temporary on database {database} to {user}."
+            )
+        if seen.oid is None:
+            return
+        name, table = self.place.name, self.place.sql
+        rights = ["select", "insert", "update", "delete"]
+        if missing := [right for right in rights if right in seen.lacking]:
+            raise TargetError(
+                f"{seen.user} may not {', '.join(missing)} in the table {name}. Its owner {seen.owner} must run: grant "
+                f"{', '.join(rights)} on {table} to {user}."
+            )
+        if seen.guarded:
+            raise TargetError(
+                f"row-level security of the table {name} holds for {seen.user}: rows that are there may be hidden from "
+                f"it. Its owner {seen.owner} must run: alter table {table} disable row level security; or a superuser "
+                f"must run: alter role {user} bypassrls."
+            )
+        if (steps := self.steps()) and not seen.owned:
+            raise TargetError(
+                f"the table {name} is to be changed for {self.stream}, and only its owner {seen.owner} may, not "
+                f"{seen.user}. The owner must run: alter table {table} {', '.join(step.sql for step in steps)}."
+            )
+
+    def check_key(self) -> None:
+        """Refuse a table without a unique index on the key."""
+        if not self.key or {short(name) for name in self.key} in self.seen.keys:
+            return
+        unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.seen.keys)
+        found = f"is unique by {unique}" if unique else "has no unique index"
+        raise TargetError(
+            f"the table {self.place.name} {found}, and {self.stream} declares the key ({', '.join(self.key)}). Make a "
+            "unique index on these columns, or rename the table and run again: then it is made and filled anew. "
+            "Nothing was changed."
+        )
+
+    def check_others(self) -> None:
+        """Refuse a column of the user's that needs a value in each row: no row could be written."""
+        ours = {*(short(column.name) for column in self.layout.columns), *STAMPS}
+        if others := [name for name in self.seen.required if name not in ours]:
+            raise TargetError(
+                f"the table {self.place.name} has a column that must not be null and that {self.stream} has no values "
+                f"for: {', '.join(others)}. Give it a default, or drop not null; nothing was changed."
+            )
+
+    def check_mark(self) -> None:
+        """Refuse to adopt a table with the mark of another stream, or one that this user may not mark."""
+        place, seen = self.place, self.seen
+        marks = [line.strip() for line in seen.comment.splitlines() if line.strip().startswith(MARK)]
+        if self.is_marked:
+            return
+        if marks:
+            raise TargetError(
+                f"the comment of the table {place.name} has the line {marks[0]!r}: it is of another stream. If that is "
+                "not so any more, remove the line, and adopt the table then."
+            )
+        if not seen.owned:
+            raise TargetError(
+                f"only its owner {seen.owner} may comment the table {place.name}, not {seen.user}. The owner must run: "
+                f"comment on table {place.sql} is '{self.mark}'."
+            )
+
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        """
+        The changes that an existing table needs: columns to add and to widen. A column that is not declared any more
+        stays, and is null in new rows. Raises TargetError for a contradiction.
+        """
+        steps = []
+        for column in self.layout.columns:
+            there, declared = self.seen.types.get(short(column.name)), type_of(column)
+            if there is None:
+                steps.append(Step(sql=f"add column {quoted(column.name)} {declared}", added=column))
+            elif there == declared or declared in _HOLDS.get(there, ()):
+                continue
+            elif declared in _WIDER.get(there, ()):
+                steps.append(Step(sql=f"alter column {quoted(column.name)} type {declared}"))
+            else:
+                raise self._contradiction(column, there, declared)
+        for name, (type_, default, _) in STAMPS.items():
+            if name not in self.seen.types:
+                steps.append(Step(sql=f"add column {quoted(name)} {type_} default {default}"))
+        return steps
+
+    def _contradiction(self, column: Column, there: str, declared: str) -> TargetError:
+        return TargetError(
+            f"the column {self.place.name}.{column.name} has the type {there}, and {self.stream} declares {declared}; "
+            f"a run does not convert the one to the other. Choose: rename the column, and the next run adds a new one; "
+            f"or convert it (alter table ... alter column ... type {declared} using ...); or leave it out "
+            f'(exclude = ["{self.layout.stream}.{column.name}"]). Nothing was changed.'
+        )
+
+    # --- errors -----------------------------------------------------------------------------------------------------
+
+    def elsewhere(self, found: Located) -> TargetError:
+        """The error where the rows of the stream are in a table at another place."""
+        return TargetError(
+            f"the rows of {self.stream} are in the table {found.sql}, and the sink's settings name {self.place.name}. "
+            "Either move the table there (alter table ... set schema ..., rename to ...), or set schema and table of "
+            "the sink to its present place; then run again. Nothing was changed."
+        )
+
+    def taken(self, source: str, stream: str) -> TargetError:
+        """The error of a table with another stream or source, for which it was made alone."""
+        place, layout = self.place, self.layout
+        fault = f"the table {place.name} holds {source}.{stream}, and {self.stream} is to be there too. "
+        if stream != layout.stream or not place.shared:
+            return TargetError(fault + "Give them different tables: set schema or table of the sink.")
+        comment = literal(comment_of(layout, mark_of(source, stream, shared=True)))
+        key = columns_sql((SOURCE_COLUMN, *layout.unique_columns))
+        index = f"; create unique index on {place.sql} ({key})" if layout.unique_columns else ""
+        return TargetError(
+            f"{fault}It was made for one source only. To share it, drop its primary key, and run: alter table "
+            f"{place.sql} add column {SOURCE_COLUMN} text not null default {literal(source)}, alter column "
+            f"{SOURCE_COLUMN} set default {SOURCE_DEFAULT}{index}; comment on table {place.sql} is {comment}. Or give "
+            "them different tables: set schema or table of the sink."
+        )
+
+    def foreign(self) -> TargetError:
+        """The error of a table that is not recognised."""
+        adopt = (
+            f"If it is the table of {self.stream} (restored without comments, or made anew by you), adopt it: penstock "
+            f"check {self.layout.source} --adopt {self.place.name} (--adopt all: every such table); or let its owner "
+            f"run: comment on table {self.place.sql} is '{self.mark}'. "
+            if self.seen.table
+            else ""
+        )
+        return TargetError(
+            f"the table {self.place.name} was not made by penstock. {adopt}Rename it, or set another schema or table "
+            f"for {self.stream}; it was not touched."
+        )
+
+
+def comment_of(layout: Layout, mark: str) -> str:
+    """The comment of a table."""
+    return f"{layout.summary or layout.stream}\n\n{mark}"

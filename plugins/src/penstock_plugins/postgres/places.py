@@ -1,0 +1,95 @@
+"""
+The places of tables: where the settings put a stream's rows, and where a table that penstock made is now.
+"""
+
+from typing import NamedTuple
+
+from penstock import TargetError
+
+from penstock_plugins.postgres.database import Database, identifier, quoted, short
+from penstock_plugins.postgres.ledger import LedgerTable
+
+SOURCE_COLUMN = "_source"
+"""The column of a shared table with each row's source. Part of the key; its default is a setting of the session."""
+
+MARK = "Written by penstock: "
+
+
+class Place(NamedTuple):
+    """The place of a stream's rows, and the options of a table that is made there."""
+
+    schema: str
+    table: str
+    of_stream: str  # the stream whose partitions contain the rows
+    shared: bool = False  # by several sources
+    day_index: bool = True
+    grant_to: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def sql(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.table)}"
+
+
+def of_source(source: str, *, shared: bool) -> tuple[str, list[str]]:
+    """The condition for the rows of a source, and its parameters. A shared table has those of others, too."""
+    return (f"{SOURCE_COLUMN} = %s", [source]) if shared else ("true", [])
+
+
+def mark_of(source: str, stream: str, *, shared: bool) -> str:
+    """The line of a table's comment by which the table is recognised."""
+    return f"{MARK}{'*' if shared else source}.{stream}"
+
+
+def is_marked(comment: str, mark: str) -> bool:
+    """Whether a table's comment has the mark."""
+    return mark in (line.strip() for line in comment.splitlines())
+
+
+class Located(NamedTuple):
+    """
+    The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources;
+    ``readable``: this user may read it.
+    """
+
+    oid: int
+    sql: str
+    ours: bool
+    shared: bool
+    readable: bool
+
+
+def located(database: Database, source: str, known: LedgerTable) -> Located | None:
+    """
+    The table at its recorded place, or at another one if it has the mark. None: it was dropped.
+    """
+    rows = database.run(
+        "select c.oid::bigint, n.nspname::text, c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), "
+        "exists (select from pg_attribute where attrelid = c.oid and attname = %s and not attisdropped), "
+        "has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'), "
+        "(n.nspname, c.relname) = (%s, %s) as here from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "where c.relkind in ('r', 'p') and ((n.nspname, c.relname) = (%s, %s) or c.oid = %s::bigint::oid) "
+        "order by here desc",
+        (SOURCE_COLUMN, *(short(known.schema), short(known.table)) * 2, known.oid),
+    ).fetchall()
+    for oid, schema, table, comment, shared, readable, here in rows:
+        marked = is_marked(comment, mark_of(source, known.stream, shared=shared))
+        if here or marked:
+            sql = f"{identifier(schema)}.{identifier(table)}".replace("%", "%%")
+            ours = marked or oid == known.oid
+            return Located(oid=oid, sql=sql, ours=ours, shared=shared, readable=readable)
+    return None
+
+
+def check_readable(database: Database, found: Located) -> None:
+    """Raises TargetError if this user may not read the table, with the statements that grant it."""
+    if not found.readable:
+        user = database.one("select current_user::text")
+        role, schema = identifier(user), found.sql.partition('".')[0] + '"'
+        raise TargetError(
+            f"{database.place}: {user} may not read the table {found.sql}. Its owner must run: grant usage on schema "
+            f"{schema} to {role}; grant select on {found.sql} to {role}; or name another user."
+        )
