@@ -104,66 +104,49 @@ class TextEncoder:
         return b""
 
 
-class RecordDraft:
+class RecordDraft(Draft):
     """
-    A file of records while it is written, see :class:`Draft`. Without records there is no file, unless it is begun.
+    A file of records while it is written. Without records there is no file, unless it is begun.
 
     ``bare``: without what a file of its format begins with, to be appended to another one.
     """
 
     def __init__(self, path: str, encoder: Encoder, *, compress: bool = False, bare: bool = False) -> None:
+        super().__init__(path, compress=compress)
         self._encoder = encoder
-        self._draft = Draft(path, compress=compress)
         self._bare = bare
-        self._begun = False
-
-    @property
-    def path(self) -> str:
-        return self._draft.path
-
-    @property
-    def size(self) -> int:
-        return self._draft.size
-
-    @property
-    def checksum(self) -> str:
-        return self._draft.checksum
 
     @property
     def unfit(self) -> Sequence[Unfit]:
         return self._encoder.unfit
 
     def begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._draft.begin()
+        """Let there be a file, even if nothing is written."""
+        if not self.begun:
+            self.begun = True
             header = self._encoder.begin()
-            self._draft.write(b"" if self._bare else header)
+            self.write(b"" if self._bare else header)
 
     def rows(self, rows: Sequence[Any]) -> None:
         refused = len(self._encoder.unfit)
         content = self._encoder.rows(rows)
         if len(rows) > len(self._encoder.unfit) - refused:
             self.begin()
-            self._draft.write(content)
+            self.write(content)
 
     def block(self, block: Block) -> None:
         if len(block):
             self.begin()
-            self._draft.write(self._encoder.block(block))
+            self.write(self._encoder.block(block))
 
     def append(self, path: Path) -> None:
         """The bytes of a bare file."""
         self.begin()
         with file_errors(path), path.open("rb") as file:
             while content := file.read(1 << 20):
-                self._draft.write(content)
+                self.write(content)
 
     def finish(self) -> bool:
-        """Make the file durable. False if nothing was written, so that there is no file."""
-        if self._begun:
-            self._draft.write(self._encoder.end())
-        return self._draft.finish()
-
-    def discard(self) -> None:
-        self._draft.discard()
+        if self.begun:
+            self.write(self._encoder.end())
+        return super().finish()

@@ -3,6 +3,7 @@ Safe file operations: encoded names, writes that survive a power failure, errors
 """
 
 import errno
+import gzip
 import os
 import shutil
 import zlib
@@ -13,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from penstock import PenstockError, SinkError, TargetError
@@ -225,6 +226,10 @@ def move(path: str, place: str) -> None:
         os.unlink(path)
 
 
+def opened(path: Path, *, compressed: bool) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
+
+
 def checksum_of(path: Path) -> str:
     """``crc32:...`` of a file's bytes: detects truncated and foreign files, at a tenth of the cost of a digest."""
     found = 0
@@ -250,18 +255,14 @@ class Draft:
         self.size = 0
         self._gzip = zlib.compressobj(wbits=31) if compress else None
         self._crc = 0
-        self._begun = False
+        self.begun = False  # there is to be a file
         self._held: list[bytes] = []  # bytes that are not in the file yet
         self._file: BinaryIO | None = None
 
     def write(self, content: bytes) -> None:
         if content:
-            self.begin()
+            self.begun = True
             self._put(self._gzip.compress(content) if self._gzip else content)
-
-    def begin(self) -> None:
-        """Let there be a file, even if nothing is written."""
-        self._begun = True
 
     def _put(self, content: bytes) -> None:
         self._crc = zlib.crc32(content, self._crc)
@@ -284,7 +285,7 @@ class Draft:
 
     def finish(self) -> bool:
         """Make the file durable. False if nothing was written, so that there is no file."""
-        if not self._begun:
+        if not self.begun:
             return False
         if self._gzip is not None:
             self._put(self._gzip.flush())

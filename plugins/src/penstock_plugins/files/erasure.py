@@ -2,18 +2,16 @@
 Erase values in the files of a source: files are rewritten, and replaced as a commit replaces them.
 """
 
-import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from attrs import evolve, frozen
 from penstock import Discrepancy, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 
 from penstock_plugins.files.changes import AccountFiles
 from penstock_plugins.files.commit import Commit, Commits
-from penstock_plugins.files.disk import Draft
+from penstock_plugins.files.disk import Draft, opened
 from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.places import SourceFiles
 
@@ -107,8 +105,8 @@ class Eraser:
         draft = Draft(self.files.draft_path(), compress=path.suffix == ".gz")
         lost = 0
         try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                for content, count in self.files.codec.erased(cast(BinaryIO, file), erasure):
+            with opened(path, compressed=path.suffix == ".gz") as file:
+                for content, count in self.files.codec.erased(file, erasure):
                     draft.write(content)
                     lost += count
         except (EOFError, ValueError, OSError, zlib.error) as error:

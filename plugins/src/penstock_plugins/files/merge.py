@@ -9,11 +9,12 @@ import gzip
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 from penstock import Layout, SinkError
 
 from penstock_plugins.files.codec import Block, Codec, Records
+from penstock_plugins.files.disk import opened
 
 Day = int
 """The staged days, in order; a day without records of a stream has no file."""
@@ -99,8 +100,8 @@ class _Block(NamedTuple):
 def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            records = codec.read(cast(BinaryIO, file))
+        with opened(path, compressed=path.suffix == ".gz") as file:
+            records = codec.read(file)
             for content in records:
                 yield _Block(path, records, content, number)
                 number += len(content)

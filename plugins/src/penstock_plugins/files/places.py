@@ -222,9 +222,7 @@ class SourceFiles:
         """Make drafts durable. Of each, false if it has no row, so that there is no file, or the error."""
         return all_at_once(self._threads, [draft.finish for draft in drafts])
 
-    def staged_file(
-        self, place: str, draft: RecordDraft | Draft, finished: bool | Exception | None = None
-    ) -> LedgerFile:
+    def staged_file(self, place: str, draft: Draft, finished: bool | Exception | None = None) -> LedgerFile:
         """
         A draft, ``finished`` with this result (None: not yet), and its final place; without rows there is no file.
         """

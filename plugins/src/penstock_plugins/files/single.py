@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import ClassVar
 
 from attrs import frozen
 from penstock import BaseTarget, Batch, Layout, LedgerEntry, Partition, TargetError
 
 from penstock_plugins.files.codec import Codec, RecordDraft
-from penstock_plugins.files.disk import file_errors, make_directories, sync_directory
+from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
 from penstock_plugins.files.locks import locked
 from penstock_plugins.files.merge import copy, merge
 from penstock_plugins.unfit import without_unfit
@@ -100,8 +100,8 @@ class SingleFileTarget(BaseTarget):
             if not self.path.exists() or not self.path.stat().st_size:
                 return
             try:
-                with gzip.open(self.path) if self._compress else self.path.open("rb") as file:
-                    ours = self.codec.holds(cast(BinaryIO, file), (*layout.partition_columns, *layout.key))
+                with opened(self.path, compressed=self._compress) as file:
+                    ours = self.codec.holds(file, (*layout.partition_columns, *layout.key))
             except (EOFError, zlib.error, gzip.BadGzipFile):
                 ours = False
         if not ours:
@@ -114,29 +114,29 @@ class SingleFileTarget(BaseTarget):
     def _merged(self) -> bool:
         return self._layout is not None and self._layout.kind == "changes" and bool(self._layout.key)
 
-    def keep(self, partition: Partition, part: Path | None) -> None:
-        """``part``: None when the partition has no rows."""
-        self._committed[partition] = part
+    def keep(self, partition: Partition, file: Path | None) -> None:
+        """``file``: None when the partition has no rows."""
+        self._committed[partition] = file
 
     def finish(self, stream: str) -> None:
         """Put the file in place, if any partition was committed; without rows it holds the header only."""
         if not self._committed or self._layout is None:
             return
         # Joined in the order of the partitions, so that the file does not depend on the order of the commits.
-        parts = [part for _, part in sorted(self._committed.items()) if part is not None]
-        whole = RecordDraft(f"{self._work}/whole", self.codec.encoder(self._layout), compress=self._compress)
-        whole.begin()
+        files = [file for _, file in sorted(self._committed.items()) if file is not None]
+        joined = RecordDraft(f"{self._work}/joined", self.codec.encoder(self._layout), compress=self._compress)
+        joined.begin()
         if self._merged:
-            merge(self.codec, self._layout, None, dict(enumerate(parts)), whole.block)
+            merge(self.codec, self._layout, None, dict(enumerate(files)), joined.block)
         else:
-            for part in parts:
+            for file in files:
                 if self.codec.appends:
-                    whole.append(part)
+                    joined.append(file)
                 else:
-                    copy(self.codec, self._layout, part, whole.block)
-                part.unlink()
-        whole.finish()
-        made = Path(whole.path)
+                    copy(self.codec, self._layout, file, joined.block)
+                file.unlink()
+        joined.finish()
+        made = Path(joined.path)
         with file_errors(self.path):
             with suppress(FileNotFoundError):
                 made.chmod(stat.S_IMODE(self.path.stat().st_mode))
