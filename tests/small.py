@@ -16,6 +16,7 @@ from penstock._fetch.recording import Recorder
 from penstock._fetch.replay import Recording
 from penstock._plan.planner import Job, Plan, plan
 from penstock._plugins.registry import Registry
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import NONE_ALLOWED, Allowance, RunReport
 from penstock.sandbox.server import serve
@@ -63,12 +64,8 @@ class Small:
         self.requests, self.notes = [], []
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
-            return run(
-                [evolve(self._job(server.base_url, since, until, more), allowed=allowed)],
-                clock=FakeClock(self.now),
-                on_event=self._heard,
-                tape=tape,
-            )
+            job = evolve(self._job(server.base_url, since, until, more), allowed=allowed)
+            return run(new_run([job], clock=FakeClock(self.now), on_event=self._heard, tape=tape))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""

@@ -39,6 +39,7 @@ from penstock._plan.planner import Job, Planner, plan
 from penstock._plan.selection import strange_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.connector import OpenFor
 from penstock.errors import AuthenticationError, ConfigError, UsageError
@@ -173,7 +174,7 @@ def source(folder: Path, text: str, base_url: str = "http://127.0.0.1:1", **stre
 def read(folder: Path, text: str, provider: Provider, sink: MemorySink, **stream: Any) -> RunReport:
     with serve(provider) as server:
         job = Job(source=source(folder, text, server.base_url, **stream), streams=("sales",), sink=sink)
-        return run([job], clock=FakeClock(NOW))
+        return run(new_run([job], clock=FakeClock(NOW)))
 
 
 def days(sink: MemorySink) -> dict[str, list[str]]:
@@ -305,7 +306,8 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     events: list[Mapping[str, Any]] = []
     with serve(provider) as server:
         given = source(tmp_path, 'token = { env = "ALL" }', server.base_url, **LISTED)
-        report = run([Job(source=given, streams=("sales",), sink=sink)], clock=FakeClock(NOW), on_event=events.append)
+        job = Job(source=given, streams=("sales",), sink=sink)
+        report = run(new_run([job], clock=FakeClock(NOW), on_event=events.append))
 
     assert report.exit_code == 1
     assert [one["partition"] for one in events if one["event"] == "partition_failed"] == [{"seller": "a"}]

@@ -46,6 +46,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock.project.records import layouts_of
@@ -211,7 +212,7 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
         def once() -> None:
             sink = _messages(source, stream) if to == "singer" else _sink(registry, to)
             job = Job(source=source, streams=(stream,), sink=sink, until=DAY, full=True)
-            report = run([job], clock=Clock())
+            report = run(new_run([job], clock=Clock()))
             assert report.exit_code == 0, report.errors
             assert report.as_dict()["sources"]["shop"]["streams"][stream]["records"] == PAGES * size
 

@@ -32,6 +32,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
@@ -126,7 +127,8 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
     sink = MemorySink(folder / "ledger.sqlite")
     with serve(app) as server:
         source = ConfiguredSource.of(registry, "shop", ShopSettings(base_url=server.base_url, retries=0))
-        report = run([Job(source=source, streams=("sales",), sink=sink)], clock=then())
+        job = Job(source=source, streams=("sales",), sink=sink)
+        report = run(new_run([job], clock=then()))
     return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], requested
 
 

@@ -36,6 +36,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job, plan
 from penstock._plugins.registry import Registry
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.ledger import SqliteLedger
 from penstock.run_report import RunReport
@@ -252,7 +253,7 @@ def test_two_jobs_of_a_source_share_its_limits(tmp_path: Path) -> None:
             )
             for name in ("one", "two")
         ]
-        report = run(jobs, clock=then())
+        report = run(new_run(jobs, clock=then()))
 
     assert report.exit_code == 0, report.errors
     assert len(counting.came) == 12
@@ -361,7 +362,7 @@ def shopping(
         settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
         source = ConfiguredSource.of(registry, "shop", settings)
         job = Job(source=source, streams=streams, sink=sink)
-        report = run([job], clock=then(), strict=strict)
+        report = run(new_run([job], clock=then(), strict=strict))
         return report, sink, [request.target for request in server.requests]
 
 
@@ -558,12 +559,12 @@ def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
             since=days[0] - timedelta(days=4),
             until=days[-1],
         )
-        run([job], clock=then())
+        run(new_run([job], clock=then()))
         server.requests.clear()
         planned = plan(job, then().now())
         assert server.requests == []
 
-        run([job], clock=then())
+        run(new_run([job], clock=then()))
 
     requested = {(one["advertiser_id"], one["start"]) for one in list(app.params)[-len(server.requests) :]}
     assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == requested

@@ -34,6 +34,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
@@ -292,7 +293,8 @@ def test_a_run_logs_in_with_a_jwt(tmp_path: Path) -> None:
     with serve() as server:
         server.app = provider
         source = ConfiguredSource.of(registry, "acme", SourceSettings(base_url=server.base_url), folder=tmp_path)
-        report = run([Job(source=source, streams=("rows",), sink=sink)], clock=clock)
+        job = Job(source=source, streams=("rows",), sink=sink)
+        report = run(new_run([job], clock=clock))
 
     assert report.exit_code == 0, report.errors
     assert claims_of(assertions[0], f"{server.base_url}/token")["iat"] == int(NOW.timestamp())

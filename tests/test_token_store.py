@@ -35,6 +35,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.token_store import TokenStore
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.errors import ConfigError
 from penstock.sandbox.server import serve
@@ -300,7 +301,7 @@ def test_runs_go_on_from_the_kept_token_and_write_it_nowhere_else(tmp_path: Path
                 registry, "shop", config.source("shop", registry).settings, folder=config.folder
             )
             job = Job(source=source, streams=("sales",), sink=MemorySink(tmp_path / "data" / "ledger.db"))
-            assert run([job], clock=Clock()).exit_code == 0
+            assert run(new_run([job], clock=Clock())).exit_code == 0
 
     assert seen == ["Bearer access-token-2", "Bearer access-token-3"]
     assert provider.used == [FIRST, "refresh-token-1"]

@@ -19,6 +19,7 @@ from imitation_joveo import JoveoSandbox
 from penstock import SandboxApp, SandboxRequest, SandboxResponse
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
@@ -63,7 +64,7 @@ class Reading:
             until=until,
         )
         self.events.clear()
-        return run([job], clock=noon_of(TODAY), on_event=self.events.append)
+        return run(new_run([job], clock=noon_of(TODAY), on_event=self.events.append))
 
     def rows(self, stream: str, **where: str) -> list[dict[str, Any]]:
         """The delivered rows of the partitions with these values, without what is null and what was added."""

@@ -19,6 +19,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
@@ -61,7 +62,7 @@ class Bench:
             since=since,
             until=until,
         )
-        return run([job], clock=self.clock, strict=strict)
+        return run(new_run([job], clock=self.clock, strict=strict))
 
     def rows(self, advertiser_id: str, day: date) -> list[dict[str, Any]]:
         file = (

@@ -21,6 +21,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
@@ -58,7 +59,8 @@ class World:
             since=since,
             until=until,
         )
-        return run([job], clock=a_clock(), on_event=lambda event: self.output.append(str(event.get("message", ""))))
+        context = new_run([job], clock=a_clock(), on_event=lambda one: self.output.append(str(one.get("message", ""))))
+        return run(context)
 
     def rows(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
         """What lies in the files of a stream, or of one of its days, without what no sandbox can know."""

@@ -5,7 +5,7 @@ What the jobs of one run share, and how a run begins.
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from attrs import define, field
 
@@ -24,10 +24,11 @@ from penstock.run_report import NONE_ALLOWED, RunReport
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    What the jobs of one run share. ``tape``: records the exchanges, or answers the requests. ``others``: of one part of
-    a divided run, the other processes; its coordinator reports events to plugins, and records the run.
+    The jobs of one run, and what they share. ``tape``: records the exchanges, or answers the requests. ``others``: of
+    one part of a divided run, the other processes; its coordinator reports events to plugins, and records the run.
     """
 
+    jobs: Sequence[Job]
     clock: Clock
     started_at: datetime  # of the whole run
     report: RunReport
@@ -48,6 +49,13 @@ class RunContext:
     def recorded_until(self) -> datetime | None:
         """Of a run from a recording: when its last answer came."""
         return self.tape.until if self.tape is not None else None
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """The deadline as a time of day, for other processes."""
+        if self.deadline is None:
+            return None
+        return self.clock.now() + timedelta(seconds=self.deadline - self.clock.monotonic())
 
     @property
     def is_late(self) -> bool:
@@ -83,20 +91,24 @@ def new_run(
     on_event: OnEvent = ignore,
     tape: Tape | None = None,
 ) -> RunContext:
-    """The context of a run that begins now. ``on_event`` and every plugin get its events."""
+    """
+    The context of a run that begins now. ``deadline_s``: how long it may take. ``strict``: unknown members give exit
+    code 5. ``on_event`` and every plugin get its events.
+    """
     now = clock.now()
     report = RunReport(run_id=run_id(now), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     return RunContext(
+        jobs=jobs,
         clock=clock,
         started_at=now,
         report=report,
         emit=reported_to_all(on_event, [job.source.registry for job in jobs], report.run_id),
-        deadline=deadline_at(clock, deadline_s),
+        deadline=deadline_in(clock, deadline_s),
         tape=tape,
     )
 
 
-def deadline_at(clock: Clock, deadline_s: float | None) -> float | None:
+def deadline_in(clock: Clock, deadline_s: float | None) -> float | None:
     """The deadline on the monotonic clock, of a run that may take so many seconds from now on."""
     return None if deadline_s is None else clock.monotonic() + deadline_s
 

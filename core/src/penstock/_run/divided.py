@@ -20,8 +20,8 @@ from penstock._fetch.auth import RENEWED_AT
 from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
 from penstock._plan.planner import Job, Plan
-from penstock._run.context import RunContext, deadline_at
-from penstock._run.runner import opened, run_jobs
+from penstock._run.context import RunContext, deadline_in
+from penstock._run.runner import opened, run
 from penstock._run.source import SourceRun
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message, Work
@@ -56,19 +56,18 @@ def weights_of(jobs: Sequence[Job], plans: Sequence[Plan]) -> tuple[dict[Unit, i
 
 
 def run_divided(
-    jobs: Sequence[Job],
+    context: RunContext,
     division: Division,
     engine: Engine,
     work: Work,
     assign: Callable[[int, Sequence[str]], Assignment],
-    context: RunContext,
 ) -> RunReport:
     """
-    As :func:`penstock._run.runner.run_jobs`, by the workers of an engine. ``assign`` makes the assignment of a part:
+    As :func:`penstock._run.runner.run`, by the workers of an engine. ``assign`` makes the assignment of a part:
     from its number and the names of the sources that are free.
     """
     report = context.report
-    locked = [evolve(job, part=part_of(report.run_id, None)) for job in jobs]
+    locked = [evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
     with opened(locked, context) as sources:
         by_name = {one.source.name: one for one in sources}
         coordinator = RunCoordinator(context=context, division=division, sources=by_name)
@@ -239,15 +238,16 @@ def run_part(
             line.send({"kind": "event", "event": dict(event)})
 
     context = RunContext(
+        jobs=jobs,
         clock=clock,
         started_at=started_at,
         report=RunReport(run_id=assignment.run_id, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=heard,
-        deadline=deadline_at(clock, deadline_s),
+        deadline=deadline_in(clock, deadline_s),
         others=LineToOthers(line=line, shares_tokens=shared_tokens),
     )
     with _following(line, clock, context.clients):
-        return run_jobs(jobs, context)
+        return run(context)
 
 
 @define(eq=False, repr=False, kw_only=True)

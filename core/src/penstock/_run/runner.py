@@ -8,41 +8,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from penstock._fetch.client import Tape
 from penstock._plan.planner import Job
-from penstock._run.context import RunContext, new_run
+from penstock._run.context import RunContext
 from penstock._run.source import SourceRun
-from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
-from penstock.events import OnEvent, ignore
 from penstock.run_report import RunReport
 
 INTERRUPT_EVERY_S = 1.0
 
 
-def run(
-    jobs: Sequence[Job],
-    *,
-    clock: Clock,
-    deadline_s: float | None = None,
-    strict: bool = False,
-    on_event: OnEvent = ignore,
-    tape: Tape | None = None,
-) -> RunReport:
+def run(context: RunContext) -> RunReport:
     """
-    Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request;
-    all later failures are in the report. ``strict``: unknown members give exit code 5. ``tape``: see
-    :class:`RunContext`.
+    Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request; all
+    later failures are in the report.
     """
-    return run_jobs(
-        jobs, new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event, tape=tape)
-    )
-
-
-def run_jobs(jobs: Sequence[Job], context: RunContext) -> RunReport:
-    """As :func:`run`, in this context."""
     report, tape = context.report, context.tape
-    with opened(jobs, context) as sources:
+    with opened(context.jobs, context) as sources:
         if tape is not None:
             tape.begin(context.started_at, [one.source for one in sources])
         context.emit({"event": "run_started", "run_id": report.run_id, "sources": [one.source.name for one in sources]})

@@ -14,7 +14,8 @@ from penstock._config.source import ConfiguredSource
 from penstock._decode.page import PLAIN
 from penstock._plan.planner import Job
 from penstock._read.components import components_of
-from penstock._run import runner
+from penstock._run.context import new_run
+from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.events import Event, OnEvent
@@ -81,10 +82,10 @@ class Records:
 
         sink = HandoverSink(items=committed)
         job = evolve(self.job, sink=sink)
-        run = partial(runner.run, [job], clock=self.clock(sink.stop), on_event=heard)
+        context = new_run([job], clock=self.clock(sink.stop), on_event=heard)
         report = None
         try:
-            report = self.report = yield from sink.taken(run, f"read {self.stream}")
+            report = self.report = yield from sink.taken(partial(run, context), f"read {self.stream}")
             self._raise(report, rejected)
         except GeneratorExit:
             raise

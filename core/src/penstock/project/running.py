@@ -18,6 +18,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
 from penstock._plan.planner import Job
 from penstock._run import runner
+from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
@@ -199,12 +200,13 @@ class Running:
             if shard is not None:
                 jobs = sharded(jobs, shard, notices.add)
             workers, engine = self._division(name, workers, engine, shard=shard, recorded=tape is not None)
-            run_jobs: Callable[..., RunReport] = partial(runner.run, jobs, tape=tape)
-            if engine is not None or workers not in (None, 1):
+            context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, tape=tape)
+            if engine is None and workers in (None, 1):
+                result = _result_of(partial(runner.run, context))
+            else:
                 from penstock.project.workers import run_by_workers  # a run of one process starts without it
 
-                run_jobs = partial(run_by_workers, setup, name, selection, jobs, engine=engine, workers=workers)
-            result = _result_of(run_jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard)
+                result = _result_of(partial(run_by_workers, setup, name, selection, context, engine, workers))
         except PenstockError as error:
             notify(receivers, name, RunResult.not_started(error), notices.add)
             raise
@@ -245,10 +247,10 @@ class Running:
             )
 
 
-def _result_of(run_jobs: Callable[..., RunReport], **options: Any) -> RunResult:
+def _result_of(run: Callable[[], RunReport]) -> RunResult:
     """The result of a run, also where another run's lock, or a target, prevents it from starting."""
     try:
-        return RunResult.of(run_jobs(**options))
+        return RunResult.of(run())
     except UsageError:
         raise
     except PenstockError as error:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
@@ -20,13 +20,12 @@ from attrs import evolve, field, frozen
 from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Share, concurrency_of, divide
 from penstock._plan.planner import Job
-from penstock._run import runner
-from penstock._run.context import new_run
+from penstock._run.context import RunContext
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
+from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
-from penstock.events import OnEvent
 from penstock.project.jobs import Selection, jobs_for, plan_of
 from penstock.project.setup import Setup
 from penstock.redact import mask_json
@@ -76,14 +75,9 @@ def run_by_workers(
     setup: Setup,
     name: str,
     selection: Selection,
-    jobs: Sequence[Job],
-    *,
+    context: RunContext,
     engine: str | None,
     workers: int | None,
-    clock: Clock,
-    deadline_s: float | None,
-    strict: bool,
-    on_event: OnEvent,
 ) -> RunReport:
     """
     Run the jobs by the workers of an engine; in this process if one worker of this machine would have all of it.
@@ -91,32 +85,23 @@ def run_by_workers(
     Raises UsageError for what cannot be divided, before anything is requested.
     """
     with closing(engine_of(setup, engine, workers)) as chosen:
-        now = clock.now()
-        order, division = order_for(setup, name, selection, jobs, chosen, now), _divided(jobs, chosen, now)
+        order = order_for(setup, name, selection, chosen, context)
+        division = _divided(context, chosen)
         holders = {number for numbers in division.holders.values() for number in numbers}
         if len(holders) > 1 or not chosen.is_local:
-            context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
-            order = evolve(
-                order,
-                started_at=context.started_at,
-                deadline_at=None if deadline_s is None else context.started_at + timedelta(seconds=deadline_s),
-                strict=strict,
-                division=division,
-            )
+            order = evolve(order, division=division)
 
             def assign(number: int, sources: Sequence[str]) -> Assignment:
                 return Assignment(number=number, run_id=context.report.run_id, sources=tuple(sources), task=order)
 
-            return run_divided(jobs, division, chosen, work, assign, context)
-    return runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
+            return run_divided(context, division, chosen, work, assign)
+    return run(context)
 
 
-def order_for(
-    setup: Setup, name: str, selection: Selection, jobs: Sequence[Job], engine: Engine, now: datetime
-) -> Order:
+def order_for(setup: Setup, name: str, selection: Selection, engine: Engine, context: RunContext) -> Order:
     """What each worker needs to know, after one has tried it. Raises UsageError for what cannot be divided."""
     _refuse_what_stays_here(setup, selection, engine)
-    for job in jobs:
+    for job in context.jobs:
         if not isinstance(job.sink, Divisible):
             raise TargetError(
                 "this sink cannot be written by several workers at once. Choose one that can, such as jsonl:DIR, "
@@ -135,20 +120,23 @@ def order_for(
         plugins=_modules(setup),
         path=tuple(sys.path) if setup.plugins is not None and engine.is_local else (),
         strict_plugins=setup.strict_plugins,
-        versions=setup.registry.versions(job.source.connector.name for job in jobs),
+        versions=setup.registry.versions(job.source.connector.name for job in context.jobs),
         name=name,
         selection=selection,
         shared_tokens=engine.carries_secrets,
         relieved=not engine.is_local,
-        started_at=now,
+        started_at=context.started_at,
+        deadline_at=context.deadline_at,
+        strict=context.report.strict,
     )
     engine.check(partial(try_worker, order))
     return order
 
 
-def _divided(jobs: Sequence[Job], engine: Engine, now: datetime) -> Division:
-    weights, listed = weights_of(jobs, [plan_of(job, now) for job in jobs])
-    return divide(engine.workers, {job.source.name: concurrency_of(job.source) for job in jobs}, weights, listed)
+def _divided(context: RunContext, engine: Engine) -> Division:
+    weights, listed = weights_of(context.jobs, [plan_of(job, context.started_at) for job in context.jobs])
+    concurrency = {job.source.name: concurrency_of(job.source) for job in context.jobs}
+    return divide(engine.workers, concurrency, weights, listed)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry, describe_error, place_in_plugin
 from penstock._read.components import components_of
 from penstock._run.check import check
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
 from penstock.envelope import Envelope
@@ -177,7 +178,8 @@ class Subject:
             source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
         chosen = chosen_streams(source, self.streams if streams is None else streams)
         job = Job(source=source, streams=chosen, sink=sink, since=days[0], until=days[-1])
-        return run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=BOUND_S * clock.pace)
+        context = new_run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=BOUND_S * clock.pace)
+        return run(context)
 
     @contextmanager
     def served(self) -> Iterator[tuple[Server, Any]]:

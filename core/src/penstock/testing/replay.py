@@ -18,6 +18,7 @@ from attrs import frozen
 from penstock._fetch.replay import Recording
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
+from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import StandingClock
 from penstock._util.days import window
@@ -56,5 +57,5 @@ def replayed(source: str, folder: Path, *, plugins: Iterable[object] | None = No
         since=since,
         until=until,
     )
-    report = run([job], clock=clock, tape=recording)
+    report = run(new_run([job], clock=clock, tape=recording))
     return Replayed(rows={stream: sink.all(stream) for stream in sink.rows}, report=report)
