@@ -8,40 +8,38 @@ from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.project.results import AdoptAllResult, AdoptResult
-from penstock.project.setup import Notice, Setup
-from penstock.project.targets import targets
+from penstock.project.targets import View
 from penstock.sinks import Adopting, Layout
 
 
-def adopt(setup: Setup, source: str, place: str, to: str | None, notice: Notice, *, confirmed: bool) -> AdoptResult:
+def adopt(view: View, source: str, place: str, *, confirmed: bool) -> AdoptResult:
     """
     Let one of the source's streams be written to an existing table. Raises UsageError if there is not one target, or
     if it has no tables.
     """
-    streams = _layouts(setup, source, notice)
-    found = targets(setup, source, to, notice, used_by_source=True)
-    if len(found) > 1:
+    streams = _layouts(view, source)
+    if len(view.targets) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
-    sink, shown = found[0].sink.open(), found[0].sink.shown
+    sink, shown = view.targets[0].sink.open(), view.targets[0].sink.shown
     if not isinstance(sink, Adopting):
         raise UsageError(f"{shown} has no tables to adopt")
     return _adopted(sink, shown, source, streams, place, confirmed=confirmed)
 
 
-def adopt_all(setup: Setup, name: str | None, to: str | None, notice: Notice, *, confirmed: bool) -> AdoptAllResult:
+def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
     """
     Let the streams of a source, of a pipeline's sources, or of all sources, be written to the tables that their targets
     do not recognise. Raises UsageError if no target has tables.
     """
     made: list[AdoptResult] = []
     refused: dict[str, str] = {}
-    chosen = [(viewed, viewed.sink.open()) for viewed in targets(setup, name, to, notice)]
+    chosen = [(viewed, viewed.sink.open()) for viewed in view.targets]
     adopting = [(viewed, sink) for viewed, sink in chosen if isinstance(sink, Adopting)]
     if not adopting:
         raise UsageError(f"{', '.join(viewed.sink.shown for viewed, _ in chosen)}: there are no tables to adopt")
     for viewed, sink in adopting:
-        for source in viewed.sources if viewed.sources is not None else setup.config.sources:
-            streams = _layouts(setup, source, notice)
+        for source in viewed.sources if viewed.sources is not None else view.setup.config.sources:
+            streams = _layouts(view, source)
             for place in sink.unrecognised(source, streams):
                 try:
                     made.append(_adopted(sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
@@ -51,9 +49,9 @@ def adopt_all(setup: Setup, name: str | None, to: str | None, notice: Notice, *,
     return AdoptAllResult(tables=tuple(made), refused=refused, exit_code=code)
 
 
-def _layouts(setup: Setup, source: str, notice: Notice) -> list[tuple[Layout, ...]]:
+def _layouts(view: View, source: str) -> list[tuple[Layout, ...]]:
     """The layouts of each stream of a source, then those of the streams derived from it."""
-    configured = setup.source(source, notice)
+    configured = view.setup.source(source, view.notices.add)
     return [components_of(configured, one, ()).decoder.layouts for one in configured.streams if one.derived is None]
 
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
-from typing import Any, TypeVar
-
-from attrs import evolve
+from typing import Any
 
 from penstock._config.schema import settings_schema
 from penstock._plan.planner import Job
@@ -31,7 +29,6 @@ from penstock.project.results import (
     ForgetResult,
     PartitionsResult,
     RejectedResult,
-    Result,
     RunsResult,
     StatusResult,
     TargetStatus,
@@ -41,10 +38,9 @@ from penstock.project.results import (
 )
 from penstock.project.running import Running
 from penstock.project.setup import Notice, Notices, blamed
-from penstock.project.targets import Days, View, targets
+from penstock.project.targets import Days, View
 from penstock.sinks import Advising, Layout
 
-_R = TypeVar("_R", bound=Result)
 _Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
 
 
@@ -204,7 +200,7 @@ class Project(Running):
             found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
         overdue = any(one.overdue for target in found for source in target.sources for one in source.streams)
-        return StatusResult(targets=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code or int(overdue))
+        return view.ended(StatusResult(targets=tuple(found), exit_code=int(overdue)))
 
     def totals(
         self,
@@ -221,7 +217,7 @@ class Project(Running):
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
         found = view.each(partial(delivered.totals_of, days=days, daily=daily))
-        return TotalsResult(totals=found, notices=tuple(view.notices), exit_code=view.exit_code)
+        return view.ended(TotalsResult(totals=found))
 
     def partitions(
         self,
@@ -238,7 +234,7 @@ class Project(Running):
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
         found = view.each(partial(delivered.partitions_of, days=days))
-        return PartitionsResult(partitions=found, notices=tuple(view.notices), exit_code=view.exit_code)
+        return view.ended(PartitionsResult(partitions=found))
 
     def forget(
         self,
@@ -261,8 +257,8 @@ class Project(Running):
         ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
         the exit code is 1 then, and a notice names it.
         """
-        days = self._days(since, until, accounts)
-        return _noticed(partial(forget.forget, self._setup, source, stream, to, days, rows=rows, dry_run=dry_run))
+        view, days = self._view(source, to, used_by_source=True), self._days(since, until, accounts)
+        return view.ended(forget.forget(view, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
         """
@@ -282,7 +278,8 @@ class Project(Running):
         and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
-        return _noticed(partial(forget.erase_personal, self._setup, source, stream, to, dry_run=dry_run))
+        view = self._view(source, to, used_by_source=True)
+        return view.ended(forget.erase_personal(view, source, stream, dry_run=dry_run))
 
     def verify(
         self,
@@ -301,7 +298,8 @@ class Project(Running):
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
         today, days = self._clock(None).now().date(), self._days(since, until, accounts)
-        return _noticed(partial(verify.verify, self._setup, name, to, days, repair=repair, today=today))
+        view = self._view(name, to)
+        return view.ended(verify.verify(view, days, repair=repair, today=today))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -311,20 +309,22 @@ class Project(Running):
         ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
-        return _noticed(partial(adopt.adopt, self._setup, source, place, to, confirmed=confirmed))
+        view = self._view(source, to, used_by_source=True)
+        return view.ended(adopt.adopt(view, source, place, confirmed=confirmed))
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
         """
         As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
-        return _noticed(partial(adopt.adopt_all, self._setup, name, to, confirmed=confirmed))
+        view = self._view(name, to)
+        return view.ended(adopt.adopt_all(view, confirmed=confirmed))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
         view = self._view(name, to)
         found = view.each(partial(delivered.rejected_records, stream=stream))
-        return RejectedResult(rejected=found, notices=tuple(view.notices), exit_code=view.exit_code)
+        return view.ended(RejectedResult(rejected=found))
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
@@ -332,11 +332,7 @@ class Project(Running):
         found = view.each(
             lambda ledger, source, target: [status.run_info(run, target) for run in ledger.runs(source, limit)]
         )
-        return RunsResult(
-            runs=tuple(sorted(found, key=run_order, reverse=True)),
-            notices=tuple(view.notices),
-            exit_code=view.exit_code,
-        )
+        return view.ended(RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True))))
 
     def changes(
         self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
@@ -351,7 +347,7 @@ class Project(Running):
         first = self._days(since, None).since
         assert first is not None
         found = view.each(partial(delivered.changes_of, since=first, merged=merged))
-        return ChangesResult(changes=found, notices=tuple(view.notices), exit_code=view.exit_code)
+        return view.ended(ChangesResult(changes=found))
 
     # --- shared -----------------------------------------------------------------------------------------------------
 
@@ -359,15 +355,8 @@ class Project(Running):
         first, last = window_of(since, until, self._clock(None).now().date())
         return Days(since=first, until=last, accounts=tuple(accounts or ()))
 
-    def _view(self, name: str | None, to: str | None) -> View:
-        notices = Notices()
-        return View(targets=targets(self._setup, name, to, notices.add), notices=notices.texts)
-
-
-def _noticed(call: Callable[[Notice], _R]) -> _R:
-    """The result of a call, with the notices that it gave."""
-    notices = Notices()
-    return evolve(call(notices.add), notices=tuple(notices.texts))
+    def _view(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> View:
+        return View(self._setup, name, to, used_by_source)
 
 
 def _checked(one: _Try, *, alone: bool = False) -> Checked:

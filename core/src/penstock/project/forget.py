@@ -21,8 +21,8 @@ from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
-from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, leaving_out, nothing_of, targets
+from penstock.project.setup import Notice
+from penstock.project.targets import Days, View, nothing_of
 from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, Verifiable, commit_all
 
 FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
@@ -39,25 +39,24 @@ class _Opened:
 
 
 @contextmanager
-def _opened(setup: Setup, source: str, to: str | None, left: dict[str, str], notice: Notice) -> Iterator[list[_Opened]]:
+def _opened(view: View, source: str) -> Iterator[list[_Opened]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
-    if there is no other one. So is, of several, one that cannot be reached or used: ``left`` gets its error. A place
-    that has two names is opened once.
+    if there is no other one. A place that has two names is opened once.
     """
+    notice = view.notices.add
     with ExitStack() as stack:
         found: list[_Opened] = []
         without: list[str] = []
-        chosen = targets(setup, source, to, notice, used_by_source=True)
-        for viewed in chosen:
+        for viewed in view.targets:
             shown, sink = viewed.sink.shown, viewed.sink.open()
             if not getattr(sink, "keeps_ledger", True):
                 without.append(shown)
                 continue
-            with leaving_out(viewed, len(chosen) > 1, left, notice):
-                if (view := sink.open_readonly(source)) is None:
+            with view.leaving_out(viewed):
+                if (former := sink.open_readonly(source)) is None:
                     continue
-                view.close()
+                former.close()
                 own_id = run_id(datetime.now(UTC))
                 try:
                     target = sink.open(source, own_id)
@@ -72,8 +71,8 @@ def _opened(setup: Setup, source: str, to: str | None, left: dict[str, str], not
                     notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
                 found.append(_Opened(shown=shown, run_id=own_id, target=target, ledger=target.ledger))
-        if left and not found:
-            raise TargetError(f"none of the targets of {source} can be used: {'; '.join(left)}")
+        if view.failed and not found:
+            raise TargetError(f"none of the targets of {source} can be used: {'; '.join(view.failed)}")
         for shown in without:
             text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
             if not found:
@@ -99,29 +98,17 @@ def _streams_of(found: Sequence[_Opened], source: str, stream: str | None) -> li
 # --- readings and rows ------------------------------------------------------------------------------------------------
 
 
-def forget(
-    setup: Setup,
-    source: str,
-    stream: str | None,
-    to: str | None,
-    days: Days,
-    notice: Notice,
-    *,
-    rows: bool = False,
-    dry_run: bool = False,
-) -> ForgetResult:
+def forget(view: View, source: str, stream: str | None, days: Days, *, rows: bool, dry_run: bool) -> ForgetResult:
     """
     Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``. ``stream``
     None: of all delivered streams; those that cannot be chosen so are left, with a notice.
 
-    Every target is locked and examined before anything is forgotten in one. Of several, one that cannot be used is left
-    out, and the exit code is 1. Raises UsageError.
+    Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
-    left: dict[str, str] = {}
-    layouts = {stream: _layouts(setup, source, stream, notice)} if rows and stream is not None else {}
+    layouts = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
-    with _opened(setup, source, to, left, notice) as found:
+    with _opened(view, source) as found:
         for one in found if rows else ():
             if not getattr(one.target, "deletes_rows", True):
                 raise UsageError(
@@ -130,29 +117,34 @@ def forget(
                 )
         names = [stream] if rows and stream is not None else _streams_of(found, source, stream)
         if stream is None:
-            names = _without_undated(found, source, names, days, notice)
+            names = _without_undated(found, source, names, days, view.notices.add)
             for name in names if rows else ():
                 try:
-                    layouts[name] = _layouts(setup, source, name, notice)
+                    layouts[name] = _layouts(view, source, name)
                 except UsageError as error:
-                    notice(f"left as it is: {error}")
+                    view.notices.add(f"left as it is: {error}")
             names = list(layouts) if rows else names
         chosen = [(one, name, _chosen(one, source, name, days, layouts.get(name))) for name in names for one in found]
         if rows and stream is not None and not any(those for _, _, those in chosen):
             _streams_of(found, source, stream)
         if dry_run:
             counts = [Forgotten(target=one.shown, stream=name, partitions=len(those)) for one, name, those in chosen]
-            return ForgetResult(targets=tuple(counts), exit_code=int(bool(left)))
+            return ForgetResult(targets=tuple(counts))
         forgotten = []
         for one, name, partitions in chosen:
             if rows:
                 _delete_rows(one.target, one.ledger, source, partitions, layouts[name])
-            for report in one.ledger.pending(source, name):
-                if any(partition in partitions for partition in report.partitions):
-                    one.ledger.drop(report)  # else the next run would adopt a report that was made before
-            one.ledger.forget(source, partitions)
+            mark_missing(one.ledger, source, name, partitions)
             forgotten.append(Forgotten(target=one.shown, stream=name, partitions=len(partitions)))
-        return ForgetResult(targets=tuple(forgotten), exit_code=int(bool(left)))
+        return ForgetResult(targets=tuple(forgotten))
+
+
+def mark_missing(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partition]) -> None:
+    """Let the next run read these partitions again, without adopting a report that was made before."""
+    for report in ledger.pending(source, stream):
+        if any(partition in partitions for partition in report.partitions):
+            ledger.drop(report)
+    ledger.forget(source, partitions)
 
 
 def _without_undated(
@@ -168,9 +160,9 @@ def _without_undated(
     return [name for name in names if name in dated]
 
 
-def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[Layout, ...]:
+def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
-    configured = setup.source(source, notice)
+    configured = view.setup.source(source, view.notices.add)
     chosen_streams(configured, [stream])  # raises for an unknown one
     found = configured.stream(stream)
     if found.kind == "changes" or found.derived is not None:
@@ -245,24 +237,22 @@ def _chosen(
 # --- personal columns -------------------------------------------------------------------------------------------------
 
 
-def erase_personal(
-    setup: Setup, source: str, stream: str | None, to: str | None, notice: Notice, *, dry_run: bool = False
-) -> ForgetResult:
+def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool) -> ForgetResult:
     """
     Erase, in what was delivered, the values that the source leaves out today since they are personal.
 
     Nothing is read again: a day that is final stays final. Every target is locked and examined before anything is
-    erased in one. ``notice`` gets what was left, and the exit code is 1 then; so does, of several, a target that cannot
-    be used. Raises UsageError if the source still delivers personal columns.
+    erased in one. A notice names what was left, and the exit code is 1 then. Raises UsageError if the source still
+    delivers personal columns.
     """
-    left: dict[str, str] = {}
-    configured = setup.source(source, notice)
+    notice = view.notices.add
+    configured = view.setup.source(source, notice)
     if configured.settings.include_personal:
         raise UsageError(
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
             f"them again. Set include_personal = false in [source.{source}] first."
         )
-    with _opened(setup, source, to, left, notice) as found:
+    with _opened(view, source) as found:
         erased = []
         for one in found:
             if not isinstance(one.target, Erasing):
@@ -277,7 +267,7 @@ def erase_personal(
                 erased += [_unknown(one, source, name) for one in found]
                 continue
             erased += [_erased(one, configured, declared[name], notice, dry_run=dry_run) for one in found]
-        return ForgetResult(targets=tuple(erased), exit_code=int(bool(left) or any(one.left for one in erased)))
+        return ForgetResult(targets=tuple(erased), exit_code=int(any(one.left for one in erased)))
 
 
 def _unknown(one: _Opened, source: str, stream: str) -> Forgotten:

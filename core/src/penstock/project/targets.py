@@ -3,21 +3,24 @@ The targets that a call looks at, opened for reading, and the days and accounts 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import date
+from functools import cached_property
 from typing import TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
 from penstock.errors import LockHeldError, PenstockError, UsageError
 from penstock.model import Partition
 from penstock.names import did_you_mean
-from penstock.project.setup import Notice, Setup
+from penstock.project.results import Result
+from penstock.project.setup import Notices, Setup
 from penstock.sinks import Ledger, LedgerEntry
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=Result)
 
 
 @frozen(kw_only=True)
@@ -26,46 +29,6 @@ class Viewed:
 
     sink: ConfiguredSink
     sources: tuple[str, ...] | None
-
-
-def targets(
-    setup: Setup, name: str | None, to: str | None, notice: Notice, *, used_by_source: bool = False
-) -> list[Viewed]:
-    """
-    The targets of a pipeline or a source: ``to``, else those last used, else those of the pipelines.
-
-    ``used_by_source``: ``name`` is a source, never a pipeline. Raises UsageError where there is none.
-    """
-    config = setup.config
-    sources: tuple[str, ...] | None = None if name is None else (name,)
-    if name is not None and name in config.pipelines and not used_by_source:
-        pipeline = config.pipeline(name)
-        sources, to = pipeline.source, to or pipeline.sink
-    if to is not None:
-        texts: dict[str, tuple[str, ...] | None] = {to: sources}
-    else:
-        texts = dict(setup.history.targets(sources))
-        for pipeline in () if texts else config.pipelines.values():
-            if sources is None or set(sources) & set(pipeline.source):
-                texts[pipeline.sink] = sources
-    if not texts:
-        known = [*config.sources, *(() if used_by_source else config.pipelines)]
-        if name is not None and name not in known:
-            made = [source for source in config.sources if config.connector_of(source) == name]
-            if made:
-                raise UsageError(f"{name} is a connector; name a source of it: {' or '.join(made)}")
-            if name not in setup.registry.connectors():
-                meant = did_you_mean(name, known)
-                raise UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
-        whose = f" for {name}" if name is not None else ""
-        raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
-    found: list[Viewed] = []
-    for text, shown in texts.items():
-        sink = config.sink_for(text, setup.registry)
-        for one in sink.notices:
-            notice(one)
-        found.append(Viewed(sink=sink, sources=shown))
-    return found
 
 
 @contextmanager
@@ -95,39 +58,76 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
             target.close()
 
 
-@contextmanager
-def leaving_out(viewed: Viewed, several: bool, left: dict[str, str], notice: Notice) -> Iterator[None]:
-    """
-    Of several targets, one that cannot be used is left out: ``left`` gets its error, and a notice names it. A single
-    one raises, and so does one that another run holds.
-    """
-    try:
-        yield
-    except LockHeldError:
-        raise
-    except PenstockError as error:
-        if not several:
-            raise
-        left[viewed.sink.shown] = str(error)
-        notice(f"the target {viewed.sink.shown} was left out: {error}")
-
-
-@define
+@define(slots=False)  # cached_property needs a __dict__
 class View:
     """
-    Targets opened for reading, one after the other: iterating yields the name of each with its (source, ledger) pairs.
+    What a call looks at: the targets of a pipeline or a source, ``to``, else those last used, else those of the
+    pipelines. ``used_by_source``: ``name`` is a source, never a pipeline.
 
-    Of several targets, one that cannot be read is left out: ``failed`` holds its error, ``exit_code`` is 1, and a
-    notice names it. A single one raises.
+    Of several targets, one that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit
+    code is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields the name of
+    each with its (source, ledger) pairs.
     """
 
-    targets: list[Viewed]
-    notices: list[str]
+    setup: Setup
+    name: str | None
+    to: str | None
+    used_by_source: bool = False
+    notices: Notices = field(factory=Notices, init=False)
     failed: dict[str, str] = field(factory=dict, init=False)
 
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.failed else 0
+    @cached_property
+    def targets(self) -> list[Viewed]:
+        """Raises UsageError where there is none."""
+        config, name, to = self.setup.config, self.name, self.to
+        sources: tuple[str, ...] | None = None if name is None else (name,)
+        if name is not None and name in config.pipelines and not self.used_by_source:
+            pipeline = config.pipeline(name)
+            sources, to = pipeline.source, to or pipeline.sink
+        if to is not None:
+            texts: dict[str, tuple[str, ...] | None] = {to: sources}
+        else:
+            texts = dict(self.setup.history.targets(sources))
+            for pipeline in () if texts else config.pipelines.values():
+                if sources is None or set(sources) & set(pipeline.source):
+                    texts[pipeline.sink] = sources
+        if not texts:
+            raise self._no_target()
+        found = [Viewed(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()]
+        for text in [text for one in found for text in one.sink.notices]:
+            self.notices.add(text)
+        return found
+
+    def _no_target(self) -> UsageError:
+        config, name = self.setup.config, self.name
+        known = [*config.sources, *(() if self.used_by_source else config.pipelines)]
+        if name is not None and name not in known:
+            made = [source for source in config.sources if config.connector_of(source) == name]
+            if made:
+                return UsageError(f"{name} is a connector; name a source of it: {' or '.join(made)}")
+            if name not in self.setup.registry.connectors():
+                meant = did_you_mean(name, known)
+                return UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
+        whose = f" for {name}" if name is not None else ""
+        return UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
+
+    @contextmanager
+    def leaving_out(self, viewed: Viewed, what: str = "was left out") -> Iterator[None]:
+        """A target that cannot be used is left out, unless it is the only one, or another run holds it."""
+        try:
+            yield
+        except LockHeldError:
+            raise
+        except PenstockError as error:
+            if len(self.targets) == 1:
+                raise
+            self.failed[viewed.sink.shown] = str(error)
+            self.notices.add(f"the target {viewed.sink.shown} {what}: {error}")
+
+    def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
+        for viewed in self.targets:
+            with self.leaving_out(viewed, "cannot be read"), ledgers(viewed) as opened:
+                yield viewed.sink.shown, opened
 
     def each(self, found: Callable[[Ledger, str, str], Iterable[_T]]) -> tuple[_T, ...]:
         """What ``found(ledger, source, target)`` gives for every source of every target, in their order."""
@@ -135,19 +135,10 @@ class View:
             one for target, opened in self for source, ledger in opened for one in found(ledger, source, target)
         )
 
-    def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
-        for viewed in self.targets:
-            name = viewed.sink.shown
-            with ExitStack() as stack:
-                try:
-                    opened = stack.enter_context(ledgers(viewed))
-                except PenstockError as error:
-                    if len(self.targets) == 1:
-                        raise
-                    self.failed[name] = str(error)
-                    self.notices.append(f"the target {name} cannot be read: {error}")
-                    continue
-                yield name, opened
+    def ended(self, result: _R) -> _R:
+        """The result of the call, with its notices, and the exit code where a target was left out."""
+        exit_code = result.exit_code or int(bool(self.failed))
+        return evolve(result, notices=tuple(self.notices.texts), exit_code=exit_code)
 
 
 def nothing_of(

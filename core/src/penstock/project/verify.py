@@ -8,16 +8,16 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from penstock._run.context import run_id
 from penstock._util.text import counted
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
-from penstock.project.forget import deleted
+from penstock.project.forget import deleted, mark_missing
 from penstock.project.results import Deleted, Difference, VerifyResult
-from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, Viewed, leaving_out, nothing_of, targets
+from penstock.project.setup import Setup
+from penstock.project.targets import Days, View, Viewed, nothing_of
 from penstock.sinks import Discrepancy, Ledger, LedgerEntry, Target, Verifiable
 
 AT_ONCE = 10_000  # rows of a ledger
@@ -25,9 +25,7 @@ AT_ONCE = 10_000  # rows of a ledger
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
 
-def verify(
-    setup: Setup, name: str | None, to: str | None, days: Days, notice: Notice, *, repair: bool, today: date
-) -> VerifyResult:
+def verify(view: View, days: Days, *, repair: bool, today: date) -> VerifyResult:
     """
     Compare every delivered partition of the window with its ledger row, and name what a target holds of others.
 
@@ -36,26 +34,21 @@ def verify(
     UsageError if nothing can be compared. Of several targets, one that cannot be used is left out, and so is a stream
     that cannot be looked at: the exit code is 1.
     """
-    partitions, found, gone = 0, [], []
-    left: dict[str, str] = {}
-    chosen = targets(setup, name, to, notice)
-    for viewed in chosen:
-        with leaving_out(viewed, len(chosen) > 1, left, notice):
-            for source in _sources(setup, viewed):
-                target = _opened(viewed, source, repair=repair)
-                if target is None:
+    done = _Verification(view, days, repair=repair, today=today)
+    for viewed in view.targets:
+        with view.leaving_out(viewed):
+            for source in _sources(view.setup, viewed):
+                if (target := _opened(viewed, source, repair=repair)) is None:
                     continue
                 try:
-                    count, differences = _of_source(
-                        setup, viewed, source, target, days, left, notice, repair=repair, today=today
-                    )
-                    gone += _deleted(viewed, source, target, days, differences)
+                    done.add(viewed.sink.shown, source, target)
                 finally:
                     target.close()
-                partitions += count
-                found += differences
     return VerifyResult(
-        partitions=partitions, differences=tuple(found), deleted=tuple(gone), exit_code=int(bool(found or left))
+        partitions=done.partitions,
+        differences=tuple(done.differences),
+        deleted=tuple(done.deleted),
+        exit_code=int(bool(done.differences)),
     )
 
 
@@ -63,84 +56,119 @@ def _sources(setup: Setup, viewed: Viewed) -> Sequence[str]:
     """The sources to look at: those in the ledger, and those that ran, of which all may be forgotten."""
     if viewed.sources is not None:
         return viewed.sources
-    view = viewed.sink.open().open_readonly("")
-    if view is None or view.ledger is None:
+    target = viewed.sink.open().open_readonly("")
+    if target is None or target.ledger is None:
         return ()
     try:
-        known = dict.fromkeys(source for source, _ in view.ledger.sources())
-        return (*known, *(name for name in setup.config.sources if name not in known and view.ledger.runs(name, 1)))
+        ledger = target.ledger
+        known = dict.fromkeys(source for source, _ in ledger.sources())
+        return (*known, *(name for name in setup.config.sources if name not in known and ledger.runs(name, 1)))
     finally:
-        view.close()
+        target.close()
 
 
 def _opened(viewed: Viewed, source: str, *, repair: bool) -> Target | None:
     sink = viewed.sink.open()
-    view = sink.open_readonly(source)
-    if view is None or not repair:
-        return view
-    view.close()
+    target = sink.open_readonly(source)
+    if target is None or not repair:
+        return target
+    target.close()
     return sink.open(source, run_id(datetime.now(UTC)))
 
 
-def _of_source(
-    setup: Setup,
-    viewed: Viewed,
-    source: str,
-    target: Target,
-    days: Days,
-    left: dict[str, str],
-    notice: Notice,
-    *,
-    repair: bool,
-    today: date,
-) -> tuple[int, list[Difference]]:
-    """``left`` gets the error of a stream that cannot be looked at; the others are compared."""
-    ledger, shown = target.ledger, viewed.sink.shown
-    if ledger is None or not isinstance(target, Verifiable):
-        raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
-    partitions, found = 0, []
-    declared = _declared(setup, source)
-    for stream in dict.fromkeys([*(name for owner, name in ledger.sources() if owner == source), *declared]):
-        entries = DeliveredEntries(ledger, source, stream, days)
-        differing: dict[Partition, Discrepancy] = {}
-        try:
-            for one in target.verify(stream, entries):
-                differing.setdefault(one.partition, one)
-            if not len(entries):
-                for one in target.verify(stream, declared.get(stream, [])):
-                    differing.setdefault(one.partition, evolve(one, uncounted=True))
-        except PenstockError as error:
-            left[f"{shown} {source}.{stream}"] = str(error)
-            notice(f"{source}.{stream} was not compared: {error}")
-            continue
-        partitions += len(entries)
-        unsettled = entries.unsettled
-        if unsettled:
-            notice(
-                f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it wrote "
-                "them, and the next run settles that"
+@define(eq=False)
+class _Verification:
+    """What was found so far, in all targets."""
+
+    view: View
+    days: Days
+    repair: bool = field(kw_only=True)
+    today: date = field(kw_only=True)
+    partitions: int = field(default=0, init=False)
+    differences: list[Difference] = field(factory=list, init=False)
+    deleted: list[Deleted] = field(factory=list, init=False)
+
+    def add(self, shown: str, source: str, target: Target) -> None:
+        """Compare a source in a target. A stream that cannot be looked at is left out."""
+        ledger = target.ledger
+        if ledger is None or not isinstance(target, Verifiable):
+            raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
+        declared = _declared(self.view.setup, source)
+        for stream in dict.fromkeys([*(name for owner, name in ledger.sources() if owner == source), *declared]):
+            entries = DeliveredEntries(ledger, source, stream, self.days)
+            differing: dict[Partition, Discrepancy] = {}
+            try:
+                for one in target.verify(stream, entries):
+                    differing.setdefault(one.partition, one)
+                if not len(entries):
+                    for one in target.verify(stream, declared.get(stream, [])):
+                        differing.setdefault(one.partition, evolve(one, uncounted=True))
+            except PenstockError as error:
+                self.view.failed[f"{shown} {source}.{stream}"] = str(error)
+                self.view.notices.add(f"{source}.{stream} was not compared: {error}")
+                continue
+            self.partitions += len(entries)
+            if unsettled := entries.unsettled:
+                self.view.notices.add(
+                    f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
+                    "wrote them, and the next run settles that"
+                )
+            found = [one for one in differing.values() if self.days.holds(one.partition)]
+            self._add_stream(shown, source, stream, ledger, [one for one in found if one.partition not in unsettled])
+        again = [(one.stream, one.partition) for one in self.differences if (one.target, one.source) == (shown, source)]
+        self.deleted += [
+            Deleted(
+                target=shown,
+                source=source,
+                stream=partition.stream,
+                partition=partition.as_dict(),
+                rows=one.rows[0],
+                deleted_at=one.restated_at,
             )
-        differing = {
-            partition: one
-            for partition, one in differing.items()
-            if days.holds(partition) and partition not in unsettled
-        }
-        reasons = _reasons(setup, source, stream, list(differing), today)
-        reasons |= {partition: UNCOUNTED for partition, one in differing.items() if one.uncounted}
-        if repair:
-            _mark(ledger, source, stream, [partition for partition in differing if reasons[partition] == POSSIBLE])
-        found += [
+            for partition, one in sorted(deleted(ledger, source).items())
+            if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
+        ]
+
+    def _add_stream(self, shown: str, source: str, stream: str, ledger: Ledger, found: Sequence[Discrepancy]) -> None:
+        """Add what differs, and let the next run read it again, if that is possible and demanded."""
+        repairs = self._repairs(source, stream, found)
+        if self.repair:
+            marked = [partition for partition, text in repairs.items() if text == POSSIBLE]
+            mark_missing(ledger, source, stream, marked)
+            repairs |= dict.fromkeys(marked, MARKED)
+        self.differences += [
             Difference(
                 target=shown,
                 source=source,
                 stream=stream,
-                partition=partition.as_dict(),
+                partition=one.partition.as_dict(),
                 what=one.what,
-                repair=MARKED if repair and reasons[partition] == POSSIBLE else reasons[partition],
+                repair=repairs[one.partition],
             )
-            for partition, one in sorted(differing.items())
+            for one in sorted(found, key=lambda one: one.partition)
         ]
-    return partitions, found
+
+    def _repairs(self, source: str, stream: str, found: Sequence[Discrepancy]) -> dict[Partition, str]:
+        """By partition: that it can be read again, or why it cannot."""
+        setup = self.view.setup
+        unknown, floor = "", None
+        try:
+            streams = setup.registry.streams(setup.config.connector_of(source))
+        except PenstockError as error:
+            unknown = f"the source is not configured here: {error}"
+        else:
+            declared = next((one for one in streams if one.name == stream), None)
+            if declared is None:
+                unknown = "the connector has no such stream any more"
+            elif declared.earliest is not None:
+                floor = declared.earliest(self.today)
+        repairs = {}
+        for one in found:
+            day = one.partition.day
+            gone = floor is not None and day is not None and day < floor
+            text = unknown or (f"the provider serves days from {floor} on" if gone else POSSIBLE)
+            repairs[one.partition] = UNCOUNTED if one.uncounted else text
+        return repairs
 
 
 def _declared(setup: Setup, source: str) -> dict[str, list[LedgerEntry]]:
@@ -215,51 +243,3 @@ class DeliveredEntries(Sequence[LedgerEntry]):
 
     def __getitem__(self, index: Any) -> Any:
         return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]
-
-
-def _deleted(
-    viewed: Viewed, source: str, target: Target, days: Days, differences: Sequence[Difference]
-) -> list[Deleted]:
-    """The partitions that ``forget --rows`` deleted, and that have no rows again."""
-    assert target.ledger is not None
-    again = [(one.stream, one.partition) for one in differences]
-    return [
-        Deleted(
-            target=viewed.sink.shown,
-            source=source,
-            stream=partition.stream,
-            partition=partition.as_dict(),
-            rows=one.rows[0],
-            deleted_at=one.restated_at,
-        )
-        for partition, one in sorted(deleted(target.ledger, source).items())
-        if days.holds(partition) and (partition.stream, partition.as_dict()) not in again
-    ]
-
-
-def _mark(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partition]) -> None:
-    """Let the next run read these partitions again, without adopting a pending report."""
-    for report in ledger.pending(source, stream):
-        if any(partition in partitions for partition in report.partitions):
-            ledger.drop(report)
-    ledger.forget(source, partitions)
-
-
-def _reasons(
-    setup: Setup, source: str, stream: str, partitions: Sequence[Partition], today: date
-) -> dict[Partition, str]:
-    """For each partition, ``POSSIBLE``, or the reason why it cannot be read again."""
-    try:
-        streams = setup.registry.streams(setup.config.connector_of(source))
-    except PenstockError as error:
-        return dict.fromkeys(partitions, f"the source is not configured here: {error}")
-    declared = next((one for one in streams if one.name == stream), None)
-    if declared is None:
-        return dict.fromkeys(partitions, "the connector has no such stream any more")
-    floor = declared.earliest(today) if declared.earliest is not None else None
-    found = {}
-    for partition in partitions:
-        day = partition.day
-        gone = floor is not None and day is not None and day < floor
-        found[partition] = f"the provider serves days from {floor} on" if gone else POSSIBLE
-    return found
