@@ -8,7 +8,6 @@ submission that answers ``NO_CONTENT`` and a poll that takes a task id; where th
 import re
 from typing import Any
 
-import msgspec
 from attrs import evolve, frozen
 from penstock import BrokenBodyError, Empty, Gone, Ready, ReportError, ReportState, Request, Response, Waiting
 
@@ -51,7 +50,7 @@ class JoveoReport:
             names = ", ".join(name for name, _ in response.headers) or "none"
             text = response.text(100)
             cut = text != "NO_CONTENT" and "NO_CONTENT".startswith(text)
-            broken = text.startswith(("{", "[")) and _decoded(response) is None
+            broken = text.startswith(("{", "[")) and response.json() is None
             if response.status == 200 and (cut or broken or text.startswith("<")):
                 raise BrokenBodyError(f"Joveo answered the submission of {self.operation} with {text!r}")
             raise ReportError(
@@ -71,7 +70,7 @@ class JoveoReport:
         if response.status == 404:
             early = age_s < UNKNOWN_AT_FIRST_S
             return Waiting("unknown so far (HTTP 404)") if early else Gone("Joveo has no such report (HTTP 404)")
-        body = _decoded(response)
+        body = response.json()
         if not isinstance(body, dict):
             raise BrokenBodyError(
                 f"Joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
@@ -144,7 +143,7 @@ def _from_header(response: Response, name: str) -> str | None:
 
 
 def _from_body(response: Response) -> str | None:
-    body = _decoded(response)
+    body = response.json()
     if isinstance(body, dict):
         inner = (body, body.get("data"), body.get("result"))
         found = (one[name] for one in inner if isinstance(one, dict) for name in ID_MEMBERS if name in one)
@@ -152,10 +151,3 @@ def _from_body(response: Response) -> str | None:
     else:
         texts = (str(one) for one in (body if isinstance(body, (str, int)) else response.text(),))
     return next((text.strip() for text in texts if _TOKEN.fullmatch(text.strip())), None)
-
-
-def _decoded(response: Response) -> Any:
-    try:
-        return msgspec.json.decode(response.body)
-    except (ValueError, RecursionError):
-        return None

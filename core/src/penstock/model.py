@@ -54,7 +54,7 @@ def fill(template: str, values: Mapping[str, Any]) -> str:
     ``{start:epoch_ms}`` are seconds and milliseconds since 1970. KeyError for an unknown name, MissingValueError for a
     value of None.
     """
-    return _PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
+    return _PLACEHOLDER.sub(lambda place: _filled(place, values), template)
 
 
 EPOCH_FORMS = {"epoch_s": 1, "epoch_ms": 1000}
@@ -80,7 +80,7 @@ def fill_path(template: str, values: Mapping[str, Any]) -> str:
     """
 
     def segment(place: "re.Match[str]") -> str:
-        text = _text_of(place[1], values[place[1]], place[2] or "")
+        text = _filled(place, values)
         if not text:
             raise MissingValueError(place[1])
         return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
@@ -123,8 +123,8 @@ def fill_json(template: Any, values: Mapping[str, Any], rows: Sequence[Mapping[s
         if whole is not None and not whole[2] and isinstance(values[whole[1]], _JSON_TYPES):
             return values[whole[1]]
         if whole is not None and whole[2] in EPOCH_FORMS:
-            return int(_text_of(whole[1], values[whole[1]], whole[2]))
-        return _JSON_PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
+            return int(_filled(whole, values))
+        return _JSON_PLACEHOLDER.sub(lambda place: _filled(place, values), template)
     if isinstance(template, Mapping):
         made = {name: fill_json(value, values, rows) for name, value in template.items()}
         return {name: value for name, value in made.items() if value is not None or template[name] is None}
@@ -143,9 +143,11 @@ class MissingValueError(ValueError):
         super().__init__(f"{name} has no value")
 
 
-def _text_of(name: str, value: Any, form: str) -> str:
+def _filled(placeholder: "re.Match[str]", values: Mapping[str, Any]) -> str:
+    """The text in place of a placeholder."""
+    value, form = values[placeholder[1]], placeholder[2] or ""
     if value is None:
-        raise MissingValueError(name)
+        raise MissingValueError(placeholder[1])
     if isinstance(value, Secret):
         raise TypeError("a secret does not belong in a template; the authenticator sends it")
     if isinstance(value, bool):

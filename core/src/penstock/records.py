@@ -184,13 +184,14 @@ def derived(
     unit, and would be invoiced at a hundredth: it does not fit. ``expected``: null and blank do not fit either, so that
     a missing price is counted. ``decimal_scale``: see :func:`column`.
     """
-    more = _only(locals(), "scale", "whole", "expected", "unit", "additive", "description", "decimal_scale")
-    return _declared(None, {"derived_of": of, "added": True, **more})
+    about = {"scale": scale, "whole": whole, "expected": expected, "unit": unit, "additive": additive}
+    more = {"description": description, "decimal_scale": decimal_scale}
+    return _declared(None, {"derived_of": of, "added": True, **about, **more})
 
 
 def added(*, description: str = "", personal: bool = False, unit: str = "") -> Any:
     """A column stamped from the request or the envelope: an account, a parent's key, the report day."""
-    return _declared(None, {"added": True, **_only(locals(), "description", "personal", "unit")})
+    return _declared(None, {"added": True, "description": description, "personal": personal, "unit": unit})
 
 
 def row_key(*of: str) -> Any:
@@ -200,10 +201,6 @@ def row_key(*of: str) -> Any:
     """
     described = f"hash of {', '.join(of)} and the number of its occurrence in the partition"
     return _declared(None, {"hash_of": of, "added": True, "description": described})
-
-
-def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: values[name] for name in names}
 
 
 class _Declared:

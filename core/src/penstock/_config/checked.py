@@ -99,10 +99,12 @@ class _Checking:
     urls: Sequence[str]
     found: list[str] = field(factory=list, init=False)
     notices: list[str] = field(factory=list, init=False)
+    _keys: dict[str, "attrs.Attribute[Any]"] = field(init=False)
+    _hints: dict[str, Any] = field(init=False)
 
-    @property
-    def _keys(self) -> dict[str, "attrs.Attribute[Any]"]:
-        return {attribute.name: attribute for attribute in keys_of(self.cls)}
+    def __attrs_post_init__(self) -> None:
+        self._keys = {attribute.name: attribute for attribute in keys_of(self.cls)}
+        self._hints = typing.get_type_hints(self.cls)
 
     def split(self, keys: Section) -> tuple[Section, AccountSections]:
         """The keys of the section itself, and the tables of its accounts."""
@@ -115,7 +117,6 @@ class _Checking:
 
     def values(self, keys: Section, account: str | None = None) -> dict[str, Any]:
         """The values of these keys as their types; those that are no keys, or of another type, are problems."""
-        hints = typing.get_type_hints(self.cls)
         prefix = "" if account is None else f"accounts.{account}."
         known = [name for name, one in self._keys.items() if account is None or is_per_account(one)]
         values: dict[str, Any] = {}
@@ -123,8 +124,7 @@ class _Checking:
             place = f"{self._place(raw)}.{prefix}{key}"
             if key in known:
                 try:
-                    value = _value(raw, hints[key], f"{prefix}{key}", self.context, self.notices)
-                    values[key] = _converted(self._keys[key], value)
+                    values[key] = _converted(self._keys[key], self._value(raw, self._hints[key], f"{prefix}{key}"))
                 except _InvalidError as error:
                     self.found += [f"{place}{text}" for text in error.texts]
                 continue
@@ -143,7 +143,6 @@ class _Checking:
         The values of required keys that only the tables of the accounts have: those of the first account, as which a
         request without an account is signed. A required key that is missing is a problem.
         """
-        hints = typing.get_type_hints(self.cls)
         values: dict[str, Any] = {}
         for name, attribute in self._keys.items():
             if name in keys or attribute.default is not attrs.NOTHING:
@@ -154,7 +153,7 @@ class _Checking:
                 self.found += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
                 values[name] = next(iter(tables.values())).get(name)
             else:
-                example = sample(hints[name], folded(self.context.path.partition(".")[2] + "_" + name))
+                example = sample(self._hints[name], folded(self.context.path.partition(".")[2] + "_" + name))
                 self.found.append(f"{self._place()}.{name} {text}; write {name} = {example}")
         return values
 
@@ -179,6 +178,92 @@ class _Checking:
     def _place(self, raw: RawValue | None = None) -> str:
         """The section's path, with the origin of one of its values."""
         return raw.at(self.context.path) if raw is not None else f"{self.context.where}: {self.context.path}"
+
+    # --- one value ---------------------------------------------------------------------------------------------------
+
+    def _value(self, raw: RawValue, hint: Any, key: str) -> Any:
+        """The value of one key as the type ``hint``. Raises _InvalidError."""
+        path = f"{self.context.path}.{key}"
+        value, text = raw.value, raw.text
+        secret = bare_type(hint) is Secret
+        if value in ("...", ["..."]):
+            raise _InvalidError(': still holds the "..." that stands for a value to be filled in')
+        if secret and raw.where == "--set":
+            raise _InvalidError(
+                f": a secret on the command line can be seen in the process list; set {variable_of(path)} in the "
+                f'environment instead, or write {key} = {{ env = "NAME" }} in the file'
+            )
+        if isinstance(value, dict) and not is_table(hint):
+            value, text = self._referred(value, path), True
+        elif secret and not text and isinstance(value, str):
+            # Without the key: equal notices are printed once, and a file may hold many secrets.
+            self.notices.append(
+                f"{raw.where}: secrets are written in the file; "
+                '{ env = "NAME" } or { file = "/run/secrets/..." } keeps them out'
+            )
+        if secret:
+            return _secret(value)
+        if text:
+            try:
+                value = from_text(value, hint)
+            except ValueError as error:
+                raise _InvalidError(f": found {shown(value)}, expected {error}") from None
+        try:
+            made = structure(value, hint)
+        except Exception as error:
+            raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
+        if isinstance(made, Path):
+            # A path in the file is relative to the file; a path from the environment or --set to the current directory.
+            return made.expanduser() if raw.text else self.context.folder / made.expanduser()
+        return made
+
+    def _referred(self, table: Mapping[str, Any], path: str) -> str:
+        """The text that a reference such as ``{ env = "NAME" }`` refers to."""
+        kinds = ["env", "file", *self.context.secrets]
+        kind, reference = next(iter(table.items())) if len(table) == 1 else ("", None)
+        if kind not in kinds or not isinstance(reference, str) or not reference:
+            meant = did_you_mean(kind, kinds) if kind and kind not in kinds else ""
+            shapes = " or ".join(f'{{ {known} = "..." }}' for known in kinds)
+            raise _InvalidError(
+                f": found a table with {', '.join(table) or 'nothing'}, expected {shapes}.{meant}".rstrip(".")
+            )
+        if kind == "env":
+            value = self.context.environ.get(reference)
+            if not value:
+                raise _InvalidError(
+                    f": the environment variable {reference} is {'not set' if value is None else 'empty'}"
+                )
+            return value
+        if kind == "file":
+            return self._secret_file(self.context.folder / Path(reference).expanduser(), path)
+        try:
+            found = self.context.secrets[kind](reference)
+        except LookupError as error:
+            raise _InvalidError(
+                f": {kind} has no {shown(reference)}: {error.args[0] if error.args else error}"
+            ) from None
+        except Exception as error:
+            raise _InvalidError(f": {kind} failed at {shown(reference)}: {type(error).__name__}: {error}") from None
+        if not isinstance(found, str):
+            raise _InvalidError(f": {kind} gave {sort_of(found)} for {shown(reference)}, expected text")
+        return found
+
+    def _secret_file(self, path: Path, key: str) -> str:
+        """The file's text without one newline at its end."""
+        try:
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                value = file.read().decode()
+        except OSError as error:
+            raise _InvalidError(f": the file {path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise _InvalidError(f": the file {path} is not UTF-8 text") from None
+        if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            self.notices.append(f"{path}, read for {key}, is open to other users of this machine; chmod 600 closes it")
+        value = value.removesuffix("\n").removesuffix("\r")
+        if not value:
+            raise _InvalidError(f": the file {path} is empty")
+        return value
 
 
 def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str] = ()) -> tuple[Any, list[tuple[str, str]]]:
@@ -219,43 +304,6 @@ class _InvalidError(Exception):
         super().__init__(*texts)
 
 
-def _value(raw: RawValue, hint: Any, key: str, context: SectionContext, notices: list[str]) -> Any:
-    """The value of one key as the type ``hint``. Raises _InvalidError."""
-    path = f"{context.path}.{key}"
-    value, text = raw.value, raw.text
-    secret = bare_type(hint) is Secret
-    if value in ("...", ["..."]):
-        raise _InvalidError(': still holds the "..." that stands for a value to be filled in')
-    if secret and raw.where == "--set":
-        raise _InvalidError(
-            f": a secret on the command line can be seen in the process list; set {variable_of(path)} in the "
-            f'environment instead, or write {key} = {{ env = "NAME" }} in the file'
-        )
-    if isinstance(value, dict) and not is_table(hint):
-        value, text = _referred(value, path, context, notices), True
-    elif secret and not text and isinstance(value, str):
-        # Without the key: equal notices are printed once, and a file may hold many secrets.
-        notices.append(
-            f"{raw.where}: secrets are written in the file; "
-            '{ env = "NAME" } or { file = "/run/secrets/..." } keeps them out'
-        )
-    if secret:
-        return _secret(value)
-    if text:
-        try:
-            value = from_text(value, hint)
-        except ValueError as error:
-            raise _InvalidError(f": found {shown(value)}, expected {error}") from None
-    try:
-        made = structure(value, hint)
-    except Exception as error:
-        raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
-    if isinstance(made, Path):
-        # A path in the file is relative to the file; a path from the environment or --set to the current directory.
-        return made.expanduser() if raw.text else context.folder / made.expanduser()
-    return made
-
-
 def _converted(attribute: "attrs.Attribute[Any]", value: Any) -> Any:
     """What the converter of a key makes of its value, which it leaves unchanged when the instance is made."""
     try:
@@ -282,49 +330,3 @@ def variable_of(path: str) -> str:
 def folded(name: str) -> str:
     """A name as it stands in an environment variable."""
     return name.replace("-", "_").upper()
-
-
-def _referred(table: Mapping[str, Any], path: str, context: SectionContext, notices: list[str]) -> str:
-    """The text that a reference such as ``{ env = "NAME" }`` refers to."""
-    kinds = ["env", "file", *context.secrets]
-    kind, reference = next(iter(table.items())) if len(table) == 1 else ("", None)
-    if kind not in kinds or not isinstance(reference, str) or not reference:
-        meant = did_you_mean(kind, kinds) if kind and kind not in kinds else ""
-        shapes = " or ".join(f'{{ {known} = "..." }}' for known in kinds)
-        raise _InvalidError(
-            f": found a table with {', '.join(table) or 'nothing'}, expected {shapes}.{meant}".rstrip(".")
-        )
-    if kind == "env":
-        value = context.environ.get(reference)
-        if not value:
-            raise _InvalidError(f": the environment variable {reference} is {'not set' if value is None else 'empty'}")
-        return value
-    if kind == "file":
-        return _secret_file(context.folder / Path(reference).expanduser(), path, notices)
-    try:
-        found = context.secrets[kind](reference)
-    except LookupError as error:
-        raise _InvalidError(f": {kind} has no {shown(reference)}: {error.args[0] if error.args else error}") from None
-    except Exception as error:
-        raise _InvalidError(f": {kind} failed at {shown(reference)}: {type(error).__name__}: {error}") from None
-    if not isinstance(found, str):
-        raise _InvalidError(f": {kind} gave {sort_of(found)} for {shown(reference)}, expected text")
-    return found
-
-
-def _secret_file(path: Path, key: str, notices: list[str]) -> str:
-    """The file's text without one newline at its end."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            value = file.read().decode()
-    except OSError as error:
-        raise _InvalidError(f": the file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise _InvalidError(f": the file {path} is not UTF-8 text") from None
-    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        notices.append(f"{path}, read for {key}, is open to other users of this machine; chmod 600 closes it")
-    value = value.removesuffix("\n").removesuffix("\r")
-    if not value:
-        raise _InvalidError(f": the file {path} is empty")
-    return value

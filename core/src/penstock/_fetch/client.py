@@ -164,32 +164,24 @@ class SourceClient:
         return outcome
 
     def _made(self, call: Call) -> Outcome:
-        attempts = _Attempts(self, call)
+        observer = _CallObserver(self, call)
         try:
             self.check_not_parked()
-            response, verdict, answer = self._sent(
-                self._retrying_for(call.account), attempts, partial(self._judged, call)
-            )
+            send = self._retrying_for(call.account)
+            response, verdict, answer = send(call.request, partial(self._judged, call), observer)
         except ParkedError as error:
             if self._parked is None and self.others is not None:
                 self.others.parked(self.source.name, error)
             self._parked = error
-            return Outcome(call=call, response=attempts.response, error=error)
+            return Outcome(call=call, response=observer.response, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it
-            return Outcome(call=call, response=attempts.response, error=error)
+            return Outcome(call=call, response=observer.response, error=error)
         return Outcome(call=call, response=response, verdict=verdict, answer=answer)
 
     def _replayed(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
         self.count_request(call)
         return self._judged(call, response)
-
-    def _sent(
-        self, retrying: Retrying, attempts: "_Attempts", judge: Callable[[Response], tuple[Verdict, Answer]]
-    ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
-        call = attempts.call
-        request = evolve(call.request, as_file=True) if getattr(call.read, "reads_files", False) else call.request
-        return retrying(request, judge, attempts)
 
     def close(self) -> None:
         self._transport.close()
@@ -201,9 +193,9 @@ class SourceClient:
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
-        retrying = evolve(self._retrying)  # unsigned, and without a proven grant
+        send = evolve(self._retrying)  # unsigned, and without a proven grant
         call = Call(request=request, read=None, lenient=True)
-        return self._sent(retrying, _Attempts(self, call), partial(self._judged_login, call))[0]
+        return send(request, partial(self._judged_login, call), _CallObserver(self, call))[0]
 
     def _judged_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         verdict, answer = judged(self.source.connector.title, call, response, judges=())
@@ -236,7 +228,7 @@ class SourceClient:
 
 
 @define(eq=False, repr=False)
-class _Attempts(Observer):
+class _CallObserver(Observer):
     """Counts and reports the attempts of one call, and keeps the last response."""
 
     client: SourceClient

@@ -23,7 +23,7 @@ def call_of(
 ) -> Call:
     """A call for a slice, see :class:`~penstock._fetch.scheduler.Call`."""
     return Call(
-        request=request,
+        request=evolve(request, as_file=True) if getattr(read, "reads_files", False) else request,
         read=read,
         stream=planned.stream,
         lenient=lenient,

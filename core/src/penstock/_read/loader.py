@@ -14,9 +14,11 @@ from attrs import define, evolve, field
 from penstock._decode import Decoded, Occurrences, Requested, SeenKeys, SliceKeys, StreamDecoder, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
+from penstock._fetch.scheduler import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.listener import Listener
+from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
@@ -137,19 +139,20 @@ class Loader:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def take(self, slice_: Slice, request: Request, answer: Answer, seen: SeenKeys, *, repeat: bool) -> tuple[int, int]:
+    def take(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """
         Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
 
-        ``slice_`` and ``seen``: what its listing covers, and the keys of its pages so far. ``repeat``: the page equals
-        an earlier one; its elements are counted as repeated and not written. Raises BrokenPageError for a page that
-        cannot be decoded or is of days that were not requested, and the errors of hooks and writers.
+        ``repeat``: the page equals an earlier one of the listing; its elements are counted as repeated and not written.
+        Raises BrokenPageError for a page that cannot be decoded or is of days that were not requested, and the errors
+        of hooks and writers.
         """
-        self._check_envelope_days(request, answer)
+        request = outcome.call.request
+        self._check_envelope_days(request, outcome.answer)
         count = fresh = 0
-        requested = Requested({**self._stamps(), **request.columns}, self._days(), self._span(slice_))
+        requested = Requested({**self._stamps(), **request.columns}, self._days(), self._span(listing.slice))
         try:
-            for decoded in self.decoder.decode(answer.items, requested, seen):
+            for decoded in self.decoder.decode(outcome.answer.items, requested, listing.seen):
                 count += decoded.count
                 if repeat:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())

@@ -79,9 +79,12 @@ class PollTimes(NamedTuple):
 
 def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
     """From the settings of the source, else from the declaration of the stream."""
-    names = ("poll_first_s", "poll_max_s", "poll_deadline_s")
-    configured = [getattr(settings, name) for name in names]
-    return PollTimes(*(getattr(stream, name) if s is None else s for name, s in zip(names, configured, strict=True)))
+
+    def chosen(name: str) -> float:
+        configured: float | None = getattr(settings, name)
+        return float(getattr(stream, name)) if configured is None else configured
+
+    return PollTimes(chosen("poll_first_s"), chosen("poll_max_s"), chosen("poll_deadline_s"))
 
 
 @define(eq=False, repr=False)

@@ -317,7 +317,7 @@ class Reader:
         if outcome.answer.provisional and not self._provisional:
             self._provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
-        return self._loader.take(listing.slice, outcome.call.request, outcome.answer, listing.seen, repeat=repeat)
+        return self._loader.take(listing, outcome, repeat=repeat)
 
     def _check_skipped(self) -> None:
         """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""
