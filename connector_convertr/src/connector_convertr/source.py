@@ -24,7 +24,7 @@ from penstock import (
     Unavailable,
     Verdict,
 )
-from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
+from penstock_plugins.tokens import Bearer, GrantedToken, ParamTokens
 
 from connector_convertr.config import ConvertrSettings
 
@@ -87,10 +87,7 @@ class Login(GrantedToken):
 def authenticator(settings: ConvertrSettings) -> Authenticator:
     bearer = settings.auth_style == "bearer"
     if settings.access_token is not None:
-        token = settings.access_token
-        if bearer:
-            return HeaderTokens(headers={"Authorization": Secret(f"Bearer {token.reveal()}")})
-        return ParamTokens(params={_PARAM: token})
+        return Bearer(token=settings.access_token) if bearer else ParamTokens(params={_PARAM: settings.access_token})
     return Login(
         provider="Convertr",
         login=_login(settings),

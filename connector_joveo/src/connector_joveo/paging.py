@@ -22,6 +22,9 @@ class ReadTwice(PageNumber):
 
     reads_twice: ClassVar[bool] = True
 
+    size_param: str = "limit"
+    short_page_ends: bool = True
+
     def next(self, page: Page) -> Request | None:
         if self._again(page):
             return self._in_second(page)
@@ -30,8 +33,6 @@ class ReadTwice(PageNumber):
         several = page.distinct > page.longest
         if following is not None or not several or page.answer.total is not None or self.capped(page):
             return following
-        if self.size_param is None:
-            return None
         start = self._number(page) - page.index
         return self._with(self._with(page.request, self.param, start), self.size_param, self.size - 1)
 
@@ -40,7 +41,7 @@ class ReadTwice(PageNumber):
 
     def _again(self, page: Page) -> bool:
         """Whether this is a page of the second reading."""
-        return self.size_param is not None and self.size_of(page.request) == self.size - 1
+        return self.size_of(page.request) == self.size - 1
 
     def _in_first(self, page: Page) -> Request | None:
         return super().next(page)
@@ -96,8 +97,7 @@ class ProbedPages(ReadTwice):
             return None
         following = super().next(page)
         if following is None and page.answer.total is None and not self.capped(page):
-            probe = page.request.with_param(self.param, str(self.first_page - 1))
-            return self._with(probe, self.size_param, self.size) if self.size_param else probe
+            return self._with(self._with(page.request, self.param, self.first_page - 1), self.size_param, self.size)
         return following
 
     def repeats(self, page: Page) -> bool:

@@ -34,8 +34,8 @@ LIMITS = Limits(requests_per_second=2.0, concurrency=4)  # no limit is stated; t
 
 # The number of the first page is stated for jobs only, and the general text contradicts it. The most records of a page
 # are not stated, nor whether a page may be short before the last one.
-PAGES = UncertainPages(size_param="limit", size=100, short_page_ends=True)
-JOB_PAGES = ProbedPages(size_param="limit", size=1000, ceiling=10_000, short_page_ends=True)
+PAGES = UncertainPages(size=100)
+JOB_PAGES = ProbedPages(size=1000, ceiling=10_000)
 
 # Members by which a body may state a failure under any status, and those that may give the reason.
 FLAGS = ("success", "result", "statusCode", "message", "errorMessage", "error", "body")
@@ -166,9 +166,7 @@ def _flags(response: Response, answer: Answer | None) -> Mapping[str, Any]:
     """The members that may state a failure; of a body that no envelope read, if it is a small object."""
     if answer is not None and answer.head:
         return answer.head
-    if len(response.body) > 65536 or not response.body.lstrip().startswith(b"{"):
-        return {}
-    return response.members() or {}
+    return response.members() or {} if len(response.body) <= 65536 else {}
 
 
 # --- the connector --------------------------------------------------------------------------------------------------

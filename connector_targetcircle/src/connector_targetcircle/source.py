@@ -93,7 +93,7 @@ def is_ready(answer: Answer) -> bool:
     return str(answer.head.get("status")).lower() == "ready"
 
 
-def whole(response: Response, answer: Answer | None) -> Verdict | None:
+def judge_body(response: Response, answer: Answer | None) -> Verdict | None:
     """A good status with a broken body is requested again; its text, which may hold a token, is not quoted."""
     if 200 <= response.status < 300 and answer is None:
         return Retry(
@@ -130,7 +130,7 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
                     f"names {last}. Rows could be missing, so the report was not delivered."
                 )
             )
-    return whole(response, answer)
+    return judge_body(response, answer)
 
 
 def last_page(response: Response) -> int:

@@ -22,8 +22,8 @@ from connector_targetcircle.source import (
     WRONG_INVENTORY,
     ReportPage,
     Reports,
+    judge_body,
     judge_report,
-    whole,
 )
 
 WRONG_FORM = Refusal(
@@ -113,7 +113,7 @@ by_slug = partial(
     Stream,
     kind="snapshot",
     parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
-    judge=whole,
+    judge=judge_body,
     statuses={404: Skip("Target Circle has no offer of this slug any more")},  # trades name offers that are gone
 )
 
@@ -156,7 +156,7 @@ STREAMS = (
             stamps={"ad_inventory_id": "id", "ad_inventory_name": "name", "ad_inventory_slug": "slug"},
         ),
         paginator=OneFullList(),
-        judge=whole,
+        judge=judge_body,
     ),
     by_slug(
         name="offer_details",
@@ -183,7 +183,7 @@ STREAMS = (
         requests=codes,
         envelope=Envelope(items="data"),
         paginator=OneFullList(),
-        judge=whole,
+        judge=judge_body,
         statuses=dict.fromkeys(WRONG_INVENTORY, WRONG_FORM),
     ),
 )

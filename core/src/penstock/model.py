@@ -119,11 +119,11 @@ def fill_json(template: Any, values: Mapping[str, Any], rows: Sequence[Mapping[s
     for each row.
     """
     if isinstance(template, str):
-        whole = _JSON_PLACEHOLDER.fullmatch(template)
-        if whole is not None and not whole[2] and isinstance(values[whole[1]], _JSON_TYPES):
-            return values[whole[1]]
-        if whole is not None and whole[2] in EPOCH_FORMS:
-            return int(_filled(whole, values))
+        name = _JSON_PLACEHOLDER.fullmatch(template)
+        if name is not None and not name[2] and isinstance(values[name[1]], _JSON_TYPES):
+            return values[name[1]]
+        if name is not None and name[2] in EPOCH_FORMS:
+            return int(_filled(name, values))
         return _JSON_PLACEHOLDER.sub(lambda place: _filled(place, values), template)
     if isinstance(template, Mapping):
         made = {name: fill_json(value, values, rows) for name, value in template.items()}
@@ -329,10 +329,10 @@ class Request:
         ``keep_scheme``: a link to the host of ``base`` gets the scheme of ``base``, where a provider behind a proxy
         writes http for https.
         """
-        whole = urljoin(base, link)
-        if keep_scheme and same_host(whole, base):
-            whole = urlsplit(whole)._replace(scheme=urlsplit(base).scheme, netloc=urlsplit(base).netloc).geturl()
-        url, _, query = whole.partition("#")[0].partition("?")
+        joined = urljoin(base, link)
+        if keep_scheme and same_host(joined, base):
+            joined = urlsplit(joined)._replace(scheme=urlsplit(base).scheme, netloc=urlsplit(base).netloc).geturl()
+        url, _, query = joined.partition("#")[0].partition("?")
         return cls(url=url, params=tuple(parse_qsl(query, keep_blank_values=True)), **more)
 
     @cached_property

@@ -409,9 +409,9 @@ def _checked(cls: type, columns: list[Column]) -> tuple[Column, ...]:
     names = [one.name for one in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TypeError(f"{cls.__name__}: there are two columns {twice[0]}")
-    whole = {one.member: one for one in columns if not one.path}
+    direct = {column.member: column for column in columns if not column.path}
     for one in columns:
-        outer = whole.get(one.top_member) if one.path else None
+        outer = direct.get(one.top_member) if one.path else None
         if outer is not None and outer.type != "json":
             raise TypeError(
                 f"{cls.__name__}: {one.name} reads inside of {one.top_member!r}, which {outer.name} reads whole"

@@ -325,7 +325,7 @@ class RunReport:
         sources: dict[str, Any] = {}
         for (source, stream), counts in self.streams.items():
             sources.setdefault(source, {"streams": {}})["streams"][stream] = counts.as_dict()
-        whole = {
+        report = {
             "run_id": self.run_id,
             "status": self.status,
             "exit_code": self.exit_code,
@@ -336,7 +336,7 @@ class RunReport:
             **({"parked": self.parked} if self.parked else {}),
             **({"locked": self.locked} if self.locked else {}),
         }
-        masked: dict[str, Any] = mask_json(whole)
+        masked: dict[str, Any] = mask_json(report)
         return masked
 
 

@@ -124,8 +124,8 @@ class ConfiguredSource:
     def needed_by_others(self) -> frozenset[str]:
         """The streams by whose rows others are requested, cut, or divided into accounts."""
         parents = {one.parent.stream for one in self.streams if one.parent is not None}
-        wholes = {one.derived.stream for one in self.streams if one.derived is not None}
-        return frozenset(parents | wholes) | self.listers
+        cut_from = {one.derived.stream for one in self.streams if one.derived is not None}
+        return frozenset(parents | cut_from) | self.listers
 
     @cached_property
     def listers(self) -> frozenset[str]:

@@ -196,14 +196,16 @@ class Outer(NamedTuple):
     def of(cls, columns: Iterable[Column]) -> "Outer":
         columns = tuple(columns)
         nested = tuple(column for column in columns if column.path)
-        whole = {str(column.member): column.name for column in columns if column.member is not None and not column.path}
+        direct = {
+            str(column.member): column.name for column in columns if column.member is not None and not column.path
+        }
         claims: dict[str, Any] = {}
         for column in nested:
             place = claims
             for step in column.path:
                 place = place.setdefault(step, {})
-        attributes = {f"_outer_{number}": member for number, member in enumerate(claims) if member not in whole}
-        holders = {**whole, **{member: attribute for attribute, member in attributes.items()}}
+        attributes = {f"_outer_{number}": member for number, member in enumerate(claims) if member not in direct}
+        holders = {**direct, **{member: attribute for attribute, member in attributes.items()}}
         return cls(nested, attributes, holders, claims)
 
     def place(self, column: Column) -> tuple[str, tuple[str, ...]]:

@@ -277,13 +277,13 @@ class Recorder:
             else:
                 raw = self._masking.json(raw, fields, [evolve(one, raw=raw, format="array")])
             files[one.path].write(found.clean(raw))
-        whole = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
-        if len(whole) == 1:
-            found.content = [whole[0][1]]
+        contents = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
+        if len(contents) == 1:
+            found.content = [contents[0][1]]
         else:
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, content in whole:
+                for name, content in contents:
                     archive.writestr(name, content)
             found.content, found.suffix = [packed.getvalue()], ".zip"
         return found

@@ -155,7 +155,7 @@ class Scheduler:
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _ready: deque[Task] = field(factory=deque, init=False)  # that can resume
     _done: "queue.SimpleQueue[tuple[Task, _Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
-    _held: int = field(default=0, init=False)
+    _unread_bytes: int = field(default=0, init=False)
     _under_way: int = field(default=0, init=False)
     _count: int = field(default=0, init=False)
     _largest: int = field(default=0, init=False)
@@ -233,7 +233,7 @@ class Scheduler:
 
     def _room(self, client: "_ClientQueue") -> bool:
         """Whether this client may have another body in flight."""
-        bytes_left = self._held + self._under_way * self._largest < self.read_ahead_bytes
+        bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client.busy + client.ready < READ_AHEAD * client.concurrency
 
     def _queue_of(self, client: Client) -> "_ClientQueue":
@@ -281,7 +281,7 @@ class Scheduler:
         self._largest = max(self._largest, outcome.size)
         if task.active:
             slot.outcome = outcome
-            self._held += outcome.size
+            self._unread_bytes += outcome.size
             client.ready += 1
             if task.can_resume and slot is task.slots[0]:
                 self._ready.append(task)
@@ -293,7 +293,7 @@ class Scheduler:
             return  # it ended meanwhile
         outcome = task.slots.popleft().outcome
         assert outcome is not None
-        self._held -= outcome.size
+        self._unread_bytes -= outcome.size
         task.queue.ready -= 1
         self._resume(task, outcome)
 
@@ -329,7 +329,7 @@ class Scheduler:
             self._active.remove(task)
         for slot in task.slots:
             if slot.outcome is not None:
-                self._held -= slot.outcome.size
+                self._unread_bytes -= slot.outcome.size
                 task.queue.ready -= 1
         task.slots.clear()
         task.waiting = 0

@@ -213,9 +213,9 @@ class Transport:
         measured = any(name in _MEASURES and value.lower() != "identity" for name, value in headers)
         if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
             raise TimeoutError
-        whole = decompressed(body, reply.headers.get("content-encoding", ""), bound)
+        plain = decompressed(body, reply.headers.get("content-encoding", ""), bound)
         reply.release_conn()
-        kept, file = (whole, None) if isinstance(whole, bytes) else (whole.open().read(FILE_START), whole)
+        kept, file = (plain, None) if isinstance(plain, bytes) else (plain.open().read(FILE_START), plain)
         return Response(
             status=reply.status, headers=headers, body=kept, file=file, received_at=received_at, measured=measured
         )
@@ -592,16 +592,16 @@ def _mask_password(proxy: str | None) -> None:
 
 def _collected(parts: Iterable[bytes], bound: Bound, form: str = "") -> bytes | Spool:
     """The parts together: in memory, or of a large report in a temporary file."""
-    whole: io.BytesIO | Spool = Spool() if bound.as_file else io.BytesIO()
+    collected: io.BytesIO | Spool = Spool() if bound.as_file else io.BytesIO()
     size = 0
     for part in parts:
         size += len(part)
         if size > bound.most:
             raise _TooLargeError(bound, form)
-        whole.write(part)
-    if isinstance(whole, Spool):
-        return whole if size > SPOOL_BYTES else whole.open().read()
-    return whole.getvalue()
+        collected.write(part)
+    if isinstance(collected, Spool):
+        return collected if size > SPOOL_BYTES else collected.open().read()
+    return collected.getvalue()
 
 
 def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spool:

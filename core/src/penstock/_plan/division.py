@@ -42,8 +42,8 @@ def block_days(source: ConfiguredSource, stream: Stream) -> int:
     Divided are reports that no other stream is requested by, cut from, or divided by. Not those on demand: one that is
     under way may cover days of several blocks, and is adopted as a whole. A block holds whole requests.
     """
-    whole = stream.kind != "report" or stream.poller or stream.parent or stream.derived
-    if whole or stream.name in source.needed_by_others:
+    is_one_unit = stream.kind != "report" or stream.poller or stream.parent or stream.derived
+    if is_one_unit or stream.name in source.needed_by_others:
         return 0
     days = source.days_per_request(stream)
     return -(-BLOCK_DAYS // days) * days

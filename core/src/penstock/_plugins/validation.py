@@ -361,16 +361,17 @@ def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
             )
     if stream.derived is None or stream.derived.stream not in others:
         return
-    whole = others[stream.derived.stream]
-    if whole.kind != stream.kind:
-        yield f"kind is {stream.kind!r}; it travels with {whole.name}, so write {whole.kind!r}"
-    known = columns_of_all[whole.name]
+    cut_from = others[stream.derived.stream]
+    if cut_from.kind != stream.kind:
+        yield f"kind is {stream.kind!r}; it travels with {cut_from.name}, so write {cut_from.kind!r}"
+    known = columns_of_all[cut_from.name]
     nested = known.get(stream.derived.column) if known is not None else None
     if nested is not None and nested.type != "json":
-        yield f"derived: the column {nested.name} of {whole.name} is a {nested.type} column; it must be nested (Json)"
-    for what, own, theirs in (("account", stream.account, whole.account), ("day", stream.day, whole.day)):
+        seen = f"the column {nested.name} of {cut_from.name} is a {nested.type} column"
+        yield f"derived: {seen}; it must be nested (Json)"
+    for what, own, theirs in (("account", stream.account, cut_from.account), ("day", stream.day, cut_from.day)):
         if own is not None and own != theirs:
-            yield f"{what} is {own!r}; it travels with {whole.name}, whose {what} is {theirs!r}: leave it out"
+            yield f"{what} is {own!r}; it travels with {cut_from.name}, whose {what} is {theirs!r}: leave it out"
 
 
 def _of_components(stream: Stream, component: Lookup) -> Iterator[str]:
