@@ -8,7 +8,7 @@ import pytest
 from connector_joveo.paging import ProbedPages, UncertainPages
 from penstock import Answer, Page, Request, Response
 
-UNCERTAIN = UncertainPages(size=2, short_page_ends=True)
+UNCERTAIN = UncertainPages(size=2)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_page_one_is_asked_for_and_may_repeat_page_zero(
         (2, 1, 3, 1, True, None),
         (2, 2, 6, 2, False, None),
         (2, 1, 5, 1, False, None),
-        (2, 2, 6, 4, True, None),
-        (3, 2, 8, 4, True, None),
+        (2, 2, 6, 4, True, "0"),
+        (3, 2, 8, 4, True, "0"),
     ],
     ids=[
         *("the second", "a third, all short", "a third, all full", "a third, after longer ones"),
@@ -70,8 +70,8 @@ def test_a_provider_that_always_serves_its_only_page(
     index: int, count: int, listed: int, distinct: int, allowed: bool, following: str | None
 ) -> None:
     """
-    Where a page's size is unsure too, page 2 is requested after a page 1 that repeats page 0; the same short page once
-    more is the end, and so is a repetition after pages that differed; any other stays an error.
+    Page 2 is requested after a page 1 that repeats page 0; the same short page once more is the end. A repetition after
+    pages that differed ends the listing, which is then read a second time; any other stays an error.
     """
     pages = UncertainPages(size=2)
     page = Page(
