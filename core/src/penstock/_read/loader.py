@@ -4,19 +4,20 @@ Load the pages of one planned slice: decode them, write each row with its partit
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Decoded, Occurrences, Requested, SeenKeys, SliceKeys, StreamDecoder, split_by_day, sums
+from penstock._decode import Decoded, Occurrences, Requested, SeenKeys, SliceKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._fetch.scheduler import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
+from penstock._read.components import Components
 from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
@@ -46,12 +47,9 @@ class Loader:
     """
 
     planned: PlannedSlice
-    decoder: StreamDecoder
-    zone: tzinfo  # in which days are cut
-    day_of: str | None  # the column that a row's day is read from; None: the request determines it
+    components: Components
     target: Target | None
     dependencies: Dependencies
-    hooks: Sequence[Callable[[Batch], Batch | None]]
     listener: Listener
 
     partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
@@ -67,7 +65,7 @@ class Loader:
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
         for partition in self.planned.partitions:
-            writer = self.target.begin(self.decoder.layouts, partition) if self.target is not None else None
+            writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
             self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
 
     def abort(self) -> None:
@@ -152,7 +150,7 @@ class Loader:
         count = fresh = 0
         requested = Requested({**self._stamps(), **request.columns}, self._days(), self._span(listing.slice))
         try:
-            for decoded in self.decoder.decode(outcome.answer.items, requested, listing.seen):
+            for decoded in self.components.decoder.decode(outcome.answer.items, requested, listing.seen):
                 count += decoded.count
                 if repeat:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
@@ -183,7 +181,7 @@ class Loader:
 
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
-        column = self.decoder.columns.get(self.day_of or "")
+        column = self.components.decoder.columns.get(self.components.day_of or "")
         if not self.planned.stream.inexact_bounds or column is None or column.type != "datetime":
             return None
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
@@ -194,7 +192,7 @@ class Loader:
         stamps: dict[str, Any] = {}
         if stream.account is not None and planned.account is not None:
             stamps[stream.account] = planned.account
-        if self._days() is not None and self.day_of is None and len(planned.partitions) == 1:
+        if self._days() is not None and self.components.day_of is None and len(planned.partitions) == 1:
             assert stream.day is not None
             stamps[stream.day] = planned.slice.days[0]
         return stamps
@@ -251,7 +249,7 @@ class Loader:
             return [(partitions[0], batch)]
         assert day_column is not None
         by_day = dict(zip(self.planned.slice.days, partitions, strict=True))
-        return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.zone).items()]
+        return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.planned.source.zone).items()]
 
     def _write_derived(self, partition: Partition, batch: Batch) -> None:
         loaded, name = self.partitions[partition], batch.layout.stream
@@ -275,8 +273,8 @@ class Loader:
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a record that was set aside, where it can be read all the same."""
-        name = self.day_of or self.planned.stream.day
-        column = self.decoder.columns.get(name) if name is not None else None
+        name = self.components.day_of or self.planned.stream.day
+        column = self.components.decoder.columns.get(name) if name is not None else None
         if column is None or column.member is None:
             return None
         try:
@@ -284,7 +282,7 @@ class Loader:
             value = coerce(column, record[column.member])
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        return days_of([value], self.zone)[0]
+        return days_of([value], self.planned.source.zone)[0]
 
     def _write(self, partition: Partition, batch: Batch) -> None:
         loaded, batch = self.partitions[partition], self._hooked(batch)
@@ -306,6 +304,6 @@ class Loader:
         self.listener.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _hooked(self, batch: Batch) -> Batch:
-        for hook in self.hooks:
+        for hook in self.planned.source.registry.batch_hooks():
             batch = hook(batch) or batch
         return batch

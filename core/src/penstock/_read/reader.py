@@ -7,7 +7,7 @@ the scheduler resumes them with the outcomes.
 
 import json
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -23,12 +23,13 @@ from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
 from penstock._read.on_demand import ReportLostError, Reports, answered, check_rows
-from penstock._read.reconcile import PageSizes, Skips
+from penstock._read.reconcile import StreamReads
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
 from penstock.model import Partition, Rejected, Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
+from penstock.sinks import Target
 
 # Requests of a stream that may be skipped (a 404 of a detail read) while none is answered.
 MOST_SKIPPED = 3
@@ -78,13 +79,11 @@ class Reader:
 
     planned: PlannedSlice
     components: Components
-    new_loader: Callable[[], Loader]  # for each reading
+    target: Target | None  # None: nothing is written, see Loader
     reports: Reports | None
     clock: Clock
     dependencies: Dependencies
-    sizes: PageSizes  # of the stream, over the whole run
-    skips: Skips  # of the stream, over the whole run
-    searched: dict[str, int]  # stream -> listings whose answers were searched for unread members
+    stream_reads: StreamReads
     listener: Listener
 
     _loader: Loader = field(init=False)
@@ -136,7 +135,13 @@ class Reader:
         if self.reports is not None:
             self.reports.restart()
         started_at = self.clock.now()
-        self._loader = self.new_loader()
+        self._loader = Loader(
+            planned=self.planned,
+            components=self.components,
+            target=self.target,
+            dependencies=self.dependencies,
+            listener=self.listener,
+        )
         self._loader.begin()
         try:
             if not (yield from self._read_or_divide(self.planned.slice)):
@@ -278,7 +283,7 @@ class Reader:
             ),
             most_pages=self.planned.source.settings.max_pages,
             polled=polled,
-            sizes=self.sizes,
+            sizes=self.stream_reads.sizes,
             first_read=not self._rereads,
         )
 
@@ -310,10 +315,10 @@ class Reader:
         """Load a page: the number of its elements, and how many of them no earlier page had."""
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
-            self.skips.requests += 1
+            self.stream_reads.skipped += 1
             self._skipped = outcome.verdict.reason
             return 0, 0
-        self.skips.answered = True
+        self.stream_reads.answered = True
         if outcome.answer.provisional and not self._provisional:
             self._provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
@@ -321,9 +326,10 @@ class Reader:
 
     def _check_skipped(self) -> None:
         """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""
-        if self._skipped and not self.skips.answered and self.skips.requests >= MOST_SKIPPED:
+        reads = self.stream_reads
+        if self._skipped and not reads.answered and reads.skipped >= MOST_SKIPPED:
             raise ProviderError(
-                f"{self.planned}: none of {self.skips.requests} requests of {self.planned.stream.name} found a record, "
+                f"{self.planned}: none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
                 f"the last because {self._skipped}. One may be gone, but hardly all: the provider fails, or serves "
                 "them elsewhere. Nothing was replaced."
             )
@@ -342,14 +348,13 @@ class Reader:
 
     def _note_unread(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
-        stream = self.planned.stream.name
-        if listing.last is None or self.searched.get(stream, 0) >= LISTINGS:
+        if listing.last is None or self.stream_reads.searched >= LISTINGS:
             return
-        self.searched[stream] = self.searched.get(stream, 0) + 1
+        self.stream_reads.searched += 1
         counted = listing.counts.total is not None
         if note := unread_members(listing.read, listing.paginator, listing.last, counted=counted):
-            self.searched[stream] = LISTINGS
-            self.listener.note(f"{stream}: {note}")
+            self.stream_reads.searched = LISTINGS
+            self.listener.note(f"{self.planned.stream.name}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""

@@ -172,11 +172,13 @@ class PageSizes:
 
 
 @define(eq=False, repr=False)
-class Skips:
-    """The requests of a stream in one run that were skipped, and whether another one was answered."""
+class StreamReads:
+    """What all reads of one stream in a run know of each other."""
 
-    requests: int = 0
-    answered: bool = False
+    sizes: PageSizes = field(factory=PageSizes)
+    skipped: int = 0  # requests
+    answered: bool = False  # whether a request was answered
+    searched: int = 0  # listings whose answers were searched for members that nothing reads
 
 
 def counts_upwards(requests: Sequence[Request]) -> bool:

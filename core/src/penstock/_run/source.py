@@ -16,10 +16,9 @@ from penstock._fetch.scheduler import Reading, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
 from penstock._plan.planner import Job, PlannedSlice, Planner, account_of
 from penstock._read.components import Components, components_of
-from penstock._read.loader import Loader
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
-from penstock._read.reconcile import PageSizes, Skips
+from penstock._read.reconcile import StreamReads
 from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Delivery, refusal
 from penstock._run.context import RunContext
@@ -47,9 +46,7 @@ class SourceRun:
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
     _handles: Handles = field(factory=Handles, init=False)
-    _page_sizes: dict[str, PageSizes] = field(factory=partial(defaultdict, PageSizes), init=False)  # by stream
-    _skips: dict[str, Skips] = field(factory=partial(defaultdict, Skips), init=False)  # by stream
-    _searched: dict[str, int] = field(factory=dict, init=False)  # by stream, see Reader.searched
+    _reads: dict[str, StreamReads] = field(factory=partial(defaultdict, StreamReads), init=False)  # by stream
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     @property
@@ -200,29 +197,15 @@ class SourceRun:
         return (parent.stream, planned.account) if parent is not None else None
 
     def _reader(self, planned: PlannedSlice) -> Reader:
-        source, components = planned.source, self._components_of(planned.stream, planned.source)
-        target = self.delivery.target if planned.to_deliver else None
-        new_loader = partial(
-            Loader,
-            planned=planned,
-            decoder=components.decoder,
-            zone=source.zone,
-            day_of=components.day_of,
-            target=target,
-            dependencies=self._dependencies,
-            hooks=source.registry.batch_hooks(),
-            listener=self.delivery,
-        )
+        components = self._components_of(planned.stream, planned.source)
         return Reader(
             planned=planned,
             components=components,
-            new_loader=new_loader,
+            target=self.delivery.target if planned.to_deliver else None,
             reports=self._reports(planned, components),
             clock=self.context.clock,
             dependencies=self._dependencies,
-            sizes=self._page_sizes[planned.stream.name],
-            skips=self._skips[planned.stream.name],
-            searched=self._searched,
+            stream_reads=self._reads[planned.stream.name],
             listener=self.delivery,
         )
 
