@@ -120,6 +120,22 @@ def test_a_restored_dump_goes_on(dsn: str):
         assert ask(other, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c3", "r2")]
 
 
+def test_a_restored_table_that_is_moved_later_is_found(dsn: str):
+    """
+    The next run after the restore knows the table's new number, so that a move is noticed as in any other database.
+    """
+    delivered(dsn, [click(1)])
+    with contextmanager(restored)(dsn) as other:
+        sink(other).open(SOURCE, "r2").close()
+        ask(other, "create schema mart; alter table acme.clicks set schema mart")
+
+        target = sink(other).open(SOURCE, "r3")
+        with pytest.raises(TargetError, match='are in the table "mart"."clicks", and the sink.s settings name acme'):
+            target.check([CLICKS])
+        assert target.notices == []
+        target.close()
+
+
 def adopted(dsn: str, place: str = "acme.clicks", *, confirmed: bool = True, **settings: Any) -> Adoption:
     return sink(dsn, **settings).adopt(SOURCE, "r2", [[CLICKS], [LEADS]], place, confirmed=confirmed)
 

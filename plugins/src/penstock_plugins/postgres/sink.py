@@ -237,6 +237,8 @@ class PostgresTarget(BaseTarget):
         with self.database.explained():
             for known in self.ledger.tables(self.source):
                 found = located(self.database, self.source, known)
+                if found is not None and found.ours and found.oid != known.oid:  # restored from a dump
+                    self.ledger.keep_table(self.source, known._replace(oid=found.oid))
                 if found is not None and (not found.ours or not found.readable or self._holds_rows(found)):
                     continue
                 lost = [
