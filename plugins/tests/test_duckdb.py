@@ -170,12 +170,13 @@ def test_an_emptied_or_dropped_table_is_read_again(place: Path) -> None:
 
 def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:
     """
-    A table of somebody else, a file that is no DuckDB file, and a file named like a schema in it.
+    A table of somebody else, or of a source whose name differs in case only, a file that is no DuckDB file, and a file
+    named like a schema in it.
     """
     place.mkdir()
     file = place / "warehouse.duckdb"
     with duckdb.connect(str(file)) as connection:
-        connection.execute("create schema acme; create table acme.clicks (a int)")
+        connection.execute("create schema Acme; create table Acme.Clicks (a int)")  # names without case
     target = sink(place).open(SOURCE, "r1")
     with pytest.raises(TargetError, match="not made by penstock"):
         target.check([CLICKS])
@@ -191,7 +192,8 @@ def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:
 
 def test_a_table_gains_columns_and_refuses_other_types(place: Path) -> None:
     """
-    A column that is declared since is added; one of another type is refused with the statement that changes it.
+    A column that is declared since is added, with a notice; one of another type is refused with the statement that
+    changes it.
     """
     target = sink(place).open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])
@@ -201,6 +203,7 @@ def test_a_table_gains_columns_and_refuses_other_types(place: Path) -> None:
     other = evolve(CLICKS, columns=(*CLICKS.columns[:4], evolve(CLICKS.columns[4], type="text"), CLICKS.columns[-1]))
     target = sink(place).open(SOURCE, "r2")
     target.check([wider])
+    assert ["acme.clicks had no column rate: added" in one for one in target.notices] == [True]
     deliver(target, a_day(2), [(wider, [click(2, report_date=date(2026, 3, 2), rate=Decimal("0.123456789012"))])])
     with pytest.raises(TargetError, match=r'alter table "acme"."clicks" alter "job_id" type VARCHAR'):
         target.check([other])

@@ -130,7 +130,7 @@ def test_a_restored_table_that_is_moved_later_is_found(dsn: str):
         ask(other, "create schema mart; alter table acme.clicks set schema mart")
 
         target = sink(other).open(SOURCE, "r3")
-        with pytest.raises(TargetError, match='are in the table "mart"."clicks", and the sink.s settings name acme'):
+        with pytest.raises(TargetError, match=r'are in the table "mart"\."clicks", and the sink.s settings name acme'):
             target.check([CLICKS])
         assert target.notices == []
         target.close()

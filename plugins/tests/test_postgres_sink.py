@@ -479,10 +479,14 @@ def changed(layout: Layout, *columns: Column) -> Layout:
 
 def test_a_new_column_is_added(dsn: str):
     """
-    A field that the record class gained becomes a column; rows from before hold null.
+    A field that the record class gained becomes a column, with a notice; rows from before hold null.
     """
     delivered(dsn, [click(1)])
     wider = changed(CLICKS, Column(name="device", type="text", description="What it was made with"))
+    target = sink(dsn).open(SOURCE, "r2")
+    target.check([wider])
+    assert ["acme.clicks had no column device: added" in one for one in target.notices] == [True]
+    target.close()
     day = a_day(2)
     delivered(dsn, [click(2, report_date=date(2026, 3, 2), device="phone")], wider, partition=day, run_id="r2")
 

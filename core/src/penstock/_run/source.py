@@ -81,9 +81,11 @@ class SourceRun:
         self._dependencies = Dependencies(self.source)
         self._first = self._dependencies.start_with(chosen)
         self._listed = ListedAccounts(self.job, self.context, self._planner, self._dependencies, target.ledger)
-        self.context.report.notices.extend(getattr(target, "notices", ()))
-        if isinstance(target, Checks):
-            target.check([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
+        try:
+            if isinstance(target, Checks):
+                target.check([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
+        finally:
+            self.context.report.notices.extend(getattr(target, "notices", ()))
 
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""

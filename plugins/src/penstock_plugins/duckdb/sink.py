@@ -103,6 +103,7 @@ class DuckTarget(BaseTarget):
         self.source = source
         self.scale = sink.decimal_scale
         self.name = f"duckdb:{sink.path}"
+        self.notices: list[str] = []
         self._stages = 0
         self._made: set[str] = set()
         self._there: dict[str, bool] = {}  # by stream, whether its table exists and has rows
@@ -123,10 +124,10 @@ class DuckTarget(BaseTarget):
         return _TYPES[column.type]
 
     def _comment(self, stream: str) -> str | None:
-        """The comment of a stream's table; None if there is no table."""
+        """The comment of a stream's table; None if there is no table. DuckDB ignores the case of names."""
         rows = self.database.run(
-            "select comment from duckdb_tables() where database_name = current_database() and schema_name = ? "
-            "and table_name = ?",
+            "select comment from duckdb_tables() where database_name = current_database() "
+            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
             [self.source, stream],
         ).rows
         return (rows[0][0] or "") if rows else None
@@ -177,9 +178,15 @@ class DuckTarget(BaseTarget):
                 "another target; it was not touched."
             )
         table, found = self.table(layout.stream), self._types(layout.stream)
+        added = [column.name for column in layout.columns if column.name not in found]
+        if added:
+            self.notices.append(
+                f"the table {self.source}.{layout.stream} had no column {', '.join(added)}: added. Rows that are not "
+                "read again have no value there. If somebody renamed a column, its values are under that name"
+            )
         for column in layout.columns:
             type_ = self.type_of(column)
-            if column.name not in found:
+            if column.name in added:
                 self.database.run(f"alter table {table} add column {quoted(column.name)} {type_}")
                 self._describe(table, column)
             elif found[column.name] != type_:

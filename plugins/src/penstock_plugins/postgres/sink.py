@@ -215,10 +215,10 @@ class PostgresTarget(BaseTarget):
         self.database = database
         self.source = source
         self.nul = sink.nul
-        self.notices: list[str] = []
         self._sink = sink
         self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
         self.tables = Tables(database, ledger, source, self._place)
+        self.notices: list[str] = self.tables.notices
         self._there: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
         self._stages = 0

@@ -99,6 +99,7 @@ class Tables:
         self._place_of = place_of
         self._tables: dict[str, tuple[Layout, Table]] = {}
         self._added: dict[str, frozenset[str]] = {}
+        self.notices: list[str] = []
         self._refused: dict[str, SinkError] = {}
         self._held: dict[str, tuple[SinkError, float]] = {}  # by table: why a commit failed, and when it is tried next
         self._lacking: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
@@ -247,8 +248,13 @@ class Tables:
             self._ledger.count_merged(layout.source, layout.stream, rows)
         for role in found.place.grant_to:
             grant(self._database, role, found.place.schema, [found.place.table])
-        added = {step.added.name for step in steps if step.added is not None}
-        self._added[layout.stream] = self._added.get(layout.stream, frozenset()) | added
+        added = [step.added.name for step in steps if step.added is not None]
+        if added:
+            self.notices.append(
+                f"the table {found.place.name} had no column {', '.join(added)}: added. Rows that are not read again "
+                "have no value there. If somebody renamed a column, its values are under that name"
+            )
+        self._added[layout.stream] = self._added.get(layout.stream, frozenset()).union(added)
         return Table(
             sql=found.place.sql,
             layout=layout,
