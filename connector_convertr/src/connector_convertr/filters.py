@@ -85,7 +85,7 @@ def parameters(filters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The query parameters of a stream's filters, in the configured order; a list becomes one ``name[]`` each."""
     for name, value in filters.items():
         if isinstance(value, (list, tuple)):
-            yield from ((f"{name.removesuffix('[]')}[]", _text(one)) for one in value)
+            yield from ((f"{name.removesuffix('[]')}[]", _text(item)) for item in value)
         else:
             yield name, _text(value)
 

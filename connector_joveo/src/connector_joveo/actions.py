@@ -96,7 +96,8 @@ def _action(name: str, summary: str, *body: Field, outcome: str = "", **more: An
     """
     method, path = ENDPOINTS[name]
     place = [
-        Field(name=one, place="path", required=True, description=_PARAMETERS.get(one, "")) for one in placeholders(path)
+        Field(name=placeholder, place="path", required=True, description=_PARAMETERS.get(placeholder, ""))
+        for placeholder in placeholders(path)
     ]
     if header := CLIENT_HEADER.get(name):
         client = "a client of the agency"

@@ -88,7 +88,7 @@ class JoveoReport:
             return Gone("Joveo states SUCCESS without a location to download from")
         base = self.settings.base_url.rstrip("/") + "/"
         downloads = [_download(base, link) for link in links]
-        return Ready(tuple({_file(one): one for one in downloads}.values()))
+        return Ready(tuple({_file(download): download for download in downloads}.values()))
 
     def lost(self, response: Response) -> bool:
         """A download link that is refused has expired: the report is submitted again."""
@@ -109,7 +109,7 @@ _OF_SIGNATURE = re.compile(
 
 def _file(download: Request) -> object:
     """What a link leads to, without its signature: one file that is listed twice may be signed twice."""
-    return download.url, tuple(one for one in download.params if not _OF_SIGNATURE.fullmatch(one[0]))
+    return download.url, tuple(param for param in download.params if not _OF_SIGNATURE.fullmatch(param[0]))
 
 
 def _named_links(found: dict[str, Any]) -> list[str]:
@@ -123,7 +123,7 @@ def _links(found: Any) -> list[str]:
         return [found] if found.strip() else []
     if isinstance(found, dict):
         return _named_links(found)
-    return [link for one in found for link in _links(one)] if isinstance(found, list) else []
+    return [link for value in found for link in _links(value)] if isinstance(found, list) else []
 
 
 def _from_location(response: Response) -> str | None:
@@ -146,8 +146,10 @@ def _from_body(response: Response) -> str | None:
     body = response.json()
     if isinstance(body, dict):
         inner = (body, body.get("data"), body.get("result"))
-        found = (one[name] for one in inner if isinstance(one, dict) for name in ID_MEMBERS if name in one)
-        texts = (str(one) for one in found if isinstance(one, (str, int)) and not isinstance(one, bool))
+        found = (
+            members[name] for members in inner if isinstance(members, dict) for name in ID_MEMBERS if name in members
+        )
+        texts = (str(value) for value in found if isinstance(value, (str, int)) and not isinstance(value, bool))
     else:
         texts = (str(one) for one in (body if isinstance(body, (str, int)) else response.text(),))
     return next((text.strip() for text in texts if _TOKEN.fullmatch(text.strip())), None)

@@ -44,7 +44,7 @@ def amounts(settings: TalrooSettings) -> tuple[Column, ...]:
     if settings.price_unit is None:
         return ()
     scale = -2 if settings.price_unit == "cents" else 0
-    return tuple(evolve(one, scale=scale, whole="") for one in columns_of(Click) if one.name == "price_amount")
+    return tuple(evolve(column, scale=scale, whole="") for column in columns_of(Click) if column.name == "price_amount")
 
 
 STREAMS = (

@@ -103,7 +103,9 @@ def is_declared_public(attribute: "attrs.Attribute[Any]") -> bool:
 
 def keys_of(settings: type) -> tuple["attrs.Attribute[Any]", ...]:
     """The configuration keys of a settings class, in the order of their declaration."""
-    return tuple(one for one in attrs.fields(settings) if one.init and one.name != "account_tables")
+    return tuple(
+        attribute for attribute in attrs.fields(settings) if attribute.init and attribute.name != "account_tables"
+    )
 
 
 def zone_exists(name: str) -> bool:
@@ -528,7 +530,7 @@ class Stream:
                 f"the requests of the stream {self.name} ({place_of(self.requests)}) are more than {MOST_REQUESTS:,} "
                 "for one slice, or do not end; write the first request of a listing, and a paginator for its pages."
             )
-        if wrong := [one for one in found if not isinstance(one, Request)]:
+        if wrong := [request for request in found if not isinstance(request, Request)]:
             raise PluginError(
                 f"the requests of the stream {self.name} ({place_of(self.requests)}) returned "
                 f"{'nothing' if wrong[0] is None else type(wrong[0]).__name__}; write return [Request(...)]."
@@ -578,7 +580,10 @@ class Stream:
         only in format or scale takes its place. A derived stream has its parent's stamps besides.
         """
         configured = {column.name: column for column in extra}
-        own = [_refined(one, configured[one.name]) if one.name in configured else one for one in self.columns]
+        own = [
+            _refined(column, configured[column.name]) if column.name in configured else column
+            for column in self.columns
+        ]
         names = {column.name for column in (*self.stamped_columns, *own)}
         return (*self.stamped_columns, *own, *(column for column in extra if column.name not in names))
 

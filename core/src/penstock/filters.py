@@ -29,7 +29,9 @@ def known_filters(
         for stream, table in filters.items():
             for name in table if isinstance(table, Mapping) else ():
                 if name in documented.get(stream, ()):
-                    problems += (f'{stream}."{name}": {one}' for one in check(settings, stream, name, table[name]))
+                    problems += (
+                        f'{stream}."{name}": {problem}' for problem in check(settings, stream, name, table[name])
+                    )
         if problems:
             raise ValueError("; ".join(problems))
 

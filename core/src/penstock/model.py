@@ -517,8 +517,8 @@ def _at(value: Any, path: Sequence[str]) -> Iterator[str]:
     name = path[0].removesuffix("[]")
     inner = value.get(name) if isinstance(value, dict) else None
     several = inner if path[0].endswith("[]") and isinstance(inner, list) else [inner]
-    for one in several:
-        yield from _at(one, path[1:])
+    for element in several:
+        yield from _at(element, path[1:])
 
 
 @frozen(kw_only=True)

@@ -74,7 +74,7 @@ class ReportFile:
         except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             how = "cut" if isinstance(error, EOFError) else "not whole"
             raise BrokenBodyError(f"The report is packed, but {how}: {error}.") from None
-        return answers[0] if len(answers) == 1 else Answer(items=Blocks([one.items.__iter__ for one in answers]))
+        return answers[0] if len(answers) == 1 else Answer(items=Blocks([answer.items.__iter__ for answer in answers]))
 
     def _of_file(self, response: Response, path: str, content: Open, *, packed: bool) -> Answer:
         text = self._checked_text(response, content)

@@ -210,7 +210,7 @@ class RunReport:
             return 130
         if self.refused:
             return 3
-        if self.errors or any(one.failed or one.truncated for one in counts):
+        if self.errors or any(count.failed or count.truncated for count in counts):
             return 1
         if self.deadline or self.parked:
             return 4
@@ -218,9 +218,9 @@ class RunReport:
             return 6
         if not self.allowed.covers(self.set_aside, self.fetched):
             return 5
-        if self.allowed.share != 1 and any(one.lost for one in counts):
+        if self.allowed.share != 1 and any(count.lost for count in counts):
             return 5
-        if self.strict and any(one.unknown_members for one in counts):
+        if self.strict and any(count.unknown_members for count in counts):
             return 5
         return 0
 
@@ -249,7 +249,7 @@ class RunReport:
             for (source, stream), one in self.streams.items()
             if one.rejected or one.unread_values
         ]
-        examples = [one.unread_example for one in self.streams.values() if one.unread_example]
+        examples = [stream.unread_example for stream in self.streams.values() if stream.unread_example]
         shown = ["`penstock rejected list` shows why"] if self.total("rejected") else []
         if self.total("unread_values"):
             shown.append(
@@ -293,7 +293,7 @@ class RunReport:
 
     def total(self, name: str) -> int:
         """The sum of one counter over all streams."""
-        return sum(getattr(one, name) or 0 for one in self.streams.values())
+        return sum(getattr(stream, name) or 0 for stream in self.streams.values())
 
     @property
     def summary_line(self) -> str:
@@ -311,7 +311,7 @@ class RunReport:
             parts.append(f"{_counted(self.total('unread_values'), 'value')} not read")
         if retries := self.total("retries"):
             parts.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
-        unknown = sorted({name for one in self.streams.values() for name in one.unknown_members})
+        unknown = sorted({name for stream in self.streams.values() for name in stream.unknown_members})
         if unknown:
             parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
         if self.deadline:

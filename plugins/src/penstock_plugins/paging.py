@@ -180,7 +180,7 @@ class PageNumber(Shrinking):
         if size is None or response.status not in self.too_large or size < 2:
             return None
         before = (self._number_in(request) - self.first_page) * size
-        smaller = next(one for one in range(size // 2, 0, -1) if before % one == 0)
+        smaller = next(candidate for candidate in range(size // 2, 0, -1) if before % candidate == 0)
         request = self._with(request, self.param, self.first_page + before // smaller)
         return self._with(request, str(self.size_param), smaller)
 

@@ -36,8 +36,12 @@ class Names(tuple[str, ...]):
     @classmethod
     def parse(cls, value: Any) -> "Names":
         """From a text or a list. Raises ValueError without a name, and for a name that is there twice."""
-        found = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
-        if not isinstance(found, (list, tuple)) or not found or not all(isinstance(one, str) and one for one in found):
+        found = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if (
+            not isinstance(found, (list, tuple))
+            or not found
+            or not all(isinstance(name, str) and name for name in found)
+        ):
             raise ValueError(f"found {shown(value)}, expected {_EXPECTED[cls]}")
         doubled = next((one for place, one in enumerate(found) if one in found[:place]), None)
         if doubled is not None:
@@ -177,7 +181,7 @@ def _floats(value: Any, _: Any = None) -> Any:
     if isinstance(value, dict):
         return {key: _floats(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_floats(one) for one in value]
+        return [_floats(item) for item in value]
     return value
 
 
@@ -225,7 +229,7 @@ def from_text(text: str, hint: Any) -> Any:
             if text.lstrip().startswith("["):
                 return toml(text)
             element = (get_args(hint) or (Any,))[0]
-            return [from_text(one, element) for one in split_list(text)]
+            return [from_text(item, element) for item in split_list(text)]
         if kind in (dict, Mapping):
             if not text.lstrip().startswith("{"):
                 raise ValueError
@@ -239,7 +243,7 @@ def from_text(text: str, hint: Any) -> Any:
 
 def split_list(text: str) -> list[str]:
     """The elements of ``a, b``, without empty ones."""
-    return [one.strip() for one in text.split(",") if one.strip()]
+    return [element.strip() for element in text.split(",") if element.strip()]
 
 
 def toml(text: str, *default: Any) -> Any:

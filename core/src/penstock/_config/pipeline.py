@@ -56,7 +56,7 @@ def _tables(value: Any) -> tuple[Any, ...]:
 
 
 def _are_tables(instance: Any, attribute: "attrs.Attribute[Any]", value: tuple[Any, ...]) -> None:
-    if not all(isinstance(one, Mapping) for one in value):
+    if not all(isinstance(table, Mapping) for table in value):
         raise ValueError('expected tables such as [{ url = { env = "NAME" }, on = ["failed"] }]')
 
 

@@ -93,7 +93,11 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
         "title": connector.summary,
         "type": "object",
         "properties": properties,
-        "required": [one.name for one in attributes if one.default is attrs.NOTHING and not is_per_account(one)],
+        "required": [
+            attribute.name
+            for attribute in attributes
+            if attribute.default is attrs.NOTHING and not is_per_account(attribute)
+        ],
     }
 
 
@@ -125,7 +129,7 @@ def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
 
 def _source(name: str, settings: type) -> dict[str, Any]:
     section = _section(settings, "connector", name)
-    own = {one.name for one in keys_of(settings) if is_per_account(one)}
+    own = {key.name for key in keys_of(settings) if is_per_account(key)}
     if "accounts" not in section["properties"]:
         account = {key: value for key, value in section["properties"].items() if key in own or key == "timezone"}
         section["properties"]["accounts"] = {
@@ -152,9 +156,9 @@ def _section(settings: type, key: str = "", name: str = "") -> dict[str, Any]:
         "type": "object",
         "properties": {
             **({key: {"const": name, "description": f"the {key}"}} if key else {}),
-            **{one.name: _key(one, hints[one.name]) for one in attributes},
+            **{attribute.name: _key(attribute, hints[attribute.name]) for attribute in attributes},
         },
-        "required": [one.name for one in attributes if one.default is attrs.NOTHING],
+        "required": [attribute.name for attribute in attributes if attribute.default is attrs.NOTHING],
         "additionalProperties": False,
     }
 
@@ -178,16 +182,16 @@ def _type(hint: Any) -> dict[str, Any]:
         return {"enum": [*arguments]}
     if attrs.has(origin):
         hints = typing.get_type_hints(origin)
-        fields = [one for one in attrs.fields(origin) if one.init]
+        fields = [field for field in attrs.fields(origin) if field.init]
         return {
             "type": "object",
-            "properties": {one.name: _type(hints[one.name]) for one in fields},
-            "required": [one.name for one in fields if one.default is attrs.NOTHING],
+            "properties": {field.name: _type(hints[field.name]) for field in fields},
+            "required": [field.name for field in fields if field.default is attrs.NOTHING],
             "additionalProperties": False,
         }
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _type(arguments[1]) if len(arguments) == 2 else {}}
     if isinstance(origin, type) and issubclass(origin, (Sequence, set, frozenset)):
         return {"type": "array", "items": _type(arguments[0]) if arguments else {}}
-    members = [one for one in arguments if one is not type(None)]
-    return {"anyOf": [_type(one) for one in members]} if members else {}
+    members = [argument for argument in arguments if argument is not type(None)]
+    return {"anyOf": [_type(member) for member in members]} if members else {}

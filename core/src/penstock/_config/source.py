@@ -118,19 +118,19 @@ class ConfiguredSource:
 
     def derived_from(self, name: str) -> tuple[Stream, ...]:
         """The streams cut from the batches of the stream of this name."""
-        return tuple(one for one in self.streams if one.derived is not None and one.derived.stream == name)
+        return tuple(stream for stream in self.streams if stream.derived is not None and stream.derived.stream == name)
 
     @cached_property
     def needed_by_others(self) -> frozenset[str]:
         """The streams by whose rows others are requested, cut, or divided into accounts."""
-        parents = {one.parent.stream for one in self.streams if one.parent is not None}
-        cut_from = {one.derived.stream for one in self.streams if one.derived is not None}
+        parents = {stream.parent.stream for stream in self.streams if stream.parent is not None}
+        cut_from = {stream.derived.stream for stream in self.streams if stream.derived is not None}
         return frozenset(parents | cut_from) | self.listers
 
     @cached_property
     def listers(self) -> frozenset[str]:
         """The streams that list the accounts of others."""
-        return frozenset(one.accounts_from[0] for one in self.streams if one.accounts_from is not None)
+        return frozenset(stream.accounts_from[0] for stream in self.streams if stream.accounts_from is not None)
 
     def configured_columns(self, stream: Stream) -> Sequence[Column]:
         """The columns of a stream that the settings declare."""

@@ -70,8 +70,12 @@ class ColumnRules:
 
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
-        self._numbers = tuple(one for one in every if one.derived_of is not None and one.name not in self.hidden)
-        self._stamped_not_null = tuple(one.name for one in every if one.added and not one.nullable and not one.hash_of)
+        self._numbers = tuple(
+            column for column in every if column.derived_of is not None and column.name not in self.hidden
+        )
+        self._stamped_not_null = tuple(
+            column.name for column in every if column.added and not column.nullable and not column.hash_of
+        )
 
     def apply(self, page: RawPage, requested: Requested) -> None:
         """Fill and check all columns but row keys."""
@@ -158,8 +162,8 @@ class ColumnRules:
         column = self._stamped(name)
         values = page.at_rows(stamps)
         if column.type != "json":
-            made = {one: _fitted(column, one) for one in stamps if not isinstance(one, (list, dict))}
-            values = [_fitted(column, one) if isinstance(one, (list, dict)) else made[one] for one in values]
+            made = {stamp: _fitted(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
+            values = [_fitted(column, value) if isinstance(value, (list, dict)) else made[value] for value in values]
             bad = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
             self.rejects.reject(page, bad)

@@ -162,7 +162,9 @@ class StreamDecoder:
             name=self._name,
             columns=self.columns,
             raw=raw,
-            nested=tuple(one.name for one in columns if one.type == "json" and not one.added and not one.secret),
+            nested=tuple(
+                column.name for column in columns if column.type == "json" and not column.added and not column.secret
+            ),
             cleaners={name: _cleaner(self.columns[name], options.include_personal) for name in paths},
             masks=Masks.of(*self._secrets, labels=False),
             hidden=self._hidden,
@@ -174,15 +176,19 @@ class StreamDecoder:
         self._keys = self._keys_of(divided_as)
         self.layout = self._layout(source, divided_as.partition_columns, parent_key)
         self._watched = tuple(_watched(columns, self._hidden))
-        self._measures = tuple(one for one in columns if one.additive and not one.added and not one.unit_of)
-        named = {one.name: one for one in columns}
-        self._priced = tuple((one, named[one.unit_of]) for one in columns if one.additive and one.unit_of in named)
+        self._measures = tuple(
+            column for column in columns if column.additive and not column.added and not column.unit_of
+        )
+        named = {column.name: column for column in columns}
+        self._priced = tuple(
+            (column, named[column.unit_of]) for column in columns if column.additive and column.unit_of in named
+        )
         self.derived = tuple(self._derived(child) for child in derived)
 
     def _handling(self, required: frozenset[str], paths: Mapping[str, Sequence[str]]) -> Handling:
         options = self._options
         hidden = [self.columns[name] for name in self._hidden]
-        masked = {one: _last_name(one) for one in hidden if one.member is not None}
+        masked = {column: _last_name(column) for column in hidden if column.member is not None}
         within = [path for those in paths.values() for path in those]
         names, selections = self._secrets
         # Without excluded columns, which are not secret, and without the last names of paths, which are common.
@@ -202,8 +208,8 @@ class StreamDecoder:
         """The names of the connector's secret members, and the paths that select others by a member's value."""
         columns = (*self.columns.values(), *self._options.secrets)
         return (
-            frozenset(_last_name(one) for one in columns if one.secret and one.member is not None),
-            frozenset(path for one in columns for path in one.hidden if path.endswith("]")),
+            frozenset(_last_name(column) for column in columns if column.secret and column.member is not None),
+            frozenset(path for column in columns for path in column.hidden if path.endswith("]")),
         )
 
     def _keys_of(self, divided_as: Stream) -> Keys:
@@ -245,7 +251,7 @@ class StreamDecoder:
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The stream's own layout, then those of the streams derived from it."""
-        return tuple(one.layout for one in self.streams)
+        return tuple(stream.layout for stream in self.streams)
 
     def _check_declaration(self, read: Iterable[str]) -> None:
         """Raises TypeError for a stream that reads columns its record class does not have."""
@@ -262,17 +268,17 @@ class StreamDecoder:
     def _to_hide(self, needed: set[str]) -> frozenset[str]:
         """The columns that are not delivered; raises ConfigError where one of them is needed."""
         columns, stream, options = self.columns.values(), self._stream, self._options
-        names = {one.name for one in columns}
+        names = {column.name for column in columns}
         excluded = {name for name in names if {name, f"{stream.name}.{name}"} & set(options.exclude)}
-        personal = {one.name for one in columns if one.personal and not options.include_personal}
-        secret = {one.name for one in columns if one.secret}
+        personal = {column.name for column in columns if column.personal and not options.include_personal}
+        secret = {column.name for column in columns if column.secret}
         for setting, left_out in (("exclude", excluded), ("include_personal", personal)):
             for name in sorted(left_out & needed):
                 raise ConfigError(
                     f"{setting}: {stream.name}.{name} cannot be left out; it is (part of) the key, the partition, or "
                     "what another stream is requested by. Leave out the stream instead."
                 )
-        units = {one.unit_of for one in columns if one.unit_of and one.name not in excluded}
+        units = {column.unit_of for column in columns if column.unit_of and column.name not in excluded}
         for name in sorted(excluded & units):
             raise ConfigError(
                 f"exclude: {stream.name}.{name} cannot be left out; it is the currency of a column that is not. Leave "
@@ -354,9 +360,9 @@ class StreamDecoder:
             totals.check(self._name, page)
 
         fresh = self._keys.check(page, seen, partial(self._read_again, page, requested))
-        derived = tuple(one.cut(page) for one in self.derived)
+        derived = tuple(child.cut(page) for child in self.derived)
         absent = self._absent(page) if page.unknown else frozenset[str]()
-        examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
+        examples = [*page.unread[:1], *(inner.unread_example for inner in derived if inner.unread_example is not None)]
         for name in self._hidden:
             fill(page.rows, name, UNSET)
         fill(page.rows, "__class__", out)
@@ -373,9 +379,9 @@ class StreamDecoder:
             repeated_across=page.repeated_across + page.beyond,
             overrun=page.overrun,
             superseded=page.superseded,
-            unread_values=len(page.unread) + sum(one.unread_values for one in derived),
+            unread_values=len(page.unread) + sum(inner.unread_values for inner in derived),
             unread_example=examples[0] if examples else None,
-            derived=tuple(one.batch for one in derived),
+            derived=tuple(inner.batch for inner in derived),
             absent=absent,
         )
 

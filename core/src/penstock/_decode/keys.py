@@ -144,8 +144,8 @@ class Keys:
             unique = dict.fromkeys(identities, 0)
             on_page, earlier = seen.find(unique.keys())
             if earlier:
-                fresh = sum(1 for one in identities if one not in earlier)
-            seen.add({one: 0 for one in unique if one not in earlier and one not in on_page})
+                fresh = sum(1 for identity in identities if identity not in earlier)
+            seen.add({key: 0 for key in unique if key not in earlier and key not in on_page})
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:

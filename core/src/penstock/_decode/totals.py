@@ -34,7 +34,7 @@ class Totals:
         self.unsure |= bool(page.rejected or page.unread or page.beyond)
         priced = [(amount.name, unit.name) for amount, unit in self.priced]
         with localcontext(prec=1000):
-            for key, total in sums_of(page.rows, [one.name for one in self.measures], priced).items():
+            for key, total in sums_of(page.rows, [measure.name for measure in self.measures], priced).items():
                 self.sums[key] = self.sums.get(key, Decimal(0)) + total
 
     def check(self, name: str, page: RawPage) -> None:

@@ -115,7 +115,7 @@ def _distinct(column: Column, values: list[Any]) -> list[Any]:
     if column.type == "json":
         return values
     typed = list(zip(map(type, values), values, strict=True))  # True and 1 are equal, and not the same
-    made = {one: coerce(column, one[1]) for one in set(typed)}
+    made = {distinct: coerce(column, distinct[1]) for distinct in set(typed)}
     if not column.nullable and None in made.values():
         raise MisfitError("it is null")
     return list(map(made.__getitem__, typed))

@@ -292,6 +292,6 @@ def url_template(call: Call) -> str:
 def _parts(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The origin of a URL; each segment of its path, and how it is shown where it is no value of the partition."""
     url = urlsplit(address)
-    segments = [unquote(one) for one in url.path.split("/")]
-    words = tuple((one, one if _WORD.fullmatch(one) else "{id}") for one in segments)
+    segments = [unquote(segment) for segment in url.path.split("/")]
+    words = tuple((segment, segment if _WORD.fullmatch(segment) else "{id}") for segment in segments)
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words

@@ -106,11 +106,11 @@ class Fields:
     def of(cls, source: ConfiguredSource, stream: Stream) -> "Fields":
         columns = source.columns_of(stream)
         inner: dict[str, tuple[Fields, ...]] = {}
-        for one in source.derived_from(stream.name):
-            assert one.derived is not None
-            inner[one.derived.column] = (*inner.get(one.derived.column, ()), cls.of(source, one))
-        parents = [one.parent for one in source.streams if one.parent is not None]
-        listers = [one.accounts_from for one in source.streams if one.accounts_from is not None]
+        for child in source.derived_from(stream.name):
+            assert child.derived is not None
+            inner[child.derived.column] = (*inner.get(child.derived.column, ()), cls.of(source, child))
+        parents = [other.parent for other in source.streams if other.parent is not None]
+        listers = [other.accounts_from for other in source.streams if other.accounts_from is not None]
         return cls(
             {column.member: column for column in columns if column.member is not None and not column.path},
             {column.path: column for column in columns if column.path},
@@ -125,8 +125,8 @@ class Fields:
     @property
     def has_secrets(self) -> bool:
         """Whether a column, or a part of one, is secret."""
-        own = any(one.secret or one.hidden for one in (*self.members.values(), *self.paths.values()))
-        return own or any(one.has_secrets for fields in self.derived.values() for one in fields)
+        own = any(column.secret or column.hidden for column in (*self.members.values(), *self.paths.values()))
+        return own or any(child.has_secrets for fields in self.derived.values() for child in fields)
 
     def nature(self, names: Names) -> tuple[Nature, Column | None]:
         """The nature of a value inside of a record, and the column that reads it."""
@@ -137,7 +137,7 @@ class Fields:
             return "secret", column
         if column.personal or any(_within(rest, path.split(".")) for path in column.hidden_personal):
             return "personal", column
-        inner = [one.nature(rest) for one in self.derived.get(column.name, ())] if rest else []
+        inner = [child.nature(rest) for child in self.derived.get(column.name, ())] if rest else []
         return next((found for found in inner if found[0] != "plain"), ("plain", column))
 
     def _column(self, names: Names) -> tuple[Column | None, Names]:
@@ -150,8 +150,8 @@ class Fields:
     def marks(self) -> set[tuple[str, str]]:
         """The (member, value) by which paths of secrets select objects."""
         own = (*self.members.values(), *self.paths.values())
-        found = {(hit[1], hit[2]) for one in own for path in one.hidden if (hit := _SELECTION.fullmatch(path))}
-        return found.union(*(one.marks for fields in self.derived.values() for one in fields))
+        found = {(hit[1], hit[2]) for column in own for path in column.hidden if (hit := _SELECTION.fullmatch(path))}
+        return found.union(*(child.marks for fields in self.derived.values() for child in fields))
 
     def outside(self, names: Names) -> Nature:
         """The nature of a value outside of the records: by its name alone."""
@@ -324,9 +324,9 @@ def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
     """Where in the body the records are; the whole body where one run of them is not found in it."""
     found: list[tuple[int, int]] = []
     at = 0
-    for one in items:
-        raw = bytes(one.raw)
-        if len(raw) <= 2 or one.format == "csv":  # empty
+    for item in items:
+        raw = bytes(item.raw)
+        if len(raw) <= 2 or item.format == "csv":  # empty
             continue
         place = body.find(raw, at)
         if place < 0:
@@ -340,5 +340,5 @@ def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
 
 def _outer(items: Iterable[Items]) -> set[tuple[str, ...]]:
     """The paths of arrays whose elements hold the records, so that what stands beside these is of a record, too."""
-    paths = {one.path.partition("[")[0] for one in items if "[" in one.path}
+    paths = {item.path.partition("[")[0] for item in items if "[" in item.path}
     return {tuple(path.removeprefix("$").strip(".").split(".")) if path != "$" else () for path in paths}

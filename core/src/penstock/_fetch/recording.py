@@ -178,9 +178,9 @@ class Recorder:
     def _described(self, source: ConfiguredSource) -> dict[str, Any]:
         """A source, with those of its settings that differ from their defaults."""
         settings = {
-            one.name: plain
-            for one in keys_of(type(source.settings))
-            if (value := getattr(source.settings, one.name)) != one.default
+            key.name: plain
+            for key in keys_of(type(source.settings))
+            if (value := getattr(source.settings, key.name)) != key.default
             and (plain := self._plain(value)) is not None
         }
         accounts = {
@@ -204,7 +204,7 @@ class Recorder:
         if isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, (tuple, list)):
-            return [plain for one in value if (plain := self._plain(one)) is not None]
+            return [plain for item in value if (plain := self._plain(item)) is not None]
         if isinstance(value, Mapping):
             return {name: plain for name, one in value.items() if (plain := self._plain(one)) is not None}
         if isinstance(value, OpenFor):
@@ -228,7 +228,7 @@ class Recorder:
         if self.full and not fields.has_secrets:
             return self._without_secrets(response)
         items = answer.items if exchange.has_records else ()
-        formats = {one.format for one in items}
+        formats = {item.format for item in items}
         keyed_by = fields.stamped.get(getattr(exchange.call.read, "keyed_by", None) or "")
         if keyed_by is not None and keyed_by.personal and formats and not self.full:
             return self._unkept(exchange)  # names of members are not masked
@@ -266,17 +266,17 @@ class Recorder:
         coding = getattr(exchange.call.read, "encoding", None) or "utf-8"
         found = _Body(suffix=".csv", measured=True)
         files: dict[str, io.BytesIO] = {}
-        for one in exchange.outcome.answer.items:
-            if one.path not in files:
-                files[one.path] = io.BytesIO()
-                if one.format == "csv":
-                    files[one.path].write((one.delimiter.join(one.header) + "\n").encode())
-            raw = bytes(one.raw)
-            if one.format == "csv":
-                raw = self._masking.csv(one, raw, fields)
+        for item in exchange.outcome.answer.items:
+            if item.path not in files:
+                files[item.path] = io.BytesIO()
+                if item.format == "csv":
+                    files[item.path].write((item.delimiter.join(item.header) + "\n").encode())
+            raw = bytes(item.raw)
+            if item.format == "csv":
+                raw = self._masking.csv(item, raw, fields)
             else:
-                raw = self._masking.json(raw, fields, [evolve(one, raw=raw, format="array")])
-            files[one.path].write(found.clean(raw))
+                raw = self._masking.json(raw, fields, [evolve(item, raw=raw, format="array")])
+            files[item.path].write(found.clean(raw))
         contents = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
         if len(contents) == 1:
             found.content = [contents[0][1]]
@@ -363,7 +363,7 @@ class Recorder:
             request = evolve(request, url=self._masked_link(request.url), params=masked)
         linked = self._masking.linked
         if linked:
-            parts = [(one, linked.get(unquote(one))) for one in request.url.split("/")]
+            parts = [(segment, linked.get(unquote(segment))) for segment in request.url.split("/")]
             request = evolve(
                 request,
                 url="/".join(one if new is None else quote(new, safe="") for one, new in parts),
@@ -427,7 +427,7 @@ class _Exchange:
         response, items = self.outcome.response, self.outcome.answer.items
         if response is not None and response.file is not None:
             return True
-        return any(not self.call.lenient or one.format != "object" for one in items)
+        return any(not self.call.lenient or item.format != "object" for item in items)
 
 
 @define(eq=False, repr=False, kw_only=True)

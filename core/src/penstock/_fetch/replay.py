@@ -140,9 +140,9 @@ class Recording:
         """The recorded settings of a source as TOML would hold them, with a filler for each secret."""
         values: dict[str, Any] = _filled(self.sources[source]["settings"])
         hints = get_type_hints(settings)
-        for one in keys_of(settings):
-            if one.name in values and date in (hints[one.name], *get_args(hints[one.name])):
-                values[one.name] = date.fromisoformat(values[one.name])
+        for key in keys_of(settings):
+            if key.name in values and date in (hints[key.name], *get_args(hints[key.name])):
+                values[key.name] = date.fromisoformat(values[key.name])
         return values
 
 

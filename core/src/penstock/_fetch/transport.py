@@ -367,7 +367,7 @@ class Transport:
             return f"cannot be reached through the proxy ({seen}); check proxy and its credentials"
         check = "check base_url (or the key that names this host), proxy and this host's network"
         while isinstance(error, (failures.ProtocolError, failures.SSLError)):
-            inner = next((one for one in error.args if isinstance(one, Exception)), None)
+            inner = next((arg for arg in error.args if isinstance(arg, Exception)), None)
             if inner is None:
                 break
             error = inner

@@ -85,7 +85,7 @@ class Dependencies:
         needed = set(self._needed.get(stream.name, ()))
         if dependents and dependents[0].accounts_from is not None:
             needed.add(dependents[0].accounts_from[1])
-            needed.update(one.zone_from for one in dependents if one.zone_from is not None)
+            needed.update(dependent.zone_from for dependent in dependents if dependent.zone_from is not None)
         return tuple(sorted(needed))
 
     # --- rows that are kept -------------------------------------------------------------------------------------------
@@ -122,8 +122,8 @@ class Dependencies:
         """A slice has ended; ``well``: it did not fail."""
         key = key_of(planned)
         self._under_way[key] -= 1
-        good = [one for one in planned.partitions if well and one not in self._refused]
-        self._days_read.setdefault(key, set()).update(one.day for one in good if one.day is not None)
+        good = [partition for partition in planned.partitions if well and partition not in self._refused]
+        self._days_read.setdefault(key, set()).update(partition.day for partition in good if partition.day is not None)
         if len(good) < len(planned.partitions):
             self._unwell.add(key)
         if not self._under_way[key]:

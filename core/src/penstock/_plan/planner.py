@@ -138,7 +138,7 @@ class Window:
     def around(cls, days: "Iterable[Sequence[date]]") -> "Window":
         """From the first of all these days to the last; each sequence ascends."""
         known = list(days)
-        return cls(since=min(one[0] for one in known), until=max(one[-1] for one in known))
+        return cls(since=min(own[0] for own in known), until=max(own[-1] for own in known))
 
     def days(self) -> list[date]:
         """Every day, ascending."""
@@ -335,14 +335,14 @@ class Planner:
         """The slices to read of a stream, account by account, days ascending."""
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
             every = list(accounts)
-            accounts = [one for one in every if one is None or matches(one, self.job.accounts)]
+            accounts = [account for account in every if account is None or matches(account, self.job.accounts)]
             if every and not accounts:  # where the provider lists the accounts, nothing else refuses the pattern
                 self.notices.append(
                     f"{self.job.source.name}: no account matches {', '.join(self.job.accounts)}, so that none of its "
                     "streams that are divided by accounts is read"
                 )
         divided = bool(block_days(self.job.source, stream))
-        accounts = [one for one in accounts if one is None or divided or self.job.has(stream, one)]
+        accounts = [account for account in accounts if account is None or divided or self.job.has(stream, account)]
         if stream.kind == "snapshot":
             self._note_window(stream)
             plans = self._plan_snapshots(stream, accounts)
@@ -435,8 +435,8 @@ class Planner:
         while (parent := parent_with_days(self.job.source, root)) is not None and parent.name in self._children:
             root = parent
         family = [root]
-        for one in family:  # grows
-            family += [child for child in self._children.get(one.name, ()) if child.kind != "snapshot"]
+        for member in family:  # grows
+            family += [child for child in self._children.get(member.name, ()) if child.kind != "snapshot"]
         return family
 
     def _behind_its_parent(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
@@ -453,13 +453,13 @@ class Planner:
     def _read_at(self, stream: Stream, days: DaysByAccount) -> dict[tuple[str | None, date], datetime]:
         """By account and day, when the days that were final then were read."""
         window = Window.around(days.values())
-        accounts = [one for one in days if one is not None] if stream.account is not None else None
+        accounts = [account for account in days if account is not None] if stream.account is not None else None
         if isinstance(self.target, ListsFinal):
             final = self.target.final_days(stream.name, since=window.since, until=window.until, accounts=accounts)
             return {
-                (one.account if stream.account is not None else None, date.fromisoformat(one.day)): one.read_at
-                for one in final
-                if one.read_at is not None
+                (read.account if stream.account is not None else None, date.fromisoformat(read.day)): read.read_at
+                for read in final
+                if read.read_at is not None
             }
         if self.ledger is None:
             return {}

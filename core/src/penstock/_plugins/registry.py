@@ -127,7 +127,7 @@ class Registry:
                 name = str(getattr(module, "__name__", type(module).__name__))
                 self._register(Plugin(name, "", name), module)
         if strict and (broken := self.broken()):
-            listed = "\n".join(f"{one.plugin}: {one.reason}" for one in broken)
+            listed = "\n".join(f"{fault.plugin}: {fault.reason}" for fault in broken)
             raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{listed}")
 
     # --- what is there ----------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Registry:
         sources = self._offers("penstock_sources")
         for name, offer in self._offers("penstock_sandboxes").usable.items():
             known = {*sources.usable, *sources.clashes}
-            if name not in known and offer.plugin not in {one.plugin for one in self._broken}:
+            if name not in known and offer.plugin not in {fault.plugin for fault in self._broken}:
                 meant = did_you_mean(name, known)
                 yield Broken(offer.plugin, f"it offers the sandbox of {name!r}, which is no connector here.{meant}")
 
@@ -274,7 +274,7 @@ class Registry:
             )
             for dist in metadata.distributions()
             if dist.name.lower().replace("_", "-").startswith("connector-")
-            and any(one.startswith("penstock") for one in dist.requires or ())
+            and any(require.startswith("penstock") for require in dist.requires or ())
             and not dist.entry_points.select(group=GROUP)
         )
 
@@ -306,9 +306,9 @@ class Registry:
                 "for the other. Uninstall the one that you do not need."
             )
         suspects = [
-            one
-            for one in (*self._broken, *offers.failed, *self._without_entry_point)
-            if _is_named_for(one.plugin.distribution, name)
+            fault
+            for fault in (*self._broken, *offers.failed, *self._without_entry_point)
+            if _is_named_for(fault.plugin.distribution, name)
         ]
         if suspects:
             raise PluginError(
@@ -368,7 +368,7 @@ class Registry:
     def _callers(self, hook: str) -> Iterator[tuple[Plugin, pluggy.HookCaller]]:
         """Each plugin that implements ``hook``, with a caller for this plugin only, inside all wrappers."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        plain = [one for one in implementations if not (one.wrapper or one.hookwrapper)]
+        plain = [impl for impl in implementations if not (impl.wrapper or impl.hookwrapper)]
         for one in sorted(plain, key=lambda one: self._plugins[one.plugin_name]):
             others = [other.plugin for other in plain if other.plugin is not one.plugin]
             yield self._plugins[one.plugin_name], self._manager.subset_hook_caller(hook, others)
@@ -376,8 +376,8 @@ class Registry:
     def _wrapped(self, hook: str) -> str:
         """The plugins whose wrappers run around a hook, for the message of a failure that may be theirs."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        wrappers = [one for one in implementations if one.wrapper or one.hookwrapper]
-        names = sorted({str(self._plugins[one.plugin_name]) for one in wrappers})
+        wrappers = [impl for impl in implementations if impl.wrapper or impl.hookwrapper]
+        names = sorted({str(self._plugins[wrapper.plugin_name]) for wrapper in wrappers})
         return f" (the hook is wrapped by {' and '.join(names)})" if names else ""
 
     def _offers(self, hook: str, source: str = "") -> _Offers:
@@ -407,7 +407,7 @@ class Registry:
                 offers.setdefault(name, []).append(Offer(value, plugin))
         if source or hook == "penstock_sources":
             failed += self._validate(hook, source, offers)
-            refused = {one.plugin for one in failed}
+            refused = {fault.plugin for fault in failed}
             kept = {
                 name: [offer for offer in several if offer.plugin not in refused] for name, several in offers.items()
             }
@@ -448,7 +448,7 @@ class Registry:
         text = "" if error is None else describe_error(error)
         broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}"), details)
         # A module that cannot be imported fails in every hook, and is reported once.
-        if not any(one.plugin == plugin and text and mask(text) in one.reason for one in self._broken):
+        if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self._broken):
             self._broken.append(broken)
         return broken
 
@@ -487,12 +487,12 @@ def _options_of(factory: Callable[..., Any]) -> frozenset[str]:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return frozenset()
-    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     return frozenset() if takes_any else frozenset(parameters)
 
 
 def _named_values(results: Any, type_: type) -> list[tuple[str, Any]]:
-    """The named values in the results of a hook, one result per implementation."""
+    """The named values in the results of a hook, one result per impl."""
     found: list[tuple[str, Any]] = []
     for result in results:
         if type_ is Mapping:

@@ -389,8 +389,8 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
             yield f"{name}: {error}".rstrip(".")
     elif isinstance(value, type):
         yield f"{name} is the class {value.__name__}; write {value.__name__}(...)"
-    elif value is not None and not (callable(value) or (methods and all(hasattr(value, one) for one in methods))):
-        lacking = [one for one in methods if not hasattr(value, one)]
+    elif value is not None and not (callable(value) or (methods and all(hasattr(value, method) for method in methods))):
+        lacking = [method for method in methods if not hasattr(value, method)]
         lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"
         yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
 
@@ -432,7 +432,7 @@ def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
             )
     if parent is not None and parent.links is not _NO_LINKS:
         return  # the names that links gives a row are not known
-    fields = {one.name: one for one in attrs.fields(settings)} if settings is not None else {}
+    fields = {field.name: field for field in attrs.fields(settings)} if settings is not None else {}
     for what, name, _ in named:
         if parent is not None and name in parent.columns:
             continue

@@ -63,7 +63,7 @@ def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Collect
             nested="plain" if hooked else "raw",
             zone=source.zone,
             connector=source.connector.name,
-            secrets=[column for one in source.streams for column in one.columns if column.secret or column.hidden],
+            secrets=[column for other in source.streams for column in other.columns if column.secret or column.hidden],
         ),
         columns=source.configured_columns(stream),
         derived=source.derived_from(stream.name),

@@ -70,9 +70,9 @@ class Loader:
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
-        for one in self.partitions.values():
-            if one.writer is not None:
-                one.writer.abort()
+        for partition in self.partitions.values():
+            if partition.writer is not None:
+                partition.writer.abort()
         self.dependencies.forget(self.planned)
 
     def seen_keys(self, *, one_page: bool = False, several: bool = False) -> SeenKeys:
@@ -119,7 +119,7 @@ class Loader:
         them all. Either one request covers several days, and no record has a day that can be read: the days are in
         another member or format. Or all were dropped as outside of the slice.
         """
-        counts = [one.counts for one in self.partitions.values()]
+        counts = [partition.counts for partition in self.partitions.values()]
         if any(count.rows or count.rejected for count in counts):
             return
         if self.has_overrun:
@@ -263,12 +263,12 @@ class Loader:
             self._first.counts.reject(rejected)
             return
         by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
-        for one in rejected:
-            day = self._day_of_rejected(one)
+        for record in rejected:
+            day = self._day_of_rejected(record)
             if day in by_day:
-                self.partitions[by_day[day]].counts.reject([one])
+                self.partitions[by_day[day]].counts.reject([record])
             else:
-                self.undated.append(one)
+                self.undated.append(record)
         check_rejected(self.undated)
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
@@ -299,7 +299,7 @@ class Loader:
         """Count the amounts without a currency as values that could not be read: no invoice can contain them."""
         pairs = zip(values_of(batch.rows, amount.name), values_of(batch.rows, amount.unit_of), strict=True)
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
-        member = next((one.member for one in batch.layout.columns if one.name == amount.unit_of), None)
+        member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
         self.listener.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 

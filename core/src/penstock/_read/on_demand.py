@@ -219,7 +219,7 @@ class Reports:
     def _begun(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         """The report of this submission: a pending one of this run or of an earlier run, or a new one."""
         text = submission_text(submission)
-        report = next((one for one in self.under_way if one.request == text), None) or self._adopted(text)
+        report = next((pending for pending in self.under_way if pending.request == text), None) or self._adopted(text)
         if report is not None:
             self._claim(submission, report)
         return report or (yield from self._submitted(submission))
@@ -253,9 +253,9 @@ class Reports:
         """Raises ReportError where this is the report of another submission; the next run adopts neither."""
         other = self.handles.claim(self._poll(submission, report).request, report)
         if other is not None:
-            for one in (other, report):
+            for pending in (other, report):
                 if self.ledger is not None:
-                    self.ledger.drop(one)
+                    self.ledger.drop(pending)
             raise self._ambiguous(report)
 
     def _ambiguous(self, report: PendingReport) -> ReportError:

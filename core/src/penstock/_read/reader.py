@@ -230,7 +230,9 @@ class Reader:
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request
         chunks = [tuple(distinct[at : at + step]) for at in range(0, len(distinct), step)]
-        return [one for chunk in chunks for one in stream.first_requests(settings, evolve(slice_, parents=chunk))]
+        return [
+            request for chunk in chunks for request in stream.first_requests(settings, evolve(slice_, parents=chunk))
+        ]
 
     def _listings(
         self, slice_: Slice, requests: Sequence[Request]
@@ -252,12 +254,12 @@ class Reader:
         polled = finished.outcome.call.request.url
         named = [
             evolve(
-                one,
-                url=one.url if "://" in one.url else urljoin(polled, one.url),
+                download,
+                url=download.url if "://" in download.url else urljoin(polled, download.url),
                 credentials=not state.downloads,
-                columns={**submission.columns, **one.columns},
+                columns={**submission.columns, **download.columns},
             )
-            for one in state.downloads or state.pages
+            for download in state.downloads or state.pages
         ]
         return self._opened(slice_, named, self.components.downloads if state.downloads else read)
 
@@ -367,7 +369,7 @@ class Reader:
             return []
         found = halves(slice_)
         same = [request.identity for request in self._requests(slice_)]
-        return [] if any([one.identity for one in self._requests(half)] == same for half in found) else found
+        return [] if any([request.identity for request in self._requests(half)] == same for half in found) else found
 
     def _overran(self, slice_: Slice) -> bool:
         """

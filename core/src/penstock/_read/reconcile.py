@@ -186,7 +186,7 @@ def counts_upwards(requests: Sequence[Request]) -> bool:
     Whether consecutive requests differ only in numbers, by the same positive step: in a page number or an offset, not
     in a cursor.
     """
-    texts = [str((*one.identity[:3], *one.identity[3])) for one in requests]
+    texts = [str((*request.identity[:3], *request.identity[3])) for request in requests]
     if len({_NUMBERS.sub("0", text) for text in texts}) > 1:
         return False
     rows = [list(map(int, _NUMBERS.findall(text))) for text in texts]

@@ -84,8 +84,8 @@ def _beside(members: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _options(paginator: Any) -> Iterator[Any]:
-    for one in attrs.fields(type(paginator)) if attrs.has(type(paginator)) else ():
-        yield getattr(paginator, one.name)
+    for field in attrs.fields(type(paginator)) if attrs.has(type(paginator)) else ():
+        yield getattr(paginator, field.name)
 
 
 def _stated(members: Mapping[str, Any], around: str = "") -> Iterator[tuple[str, Any]]:
