@@ -266,7 +266,7 @@ class _Checking:
         return value
 
 
-def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str] = ()) -> tuple[Any, list[tuple[str, str]]]:
+def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str]) -> tuple[Any, list[tuple[str, str]]]:
     """An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first."""
     try:
         with attrs.validators.disabled():

@@ -26,10 +26,11 @@ from penstock.connector import (
     keys_of,
 )
 from penstock.errors import PluginError
-from penstock.model import EPOCH_FORMS, Kind, json_placeholders, placed_forms, placeholders
+from penstock.model import Kind
 from penstock.names import NAME, did_you_mean, nearest, place_of
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
+from penstock.templates import EPOCH_FORMS, json_placeholders, placed_forms, placeholders
 
 KINDS: tuple[str, ...] = get_args(Kind)
 PLACES: tuple[str, ...] = get_args(Place)
@@ -129,7 +130,9 @@ def _no_functions(declared: Connector | Stream, *names: str) -> Iterator[str]:
             yield f"{name} is {_sort(value)}; write a function, such as {_EXAMPLES[name]}"
 
 
-def _unknown_settings(settings: type, what: str, names: Iterable[str]) -> Iterator[str]:
+def _unknown_settings(settings: type | None, what: str, names: Iterable[str]) -> Iterator[str]:
+    if settings is None:
+        return
     known = {attribute.name for attribute in keys_of(settings)}
     for name in names:
         if name not in known and not hasattr(settings, name):
@@ -165,7 +168,11 @@ def problems_in_streams(
                 _of_division(stream, known, component),
                 _of_others(stream, others, columns),
             ]
-            checks += [_of_components(stream, component), _of_needs(stream, settings), _of_templates(stream, settings)]
+            checks += [
+                _of_components(stream, component),
+                _unknown_settings(settings, "required_settings", stream.required_settings),
+                _of_templates(stream, settings),
+            ]
         found += [f"stream {stream.name}: {problem}" for check in checks for problem in check]
     return found
 
@@ -395,12 +402,6 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
         yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
 
 
-def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
-    if not stream.required_settings or settings is None:
-        return
-    yield from _unknown_settings(settings, "required_settings", stream.required_settings)
-
-
 def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
     """The names in the templates of ``path``, ``params`` and ``json``."""
     parent = stream.parent
@@ -408,14 +409,7 @@ def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
     if wrong := [(what, value) for what, value in texts.items() if not isinstance(value, str)]:
         yield from (f'{what} is {_sort(value)}; write a text, "{value}"' for what, value in wrong)
         return
-    named = [
-        (what, name, False)
-        for what, template in (
-            ("path", stream.path),
-            *((f"params[{name!r}]", text) for name, text in stream.params.items()),
-        )
-        for name in placeholders(template)
-    ]
+    named = [(what, name, False) for what, template in texts.items() for name in placeholders(template)]
     if stream.json is not None:
         named += json_placeholders(stream.json)
         if not stream.path or stream.requests is not None:

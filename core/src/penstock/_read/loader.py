@@ -75,7 +75,7 @@ class Loader:
                 partition.writer.abort()
         self.dependencies.forget(self.planned)
 
-    def seen_keys(self, *, one_page: bool = False, several: bool = False) -> SeenKeys:
+    def seen_keys(self, *, one_page: bool, several: bool) -> SeenKeys:
         """
         The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
         before. ``one_page``: it has one page. ``several``: the slice may have several listings.

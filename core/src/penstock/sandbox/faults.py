@@ -106,17 +106,16 @@ def with_faults(
     faults: Iterable[Fault],
     seed: int = 0,
     *,
-    same: Callable[[SandboxRequest], Hashable] = logical_request,
     share: float = 1.0,
 ) -> SandboxApp:
     """
-    ``app`` behind ``faults``. ``share`` is the part of all requests that is affected; ``same`` identifies a request.
+    ``app`` behind ``faults``. ``share`` is the part of all requests that is affected.
 
     Several transient faults apply to a request one after the other, in an order that depends on ``seed`` and the
     request only, with one regular response between two of them. So no request fails more often in a row than one fault
     states, and a client that retries must get everything.
     """
-    return _Faulty(app, tuple(faults), seed, same, share)
+    return _Faulty(app, tuple(faults), seed, share)
 
 
 class _Faulty:
@@ -125,13 +124,11 @@ class _Faulty:
         app: SandboxApp,
         faults: tuple[Fault, ...],
         seed: int,
-        same: Callable[[SandboxRequest], Hashable],
         share: float,
     ) -> None:
         self.app = app
         self._faults = faults
         self._seed = seed
-        self._same = same
         self._share = share
         self._lock = threading.Lock()
         self._let_through = [0] * len(faults)
@@ -141,7 +138,7 @@ class _Faulty:
         self._good: dict[tuple[str, str], SandboxResponse] = {}  # per method and path the last regular response
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
-        key = self._same(request)
+        key = logical_request(request)
         path = (request.method, request.path)
         context = FaultContext(request, self.app, self._good.get(path))
         for index in self._candidates(request, key):
