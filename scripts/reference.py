@@ -22,7 +22,7 @@ from penstock._plugins.registry import COMPONENT_KINDS, Registry
 CHAPTERS = (
     ("Connectors and streams", ("connector",), "What a connector declares."),
     ("Records", ("records",), "The columns of a record class."),
-    ("Requests and responses", ("model",), "The values that functions and components take and return."),
+    ("Requests and responses", ("model", "templates"), "The values that functions and components take and return."),
     ("Bodies", ("envelope", "report_files"), "Where the records are in a body."),
     ("Components", ("protocols",), "Authenticators, judges, paginators, pollers, decoders."),
     ("Writes", ("actions",), "What `penstock act` sends."),

@@ -81,14 +81,8 @@ from penstock.model import (
     Response as Response,
     Slice as Slice,
     encode_query as encode_query,
-    fill as fill,
-    fill_json as fill_json,
-    fill_path as fill_path,
     flag as flag,
-    json_placeholders as json_placeholders,
     origin_of as origin_of,
-    placed_forms as placed_forms,
-    placeholders as placeholders,
 )
 from penstock.names import did_you_mean as did_you_mean
 from penstock.project.api import Project as Project
@@ -186,6 +180,14 @@ from penstock.sinks import (
     Target as Target,
     Verifiable as Verifiable,
     Writer as Writer,
+)
+from penstock.templates import (
+    fill as fill,
+    fill_json as fill_json,
+    fill_path as fill_path,
+    json_placeholders as json_placeholders,
+    placed_forms as placed_forms,
+    placeholders as placeholders,
 )
 
 __version__: str

@@ -21,18 +21,7 @@ from attrs import field, frozen, validators
 from penstock import hookimpl
 from penstock.actions import Action
 from penstock.errors import PluginError, ProviderError
-from penstock.model import (
-    Kind,
-    MissingValueError,
-    Request,
-    Slice,
-    fill,
-    fill_json,
-    fill_path,
-    json_placeholders,
-    placeholders,
-    plain_http_problem,
-)
+from penstock.model import Kind, Request, Slice, plain_http_problem
 from penstock.names import as_names, place_of
 from penstock.protocols import (
     Authenticator,
@@ -47,6 +36,7 @@ from penstock.protocols import (
 )
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
+from penstock.templates import MissingValueError, fill, fill_json, fill_path, json_placeholders, placeholders
 
 if TYPE_CHECKING:  # its module brings a server
     from penstock.sandbox.app import SandboxApp

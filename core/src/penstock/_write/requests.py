@@ -11,7 +11,8 @@ from attrs import evolve, frozen
 
 from penstock._write.parameters import BODY, members_of
 from penstock.actions import Action, MostValues, Values
-from penstock.model import Receipt, Request, fill_path
+from penstock.model import Receipt, Request
+from penstock.templates import fill_path
 
 
 @frozen(kw_only=True)
