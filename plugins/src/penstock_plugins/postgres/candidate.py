@@ -8,7 +8,7 @@ from penstock import Column, Layout, TargetError
 from penstock_plugins.postgres.catalog import CatalogTable
 from penstock_plugins.postgres.database import columns_sql, identifier, literal, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.places import MARK, SOURCE_COLUMN, Located, Place, is_marked, mark_of
+from penstock_plugins.postgres.places import MARK, SOURCE_COLUMN, Located, Place, guarded, is_marked, mark_of
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 
@@ -150,11 +150,7 @@ class Candidate:
                 f"{', '.join(rights)} on {table} to {user}."
             )
         if seen.guarded:
-            raise TargetError(
-                f"row-level security of the table {name} holds for {seen.user}: rows that are there may be hidden from "
-                f"it. Its owner {seen.owner} must run: alter table {table} disable row level security; or a superuser "
-                f"must run: alter role {user} bypassrls."
-            )
+            raise TargetError(guarded(table, user))
         if (steps := self.steps()) and not seen.owned:
             raise TargetError(
                 f"the table {name} is to be changed for {self.stream}, and only its owner {seen.owner} may, not "

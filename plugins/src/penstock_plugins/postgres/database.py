@@ -79,6 +79,9 @@ def lock_key(source: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+# SQLSTATE -> the setting by which the server ended the session.
+_TIMEOUTS = {"25P03": "idle_in_transaction_session_timeout", "25P04": "transaction_timeout"}
+
 READ_ONLY = (
     "This server takes no writes: it is a standby, or default_transaction_read_only is set for it, for the database or "
     "for this user. Name the primary, or another user."
@@ -462,16 +465,14 @@ class Database:
         if state == "57014" and self._reason is not None:
             return self._reason
         if self.connection.closed or state.startswith(("08", "57P")):
+            setting = _TIMEOUTS.get(state)
+            remedy = self._without(setting) if setting else "Run again once the server can be reached."
             return LostSessionError(
                 f"the connection to {seen}. It is lost, and with it what was not committed; all that was delivered "
-                "stays. Run again once the server can be reached."
+                f"stays. {remedy}"
             )
         if state == "57014":
-            return SinkError(
-                f"{seen}. What was there before stays. If the server's statement_timeout is shorter than a partition "
-                f'takes, its administrator must run: alter role "{self.connection.info.user}" set statement_timeout = '
-                "0; then run again."
-            )
+            return SinkError(f"{seen}. What was there before stays. {self._without('statement_timeout')}")
         if is_without_partition(error):
             return SinkError(
                 f"{seen}. Nothing of it was written; what was there before stays. Make a partition of the table for "
@@ -495,6 +496,13 @@ class Database:
         if error.diag.message_hint:
             seen = f"{seen}. {error.diag.message_hint.strip().rstrip('.')}"
         return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
+
+    def _without(self, setting: str) -> str:
+        """The remedy where the server ended a session or a statement by a setting of its administrator."""
+        return (
+            f"If the server's {setting} is shorter than a partition takes, its administrator must run: alter role "
+            f"{identifier(self.connection.info.user)} set {setting} = 0; then run again."
+        )
 
 
 def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> None:

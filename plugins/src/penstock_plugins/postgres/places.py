@@ -52,14 +52,20 @@ def is_marked(comment: str, mark: str) -> bool:
 class Located(NamedTuple):
     """
     The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources;
-    ``readable``: this user may read it.
+    ``granted``: this user may read it; ``guarded``: row-level security may hide rows from this user.
     """
 
     oid: int
     sql: str
     ours: bool
     shared: bool
-    readable: bool
+    granted: bool
+    guarded: bool
+
+    @property
+    def readable(self) -> bool:
+        """Whether this user reads all of its rows."""
+        return self.granted and not self.guarded
 
 
 def located(database: Database, source: str, known: LedgerTable) -> Located | None:
@@ -69,27 +75,38 @@ def located(database: Database, source: str, known: LedgerTable) -> Located | No
     rows = database.run(
         "select c.oid::bigint, n.nspname::text, c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), "
         "exists (select from pg_attribute where attrelid = c.oid and attname = %s and not attisdropped), "
-        "has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'), "
+        "has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'), row_security_active(c.oid), "
         "(n.nspname, c.relname) = (%s, %s) as here from pg_class c join pg_namespace n on n.oid = c.relnamespace "
         "where c.relkind in ('r', 'p') and ((n.nspname, c.relname) = (%s, %s) or c.oid = %s::bigint::oid) "
         "order by here desc",
         (SOURCE_COLUMN, *(short(known.schema), short(known.table)) * 2, known.oid),
     ).fetchall()
-    for oid, schema, table, comment, shared, readable, here in rows:
+    for oid, schema, table, comment, shared, granted, guarded, here in rows:
         marked = is_marked(comment, mark_of(source, known.stream, shared=shared))
         if here or marked:
             sql = f"{identifier(schema)}.{identifier(table)}".replace("%", "%%")
             ours = marked or oid == known.oid
-            return Located(oid=oid, sql=sql, ours=ours, shared=shared, readable=readable)
+            return Located(oid=oid, sql=sql, ours=ours, shared=shared, granted=granted, guarded=guarded)
     return None
 
 
 def check_readable(database: Database, found: Located) -> None:
-    """Raises TargetError if this user may not read the table, with the statements that grant it."""
-    if not found.readable:
-        user = database.one("select current_user::text")
-        role, schema = identifier(user), found.sql.partition('".')[0] + '"'
-        raise TargetError(
-            f"{database.place}: {user} may not read the table {found.sql}. Its owner must run: grant usage on schema "
-            f"{schema} to {role}; grant select on {found.sql} to {role}; or name another user."
-        )
+    """Raises TargetError if this user may not read all rows of the table, with the statements that help."""
+    if found.readable:
+        return
+    user, schema = identifier(database.one("select current_user::text")), found.sql.partition('".')[0] + '"'
+    if found.granted:
+        raise TargetError(f"{database.place}: {guarded(found.sql, user)}")
+    raise TargetError(
+        f"{database.place}: {user} may not read the table {found.sql}. Its owner must run: grant usage on schema "
+        f"{schema} to {user}; grant select on {found.sql} to {user}; or name another user."
+    )
+
+
+def guarded(table: str, user: str) -> str:
+    """The message about a table with row-level security. Both names are quoted."""
+    return (
+        f"row-level security of the table {table} holds for {user}: rows that are there may be hidden from it. Its "
+        f"owner must run: alter table {table} disable row level security; or a superuser must run: alter role {user} "
+        "bypassrls."
+    )
