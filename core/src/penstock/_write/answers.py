@@ -48,17 +48,17 @@ def decided(
     if isinstance(meaning, Accept):
         meaning = _by_body(connector, action, response)
     if isinstance(meaning, _Done):
-        return _all(rows, "done", meaning.reason, _kept(response))
+        return alike(rows, "done", meaning.reason, _kept(response))
     if isinstance(meaning, Skip):
-        return _all(rows, "refused", meaning.reason)
+        return alike(rows, "refused", meaning.reason)
     if isinstance(meaning, Refuse):
         if not isinstance(meaning.error, RefusedError):
             return meaning
-        return _all(rows, "refused", str(meaning.error), _kept(response))
+        return alike(rows, "refused", str(meaning.error), _kept(response))
     if isinstance(meaning, Retry):
         if meaning.throttle or meaning.renew or meaning.correct_clock:
             return meaning
-        return _all(rows, "unknown", str(meaning.error), _kept(response))
+        return alike(rows, "unknown", str(meaning.error), _kept(response))
     return meaning
 
 
@@ -136,7 +136,8 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     return Refuse(RefusedError(text))
 
 
-def _all(rows: Sequence[Values], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
+def alike(rows: Sequence[object], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
+    """The same receipt for each row of a request, by the row's place in it."""
     return [Receipt(row=number, status=status, reason=reason, answer=answer) for number in range(len(rows))]
 
 

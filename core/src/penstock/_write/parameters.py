@@ -120,7 +120,7 @@ def _converted(field: Field, value: Any, text: bool) -> Any:
 
 
 def _one(field: Field, value: Any, text: bool) -> Any:
-    made = _TYPES[field.type](value, text)
+    made = _TYPES[field.type](value) if field.type != "json" else _json(value) if text else value
     if field.choices and made not in field.choices:
         raise ValueError(f"found {_shown(made)}, expected one of {', '.join(field.choices)}")
     if field.place == "path" and made == "":
@@ -130,7 +130,7 @@ def _one(field: Field, value: Any, text: bool) -> Any:
     return made
 
 
-def _text(value: Any, text: bool) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
@@ -138,7 +138,7 @@ def _text(value: Any, text: bool) -> str:
     raise ValueError(f"found {_shown(value)}, expected text")
 
 
-def _integer(value: Any, text: bool) -> int:
+def _integer(value: Any) -> int:
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         return int(value)
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
@@ -148,7 +148,7 @@ def _integer(value: Any, text: bool) -> int:
     raise ValueError(f"found {_shown(value)}, expected an integer")
 
 
-def _number(value: Any, text: bool) -> int | Decimal:
+def _number(value: Any) -> int | Decimal:
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         with contextlib.suppress(InvalidOperation):  # an exponent beyond all bounds
             value = Decimal(value.strip())
@@ -157,7 +157,7 @@ def _number(value: Any, text: bool) -> int | Decimal:
     raise ValueError(f"found {_shown(value)}, expected a number")
 
 
-def _boolean(value: Any, text: bool) -> bool:
+def _boolean(value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     if isinstance(value, bool):
@@ -165,32 +165,27 @@ def _boolean(value: Any, text: bool) -> bool:
     raise ValueError(f"found {_shown(value)}, expected true or false")
 
 
-def _object(value: Any, text: bool) -> dict[str, Any]:
+def _object(value: Any) -> dict[str, Any]:
     value = _json(value) if isinstance(value, str) else value
     if isinstance(value, dict):
         return value
     raise ValueError(f'found {_shown(value)}, expected an object such as {{"name": "value"}}')
 
 
-def _list(value: Any, text: bool) -> list[Any]:
+def _list(value: Any) -> list[Any]:
     value = _json(value) if isinstance(value, str) else value
     if isinstance(value, list):
         return value
     raise ValueError(f'found {_shown(value)}, expected a list such as ["a", "b"]')
 
 
-def _any(value: Any, text: bool) -> Any:
-    return _json(value) if text else value
-
-
-_TYPES: dict[str, Callable[[Any, bool], Any]] = {
+_TYPES: dict[str, Callable[[Any], Any]] = {
     "text": _text,
     "integer": _integer,
     "number": _number,
     "boolean": _boolean,
     "object": _object,
     "list": _list,
-    "json": _any,
 }
 
 

@@ -20,7 +20,7 @@ from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
 from penstock._plugins.registry import place_in_plugin
 from penstock._util.clock import Clock
-from penstock._write.answers import decided, one_line
+from penstock._write.answers import alike, decided, one_line
 from penstock._write.outbox import OutboxJob
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, packed
@@ -282,8 +282,10 @@ class Sender:
                     self.job.never_left(write.numbers)
                     raise error
                 case receipts:
-                    found = response is None or response.status != 404
-                    return receipts if found or not (unsure and self.action.destroys) else gone(write)
+                    if unsure and self.action.destroys and response is not None and response.status == 404:
+                        reason = "it was gone when it was requested again after an unknown outcome"
+                        return alike(write.rows, "done", reason)
+                    return receipts
             step, attempts = attempts.after(
                 verdict, response, grant=grant, proven=False, random_fraction=self.random_fraction()
             )
@@ -301,7 +303,7 @@ class Sender:
                 case _ if unsure:
                     return unknown(write, verdict.error)
                 case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:
-                    return refused(write, verdict.error)
+                    return alike(write.rows, "refused", one_line(verdict.error))
                 case _:
                     raise verdict.error
 
@@ -349,18 +351,9 @@ def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bo
     return Retry(error) if isinstance(error, TransportError) else error
 
 
-def gone(write: WriteRequest) -> Sequence[Receipt]:
-    reason = "it was gone when it was requested again after an unknown outcome"
-    return [Receipt(row=number, status="done", reason=reason) for number in range(len(write.rows))]
-
-
 def unknown(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
     reason = f"sent, without an answer that states whether it arrived: {one_line(error)}"
-    return [Receipt(row=number, status="unknown", reason=reason) for number in range(len(write.rows))]
-
-
-def refused(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
-    return [Receipt(row=number, status="refused", reason=one_line(error)) for number in range(len(write.rows))]
+    return alike(write.rows, "unknown", reason)
 
 
 def printable(receipt: Receipt) -> dict[str, Any]:

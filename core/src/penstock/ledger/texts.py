@@ -43,21 +43,6 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
-_FROM_ROW: dict[str, Callable[[Any], Any]] = {
-    "truncated": bool,
-    "read_at": lambda text: moment_of(text),
-    "open_until": lambda text: moment_of(text),
-    "sums": lambda text: sums_from(text),
-    "derived_rows": msgspec.json.decode,
-    "files": lambda text: files_from(text),
-}
-
-
-def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> LedgerEntry:
-    """The entry whose :func:`facts_of` these are."""
-    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
-    return LedgerEntry(source=source, partition=partition, version=version, **values)
-
 
 def partition_of(stream: str, text: str) -> Partition:
     """From ``Partition.text``."""
@@ -130,3 +115,19 @@ def moment_of(value: str | datetime | None) -> datetime | None:
         return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment.astimezone(UTC)
+
+
+_FROM_ROW: dict[str, Callable[[Any], Any]] = {
+    "truncated": bool,
+    "read_at": moment_of,
+    "open_until": moment_of,
+    "sums": sums_from,
+    "derived_rows": msgspec.json.decode,
+    "files": files_from,
+}
+
+
+def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> LedgerEntry:
+    """The entry whose :func:`facts_of` these are."""
+    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
+    return LedgerEntry(source=source, partition=partition, version=version, **values)
