@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock._read.reconcile import PartitionCounts
-from penstock._run.commit import GROUP_PARTITIONS, Delivery, unreadable
+from penstock._run.commit import GROUP_PARTITIONS, Committer, unreadable
+from penstock._run.source_report import SourceReport
 from penstock.errors import ServerError, SinkError
 from penstock.ledger import SqliteLedger
 from penstock.model import Partition, Rejected
@@ -85,13 +86,17 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     report = SimpleNamespace(run_id="r1", count=lambda *place, **more: None)
     context: Any = SimpleNamespace(report=report, emit=events.append, fail=lambda *place: None)
     target: Any = SimpleNamespace(ledger=ledger)
-    delivery = Delivery(source=SimpleNamespace(name="s"), target=target, context=context)  # type: ignore[arg-type]
+    committer = Committer(
+        source=SimpleNamespace(name="s"),  # type: ignore[arg-type]
+        target=target,
+        report=SourceReport("s", context),
+    )
     for number, error in enumerate(errors):
         partition = Partition("clicks", (("account", str(number)),))
         planned: Any = SimpleNamespace(stream=SimpleNamespace(name="clicks", kind="report"), partitions=(partition,))
         planned.account, planned.to_deliver = None, True
-        delivery.fail(planned, ServerError(error))
-    delivery.flush()
+        committer.fail(planned, ServerError(error))
+    committer.flush()
     return [event["message"] for event in events]
 
 

@@ -9,7 +9,7 @@ from penstock.events import Event
 
 class Listener(Protocol):
     """
-    Implemented by the delivery of a job. A read may report the same thing for many pages; the listener decides how
+    Implemented by the report of a source. A read may report the same thing for many pages; the listener decides how
     often it passes it on.
     """
 

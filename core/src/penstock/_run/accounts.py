@@ -9,7 +9,7 @@ from attrs import define
 
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.planner import Job, PlannedSlice, Planner, zone_memory, zone_text
-from penstock._run.context import RunContext
+from penstock._run.source_report import SourceReport
 from penstock.connector import Stream, zone_exists
 from penstock.errors import ProviderError
 from penstock.names import did_you_mean
@@ -22,7 +22,7 @@ class ListedAccounts:
     """The listed accounts of one job, for the streams that are divided by them."""
 
     job: Job
-    context: RunContext
+    report: SourceReport
     planner: Planner
     dependencies: Dependencies
     ledger: Ledger | None
@@ -96,8 +96,8 @@ class ListedAccounts:
     def _fail(self, stream: Stream, account: str | None, text: str) -> None:
         """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
         place = None if account is None else {stream.account or "account": account}
-        self.context.report.count(self.job.source.name, stream.name, planned=1, failed=1)
-        self.context.fail(self.job.source.name, stream.name, place, ProviderError(text))
+        self.report.count(stream.name, planned=1, failed=1)
+        self.report.fail(stream.name, place, ProviderError(text))
 
     def _note_gone(self, ledger: Ledger, lister: Stream, dependents: Sequence[Stream], gone: Sequence[str]) -> None:
         """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""

@@ -3,13 +3,13 @@ Commit the results of reads in the order that the stream requires, or record why
 """
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
+from penstock._plan.dependencies import Key, key_of
 from penstock._plan.finality import open_until
 from penstock._plan.planner import PlannedSlice
 from penstock._plugins.registry import place_in_plugin
@@ -17,6 +17,7 @@ from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
 from penstock._run.context import RunContext
 from penstock._run.measures import Measures
+from penstock._run.source_report import SourceReport
 from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
@@ -26,7 +27,6 @@ from penstock.errors import (
     PluginError,
     StoppedError,
 )
-from penstock.events import Event
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
@@ -39,43 +39,49 @@ GROUP_PARTITIONS, GROUP_ROWS = 64, 5000
 
 
 @define(eq=False, repr=False)
-class Delivery:
-    """The target's side of one job: commits and failures, each with the run report and the listeners."""
+class Committer:
+    """The target's side of one job: commits and failures, each with its part in the report of the run."""
 
     source: ConfiguredSource
     target: Target
-    context: RunContext
+    report: SourceReport
     output_closed: bool = field(default=False, init=False)
     ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
     _delivered: set[str] = field(factory=set, init=False)  # streams
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
-    _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
+    _order: dict[Key, list[PlannedSlice]] = field(factory=dict, init=False)  # of changes, not committed
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
-    _group_partitions: int = field(default=0, init=False)
     _group_rows: int = field(default=0, init=False)
     _failures: list[tuple[Partition, str]] = field(factory=list, init=False)  # to be recorded together
-    _groups: bool = field(init=False)
+    _groups: bool = field(init=False)  # whether the target commits groups
     _measures: Measures = field(init=False)
 
-    @_groups.default
-    def _target_groups(self) -> bool:
-        return isinstance(self.target, Grouping)
+    def __attrs_post_init__(self) -> None:
+        self._groups = isinstance(self.target, Grouping)
+        self._measures = Measures(self.target.ledger, self.report)
 
-    @_measures.default
-    def _measures_of_source(self) -> Measures:
-        return Measures(self.source.name, self.target.ledger, self.context.report, self.note)
+    @property
+    def context(self) -> RunContext:
+        return self.report.context
 
     def expect(self, planned: PlannedSlice) -> None:
         """Register a slice before it is read. Called in the order of the days."""
         if planned.stream.kind == "changes":
-            self._order.setdefault((planned.stream.name, planned.account), []).append(planned)
+            self._order.setdefault(key_of(planned), []).append(planned)
 
     def commit(self, result: ReadResult) -> None:
-        """Commit the result of a read, or keep it until the days before it are committed or have failed."""
+        """
+        Commit the result of a read. The days of a ``changes`` stream are committed in order, since a row read with an
+        older day must not overwrite the same row read with a newer one: each is kept until those before it are
+        committed or have failed.
+        """
         self._measures.see(result)
-        self._read[result.planned] = result
-        self._commit_ready(result.planned)
+        if result.planned.stream.kind == "changes":
+            self._read[result.planned] = result
+            self._commit_in_order(result.planned)
+        else:
+            self._commit_slice(result)
 
     def count_set_aside(self, result: ReadResult) -> None:
         """
@@ -85,29 +91,27 @@ class Delivery:
         rejected = [*result.undated, *(one for read in result.partitions.values() for one in read.counts.rejected)]
         if rejected:
             stream = result.planned.stream.name
-            self.context.report.stream(self.source.name, stream).rejected += len(rejected)
-            self.note(
+            self.report.count(stream, rejected=len(rejected))
+            self.report.note(
                 f"{stream}, read for other streams: {len(rejected)} set aside, so that nothing was requested by them; "
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
 
     def flush(self) -> None:
         """Commit and record what waits for others. Called when the run would wait, and at its end."""
-        group, self._group = self._group, []
-        self._group_partitions = self._group_rows = 0
+        group, self._group, self._group_rows = self._group, [], 0
         committed = self._commit([(result, partition) for result in group for partition in result.partitions])
         for result in group:
             if result.reports is not None and any(result is one for one in committed):
-                self._drop_reports(result)
+                result.reports.delivered()
         self._record_failures()
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record a failed read, and let the days after it be committed."""
         self._failed(planned, planned.partitions, error)
-        queue = self._order.get((planned.stream.name, planned.account), [])
-        if planned in queue:
-            queue.remove(planned)
-        self._commit_ready(planned)
+        if planned in self._order.get(key_of(planned), ()):
+            self._order[key_of(planned)].remove(planned)
+            self._commit_in_order(planned)
 
     def recount(self, entries: Iterable[LedgerEntry], *, planned: bool = True) -> None:
         """
@@ -116,7 +120,7 @@ class Delivery:
         """
         for entry in entries:
             self._count(entry, PartitionCounts(promised=entry.promised, unread_values=entry.unread_values))
-            self.context.report.count(self.source.name, entry.partition.stream, planned=int(planned))
+            self.report.count(entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
@@ -124,7 +128,7 @@ class Delivery:
         self._measures.report_lost()
         whole = getattr(self.target, "whole_stream", False)
         for name in sorted(self._delivered):
-            counts = self.context.report.stream(self.source.name, name)
+            counts = self.report.stream(name)
             if whole and counts.delivered < counts.planned:
                 self.context.report.notices.append(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
@@ -134,8 +138,8 @@ class Delivery:
             try:
                 self.target.finish(name)
             except PenstockError as error:
-                self.context.fail(self.source.name, name, None, error)
-                self.context.report.count(self.source.name, name, failed=1)
+                self.report.fail(name, None, error)
+                self.report.count(name, failed=1)
 
     def record_run(self) -> None:
         """Record the run in the ledger, for ``penstock status``."""
@@ -157,42 +161,10 @@ class Delivery:
         except PenstockError as error:
             self.context.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
-    def emit(self, event: Event) -> None:
-        """Pass an event to all that follow the run."""
-        self.context.emit(event)
-
-    def note(self, text: str, *, parked: bool = False) -> None:
-        """Emit a notice that is no failure. ``parked``: the source is left for a later run."""
-        more = {"parked": True} if parked else {}
-        self.emit({"event": "note", "source": self.source.name, "message": mask(text), **more})
-
-    def unread(self, stream: str, example: tuple[str, str]) -> None:
-        """Values that could not be read: the first one of a stream is reported in a run."""
-        counts = self.context.report.stream(self.source.name, stream)
-        if not counts.unread_example:
-            counts.unread_example = ": ".join(example)
-            self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
-
-    def unknown(self, stream: str, names: tuple[str, ...]) -> None:
-        """Report members that the record class does not know, each once per run."""
-        known = self.context.report.stream(self.source.name, stream).unknown_members
-        fresh = set(names) - known
-        if fresh:
-            known.update(fresh)
-            self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(fresh))}")
-
     # --- commits ------------------------------------------------------------------------------------------------------
 
-    def _commit_ready(self, planned: PlannedSlice) -> None:
-        """
-        Commit the results that are ready. The days of a ``changes`` stream are committed in order, since a row read
-        with an older day must not overwrite the same row read with a newer one.
-        """
-        if planned.stream.kind != "changes":
-            if result := self._read.pop(planned, None):
-                self._commit_slice(result)
-            return
-        queue = self._order.get((planned.stream.name, planned.account), [])
+    def _commit_in_order(self, planned: PlannedSlice) -> None:
+        queue = self._order[key_of(planned)]
         while queue and queue[0] in self._read:
             self._commit_slice(self._read.pop(queue.pop(0)))
 
@@ -201,9 +173,9 @@ class Delivery:
         rows = sum(one.counts.rows for one in result.partitions.values())
         if rows <= GROUP_ROWS and not result.undated and self._groups:
             self._group.append(result)
-            self._group_partitions += len(result.partitions)
             self._group_rows += rows
-            if self._group_partitions >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
+            partitions = sum(len(one.partitions) for one in self._group)
+            if partitions >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
                 self.flush()
             return
         self.flush()
@@ -212,8 +184,8 @@ class Delivery:
         for partition in result.partitions:
             if self._commit([(result, partition)], undated):
                 undated, committed = (), True
-        if committed:
-            self._drop_reports(result)
+        if committed and result.reports is not None:
+            result.reports.delivered()
 
     def _commit(
         self, places: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()
@@ -231,11 +203,6 @@ class Delivery:
             for (result, partition, _), one in zip(entries, done, strict=True)
             if self._ended(result, partition, one)
         ]
-
-    def _drop_reports(self, result: ReadResult) -> None:
-        """Drop the pending reports of a slice that was delivered. The next run adopts those of one that was not."""
-        if result.reports is not None:
-            result.reports.delivered()
 
     def _accepted(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
         """The new ledger row of a partition. None if its rows must not replace the former ones."""
@@ -259,7 +226,7 @@ class Delivery:
             return False
         fault_point("partition.delivered")
         self._count(done, result.partitions[partition].counts)
-        self._notify(done, result.planned.entries.get(partition))
+        self.report.delivered(done, result.planned.entries.get(partition))
         self._measures.report_absent(result)
         return True
 
@@ -271,7 +238,7 @@ class Delivery:
 
     def _keep_newer(self, partition: Partition) -> None:
         """Count a partition as final, whose delivered rows are newer than the recording."""
-        self.context.report.count(self.source.name, partition.stream, planned=-1, final=1)
+        self.report.count(partition.stream, planned=-1, final=1)
         text = f"{self.source.name}: what was read after the recording stays as it is"
         if text not in self.context.report.notices:
             self.context.report.notices.append(text)
@@ -306,44 +273,9 @@ class Delivery:
             replaces=former,
         )
 
-    def _count(self, entry: LedgerEntry, count: PartitionCounts) -> None:
-        stream = entry.partition.stream
-        self._delivered.add(stream)
-        counts = self.context.report.stream(self.source.name, stream)
-        counts.delivered += 1
-        counts.records += entry.rows
-        counts.rejected += entry.rejected - len(count.derived_rejected)
-        counts.unread_values += count.unread_values
-        counts.repeated += entry.repeated
-        counts.truncated += entry.truncated
-        if count.promised is not None:
-            counts.promised = (counts.promised or 0) + count.promised
-        for name, rows in entry.derived_rows.items():
-            derived = self.context.report.stream(self.source.name, name)
-            derived.records += rows
-            derived.planned += 1
-            derived.delivered += 1
-        for one in count.derived_rejected:
-            self.context.report.stream(self.source.name, one.stream).rejected += 1
-
-    def _notify(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
-        partition = entry.partition
-        change = restatement(partition, former, entry)
-        if change is not None:
-            self.context.report.stream(self.source.name, partition.stream).restated.append(change)
-        self.context.emit(
-            {
-                "event": "partition_delivered",
-                "source": self.source.name,
-                "stream": partition.stream,
-                "partition": partition.as_dict(),
-                "records": entry.rows,
-                "rejected": entry.rejected,
-                "unread_values": entry.unread_values,
-                **({"derived": dict(entry.derived_rows)} if entry.derived_rows else {}),
-                **({"restated": change} if change else {}),
-            }
-        )
+    def _count(self, entry: LedgerEntry, read: PartitionCounts) -> None:
+        self._delivered.add(entry.partition.stream)
+        self.report.count_delivered(entry, read)
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
@@ -364,7 +296,7 @@ class Delivery:
         if isinstance(error, ParkedError):
             if self.source.name not in self.context.report.parked:
                 self.context.report.parked[self.source.name] = str(error)
-                self.note(str(error), parked=True)
+                self.report.note(str(error), parked=True)
             return
         if isinstance(error, DeadlineReachedError):
             self.context.report.deadline = True
@@ -372,11 +304,11 @@ class Delivery:
         if not isinstance(error, PenstockError):
             error = self._defect(error)
         if planned.to_deliver:
-            self.context.report.count(self.source.name, planned.stream.name, failed=len(partitions))
+            self.report.count(planned.stream.name, failed=len(partitions))
         for partition in partitions:
             if planned.to_deliver and self.target.ledger is not None:
                 self._failures.append((partition, str(error)))
-            self.context.fail(self.source.name, planned.stream.name, partition.as_dict(), error)
+            self.report.fail(planned.stream.name, partition.as_dict(), error)
         if len(self._failures) >= GROUP_PARTITIONS:
             self._record_failures()
 
@@ -403,14 +335,14 @@ class Delivery:
         except PenstockError as gone:
             if str(gone) not in self._unnoted:
                 self._unnoted.add(str(gone))
-                self.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
+                self.report.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
         if not isinstance(error, Exception):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
-        self.context.emit({"event": "defect", "source": self.source.name, "message": mask(str(error)), "trace": trace})
+        self.report.event("defect", message=mask(str(error)), trace=trace)
         return PluginError(
             f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
             f"{self.source.connector.name} or of penstock, not of your configuration; --debug shows where."
@@ -440,21 +372,3 @@ def unreadable(
     return BrokenBodyError(
         f"{partition}: {what} set aside, the first because {first.path}: {first.reason}. {kept} was replaced."
     )
-
-
-def restatement(partition: Partition, former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:
-    """
-    The changes that a new reading made in a delivered partition: rows and sums, before and after; and the numbers of
-    rows that were added, removed and changed, if the target counts them.
-    """
-    if former is None or not former.delivered or partition.values == ():
-        return None
-    sums = {
-        column: [str(former.sums[column]), str(total)]
-        for column, total in entry.sums.items()
-        if column in former.sums and former.sums[column] != total
-    }
-    changes: Mapping[str, int] = entry.changes or {}
-    if former.rows == entry.rows and not sums and not any(changes.values()):
-        return None
-    return {"partition": partition.as_dict(), "rows": [former.rows, entry.rows], "sums": sums, **changes}

@@ -186,7 +186,7 @@ class RunCoordinator:
             self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         )
         for one in self.sources.values():
-            one.delivery.record_run()
+            one.committer.record_run()
 
     def _count_lost(self, number: int, names: Sequence[str], reason: str) -> None:
         """Report a worker that has no result: what it delivered is in the ledger."""
@@ -203,9 +203,9 @@ class RunCoordinator:
             for stream in one.job.chosen:
                 planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
                 self.context.report.count(name, stream.name, planned=planned, final=final)
-                ledger = one.delivery.target.ledger
+                ledger = one.committer.target.ledger
                 entries = ledger.entries(name, stream.name, since=one.job.since, until=one.job.until) if ledger else {}
-                one.delivery.recount(
+                one.committer.recount(
                     [
                         entry
                         for partition, entry in entries.items()

@@ -2,15 +2,15 @@
 Measures that the provider stopped sending, so that amounts would be null without a word: see decision 40.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 
 from attrs import define, field
 
 from penstock._read.reader import ReadResult
+from penstock._run.source_report import SourceReport
 from penstock.names import nearest
-from penstock.run_report import RunReport
 from penstock.sinks import Ledger
 
 LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has
@@ -23,10 +23,8 @@ class Measures:
     and that has a likely new name, there is a note.
     """
 
-    source: str
     ledger: Ledger | None
-    report: RunReport
-    note: Callable[[str], None]
+    report: SourceReport
     _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
     _former: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former runs
     _found_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
@@ -58,7 +56,7 @@ class Measures:
         if not result.absent or self.ledger is None:
             return frozenset()
         if stream not in self._former:
-            entries = self.ledger.entries(self.source, stream, since=days[0] - LOOKED_BACK if days else None)
+            entries = self.ledger.entries(self.report.source, stream, since=days[0] - LOOKED_BACK if days else None)
             found = {name for entry in entries.values() for name in _with_amounts(entry.sums)}
             self._former[stream] = frozenset(found)
         return result.absent & self._former[stream]
@@ -66,20 +64,20 @@ class Measures:
     def report_absent(self, result: ReadResult) -> None:
         """After a commit: report the measures of a slice that no record has."""
         lost, stream = self.lost(result), result.planned.stream.name
-        counts = self.report.stream(self.source, stream)
+        counts = self.report.stream(stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):
             near = nearest(name, result.unknown)
             if near is not None and (stream, name) not in self._hinted:
                 self._hinted.add((stream, name))
-                self.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
+                self.report.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
 
     def report_lost(self) -> None:
         """After the last commit: report the measures that earlier days of this run have, and later ones have not."""
         for (stream, name), (day, unknown) in self._absent_on.items():
             first = self._found_from.get((stream, name))
             if first is not None and first < day and self.ledger is not None:
-                self.report.stream(self.source, stream).lost.setdefault(name, unknown)
+                self.report.stream(stream).lost.setdefault(name, unknown)
 
 
 def _with_amounts(sums: Mapping[str, Decimal]) -> set[str]:

@@ -83,13 +83,13 @@ def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]
 
 def _note_closed_output(report: RunReport, sources: Sequence[SourceRun]) -> None:
     """A run whose output is closed stops itself: that is no interruption. A target may notice it at its end only."""
-    report.output_closed = any(one.delivery.output_closed for one in sources)
+    report.output_closed = any(one.committer.output_closed for one in sources)
     report.interrupted &= not report.output_closed
 
 
 def _flush(sources: Sequence[SourceRun]) -> None:
     for one in sources:
-        one.delivery.flush()
+        one.committer.flush()
 
 
 def _interrupt_targets(context: RunContext, sources: Sequence[SourceRun], over: threading.Event) -> None:

@@ -20,9 +20,10 @@ from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import StreamReads
 from penstock._run.accounts import ListedAccounts
-from penstock._run.commit import Delivery, refusal
+from penstock._run.commit import Committer, refusal
 from penstock._run.context import RunContext
 from penstock._run.refusals import Refusals
+from penstock._run.source_report import SourceReport
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
 from penstock.sinks import Checks, Interruptible, Ledger, PendingReport
@@ -36,7 +37,8 @@ class SourceRun:
 
     job: Job
     context: RunContext
-    _delivery: Delivery | None = field(default=None, init=False)
+    report: SourceReport = field(init=False)
+    _committer: Committer | None = field(default=None, init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
     _first: list[Stream] = field(init=False)  # streams that can be read at once, parents first
@@ -49,19 +51,22 @@ class SourceRun:
     _reads: dict[str, StreamReads] = field(factory=partial(defaultdict, StreamReads), init=False)  # by stream
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
+    def __attrs_post_init__(self) -> None:
+        self.report = SourceReport(self.source.name, self.context)
+
     @property
     def source(self) -> ConfiguredSource:
         return self.job.source
 
     @property
-    def delivery(self) -> Delivery:
-        assert self._delivery is not None, "open() comes first"
-        return self._delivery
+    def committer(self) -> Committer:
+        assert self._committer is not None, "open() comes first"
+        return self._committer
 
     @property
     def _ledger_of_reports(self) -> Ledger | None:
         """The ledger that keeps the reports under way; those of a recording are not at the provider any more."""
-        return self.delivery.target.ledger if self.context.recorded_until is None else None
+        return self.committer.target.ledger if self.context.recorded_until is None else None
 
     def open(self) -> None:
         """
@@ -72,7 +77,7 @@ class SourceRun:
         derived = {stream.name: self.source.derived_from(stream.name) for stream in chosen}
         names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
         target = self.job.open(self.context.report.run_id, names)
-        self._delivery = Delivery(self.source, target, self.context)
+        self._committer = Committer(self.source, target, self.report)
         this_run = self.context.report.run_id if self.context.others is not None else None
         self._planner = Planner(self.job, self.context.started_at, target, this_run)
         for stream in chosen:
@@ -80,7 +85,7 @@ class SourceRun:
                 self._planner.check_window(stream, self._planner.accounts(stream) or ())
         self._dependencies = Dependencies(self.source)
         self._first = self._dependencies.start_with(chosen)
-        self._listed = ListedAccounts(self.job, self.context, self._planner, self._dependencies, target.ledger)
+        self._listed = ListedAccounts(self.job, self.report, self._planner, self._dependencies, target.ledger)
         try:
             if isinstance(target, Checks):
                 target.check([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
@@ -97,26 +102,26 @@ class SourceRun:
     def finish(self) -> None:
         """After the last read: let the target complete its streams, and record the run."""
         self.context.report.refused |= self._refusals.of_credentials
-        self.delivery.finish()
+        self.committer.finish()
         if not self.context.report.interrupted and not self.context.report.deadline:
             self._listed.fail_unlisted()
             self._drop_stale_reports()
         self.context.report.notices.extend(dict.fromkeys(self._planner.notices))
         if self.context.others is None:
-            self.delivery.record_run()
+            self.committer.record_run()
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
-        if self._delivery is not None and isinstance(self._delivery.target, Interruptible):
-            self._delivery.target.interrupt(reason)
+        if self._committer is not None and isinstance(self._committer.target, Interruptible):
+            self._committer.target.interrupt(reason)
 
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""
-        if self._delivery is not None:
+        if self._committer is not None:
             try:
-                self._delivery.target.close()
+                self._committer.target.close()
             except PenstockError as error:
-                self.context.fail(self.source.name, None, None, error)
+                self.report.fail(None, None, error)
 
     # --- what is read, and after what ---------------------------------------------------------------------------------
 
@@ -129,7 +134,7 @@ class SourceRun:
         for planned in slices:
             self._dependencies.begun(planned)
             if planned.to_deliver:
-                self.delivery.expect(planned)
+                self.committer.expect(planned)
         self.context.scheduler.add(map(self._task, slices))
 
     def _find_adoptable(self, stream: Stream) -> None:
@@ -141,23 +146,15 @@ class SourceRun:
         self._adoptable.setdefault(stream.name, {report.request: report for report in own})
 
     def _count_planned(self, stream: Stream, slices: Iterable[PlannedSlice]) -> None:
-        counts = self.context.report.stream(self.source.name, stream.name)
+        counts = self.report.stream(stream.name)
         counts.planned += sum(len(planned.partitions) for planned in slices)
         counts.final = self._planner.final.get(stream.name, 0)
-        self.delivery.recount(self._planner.done.pop(stream.name, ()))
-        self.context.emit(
-            {
-                "event": "planned",
-                "source": self.source.name,
-                "stream": stream.name,
-                "partitions": counts.planned,
-                "final": counts.final,
-            }
-        )
+        self.committer.recount(self._planner.done.pop(stream.name, ()))
+        self.report.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
 
     def _drop_stale_reports(self) -> None:
         """After a run that was not ended early: drop reports that are past their deadline and belong to no slice."""
-        ledger, now = self.delivery.target.ledger, self.context.clock.now()
+        ledger, now = self.committer.target.ledger, self.context.clock.now()
         for name, reports in self._adoptable.items():
             deadline_s = poll_times(self.source.settings, self.source.stream(name)).deadline_s
             for report in reports.values():
@@ -183,15 +180,15 @@ class SourceRun:
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
-            self.context.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
+            self.report.event("stream_started", stream=planned.stream.name)
         result = yield from self._reader(planned).read()
         for partition in result.partitions:
             if refusal(result, partition) is not None:
                 self._dependencies.refuse(partition)
         if planned.to_deliver:
-            self.delivery.commit(result)
+            self.committer.commit(result)
         elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
-            self.delivery.count_set_aside(result)  # once, where several workers read it
+            self.committer.count_set_aside(result)  # once, where several workers read it
 
     @staticmethod
     def _parent_of(planned: PlannedSlice) -> Key | None:
@@ -203,12 +200,12 @@ class SourceRun:
         return Reader(
             planned=planned,
             components=components,
-            target=self.delivery.target if planned.to_deliver else None,
+            target=self.committer.target if planned.to_deliver else None,
             reports=self._reports(planned, components),
             clock=self.context.clock,
             dependencies=self._dependencies,
             stream_reads=self._reads[planned.stream.name],
-            listener=self.delivery,
+            listener=self.report,
         )
 
     def _components_of(self, stream: Stream, source: ConfiguredSource | None = None) -> Components:
@@ -231,7 +228,7 @@ class SourceRun:
             clock=self.context.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
             handles=self._handles,
-            listener=self.delivery,
+            listener=self.report,
         )
 
     # --- after a task -------------------------------------------------------------------------------------------------
@@ -239,13 +236,12 @@ class SourceRun:
     def _ended(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Handle the end of a task: report its failure, and release the tasks that waited for it."""
         stream = planned.stream
-        self.delivery.ended_at = self.context.clock.now()
+        self.committer.ended_at = self.context.clock.now()
         if stream.name in self._began:
-            seconds = time.monotonic() - self._began[stream.name]
-            self.context.report.stream(self.source.name, stream.name).seconds = seconds
+            self.report.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
         self._refusals.add(planned, error)
         if error is not None:
-            self.delivery.fail(planned, error)
+            self.committer.fail(planned, error)
         self._dependencies.ended(planned, well=error is None)
         if self._dependencies.is_over(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))

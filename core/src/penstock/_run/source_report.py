@@ -1,0 +1,112 @@
+"""
+What a run reports of one source: the counts and errors in its report, and the events that all who follow it get.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from penstock._read.reconcile import PartitionCounts
+from penstock._run.context import RunContext
+from penstock.errors import PenstockError
+from penstock.events import Event
+from penstock.redact import mask
+from penstock.run_report import StreamCounts
+from penstock.sinks import LedgerEntry
+
+
+@frozen(eq=False, repr=False)
+class SourceReport:
+    """The part of one source in the report of a run. The listener of its reads."""
+
+    source: str
+    context: RunContext
+
+    def stream(self, name: str) -> StreamCounts:
+        """The counts of a stream."""
+        return self.context.report.stream(self.source, name)
+
+    def count(self, stream: str, **amounts: int) -> None:
+        """Add to the counts of a stream."""
+        self.context.report.count(self.source, stream, **amounts)
+
+    def fail(self, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
+        """Record an error of a partition, a stream or the source."""
+        self.context.fail(self.source, stream, partition, error)
+
+    def event(self, kind: str, **members: Any) -> None:
+        self.emit({"event": kind, "source": self.source, **members})
+
+    def emit(self, event: Event) -> None:
+        """Pass an event to all that follow the run."""
+        self.context.emit(event)
+
+    def note(self, text: str, *, parked: bool = False) -> None:
+        """Emit a notice that is no failure. ``parked``: the source is left for a later run."""
+        self.event("note", message=mask(text), **({"parked": True} if parked else {}))
+
+    def unread(self, stream: str, example: tuple[str, str]) -> None:
+        """Values that could not be read: the first one of a stream is reported in a run."""
+        counts = self.stream(stream)
+        if not counts.unread_example:
+            counts.unread_example = ": ".join(example)
+            self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
+
+    def unknown(self, stream: str, names: tuple[str, ...]) -> None:
+        """Report members that the record class does not know, each once per run."""
+        known = self.stream(stream).unknown_members
+        fresh = set(names) - known
+        if fresh:
+            known.update(fresh)
+            self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(fresh))}")
+
+    def count_delivered(self, entry: LedgerEntry, read: PartitionCounts) -> None:
+        """Count a partition that was committed, and the rows of the streams that are derived from it."""
+        counts = self.stream(entry.partition.stream)
+        counts.delivered += 1
+        counts.records += entry.rows
+        counts.rejected += entry.rejected - len(read.derived_rejected)
+        counts.unread_values += read.unread_values
+        counts.repeated += entry.repeated
+        counts.truncated += entry.truncated
+        if read.promised is not None:
+            counts.promised = (counts.promised or 0) + read.promised
+        for name, rows in entry.derived_rows.items():
+            self.count(name, records=rows, planned=1, delivered=1)
+        for one in read.derived_rejected:
+            self.count(one.stream, rejected=1)
+
+    def delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
+        """Report a partition that was committed, and what it changed."""
+        change = restatement(former, entry)
+        if change is not None:
+            self.stream(entry.partition.stream).restated.append(change)
+        self.event(
+            "partition_delivered",
+            stream=entry.partition.stream,
+            partition=entry.partition.as_dict(),
+            records=entry.rows,
+            rejected=entry.rejected,
+            unread_values=entry.unread_values,
+            **({"derived": dict(entry.derived_rows)} if entry.derived_rows else {}),
+            **({"restated": change} if change else {}),
+        )
+
+
+def restatement(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:
+    """
+    The changes that a new reading made in a delivered partition: rows and sums, before and after; and the numbers of
+    rows that were added, removed and changed, if the target counts them.
+    """
+    if former is None or not former.delivered or entry.partition.values == ():
+        return None
+    sums = {
+        column: [str(former.sums[column]), str(total)]
+        for column, total in entry.sums.items()
+        if column in former.sums and former.sums[column] != total
+    }
+    changes: Mapping[str, int] = entry.changes or {}
+    if former.rows == entry.rows and not sums and not any(changes.values()):
+        return None
+    return {"partition": entry.partition.as_dict(), "rows": [former.rows, entry.rows], "sums": sums, **changes}
