@@ -155,7 +155,7 @@ from penstock.sinks import (
     Advising as Advising,
     BaseTarget as BaseTarget,
     Checks as Checks,
-    Discrepancy as Discrepancy,
+    Difference as Difference,
     Divisible as Divisible,
     Encoder as Encoder,
     Erased as Erased,

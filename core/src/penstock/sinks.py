@@ -241,7 +241,7 @@ class FinalDay(NamedTuple):
 
 
 @frozen(kw_only=True)
-class Discrepancy:
+class Difference:
     """
     A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
     about rows or files that are of no delivery in the ledger.
@@ -503,7 +503,7 @@ class Advising(Protocol):
 class Verifiable(Protocol):
     """Of a target that can compare what it holds with its ledger."""
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterable[Discrepancy]:
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterable[Difference]:
         """
         The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
         the entries say, and those that it holds and that are of no entry (``uncounted``). Reads all of it (rows and
@@ -531,7 +531,7 @@ class Erased:
     """``rows``: how many lost a value. ``left``: the partitions that could not be erased, each with the reason."""
 
     rows: int
-    left: tuple[Discrepancy, ...] = ()
+    left: tuple[Difference, ...] = ()
 
 
 @runtime_checkable
@@ -637,7 +637,7 @@ class Adoption:
     rows: int
     partitions: int
     delivered: int
-    differences: tuple[Discrepancy, ...] = ()
+    differences: tuple[Difference, ...] = ()
 
 
 @runtime_checkable

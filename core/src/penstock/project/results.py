@@ -240,7 +240,7 @@ class ForgetResult(Result):
 
 
 @frozen(kw_only=True)
-class Difference:
+class DifferenceInfo:
     """
     A partition whose content in a target differs from its ledger row.
 
@@ -276,7 +276,7 @@ class VerifyResult(Result):
     """
 
     partitions: int
-    differences: tuple[Difference, ...]
+    differences: tuple[DifferenceInfo, ...]
     deleted: tuple[Deleted, ...] = ()
 
 

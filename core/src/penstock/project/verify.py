@@ -15,10 +15,10 @@ from penstock._util.text import counted
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.project.forget import deleted, mark_missing
-from penstock.project.results import Deleted, Difference, VerifyResult
+from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
 from penstock.project.targets import Days, View, Viewed, nothing_of
-from penstock.sinks import Discrepancy, Ledger, LedgerEntry, Target, Verifiable
+from penstock.sinks import Difference, Ledger, LedgerEntry, Target, Verifiable
 
 AT_ONCE = 10_000  # rows of a ledger
 
@@ -85,7 +85,7 @@ class _Verification:
     repair: bool = field(kw_only=True)
     today: date = field(kw_only=True)
     partitions: int = field(default=0, init=False)
-    differences: list[Difference] = field(factory=list, init=False)
+    differences: list[DifferenceInfo] = field(factory=list, init=False)
     deleted: list[Deleted] = field(factory=list, init=False)
 
     def add(self, shown: str, source: str, target: Target) -> None:
@@ -96,7 +96,7 @@ class _Verification:
         declared = _declared(self.view.setup, source)
         for stream in dict.fromkeys([*(name for owner, name in ledger.sources() if owner == source), *declared]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
-            differing: dict[Partition, Discrepancy] = {}
+            differing: dict[Partition, Difference] = {}
             try:
                 for one in target.verify(stream, entries):
                     differing.setdefault(one.partition, one)
@@ -129,7 +129,7 @@ class _Verification:
             if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
         ]
 
-    def _add_stream(self, shown: str, source: str, stream: str, ledger: Ledger, found: Sequence[Discrepancy]) -> None:
+    def _add_stream(self, shown: str, source: str, stream: str, ledger: Ledger, found: Sequence[Difference]) -> None:
         """Add what differs, and let the next run read it again, if that is possible and demanded."""
         repairs = self._repairs(source, stream, found)
         if self.repair:
@@ -137,7 +137,7 @@ class _Verification:
             mark_missing(ledger, source, stream, marked)
             repairs |= dict.fromkeys(marked, MARKED)
         self.differences += [
-            Difference(
+            DifferenceInfo(
                 target=shown,
                 source=source,
                 stream=stream,
@@ -148,7 +148,7 @@ class _Verification:
             for one in sorted(found, key=lambda one: one.partition)
         ]
 
-    def _repairs(self, source: str, stream: str, found: Sequence[Discrepancy]) -> dict[Partition, str]:
+    def _repairs(self, source: str, stream: str, found: Sequence[Difference]) -> dict[Partition, str]:
         """By partition: that it can be read again, or why it cannot."""
         setup = self.view.setup
         unknown, floor = "", None

@@ -21,7 +21,7 @@ from penstock import (
     BaseTarget,
     Batch,
     Column,
-    Discrepancy,
+    Difference,
     Erased,
     Erasure,
     Layout,
@@ -234,7 +234,7 @@ class DuckTarget(BaseTarget):
             self._there[stream] = exists and bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
         return self._there[stream]
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """
         Rows and sums of each partition, computed by DuckDB. The rows of a stream of changes have no partition: of it,
         only that there are rows at all.
@@ -243,12 +243,12 @@ class DuckTarget(BaseTarget):
             counts = {entry.partition.stream: entry.rows, **entry.derived_rows}
             for name, expected in counts.items():
                 if found := self._difference(name, entry, expected):
-                    yield Discrepancy(partition=entry.partition, what=f"{name}: {found}")
+                    yield Difference(partition=entry.partition, what=f"{name}: {found}")
                     break
         for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
             yield from self._uncounted(name, entries)
 
-    def _uncounted(self, name: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+    def _uncounted(self, name: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """The partitions with rows in a table that are of no entry."""
         types, columns = self._types(name), [column for column, _ in entries[0].partition.values]
         if (self._comment(name) or _MERGED).endswith(_MERGED) or not columns or not types.keys() >= set(columns):
@@ -262,7 +262,7 @@ class DuckTarget(BaseTarget):
                     stream=entries[0].partition.stream, values=tuple(zip(columns, values, strict=True))
                 )
                 what = f"{name}: {count} rows in {self.source}.{name}"
-                yield Discrepancy(partition=partition, what=what, uncounted=True)
+                yield Difference(partition=partition, what=what, uncounted=True)
 
     def _difference(self, stream: str, entry: LedgerEntry, expected: int) -> str:
         comment = self._comment(stream)

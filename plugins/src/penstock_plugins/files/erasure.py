@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attrs import evolve, frozen
-from penstock import Discrepancy, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
+from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 
 from penstock_plugins.files.changes import AccountFiles
 from penstock_plugins.files.commit import Commit, Commits
@@ -31,12 +31,12 @@ class Eraser:
     def erase_days(self, entries: Sequence[LedgerEntry]) -> Erased:
         """Erase values in the files of partitions; ``entries``: see :class:`penstock.sinks.Erasing`."""
         rows = 0
-        left: list[Discrepancy] = []
+        left: list[Difference] = []
         for start in range(0, len(entries), ERASED_AT_ONCE):
             group: list[Commit] = []
             for entry in entries[start : start + ERASED_AT_ONCE]:
                 if what := self._altered(entry.files):
-                    left.append(Discrepancy(partition=entry.partition, what=what))
+                    left.append(Difference(partition=entry.partition, what=what))
                     continue
                 count, files = self._erased(entry.files)
                 rows += count
@@ -56,11 +56,11 @@ class Eraser:
     def erase_accounts(self, entries: Sequence[LedgerEntry]) -> Erased:
         """The same, of a stream of changes."""
         rows = 0
-        left: dict[Partition, Discrepancy] = {}
+        left: dict[Partition, Difference] = {}
         for account in dict.fromkeys(entry.partition.without_day for entry in entries):
             merged = self.ledger.merge(self.files.source, account)
             if merged is not None and (what := self._altered(merged.files)):
-                left[account] = Discrepancy(partition=account, what=what)
+                left[account] = Difference(partition=account, what=what)
             elif merged is not None:
                 rows += self._erase_merged(merged)
         self.ledger.deliver_all([entry for entry in entries if entry.partition.without_day not in left])

@@ -39,7 +39,7 @@ from typing import ClassVar
 
 from attrs import field, frozen
 from penstock import (
-    Discrepancy,
+    Difference,
     Erased,
     Erasure,
     FinalDay,
@@ -205,7 +205,7 @@ class FileTarget:
             return self.files.are_in_place(files)
         return True
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """
         Size and checksum of every file; a file of a ``changes`` stream stands for all days of its account. Each file is
         read once. A record file that the ledger does not count is named, since readers of the directory read it, too.
@@ -224,11 +224,11 @@ class FileTarget:
                     merged[account] = None if merge is None else self.files.difference(merge.files)
                 found = merged[account]
             if found is not None:
-                yield Discrepancy(partition=entry.partition, what=found)
+                yield Difference(partition=entry.partition, what=found)
         for name in names:
             yield from self._uncounted(stream, name)
 
-    def _uncounted(self, stream: str, name: str) -> Iterator[Discrepancy]:
+    def _uncounted(self, stream: str, name: str) -> Iterator[Difference]:
         """The record files in the directory of a stream that are of no partition in the ledger."""
         directory = self.files.directory_of(name)
         prefix = f"{directory.relative_to(self.files.directory).as_posix()}/"
@@ -242,7 +242,7 @@ class FileTarget:
                 if hash(folded(path)) not in known:
                     pairs = [pair_from(part) for part in Path(path).relative_to(prefix).parts[:-1]]
                     partition = Partition(stream=stream, values=tuple(pair for pair in pairs if pair is not None))
-                    yield Discrepancy(partition=partition, what=f"{name}: the file {path}", uncounted=True)
+                    yield Difference(partition=partition, what=f"{name}: the file {path}", uncounted=True)
 
     def finish(self, stream: str) -> None:
         """Merge the staged days of a changes stream (of a part: those of its accounts); no effect for others."""

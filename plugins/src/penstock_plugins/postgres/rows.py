@@ -26,7 +26,7 @@ from psycopg.pq import Format
 
 from penstock_plugins.postgres.candidate import AWARE, NAIVE
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.differences import Stage
+from penstock_plugins.postgres.replacement import Stage
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import Unfit
 

@@ -8,7 +8,7 @@ temporary table per partition.
 The rows of a small partition (:class:`.rows.SmallRows`) are a parameter of its statement; small partitions that are
 ready at the same time share a transaction. A large one is copied: directly into its table if it had no rows there, else
 into a temporary table that the run makes once per stream. A partition with rows is changed by its differences
-(:mod:`.differences`). Rows of a ``changes`` stream are merged by key.
+(:mod:`.replacement`). Rows of a ``changes`` stream are merged by key.
 
 **The lock** of a source is a session advisory lock: it ends with the connection, and so with the process. Every commit
 checks, in its own transaction, that its session holds the lock. A lost session is opened again.
@@ -28,7 +28,7 @@ from attrs import field, frozen
 from penstock import (
     Adoption,
     BaseTarget,
-    Discrepancy,
+    Difference,
     Erased,
     Erasure,
     FinalDay,
@@ -47,10 +47,10 @@ from penstock.ledger import Retention
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import Database, HeldTableError, LostSessionError, columns_sql
-from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import SCHEMA, LedgerTable, OutdatedLedgerError, PostgresLedger, division_of
 from penstock_plugins.postgres.places import Located, Place, check_readable, located, of_source
+from penstock_plugins.postgres.replacement import NotStoredError
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import Table, Tables, day_index_advice, short_wait
 from penstock_plugins.postgres.verify import verified
@@ -339,7 +339,7 @@ class PostgresTarget(BaseTarget):
                 for day, _, _ in found:
                     yield day
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """
         Rows and sums of each partition, counted by the database. Of a stream that is merged by key, whose rows have no
         partition, the rows of the source. A table that another session keeps locked is tried a few times, for a moment.
@@ -348,7 +348,7 @@ class PostgresTarget(BaseTarget):
             if known.of_stream == stream:
                 yield from self._verified(known, entries)
 
-    def _verified(self, known: LedgerTable, entries: Sequence[LedgerEntry]) -> list[Discrepancy]:
+    def _verified(self, known: LedgerTable, entries: Sequence[LedgerEntry]) -> list[Difference]:
         for _ in range(VERIFY_TRIES):
             with suppress(HeldTableError), short_wait(self.database):
                 merged = self.ledger.merged_rows(self.source, known.stream)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from attrs import frozen
-from penstock import Discrepancy, LedgerEntry, Partition
+from penstock import Difference, LedgerEntry, Partition
 
 from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.database import Database, quoted, short
@@ -27,7 +27,7 @@ class _Held:
 
 def verified(
     database: Database, source: str, known: LedgerTable, entries: Sequence[LedgerEntry], merged: int | None = None
-) -> Iterator[Discrepancy]:
+) -> Iterator[Difference]:
     """
     The partitions whose rows or sums in the table differ from the ledger, and those with rows that are of no entry.
     ``merged``: the rows that the commits of a stream merged by key left in the table; with other rows there, all of its
@@ -38,7 +38,7 @@ def verified(
     if found is None:
         for entry in entries:
             if _rows_of(entry, known):
-                yield Discrepancy(partition=entry.partition, what=f"the table {known.name} is gone")
+                yield Difference(partition=entry.partition, what=f"the table {known.name} is gone")
         return
     check_readable(database, found)
     if not entries:
@@ -63,18 +63,18 @@ def verified(
         expected = _rows_of(entry, known)
         if one.rows != expected:
             what = f"{known.stream}: {one.rows} rows in {known.name}, {expected} were delivered"
-            yield Discrepancy(partition=entry.partition, what=what)
+            yield Difference(partition=entry.partition, what=what)
             continue
         for name in measures:
             total = one.sums.get(name, Decimal(0))
             if name in entry.sums and total != entry.sums[name]:
                 what = f"{known.stream}: the sum of {name} is {total}, {entry.sums[name]} was delivered"
-                yield Discrepancy(partition=entry.partition, what=what)
+                yield Difference(partition=entry.partition, what=what)
                 break
     for values, one in held.items():
         partition = Partition(stream=known.of_stream, values=tuple(zip(columns, values, strict=True)))
         what = f"{known.stream}: {one.rows} rows in {known.name}"
-        yield Discrepancy(partition=partition, what=what, uncounted=True)
+        yield Difference(partition=partition, what=what, uncounted=True)
 
 
 def _is_merged(database: Database, found: Located, columns: Sequence[str]) -> bool:
@@ -127,7 +127,7 @@ def _merged(
     found: Located,
     entries: Sequence[LedgerEntry],
     merged: int | None,
-) -> Iterator[Discrepancy]:
+) -> Iterator[Difference]:
     delivered = [entry for entry in entries if _rows_of(entry, known)]
     where, values = of_source(source, shared=found.shared)
     rows = database.one(f"select count(*) from {found.sql} where {where}", values)
@@ -138,4 +138,4 @@ def _merged(
     else:
         return
     for entry in delivered:
-        yield Discrepancy(partition=entry.partition, what=what)
+        yield Difference(partition=entry.partition, what=what)

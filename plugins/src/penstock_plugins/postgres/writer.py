@@ -24,7 +24,8 @@ from penstock_plugins.postgres.database import (
     quoted,
     where_sql,
 )
-from penstock_plugins.postgres.differences import (
+from penstock_plugins.postgres.places import SOURCE_COLUMN
+from penstock_plugins.postgres.replacement import (
     NotStoredError,
     Replacement,
     RowChanges,
@@ -34,7 +35,6 @@ from penstock_plugins.postgres.differences import (
     insert,
     with_stages,
 )
-from penstock_plugins.postgres.places import SOURCE_COLUMN
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, SmallRows
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import LeftOut, Unfit, without
