@@ -1383,6 +1383,6 @@ def test_a_source_that_ran_is_found_without_those_of_others(tmp_path: Path, monk
     target.close()
     read: list[int] = []
     monkeypatch.setattr(SqliteLedger, "sources", lambda ledger: read.append(1) or ())
-    with ledgers(Viewed(sink=SimpleNamespace(open=lambda: sink), sources=["a", "b", "c"])) as found:
-        assert [source for source, _ in found] == ["a", "b", "c"]
+    with ledgers(Viewed(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
+        assert [one.source for one in found] == ["a", "b", "c"]
     assert not read

@@ -190,13 +190,11 @@ class Project(Running):
         found = []
         for target, opened in view:
             sources, problems = [], []
-            for source, ledger in opened:
-                one = status.source_status(
-                    self._setup, ledger, source, target, now, accounts=patterns, max_age_s=max_age_s
-                )
+            for of in opened:
+                one = status.source_status(self._setup, of, now, patterns, max_age_s)
                 if one is not None:
                     sources.append(one)
-                    problems += status.problems_of(ledger, one, target, now, accounts=patterns)
+                    problems += status.problems_of(of, one, now, patterns)
             found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
         overdue = any(one.overdue for target in found for source in target.sources for one in source.streams)
@@ -329,9 +327,7 @@ class Project(Running):
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
-        found = view.each(
-            lambda ledger, source, target: [status.run_info(run, target) for run in ledger.runs(source, limit)]
-        )
+        found = view.each(lambda of: [status.run_info(run, of.target) for run in of.ledger.runs(of.source, limit)])
         return view.ended(RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True))))
 
     def changes(

@@ -15,26 +15,25 @@ from penstock.project.results import (
     RejectedRecord,
     Total,
 )
-from penstock.project.targets import Days
-from penstock.sinks import Ledger, LedgerEntry
+from penstock.project.targets import Days, SourceLedger
+from penstock.sinks import LedgerEntry
 
 # --- totals -----------------------------------------------------------------------------------------------------------
 
 
-def totals_of(ledger: Ledger, source: str, target: str, days: "Days", *, daily: bool) -> list[Total]:
+def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
     """Rows and sums of a source's accounts in one target, per month or per day."""
     found: dict[tuple[str, tuple[tuple[str, str], ...], str], list[LedgerEntry]] = {}
-    for stream in sorted(name for owner, name in ledger.sources() if owner == source):
-        entries = ledger.entries(source, stream, since=days.since, until=days.until)
-        for partition, entry in sorted(entries.items()):
+    for stream in of.streams:
+        for partition, entry in sorted(of.entries(stream, days).items()):
             account, day = partition.without_day.values, partition.day
-            if entry.delivered and days.holds(partition):
+            if entry.delivered:
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
                 found.setdefault((stream, account, period), []).append(entry)
     return [
         Total(
-            target=target,
-            source=source,
+            target=of.target,
+            source=of.source,
             stream=stream,
             account=dict(account),
             period=period,
@@ -58,22 +57,19 @@ def _added(several: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
 # --- partitions -------------------------------------------------------------------------------------------------------
 
 
-def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Iterator[PartitionStatus]:
+def partitions_of(of: SourceLedger, days: Days) -> Iterator[PartitionStatus]:
     """The rows of a source's partitions in one target, ordered by stream, account and day."""
-    for stream in sorted(name for owner, name in ledger.sources() if owner == source):
-        entries = ledger.entries(source, stream, since=days.since, until=days.until)
-        for partition, entry in sorted(entries.items(), key=lambda item: item[0].values):
-            account = partition.without_day.values
-            if days.holds(partition):
-                yield PartitionStatus(
-                    target=target,
-                    source=source,
-                    stream=stream,
-                    account=dict(account),
-                    day=partition.day,
-                    standing=_standing(entry),
-                    **{name: getattr(entry, name) for name in _OF_AN_ENTRY},
-                )
+    for stream in of.streams:
+        for partition, entry in sorted(of.entries(stream, days).items(), key=lambda item: item[0].values):
+            yield PartitionStatus(
+                target=of.target,
+                source=of.source,
+                stream=stream,
+                account=partition.without_day.as_dict(),
+                day=partition.day,
+                standing=_standing(entry),
+                **{name: getattr(entry, name) for name in _OF_AN_ENTRY},
+            )
 
 
 _OF_AN_ENTRY = fields_dict(PartitionStatus).keys() & fields_dict(LedgerEntry).keys() - {"source"}
@@ -89,17 +85,17 @@ def _standing(entry: LedgerEntry) -> str:
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-def changes_of(ledger: Ledger, source: str, target: str, since: date, *, merged: bool) -> list[Change]:
+def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
     """
     The changes that readings since that day (UTC) made to delivered partitions, ordered by stream, account and day;
     ``merged``: one per partition, and a partition that has its former rows and sums again is left out.
     """
     every: list[Change] = []
     found: dict[Partition, Change] = {}
-    for one in ledger.restated(source, since=datetime.combine(since, time(), UTC)):
+    for one in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
         change = Change(
-            target=target,
-            source=source,
+            target=of.target,
+            source=of.source,
             stream=one.partition.stream,
             account=one.partition.without_day.as_dict(),
             day=one.partition.day,
@@ -154,17 +150,17 @@ def moved_in_words(changes: Sequence[Change]) -> list[str]:
 # --- rejected ---------------------------------------------------------------------------------------------------------
 
 
-def rejected_records(ledger: Ledger, source: str, target: str, stream: str | None) -> list[RejectedRecord]:
+def rejected_records(of: SourceLedger, stream: str | None) -> list[RejectedRecord]:
     """The records of a source that were set aside in one target."""
     return [
         RejectedRecord(
-            target=target,
-            source=source,
+            target=of.target,
+            source=of.source,
             stream=one.stream,
             partition=entry.partition.as_dict(),
             path=one.path,
             reason=one.reason,
             raw=one.raw,
         )
-        for entry, one in ledger.rejected(source, stream)
+        for entry, one in of.ledger.rejected(of.source, stream)
     ]

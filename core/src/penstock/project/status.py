@@ -24,7 +24,7 @@ from penstock.project.results import (
     SourceStatus,
 )
 from penstock.project.setup import Setup
-from penstock.project.targets import holds
+from penstock.project.targets import SourceLedger, holds
 from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
@@ -33,19 +33,13 @@ NEW_MEMBERS = timedelta(days=7)  # for so long a member without a column is new
 
 
 def source_status(
-    setup: Setup,
-    ledger: Ledger,
-    source: str,
-    target: str,
-    now: datetime,
-    *,
-    accounts: Sequence[str] = (),
-    max_age_s: float | None,
+    setup: Setup, of: SourceLedger, now: datetime, accounts: Sequence[str], max_age_s: float | None
 ) -> SourceStatus | None:
     """
     The state of a source in one target. ``accounts``: patterns; empty: all. None for a source that has no such account,
     neither in the ledger nor in the configuration or the provider's list.
     """
+    source, ledger = of.source, of.ledger
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     counts = [one for one in ledger.counts(source) if holds(accounts, one.account.values())]
@@ -55,7 +49,7 @@ def source_status(
     return SourceStatus(
         source=source,
         streams=tuple(_account_status(one, now, zones, known.get(one.stream), max_age_s) for one in counts),
-        runs=tuple(run_info(run, target) for run in runs[:RUNS_SHOWN]),
+        runs=tuple(run_info(run, of.target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=requests_of_month(runs, now),
         requests_per_month=None if configured is None else configured.settings.requests_per_month,
@@ -153,9 +147,7 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
-def problems_of(
-    ledger: Ledger, status: SourceStatus, target: str, now: datetime, *, accounts: Sequence[str]
-) -> list[Problem]:
+def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> list[Problem]:
     """
     The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read, months
     that are over and were restated, new members. ``accounts``: the patterns that ``status`` was made for.
@@ -176,7 +168,7 @@ def problems_of(
             reason = "days between the first and the last were never delivered"
             found.append(_problem(name, one, "missing", one.missing, reason))
         if one.failed or one.rejected or one.unread_values or one.truncated:
-            entries = ledger.entries(name, one.stream, accounts=list(one.account.values()) or None)
+            entries = of.ledger.entries(name, one.stream, accounts=list(one.account.values()) or None)
             own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == one.account]
             found += [
                 evolve(_problem(name, one, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
@@ -185,8 +177,8 @@ def problems_of(
     return [
         *found,
         *_failed_as_a_whole(status, accounts),
-        *_restated_months(ledger, status, target, now, accounts),
-        *_new_members(ledger, status, now, accounts),
+        *_restated_months(of, now, accounts),
+        *_new_members(of, status, now, accounts),
     ]
 
 
@@ -226,16 +218,14 @@ def _problem(source: str, one: AccountStatus, kind: str, count: int, reason: str
     )
 
 
-def _restated_months(
-    ledger: Ledger, status: SourceStatus, target: str, now: datetime, accounts: Sequence[str]
-) -> Iterator[Problem]:
+def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
     """
     By stream and month, what the provider restated in the last :data:`NEWS` in months that are over: they may have been
     invoiced. Changes that move neither rows nor sums are left out.
     """
     since = now - NEWS
     groups: dict[tuple[str, str], list[Change]] = {}
-    for one in changes_of(ledger, status.source, target, since.date(), merged=True):
+    for one in changes_of(of, since.date(), merged=True):
         over = one.day is not None and (one.day.year, one.day.month) < (now.year, now.month)
         if over and one.changed_at >= since and one.moved and holds(accounts, one.account.values()):
             groups.setdefault((one.stream, f"{one.day:%Y-%m}"), []).append(one)
@@ -244,7 +234,7 @@ def _restated_months(
         several = len({tuple(one.account.items()) for one in changes})
         moves = ", ".join(moved_in_words(changes))
         yield Problem(
-            source=status.source,
+            source=of.source,
             stream=stream,
             kind="restated",
             count=len(changes),
@@ -255,7 +245,7 @@ def _restated_months(
         )
 
 
-def _new_members(ledger: Ledger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
+def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
     """
     By stream, the members without a column of the last run that no run before the last :data:`NEW_MEMBERS` met. With
     ``accounts``, of the streams that have such an account.
@@ -268,9 +258,8 @@ def _new_members(ledger: Ledger, status: SourceStatus, now: datetime, accounts: 
     }
     if not last:
         return
-    former = members_of(
-        run.report for run in ledger.runs(status.source, RUNS_KEPT) if run.started_at < now - NEW_MEMBERS
-    )
+    runs = of.ledger.runs(of.source, RUNS_KEPT)
+    former = members_of(run.report for run in runs if run.started_at < now - NEW_MEMBERS)
     for stream, members in last.items():
         if new := [one for one in members if one not in former.get(stream, ())]:
             yield Problem(

@@ -31,14 +31,33 @@ class Viewed:
     sources: tuple[str, ...] | None
 
 
+@frozen
+class SourceLedger:
+    """A source in the ledger of a target."""
+
+    target: str
+    source: str
+    ledger: Ledger
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams that have a row, in alphabetical order."""
+        return sorted(stream for source, stream in self.ledger.sources() if source == self.source)
+
+    def entries(self, stream: str, days: "Days") -> dict[Partition, LedgerEntry]:
+        """The rows of a stream's partitions within these days, of these accounts."""
+        found = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
+        return {partition: entry for partition, entry in found.items() if days.holds(partition)}
+
+
 @contextmanager
-def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
-    """(source, ledger) for each source to show that the target has, read-only; closed at the end."""
+def ledgers(viewed: Viewed) -> Iterator[list[SourceLedger]]:
+    """Each source to show that the target has, read-only; closed at the end."""
     sink = viewed.sink.open()
     sources = viewed.sources
     opened = []
     try:
-        found: list[tuple[str, Ledger]] = []
+        found: list[SourceLedger] = []
         for name in sources if sources is not None else ("",):
             target = sink.open_readonly(name)
             if target is None:
@@ -51,7 +70,8 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
                 known = [name]
             else:
                 known = list(dict.fromkeys(source for source, _ in target.ledger.sources()))
-            found += [(source, target.ledger) for source in known if sources is None or source == name]
+            own = [source for source in known if sources is None or source == name]
+            found += [SourceLedger(viewed.sink.shown, source, target.ledger) for source in own]
         yield found
     finally:
         for target in opened:
@@ -66,7 +86,7 @@ class View:
 
     Of several targets, one that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit
     code is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields the name of
-    each with its (source, ledger) pairs.
+    each with the sources in its ledger.
     """
 
     setup: Setup
@@ -124,16 +144,14 @@ class View:
             self.failed[viewed.sink.shown] = str(error)
             self.notices.add(f"the target {viewed.sink.shown} {what}: {error}")
 
-    def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
+    def __iter__(self) -> Iterator[tuple[str, list[SourceLedger]]]:
         for viewed in self.targets:
             with self.leaving_out(viewed, "cannot be read"), ledgers(viewed) as opened:
                 yield viewed.sink.shown, opened
 
-    def each(self, found: Callable[[Ledger, str, str], Iterable[_T]]) -> tuple[_T, ...]:
-        """What ``found(ledger, source, target)`` gives for every source of every target, in their order."""
-        return tuple(
-            one for target, opened in self for source, ledger in opened for one in found(ledger, source, target)
-        )
+    def each(self, found: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
+        """What ``found`` gives for every source of every target, in their order."""
+        return tuple(one for _, opened in self for of in opened for one in found(of))
 
     def ended(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""
