@@ -82,17 +82,15 @@ def without(entry: LedgerEntry, left_out: Sequence[LeftOut]) -> LedgerEntry:
     return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if changes else entry
 
 
-def without_unfit(entry: LedgerEntry, parts: Sequence[tuple[Layout, Sequence[Unfit]]], target: str) -> LedgerEntry:
+def without_unfit(entry: LedgerEntry, left_out: Sequence[LeftOut], target: str) -> LedgerEntry:
     """
-    A delivery without the records that the target cannot hold; ``parts``: those of its stream and of each derived one.
-
-    Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
+    The same. Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
     """
-    for layout, unfit in parts:
-        if unfit and layout.stream == entry.partition.stream and entry.rows == len(unfit):
-            first = unfit[0].rejected
+    for one in left_out:
+        if one.unfit and one.layout.stream == entry.partition.stream and entry.rows == len(one.unfit):
+            first = one.unfit[0].rejected
             raise SinkError(
-                f"{target} cannot hold any of the {len(unfit)} records of {entry.partition}, the first because "
+                f"{target} cannot hold any of the {len(one.unfit)} records of {entry.partition}, the first because "
                 f"{first.path}: {first.reason}. What was delivered before stays."
             )
-    return without(entry, [LeftOut(layout, unfit) for layout, unfit in parts])
+    return without(entry, left_out)

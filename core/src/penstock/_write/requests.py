@@ -39,14 +39,14 @@ class WriteRequest:
         return tuple(row.values for row in self.rows)
 
 
-def place(action: Action, settings: Any) -> tuple[str, str]:
+def endpoint_of(action: Action, settings: Any) -> tuple[str, str]:
     """Method and path template of an action, for these settings."""
     return action.endpoint(settings) if action.endpoint is not None else (action.method, action.path)
 
 
 def destination(action: Action, settings: Any) -> str:
     """The address of an action for these settings, its row's values still names in braces, without a query."""
-    return str(settings.base_url).rstrip("/") + place(action, settings)[1].partition("?")[0]
+    return str(settings.base_url).rstrip("/") + endpoint_of(action, settings)[1].partition("?")[0]
 
 
 def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
@@ -56,7 +56,7 @@ def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
     Rows of one request differ only in what the action lets them differ in.
     """
     first = rows[0]
-    method, path = place(action, settings)
+    method, path = endpoint_of(action, settings)
     url = settings.base_url.rstrip("/") + fill_path(path, first)
     params: list[tuple[str, str]] = []
     headers: list[tuple[str, str]] = []

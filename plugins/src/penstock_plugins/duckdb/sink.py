@@ -36,7 +36,7 @@ from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
-from penstock_plugins.unfit import without_unfit
+from penstock_plugins.unfit import LeftOut, without_unfit
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -385,8 +385,8 @@ class DuckWriter:
 
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
-        unfit = [(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
-        held = without_unfit(entry, unfit, self._target.name)
+        left_out = [LeftOut(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
+        held = without_unfit(entry, left_out, self._target.name)
         for buffer in self._buffers.values():
             self._target.make(buffer.layout)
             self._store(buffer)
