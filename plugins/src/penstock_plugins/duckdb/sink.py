@@ -386,19 +386,19 @@ class DuckWriter:
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
         left_out = [LeftOut(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
-        held = without_unfit(entry, left_out, self._target.name)
+        fitting = without_unfit(entry, left_out, self._target.name)
         for buffer in self._buffers.values():
             self._target.make(buffer.layout)
             self._store(buffer)
-        return held
+        return fitting
 
-    def replace(self, held: LedgerEntry) -> None:
+    def replace(self, fitting: LedgerEntry) -> None:
         """The changes of a commit, within a transaction."""
         fault_point("duckdb.begun")
         for buffer in self._buffers.values():
             self._replace(buffer)
         fault_point("duckdb.written")
-        self._target.ledger.deliver(held)
+        self._target.ledger.deliver(fitting)
         fault_point("duckdb.recorded")
 
     def _replace(self, buffer: _Buffer) -> None:

@@ -18,7 +18,7 @@ from penstock_plugins.postgres.places import Located, check_readable, located, o
 
 
 @frozen(kw_only=True)
-class _Held:
+class _Content:
     """Rows of one partition in the table, and the sum of each measure."""
 
     rows: int
@@ -56,10 +56,10 @@ def verified(
     if not all(short(name) in types for name in columns) or _is_merged(database, found, columns):
         yield from _merged(database, source, known, found, entries, merged)
         return
-    held = _held(database, source, found, {name: types[short(name)] for name in columns}, measures)
+    contents = _contents(database, source, found, {name: types[short(name)] for name in columns}, measures)
     for entry in entries:
         values = tuple(value for _, value in entry.partition.values)
-        one = held.pop(values, _Held(rows=0, sums={}))
+        one = contents.pop(values, _Content(rows=0, sums={}))
         expected = _rows_of(entry, known)
         if one.rows != expected:
             what = f"{known.stream}: {one.rows} rows in {known.name}, {expected} were delivered"
@@ -71,7 +71,7 @@ def verified(
                 what = f"{known.stream}: the sum of {name} is {total}, {entry.sums[name]} was delivered"
                 yield Difference(partition=entry.partition, what=what)
                 break
-    for values, one in held.items():
+    for values, one in contents.items():
         partition = Partition(stream=known.of_stream, values=tuple(zip(columns, values, strict=True)))
         what = f"{known.stream}: {one.rows} rows in {known.name}"
         yield Difference(partition=partition, what=what, uncounted=True)
@@ -94,9 +94,9 @@ def _rows_of(entry: LedgerEntry, known: LedgerTable) -> int:
     return entry.rows if known.stream == known.of_stream else entry.derived_rows.get(known.stream, 0)
 
 
-def _held(
+def _contents(
     database: Database, source: str, found: Located, columns: Mapping[str, str], measures: Sequence[str]
-) -> dict[tuple[str, ...], _Held]:
+) -> dict[tuple[str, ...], _Content]:
     """
     Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
     their types.
@@ -112,7 +112,7 @@ def _held(
     ).fetchall()
     width = len(columns)
     return {
-        row[:width]: _Held(
+        row[:width]: _Content(
             rows=row[width],
             sums={name: Decimal(value) for name, value in zip(measures, row[width + 1 :], strict=True)},
         )

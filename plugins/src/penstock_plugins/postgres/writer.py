@@ -213,7 +213,7 @@ class PostgresWriter:
             self._database.reopen()
         found = self._target.ledger.entry(entry.source, self._partition)
         if found is not None and (found.version, found.run_id) == (entry.version + 1, entry.run_id) and found.delivered:
-            return evolve(self._as_held(entry), rows=found.rows, sums=found.sums)
+            return evolve(self._fitting(entry), rows=found.rows, sums=found.sums)
         return self._committed(entry)
 
     def _check_session(self) -> None:
@@ -327,12 +327,12 @@ class PostgresWriter:
                     self._stage(buffer)
             tries = 0
             while True:
-                held = self._as_held(entry)
-                self._check_any_held(held)
+                fitting = self._fitting(entry)
+                self._check_any_fits(fitting)
                 stages = self._stages()
                 try:
                     with self._database.transaction():
-                        written = self._written(held, stages)
+                        written = self._written(fitting, stages)
                         self._target.tables.check_unchanged(self.tables)
                         return written
                 except _CONFLICTS:
@@ -366,12 +366,12 @@ class PostgresWriter:
             "or let it pass all rows of penstock, and run again."
         )
 
-    def _check_any_held(self, held: LedgerEntry) -> None:
+    def _check_any_fits(self, fitting: LedgerEntry) -> None:
         """
         Raises SinkError if the table refuses every record: the fault is the table's, and the partition is not empty.
         """
         buffer = self._main
-        if held.rows or not buffer.unfit:
+        if fitting.rows or not buffer.unfit:
             return
         first = buffer.unfit[0].rejected
         raise SinkError(
@@ -535,7 +535,7 @@ class PostgresWriter:
 
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
-    def _as_held(self, entry: LedgerEntry) -> LedgerEntry:
+    def _fitting(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the rows that were rejected or dropped here."""
         left_out = [LeftOut(one.layout, one.unfit, one.repeated, self._sums(one)) for one in self._buffers.values()]
         return without(entry, left_out)
