@@ -1223,7 +1223,16 @@ def test_streams_can_be_searched(here: Here) -> None:
         ("run d", {"daily"}),
         ("run daily --to ", {"files", "jsonl:", "csv:"}),
         ("run shop --streams sales,", {"sales,sales", "sales,items"}),
+        ("run daily --streams shop.", {"shop.sales", "shop.items"}),
+        ("run --streams sales,sh", {"sales,shop.sales"}),
+        ("run daily --exclude-streams sa", {"sales"}),
+        ("streams shop sa", {"sales"}),
         ("forget ", {"shop"}),
+        ("forget shop sa", {"sales"}),
+        ("verify d", {"daily"}),
+        ("runs d", {"daily"}),
+        ("act sh", {"shop"}),
+        ("sandbox sh", {"shop"}),
         ("sta", {"status"}),
     ],
 )
@@ -1259,6 +1268,7 @@ def test_completion_prints_a_script(here: Here) -> None:
     """
     assert here("completion", "bash").startswith('# eval "$(penstock completion bash)"')
     assert "_PENSTOCK_COMPLETE=zsh_complete" in here("completion", "zsh")
+    assert 'string split "," ' not in here("completion", "fish"), "a value may have a comma"
     here("completion", code=2)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import asdict, frozen
 
+from penstock._cli.complete import actions, sources
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
@@ -35,8 +36,8 @@ STOPPING = "stopping after the current request. A second signal ends the process
 
 
 @command()
-@click.argument("source", required=False)
-@click.argument("action", required=False)
+@click.argument("source", required=False, shell_complete=sources)
+@click.argument("action", required=False, shell_complete=actions)
 @click.argument("parameters", nargs=-1, metavar="[KEY=VALUE ...]")
 @click.option("--list", "list_", is_flag=True, help="What can be written.")
 @as_json

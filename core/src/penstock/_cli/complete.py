@@ -35,18 +35,54 @@ def sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 
 
 def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The streams of the source or pipeline on the line, else of all; the last name of a list with commas."""
+    """
+    The streams of the source or pipeline on the line, else of all; the last name of a list with commas. Also
+    ``SOURCE.STREAM``, once its first letter is there.
+    """
     former, comma, last = incomplete.rpartition(",")
 
     def names(session: Session) -> Iterable[str]:
-        # click leaves the arguments in ctx.args while the value of the last option is missing.
-        named = str(ctx.params.get("name") or ctx.params.get("source") or next(iter(ctx.args), ""))
-        pipeline = session.config.pipelines.get(named)
-        for source in pipeline.source if pipeline is not None else [named] if named else session.config.sources:
-            for stream in session.registry.streams(session.config.connector_of(source)):
-                yield stream.name
+        found = [(source, stream) for source in _sources(ctx, session) for stream in _streams(session, source)]
+        yield from (stream for _, stream in found)
+        if last:
+            yield from (f"{source}.{stream}" for source, stream in found)
 
     return [CompletionItem(f"{former}{comma}{one.value}") for one in _items(ctx, last, names)]
+
+
+def one_stream(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The streams of the one source, or connector, on the line."""
+    return _items(
+        ctx, incomplete, lambda session: [one for source in _sources(ctx, session) for one in _streams(session, source)]
+    )
+
+
+def actions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The actions of the source on the line."""
+    return _items(
+        ctx,
+        incomplete,
+        lambda session: [
+            one.name
+            for source in _sources(ctx, session)
+            for one in session.registry.actions(session.config.connector_of(source))
+        ],
+    )
+
+
+def _sources(ctx: click.Context, session: Session) -> Iterable[str]:
+    """The source on the line, or those of the pipeline; all of the configuration where none is named yet."""
+    given = (ctx.params.get(name) for name in ("name", "source", "connector"))
+    # click leaves the arguments in ctx.args while the value of the last option is missing.
+    named = str(next(filter(None, given), None) or next(iter(ctx.args), ""))
+    pipeline = session.config.pipelines.get(named)
+    return pipeline.source if pipeline is not None else [named] if named else session.config.sources
+
+
+def _streams(session: Session, source: str) -> Iterable[str]:
+    """The streams of a source that can be read."""
+    connector = session.config.connector_of(source)
+    return (one.name for one in session.registry.streams(connector) if not one.not_built)
 
 
 def _items(ctx: click.Context, incomplete: str, names: Callable[[Session], Iterable[str]]) -> list[CompletionItem]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import asdict
 
-from penstock._cli.complete import pipelines_and_sources, sources
+from penstock._cli.complete import one_stream, pipelines_and_sources, sources
 from penstock._cli.options import ACCOUNTS, TO
 from penstock._cli.output import ago, paged, print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
@@ -341,7 +341,7 @@ def _run_row(run: "RunInfo") -> list[Any]:
 
 
 @command()
-@click.argument("name", metavar="[PIPELINE|SOURCE|RUN]", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE|RUN]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @click.option("--limit", type=click.IntRange(1), default=20, metavar="N", help="Runs of each source.  [default: 20]")
 @as_json_or_csv
@@ -473,7 +473,7 @@ def _moves(one: "Change") -> str:
 
 @command()
 @click.argument("source", required=False, shell_complete=sources)
-@click.argument("stream", required=False)
+@click.argument("stream", required=False, shell_complete=one_stream)
 @click.option("--target", metavar="SINK", help="Forget a target that is not used any more; what lies there stays.")
 @TO
 @click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
@@ -567,7 +567,7 @@ def _erase_personal(session: Session, source: str, stream: str | None, to: str |
 
 
 @command()
-@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @click.option("--since", type=DAY, metavar="DAY", help="First day.")
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")

@@ -81,7 +81,7 @@ def connectors(session: Session, json_: bool) -> None:
 
 @command()
 @click.argument("connector", shell_complete=complete.connectors)
-@click.argument("stream", required=False, metavar="[STREAM]")
+@click.argument("stream", required=False, metavar="[STREAM]", shell_complete=complete.one_stream)
 @click.option("--search", metavar="TEXT", help="Only streams and actions with this text in a name or a description.")
 @as_json_or_csv
 def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool, csv_: bool) -> None:

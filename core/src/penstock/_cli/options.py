@@ -46,7 +46,7 @@ def selection(function: F) -> F:
                 shell_complete=streams,
                 help="Only these: STREAM or SOURCE.STREAM, or patterns such as joveo.*  [default: those on by default]",
             ),
-            names("--exclude-streams", help="Not these; patterns as for --streams."),
+            names("--exclude-streams", shell_complete=streams, help="Not these; patterns as for --streams."),
             ACCOUNTS,
             click.option(
                 "--since",

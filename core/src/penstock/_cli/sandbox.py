@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock._cli.complete import connectors
 from penstock._cli.init import toml_value
 from penstock._cli.output import print_table
 from penstock._cli.run import followed
@@ -137,7 +138,7 @@ def as_typed(started: Path) -> str:
 
 
 @command()
-@click.argument("connector")
+@click.argument("connector", shell_complete=connectors)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.", metavar="N")
 @click.option("--faults", metavar="A,B", help="Faults of the provider, by name; --faults list prints them.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Seed of the order of faults.")

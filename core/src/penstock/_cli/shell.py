@@ -29,6 +29,8 @@ def completion(session: Session, shell: str | None) -> None:
     found = get_completion_class(shell)
     assert found is not None
     source = found(click.Group("penstock"), {}, "penstock", "_PENSTOCK_COMPLETE").source()
+    if shell == "fish":  # click's script splits a value such as clicks,sales at its comma
+        source = source.replace('string split ","', 'string split --max 1 ","')
     print(f"# {_INSTALL[shell]}\n{source}")
 
 
