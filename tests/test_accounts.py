@@ -5,7 +5,7 @@ stream.
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -618,6 +618,34 @@ def test_an_account_that_is_not_listed_any_more_is_noted(tmp_path: Path) -> None
         "shop.sites does not list b any more: what was delivered of these accounts stays as it was last read, also "
         "their 1 days that are still open"
     ]
+
+
+def test_an_account_that_is_not_listed_any_more_needs_attention_for_a_week(tmp_path: Path) -> None:
+    """
+    With the number of its days and lists that stay open; the notice of one run may not have been read.
+    """
+    codes = ["a", "b"]
+    shop = sites_of(tmp_path, codes)
+    noon = datetime(2026, 6, 17, 12, tzinfo=UTC)
+    sink = {"files": {"kind": "jsonl", "path": str(tmp_path / "data")}}
+
+    with serve(shop._app) as server:
+        config = {"source": {"shop": {"base_url": server.base_url}}, "sink": sink}
+
+        def at(now: datetime) -> Project:
+            return Project(config, plugins=[shop, penstock_plugins], environ={}, clock=lambda _: FakeClock(now))
+
+        at(noon).run("shop", to="files", since="2026-06-14")
+        codes.remove("b")
+        at(noon).run("shop", to="files", since="2026-06-14")
+        (target,) = at(noon + timedelta(days=6)).status(to="files").targets
+
+        assert [(one.kind, one.stream, one.account, one.count) for one in target.problems] == [
+            ("left open", "sold", {"code": "b"}, 1),
+            ("left open", "visits", {"code": "b"}, 1),
+        ]
+        assert "the provider does not list the account any more" in target.problems[0].reason
+        assert at(noon + timedelta(days=8)).status(to="files").targets[0].problems == ()
 
 
 def test_a_list_without_any_account_is_a_failure_where_there_were_some(tmp_path: Path) -> None:

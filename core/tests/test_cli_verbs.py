@@ -1366,6 +1366,7 @@ def test_changes_are_rows_before_and_after(here: Here, server: Server) -> None:
     server.app = lambda request: Shop()(evolve(request, target=request.target.replace("shop=7", "shop=13")))
     here("run", "daily", *days(1), code=5)
     assert here("changes", "--since", "2999-01-01") == "nothing was restated since 2999-01-01\n"
+    assert "restated" in here("changes"), "since yesterday"
 
     rows = list(csv.DictReader(here("changes", "--since", "2000-01-01", "--csv").splitlines()))
 
@@ -1464,6 +1465,18 @@ def test_an_account_that_is_not_configured_is_refused(here: Here) -> None:
     assert "--accounts: no account of shop matches '77'." in here.err
     plan = json.loads(here("plan", "daily", *days(2), "--streams", "sales", "--accounts", "7*", "--json"))
     assert len(plan["partitions"]) == 2
+
+
+def test_accounts_that_nothing_has_are_no_good_news(here: Here, server: Server) -> None:
+    """
+    A mistyped account has no problems, no totals and no differences: each command states that it saw none.
+    """
+    here("run", "daily", *days(1))
+
+    here("status", "--problems", "--accounts", "77", code=2)
+    assert "--accounts: no account here matches 77" in here.err
+    assert here("status", "--totals", "--accounts", "77") == "nothing was delivered of these days and accounts\n"
+    assert here("verify", "--accounts", "77").startswith("nothing was compared")
 
 
 def test_a_connector_that_is_not_installed_is_named_with_its_section(here: Here) -> None:
@@ -1585,8 +1598,9 @@ def test_a_target_that_is_not_used_any_more_is_forgotten(here: Here) -> None:
     here("run", "daily", *days(1))
     used = json.loads((here.folder / ".penstock" / "targets.json").read_text())["targets"]
     (old,) = [one for one in used if one.endswith("old")]
+    assert old != "jsonl:old", "it is remembered by its whole path"
 
-    assert "What lies there was not touched" in here("forget", "--target", old)
+    assert "What lies there was not touched" in here("forget", "--target", "jsonl:old")
 
     assert "old" not in here("status")
     assert list((here.folder / "old").rglob("data.jsonl")) != []

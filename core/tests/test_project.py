@@ -390,6 +390,30 @@ def test_check_tries_everything_side_by_side(server: Server, tmp_path: Path) -> 
         project.check("broken")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"streams": ["salse"]}, "pipeline.daily: shop has no stream 'salse'"),
+        ({"exclude_streams": ["shop.x*"]}, "no stream of shop matches 'shop.x*'"),
+        ({"notify": [{"url": {"env": "HOOK"}}]}, "the environment variable HOOK is not set"),
+    ],
+)
+def test_check_reports_what_a_run_of_the_pipeline_would_refuse(
+    server: Server, tmp_path: Path, wrong: dict[str, Any], named: str
+) -> None:
+    """
+    Of the pipeline that is named, or of all; a pipeline without a fault has no line.
+    """
+    values = config(server, tmp_path)
+    values["pipeline"]["daily"] |= wrong
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    for result in (project.check("daily"), project.check()):
+        assert [(one.kind, one.exit_code) for one in result.checked] == [("source", 0), ("target", 0), ("pipeline", 2)]
+        assert named in result.checked[-1].message
+        assert result.exit_code == 2
+
+
 TWO = (
     *PLUGINS[:1],
     ConnectorPlugin(
@@ -990,6 +1014,47 @@ def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp
     assert [one.kind for one in late.targets[0].problems] == ["overdue"]
 
 
+def test_what_left_the_configuration_needs_no_attention(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    An account that was failing is left out of the source on purpose; a source that went is marked, and does not age.
+    """
+    values = config(server, tmp_path)
+    shop.change = lambda shop, day, answer: SandboxResponse(status=403) if shop == "8" else answer
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    values["source"]["shop"]["shop_ids"] = ["7"]
+
+    left = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).status().targets[0]
+
+    assert {one.account["shop_id"]: one.configured for one in left.sources[0].streams} == {"7": True, "8": False}
+    assert left.problems == ()
+
+    values["source"]["store"] = {**values["source"].pop("shop"), "connector": "shop"}
+    values["pipeline"]["daily"]["source"] = "store"
+    renamed = Project(values, plugins=PLUGINS, environ={}, clock=AnHourLater)
+    (target,) = renamed.status(max_age_s=60).targets
+    assert [(one.source, one.configured) for one in target.sources] == [("shop", False)]
+    assert {one.configured for one in target.sources[0].streams} == {False}
+    assert [(one.kind, one.source, one.reason) for one in target.problems] == [
+        ("overdue", "store", "never read into this target")
+    ]
+
+
+def test_a_source_that_was_never_read_is_overdue(server: Server, tmp_path: Path) -> None:
+    """
+    Of a pipeline, as of all; a source that is in no pipeline is expected nowhere.
+    """
+    values = config(server, tmp_path)
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    values["source"] |= {name: {**values["source"]["shop"], "connector": "shop"} for name in ("new", "spare")}
+    values["pipeline"]["daily"]["source"] = ["shop", "new"]
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    for result in (project.status(max_age_s=86400), project.status("daily", max_age_s=86400)):
+        assert result.exit_code == 1
+        assert [(one.kind, one.source) for one in result.targets[0].problems] == [("overdue", "new")]
+    assert project.status().exit_code == 0
+
+
 def test_partitions_are_the_rows_of_the_ledger(project: Project, shop: Shop) -> None:
     """
     State, counts and sums of each account's day; a day whose last try failed keeps those of its last good reading.
@@ -1261,6 +1326,29 @@ def test_the_end_of_a_run_is_sent(
         assert len(message["errors"]) == len(result.errors)
         reasons = {without_place(error["message"]) for error in result.errors}
         assert len(message["text"].splitlines()) == 1 + len(reasons), "a line for each reason, not for each stream"
+
+
+def test_a_message_has_the_command_that_lists_what_was_restated(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    With the day of the run: whoever reads the message a week later sees the same.
+    """
+    inbox = Inbox()
+    values = config(server, tmp_path)
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        answer["sales"][0]["price"] = "175"
+        return answer
+
+    shop.change = restate
+    with serve(inbox) as receiver:
+        values["pipeline"]["daily"]["notify"] = [{"url": receiver.base_url, "on": ["restated"]}]
+        Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+
+    (message,) = inbox.messages
+    assert message["restated"] > 0
+    assert message["text"].endswith(f"restated: penstock changes daily --since {NOW.date()}")
 
 
 @pytest.mark.parametrize("status", [*RunReport.STATUS.values(), "parked", "closed", "not started"])

@@ -30,7 +30,7 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
     """
     Try a source's credentials with one cheap request that records nothing at the provider.
 
-    A PIPELINE is checked with its sink; without a name, every source and sink of the configuration, in parallel.
+    A PIPELINE is checked with its sink, its streams and its receivers; without a name, everything that is configured.
 
     With --adopt, a table of the target (restored without comments, moved, or made anew) becomes the place of a stream
     of SOURCE again, if its rows are those that the ledger counts. --adopt all does so for every such table of the
@@ -44,8 +44,8 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
     session.notices(result.notices)
     for one in result.checked:
         if one.exit_code:
-            several = len(result.checked) > 1 and not one.message.startswith(one.name)
-            text = f"{one.name}: {one.message}" if several else one.message
+            named = one.kind == "pipeline" or one.message.startswith(one.name)
+            text = one.message if named or len(result.checked) == 1 else f"{one.name}: {one.message}"
             session.say(f"error: {text}", event="error", exit_code=one.exit_code)
         else:
             print_text(one.message)

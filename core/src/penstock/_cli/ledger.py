@@ -102,6 +102,8 @@ def status(
     if daily or since or until:
         raise UsageError("--daily, --since and --until belong to --totals")
     result = session.project.status(name, to=to, accounts=accounts, max_age_s=max_age)
+    if accounts and not any(one.sources or one.error for one in result.targets):
+        raise UsageError(f"--accounts: no account here matches {', '.join(accounts)}; penstock status -v lists them")
     now = Clock().now()
     if printed(session, result, json_):
         pass
@@ -145,10 +147,11 @@ def status(
 
 
 def _overdue(one: "Problem", now: datetime) -> str:
-    """``talroo.clicks of 2113 (never read)``"""
+    """``talroo.clicks of 2113 (never read)``, or of a source that was never read ``talroo (never read)``"""
+    stream = f".{one.stream}" if one.stream else ""
     account = f" of {', '.join(one.account.values())}" if one.account else ""
     read = f"last read {ago(one.last_read, now)}" if one.last_read else "never read"
-    return f"{one.source}.{one.stream}{account} ({read})"
+    return f"{one.source}{stream}{account} ({read})"
 
 
 def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose: bool) -> None:
@@ -169,7 +172,7 @@ def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose:
     for source in sources:
         errors: dict[str, dict[str, None]] = {}
         for one in source.streams:
-            if one.error:
+            if one.error and one.configured is not False:
                 errors.setdefault(without_place(one.error), {})[one.stream] = None
         for text, streams in errors.items():
             place = (
@@ -230,9 +233,10 @@ def _folded(source: "SourceStatus") -> dict[str, int]:
 
 def _rank(group: "Sequence[AccountStatus]") -> int:
     """What is wrong with accounts of a stream, the worst first."""
-    if any(one.failed or one.missing or one.overdue for one in group):
+    read = [one for one in group if one.configured is not False]
+    if any(one.failed or one.missing or one.overdue for one in read):
         return WRONG
-    return 1 if any(one.rejected or one.unread_values or one.truncated for one in group) else FINE
+    return 1 if any(one.rejected or one.unread_values or one.truncated for one in read) else FINE
 
 
 def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *, verbose: bool) -> list[Any]:
@@ -242,9 +246,11 @@ def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *,
     days = [(one.first_day, one.last_day) for one in group if one.first_day and one.last_day]
     if days:
         states.append(_span([day for several in days for day in several]).removeprefix(", "))
-    left = len({tuple(one.account.items()) for one in group if one.configured is False})
+    left = {tuple(one.account.items()) for one in group if one.configured is False}
     if left:
-        states.append(f"{counted(left, 'account')} not in the configuration any more")
+        where = "listed by the provider" if all(one.listed for one in group) else "in the configuration"
+        what = f"{counted(len(left), 'account')} " if any(left) else ""
+        states.append(f"{what}not {where} any more")
     read = max((one.last_read for one in group if one.last_read), default=None)
     streams = {one.stream for one in group}
     accounts = len({tuple(one.account.items()) for one in group if one.account})
@@ -318,6 +324,8 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
         print(f"{source}.{stream}" + (f" in {target}" if len(targets) > 1 else ""))
         print_table(list(columns), list(zip(*columns.values(), strict=True)))
         print()
+    if not streams:
+        print("nothing was delivered of these days and accounts")
     if undated:
         print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(undated))}")
     return result.exit_code
@@ -394,7 +402,11 @@ def _why(run: "RunInfo", longest: int | None = None) -> str:
 @command()
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @click.option(
-    "--since", type=DAY, metavar="DAY", required=True, help="Restatements that were read since this day (UTC)."
+    "--since",
+    type=DAY,
+    metavar="DAY",
+    default="yesterday",
+    help="Restatements that were read since this day (UTC).  [default: yesterday]",
 )
 @TO
 @as_json_or_csv
@@ -612,6 +624,9 @@ def verify(
         print(harmless(mask(f"{gone.source}.{gone.stream}[{where}] {what}: not compared")))
     uncounted = sum(one.repair == "uncounted" for one in result.differences)
     differing = len(result.differences) - uncounted
+    if not result.partitions and not result.differences:
+        print("nothing was compared: no delivered partition is of these days and accounts")
+        return result.exit_code
     differ = f"{counted(differing, 'partition')} of {result.partitions} compared"
     more = f", and {counted(uncounted, 'partition')} with what it does not count" if uncounted else ""
     print(f"{differ} {'differs' if differing == 1 else 'differ'} from the ledger{more}")

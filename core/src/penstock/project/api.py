@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any
 
 from penstock._config.schema import settings_schema
+from penstock._config.targets import findable
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.events import OnEvent, ignore
 from penstock.project import adopt, delivered, forget, status, verify
-from penstock.project.jobs import Nowhere, refuse_missed, window_of
+from penstock.project.jobs import Nowhere, Selection, jobs_for, refuse_missed, window_of
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
     AdoptAllResult,
@@ -130,13 +131,16 @@ class Project(Running):
         Try credentials with one cheap request per source that records nothing at the provider, and open targets.
 
         ``name``: a source; a pipeline, with its sources and its sink; None: every source and sink of the configuration,
-        side by side. A configuration error of one of several is in the result.
+        side by side. A configuration error of one of several is in the result, and so is that of a pipeline, such as a
+        stream that none of its sources has.
         """
         config = self._setup.config
-        sources, sinks = (name,) if name is not None else tuple(config.sources), tuple(config.sinks)
+        sources, sinks = tuple(config.sources), tuple(config.sinks)
+        pipelines = tuple(config.pipelines)
         if name is not None:
             pipeline = config.pipelines.get(name)
             sources, sinks = (pipeline.source, (pipeline.sink,)) if pipeline is not None else ((name,), ())
+            pipelines = (name,) if pipeline is not None else ()
         if not sources and not sinks:
             hint = config.absent or ": `penstock init CONNECTOR` prints a source"
             raise UsageError(f"nothing is configured that could be checked{hint}")
@@ -146,8 +150,20 @@ class Project(Running):
         if len(tries) == 1:
             return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
         with ThreadPoolExecutor(max_workers=8) as pool:
-            checked = tuple(pool.map(_checked, tries))
-        return CheckResult(checked=checked, notices=tuple(notices.texts))
+            checked = list(pool.map(_checked, tries))
+        refused = {one.name for one in checked if one.exit_code == UsageError.exit_code}
+        for one in pipelines:
+            if refused.isdisjoint((*config.pipelines[one].source, config.pipelines[one].sink)):  # else it was named
+                tried = _checked((one, "pipeline", partial(self._check_pipeline, one)))
+                checked += [tried] if tried.exit_code else []
+        return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
+
+    def _check_pipeline(self, name: str) -> str:
+        """Select its streams and read its receivers, as a run does before anything is requested."""
+        setup = self._setup
+        jobs_for(setup, name, Selection(), self._clock(None).now(), lambda _: None)
+        setup.config.notifications(name, setup.registry)
+        return name
 
     def _check_source(self, name: str, notice: Notice) -> str:
         configured = self._setup.source(name, notice)
@@ -183,13 +199,17 @@ class Project(Running):
 
         ``name``: a pipeline or a source; None: all sources in the targets' ledgers. ``to`` None: the targets last used.
         ``accounts``: names or patterns; a source that has none of them is left out. ``max_age_s``: an account whose
-        last reading is older is overdue, and makes the exit code 1; accounts that left the configuration do not age.
+        last reading is older is overdue, and makes the exit code 1; accounts and sources that left the configuration do
+        not age. A source that was never read into the target is overdue, too: of those named, else of those of the
+        target's pipelines.
         """
         view = self._view(name, to)
         now, patterns = self._clock(None).now(), tuple(accounts or ())
         found = []
         for target, opened in view:
             sources, problems = [], []
+            if max_age_s is not None and not patterns:
+                problems += status.never_read(view.expected(target), [of.source for of in opened])
             for of in opened:
                 one = status.source_status(self._setup, of, now, patterns, max_age_s)
                 if one is not None:
@@ -197,7 +217,7 @@ class Project(Running):
                     problems += status.problems_of(of, one, now, patterns)
             found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
-        overdue = any(one.overdue for target in found for source in target.sources for one in source.streams)
+        overdue = any(one.kind == status.OVERDUE for target in found for one in target.problems)
         return view.ended(StatusResult(targets=tuple(found), exit_code=int(overdue)))
 
     def totals(
@@ -263,7 +283,8 @@ class Project(Running):
         Remove a target that is not used any more from those that are looked at without ``to``. What lies there stays,
         with its ledger. ``target``: as ``to`` had it. Raises UsageError for one that was not used.
         """
-        self._setup.history.forget(target)
+        whole = findable(target)  # a directory is remembered by its whole path
+        self._setup.history.forget(whole if whole in self._setup.history.targets() else target)
 
     def erase_personal(
         self, source: str, stream: str | None = None, *, to: str | None = None, dry_run: bool = False

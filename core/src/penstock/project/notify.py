@@ -9,6 +9,7 @@ import shlex
 import string
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from penstock._config.pipeline import Notification
@@ -72,7 +73,9 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
     lines += [f"and {len(failures) - ERRORS_SENT} more reasons"] if len(failures) > ERRORS_SENT else []
     parked: Mapping[str, str] = result.report.get("parked", {})
     lines += [f"{source} is parked: {why}" for source, why in parked.items()]
-    lines += [f"{counted(restated, 'delivered day')} restated: penstock changes {pipeline}"] if restated else []
+    if restated and result.run_id:  # it begins with the day on which the run started
+        command = f"penstock changes {pipeline} --since {date.fromisoformat(result.run_id[:8])}"
+        lines.append(f"{counted(restated, 'delivered day')} restated: {command}")
     masked: dict[str, Any] = mask_json(
         {
             "text": "\n".join(lines),

@@ -36,10 +36,10 @@ class Result:
 
 @frozen(kw_only=True)
 class Checked:
-    """The check of one source or target. ``message``: its result; ``exit_code`` 0: no fault was found."""
+    """The check of one source, target or pipeline. ``message``: its result; ``exit_code`` 0: no fault was found."""
 
     name: str
-    kind: str  # "source" or "target"
+    kind: str  # "source", "target" or "pipeline"; a pipeline only with a fault
     message: str
     exit_code: int = 0
 
@@ -61,13 +61,14 @@ class CheckResult:
 class AccountStatus(AccountCounts):
     """
     The state of one account of one stream. ``timezone``: the zone of the account's days, where it has its own.
-    ``configured``: whether the configuration still has the account; None where that is not known. ``overdue``: its last
-    reading is older than allowed.
+    ``configured``: whether the configuration, or the provider's list if ``listed``, still has the account; None where
+    that is not known. ``overdue``: its last reading is older than allowed.
     """
 
     age_s: int | None = None
     timezone: str | None = None
     configured: bool | None = None
+    listed: bool = False
     overdue: bool = False
 
 
@@ -108,11 +109,13 @@ class SourceStatus:
     ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target;
     ``requests_per_month``: the number that the configuration allows.
     ``changed``: by stream, the partitions with records set aside, or values not read, that the next run reads again,
-    since the record class or the connector's version changed.
+    since the record class or the connector's version changed. ``configured``: false for a source that the
+    configuration, which has others, does not have.
     """
 
     source: str
     streams: tuple[AccountStatus, ...]
+    configured: bool = True
     runs: tuple[RunInfo, ...] = ()
     last_good: datetime | None = None
     requests_this_month: int = 0
@@ -124,7 +127,8 @@ class SourceStatus:
 class Problem:
     """
     A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``,
-    ``not read`` or ``truncated``; or, of a whole source, ``quota``: it made more requests this month than the
+    ``not read``, ``truncated`` or ``left open`` (the provider has not listed the account for at most a week, and what
+    is open stays so); or, of a whole source, ``quota``: it made more requests this month than the
     configuration allows, or ``parked``: its last run left it for a later one, as the
     provider demanded; then ``stream`` and ``account`` are empty. Or, of a whole stream, ``restated``: in the last 24
     hours the provider restated rows or sums of a month that is over; ``new``: the last run met members that

@@ -29,7 +29,8 @@ from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
 NEWS = timedelta(hours=24)
-NEW_MEMBERS = timedelta(days=7)  # for so long a member without a column is new
+OVERDUE = "overdue"
+NEW = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
 
 
 def source_status(
@@ -42,13 +43,25 @@ def source_status(
     source, ledger = of.source, of.ledger
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
+    gone, listed = configured is None and is_gone(setup, source), _listed_by_provider(configured)
     counts = [one for one in ledger.counts(source) if holds(accounts, one.account.values())]
     if not counts and not any(holds(accounts, names) for names in known.values()):
         return None
     runs = ledger.runs(source, RUNS_KEPT)
     return SourceStatus(
         source=source,
-        streams=tuple(_account_status(one, now, zones, known.get(one.stream), max_age_s) for one in counts),
+        configured=not gone,
+        streams=tuple(
+            _account_status(
+                one,
+                now,
+                timezone=next((zones[value] for value in one.account.values() if value in zones), None),
+                configured=False if gone else _is_known(one, known.get(one.stream)),
+                listed=one.stream in listed,
+                max_age_s=max_age_s,
+            )
+            for one in counts
+        ),
         runs=tuple(run_info(run, of.target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=requests_of_month(runs, now),
@@ -63,6 +76,12 @@ def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
         return setup.source(source)
     except PenstockError:
         return None
+
+
+def is_gone(setup: Setup, source: str) -> bool:
+    """Whether there is a configuration of sources, and this one is not in it."""
+    config = setup.config
+    return bool(config.sources) and not config.problems and source not in config.sources
 
 
 def _changed(configured: ConfiguredSource | None, ledger: Ledger, unread: Collection[str]) -> dict[str, int]:
@@ -95,6 +114,21 @@ def _configured_accounts(configured: ConfiguredSource | None, ledger: Ledger) ->
     return found
 
 
+def _listed_by_provider(configured: ConfiguredSource | None) -> frozenset[str]:
+    """The streams whose accounts the provider lists."""
+    streams = () if configured is None else configured.streams
+    return frozenset(
+        one.name
+        for one in streams
+        if configured is not None and one.accounts_from is not None and configured.accounts_of(one) is None
+    )
+
+
+def _is_known(counts: AccountCounts, known: frozenset[str] | None) -> bool | None:
+    """Whether the account is one of ``known``; None where nothing is known, or the stream has no accounts."""
+    return None if known is None or not counts.account else bool(known.intersection(counts.account.values()))
+
+
 def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
     """The time zones of accounts that have their own: those that the provider listed, and those of the tables."""
     try:
@@ -111,18 +145,20 @@ def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
 def _account_status(
     counts: AccountCounts,
     now: datetime,
-    zones: Mapping[str, str],
-    known: frozenset[str] | None,
+    *,
+    timezone: str | None,
+    configured: bool | None,
+    listed: bool,
     max_age_s: float | None,
 ) -> AccountStatus:
-    configured = None if known is None or not counts.account else bool(known.intersection(counts.account.values()))
     age_s = int((now - counts.last_read).total_seconds()) if counts.last_read else None
     late = max_age_s is not None and (age_s is None or age_s > max_age_s)
     return AccountStatus(
         **asdict(counts, recurse=False),
         age_s=age_s,
-        timezone=next((zones[one] for one in counts.account.values() if one in zones), None),
+        timezone=timezone,
         configured=configured,
+        listed=listed,
         overdue=late and configured is not False,
     )
 
@@ -149,9 +185,12 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 
 def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> list[Problem]:
     """
-    The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read, months
-    that are over and were restated, new members. ``accounts``: the patterns that ``status`` was made for.
+    The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read or not
+    listed any more, months that are over and were restated, new members. ``accounts``: the patterns that ``status`` was
+    made for. What left the configuration needs no attention: no run reads it.
     """
+    if not status.configured:
+        return []
     name, allowed, found = status.source, status.requests_per_month, []
     if allowed is not None and status.requests_this_month > allowed:
         reason = f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}"
@@ -162,8 +201,14 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
         for reason in run.report.get("parked", {}).values()
     ]
     for one in status.streams:
+        if one.configured is False:
+            unread = one.open + one.failed
+            if one.listed and unread and one.last_read is not None and one.last_read >= now - NEW:
+                reason = "the provider does not list the account any more, so that no run reads it"
+                found.append(_problem(name, one, "left open", unread, reason))
+            continue
         if one.overdue:
-            found.append(_problem(name, one, "overdue", 1, "not read for longer than allowed"))
+            found.append(_problem(name, one, OVERDUE, 1, "not read for longer than allowed"))
         if one.missing:
             reason = "days between the first and the last were never delivered"
             found.append(_problem(name, one, "missing", one.missing, reason))
@@ -179,6 +224,15 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
         *_failed_as_a_whole(status, accounts),
         *_restated_months(of, now, accounts),
         *_new_members(of, status, now, accounts),
+    ]
+
+
+def never_read(expected: Iterable[str], known: Collection[str]) -> list[Problem]:
+    """The sources that should have been read into a target, and that its ledger does not know."""
+    return [
+        Problem(source=name, kind=OVERDUE, count=1, last_read=None, reason="never read into this target")
+        for name in expected
+        if name not in known
     ]
 
 
@@ -247,7 +301,7 @@ def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -
 
 def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
     """
-    By stream, the members without a column of the last run that no run before the last :data:`NEW_MEMBERS` met. With
+    By stream, the members without a column of the last run that no run before the last :data:`NEW` met. With
     ``accounts``, of the streams that have such an account.
     """
     streams = {one.stream for one in status.streams}
@@ -259,7 +313,7 @@ def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts
     if not last:
         return
     runs = of.ledger.runs(of.source, RUNS_KEPT)
-    former = members_of(run.report for run in runs if run.started_at < now - NEW_MEMBERS)
+    former = members_of(run.report for run in runs if run.started_at < now - NEW)
     for stream, members in last.items():
         if new := [one for one in members if one not in former.get(stream, ())]:
             yield Problem(

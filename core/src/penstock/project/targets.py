@@ -131,6 +131,14 @@ class View:
         whose = f" for {name}" if name is not None else ""
         return UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
 
+    def expected(self, target: str) -> tuple[str, ...]:
+        """The sources that this target should have: those named, else those of the pipelines that write to it."""
+        (viewed,) = (one for one in self.targets if one.sink.shown == target)
+        if viewed.sources is not None:
+            return viewed.sources
+        pipelines = self.setup.config.pipelines.values()
+        return tuple(dict.fromkeys(name for one in pipelines if one.sink == target for name in one.source))
+
     @contextmanager
     def leaving_out(self, viewed: Viewed, what: str = "was left out") -> Iterator[None]:
         """A target that cannot be used is left out, unless it is the only one, or another run holds it."""

@@ -93,7 +93,7 @@ function accountRow(stream, account) {
   const total = stream.measure < 0 ? data.rows : data.sums[stream.measure];
   const remarks = [
     data.zone,
-    data.left ? "not in the configuration any more" : null,
+    data.left,
     data.overdue ? "not read for too long" : null,
   ].filter(Boolean);
   const label = element(

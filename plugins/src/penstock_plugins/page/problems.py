@@ -38,6 +38,8 @@ ADVICE: Mapping[str, str] = {
     "if they are within its window; the command reads them now.",
     "parked": "The provider stated a wait that is longer than a run waits. A run after that time goes on.",
     "overdue": "Check that the run is still scheduled, and how the last runs ended.",
+    "left open": "Ask the provider why it does not list the account any more. If that is as it should be, do nothing: "
+    "what was delivered stays as it was last read.",
     "truncated": "The provider lists no more than was delivered, so there may be more records. Narrow the request with "
     "the filters of the source, or ask the provider for the rest.",
     "set aside": "The other records of these days are delivered. The command shows each record with its reason; "

@@ -16,6 +16,7 @@ from penstock.project.results import AccountStatus, Change, PartitionStatus, Pro
 
 ACCOUNTS_NAMED = 20  # in one command
 REASON_LENGTH = 600
+LEFT = ("not in the configuration any more", "not listed by the provider any more")  # by whether the provider lists it
 
 NOTHING, MISSING, FAILED, TRUNCATED, SET_ASIDE = ".", "m", "x", "t", "s"
 OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL = "O", "o", "F", "f"
@@ -98,7 +99,7 @@ class StreamContent:
                     "sums": [_sum(own.values(), name) for name in measures],
                     "read": epoch_s(status.last_read),
                     **({"zone": status.timezone} if status.timezone else {}),
-                    **({"left": True} if status.configured is False else {}),
+                    **({"left": LEFT[status.listed]} if status.configured is False else {}),
                     **({"overdue": True} if status.overdue else {}),
                 }
                 for (account, status), own in zip(self.accounts.items(), every, strict=True)
