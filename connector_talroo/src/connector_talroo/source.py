@@ -5,7 +5,7 @@ The provider Talroo: the signature of its requests, and the meaning of its respo
 import hashlib
 import hmac
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,7 @@ from penstock import (
     Verdict,
     clip,
     encode_query,
+    fill,
 )
 
 from connector_talroo.config import TalrooSettings
@@ -79,8 +80,6 @@ def check(settings: TalrooSettings, slice_: Slice) -> Request:
 
 # --- authentication -------------------------------------------------------------------------------------------------
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 @frozen(kw_only=True)
 class Ticket(Unsigned):
@@ -113,7 +112,7 @@ class Ticket(Unsigned):
 
 
 def _stamped(request: Request, now: datetime) -> Request:
-    timestamp = ("timestamp", str((now - _EPOCH) // timedelta(milliseconds=1)))
+    timestamp = ("timestamp", fill("{now:epoch_ms}", {"now": now}))
     bare = [pair for pair in request.params if pair[0] not in ("timestamp", "ticket")]
     place = [name for name, _ in bare].index("action") + 1
     return evolve(request, params=(*bare[:place], timestamp, *bare[place:]))

@@ -95,28 +95,7 @@ class GrantedToken(Unsigned):
         return self._with_fixed(self.login)
 
     def read_grant(self, response: Response) -> Grant:
-        if response.status in self.refused:
-            raise AuthenticationError(
-                f"{self.provider} refused the login (HTTP {response.status}: {response.text(120)}); {self.advice}."
-            )
-        if response.status >= 300:
-            raise RefusedError(
-                f"{self.provider} answered the login with HTTP {response.status} ({response.text(120) or 'no text'}); "
-                "check base_url."
-            )
-        try:
-            answer: Any = msgspec.json.decode(response.body)
-        except (ValueError, RecursionError) as error:
-            raise BrokenBodyError(f"{self.provider} answered the login with no JSON: {error}") from None
-        token = answer.get(self.token_member) if isinstance(answer, dict) else None
-        if not isinstance(token, str) or not token:
-            raise AuthenticationError(
-                f"{self.provider} answered the login with HTTP {response.status} and no {self.token_member!r}; "
-                f"{self.advice}."
-            )
-        life = answer.get(self.life_member)
-        stated = type(life) in (int, float) and 0 < life < _FOREVER_S
-        return Grant(Secret(token), float(life) if stated else None)
+        return grant_in(response, self, self.advice, self.token_member, self.life_member)
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         request = self._with_fixed(request)
@@ -129,6 +108,38 @@ class GrantedToken(Unsigned):
 
     def _with_fixed(self, request: Request) -> Request:
         return request.with_headers(*((name, value.reveal()) for name, value in self.fixed.items()))
+
+
+def grant_in(
+    response: Response,
+    authenticator: "GrantedToken | OAuthGrant",
+    advice: str,
+    token_member: str = "access_token",  # noqa: S107
+    life_member: str = "expires_in",
+) -> Grant:
+    """The token in the answer of a login. Raises AuthenticationError where it was refused, or has none."""
+    provider = authenticator.provider
+    if response.status in authenticator.refused:
+        raise AuthenticationError(
+            f"{provider} refused the login (HTTP {response.status}: {response.text(120)}); {advice}."
+        )
+    if response.status >= 300:
+        raise RefusedError(
+            f"{provider} answered the login with HTTP {response.status} ({response.text(120) or 'no text'}); "
+            "check base_url."
+        )
+    try:
+        answer: Any = msgspec.json.decode(response.body)
+    except (ValueError, RecursionError) as error:
+        raise BrokenBodyError(f"{provider} answered the login with no JSON: {error}") from None
+    token = answer.get(token_member) if isinstance(answer, dict) else None
+    if not isinstance(token, str) or not token:
+        raise AuthenticationError(
+            f"{provider} answered the login with HTTP {response.status} and no {token_member!r}; {advice}."
+        )
+    life = answer.get(life_member)
+    stated = type(life) in (int, float) and 0 < life < _FOREVER_S
+    return Grant(Secret(token), float(life) if stated else None)
 
 
 @frozen(kw_only=True)
@@ -152,11 +163,8 @@ class Basic(Unsigned):
 @frozen(kw_only=True)
 class OAuthGrant(Unsigned):
     """
-    What the grants of OAuth 2.0 have in common: a form sent to the token endpoint, and ``Authorization: Bearer``.
-
-    ``url``: the token endpoint; at another origin than ``base_url`` the connector names its key in ``origins``.
-    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic. ``form``: further members
-    of the request, such as ``audience`` or ``resource``; no credentials, since they would be shown.
+    What the grants of OAuth 2.0 have in common: a form sent to the token endpoint, and ``Authorization: Bearer``. The
+    options are explained at :class:`OAuthClient`.
     """
 
     provider: str = "the provider"
@@ -169,9 +177,7 @@ class OAuthGrant(Unsigned):
     advice: str = "check client_id and client_secret"
 
     def read_grant(self, response: Response) -> Grant:
-        return GrantedToken(
-            provider=self.provider, login=Request(url=self.url), refused=self.refused, advice=self._advice(response)
-        ).read_grant(response)
+        return grant_in(response, self, self._advice(response))
 
     def _advice(self, response: Response) -> str:
         return self.advice
@@ -199,7 +205,9 @@ class OAuthClient(OAuthGrant):
     """
     The client credentials grant of OAuth 2.0 (RFC 6749, section 4.4): a token for ``Authorization: Bearer``.
 
-    Options, beside ``client_secret``: those of :class:`OAuthRefresh` without the refresh token.
+    ``url``: the token endpoint; at another origin than ``base_url`` the connector names its key in ``origins``.
+    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic. ``form``: further members
+    of the request, such as ``audience`` or ``resource``; no credentials, since they would be shown.
     """
 
     client_secret: Secret
@@ -214,11 +222,8 @@ class OAuthRefresh(OAuthGrant):
     The refresh token grant of OAuth 2.0 (RFC 6749, section 6): a token for ``Authorization: Bearer``.
 
     A provider may answer with a new refresh token in place of the former one. It is then kept in the source's token
-    store and used for the next grant; the configured one begins the chain.
-
-    ``url``: the token endpoint; at another origin than ``base_url`` the connector names its key in ``origins``.
-    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic. ``form``: further members
-    of the request, such as ``audience``; no credentials, since they would be shown.
+    store and used for the next grant; the configured one begins the chain. Its other options are those of
+    :class:`OAuthClient`.
     """
 
     refresh_token: Secret

@@ -85,7 +85,7 @@ class SourceClient:
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
     _retrying: Retrying = field(init=False)
-    _exchanges: dict[str | None, Retrying] = field(factory=dict, init=False)  # by whose credentials sign
+    _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
     _answered: set[str | None] = field(factory=set, init=False)  # whose credentials a request was answered with
     _parked: ParkedError | None = field(default=None, init=False)
@@ -137,14 +137,14 @@ class SourceClient:
     def _retrying_for(self, account: str | None) -> Retrying:
         whose = self.source.credentials_of(account)
         with self._lock:
-            if whose not in self._exchanges:
+            if whose not in self._by_credentials:
                 signer = self.source.authenticator(whose)
                 store = TokenStore(self.source.token_store, self.clock)
                 exchange = SignedExchange(signer, self._transport, self._log_in, self.clock, store=store, account=whose)
                 if self.others is not None and self.others.shares_tokens:
                     exchange.granted = partial(self.others.grant, self.source.name, whose)
-                self._exchanges[whose] = evolve(self._retrying, exchange=exchange)
-            return self._exchanges[whose]
+                self._by_credentials[whose] = evolve(self._retrying, exchange=exchange)
+            return self._by_credentials[whose]
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""

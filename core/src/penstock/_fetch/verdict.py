@@ -45,9 +45,9 @@ def judged(
     repeated, one whose answer is whole and of another format or shape is not; a lenient call accepts both, and the
     answer has the problem.
     """
-    request, read = call.request, call.read
+    request = call.request
     try:
-        answer, problem = _read(read, response)
+        answer, problem = _read(call.read, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
     verdict = None
@@ -56,40 +56,42 @@ def judged(
             break
     if verdict is None:
         verdict = by_status(provider, request, response, reason, call.account)
-        if response.status == 202 and read is not None and not call.lenient:
+        if response.status == 202 and call.read is not None and not call.lenient:
             verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the answer is not ready yet"))
     if response.status == 403 and request.credentials:
         verdict = _forbidden(verdict, call.account)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
         verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
-    if isinstance(verdict, Accept):
-        if verdict.answer is not None:
-            return verdict, verdict.answer
-        if problem is not None and call.lenient:
-            return verdict, evolve(answer or Answer(), problem=str(problem))
-        if problem is not None:
-            what = str(problem)
-            seen = f"{provider} answered {request} with HTTP {response.status}, but {what[:1].lower()}{what[1:]}"
-            if isinstance(problem, WrongFormatError):
-                return Refuse(WrongFormatError(seen)), Answer()
-            return Retry(BrokenBodyError(seen)), Answer()
-        if answer is not None and (other := echo_of_another_request(read, request, answer)):
-            return Retry(
-                BrokenBodyError(
-                    f"{provider} answered {request} with HTTP {response.status} and states {other}: the answer "
-                    "to another request, of a cache perhaps. Nothing was replaced."
-                )
-            ), Answer()
-        if answer is not None and (stated := failure_beside_no_records(read, response, answer)):
-            name, value = stated
-            return Retry(
-                BrokenBodyError(
-                    f"{provider} answered {request} with HTTP {response.status} and no records, and states {name} "
-                    f"{value}. Nothing was replaced. If that is no failure, the connector must name {name} in the "
-                    "head of its envelope."
-                )
-            ), Answer()
+    if not isinstance(verdict, Accept):
+        return verdict, answer or Answer()
+    if verdict.answer is not None:
+        return verdict, verdict.answer
+    if problem is not None and call.lenient:
+        return verdict, evolve(answer or Answer(), problem=str(problem))
+    if broken := _error_in_accepted(provider, call, response, answer, problem):
+        return Refuse(broken) if isinstance(broken, WrongFormatError) else Retry(broken), Answer()
     return verdict, answer or Answer()
+
+
+def _error_in_accepted(
+    provider: str, call: Call, response: Response, answer: Answer | None, problem: BrokenBodyError | None
+) -> BrokenBodyError | None:
+    """Why a response cannot be used, although judges and status accept it; None where it can."""
+    seen = ""
+    if problem is not None:
+        seen = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
+    elif answer is not None and (other := echo_of_another_request(call.read, call.request, answer)):
+        seen = f" and states {other}: the answer to another request, of a cache perhaps. Nothing was replaced."
+    elif answer is not None and (stated := failure_beside_no_records(call.read, response, answer)):
+        name, value = stated
+        seen = (
+            f" and no records, and states {name} {value}. Nothing was replaced. If that is no failure, the connector "
+            f"must name {name} in the head of its envelope."
+        )
+    if not seen:
+        return None
+    error = WrongFormatError if isinstance(problem, WrongFormatError) else BrokenBodyError
+    return error(f"{provider} answered {call.request} with HTTP {response.status}{seen}")
 
 
 def echo_of_another_request(read: BodyDecoder | None, request: Request, answer: Answer) -> str:
