@@ -424,7 +424,7 @@ def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path)
         body=b'["%s"]' % address.encode(),
     )
 
-    kept = recorder._request(Call(request=request, read=None, account=address))
+    kept = recorder._request(Call(request=request, envelope=None, account=address))
 
     assert setting == [kept["account"]]
     assert kept["params"] == [["by", kept["account"]]]

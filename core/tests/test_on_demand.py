@@ -36,7 +36,7 @@ def test_a_call_without_an_answer_raises_its_error() -> None:
     """
     An answer is handed on whatever the verdict; the error of a request that was not answered is raised.
     """
-    call = Call(request=Request(url="https://api.example.com/reports/1"), read=None)
+    call = Call(request=Request(url="https://api.example.com/reports/1"), envelope=None)
     refused = Outcome(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))
 
     assert answered(refused) is refused
@@ -78,7 +78,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         source=SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com")),  # type: ignore[arg-type]
         planned=planned,
         poller=poller,
-        read=nothing,
+        envelope=nothing,
         ledger=None,
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},

@@ -35,7 +35,7 @@ def test_a_url_is_a_kind_of_request(url: str, expected: str) -> None:
     Without the query, with names for the partition's values and other ids, and masked.
     """
     secret = Secret("sesame-open")
-    assert url_template(Call(request=Request(url=url), read=None, partitions=(PARTITION,))) == expected
+    assert url_template(Call(request=Request(url=url), envelope=None, partitions=(PARTITION,))) == expected
     assert secret
 
 

@@ -15,7 +15,7 @@ from penstock.model import Request, Response
 
 
 def a_call(name: str) -> Call:
-    return Call(request=Request(url=f"http://localhost/{name}"), read=None)
+    return Call(request=Request(url=f"http://localhost/{name}"), envelope=None)
 
 
 def an_answer(call: Call, size: int = 1) -> Outcome:

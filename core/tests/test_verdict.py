@@ -30,7 +30,7 @@ LISTED = Envelope(items="data", head=("status",))
 
 def output(response: Response, **more: Any) -> tuple[Verdict, Answer]:
     judges = more.pop("judges", ())
-    return judged("shop", Call(REQUEST, more.pop("read", LISTED), **more), response, judges)
+    return judged("shop", Call(REQUEST, more.pop("envelope", LISTED), **more), response, judges)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
@@ -162,7 +162,7 @@ def test_an_answer_that_is_not_ready_is_requested_again():
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, NotReadyError)
     assert output(a_response(b"", status=202), lenient=True)[0] == Accept()
-    assert output(a_response(status=202), read=None)[0] == Accept()
+    assert output(a_response(status=202), envelope=None)[0] == Accept()
 
 
 def test_no_content_is_no_records():
@@ -182,9 +182,9 @@ def test_an_answer_that_repeats_another_request_is_no_answer(stated: Mapping[str
     """
     Without records, such a member is all that shows which request is answered: else a day would be emptied.
     """
-    read = evolve(LISTED, echoes={"of": "day", "page": "page"})
+    envelope = evolve(LISTED, echoes={"of": "day", "page": "page"})
 
-    verdict, _ = output(a_response({"data": [], "page": 7, **stated}), read=read)
+    verdict, _ = output(a_response({"data": [], "page": 7, **stated}), envelope=envelope)
 
     if taken:
         assert verdict == Accept()

@@ -194,7 +194,7 @@ class SourceClient:
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         send = evolve(self._retrying)  # unsigned, and without a proven grant
-        call = Call(request=request, read=None, lenient=True)
+        call = Call(request=request, envelope=None, lenient=True)
         return send(request, partial(self._judged_login, call), _CallObserver(self, call))[0]
 
     def _judged_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:

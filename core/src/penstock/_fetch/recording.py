@@ -229,7 +229,7 @@ class Recorder:
             return self._without_secrets(response)
         items = answer.items if exchange.has_records else ()
         formats = {item.format for item in items}
-        keyed_by = fields.stamped.get(getattr(exchange.call.read, "keyed_by", None) or "")
+        keyed_by = fields.stamped.get(getattr(exchange.call.envelope, "keyed_by", None) or "")
         if keyed_by is not None and keyed_by.personal and formats and not self.full:
             return self._unkept(exchange)  # names of members are not masked
         if formats & {"csv", "lines"}:
@@ -246,7 +246,7 @@ class Recorder:
         problem = verdict.error if isinstance(verdict, Refuse) else exchange.outcome.error
         unread = isinstance(problem, BrokenBodyError)
         found = _Body(suffix=".json", measured=response.measured)
-        stamps = getattr(exchange.call.read, "stamps", {})
+        stamps = getattr(exchange.call.envelope, "stamps", {})
         records = None if unread else tuple(items)
         found.content = [found.clean(self._masking.json(body, fields, records, stamps))]
         return found
@@ -263,7 +263,7 @@ class Recorder:
 
     def _rewritten(self, exchange: "_Exchange", fields: Fields) -> "_Body":
         """The rows of a report, masked, in plain files; in a zip where there are several."""
-        coding = getattr(exchange.call.read, "encoding", None) or "utf-8"
+        coding = getattr(exchange.call.envelope, "encoding", None) or "utf-8"
         found = _Body(suffix=".csv", measured=True)
         files: dict[str, io.BytesIO] = {}
         for item in exchange.outcome.answer.items:

@@ -126,7 +126,7 @@ class Recording:
 
     @staticmethod
     def _response(path: Path, about: Mapping[str, Any], call: Call) -> Response:
-        file = _File(path) if getattr(call.read, "reads_files", False) and path.stat().st_size > SPOOL_BYTES else None
+        file = _File(path) if call.request.as_file and path.stat().st_size > SPOOL_BYTES else None
         return Response(
             status=about["status"],
             headers=tuple((name, value) for name, value in about["headers"]),

@@ -49,7 +49,7 @@ SOON_S = 0.01
 
 class Call(NamedTuple):
     """
-    One request for a fetching thread to make. ``read`` finds the items in its body; None where there are none.
+    One request for a fetching thread to make. ``envelope`` finds the items in its body; None where there are none.
 
     ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
     or unreadable answer is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
@@ -57,7 +57,7 @@ class Call(NamedTuple):
     """
 
     request: Request
-    read: BodyDecoder | None
+    envelope: BodyDecoder | None
     stream: Stream | None = None
     lenient: bool = False
     digest: bool = False

@@ -47,7 +47,7 @@ def judged(
     """
     request = call.request
     try:
-        answer, problem = _read(call.read, response)
+        answer, problem = _in_envelope(call.envelope, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
     verdict = None
@@ -56,7 +56,7 @@ def judged(
             break
     if verdict is None:
         verdict = by_status(provider, request, response, reason, call.account)
-        if response.status == 202 and call.read is not None and not call.lenient:
+        if response.status == 202 and call.envelope is not None and not call.lenient:
             verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the answer is not ready yet"))
     if response.status == 403 and request.credentials:
         verdict = _forbidden(verdict, call.account)
@@ -80,9 +80,9 @@ def _error_in_accepted(
     seen = ""
     if problem is not None:
         seen = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
-    elif answer is not None and (other := echo_of_another_request(call.read, call.request, answer)):
+    elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
         seen = f" and states {other}: the answer to another request, of a cache perhaps. Nothing was replaced."
-    elif answer is not None and (stated := failure_beside_no_records(call.read, response, answer)):
+    elif answer is not None and (stated := failure_beside_no_records(call.envelope, response, answer)):
         name, value = stated
         seen = (
             f" and no records, and states {name} {value}. Nothing was replaced. If that is no failure, the connector "
@@ -94,15 +94,15 @@ def _error_in_accepted(
     return error(f"{provider} answered {call.request} with HTTP {response.status}{seen}")
 
 
-def echo_of_another_request(read: BodyDecoder | None, request: Request, answer: Answer) -> str:
+def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answer: Answer) -> str:
     """The member that repeats a parameter of the request and has another value, with this; "" without one."""
-    if not isinstance(read, Envelope):
+    if not isinstance(envelope, Envelope):
         return ""
     sent = dict(request.params)
     return next(
         (
             f"{path} {clip(str(answer.head[path]), 60)!r}"
-            for path, parameter in read.echoes.items()
+            for path, parameter in envelope.echoes.items()
             if path in answer.head and parameter in sent
             if str(answer.head[path]).strip() not in ("None", sent[parameter])
         ),
@@ -110,18 +110,23 @@ def echo_of_another_request(read: BodyDecoder | None, request: Request, answer: 
     )
 
 
-def failure_beside_no_records(read: BodyDecoder | None, response: Response, answer: Answer) -> tuple[str, str] | None:
+def failure_beside_no_records(
+    envelope: BodyDecoder | None, response: Response, answer: Answer
+) -> tuple[str, str] | None:
     """
     The member by which an answer without records states a failure, and its value; None without one. Members that the
     envelope reads are left to the connector's judge.
     """
-    if not isinstance(read, Envelope) or not isinstance(answer.items, tuple) or len(response.body) > _SMALL:
+    if not isinstance(envelope, Envelope) or not isinstance(answer.items, tuple) or len(response.body) > _SMALL:
         return None
     for items in answer.items:
         if not re.fullmatch(rb"\[\s*\]", bytes(items.raw)):
             return None
     members = response.members() or {}
-    known = {path.partition(".")[0] for path in (*read.items, *read.total, *read.pages, *read.head, *read.echoes)}
+    known = {
+        path.partition(".")[0]
+        for path in (*envelope.items, *envelope.total, *envelope.pages, *envelope.head, *envelope.echoes)
+    }
     for name, value in members.items():
         if name not in known and _states_failure(name.lower(), value):
             return name, clip(json.dumps(value, ensure_ascii=False, default=str), 200)
@@ -145,14 +150,14 @@ def _states_failure(name: str, value: Any) -> bool:
     return any(value.values()) if isinstance(value, dict) else bool(value)
 
 
-def _read(read: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
+def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
     """The content of the envelope, where one is declared and found, and what is wrong with the body."""
     if response.status == 204:
         return Answer(), None
-    if read is None:
+    if envelope is None:
         return None, None
     try:
-        answer = checked(read, read(response), Answer, "Answer(items=...)")
+        answer = checked(envelope, envelope(response), Answer, "Answer(items=...)")
     except BrokenBodyError as error:
         return None, error
     return answer, WrongFormatError(answer.problem) if answer.problem else None

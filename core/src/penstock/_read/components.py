@@ -20,7 +20,7 @@ class Components(NamedTuple):
 
     paginator: Paginator
     poller: Poller | None
-    read: BodyDecoder
+    envelope: BodyDecoder
     downloads: BodyDecoder
     day_of: str | None
     decoder: StreamDecoder
@@ -32,12 +32,12 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
     read, which are decoded even if the settings leave them out.
     """
 
-    read = _decoder_of(source, stream.envelope) or Envelope()
+    envelope = _decoder_of(source, stream.envelope) or Envelope()
     return Components(
         paginator=source.component("paginator", stream.paginator) or SinglePage(),
         poller=source.component("poller", stream.poller),
-        read=read,
-        downloads=_decoder_of(source, stream.downloads) or read,
+        envelope=envelope,
+        downloads=_decoder_of(source, stream.downloads) or envelope,
         day_of=source.day_of(stream),
         decoder=_stream_decoder_of(source, stream, needed),
     )

@@ -19,12 +19,17 @@ EMPTY_PAGES = 100
 
 
 def call_of(
-    planned: PlannedSlice, request: Request, read: BodyDecoder | None, *, lenient: bool = False, digest: bool = False
+    planned: PlannedSlice,
+    request: Request,
+    envelope: BodyDecoder | None,
+    *,
+    lenient: bool = False,
+    digest: bool = False,
 ) -> Call:
     """A call for a slice, see :class:`~penstock._fetch.scheduler.Call`."""
     return Call(
-        request=evolve(request, as_file=True) if getattr(read, "reads_files", False) else request,
-        read=read,
+        request=evolve(request, as_file=True) if getattr(envelope, "reads_files", False) else request,
+        envelope=envelope,
         stream=planned.stream,
         lenient=lenient,
         digest=digest,
@@ -45,7 +50,7 @@ class Listing:
 
     planned: PlannedSlice
     slice: Slice
-    read: BodyDecoder
+    envelope: BodyDecoder
     paginator: Paginator
     seen: SeenKeys
     most_pages: int
@@ -74,7 +79,7 @@ class Listing:
         """The call of a page. A further page of a download is requested without credentials, as the first was."""
         if self._first is not None and request.credentials != self._first.request.credentials:
             request = evolve(request, credentials=self._first.request.credentials)
-        return call_of(self.planned, request, self.read, digest=type(self.paginator) is not SinglePage)
+        return call_of(self.planned, request, self.envelope, digest=type(self.paginator) is not SinglePage)
 
     def check(self, outcome: Outcome) -> bool:
         """

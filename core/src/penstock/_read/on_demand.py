@@ -135,7 +135,7 @@ class Reports:
     source: ConfiguredSource
     planned: PlannedSlice
     poller: Poller
-    read: BodyDecoder  # for the answer to a poll, which may hold the records
+    envelope: BodyDecoder  # for the answer to a poll, which may hold the records
     ledger: Ledger | None
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
@@ -322,7 +322,7 @@ class Reports:
         poll = self.poller.poll(submission, report.handle)
         checked(self.poller.poll, poll, Request, "Request(url=...)")
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
-        return call_of(self.planned, poll, self.read, lenient=True, digest=True)
+        return call_of(self.planned, poll, self.envelope, lenient=True, digest=True)
 
     @property
     def _times(self) -> PollTimes:

@@ -238,9 +238,9 @@ class Reader:
         self, slice_: Slice, requests: Sequence[Request]
     ) -> Generator[Step, Outcome | None, Sequence[Listing]]:
         """The listings that these requests begin, or those of the report that this one request submits."""
-        read = self.components.read
+        envelope = self.components.envelope
         if self.reports is None:
-            return self._opened(slice_, requests, read)
+            return self._opened(slice_, requests, envelope)
         (submission,) = requests
         finished = yield from self.reports.finished(submission)
         submitted_at, state = finished.report.submitted_at, finished.state
@@ -250,7 +250,7 @@ class Reader:
             return []
         if not state.downloads and not state.pages:
             check_rows(finished.outcome)
-            return [self._listing(slice_, read, polled=finished.outcome)]
+            return [self._listing(slice_, envelope, polled=finished.outcome)]
         polled = finished.outcome.call.request.url
         named = [
             evolve(
@@ -261,23 +261,23 @@ class Reader:
             )
             for download in state.downloads or state.pages
         ]
-        return self._opened(slice_, named, self.components.downloads if state.downloads else read)
+        return self._opened(slice_, named, self.components.downloads if state.downloads else envelope)
 
-    def _opened(self, slice_: Slice, requests: Sequence[Request], read: BodyDecoder) -> list[Listing]:
+    def _opened(self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
-        listings = [self._listing(slice_, read, several=len(requests) > 1) for _ in requests]
+        listings = [self._listing(slice_, envelope, several=len(requests) > 1) for _ in requests]
         firsts = [one.start(request) for one, request in zip(listings, requests, strict=True)]
         if listings:
             listings[0].calls = tuple(firsts)
         return listings
 
     def _listing(
-        self, slice_: Slice, read: BodyDecoder, polled: Outcome | None = None, *, several: bool = False
+        self, slice_: Slice, envelope: BodyDecoder, polled: Outcome | None = None, *, several: bool = False
     ) -> Listing:
         return Listing(
             planned=self.planned,
             slice=slice_,
-            read=read,
+            envelope=envelope,
             paginator=self.components.paginator,
             seen=self._loader.seen_keys(
                 one_page=type(self.components.paginator) is SinglePage,
@@ -354,7 +354,7 @@ class Reader:
             return
         self.stream_reads.searched += 1
         counted = listing.counts.total is not None
-        if note := unread_members(listing.read, listing.paginator, listing.last, counted=counted):
+        if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS
             self.listener.note(f"{self.planned.stream.name}: {note}")
 

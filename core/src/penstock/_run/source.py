@@ -223,7 +223,7 @@ class SourceRun:
             source=self.source,
             planned=planned,
             poller=components.poller,
-            read=components.read,
+            envelope=components.envelope,
             ledger=self._ledger_of_reports if planned.to_deliver else None,
             clock=self.context.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),

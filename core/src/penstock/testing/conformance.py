@@ -682,12 +682,12 @@ class _Paths(_Watching):
     def around(
         self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
     ) -> Outcome:
-        outcome, stream, read = send(), call.stream, call.read
+        outcome, stream, envelope = send(), call.stream, call.envelope
         good = isinstance(outcome.verdict, Accept) and outcome.response is not None and not outcome.answer.problem
-        if not good or stream is None or not isinstance(read, Envelope):
+        if not good or stream is None or not isinstance(envelope, Envelope):
             return outcome
         paginator = components_of(source, stream, ()).paginator
-        options: dict[str, Any] = {"total": read.total, "pages": read.pages}
+        options: dict[str, Any] = {"total": envelope.total, "pages": envelope.pages}
         options |= {name: getattr(paginator, name, None) or () for name in ("more", "member")}
         paths = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in options.items()}
         self.named[stream.name] = {name: value for name, value in paths.items() if value}

@@ -38,11 +38,11 @@ def verdict_on(
 
     The body is read by the stream's envelope, if it is the object itself.
     """
-    envelope = stream.envelope if stream is not None else None
-    read: Any = None if isinstance(envelope, (Named, FunctionType)) else envelope
+    declared = stream.envelope if stream is not None else None
+    envelope: Any = None if isinstance(declared, (Named, FunctionType)) else declared
     request = Request(url="https://provider.example/path")
     judges = judges_of(connector, stream, request)
-    return judged(connector.title, Call(request, read), response, judges, connector.reason)[0]
+    return judged(connector.title, Call(request, envelope), response, judges, connector.reason)[0]
 
 
 class ScriptedExchange:
