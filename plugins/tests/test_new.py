@@ -25,11 +25,12 @@ from penstock_plugins.new.infer import guessed
 from penstock_plugins.new.sample import read_sample
 
 
-def zipped(name: str, text: str) -> bytes:
-    """A zip with one file."""
+def zipped(name: str, *files: str | bytes) -> bytes:
+    """A zip with these files."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, text)
+        for number, content in enumerate(files):
+            archive.writestr(f"{number}{name}", content)
     return packed.getvalue()
 
 
@@ -58,6 +59,18 @@ LISTED = {
     "pageInfo": {"endCursor": "c", "hasNextPage": False},
     "nodes": [{"id": f"o{one}"} | ORDER for one in range(3)],
 }
+EDGES = [
+    {
+        "cursor": f"x{one}",
+        "node": {"id": f"o{one}", "updatedAt": f"2026-11-20T0{one}:00:00Z", "buyer": {"n": 1}} | ORDER,
+    }
+    for one in range(3)
+]
+PAYOUTS = [
+    {"payoutId": 5000 + one, "date": "2026-11-20", "gross": "100.00", "feeTotal": "2.30", "currency": "USD"}
+    | {"status": f"S{one}", "updatedMs": 1763596800000 + one}
+    for one in range(3)
+]
 ADS = [{"id": number, "title": f"Ad {number}", "cost": 1.5} for number in range(4)]
 AD_DAYS = [{"adId": 7, "date": f"2026-11-{20 + number // 3}", "hour": number % 3, "clicks": 4} for number in range(6)]
 FORMS = (
@@ -73,10 +86,22 @@ SAMPLES = {
     "ad_days": json.dumps({"rows": AD_DAYS}),
     "forms": FORMS,
     "orders": json.dumps({"data": {"orders": {"totalCount": 3, **LISTED}}}),
+    "edges": json.dumps({"data": {"orders": {"pageInfo": LISTED["pageInfo"], "edges": EDGES}}}),
+    "payouts": json.dumps({"payouts": PAYOUTS, "nextCursor": "abc", "hasMore": True}),
 }
 
+GERMAN = (
+    "Bericht\t\t\t\t\nDate\tCampaign ID\tClicks\tSpend\tCurrency\n20/11/2026\t17\t1.204\t1.840,25\tEUR\n"
+    "20/11/2026\t18\t3\t0,75\tEUR\nTotal\t\t1.207\t1.841,00\t\n"
+)
+SECOND = GERMAN.replace("\t17\t", "\t27\t").replace("\t18\t3\t", "\t28\t\t")
+
 # What a packed sample is a packing of.
-PACKED = {"spend.csv.gz": gzip.compress(SPEND.encode(), mtime=0), "spend.zip": zipped("spend.csv", SPEND)}
+PACKED = {
+    "german.zip": zipped("german.csv", GERMAN.encode("utf-16"), SECOND.encode("utf-16")),
+    "spend.csv.gz": gzip.compress(SPEND.encode(), mtime=0),
+    "spend.zip": zipped("spend.csv", SPEND),
+}
 
 # sample, then the choices
 MADE = {
@@ -115,6 +140,10 @@ MADE = {
         "ad_days",
         "--login header --kind on_demand --paging offset --parent ads.json --path /ads/{id}/reports",
     ),
+    "packed_german": ("german.zip", "--login none --paging none --kind report"),
+    "graphql_edges": ("edges", "--login bearer --kind report --paging cursor"),
+    "listed_edges": ("edges", "--login bearer --kind listing --paging cursor --account shop_id"),
+    "refresh_cursor": ("payouts", "--login oauth_refresh --kind report --paging cursor"),
     "own_forms": ("forms", "--login none --paging none --kind report"),
     "open_single": ("offers", "--login none --paging none --kind listing"),
 }
@@ -170,6 +199,9 @@ QUICK = (
     "basic_csv",
     "demand_gzip",
     "child_report",
+    "packed_german",
+    "graphql_edges",
+    "refresh_cursor",
     "own_forms",
 )
 
@@ -281,6 +313,13 @@ def test_a_type_is_guessed_from_values(values: list[Any], line: str) -> None:
         ("email", "a@b.example", "email: str = personal()"),
         ("accessToken", "abc", "access_token: str = secret()  # review: never delivered"),
         ("zipCode", "01234", "zip_code: str"),
+        ("updatedMs", 1763596800123, 'updated_ms: datetime = column(format="epoch_ms")  # review: a time, in UTC'),
+        ("payoutId", 5001, "payout_id: int"),
+        (
+            "dailyBudget",
+            {"amount": "5.00", "currency": "EUR"},
+            'daily_budget: Decimal = money("dailyBudget.amount", currency="dailyBudget.currency", additive=False)',
+        ),
         ("date", "2026-11-20", 'day: date = column(member="date")'),
         ("class", "a", 'class_value: str = column(member="class")'),
         ("Some Name", "a", 'some_name: str = column(member="Some Name")'),
@@ -475,6 +514,49 @@ def test_what_no_option_states_is_asked(place: Path, monkeypatch: pytest.MonkeyP
     assert 'setting("https://api.acme.example"' in source
     assert 'named("bearer", token=settings.token)' in source
     assert 'named("page_number"' in source
+
+
+def test_a_sample_suggests_answers(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Its link states origin and path, and that pages are linked; amounts with a day are a report. An empty line takes
+    what is suggested.
+    """
+    pages = {"next": "https://api.acme.example/v2/payments?page=2"}
+    (place / "linked.json").write_text(json.dumps({"payments": PAYOUTS, "links": pages}))
+    monkeypatch.setattr("sys.stdin", io.StringIO("linked.json\n\nbearer\n\n\n"))
+
+    assert main(["new", "acme"]) == 0
+    source = (place / "connector_acme/src/connector_acme/source.py").read_text()
+    assert 'setting("https://api.acme.example"' in source
+    assert 'path="/v2/payments",\n' in source
+    assert "open_for=3" in source
+    assert 'named("link", member="links.next")' in source
+
+
+def test_a_status_is_no_key(place: Path) -> None:
+    """
+    It changes. Amounts are found by a currency beside them.
+    """
+    record = guessed(read_sample(json.dumps(PAYOUTS).encode()), "payouts", report=True)
+
+    assert record.key == ("payout_id",)
+    assert [one.name for one in record.columns if one.call == "money"] == ["gross", "fee_total"]
+
+
+def test_members_of_a_node_are_columns() -> None:
+    """
+    Those of ``node``, ``attributes`` and the like; the cursor of an edge is of its page.
+    """
+    record = guessed(read_sample(SAMPLES["edges"].encode()), "orders", report=True)
+    amount, currency = (f'"node.total.{member}"' for member in ("amount", "currencyCode"))
+
+    assert [one.line() for one in record.columns] == [
+        'id: str = column(path="node.id")  # review: part of the key',
+        'updated_at: datetime = column(path="node.updatedAt")',
+        'buyer: Json = column(path="node.buyer")',
+        'created_at: datetime = column(path="node.createdAt")  # review: the day of a record',
+        f"total: Decimal = money({amount}, currency={currency})",
+    ]
 
 
 @pytest.mark.large

@@ -14,7 +14,7 @@ from penstock.redact import shown_url
 
 from penstock_plugins.new.package import SIGNED, Choices, Made, made, query_of
 from penstock_plugins.new.sample import MOST_BYTES, Sample, read_sample
-from penstock_plugins.new.stream import KINDS, LOGINS, PAGINGS, StreamChoices
+from penstock_plugins.new.stream import KINDS, LOGINS, PAGINGS, StreamChoices, is_of_graphql, usual_kind, usual_paging
 
 FETCH_S = 30.0
 GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "results", "rows", "values")  # no stream
@@ -23,12 +23,12 @@ GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "
 @click.command()
 @click.argument("name")
 @click.option("--sample", metavar="FILE|URL", help="An answer with some records: JSON or CSV. A URL is fetched once.")
-@click.option("--base-url", metavar="URL", help="Where the provider answers. Default: the origin of a sample's URL.")
-@click.option("--path", metavar="PATH", help="The path of the records. Default: that of a sample's URL, else /STREAM.")
+@click.option("--base-url", metavar="URL", help="Where the provider answers. Default: the origin of the sample's URL.")
+@click.option("--path", metavar="PATH", help="The path of the records. Default: that of the sample's URL.")
 @click.option("--stream", metavar="NAME", help="The stream's name. Default: from the sample.")
 @click.option("--login", type=click.Choice(LOGINS), help="How requests are authenticated.")
 @click.option("--login-name", metavar="NAME", help="Header or parameter of the key. Default: X-Api-Key, api_key.")
-@click.option("--token-url", metavar="URL|PATH", default="/oauth/token", help="Where OAuth grants tokens.")
+@click.option("--token-url", metavar="URL|PATH", help="Where OAuth grants tokens. Default: /oauth/token.")
 @click.option(
     "--signed",
     metavar="TEMPLATE",
@@ -72,27 +72,38 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) 
 def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Choices:
     """What the options state, what a sample's URL shows, and the answers to the questions for the rest."""
     origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
-    base_url = given["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None)
+    linked, linked_path, _ = query_of(found.url) if found.url else ("", "", ())
+    base_url = given["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
     _check_url("--base-url", base_url)
-    if "://" in given["token_url"]:
-        _check_url("--token-url", given["token_url"])
+    base_url = base_url.rstrip("/")
+    if not path and f"{linked}{linked_path}".startswith(f"{base_url}/"):
+        path = f"{linked}{linked_path}".removeprefix(base_url)
+    token_url = given["token_url"] or "/oauth/token"
+    if "://" in token_url:
+        _check_url("--token-url", token_url)
     stream = given["stream"] or _stream_name(path or sample, found)
     _check_name("--stream", stream)
     login = given["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
     kind: Any = given["kind"] or _asked(
-        "--kind", "Are these records of days, a listing of what there is now, or a report on demand?", KINDS
+        "--kind",
+        "Are these records of days, a listing of what there is now, or a report on demand?",
+        KINDS,
+        usual_kind(found, stream),
     )
     paging = given["paging"] or "none"
     if kind == "on_demand" and paging != "none" and not given["parent"]:
         raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
     if kind != "on_demand" and not given["paging"]:
-        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS)
+        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS, usual_paging(found))
+    path = given["path"] or path
+    usual_path = "/graphql" if is_of_graphql(found) else f"/{stream}"
+    stated = {"path": path, "login_name": given["login_name"], "token_url": given["token_url"]}
     return Choices(
         name=name,
-        base_url=base_url.rstrip("/"),
+        base_url=base_url,
         stream=StreamChoices(
             name=stream,
-            path="/" + (given["path"] or path or stream).lstrip("/"),
+            path="/" + (path or usual_path).lstrip("/"),
             kind=kind,
             paging="none" if kind == "on_demand" else paging,
             sample=found,
@@ -103,9 +114,10 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
         parent=_parent(given["parent"], stream, paging),
         login=login,
         login_name=given["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
-        token_url=given["token_url"],
+        token_url=token_url,
         signed=given["signed"].replace("\\n", "\n") if given["signed"] else SIGNED,
         account=given["account"],
+        guessed=frozenset(option for option, value in stated.items() if not value),
     )
 
 
@@ -150,10 +162,11 @@ def _check_url(option: str, url: str) -> None:
         )
 
 
-def _asked(option: str, question: str, choices: tuple[str, ...] | None) -> str:
-    """The answer to a question. UsageError where nobody answers."""
+def _asked(option: str, question: str, choices: tuple[str, ...] | None, usual: str = "") -> str:
+    """The answer to a question; ``usual``: the one that the sample suggests. UsageError where nobody answers."""
     try:
-        answer: str = click.prompt(question, type=click.Choice(choices) if choices else str, err=True)
+        kind = click.Choice(choices) if choices else str
+        answer: str = click.prompt(question, type=kind, default=usual or None, err=True)
     except click.Abort:
         raise UsageError(f"{option} is missing, and standard input answers no question") from None
     return answer

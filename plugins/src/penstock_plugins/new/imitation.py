@@ -24,10 +24,10 @@ def stream_values(one: StreamTexts) -> dict[str, str]:
     format_values = {
         "STREAM": upper,
         "file": f"{given.name}.{sample.format}",
-        "records": f"{answer}{members}" if members or sample.is_array else f"[{answer}]",
+        "records": _unwrapped(one, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
         "head": str(sample.head),
         "delimiter": literal(sample.delimiter),
-        "encoding": literal(sample.encoding or "utf-8"),
+        "encoding": literal(sample.written_in),
         "answer": "\n".join(f"        {line}" for line in _answer(one)),
         "mark": part("paging", one.paging_name, "mark", **one.paging()),
     }
@@ -77,6 +77,12 @@ def stream_values(one: StreamTexts) -> dict[str, str]:
     }
 
 
+def _unwrapped(one: StreamTexts, records: str) -> str:
+    """The expression of a sample's records, each with all its members."""
+    within = one.given.sample.within
+    return f"[one | one[{literal(within)}] for one in {records}]" if within else records
+
+
 def _headers(one: StreamTexts) -> str:
     kind = "text/csv" if one.given.sample.format == "csv" else "application/json"
     if one.given.sample.packing and (one.on_demand or one.given.sample.format == "csv"):
@@ -88,10 +94,11 @@ def _answer(one: StreamTexts) -> list[str]:
     """The sandbox's lines that make the JSON of a page."""
     sample, upper = one.given.sample, one.given.name.upper()
     is_paged = one.given.paging != "none"
+    page = f"[wrapped(one, {literal(sample.within)}) for one in page]" if sample.within else "page"
     if not sample.items:
-        lines = ["answer = page" if sample.is_array else "answer = page[0]"]
+        lines = [f"answer = {page}" if sample.is_array else f"answer = {page}[0]"]
     else:
-        lines = [f"answer = deepcopy({upper}_ANSWER)", f"put(answer, {literal(sample.items)}, page)"]
+        lines = [f"answer = deepcopy({upper}_ANSWER)", f"put(answer, {literal(sample.items)}, {page})"]
     if sample.total:
         lines.append(f"put(answer, {literal(sample.total)}, len(records))")
     if sample.pages:
@@ -220,9 +227,12 @@ def _row_lines(column: Guess, *, is_csv: bool) -> list[str]:
         return []
     if column.call == "money":
         amount, currency = _money_paths(column)
-        holder = f"{column.name}_currency"
-        lines = [f'"{column.name}": {_nested(amount)},', f'"{holder}": {_nested(currency)},']
-        return lines if "." in currency else lines[:1]  # a member beside it has a column of its own
+        if "." in amount:
+            return [
+                f'"{column.name}": {_nested(amount)},',
+                f'"{column.name}_currency": {_nested(currency)},',
+            ]
+        # The amount is a member of the record, and so is its currency, which has a column of its own.
     value = f"one[{literal(column.member)}]"
     blanks = tuple(column.options.get("null", ()))
     optional = column.nullable or bool(blanks)

@@ -27,7 +27,7 @@ _NULLS = ("--", "-", "N/A", "n/a", "NULL", "null", "0000-00-00")
 
 _MONEY = re.compile(
     r"(^|_)(price|amount|cost|costs|revenue|spend|spent|fees?|commission|payout|balance|budget|bid|cp[acmliv]|e_?cpm|"
-    r"earnings?|salary|value|sales_amount|order_value|"
+    r"earnings?|salary|value|sales_amount|order_value|gross|net|tax|vat|subtotal|discount|refund|turnover|"
     r"preis|betrag|kosten|ausgaben|umsatz|provision|verguetung|montant|prix|depenses?|ingresos|gastos?|coste|importe)(_|$)"
 )
 _RATE = re.compile(
@@ -38,7 +38,10 @@ _COUNT = re.compile(
     r"sessions|hires|klicks|impressionen|clics|impresiones)$"
 )
 _ID = re.compile(r"(^|_)(id|uuid|guid|key|code|reference|ref|number)$")
-_TIME = re.compile(r"(^|_)(at|time|date|day|timestamp|ts|on|created|updated|modified)$")
+_TIME = re.compile(
+    r"(^|_)(at|time|date|day|timestamp|ts|on|created|updated|modified|epoch|unix)(_(ms|millis|milliseconds|s|seconds|utc))?$"
+)
+_STATE = re.compile(r"(^|_)(status|state|stage|phase)$")  # what a provider changes: never a part of a key
 # Numbers in text: of each of NUMBER_FORMATS the separators of thousands and of decimals, as patterns.
 _SEPARATORS = {"1,234.5": (",", r"\."), "1.234,5": (r"\.", ","), "1 234,5": (" ", ","), "1'234.5": ("'", r"\.")}
 # Codes that a column of currencies has; others are recognised by the column's name.
@@ -70,6 +73,7 @@ class Guess:
     options: Mapping[str, Any] = field(factory=dict)
     nullable: bool = False
     notes: tuple[str, ...] = ()
+    within: str = ""  # the object of each record that has the member
 
     @property
     def format(self) -> str:
@@ -78,8 +82,14 @@ class Guess:
 
     def line(self) -> str:
         """Its line in the record class."""
-        named = [f"{name}={literal(value)}" for name, value in self.options.items()]
-        arguments = ", ".join([*([literal(self.path)] if self.path else []), *named])
+        path, options = self.path, dict(self.options)
+        if self.within and self.call == "money":
+            path = f"{self.within}.{path or self.member}"
+            options |= {"currency": f"{self.within}.{options['currency']}"} if "currency" in options else {}
+        elif self.within:
+            options = {"path": f"{self.within}.{options.pop('member', self.member)}", **options}
+        named = [f"{name}={literal(value)}" for name, value in options.items()]
+        arguments = ", ".join([*([literal(path)] if path else []), *named])
         given = f"{self.call}({arguments})" if arguments or self.call != "column" else ""
         if self.type == "Json" and not given:
             given = "None"
@@ -117,11 +127,13 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
     written = _written(values.values())
     for member in sample.members:
         one = _column(member, values[member], is_csv=sample.format == "csv", written=written)
-        if one.call == "column" and one.type == "Decimal" and _MONEY.search(one.name) and currencies:
-            rate = {"additive": False} if _RATE.search(one.name) else {}
+        one = evolve(one, within=sample.within if member in sample.inner else "")
+        beside = [name for name in currencies if (name in sample.inner) == (member in sample.inner)]
+        is_amount = _MONEY.search(one.name) or re.search(r"(^|_)total$", one.name)
+        if one.call == "column" and one.type == "Decimal" and is_amount and beside:
             kept = {name: value for name, value in one.options.items() if name != "additive"}
             notes = tuple(note for note in one.notes if not note.startswith("money;"))
-            options = {"currency": currencies[0], **rate, **kept}
+            options = {"currency": beside[0], **_rate(one.name), **kept}
             one = evolve(one, call="money", path=member, options=options, notes=notes)
         name = _free(one.name, columns)
         if (camel(name) if is_camel else name) != member and one.call != "money":
@@ -146,6 +158,11 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
         hashed=() if chosen else scalars,
         day=next((one for one in columns if days is not None and one.name == days.name), None),
     )
+
+
+def _rate(name: str) -> dict[str, bool]:
+    """The option of an amount that must not be summed."""
+    return {"additive": False} if _RATE.search(name) else {}
 
 
 def _free(name: str, columns: Iterable[Guess]) -> str:
@@ -258,8 +275,8 @@ def _of_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> 
         return evolve(made, type="Json")
     path = "" if at == made.member else at
     if (amount, currency) == ("value", "currency"):
-        return evolve(made, type="Decimal", call="money", path=path)
-    options = {"currency": f"{at}.{currency}"}
+        return evolve(made, type="Decimal", call="money", path=path, options=_rate(made.name))
+    options = {"currency": f"{at}.{currency}", **_rate(made.name)}
     return evolve(made, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
 
 
@@ -268,9 +285,8 @@ def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
         for form, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
             if _TIME.search(made.name) and all(value in span for value in values):
                 return evolve(made, type="datetime", options={"format": form}, notes=("a time, in UTC",))
-        if not _MONEY.search(made.name):
-            return evolve(made, type="int")
-        return evolve(made, type="Decimal")
+        is_money = _MONEY.search(made.name) and not _ID.search(made.name)
+        return evolve(made, type="Decimal" if is_money else "int")
     return evolve(made, type="Decimal")
 
 
@@ -348,7 +364,7 @@ def _day(columns: Sequence[Guess]) -> Guess | None:
         lambda one: one.type == "date" and one.name in ("day", "report_date", "report_day"),
         lambda one: one.type == "date" and _TIME.search(one.name) is not None,
         lambda one: one.type == "date",
-        lambda one: re.search(r"(created|occurred|clicked|time|date)", one.name) is not None,
+        lambda one: re.search(r"(^|_)(created|occurred|clicked|time|date)(_|$)", one.name) is not None,
         lambda one: True,
     ]
     return next((one for fits in order for one in times if fits(one)), None)
@@ -366,6 +382,7 @@ def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: 
         and one.call == "column"
         and one is not day
         and not _RATE.search(one.name)
+        and not _STATE.search(one.name)
         and not _are_currencies(record.get(one.member) for record in records)
     ]
 

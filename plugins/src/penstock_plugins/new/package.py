@@ -34,6 +34,7 @@ class Choices:
     token_url: str = "/oauth/token"  # noqa: S105
     signed: str = SIGNED
     account: str | None = None
+    guessed: frozenset[str] = frozenset()  # those of path, login_name, token_url that nobody stated
 
     @property
     def folder(self) -> str:
@@ -161,6 +162,7 @@ class _Texts:
             "NAME": choices.name.upper(),
             "login_name": literal(choices.login_name),
             "token_url": f'settings.login_url.rstrip("/") + {literal(url.path)}' if url.scheme else at_base,
+            "token_note": "  # review: where tokens are granted" if "token_url" in choices.guessed else "",
             "signed": literal(choices.signed),
         }
         return part("login", choices.login, key, **values)
@@ -196,12 +198,16 @@ class _Texts:
             f"record={one.record_class},",
             *one.source_lines(),
         ]
+        if "path" in self.choices.guessed and one is self.stream:
+            lines = [f"{line}  # review: the path" if line.startswith("path=") else line for line in lines]
         return f"{one.constant} = Stream(\n" + "".join(f"    {line}\n" for line in lines) + ")"
 
     def _connector(self) -> list[str]:
         """The lines of ``Connector`` between its settings and its limits."""
         choices, lines = self.choices, []
         if choices.login != "none":
+            unsure = self._login("guessed") if "login_name" in choices.guessed else ""
+            lines += [f"# review: {unsure}"] if unsure else []
             lines.append(f"authenticator={self._login('authenticator')},")
             renew = ", renew=True" if self._has_token else ""
             lines.append(f"statuses={{401: Refusal({literal(self._login('advice'))}, AuthenticationError{renew})}},")
@@ -214,8 +220,9 @@ class _Texts:
         elif not first.is_report and not choices.account:
             params = first.params()
             given = f", params={literal(tuple(params.items()))}" if params else ""
-            lines.append("check=lambda settings, slice_: Request(")
-            lines += [f"    url=settings.url({literal(first.given.path)}){given}", "),"]
+            lines.append(
+                f"check=lambda settings, slice_: Request(url=settings.url({literal(first.given.path)}){given}),"
+            )
         return lines
 
     def _refusal_test(self) -> str:
@@ -246,6 +253,7 @@ class _Texts:
             admit = f"        if {' or '.join(is_open)}:\n            return\n{admit}"
         routes = [*(one["route"] for one in of_streams), *(['f"POST {TOKEN_PATH}": token'] if self._has_token else [])]
         methods = [
+            self._login("attribute"),
             f"    def admit(self, request):\n{admit}" if admit else "",
             imitation.truth(streams),
             *(one["code"] for one in of_streams),

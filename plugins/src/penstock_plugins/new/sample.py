@@ -29,6 +29,7 @@ TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "t
 PAGES = ("pages", "totalPages", "total_pages", "pageCount", "page_count", "lastPage", "last_page")
 CURSORS = ("nextCursor", "next_cursor", "endCursor", "cursor", "nextPageToken", "next_page_token", "nextToken", "next")
 LINKS = ("next", "nextLink", "next_link", "next_page_url", "nextPageUrl", "nextUrl", "href")
+WRAPPERS = ("node", "attributes", "properties", "fields")  # objects that hold the members of a record
 FLAGS = ("hasMore", "has_more", "hasNextPage", "has_next_page", "hasNext", "has_next", "more")
 
 _PERSONAL = re.compile(
@@ -62,7 +63,10 @@ class Sample:
     ``items``, ``total``, ``pages``, ``cursor``, ``link``, ``more`` are dotted paths; "" and None where there is none.
     ``text`` is what the sandbox serves: the same with personal values and secrets replaced, cut to ``MOST_KEPT``
     records. Of CSV ``head`` is the number of rows up to the header row; ``header``, ``encoding``, ``totals`` are what
-    its ReportFile must declare. ``packing``: how the file is packed.
+    its ReportFile must declare. ``packing``: how the file is packed; ``written_in``: its encoding.
+
+    ``within``: the object in each record, such as ``node``, whose members ``inner`` are here those of the record.
+    ``url``: a link to pages of the provider.
     """
 
     format: Literal["json", "csv"]
@@ -76,11 +80,15 @@ class Sample:
     cursor: str | None = None
     link: str | None = None
     more: str | None = None
+    url: str = ""
+    within: str = ""
+    inner: tuple[str, ...] = ()
     is_array: bool = False  # the body is a bare array
     delimiter: str = ","
     head: int = 1
     header: tuple[str, ...] = ()
     encoding: str | None = None
+    written_in: str = "utf-8"
     totals: tuple[str, ...] = ()
 
 
@@ -113,25 +121,34 @@ def without_grants(text: str) -> str:
 def read_sample(body: bytes) -> Sample:
     """The sample in a body of JSON or CSV, plain, gzip or zip. Raises UsageError if it has no records."""
     packing: Any = "gzip" if body[:2] == b"\x1f\x8b" else "zip" if body[:4] == b"PK\x03\x04" else ""
-    text, encoding = _text_of(_unpacked(body, packing))
+    bodies = _unpacked(body, packing)
+    text, encoding = _text_of(bodies[0])
     if text.lstrip()[:1] in ("{", "["):
         return evolve(_json_sample(text), packing=packing)
     if text.lstrip()[:1] == "<":
         raise UsageError(f"the sample is HTML or XML, neither JSON nor CSV; it begins: {text.strip()[:80]!r}")
-    return evolve(_csv_sample(text, encoding), packing=packing)
+    sample = _csv_sample([_text_of(one)[0] for one in bodies])
+    declared = encoding if encoding == "latin-1" else None  # the others are recognised
+    return evolve(sample, packing=packing, encoding=declared, written_in=encoding)
 
 
-def _unpacked(body: bytes, packing: str) -> bytes:
+def _unpacked(body: bytes, packing: str) -> list[bytes]:
+    """The file, or the files of a zip."""
     try:
         if packing == "gzip":
-            return _bounded(cast("BinaryIO", gzip.GzipFile(fileobj=io.BytesIO(body))))
+            return [_bounded(cast("BinaryIO", gzip.GzipFile(fileobj=io.BytesIO(body))))]
         if packing == "zip":
-            archive = zipfile.ZipFile(io.BytesIO(body))
-            with archive.open(next(one for one in archive.infolist() if not one.is_dir())) as file:
-                return _bounded(cast("BinaryIO", file))
-    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, StopIteration) as error:
+            archive, bodies = zipfile.ZipFile(io.BytesIO(body)), []
+            for one in archive.infolist():
+                if not one.is_dir():
+                    with archive.open(one) as file:
+                        bodies.append(_bounded(cast("BinaryIO", file)))
+            if not bodies:
+                raise UsageError("the sample is a zip without a file")
+            return bodies
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise UsageError(f"the sample is packed, and cannot be unpacked: {error}") from None
-    return body
+    return [body]
 
 
 def _bounded(file: BinaryIO) -> bytes:
@@ -141,12 +158,12 @@ def _bounded(file: BinaryIO) -> bytes:
     return content
 
 
-def _text_of(body: bytes) -> tuple[str, str | None]:
-    """The text, and the encoding that a ReportFile must declare; None where it recognises it."""
+def _text_of(body: bytes) -> tuple[str, str]:
+    """The text, and its encoding."""
     if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return body.decode("utf-16"), None
+        return body.decode("utf-16"), "utf-16"
     try:
-        return body.decode("utf-8-sig"), None
+        return body.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
         return body.decode("latin-1"), "latin-1"
 
@@ -173,6 +190,11 @@ def _json_sample(text: str) -> Sample:
         raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
     items, records = found
     envelope = value if isinstance(value, dict) and items else {}
+    cursor = _stated(envelope, items, CURSORS, lambda found: found is None or _is_cursor(found))
+    if cursor and items.endswith(".edges"):
+        for one in records:
+            one.pop("cursor", None)  # of the pages, not of the record
+    link = _stated(envelope, items, LINKS, lambda found: isinstance(found, str) and _is_link(found))
     if items:
         _cut(value, items)
     else:
@@ -180,16 +202,28 @@ def _json_sample(text: str) -> Sample:
     return Sample(
         format="json",
         text=msgspec.json.format(_encode(value), indent=2).decode() + "\n",
-        records=records,
-        members=list(dict.fromkeys(member for one in records for member in one)),
+        **_of_records(records),
         items=items,
         is_array=isinstance(value, list),
         total=_stated(envelope, items, TOTALS, lambda found: _is_count(found) and int(found) >= len(records)),
         pages=_stated(envelope, items, PAGES, _is_count),
-        cursor=_stated(envelope, items, CURSORS, lambda found: found is None or _is_cursor(found)),
-        link=_stated(envelope, items, LINKS, lambda found: isinstance(found, str) and _is_link(found)),
+        cursor=cursor,
+        link=link,
+        url=next((value for path, value in _members(envelope, items) if path == link and "://" in value), ""),
         more=_stated(envelope, items, FLAGS, lambda found: isinstance(found, bool)),
     )
+
+
+def _of_records(records: Sequence[Record]) -> dict[str, Any]:
+    """The records, their members, and the object within each that has most of these."""
+    for within in WRAPPERS:
+        objects = [one.get(within) for one in records]
+        inner = tuple(dict.fromkeys(member for one in objects if isinstance(one, dict) for member in one))
+        outer = dict.fromkeys(member for one in records for member in one if member != within)
+        if inner and all(isinstance(one, dict) for one in objects) and not outer.keys() & set(inner):
+            flat = [{**{name: one[name] for name in one if name != within}, **one[within]} for one in records]
+            return {"records": flat, "members": [*outer, *inner], "within": within, "inner": inner}
+    return {"records": records, "members": list(dict.fromkeys(member for one in records for member in one))}
 
 
 def _arrays(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, list[Record]]]:
@@ -246,17 +280,21 @@ def _is_cursor(value: Any) -> bool:
 # --- CSV ------------------------------------------------------------------------------------------------------------
 
 
-def _csv_sample(text: str, encoding: str | None) -> Sample:
-    lines = text.splitlines(keepends=True)
+def _csv_sample(texts: Sequence[str]) -> Sample:
+    """The records of files of one report."""
+    lines = texts[0].splitlines(keepends=True)
     delimiter = max(DELIMITERS, key=lambda one: max((line.count(one) for line in lines[:MOST_HEADER_LINES]), default=0))
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    rows = _rows(texts[0], delimiter)
     widths = [_width(row) for row in rows[:MOST_HEADER_LINES]]
     at = widths.index(max(widths)) if widths else 0
-    names = [cell.strip() for cell in rows[at][: widths[at]]] if rows else []
+    header = rows[at] if rows else []
+    names = [cell.strip() for cell in header[: widths[at]]] if rows else []
     if len(names) < 2 or len(set(names)) < len(names):
         found = ", ".join(map(repr, names[:20])) or "nothing"
         raise UsageError(f"the sample is no JSON, and as CSV has no header row with different names: found {found}")
     rows = rows[at + 1 :]
+    for further in (_rows(text, delimiter) for text in texts[1:]):
+        rows += further[further.index(header) + 1 :] if header in further else []
     words = [_TOTALS.fullmatch(_first(row)) for row in rows]
     totals = tuple(dict.fromkeys(word[1] for word in words if word is not None))
     rows = [row for row, word in zip(rows, words, strict=True) if len(row) >= len(names) and word is None]
@@ -277,9 +315,14 @@ def _csv_sample(text: str, encoding: str | None) -> Sample:
         delimiter=delimiter,
         head=2 if at else 1,
         header=tuple(names[:2]) if at else (),
-        encoding=encoding,
         totals=totals,
     )
+
+
+def _rows(text: str, delimiter: str) -> list[list[str]]:
+    """The rows of a file that are not blank."""
+    rows = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    return [row for row in rows if any(cell.strip() for cell in row)]
 
 
 def _first(row: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ _OF_OFFSET = ("offset", "skip", "startIndex", "start")
 _OF_CURSOR = ("cursor", "after", "pageToken", "page_token", "nextToken", "next_token", "next")
 _OF_SIZE = ("limit", "per_page", "perPage", "pageSize", "page_size", "size", "count", "first", "max_results")
 _OF_DAYS = re.compile(r"\d{4}-\d\d-\d\d")
+_OF_CHANGES = re.compile(r"(^|_)(updated|modified|changed)(_|$)")
 _GENERIC_KEYS = ("id", "uuid", "guid", "key", "code")  # names that tell nothing without their stream's
 
 
@@ -47,6 +48,31 @@ def parts() -> Mapping[str, Any]:
 def part(table: str, kind: str, key: str, /, **values: str) -> str:
     """One text of the table, filled in; without the line breaks around it."""
     return Template(parts()[table][kind].get(key, "")).substitute(values).strip("\n")
+
+
+def is_of_graphql(sample: Sample) -> bool:
+    """Whether it is the answer to a query of GraphQL, by the form in which such connections are paged."""
+    return sample.items.startswith("data.") and (sample.cursor or "").endswith("pageInfo.endCursor")
+
+
+def usual_kind(sample: Sample, stream: str) -> str:
+    """The kind that a sample suggests: amounts and counts of a day or a time are a report."""
+    record = guessed(sample, stream, report=True)
+    is_summed = any(
+        one.options.get("additive", one.call == "money") and one.type in ("int", "Decimal") for one in record.columns
+    )
+    return "report" if record.day is not None and is_summed else "listing"
+
+
+def usual_paging(sample: Sample) -> str:
+    """The paging that a sample suggests; empty where it suggests none."""
+    if sample.link is not None:
+        return "link"
+    if sample.cursor is not None:
+        return "cursor"
+    if sample.pages is not None:
+        return "page_number"
+    return "none" if sample.format == "csv" else ""
 
 
 @frozen(kw_only=True)
@@ -173,7 +199,7 @@ class StreamTexts:
             lines.insert(0, f"row_key: str = row_key({', '.join(map(literal, record.hashed))})  # review: no key found")
         key = record.key or ("row_key",)
         options = {
-            "members": "camel" if record.camel else None,
+            "members": "camel" if record.camel and not all(one.within for one in record.columns) else None,
             "kind": "report" if self.is_report else "snapshot",
             "key": key[0] if len(key) == 1 else key,
             "account": self.account,
@@ -182,6 +208,10 @@ class StreamTexts:
         words = self.given.name.replace("_", " ")
         note = "# review: the document and its date"
         unsure = [f"# review: whether the key needs {self.link.name}"] if self.link is not None else []
+        if changed := next((one.name for one in record.columns if _OF_CHANGES.search(one.name)), None):
+            unsure += (
+                [f'# review: kind="changes" where the provider filters by {changed}'] if not self.is_report else []
+            )
         return "\n".join(
             [
                 *unsure,
@@ -306,6 +336,9 @@ class StreamTexts:
             lines.append(f"{'downloads' if self.on_demand else 'envelope'}={envelope},")
         if self.given.paging != "none":
             paginator = part("paging", self.paging_name, "paginator", **self.paging())
+            if len(paginator) > 100:
+                options = re.split(r", (?=\w+=)", paginator.removeprefix("named(").removesuffix(")"))
+                paginator = "named(\n" + "".join(f"        {one},\n" for one in options) + "    )"
             lines += ["# review: the options", f"paginator={paginator},"]
         if self.is_report:
             lines.append("open_for=3,  # review: for how many days the provider may change a day")
