@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import define, evolve, field, frozen
 from penstock import (
+    NUMBER_FORMATS,
     Connector,
     Derived,
     Envelope,
@@ -30,15 +32,17 @@ from penstock import (
     Request,
     SandboxRequest,
     SandboxResponse,
+    Secret,
     Slice,
     SourceSettings,
     Stream,
     added,
     column,
     hookimpl,
-    json_response,
+    money,
     named,
     record,
+    row_key,
 )
 
 Row = dict[str, Any]
@@ -46,19 +50,12 @@ Plain = tuple[Any, ...]
 """A row as it is compared: its account, its key, and its values."""
 
 NOTES = ("plain", "", 'comma, "quote" and\nline', "Zürich ☃", "\\N", "null", "-", "0012", " blank ", "tab\there", None)
+NOTES_OF_LATIN_1 = tuple(note for note in NOTES if note is None or "☃" not in note)
 AMOUNTS = ("0", "1.5", "0.1", "-3.07", "12345678901234.123456", "1e2", "100", "7.000000001")
-
-
-@record()
-class Entry:
-    """What happened in a shop."""
-
-    id: str
-    at: datetime
-    amount: Decimal = column(additive=True)
-    note: str | None = None
-    size: int | None = None
-    lines: Json = None
+CURRENCIES = ("EUR", "USD", "JPY")
+SECRET = Secret("of-the-shop")
+JSON_NUMBER = "§"  # in front of a text that is a number in JSON
+TIME_FORMS = ("", "", "epoch_s", "epoch_ms", "epoch", "%d/%m/%Y %H:%M:%S %z")
 
 
 @record()
@@ -70,11 +67,97 @@ class Line:
     price: Decimal = column(additive=True)
 
 
+@record()
+class ListedLine:
+    """A line of one of several entries, which it names."""
+
+    id: str
+    number: int
+    price: Decimal = column(additive=True)
+
+
 @record(kind="snapshot", key="shop_id")
 class Shop:
     """A shop, as the provider lists it."""
 
     shop_id: str
+    zone: str | None = None
+
+
+@frozen(kw_only=True)
+class Written:
+    """How a provider writes its values."""
+
+    time: str  # a format of a column; "": ISO 8601
+    offset: bool  # ISO times have an offset other than UTC
+    number: str  # a format of a column; "": plain text; "json": a number
+    brackets: bool  # negative numbers of such a format are in brackets
+    amount: str  # the path of the amount
+    currency: bool  # each amount has one of its own
+    delimiter: str  # this and the following: of CSV
+    encoding: str
+    title: bool  # lines before the header
+    totals: bool  # a last row with the sum
+    members: int  # the files of a zip
+
+    @classmethod
+    def drawn(cls, pick: Random, *, csv: bool) -> "Written":
+        number = pick.choice(["json", "", "", *NUMBER_FORMATS])
+        currency = pick.random() < 0.3
+        return cls(
+            time=pick.choice(TIME_FORMS),
+            offset=pick.random() < 0.3,
+            number="" if csv and number == "json" else number,
+            brackets=pick.random() < 0.5,
+            amount="amount" if csv else pick.choice(["amount", "amount", "sum.value"]),
+            currency=currency,
+            delimiter=pick.choice([",", ";", "\t", "|"]),
+            encoding=pick.choice(["utf-8", "utf-8-sig", "utf-16", "latin-1"]),
+            title=pick.random() < 0.3,
+            totals=not currency and pick.random() < 0.5,
+            members=pick.choice([1, 2]),
+        )
+
+    def record(self, *, keyless: bool, grouped: bool) -> type:
+        """The record class that reads them."""
+        options: dict[str, Any] = {"number": self.number} if self.number not in ("", "json") else {}
+        if self.currency:
+            amount = money(self.amount, currency="currency", **options)
+        else:
+            amount = column(path=None if self.amount == "amount" else self.amount, additive=True, default=..., **options)
+        members: dict[str, tuple[Any, Any]] = {
+            "id": (str, row_key("at", "amount", "note", "size") if keyless else ...),
+            "at": (datetime, column(format=self.time, default=...)),
+            "amount": (Decimal, amount),
+            "note": (str | None, None),
+            "size": (int | None, None),
+            "lines": (Json, None),
+        }
+        members |= {"group_name": (str, added())} if grouped else {}
+        values = {name: value for name, (_, value) in members.items() if value is not ...}
+        types = {name: type_ for name, (type_, _) in members.items()}
+        made: type = type("Entry", (), {"__doc__": "What happened in a shop.", "__annotations__": types, **values})
+        return record()(made)
+
+    def time_of(self, at: str) -> Any:
+        moment = datetime.fromisoformat(at)
+        if self.time.startswith("epoch"):
+            return int(moment.timestamp()) * (1 if self.time != "epoch_ms" else 1000)
+        shown = moment.astimezone(ZoneInfo("Asia/Kolkata")) if self.offset else moment
+        return shown.strftime(self.time) if self.time else shown.isoformat()
+
+    def number_of(self, amount: str) -> Any:
+        """The amount as it is written; ``JSON_NUMBER`` in front of one that is a number in JSON."""
+        if self.number == "json":
+            return JSON_NUMBER + amount
+        if not self.number:
+            return amount
+        thousands, decimal = (self.number[1], self.number[-2]) if len(self.number) > 6 else ("", self.number[-2])
+        whole, _, digits = f"{abs(Decimal(amount)):f}".partition(".")
+        text = f"{int(whole):,}".replace(",", thousands) + (decimal + digits if digits else "")
+        if Decimal(amount) >= 0:
+            return text
+        return f"({text})" if self.brackets else f"-{text}"
 
 
 @frozen(kw_only=True)
@@ -103,6 +186,14 @@ class Traits:
     first: date  # the first day of every run; clocks are set forward or back after some
     ends_with_404: bool  # a page after the last one
     too_large: bool  # pages of the declared size are refused
+    written: "Written"
+    keyless: bool  # entries have no id; equal ones are several entries
+    grouped: str  # how the rows of a page are grouped: "keyed", "within", or "": not
+    optional: bool  # an empty page has no rows at all, or null
+    zones_listed: bool  # the provider lists the zones of its accounts
+    lines_per_request: int
+    tokens: bool  # requests need a token, which the provider revokes after some
+    settles: int  # for so many days after the declared ones the provider states that its rows are not final
 
     @classmethod
     def drawn(cls, pick: Random) -> "Traits":
@@ -118,10 +209,13 @@ class Traits:
         lines = pick.choice(["", "derived", "child"])
         counts = not report and paging in ("page_number", "offset")
         ceiling = 3 * size if counts and kind != "snapshot" and pick.random() < 0.2 else None
+        lines = "" if report.startswith("csv") or (kind == "changes" and lines == "child") else lines
+        listed = bool(shops) and pick.random() < 0.4
+        file = report.endswith(("gz", "zip"))
         return cls(
             kind=kind,
             shops=shops,
-            listed=bool(shops) and pick.random() < 0.4,
+            listed=listed,
             zone=pick.choice(["UTC", "UTC", "America/New_York", "Pacific/Auckland"]),
             zones=zones if kind == "report" and pick.random() < 0.2 else {},
             paging=paging if report in ("", "pages") else "",
@@ -133,7 +227,7 @@ class Traits:
             report=report,
             days=days if kind == "report" else 1,
             states=pick.random() < 0.3,
-            lines="" if report.startswith("csv") or (kind == "changes" and lines == "child") else lines,
+            lines=lines,
             order=pick.choice(["id", "at", "backwards"]),
             open_days=pick.choice([0, 1, 2, 3]),
             ceiling=ceiling,
@@ -141,6 +235,14 @@ class Traits:
             first=pick.choice([date(2026, 6, 10), date(2026, 3, 4), date(2026, 10, 20), date(2026, 10, 27)]),
             ends_with_404=counts and pick.random() < 0.3,
             too_large=counts and ceiling is None and size > 1 and pick.random() < 0.3,
+            written=Written.drawn(pick, csv=report.startswith("csv")),
+            keyless=not lines and kind != "changes" and pick.random() < 0.2,
+            grouped=pick.choice(["", "keyed", "within"]) if not file else "",
+            optional=not file and pick.random() < 0.3,
+            zones_listed=listed and pick.random() < 0.5,
+            lines_per_request=pick.choice([1, 1, 2, 5]),
+            tokens=pick.random() < 0.3,
+            settles=pick.choice([0, 2]) if kind == "report" and not file else 0,
         )
 
 
@@ -162,10 +264,12 @@ class Invented:
     pick: Random = field(init=False)
     traits: Traits = field(init=False)
     rows: dict[str, dict[str, Row]] = field(factory=dict, init=False)
-    _reports: list[list[Row]] = field(factory=list, init=False)
+    _reports: list[tuple[list[Row], bool]] = field(factory=list, init=False)
     _polled: set[int] = field(factory=set, init=False)
     _requests: int = field(default=0, init=False)
     _made: int = field(default=0, init=False)
+    _token: int = field(default=0, init=False)
+    _token_left: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.pick = Random(self.seed)
@@ -189,7 +293,8 @@ class Invented:
         """Whether the provider may still change it."""
         zone = self._zone(row["shop"])
         end = datetime.combine(self._day(row) + timedelta(days=1), time(), zone)
-        return self.traits.kind == "snapshot" or self.now < end + timedelta(days=self.traits.open_days)
+        days = self.traits.open_days + self.traits.settles
+        return self.traits.kind == "snapshot" or self.now < end + timedelta(days=days)
 
     def _amount(self) -> str:
         return self.pick.choice(AMOUNTS)
@@ -202,12 +307,17 @@ class Invented:
             "id": f"{pick.choice(['x', 'Y', 'é'])}{self._made}",
             "at": at.astimezone(UTC).replace(microsecond=0).isoformat(),
             "amount": self._amount(),
-            "note": pick.choice(NOTES),
+            "note": pick.choice(NOTES if self.traits.written.encoding.startswith("utf") else NOTES_OF_LATIN_1),
+            "currency": pick.choice(CURRENCIES),
+            "group": pick.choice(["north", "süd"]),
             "size": pick.choice([None, 0, 5, 2**53 + 1]),
             "lines": [{"number": number, "price": self._amount()} for number in range(pick.randrange(3))],
             "state": pick.choice(["open", "closed"]),
         }
         self.rows[shop][row["id"]] = row
+        if self.traits.keyless and not self.traits.paging and pick.random() < 0.2:
+            self._made += 1
+            self._put({**row, "id": f"twin{self._made}"})
 
     def change(self) -> None:
         """Change one thing, as a provider may: of changes any row, which is then new; else one of an open day."""
@@ -261,7 +371,10 @@ class Invented:
                 if self.traits.kind == "report" and not self.traits.first <= self._day(row) <= yesterday:
                     continue
                 if stream == "entries":
-                    found.append((shop, row["id"], plain(row["amount"]), row["note"] or None, row["size"]))
+                    written = self.traits.written
+                    id_ = "" if self.traits.keyless else row["id"]
+                    more = (row["currency"] if written.currency else "", row["group"] if self.traits.grouped else "")
+                    found.append((shop, id_, plain(row["amount"]), row["note"] or None, row["size"], *more))
                 else:
                     found += [(shop, row["id"], plain(line["price"]), line["number"]) for line in row["lines"]]
         return sorted(found, key=repr)
@@ -270,7 +383,18 @@ class Invented:
 
     @hookimpl
     def penstock_sources(self) -> Sequence[Connector]:
-        return [Connector(name="shop", summary="an invented provider", settings=SourceSettings)]
+        return [
+            Connector(
+                name="shop",
+                summary="an invented provider",
+                settings=SourceSettings,
+                authenticator=lambda settings: (
+                    named("oauth_client", url=f"{settings.base_url}/token", client_id="us", client_secret=SECRET)
+                    if self.traits.tokens
+                    else named("header_tokens", headers={"X-Token": SECRET})
+                ),
+            )
+        ]
 
     @hookimpl
     def penstock_record_streams(self, source: str) -> Sequence[Stream]:
@@ -284,7 +408,7 @@ class Invented:
         if traits.shops:
             accounts = {"account": "shop_id"}
             accounts |= (
-                {"accounts_from": ("shops", "shop_id")}
+                {"accounts_from": ("shops", "shop_id"), "zone_from": "zone" if traits.zones_listed else None}
                 if traits.listed
                 else {"accounts": lambda settings: list(traits.shops)}
             )
@@ -293,17 +417,15 @@ class Invented:
             common |= {"day": "entry_day", "open_for": OpenFor(traits.open_days)}
         entries = Stream(
             name="entries",
-            record=Entry,
+            record=traits.written.record(keyless=traits.keyless, grouped=bool(traits.grouped)),
             key="id",
             day_of=None if traits.stamped or traits.kind == "snapshot" else "at",
             days_per_request=traits.days,
-            envelope=Envelope(
-                items="data.rows", total="meta.total" if traits.total else (), head=("meta.next", "meta.more")
-            ),
+            envelope=self._envelope(),
             paginator=self._paginator(),
             requests=self._first_requests,
             poller=self._poller(),
-            downloads=ReportFile() if traits.report.endswith(("gz", "zip")) else None,
+            downloads=self._downloads() if traits.report.endswith(("gz", "zip")) else None,
             lookback=timedelta(hours=1) if traits.kind == "changes" else timedelta(0),
             **common,
         )
@@ -312,14 +434,40 @@ class Invented:
             derived = Derived(stream="entries", column="lines", stamps={"id": "id"})
             found.append(Stream(name="lines", record=Line, key=("id", "number"), derived=derived, **common))
         elif traits.lines == "child":
-            parent = Parent(stream="entries", columns=("id",))
-            listed = Envelope(items="data.rows")
-            path = "/lines/{id}"
-            child = {"parent": parent, "path": path, "envelope": listed, **common}
-            found.append(Stream(name="lines", record=Line, key=("id", "number"), **child))
+            several = traits.lines_per_request > 1
+            parent = Parent(stream="entries", columns=("id",), per_request=traits.lines_per_request)
+            asked: dict[str, Any] = {"path": "/lines", "json": {"ids": ["{id}"]}} if several else {"path": "/lines/{id}"}
+            child = {"parent": parent, "envelope": Envelope(items="data.rows"), **asked, **common}
+            record_class = ListedLine if several else Line
+            found.append(Stream(name="lines", record=record_class, key=("id", "number"), **child))
         if traits.listed:
             found.append(Stream(name="shops", record=Shop, path="/shops", envelope=Envelope(items="shops")))
         return found
+
+    def _envelope(self) -> Envelope:
+        traits = self.traits
+        grouped: dict[str, dict[str, Any]] = {
+            "keyed": {"keyed_by": "group_name"},
+            "within": {"within": "rows", "stamps": {"group_name": "name"}},
+        }
+        return Envelope(
+            items="data.rows",
+            total="meta.total" if traits.total else (),
+            head=("meta.next", "meta.more"),
+            optional=traits.optional,
+            provisional_unless={"meta.final": True} if traits.settles else {},
+            **grouped.get(traits.grouped, {}),
+        )
+
+    def _downloads(self) -> ReportFile:
+        traits, written = self.traits, self.traits.written
+        if not traits.report.startswith("csv"):
+            return ReportFile()
+        return ReportFile(
+            header=("at", "amount") if written.title else (),
+            encoding=written.encoding if written.encoding == "latin-1" else None,
+            totals=("Total",) if written.totals else (),
+        )
 
     def _paginator(self) -> Any:
         traits = self.traits
@@ -369,8 +517,16 @@ class Invented:
             self.stop.set()
         if self.moving and self.pick.random() < 0.12:
             self.change()
+        if request.path == "/token":
+            self._token += 1
+            self._token_left = 25
+            return _json({"access_token": f"token-{self._token}", "expires_in": 3600})
         if self.failing and self.pick.random() < 0.08:
             return self._failure(request)
+        if self.traits.tokens and not request.path.startswith("/files/"):
+            self._token_left -= 1
+            if request.headers.get("authorization") != f"Bearer token-{self._token}" or self._token_left < 0:
+                return SandboxResponse(status=401)
         return self._answer(request)
 
     def stop_soon(self, stop: threading.Event) -> None:
@@ -394,36 +550,41 @@ class Invented:
     def _answer(self, request: SandboxRequest) -> SandboxResponse:
         place, _, rest = request.path.lstrip("/").partition("/")
         if place == "shops":
-            return json_response({"shops": [{"shop_id": shop} for shop in self.rows]})
+            return _json({"shops": [{"shop_id": shop, "zone": str(self._zone(shop))} for shop in self.rows]})
         if place == "lines":
-            found = [own[unquote(rest)] for own in self.rows.values() if unquote(rest) in own]
-            return json_response({"data": {"rows": found[0]["lines"] if found else []}})
+            ids = json.loads(request.body)["ids"] if request.method == "POST" else [unquote(rest)]
+            found = [own[id_] for id_ in ids for own in self.rows.values() if id_ in own]
+            named_lines = [{"id": row["id"], **line} for row in found for line in row["lines"]]
+            return _json({"data": {"rows": named_lines if request.method == "POST" else found and found[0]["lines"]}})
         if place == "entries":
-            return self._page(self._selected(request.params), request.params, request)
+            rows = self._selected(request.params)
+            return self._page(rows, self._is_final(request.params), request.params, request)
         selected = json.loads(request.body) if request.method == "POST" else {}
         if place == "search":
-            return self._page(self._selected(selected), selected.get("paging", {}), request)
+            rows = self._selected(selected)
+            return self._page(rows, self._is_final(selected), selected.get("paging", {}), request)
         if request.method == "POST":
-            self._reports.append([dict(row) for row in self._selected(selected)])
-            return json_response({"id": len(self._reports) - 1})
+            rows = [dict(row) for row in self._selected(selected)]
+            self._reports.append((rows, self._is_final(selected)))
+            return _json({"id": len(self._reports) - 1})
         number = int(rest.partition("/")[0])
         if place == "files":
-            return self._file(self._reports[number])
+            return self._file(self._reports[number][0])
         if rest.endswith("/rows"):
-            return self._page(self._reports[number], request.params, request)
+            return self._page(*self._reports[number], request.params, request)
         return self._state(number, request)
 
     def _state(self, number: int, request: SandboxRequest) -> SandboxResponse:
         if number not in self._polled:
             self._polled.add(number)
-            return json_response({"id": number, "status": "pending"})
-        rows = self._reports[number]
-        return json_response(
+            return _json({"id": number, "status": "pending"})
+        rows, final = self._reports[number]
+        return _json(
             {
                 "id": number,
                 "status": "ready",
-                "data": {"rows": list(map(_shown, rows)) if self.traits.report == "inline" else []},
-                "meta": {"total": len(rows)},
+                "data": self._data(rows if self.traits.report == "inline" else []),
+                "meta": {"total": len(rows), "final": final},
                 "files": [f"http://{request.headers['host']}/files/{number}"],
             }
         )
@@ -440,7 +601,7 @@ class Invented:
         order = {"id": lambda row: row["id"], "at": lambda row: (row["at"], row["id"])}
         return sorted(rows, key=order.get(self.traits.order, lambda row: row["id"][::-1]))
 
-    def _page(self, rows: list[Row], paging: Any, request: SandboxRequest) -> SandboxResponse:
+    def _page(self, rows: list[Row], final: bool, paging: Any, request: SandboxRequest) -> SandboxResponse:
         traits, total = self.traits, len(rows)
         rows = rows if traits.ceiling is None else rows[: traits.ceiling]
         size = int(paging.get("size") or traits.size) if traits.paging else len(rows) + 1
@@ -456,23 +617,70 @@ class Invented:
         if following is not None and traits.paging == "link":
             kept = [(name, value) for name, value in request.params.items() if name != "from"]
             next_ = f"{request.path}?{urlencode([*kept, ('from', following)])}"
-        meta = {"total": total, "more": following is not None, "next": next_}
-        return json_response({"data": {"rows": list(map(_shown, rows[start : start + size]))}, "meta": meta})
+        meta = {"total": total, "more": following is not None, "next": next_, "final": final}
+        return _json({"data": self._data(rows[start : start + size]), "meta": meta})
+
+    def _is_final(self, filters: Any) -> bool:
+        """Whether the rows of all requested days stay as they are."""
+        if "until" not in filters and "end" not in filters:
+            return False
+        shop = filters.get("shop", "")
+        last = date.fromisoformat(filters.get("until", "1970-01-01"))
+        noon = datetime.combine(last, time(12), self._zone(shop)).isoformat()
+        at = filters["end"] if "end" in filters else noon
+        return not self._is_open({"shop": shop, "at": at})
+
+    def _data(self, rows: list[Row]) -> Row:
+        """The rows of a page, in the form that they have in its body."""
+        grouped: dict[str, list[Row]] = {}
+        for row in rows:
+            grouped.setdefault(row["group"], []).append(self._shown(row))
+        if not rows and self.traits.optional:
+            return self.pick.choice([{}, {"rows": None}, {"rows": []}])
+        if self.traits.grouped == "keyed":
+            return {"rows": grouped}
+        if self.traits.grouped == "within":
+            return {"rows": [{"name": name, "rows": own} for name, own in grouped.items()]}
+        return {"rows": list(map(self._shown, rows))}
+
+    def _shown(self, row: Row) -> Row:
+        """A row as the provider writes it."""
+        written = self.traits.written
+        shown: Row = {"at": written.time_of(row["at"]), "note": row["note"], "size": row["size"]}
+        shown |= {} if self.traits.keyless else {"id": row["id"]}
+        shown |= {"lines": row["lines"]} if self.traits.lines != "child" else {}
+        shown |= {"currency": row["currency"]} if written.currency else {}
+        first, _, rest = written.amount.partition(".")
+        amount = written.number_of(row["amount"])
+        return {**shown, first: {rest: amount, "of": "all"} if rest else amount}
 
     def _file(self, rows: list[Row]) -> SandboxResponse:
         if self.traits.report == "jsonl.gz":
-            lines = [json.dumps(_shown(row)) + "\n" for row in rows]
+            lines = [_json_text(self._shown(row)) + "\n" for row in rows]
             return SandboxResponse(body=gzip.compress("".join(lines or ["[]"]).encode()))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["id", "at", "amount", "note", "size"], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
         if self.traits.report == "csv.gz":
-            return SandboxResponse(body=gzip.compress(text.getvalue().encode()))
-        packed = io.BytesIO()
+            return SandboxResponse(body=gzip.compress(self._csv(rows)))
+        packed, number = io.BytesIO(), self.traits.written.members
         with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("report.csv", text.getvalue())
+            for first in range(number):
+                archive.writestr(f"report-{first}.csv", self._csv(rows[first::number]))
         return SandboxResponse(body=packed.getvalue())
+
+    def _csv(self, rows: list[Row]) -> bytes:
+        written = self.traits.written
+        names = ["id", "at", "amount", "note", "size", "currency"][1 if self.traits.keyless else 0 :]
+        text = io.StringIO()
+        if written.title:
+            text.write("A report of the shop\r\nall of it\r\n\r\n")
+        writer = csv.DictWriter(
+            text, names if written.currency else names[:-1], extrasaction="ignore", delimiter=written.delimiter
+        )
+        writer.writeheader()
+        writer.writerows(map(self._shown, rows))
+        if written.totals:
+            total = sum((Decimal(row["amount"]) for row in rows), Decimal())
+            writer.writerow({names[0]: "Total", "amount": written.number_of(f"{total:f}")})
+        return text.getvalue().encode(written.encoding)
 
 
 def plain(number: Any) -> Decimal:
@@ -480,5 +688,9 @@ def plain(number: Any) -> Decimal:
     return Decimal(str(number)).normalize()
 
 
-def _shown(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in ("state", "shop")}
+def _json_text(value: Any) -> str:
+    return re.sub(f'"{JSON_NUMBER}([^"]*)"', r"\1", json.dumps(value, ensure_ascii=False))
+
+
+def _json(value: Any) -> SandboxResponse:
+    return SandboxResponse(headers={"Content-Type": "application/json"}, body=_json_text(value).encode())

@@ -52,7 +52,7 @@ class Weeks:
         traits = self.provider.traits
         source: dict[str, Any] = {"base_url": self.server.base_url, "timezone": traits.zone, "retries": 4}
         source |= {"retry_first_s": 0.01, "retry_max_s": 0.02, "concurrency": self.chance.choice([1, 4])}
-        if traits.zones:
+        if traits.zones and not traits.zones_listed:
             source["accounts"] = {shop: {"timezone": zone} for shop, zone in traits.zones.items()}
         return Project(
             {"source": {"shop": source}},
@@ -127,7 +127,10 @@ class Weeks:
         """
         traits = self.provider.traits
         return bool(
-            traits.total or traits.report or not traits.paging or (traits.kind != "changes" and traits.days == 1)
+            (traits.total and not traits.keyless)
+            or traits.report
+            or not traits.paging
+            or (traits.kind != "changes" and traits.days == 1 and not traits.keyless)
         )
 
     def look(self) -> None:
@@ -148,7 +151,9 @@ class Weeks:
             shop = row["shop_id"] if self.provider.traits.shops else ""
             if stream == "entries":
                 size = None if row["size"] in (None, "") else int(row["size"])
-                rows.append((shop, row["id"], plain(row["amount"]), row["note"] or None, size))
+                id_ = "" if self.provider.traits.keyless else row["id"]
+                more = (row.get("currency") or row.get("amount_currency") or "", row.get("group_name") or "")
+                rows.append((shop, id_, plain(row["amount"]), row["note"] or None, size, *more))
             else:
                 rows.append((shop, row["id"], plain(row["price"]), int(row["number"])))
         return rows
