@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from random import Random
@@ -118,13 +118,15 @@ class Written:
             members=pick.choice([1, 2]),
         )
 
-    def record(self, *, keyless: bool, grouped: bool) -> type:
+    def record(self, *, keyless: bool, grouped: bool, state: bool) -> type:
         """The record class that reads them."""
         options: dict[str, Any] = {"number": self.number} if self.number not in ("", "json") else {}
         if self.currency:
             amount = money(self.amount, currency="currency", **options)
         else:
-            amount = column(path=None if self.amount == "amount" else self.amount, additive=True, default=..., **options)
+            amount = column(
+                path=None if self.amount == "amount" else self.amount, additive=True, default=..., **options
+            )
         members: dict[str, tuple[Any, Any]] = {
             "id": (str, row_key("at", "amount", "note", "size") if keyless else ...),
             "at": (datetime, column(format=self.time, default=...)),
@@ -134,6 +136,7 @@ class Written:
             "lines": (Json, None),
         }
         members |= {"group_name": (str, added())} if grouped else {}
+        members |= {"state": (str | None, None)} if state else {}
         values = {name: value for name, (_, value) in members.items() if value is not ...}
         types = {name: type_ for name, (type_, _) in members.items()}
         made: type = type("Entry", (), {"__doc__": "What happened in a shop.", "__annotations__": types, **values})
@@ -251,8 +254,9 @@ class Invented:
     """
     The provider of a number. ``rows`` holds the entries, by shop and id.
 
-    ``failing``: some answers fail. ``moving``: rows change while they are read. ``stop``: is set at this number of
-    requests.
+    ``failing``: some answers fail. ``moving``: rows change while they are read. ``stop``: is set at the request
+    ``stop_at``. ``unfit``: the id of an entry whose amount is no number. ``new_column``: the connector declares a
+    column that it left out before. ``disturb``: is called now and then while answers fail.
     """
 
     seed: int
@@ -261,6 +265,9 @@ class Invented:
     moving: bool = False
     stop: threading.Event | None = None
     stop_at: int = 0
+    unfit: str = ""
+    new_column: bool = False
+    disturb: Callable[[], None] = lambda: None
     pick: Random = field(init=False)
     traits: Traits = field(init=False)
     rows: dict[str, dict[str, Row]] = field(factory=dict, init=False)
@@ -417,7 +424,7 @@ class Invented:
             common |= {"day": "entry_day", "open_for": OpenFor(traits.open_days)}
         entries = Stream(
             name="entries",
-            record=traits.written.record(keyless=traits.keyless, grouped=bool(traits.grouped)),
+            record=traits.written.record(keyless=traits.keyless, grouped=bool(traits.grouped), state=self.new_column),
             key="id",
             day_of=None if traits.stamped or traits.kind == "snapshot" else "at",
             days_per_request=traits.days,
@@ -436,7 +443,9 @@ class Invented:
         elif traits.lines == "child":
             several = traits.lines_per_request > 1
             parent = Parent(stream="entries", columns=("id",), per_request=traits.lines_per_request)
-            asked: dict[str, Any] = {"path": "/lines", "json": {"ids": ["{id}"]}} if several else {"path": "/lines/{id}"}
+            asked: dict[str, Any] = (
+                {"path": "/lines", "json": {"ids": ["{id}"]}} if several else {"path": "/lines/{id}"}
+            )
             child = {"parent": parent, "envelope": Envelope(items="data.rows"), **asked, **common}
             record_class = ListedLine if several else Line
             found.append(Stream(name="lines", record=record_class, key=("id", "number"), **child))
@@ -521,6 +530,8 @@ class Invented:
             self._token += 1
             self._token_left = 25
             return _json({"access_token": f"token-{self._token}", "expires_in": 3600})
+        if self.failing and self.pick.random() < 0.02:
+            self.disturb()
         if self.failing and self.pick.random() < 0.08:
             return self._failure(request)
         if self.traits.tokens and not request.path.startswith("/files/"):
@@ -542,7 +553,7 @@ class Invented:
                 SandboxResponse(status=429, headers={"Retry-After": "1"}),
                 SandboxResponse(headers={"Content-Type": "text/html"}, body=b"<html>Sign in</html>"),
                 SandboxResponse(body=b""),
-                SandboxResponse(body=b"null"),
+                SandboxResponse(body=b"[3]" if self.traits.optional else b"null"),
                 evolve(good, body=good.body[: len(good.body) // 2]),
             ]
         )
@@ -627,8 +638,7 @@ class Invented:
         shop = filters.get("shop", "")
         last = date.fromisoformat(filters.get("until", "1970-01-01"))
         noon = datetime.combine(last, time(12), self._zone(shop)).isoformat()
-        at = filters["end"] if "end" in filters else noon
-        return not self._is_open({"shop": shop, "at": at})
+        return not self._is_open({"shop": shop, "at": filters.get("end", noon)})
 
     def _data(self, rows: list[Row]) -> Row:
         """The rows of a page, in the form that they have in its body."""
@@ -646,12 +656,12 @@ class Invented:
     def _shown(self, row: Row) -> Row:
         """A row as the provider writes it."""
         written = self.traits.written
-        shown: Row = {"at": written.time_of(row["at"]), "note": row["note"], "size": row["size"]}
+        shown: Row = {"at": written.time_of(row["at"]), "note": row["note"], "size": row["size"], "state": row["state"]}
         shown |= {} if self.traits.keyless else {"id": row["id"]}
         shown |= {"lines": row["lines"]} if self.traits.lines != "child" else {}
         shown |= {"currency": row["currency"]} if written.currency else {}
         first, _, rest = written.amount.partition(".")
-        amount = written.number_of(row["amount"])
+        amount = "none yet" if row["id"] == self.unfit else written.number_of(row["amount"])
         return {**shown, first: {rest: amount, "of": "all"} if rest else amount}
 
     def _file(self, rows: list[Row]) -> SandboxResponse:

@@ -31,11 +31,15 @@ from penstock.sandbox.server import Server, serve
 from penstock.testing import FakeClock
 from penstock.testing.pg import server as postgres
 
+TARGETS = ("jsonl", "csv", "postgresql", "parquet", "duckdb")
 FEW = (8, 14, 20, 33, 61, 103)  # most traits, in the time of a test run
 _FROM, _TO = map(int, os.environ.get("PENSTOCK_SEEDS", "200-300").split("-"))
 
 # What happens between two looks at the target.
-STEPS = ("read", "read", "failures", "failures", "stopped", "forgotten", "rows forgotten")
+STEPS = (
+    *("read", "read", "failures", "failures", "stopped", "forgotten", "rows forgotten"),
+    *("some accounts", "some days", "in shards", "unfit", "another column"),
+)
 
 
 @define(eq=False, kw_only=True)
@@ -61,9 +65,10 @@ class Weeks:
             clock=lambda given: FakeClock(self.provider.now, stop or given),
         )
 
-    def run(self, stop: threading.Event | None = None) -> int:
+    def run(self, stop: threading.Event | None = None, **chosen: Any) -> int:
         names = [stream.name for stream in self.provider.streams]
-        result = self.project(stop).run("shop", to=self.target, streams=names, since=self.provider.traits.first)
+        chosen = {"since": self.provider.traits.first, **chosen}
+        result = self.project(stop).run("shop", to=self.target, streams=names, **chosen)
         self.done.append((result.exit_code, [str(error)[:200] for error in result.report["errors"][:2]]))
         return result.exit_code
 
@@ -87,6 +92,30 @@ class Weeks:
             finally:
                 os._exit(0)
         self.done.append(("killed", os.waitpid(process, 0)[1]))
+
+    def chosen_runs(self, what: str) -> None:
+        """Runs of a part of the work."""
+        traits, chance = self.provider.traits, self.chance
+        if what == "some accounts" and traits.shops:
+            self.run(accounts=chance.sample(traits.shops, chance.randrange(1, len(traits.shops) + 1)))
+        elif what == "some days" and traits.kind == "report":
+            first = traits.first + timedelta(days=chance.randrange(6))
+            self.run(since=first, until=first + timedelta(days=chance.randrange(2)))
+        elif what == "in shards" and not self.target.startswith("duckdb"):
+            for shard in chance.sample(["1/3", "2/3", "3/3"], 3):
+                self.run(shard=shard)
+
+    def unfit_row(self) -> None:
+        """A row that fits no record, and a run that reads all days again once the provider has mended it."""
+        provider = self.provider
+        rows = [row for own in provider.rows.values() for row in own.values()]
+        if not rows:
+            return
+        row = self.chance.choice(rows)
+        provider.unfit = row["id"]
+        assert self.run() in (0, 1, 5), self
+        provider.unfit = ""
+        self.run(full=True)
 
     def forget(self, *, rows: bool) -> None:
         first = self.provider.traits.first + timedelta(days=self.chance.randrange(6))
@@ -116,6 +145,12 @@ class Weeks:
             self.forget(rows="rows" in what)
         elif what == "failures":
             self.run()
+        elif what == "unfit":
+            self.unfit_row()
+        elif what == "another column":
+            provider.new_column = True
+        else:
+            self.chosen_runs(what)
         provider.moving = provider.failing = False
         if what not in ("failures", "killed", "stopped"):
             self.look()
@@ -172,25 +207,51 @@ def rows_of(target: str, stream: str) -> list[dict[str, Any]]:
             cursor = connection.execute(f"select * from shop.{stream}")
             names = [one.name for one in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor]
+    if kind == "duckdb":
+        import duckdb
+
+        with duckdb.connect(place, read_only=True) as connection:
+            tables = "select 1 from information_schema.tables where table_schema = 'shop' and table_name = ?"
+            if not connection.execute(tables, (stream,)).fetchall():
+                return []
+            cursor = connection.execute(f"select * from shop.{stream}")
+            names = [one[0] for one in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     paths = [path for path in Path(place, "shop", stream).rglob(f"*.{kind}") if ".penstock" not in path.parts]
+    if kind == "parquet":
+        from pyarrow import parquet
+
+        return [row for path in paths for row in parquet.ParquetFile(path).read().to_pylist()]
     if kind == "csv":
         return [row for path in paths for row in csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))]
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line]
     return [json.loads(line, parse_float=Decimal) for line in lines]
 
 
-@pytest.fixture(params=["jsonl", "csv", "postgresql"])
+@pytest.fixture
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "postgresql":
         with postgres().database() as dsn:
             yield dsn
     else:
+        pytest.importorskip({"parquet": "pyarrow.parquet", "duckdb": "duckdb"}.get(request.param, "json"))
         yield f"{request.param}:{tmp_path / 'out'}"
+
+
+def end_sessions(dsn: str) -> None:
+    """End every other session of a database, as a restart of its server does."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
 
 
 def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
     chance = Random(seed)
     provider = Invented(seed=seed)
+    if target.startswith("postgresql"):
+        provider.disturb = lambda: end_sessions(target)
     with serve(provider) as server:
         world = Weeks(provider=provider, server=server, target=target, chance=chance)
         for _ in range(number):
@@ -198,7 +259,11 @@ def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
         world.look()
 
 
-@pytest.mark.parametrize("seed", FEW)
+@pytest.mark.parametrize(
+    ("seed", "target"),
+    [*((seed, kind) for seed in FEW for kind in TARGETS[:3]), (14, "parquet"), (33, "duckdb")],
+    indirect=["target"],
+)
 def test_a_target_holds_the_rows_of_any_provider(seed: int, target: str) -> None:
     """
     Whatever the provider's traits are together, and whatever went wrong before.
@@ -209,6 +274,7 @@ def test_a_target_holds_the_rows_of_any_provider(seed: int, target: str) -> None
 @pytest.mark.soak
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
 @pytest.mark.parametrize("seed", range(_FROM, _TO))
 def test_a_target_holds_the_rows_of_any_provider_after_kills(seed: int, target: str) -> None:
     """
@@ -217,6 +283,7 @@ def test_a_target_holds_the_rows_of_any_provider_after_kills(seed: int, target: 
     weeks(seed, target, (*STEPS, "killed"), 6)
 
 
+@pytest.mark.parametrize("target", TARGETS[:3], indirect=True)
 def test_derived_rows_of_several_days_in_one_request_are_of_their_own_day(target: str) -> None:
     """
     Each row of a derived stream is written with the day of its parent's row, and replaced with that day.

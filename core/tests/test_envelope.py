@@ -85,6 +85,8 @@ def test_optional_items_may_be_empty_in_every_spelling(body: str) -> None:
         pytest.param(Envelope(items="data"), "[1]", "the body is an array", id="an array without the envelope"),
         pytest.param(Envelope(items="data"), "12", "a single value", id="a number"),
         pytest.param(Envelope(items=("data", "")), '{"error": 1}', "error", id="an object is no bare array"),
+        pytest.param(Envelope(items="a.b", optional=True), '{"a": "down"}', '$.a is "down"', id="a text above a path"),
+        pytest.param(Envelope(items="a.b", optional=True), '{"a": [1]}', "$.a is [1]", id="an array above a path"),
         pytest.param(Envelope(single=True), "[ ]", "not one object", id="nothing in place of one object"),
         pytest.param(
             Envelope(items="d", single=True), '{"d": []}', "one object in 'd'", id="nothing for one at a path"

@@ -161,7 +161,8 @@ class Envelope:
             if value is not None and value != _NULL:
                 return self._with_items(answer, value, f"$.{path}")
         if self.optional:
-            return answer
+            barriers = [found for path in self.items if (found := _barrier(members, path)) is not None]
+            return _broken(answer, f"{barriers[0]}, not {self._shape()}") if barriers else answer
         found = MEMBERS.decode(body)
         stated = next(
             (f"; its {name}: {clip(bytes(found[name]).decode(), 200)}" for name in _ERRORS if name in found), ""
@@ -420,6 +421,17 @@ def _follow(members: Mapping[str, msgspec.Raw], path: str) -> msgspec.Raw | None
     if value is None or not rest:
         return value
     return _follow(MEMBERS.decode(value), rest) if bytes(memoryview(value)[:1]) == b"{" else None
+
+
+def _barrier(members: Mapping[str, msgspec.Raw], path: str, above: str = "$") -> str | None:
+    """What stands where a dotted path needs an object, unless that is null or empty; None where nothing does."""
+    name, _, rest = path.partition(".")
+    value = members.get(name)
+    if value is None or not rest or _nothing(value):
+        return None
+    if bytes(memoryview(value)[:1]) == b"{":
+        return _barrier(MEMBERS.decode(value), rest, f"{above}.{name}")
+    return f"{above}.{name} is {_begun(value)}"
 
 
 def _plain(raw: msgspec.Raw) -> Any:
