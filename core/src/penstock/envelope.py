@@ -161,7 +161,7 @@ class Envelope:
             if value is not None and value != _NULL:
                 return self._with_items(answer, value, f"$.{path}")
         if self.optional:
-            barriers = [found for path in self.items if (found := _barrier(members, path)) is not None]
+            barriers = [text for path in self.items if (text := _barrier(members, path))]
             return _broken(answer, f"{barriers[0]}, not {self._shape()}") if barriers else answer
         found = MEMBERS.decode(body)
         stated = next(
