@@ -180,8 +180,8 @@ def _boolean(column: Column, value: Any) -> bool:
 def _date(column: Column, value: Any) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
-    if isinstance(value, str) and column.format and (day := spelled_day(value, column.format)) is not None:
-        return day
+    if isinstance(value, str) and column.format and (written := moment_in(value, column.format)) is not None:
+        return written.date()
     if isinstance(value, str) and _DATE.fullmatch(value):
         return date.fromisoformat(value)
     if column.format and not (isinstance(value, datetime) or _DATETIME.fullmatch(str(value))):
@@ -192,20 +192,11 @@ def _date(column: Column, value: Any) -> date:
     return moment.date()
 
 
-@lru_cache(maxsize=4096)  # a report repeats few days many times
-def spelled_day(text: str, form: str) -> date | None:
-    """The day in a text of this format (of ``strptime``); None for a text of another format."""
-    try:
-        return datetime.strptime(text, form).date()  # noqa: DTZ007  a day, in whatever zone
-    except ValueError:
-        return None
-
-
 def _datetime(column: Column, value: Any) -> datetime:
     if column.format in EPOCHS:
         return since_epoch(exact(value), column.format)
     naive = column.zone == "naive"
-    if isinstance(value, str) and column.format and (written := spelled_moment(value, column.format)) is not None:
+    if isinstance(value, str) and column.format and (written := moment_in(value, column.format)) is not None:
         return written
     if naive and isinstance(value, str) and _DATE.fullmatch(value):
         return datetime.combine(date.fromisoformat(value), time())  # a day without its time is its start
@@ -217,11 +208,11 @@ def _datetime(column: Column, value: Any) -> datetime:
     return moment
 
 
-@lru_cache(maxsize=4096)
-def spelled_moment(text: str, form: str) -> datetime | None:
-    """The time in a text of this format (of ``strptime``); None for a text of another format."""
+@lru_cache(maxsize=4096)  # a report repeats few days many times
+def moment_in(text: str, form: str) -> datetime | None:
+    """The day or time in a text of this format (of ``strptime``); None for a text of another format."""
     try:
-        return datetime.strptime(text, form)  # noqa: DTZ007  the form has a zone where the column has
+        return datetime.strptime(text, form)  # noqa: DTZ007  of a time, the form has a zone where the column has
     except ValueError:
         return None
 

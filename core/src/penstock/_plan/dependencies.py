@@ -40,7 +40,6 @@ class Dependencies:
     _unwell: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
     _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of slices that did not fail
-    _over: set[Key] = field(factory=set, init=False)
 
     # --- which stream needs which -------------------------------------------------------------------------------------
 
@@ -126,8 +125,6 @@ class Dependencies:
         self._days_read.setdefault(key, set()).update(partition.day for partition in good if partition.day is not None)
         if len(good) < len(planned.partitions):
             self._unwell.add(key)
-        if not self._under_way[key]:
-            self._over.add(key)
 
     def drop(self, planned: PlannedSlice) -> None:
         """Drop rows that no child needs, once the accounts were taken from them."""
@@ -136,7 +133,7 @@ class Dependencies:
 
     def is_over(self, key: Key) -> bool:
         """Whether all slices of a stream's account have ended."""
-        return key in self._over
+        return self._under_way.get(key) == 0
 
     def is_well(self, key: Key, days: Sequence[date] = ()) -> bool:
         """
@@ -144,8 +141,8 @@ class Dependencies:
         where the stream has days.
         """
         if days and self.source.stream(key[0]).kind != "snapshot":
-            return key in self._over and set(days) <= self._days_read.get(key, set())
-        return key in self._over and key not in self._unwell
+            return self.is_over(key) and set(days) <= self._days_read.get(key, set())
+        return self.is_over(key) and key not in self._unwell
 
 
 def _plain(value: Any) -> Any:

@@ -27,8 +27,7 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
     known = {stream.name: stream for stream in source.streams}
     for name in names:
         if name not in known:
-            meant = did_you_mean(name, known) or f" There are {', '.join(known)}"
-            raise UsageError(f"{source.connector.name} has no stream {name!r}.{meant}")
+            raise _unknown_stream(source, name)
         if known[name].not_built:
             raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {known[name].not_built}")
         if missing := lacking(source, known[name]):
@@ -84,16 +83,21 @@ def _matching(source: ConfiguredSource, patterns: Sequence[str]) -> list[str]:
 
 
 def _no_such_stream(sources: Sequence[ConfiguredSource], pattern: str) -> UsageError:
-    known = [stream.name for source in sources for stream in source.streams]
     if len(sources) == 1 and "." not in pattern:
-        meant = did_you_mean(pattern, known) or f" There are {', '.join(known)}"
-        return UsageError(f"{sources[0].connector.name} has no stream {pattern!r}.{meant}")
+        return _unknown_stream(sources[0], pattern)
+    known = [stream.name for source in sources for stream in source.streams]
     names = [f"{source.name}.{stream.name}" for source in sources for stream in source.streams]
     meant = did_you_mean(pattern, names if "." in pattern else known)
     return UsageError(
         f"no stream of {', '.join(source.name for source in sources)} matches {pattern!r}.{meant} "
         "`penstock streams CONNECTOR` lists them"
     )
+
+
+def _unknown_stream(source: ConfiguredSource, name: str) -> UsageError:
+    known = [stream.name for stream in source.streams]
+    meant = did_you_mean(name, known) or f" There are {', '.join(known)}"
+    return UsageError(f"{source.connector.name} has no stream {name!r}.{meant}")
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

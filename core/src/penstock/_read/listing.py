@@ -172,10 +172,10 @@ class Listing:
                 return ()
         if self._left == 0:
             self._left = None
-            asked: Callable[[Page], Request | None] = self.paginator.beyond
+            step: Callable[[Page], Request | None] = self.paginator.beyond
         else:
-            asked = self.paginator.next
-        request: Request | None = checked(asked, asked(page), Request | None, "page.request.with_param(...), or None")
+            step = self.paginator.next
+        request: Request | None = checked(step, step(page), Request | None, "page.request.with_param(...), or None")
         if request is None:
             return None
         self._check_end(page, request)
