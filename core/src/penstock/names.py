@@ -1,5 +1,6 @@
 """
-Names for messages: their form, the known name that was probably meant, and the place of what an author wrote.
+Names for messages: their form, their plural, the known name that was probably meant, and the place of what an author
+wrote.
 """
 
 import difflib
@@ -28,6 +29,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean "talroo"?``, with a leading space; empty if no known word is similar."""
     near = nearest(word, known)
     return f' Did you mean "{near}"?' if near is not None else ""
+
+
+def counted(number: int, what: str) -> str:
+    """``1 record``, ``2 records``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -421,8 +421,8 @@ def _checked(cls: type, columns: list[Column]) -> tuple[Column, ...]:
 
 def _bare(annotation: Any) -> Any:
     if get_origin(annotation) in (types.UnionType, typing.Union):
-        parts = [part for part in get_args(annotation) if part is not type(None)]
-        return parts[0] if len(parts) == 1 else annotation
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return members[0] if len(members) == 1 else annotation
     return annotation
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from attrs import asdict, define, evolve, field, frozen
 
+from penstock.names import counted
 from penstock.redact import mask_json
 
 _PUBLISHED = (
@@ -242,8 +243,11 @@ class RunReport:
         places = [
             f"{source}.{stream}: "
             + " and ".join(
-                _counted(number, what)
-                for number, what in ((one.rejected, "record set aside"), (one.unread_values, "value not read"))
+                f"{counted(number, noun)} {what}"
+                for number, noun, what in (
+                    (one.rejected, "record", "set aside"),
+                    (one.unread_values, "value", "not read"),
+                )
                 if number
             )
             for (source, stream), one in self.streams.items()
@@ -276,7 +280,7 @@ class RunReport:
     def truncated_line(self) -> str | None:
         """The number of partitions truncated at the provider's ceiling, by stream."""
         places = [
-            f"{source}.{stream}: {_counted(one.truncated, 'partition')} truncated"
+            f"{source}.{stream}: {counted(one.truncated, 'partition')} truncated"
             for (source, stream), one in self.streams.items()
             if one.truncated
         ]
@@ -300,15 +304,15 @@ class RunReport:
         """The run in one line: the delivered records and partitions, then failures and notices."""
         parts = ["the reader of standard output closed it"] if self.output_closed else []
         parts += [
-            _counted(self.total("records"), "record"),
-            f"{self.total('delivered')} of {_counted(self.total('planned'), 'partition')} delivered",
+            counted(self.total("records"), "record"),
+            f"{self.total('delivered')} of {counted(self.total('planned'), 'partition')} delivered",
         ]
         if self.total("final"):
             parts.append(f"{self.total('final')} final")
         named = ("failed", "rejected", "repeated", "truncated")
         parts.extend(f"{self.total(name)} {name}" for name in named if self.total(name))
         if self.total("unread_values"):
-            parts.append(f"{_counted(self.total('unread_values'), 'value')} not read")
+            parts.append(f"{counted(self.total('unread_values'), 'value')} not read")
         if retries := self.total("retries"):
             parts.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
         unknown = sorted({name for stream in self.streams.values() for name in stream.unknown_members})
@@ -318,7 +322,7 @@ class RunReport:
             parts.append("deadline reached, the next run goes on")
         if self.parked:
             parts.append(f"left for a later run: {', '.join(self.parked)}")
-        return f"{self.status}: {', '.join(parts)}, {_counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
+        return f"{self.status}: {', '.join(parts)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-like data, masked."""
@@ -338,9 +342,3 @@ class RunReport:
         }
         masked: dict[str, Any] = mask_json(report)
         return masked
-
-
-def _counted(number: int, what: str) -> str:
-    """``1 record set aside``, ``2 records set aside``: the first word takes the plural."""
-    noun, _, rest = what.partition(" ")
-    return f"{number} {noun}{'' if number == 1 else 's'}{' ' if rest else ''}{rest}"

@@ -17,10 +17,9 @@ from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
-from penstock._util.text import counted
 from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.events import Event
-from penstock.names import did_you_mean
+from penstock.names import counted, did_you_mean
 from penstock.process import discard_output
 from penstock.project.setup import blamed
 

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from penstock._cli.follow import Failures, in_words
 from penstock._cli.stderr import harmless
-from penstock._util.text import counted
 from penstock.events import Event
+from penstock.names import counted
 from penstock.redact import mask
 
 WIDEST_NAME = 30  # characters; a longer name of a stream is cut

@@ -11,8 +11,8 @@ from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import TO
 from penstock._cli.output import print_text
 from penstock._cli.session import Session, command
-from penstock._util.text import counted
 from penstock.errors import UsageError
+from penstock.names import counted
 
 if TYPE_CHECKING:
     from penstock.project.api import Project

@@ -14,8 +14,9 @@ from urllib.parse import unquote_plus, urlsplit
 from attrs import define, field
 
 from penstock._cli.stderr import json_line, to_stderr
-from penstock._util.text import counted, without_place
+from penstock._util.text import without_place
 from penstock.events import Event
+from penstock.names import counted
 from penstock.redact import mask
 
 

@@ -20,8 +20,9 @@ from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock._cli.types import DAY, DURATION
 from penstock._util.clock import Clock
-from penstock._util.text import counted, listed, without_place
+from penstock._util.text import listed, without_place
 from penstock.errors import UsageError
+from penstock.names import counted
 from penstock.redact import mask
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ class ColumnRules:
         """Fill and check all columns but row keys."""
         self._clean_nested(page)
         self._stamp(page, requested.stamps)
-        self._derive_numbers(page)
+        self._compute_numbers(page)
         if requested.span is not None:
             self._drop_beyond(page, requested.span, requested.days)
         self._fill_day(page, requested.days)
@@ -198,7 +198,7 @@ class ColumnRules:
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
-    def _derive_numbers(self, page: RawPage) -> None:
+    def _compute_numbers(self, page: RawPage) -> None:
         for column in self._numbers:
             assert column.derived_of is not None
             values = values_of(page.rows, column.derived_of)
@@ -209,7 +209,7 @@ class ColumnRules:
                         numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
                 all_bounded(numbers)
             except (TypeError, ValueError, InvalidOperation, Inexact):
-                self._derive_each(page, column, column.derived_of, values)
+                self._compute_each(page, column, column.derived_of, values)
             else:
                 fill_each(page.rows, column.name, numbers)
 
@@ -220,9 +220,9 @@ class ColumnRules:
             return list(map(Decimal, values))
         return whole_all(values) if column.whole else exact_all(values)
 
-    def _derive_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
+    def _compute_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
         """
-        Derive each amount by itself, since some values are null, blank or no numbers. A null or blank gives null if
+        Compute each number by itself, since some values are null, blank or no numbers. A null or blank gives null if
         both columns may be null and the amount is not ``expected``; otherwise it does not fit.
         """
         of = self.columns[of_name]

@@ -13,8 +13,8 @@ import msgspec
 from attrs import evolve, frozen
 from msgspec import UNSET
 
-from penstock._decode import derived as of_derived
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
+from penstock._decode.derived import columns_of_derived, elements_of, stamps_of
 from penstock._decode.keys import Keys
 from penstock._decode.nested import Masks, cleaner, personal_cleaner
 from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, pages_of, values_of
@@ -295,11 +295,11 @@ class StreamDecoder:
         compiled = StreamDecoder(
             self.layout.source,
             child,
-            of_derived.columns_of_derived(child, self.layout, self.columns),
+            columns_of_derived(child, self.layout, self.columns),
             self._options._replace(needed=tuple(declared.stamps)),
             parent=self._stream,
         )
-        return _Derived(compiled, self.columns[declared.column], of_derived.stamps_of(child, self.layout))
+        return _Derived(compiled, self.columns[declared.column], stamps_of(child, self.layout))
 
     # --- the way of a page ------------------------------------------------------------------------------------------
 
@@ -418,9 +418,7 @@ class _Derived(NamedTuple):
     stamps: Mapping[str, str]
 
     def cut(self, page: RawPage) -> Decoded:
-        return self.compiled._decode(
-            of_derived.elements_of(page, self.column, self.stamps), NOTHING_REQUESTED, SeenKeys()
-        )
+        return self.compiled._decode(elements_of(page, self.column, self.stamps), NOTHING_REQUESTED, SeenKeys())
 
 
 _OF_EXTRA = "members that the record class does not know, and values that do not fit their column"

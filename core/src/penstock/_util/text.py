@@ -16,11 +16,6 @@ def without_place(message: str) -> str:
     return _PLACE.sub("", message)
 
 
-def counted(number: int, what: str) -> str:
-    """``1 record``, ``2 records``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def listed(names: Sequence[str]) -> str:
     """The first five names, and the number of the others."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""

@@ -15,9 +15,10 @@ from typing import Any
 from penstock._config.pipeline import Notification
 from penstock._fetch.transport import Transport
 from penstock._util.clock import Clock
-from penstock._util.text import counted, listed, without_place
+from penstock._util.text import listed, without_place
 from penstock.errors import PenstockError
 from penstock.model import Request, origin_of
+from penstock.names import counted
 from penstock.project.run_result import RunResult
 from penstock.project.setup import Notice
 from penstock.redact import mask, mask_json

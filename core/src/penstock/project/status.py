@@ -11,9 +11,10 @@ from attrs import asdict, evolve
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import read_by
 from penstock._plan.planner import zone_memory, zone_of
-from penstock._util.text import counted, without_place
+from penstock._util.text import without_place
 from penstock.errors import PenstockError
 from penstock.ledger.sql import RUNS_KEPT
+from penstock.names import counted
 from penstock.project.delivered import changes_of, moved_in_words
 from penstock.project.jobs import requests_of_month
 from penstock.project.results import (

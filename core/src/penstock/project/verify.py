@@ -11,9 +11,9 @@ from typing import Any
 from attrs import define, evolve, field
 
 from penstock._run.context import run_id
-from penstock._util.text import counted
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
+from penstock.names import counted
 from penstock.project.forget import deleted, mark_missing
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
