@@ -340,6 +340,20 @@ def test_a_user_s_column_and_references_survive(dsn: str):
     assert after["c2"] > before[1][1]
 
 
+def test_a_row_that_is_referenced_and_goes_fails_its_partition(dsn: str):
+    """
+    A foreign key without ``on delete`` forbids to delete it: the message has the ways out, and the day stays.
+    """
+    delivered(dsn, [click(1), click(2)])
+    key = ", ".join(CLICKS.unique_columns)
+    ask(dsn, f"create table invoiced as select {key} from acme.clicks")
+    ask(dsn, f"alter table invoiced add foreign key ({key}) references acme.clicks")
+    with pytest.raises(SinkError, match=r"withdrew rows that another table references.*on delete cascade or set null"):
+        delivered(dsn, [click(1, url="new")], run_id="r2")
+
+    assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
+
+
 def test_a_unique_index_of_the_user_s(dsn: str):
     """
     A row that comes may have the value of one that goes: then rows are deleted before others are inserted.

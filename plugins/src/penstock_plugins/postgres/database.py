@@ -478,6 +478,11 @@ class Database:
                 f"{seen}. Nothing of it was written; what was there before stays. Make a partition of the table for "
                 "these rows, or a default one, and run again."
             )
+        if state == "23503":
+            return SinkError(
+                f"{seen}. What was there before stays: the provider withdrew rows that another table references. "
+                "Delete the references, or declare the foreign key with on delete cascade or set null; then run again."
+            )
         if state == "42501":
             return TargetError(f"{seen}. Give this user the right to do it, or name another user, schema or database.")
         if state == "25006":
