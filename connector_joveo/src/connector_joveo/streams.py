@@ -86,34 +86,28 @@ class CustomIdxFields:
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
-Rows = Callable[[JoveoSettings, Slice], Iterable[Mapping[str, Any]]]
-
-
-def _once(settings: JoveoSettings, slice_: Slice) -> Iterable[Mapping[str, Any]]:
-    return ({},)
-
-
-def _publishers(settings: JoveoSettings, slice_: Slice) -> Iterable[Mapping[str, Any]]:
-    return ({"publisher_id": publisher} for publisher in dict.fromkeys(settings.publisher_ids))
-
-
-def _parents(path: Mapping[str, str]) -> Rows:
-    return lambda settings, slice_: ({name: row[column] for name, column in path.items()} for row in slice_.parents)
-
 
 def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     """The parent row itself, unless a column that names it in a path is empty: then it has no path."""
     return () if {None, ""}.intersection(parent.values()) else (parent,)
 
 
-def _requests(operation: str, rows: Rows, record: type) -> Callable[[JoveoSettings, Slice], Iterable[Request]]:
+def _requests(
+    operation: str, record: type, path: Mapping[str, str] | None, *, by_publisher: bool
+) -> Callable[[JoveoSettings, Slice], Iterable[Request]]:
     """
-    One request for each of ``rows``, the parameters of its path; those that the record adds are stamped on it.
+    One request, or one for each parent row, by ``path``, or for each publisher. Parameters of the path that the record
+    adds are stamped on it.
     """
     added = {column.name for column in columns_of(record) if column.added}
 
     def requests(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
-        for row in rows(settings, slice_):
+        rows: Iterable[Mapping[str, Any]] = [{}]
+        if path is not None:
+            rows = [{name: parent[column] for name, column in path.items()} for parent in slice_.parents]
+        elif by_publisher:
+            rows = [{"publisher_id": publisher} for publisher in dict.fromkeys(settings.publisher_ids)]
+        for row in rows:
             request = joveo_request(settings, operation, client=slice_.account, **row)
             yield evolve(request, columns={**request.columns, **{name: row[name] for name in row if name in added}})
 
@@ -169,7 +163,7 @@ def _stream(
     summary: str,
     record: type,
     *,
-    rows: Rows | None = None,
+    by_publisher: bool = False,
     of: str = "",
     path: Mapping[str, str] | None = None,
     **more: Any,
@@ -178,6 +172,7 @@ def _stream(
     A stream of each client, read whole each time, unless ``more`` states otherwise.
 
     ``of``: one request for each row of this stream; ``path``: parameter of the path -> column of that row.
+    ``by_publisher``: one request for each publisher of the settings.
     """
     given: dict[str, Any] = {
         "kind": "snapshot",
@@ -188,8 +183,8 @@ def _stream(
         "statuses": statuses(name, "client_ids"),
     }
     if path is not None:
-        rows, given["parent"] = _parents(path), Parent(stream=of, columns=tuple(path.values()), links=_nameable)
-    given["requests"] = _requests(name, rows or _once, record)
+        given["parent"] = Parent(stream=of, columns=tuple(path.values()), links=_nameable)
+    given["requests"] = _requests(name, record, path, by_publisher=by_publisher)
     return Stream(name=name, summary=summary, record=record, **{**given, **more})
 
 
@@ -258,7 +253,7 @@ STREAMS: tuple[Stream, ...] = (
         "posting configs of a client, as listed per publisher",
         records.PublisherPostingConfig,
         key=("publisher_id", "id"),
-        rows=_publishers,
+        by_publisher=True,
         envelope=ListedOrSingle(),
         required_settings=("publisher_ids",),
     ),
@@ -267,7 +262,7 @@ STREAMS: tuple[Stream, ...] = (
         "jobs of a client that are posted over a publisher",
         records.PostedJob,
         key=("publisher_id", "job_id"),
-        rows=_publishers,
+        by_publisher=True,
         paginator=PAGES,
         required_settings=("publisher_ids",),
     ),

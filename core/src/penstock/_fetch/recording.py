@@ -52,6 +52,8 @@ _CREDENTIALS = frozenset(  # headers
 _PACKED = (GZIP, *ZIP)
 _BLOCK = 1 << 20
 MOST_HELD_BYTES = 256 << 20  # of answers without records, in memory until the end of the run
+_NOT_MASKABLE = "its format is not one that can be masked value by value; --record-full keeps it as it is"
+_TOO_MANY = "too many answers before it had no records to be kept in memory"
 SHORTEST_GRANT = 8  # letters: shorter values in the query of a download, such as a version, occur elsewhere by chance
 
 
@@ -149,7 +151,7 @@ class Recorder:
                     self._held.append(exchange)
                     return outcome
             try:
-                self._write(exchange, self._body(exchange) if exchange.has_records else self._left_out())
+                self._write(exchange, self._body(exchange) if exchange.has_records else self._left_out(_TOO_MANY))
             except OSError as error:
                 return Outcome(call=call, error=self._unwritable(error))
         return outcome
@@ -231,17 +233,17 @@ class Recorder:
         formats = {item.format for item in items}
         keyed_by = fields.stamped.get(getattr(exchange.call.envelope, "keyed_by", None) or "")
         if keyed_by is not None and keyed_by.personal and formats and not self.full:
-            return self._unkept(exchange)  # names of members are not masked
+            return self._left_out(_NOT_MASKABLE)  # names of members are not masked
         if formats & {"csv", "lines"}:
             return self._rewritten(exchange, fields)
         if response.file is not None or response.body.startswith(_PACKED):
-            return self._json_of_file(exchange, fields) if formats else self._unkept(exchange)
+            return self._json_of_file(exchange, fields) if formats else self._left_out(_NOT_MASKABLE)
         try:
             body = utf8_body(response)
         except BrokenBodyError:
             return self._shortened(response)
         if body.lstrip()[:1] not in (b"{", b"["):
-            return self._shortened(response) if not formats else self._unkept(exchange)
+            return self._shortened(response) if not formats else self._left_out(_NOT_MASKABLE)
         verdict = exchange.outcome.verdict
         problem = verdict.error if isinstance(verdict, Refuse) else exchange.outcome.error
         unread = isinstance(problem, BrokenBodyError)
@@ -292,7 +294,7 @@ class Recorder:
         """A report in JSON that was packed, or is in a file: kept as plain JSON, masked."""
         items = tuple(exchange.outcome.answer.items)
         if len(items) != 1 or items[0].format not in ("array", "object"):
-            return self._unkept(exchange)
+            return self._left_out(_NOT_MASKABLE)
         found = _Body(suffix=".json")
         found.content = [found.clean(self._masking.json(bytes(items[0].raw), fields, items))]
         return found
@@ -304,16 +306,9 @@ class Recorder:
             words = f"<p>{html.escape(words)}</p>"
         return _Body(content=[words.encode()], suffix=".txt", measured=response.measured)
 
-    def _unkept(self, exchange: "_Exchange") -> "_Body":
+    def _left_out(self, why: str) -> "_Body":
         self._withheld += 1
-        return _Body(
-            suffix="",
-            withheld="its format is not one that can be masked value by value; --record-full keeps it as it is",
-        )
-
-    def _left_out(self) -> "_Body":
-        self._withheld += 1
-        return _Body(suffix="", withheld="too many answers before it had no records to be kept in memory")
+        return _Body(suffix="", withheld=why)
 
     def _without_links(self, exchange: "_Exchange") -> "_Body":
         """The body of an answer without records: links to downloads without what grants access to them."""

@@ -54,7 +54,9 @@ class TokenStore:
             kept: list[dict[str, str]] = store["entries"].get(key, [])
             refused: AuthenticationError | None = None
             for used in (*kept, None):
-                request = configured if used is None else authenticator.renew_request(_secrets(used))
+                request = configured
+                if used is not None:
+                    request = authenticator.renew_request({name: Secret(value) for name, value in used.items()})
                 try:
                     answer = send(request)
                     grant: Grant = checked(authenticator.read_grant, authenticator.read_grant(answer), Grant, GRANT)
@@ -134,7 +136,3 @@ def _key(salt: str, account: str | None, configured: Request) -> str:
     return hashlib.blake2b(
         text.encode() + (configured.body or b""), key=bytes.fromhex(salt), digest_size=16
     ).hexdigest()
-
-
-def _secrets(kept: Mapping[str, str]) -> dict[str, Secret]:
-    return {name: Secret(value) for name, value in kept.items()}
