@@ -32,7 +32,7 @@ class Pages(PageNumber):
     """
 
     def next(self, page: Page) -> Request | None:
-        number = self._number(page)
+        number = self._number(page.request)
         before = self._before(page)
         if before:
             return page.request.with_param(self.param, str(number + 1)) if number < before else None
@@ -50,7 +50,7 @@ class Pages(PageNumber):
 
     def _before(self, page: Page) -> int:
         """On a page of the second reading, the number of pages of the first; else 0."""
-        return page.index + 1 - self._number(page)
+        return page.index + 1 - self._number(page.request)
 
 
 _ORDER = "order[id]"

@@ -33,7 +33,7 @@ class ReadTwice(PageNumber):
         several = page.distinct > page.longest
         if following is not None or not several or page.answer.total is not None or self.capped(page):
             return following
-        start = self._number(page) - page.index
+        start = self._number(page.request) - page.index
         return self._with(self._with(page.request, self.param, start), self.size_param, self.size - 1)
 
     def repeats(self, page: Page) -> bool:
@@ -48,7 +48,7 @@ class ReadTwice(PageNumber):
 
     def _in_second(self, page: Page) -> Request | None:
         """The end is the page that the first reading ended with, or shortly behind it: the pages are shorter by one."""
-        number = self._number(page)
+        number = self._number(page.request)
         pages = page.index + 1 - number  # of the first reading, one more or less
         done = page.count < page.longest or page.count == 0 or number > pages + 2 + pages // (self.size - 1)
         return None if done else self._after(page)

@@ -32,6 +32,10 @@ class Paged(SinglePage):
         after it cut the page (deleted ones, those without a permission) sends short pages in the middle of a listing.
     ``ends_on``
         the statuses with which the provider answers a page after the last one. Only for a provider that documents it.
+    ``too_large``
+        the statuses with which the provider refuses a page as too large. The page is then requested at half the size,
+        down to 1, and so are those after it. A status of 5xx is tried again first, unless ``statuses`` of the stream,
+        or its judge, makes it a ``Refusal``.
     """
 
     place: Place = "query"
@@ -40,6 +44,7 @@ class Paged(SinglePage):
     more: str | None = None
     short_page_ends: bool = False
     ends_on: tuple[int, ...] = ()
+    too_large: tuple[int, ...] = ()
 
     def first(self, request: Request) -> Request:
         return self._with(request, self.size_param, self.size) if self.size_param else request
@@ -50,6 +55,12 @@ class Paged(SinglePage):
 
     def ends(self, request: Request, response: Response) -> bool:
         return response.status in self.ends_on
+
+    def smaller(self, request: Request, response: Response) -> Request | None:
+        size = self.size_of(request) or self.size  # a link may be without one
+        if self.size_param is None or response.status not in self.too_large or size < 2:
+            return None
+        return self._with(request, self.size_param, size // 2)
 
     def _with(self, request: Request, name: str, value: Any) -> Request:
         """The request with this value of paging, in place of a former one."""
@@ -109,24 +120,7 @@ class Paged(SinglePage):
 
 
 @frozen(kw_only=True)
-class Shrinking(Paged):
-    """
-    ``too_large``: the statuses with which the provider refuses a page as too large. The page is then requested at half
-    the size, down to 1, and so are those after it. A status of 5xx is tried again first, unless ``statuses`` of the
-    stream, or its judge, makes it a ``Refusal``.
-    """
-
-    too_large: tuple[int, ...] = ()
-
-    def smaller(self, request: Request, response: Response) -> Request | None:
-        size = self.size_of(request) or self.size  # a link may be without one
-        if self.size_param is None or response.status not in self.too_large or size < 2:
-            return None
-        return self._with(request, self.size_param, size // 2)
-
-
-@frozen(kw_only=True)
-class PageNumber(Shrinking):
+class PageNumber(Paged):
     """
     Pages counted up by number: ``page=1, 2, 3, ...``, with their size if the provider takes one.
 
@@ -152,7 +146,7 @@ class PageNumber(Shrinking):
         return super().first(self._with(request, self.param, self.first_page))
 
     def rest(self, first: Page) -> Sequence[Request] | None:
-        start = self._number(first)
+        start = self._number(first.request)
         if self.too_large:
             return None
         if first.answer.pages is not None:
@@ -179,7 +173,7 @@ class PageNumber(Shrinking):
         size = self.size_of(request)
         if size is None or response.status not in self.too_large or size < 2:
             return None
-        before = (self._number_in(request) - self.first_page) * size
+        before = (self._number(request) - self.first_page) * size
         smaller = next(candidate for candidate in range(size // 2, 0, -1) if before % candidate == 0)
         request = self._with(request, self.param, self.first_page + before // smaller)
         return self._with(request, str(self.size_param), smaller)
@@ -198,7 +192,7 @@ class PageNumber(Shrinking):
         if not self.too_large or self._states_more(page) is not None:
             return super()._goes_on(page)
         if page.answer.pages is not None:
-            return page.count > 0 and self._number(page) - self.first_page + 1 < page.answer.pages
+            return page.count > 0 and self._number(page.request) - self.first_page + 1 < page.answer.pages
         if page.answer.total is not None:
             return page.count > 0 and page.listed < self._listed(page.answer.total)
         return super()._goes_on(page)
@@ -208,7 +202,7 @@ class PageNumber(Shrinking):
         size = self.size_of(page.request)
         if size in (None, self.size):
             return
-        before, listed = (self._number(page) - self.first_page) * (size or 0), page.listed - page.count
+        before, listed = (self._number(page.request) - self.first_page) * (size or 0), page.listed - page.count
         follows_a_short_page = page.count == 0 and 0 <= before - listed < (size or 0)
         if before != listed and not follows_a_short_page:
             raise PagingError(
@@ -217,12 +211,9 @@ class PageNumber(Shrinking):
             )
 
     def _after(self, page: Page) -> Request:
-        return self._with(page.request, self.param, self._number(page) + 1)
+        return self._with(page.request, self.param, self._number(page.request) + 1)
 
-    def _number(self, page: Page) -> int:
-        return self._number_in(page.request)
-
-    def _number_in(self, request: Request) -> int:
+    def _number(self, request: Request) -> int:
         number = self._value(request, self.param)
         return self.first_page if number in (None, "") else int(number)
 
@@ -230,12 +221,12 @@ class PageNumber(Shrinking):
         return total if self.ceiling is None else min(total, self.ceiling)
 
     def _reached(self, page: Page) -> bool:
-        pages = self._number(page) - self.first_page + 1
+        pages = self._number(page.request) - self.first_page + 1
         return self.ceiling is not None and page.count > 0 and pages * self.size >= self.ceiling
 
 
 @frozen(kw_only=True)
-class Offset(Shrinking):
+class Offset(Paged):
     """
     Pages by the number of records before them: ``offset=0, 100, 200, ...``, each time as many as came.
 
@@ -293,7 +284,7 @@ class Offset(Shrinking):
 
 
 @frozen(kw_only=True)
-class Cursor(Shrinking):
+class Cursor(Paged):
     """
     Each answer names the next page: ``cursor=...``, absent on the first page. One page after the other.
 
@@ -321,7 +312,7 @@ class Cursor(Shrinking):
 
 
 @frozen(kw_only=True)
-class Link(Shrinking):
+class Link(Paged):
     """
     Each answer has a link to the next page, absolute or relative, which is followed with the method, headers and body
     of the first request. One page after the other.
