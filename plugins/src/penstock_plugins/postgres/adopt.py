@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from penstock import Adoption, Layout, TargetError
 
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import PostgresLedger
+from penstock_plugins.postgres.ledger import PostgresLedger, rows_in
 from penstock_plugins.postgres.places import Place, of_source
 from penstock_plugins.postgres.tables import Tables
-from penstock_plugins.postgres.verify import verified
+from penstock_plugins.postgres.verify import Verification
 
 
 def adopt(
@@ -43,16 +43,15 @@ def adopt(
         entries = [one for one in ledger.entries(source, known.of_stream).values() if one.delivered]
         where, values = of_source(source, shared=found.shared)
         rows = database.one(f"select count(*) from {known.sql} where {where}", values)
-        differences = tuple(one for one in verified(database, source, known, entries) if not one.uncounted)
+        differing = Verification(database, source, known).differences(entries)
+        differences = tuple(one for one in differing if not one.uncounted)
         if confirmed and not differences:
             tables.adopt(found)
-    derived = known.stream != known.of_stream
-    counts = [one.derived_rows.get(known.stream, 0) if derived else one.rows for one in entries]
     return Adoption(
         place=known.name,
         stream=known.stream,
         rows=rows,
         partitions=len(entries),
-        delivered=sum(counts),
+        delivered=sum(rows_in(one, known.stream) for one in entries),
         differences=differences,
     )

@@ -48,12 +48,19 @@ from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import Database, HeldTableError, LostSessionError, columns_sql
 from penstock_plugins.postgres.erase import erase
-from penstock_plugins.postgres.ledger import SCHEMA, LedgerTable, OutdatedLedgerError, PostgresLedger, division_of
+from penstock_plugins.postgres.ledger import (
+    SCHEMA,
+    LedgerTable,
+    OutdatedLedgerError,
+    PostgresLedger,
+    division_of,
+    rows_in,
+)
 from penstock_plugins.postgres.places import Located, Place, check_readable, located, of_source
 from penstock_plugins.postgres.replacement import NotStoredError
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import Table, Tables, day_index_advice, short_wait
-from penstock_plugins.postgres.verify import verified
+from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
@@ -244,7 +251,7 @@ class PostgresTarget(BaseTarget):
                 lost = [
                     partition
                     for partition, entry in self.ledger.entries(self.source, known.of_stream).items()
-                    if _rows_in(entry, known.stream)
+                    if rows_in(entry, known.stream)
                 ]
                 if lost:
                     days = sorted(partition.day for partition in lost if partition.day is not None)
@@ -316,7 +323,7 @@ class PostgresTarget(BaseTarget):
         """Whether the tables with its rows exist and are not empty."""
         streams = [entry.partition.stream, *entry.derived_rows]
         self._locate()
-        return all(self._there.get(stream, False) for stream in streams if _rows_in(entry, stream))
+        return all(self._there.get(stream, False) for stream in streams if rows_in(entry, stream))
 
     def _locate(self) -> None:
         """Find out, once, which of the source's tables exist and are not empty."""
@@ -352,7 +359,7 @@ class PostgresTarget(BaseTarget):
         for _ in range(VERIFY_TRIES):
             with suppress(HeldTableError), short_wait(self.database):
                 merged = self.ledger.merged_rows(self.source, known.stream)
-                return list(verified(self.database, self.source, known, entries, merged))
+                return list(Verification(self.database, self.source, known, merged).differences(entries))
             self.database.pause(VERIFY_PAUSE_S)
         raise SinkError(
             f"{known.name} was not compared: other sessions hold it ({self.tables.holders(known.sql)}). Nothing was "
@@ -445,10 +452,3 @@ def _committed(commit: tuple[PostgresWriter, LedgerEntry], *, lost: bool = False
         return writer.commit(entry, lost=lost)
     except Exception as error:
         return error
-
-
-def _rows_in(entry: LedgerEntry, stream: str) -> int:
-    """The number of rows of an entry in a stream's table; 0 for a partition that was never delivered."""
-    if not entry.delivered:
-        return 0
-    return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)

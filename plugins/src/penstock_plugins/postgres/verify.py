@@ -13,7 +13,7 @@ from penstock import Difference, LedgerEntry, Partition
 
 from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.ledger import LedgerTable
+from penstock_plugins.postgres.ledger import LedgerTable, rows_in
 from penstock_plugins.postgres.places import Located, check_readable, located, of_source
 
 
@@ -25,117 +25,115 @@ class _Content:
     sums: dict[str, Decimal]
 
 
-def verified(
-    database: Database, source: str, known: LedgerTable, entries: Sequence[LedgerEntry], merged: int | None = None
-) -> Iterator[Difference]:
+@frozen
+class Verification:
     """
-    The partitions whose rows or sums in the table differ from the ledger, and those with rows that are of no entry.
-    ``merged``: the rows that the commits of a stream merged by key left in the table; with other rows there, all of its
-    partitions differ.
+    Compares the table of a stream with the ledger. ``merged``: the rows that the commits of a stream merged by key left
+    in the table; with other rows there, all of its partitions differ.
     """
-    found = located(database, source, known)
-    main = known.stream == known.of_stream
-    if found is None:
+
+    database: Database
+    source: str
+    known: LedgerTable
+    merged: int | None = None
+
+    def differences(self, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+        """The partitions whose rows or sums differ, and those with rows in the table that are of no entry."""
+        stream, name = self.known.stream, self.known.name
+        found = located(self.database, self.source, self.known)
+        if found is None:
+            for entry in entries:
+                if rows_in(entry, stream):
+                    yield Difference(partition=entry.partition, what=f"the table {name} is gone")
+            return
+        check_readable(self.database, found)
+        if not entries:
+            return
+        columns = tuple(column for column, _ in entries[0].partition.values)
+        types = self._types(found)
+        if not all(short(column) in types for column in columns) or self._is_merged(found, columns):
+            yield from self._merged_differences(found, entries)
+            return
+        measures: tuple[str, ...] = ()
+        if stream == self.known.of_stream:
+            every = dict.fromkeys(measure for entry in entries for measure in entry.sums)
+            measures = tuple(measure for measure in every if short(measure) in types)
+        contents = self._contents(found, {column: types[short(column)] for column in columns}, measures)
         for entry in entries:
-            if _rows_of(entry, known):
-                yield Difference(partition=entry.partition, what=f"the table {known.name} is gone")
-        return
-    check_readable(database, found)
-    if not entries:
-        return
-    columns = tuple(name for name, _ in entries[0].partition.values)
-    types: dict[str, str] = dict(
-        database.run(
+            values = tuple(value for _, value in entry.partition.values)
+            one = contents.pop(values, _Content(rows=0, sums={}))
+            expected = rows_in(entry, stream)
+            if one.rows != expected:
+                what = f"{stream}: {one.rows} rows in {name}, {expected} were delivered"
+                yield Difference(partition=entry.partition, what=what)
+                continue
+            for measure in measures:
+                total = one.sums.get(measure, Decimal(0))
+                if measure in entry.sums and total != entry.sums[measure]:
+                    what = f"{stream}: the sum of {measure} is {total}, {entry.sums[measure]} was delivered"
+                    yield Difference(partition=entry.partition, what=what)
+                    break
+        for values, one in contents.items():
+            partition = Partition(stream=self.known.of_stream, values=tuple(zip(columns, values, strict=True)))
+            yield Difference(partition=partition, what=f"{stream}: {one.rows} rows in {name}", uncounted=True)
+
+    def _types(self, found: Located) -> dict[str, str]:
+        rows = self.database.run(
             "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
             "where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped",
             (found.oid,),
-        ).fetchall()
-    )
-    measures = tuple(name for name in dict.fromkeys(name for entry in entries for name in entry.sums) if main)
-    measures = tuple(name for name in measures if short(name) in types)
-    if not all(short(name) in types for name in columns) or _is_merged(database, found, columns):
-        yield from _merged(database, source, known, found, entries, merged)
-        return
-    contents = _contents(database, source, found, {name: types[short(name)] for name in columns}, measures)
-    for entry in entries:
-        values = tuple(value for _, value in entry.partition.values)
-        one = contents.pop(values, _Content(rows=0, sums={}))
-        expected = _rows_of(entry, known)
-        if one.rows != expected:
-            what = f"{known.stream}: {one.rows} rows in {known.name}, {expected} were delivered"
-            yield Difference(partition=entry.partition, what=what)
-            continue
-        for name in measures:
-            total = one.sums.get(name, Decimal(0))
-            if name in entry.sums and total != entry.sums[name]:
-                what = f"{known.stream}: the sum of {name} is {total}, {entry.sums[name]} was delivered"
-                yield Difference(partition=entry.partition, what=what)
-                break
-    for values, one in contents.items():
-        partition = Partition(stream=known.of_stream, values=tuple(zip(columns, values, strict=True)))
-        what = f"{known.stream}: {one.rows} rows in {known.name}"
-        yield Difference(partition=partition, what=what, uncounted=True)
-
-
-def _is_merged(database: Database, found: Located, columns: Sequence[str]) -> bool:
-    """
-    Whether rows are merged by a key without the partition's columns: a row that was read again may then be of
-    another day, which its value of that column states.
-    """
-    keys = database.run(
-        "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "
-        "and a.attnum = any (i.indkey) where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
-        (found.oid,),
-    ).fetchall()
-    return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
-
-
-def _rows_of(entry: LedgerEntry, known: LedgerTable) -> int:
-    return entry.rows if known.stream == known.of_stream else entry.derived_rows.get(known.stream, 0)
-
-
-def _contents(
-    database: Database, source: str, found: Located, columns: Mapping[str, str], measures: Sequence[str]
-) -> dict[tuple[str, ...], _Content]:
-    """
-    Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
-    their types.
-    """
-    # A date is written as the ledger has it whatever the session's DateStyle is, and where its column was widened.
-    days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
-    texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
-    sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
-    where, values = of_source(source, shared=found.shared)
-    group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
-    rows = database.run(
-        f"select {', '.join([*texts, 'count(*)', *sums])} from {found.sql} where {where} {group}", values
-    ).fetchall()
-    width = len(columns)
-    return {
-        row[:width]: _Content(
-            rows=row[width],
-            sums={name: Decimal(value) for name, value in zip(measures, row[width + 1 :], strict=True)},
         )
-        for row in rows
-    }
+        return dict(rows.fetchall())
 
+    def _is_merged(self, found: Located, columns: Sequence[str]) -> bool:
+        """
+        Whether rows are merged by a key without the partition's columns: a row that was read again may then be of
+        another day, which its value of that column states.
+        """
+        keys = self.database.run(
+            "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "
+            "and a.attnum = any (i.indkey) where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
+            (found.oid,),
+        ).fetchall()
+        return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
 
-def _merged(
-    database: Database,
-    source: str,
-    known: LedgerTable,
-    found: Located,
-    entries: Sequence[LedgerEntry],
-    merged: int | None,
-) -> Iterator[Difference]:
-    delivered = [entry for entry in entries if _rows_of(entry, known)]
-    where, values = of_source(source, shared=found.shared)
-    rows = database.one(f"select count(*) from {found.sql} where {where}", values)
-    if merged is not None and rows != merged:
-        what = f"{known.stream}: {rows} rows in {known.name}, {merged} were left there by its commits"
-    elif delivered and not rows:
-        what = f"{known.stream}: no row in {known.name}"
-    else:
-        return
-    for entry in delivered:
-        yield Difference(partition=entry.partition, what=what)
+    def _contents(
+        self, found: Located, columns: Mapping[str, str], measures: Sequence[str]
+    ) -> dict[tuple[str, ...], _Content]:
+        """
+        Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
+        their types.
+        """
+        # A date is written as the ledger has it whatever the session's DateStyle is, and where its column was widened.
+        days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
+        texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
+        sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
+        where, values = of_source(self.source, shared=found.shared)
+        group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
+        rows = self.database.run(
+            f"select {', '.join([*texts, 'count(*)', *sums])} from {found.sql} where {where} {group}", values
+        ).fetchall()
+        width = len(columns)
+        return {
+            row[:width]: _Content(
+                rows=row[width],
+                sums={name: Decimal(value) for name, value in zip(measures, row[width + 1 :], strict=True)},
+            )
+            for row in rows
+        }
+
+    def _merged_differences(self, found: Located, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+        stream, name = self.known.stream, self.known.name
+        delivered = [entry for entry in entries if rows_in(entry, stream)]
+        where, values = of_source(self.source, shared=found.shared)
+        rows = self.database.one(f"select count(*) from {found.sql} where {where}", values)
+        if self.merged is not None and rows != self.merged:
+            what = (
+                f"{self.known.stream}: {rows} rows in {self.known.name}, {self.merged} were left there by its commits"
+            )
+        elif delivered and not rows:
+            what = f"{stream}: no row in {name}"
+        else:
+            return
+        for entry in delivered:
+            yield Difference(partition=entry.partition, what=what)
