@@ -146,15 +146,15 @@ class Committer:
         if self.target.ledger is None:
             return
         own = self.context.report.of_source(self.source.name)
-        whole = own.as_dict()
-        kept = {"errors": whole["errors"][:ERRORS_KEPT], **({"parked": whole["parked"]} if own.parked else {})}
+        report = own.as_dict()
+        kept = {"errors": report["errors"][:ERRORS_KEPT], **({"parked": report["parked"]} if own.parked else {})}
         record = RunRecord(
             run_id=self.context.report.run_id,
             source=self.source.name,
             started_at=self.context.started_at,
             finished_at=self.ended_at or self.context.clock.now(),
             exit_code=own.exit_code,
-            report={**whole["sources"].get(self.source.name, {}), **kept},
+            report={**report["sources"].get(self.source.name, {}), **kept},
         )
         try:
             self.target.ledger.record_run(record)
@@ -188,12 +188,12 @@ class Committer:
             result.reports.delivered()
 
     def _commit(
-        self, places: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()
+        self, chosen: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()
     ) -> list[ReadResult]:
         """Commit partitions; if one cannot be, the others still are. Returns the slices of those committed."""
         entries = [
             (result, partition, entry)
-            for result, partition in places
+            for result, partition in chosen
             if (entry := self._accepted(result, partition, undated)) is not None
         ]
         commits = [(result.partitions[partition].writer, entry) for result, partition, entry in entries]

@@ -94,14 +94,14 @@ class RowFile:
                 stamp = _stamp(file)
                 while block := file.read(1 << 20):
                     digest.update(block)
-                _whole(path, file)
-            form = _form(path)
-            header, columns = _head(path, name) if form == "csv" else (b"", ())
+                _check_packed(path, file)
+            format_ = _format_of(path)
+            header, columns = _head(path, name) if format_ == "csv" else (b"", ())
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"--from {name}: cannot be read: {_why(error)}") from None
         return cls(
             path=path,
-            format=form,
+            format=format_,
             digest=digest.hexdigest(),
             header=header,
             columns=columns,
@@ -212,7 +212,7 @@ def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
     return gzip.GzipFile(fileobj=file) if _suffixes(path)[-1:] == [".gz"] else file  # type: ignore[return-value]
 
 
-def _whole(path: Path, file: BinaryIO) -> None:
+def _check_packed(path: Path, file: BinaryIO) -> None:
     """Read a packed file to its end, so that one that was cut is an error before its first row is sent."""
     unpacked = _unpacked(path, file)
     if unpacked is not file:
@@ -229,7 +229,7 @@ def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _form(path: Path) -> Literal["jsonl", "csv"]:
+def _format_of(path: Path) -> Literal["jsonl", "csv"]:
     named = [suffix for suffix in _suffixes(path) if suffix != ".gz"][-1:]
     if named == [".csv"]:
         return "csv"

@@ -166,8 +166,8 @@ class CopyFormatter:
         self._table = table
         self._stream = table.layout.stream
         self._declared = {column.name: column for column in table.layout.columns}
-        self._whole = table.columns
-        self._short = tuple(name for name in table.columns if name != EXTRA)
+        self._columns = table.columns
+        self._without_extra = tuple(name for name in table.columns if name != EXTRA)
         self._nested = frozenset(name for name, type_ in table.types.items() if type_ == "jsonb")
         self._numbers = frozenset(name for name, type_ in table.types.items() if type_ == "numeric")
         self._formatted_numbers: dict[str, Any] = {}
@@ -187,9 +187,9 @@ class CopyFormatter:
     def _columns_of(self, rows: list[Any]) -> tuple[str, ...]:
         """The columns to write: without ``_extra``, if no row has one."""
         if EXTRA not in self._declared:
-            return self._short
+            return self._without_extra
         extras = list(map(attrgetter(EXTRA), rows))
-        return self._short if extras.count(UNSET) + extras.count(None) == len(extras) else self._whole
+        return self._without_extra if extras.count(UNSET) + extras.count(None) == len(extras) else self._columns
 
     def _formatted(self, columns: tuple[str, ...], rows: list[Any]) -> Chunk:
         packed = {name: values for name in self._numbers.intersection(columns) if (values := self._packed(name, rows))}
@@ -279,7 +279,7 @@ class CopyFormatter:
         """A row as it was read back from a temporary table, nested values as their text."""
         values = {
             name: Raw(cell.encode()) if name in self._nested and cell is not None else cell
-            for name, cell in zip(self._whole, cells, strict=True)
+            for name, cell in zip(self._columns, cells, strict=True)
         }
         return self._unfit(values, None, reason)
 
