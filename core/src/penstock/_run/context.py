@@ -103,14 +103,9 @@ def new_run(
         started_at=now,
         report=report,
         emit=reported_to_all(on_event, [job.source.registry for job in jobs], report.run_id),
-        deadline=deadline_in(clock, deadline_s),
+        deadline=None if deadline_s is None else clock.monotonic() + deadline_s,
         tape=tape,
     )
-
-
-def deadline_in(clock: Clock, deadline_s: float | None) -> float | None:
-    """The deadline on the monotonic clock, of a run that may take so many seconds from now on."""
-    return None if deadline_s is None else clock.monotonic() + deadline_s
 
 
 def reported_to_all(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> OnEvent:

@@ -20,7 +20,7 @@ from penstock._fetch.auth import RENEWED_AT
 from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
 from penstock._plan.planner import Job, Plan
-from penstock._run.context import RunContext, deadline_in
+from penstock._run.context import RunContext
 from penstock._run.runner import opened, run
 from penstock._run.source import SourceRun
 from penstock._util.clock import Clock
@@ -227,11 +227,12 @@ def run_part(
     *,
     started_at: datetime,
     clock: Clock,
-    deadline_s: float | None,
+    deadline_at: datetime | None,
     strict: bool,
     shared_tokens: bool,
 ) -> RunReport:
     """The part of a divided run that these jobs are, in a worker."""
+    left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
 
     def heard(event: Event) -> None:
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
@@ -243,7 +244,7 @@ def run_part(
         started_at=started_at,
         report=RunReport(run_id=assignment.run_id, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=heard,
-        deadline=deadline_in(clock, deadline_s),
+        deadline=None if left_s is None else clock.monotonic() + left_s,
         others=LineToOthers(line=line, shares_tokens=shared_tokens),
     )
     with _following(line, clock, context.clients):

@@ -169,9 +169,6 @@ def work(assignment: Assignment, line: Line) -> Message:
     try:
         jobs = _jobs(assignment, order)
         while True:
-            deadline_s = None
-            if order.deadline_at is not None:
-                deadline_s = max(0.0, (order.deadline_at - clock.now()).total_seconds())
             try:
                 report = run_part(
                     jobs,
@@ -179,7 +176,7 @@ def work(assignment: Assignment, line: Line) -> Message:
                     line,
                     started_at=order.started_at,
                     clock=clock,
-                    deadline_s=deadline_s,
+                    deadline_at=order.deadline_at,
                     strict=order.strict,
                     shared_tokens=order.shared_tokens,
                 )
