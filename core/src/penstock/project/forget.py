@@ -2,7 +2,7 @@
 ``forget``: drop readings, delete rows, erase personal columns in what was delivered.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
@@ -22,31 +22,29 @@ from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
-from penstock.project.targets import Days, View, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, nothing_of
 from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, Verifiable, commit_all
 
 FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
 
-@frozen(kw_only=True)
-class _Opened:
-    """A target that is locked for a source by ``run_id``."""
+@frozen
+class _Locked(SourceLedger):
+    """A source in a target that is locked by ``run_id``."""
 
-    shown: str
     run_id: str
-    target: Target
-    ledger: Ledger
+    opened: Target
 
 
 @contextmanager
-def _opened(view: View, source: str) -> Iterator[list[_Opened]]:
+def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
     if there is no other one. A place that has two names is opened once.
     """
     notice = view.notices.add
     with ExitStack() as stack:
-        found: list[_Opened] = []
+        found: list[_Locked] = []
         without: list[str] = []
         for viewed in view.targets:
             shown, sink = viewed.sink.shown, viewed.sink.open()
@@ -64,13 +62,13 @@ def _opened(view: View, source: str) -> Iterator[list[_Opened]]:
                     same = next((one for one in found if one.run_id in str(error)), None)
                     if same is None:
                         raise
-                    notice(f"{shown} and {same.shown} are one target: it was changed once")
+                    notice(f"{shown} and {same.target} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
                 for text in getattr(target, "notices", ()):
                     notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
-                found.append(_Opened(shown=shown, run_id=own_id, target=target, ledger=target.ledger))
+                found.append(_Locked(shown, source, target.ledger, own_id, target))
         if view.failed and not found:
             raise TargetError(f"none of the targets of {source} can be used: {'; '.join(view.failed)}")
         for shown in without:
@@ -81,11 +79,11 @@ def _opened(view: View, source: str) -> Iterator[list[_Opened]]:
         yield found
 
 
-def _streams_of(found: Sequence[_Opened], source: str, stream: str | None) -> list[str]:
+def _streams_of(found: Sequence[_Locked], source: str, stream: str | None) -> list[str]:
     """The streams with a row in a ledger; ``stream``: this one only. Raises UsageError where there is none."""
-    known = sorted({name for one in found for owner, name in one.ledger.sources() if owner == source})
+    known = sorted({name for one in found for name in one.streams})
     if not known:
-        where = ", ".join(one.shown for one in found)
+        where = ", ".join(one.target for one in found)
         raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
     if stream is not None and stream not in known:
         raise UsageError(
@@ -105,59 +103,59 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
 
     Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
-    layouts = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
+    named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
     with _opened(view, source) as found:
-        for one in found if rows else ():
-            if not getattr(one.target, "deletes_rows", True):
-                raise UsageError(
-                    f"{one.shown}: penstock cannot delete rows there. Delete them with the means of that place; "
-                    "without --rows, the days are read again"
-                )
-        names = [stream] if rows and stream is not None else _streams_of(found, source, stream)
-        if stream is None:
-            names = _without_undated(found, source, names, days, view.notices.add)
-            for name in names if rows else ():
-                try:
-                    layouts[name] = _layouts(view, source, name)
-                except UsageError as error:
-                    view.notices.add(f"left as it is: {error}")
-            names = list(layouts) if rows else names
-        chosen = [(one, name, _chosen(one, source, name, days, layouts.get(name))) for name in names for one in found]
-        if rows and stream is not None and not any(those for _, _, those in chosen):
+        layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
+        if rows:
+            _check_deletes_rows(found)
+            layouts = named or _all_layouts(view, source, _all_streams(view, source, found, days))
+        elif stream is None:
+            layouts = dict.fromkeys(_all_streams(view, source, found, days))
+        else:
+            layouts = dict.fromkeys(_streams_of(found, source, stream))
+        chosen = [(one, name, _chosen(one, name, days, layouts[name])) for name in layouts for one in found]
+        if named and not any(partitions for _, _, partitions in chosen):
             _streams_of(found, source, stream)
-        if dry_run:
-            counts = [Forgotten(target=one.shown, stream=name, partitions=len(those)) for one, name, those in chosen]
-            return ForgetResult(targets=tuple(counts))
-        forgotten = []
-        for one, name, partitions in chosen:
-            if rows:
-                _delete_rows(one.target, one.ledger, source, partitions, layouts[name])
-            mark_missing(one.ledger, source, name, partitions)
-            forgotten.append(Forgotten(target=one.shown, stream=name, partitions=len(partitions)))
-        return ForgetResult(targets=tuple(forgotten))
+        for one, name, partitions in chosen if not dry_run else ():
+            if deleted_from := layouts[name]:
+                _delete_rows(one, partitions, deleted_from)
+            one.mark_missing(name, partitions)
+        counts = [Forgotten(target=one.target, stream=name, partitions=len(those)) for one, name, those in chosen]
+        return ForgetResult(targets=tuple(counts))
 
 
-def mark_missing(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partition]) -> None:
-    """Let the next run read these partitions again, without adopting a report that was made before."""
-    for report in ledger.pending(source, stream):
-        if any(partition in partitions for partition in report.partitions):
-            ledger.drop(report)
-    ledger.forget(source, partitions)
+def _check_deletes_rows(found: Sequence[_Locked]) -> None:
+    for one in found:
+        if not getattr(one.opened, "deletes_rows", True):
+            raise UsageError(
+                f"{one.target}: penstock cannot delete rows there. Delete them with the means of that place; "
+                "without --rows, the days are read again"
+            )
 
 
-def _without_undated(
-    found: Sequence[_Opened], source: str, names: Sequence[str], days: Days, notice: Notice
-) -> list[str]:
-    """The streams that have days, if days are chosen: a snapshot must not go with them."""
+def _all_streams(view: View, source: str, found: Sequence[_Locked], days: Days) -> list[str]:
+    """The delivered streams; if days are chosen, those that have days: a snapshot must not go with them."""
+    names = _streams_of(found, source, None)
     if days.since is None and days.until is None:
-        return list(names)
+        return names
     dated = {counts.stream for one in found for counts in one.ledger.counts(source) if counts.first_day is not None}
     for name in names:
         if name not in dated:
-            notice(f"left as it is: {source}.{name} is not divided by days")
+            view.notices.add(f"left as it is: {source}.{name} is not divided by days")
     return [name for name in names if name in dated]
+
+
+def _all_layouts(view: View, source: str, streams: Sequence[str]) -> dict[str, Sequence[Layout]]:
+    """The layouts of the streams whose rows can be deleted; the others are left, with a notice."""
+    found: dict[str, Sequence[Layout]] = {}
+    for name in streams:
+        try:
+            found[name] = _layouts(view, source, name)
+        except UsageError as error:
+            view.notices.add(f"left as it is: {error}")
+    return found
 
 
 def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
@@ -175,19 +173,17 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     return components_of(configured, found, ()).decoder.layouts
 
 
-def _delete_rows(
-    target: Target, ledger: Ledger, source: str, partitions: Sequence[Partition], layouts: Sequence[Layout]
-) -> None:
+def _delete_rows(one: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout]) -> None:
     """Replace each partition by no rows, as a reading without records would. Raises the first error."""
     now = datetime.now(UTC)
     own_id = f"{FORGOTTEN}{run_id(now)}"
-    entries = ledger.entries(source, layouts[0].stream)
+    entries = one.ledger.entries(one.source, layouts[0].stream)
     for start in range(0, len(partitions), GROUP_PARTITIONS):
         commits = [
             (
-                target.begin(layouts, partition),
+                one.opened.begin(layouts, partition),
                 LedgerEntry(
-                    source=source,
+                    source=one.source,
                     partition=partition,
                     state="delivered",
                     run_id=own_id,
@@ -199,38 +195,37 @@ def _delete_rows(
             )
             for partition in partitions[start : start + GROUP_PARTITIONS]
         ]
-        for done in commit_all(target, commits):
+        for done in commit_all(one.opened, commits):
             if isinstance(done, Exception):
                 raise done
-    target.finish(layouts[0].stream)
+    one.opened.finish(layouts[0].stream)
 
 
-def deleted(ledger: Ledger, source: str) -> dict[Partition, Restatement]:
+def deleted(of: SourceLedger) -> dict[Partition, Restatement]:
     """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
-    last = {one.partition: one for one in ledger.restated(source)}
+    last = {one.partition: one for one in of.ledger.restated(of.source)}
     found = {partition: one for partition, one in last.items() if one.run_id.startswith(FORGOTTEN)}
     for stream in {partition.stream for partition in found}:
-        for partition in ledger.entries(source, stream):
+        for partition in of.ledger.entries(of.source, stream):
             found.pop(partition, None)
     return found
 
 
-def _chosen(
-    one: _Opened, source: str, stream: str, days: Days, deleted_from: Sequence[Layout] | None
-) -> list[Partition]:
+def _chosen(one: _Locked, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
     """
     The partitions of a window. ``deleted_from``: where rows are to be deleted, of the stream and of those derived from
     it; rows that were forgotten before, and that the target still has, are deleted, too.
     """
     bounded = (days.since is not None and days.until is not None) or (deleted_from and days.accounts)
-    dated = any(counts.first_day is not None for counts in one.ledger.counts(source, stream))
+    dated = any(counts.first_day is not None for counts in one.ledger.counts(one.source, stream))
     if not bounded and (dated or (deleted_from and deleted_from[0].day_column is not None)):
         raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
-    found = list(one.ledger.entries(source, stream, since=days.since, until=days.until))
-    if deleted_from and isinstance(one.target, Verifiable):
+    found = list(one.entries(stream, days))
+    if deleted_from and isinstance(one.opened, Verifiable):
         first, *derived = deleted_from
-        nothing = nothing_of(source, stream, first.partition_columns, first.day_column, [one.stream for one in derived])
-        found += [held.partition for held in one.target.verify(stream, [nothing])]
+        names = [layout.stream for layout in derived]
+        nothing = nothing_of(one.source, stream, first.partition_columns, first.day_column, names)
+        found += [held.partition for held in one.opened.verify(stream, [nothing])]
     return [partition for partition in dict.fromkeys(found) if days.holds(partition)]
 
 
@@ -255,8 +250,8 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
     with _opened(view, source) as found:
         erased = []
         for one in found:
-            if not isinstance(one.target, Erasing):
-                raise UsageError(f"{one.shown}: this kind of target cannot erase columns. Nothing was changed.")
+            if not isinstance(one.opened, Erasing):
+                raise UsageError(f"{one.target}: this kind of target cannot erase columns. Nothing was changed.")
         declared = {one.name: one for one in configured.streams}
         for name in _streams_of(found, source, stream):
             if name not in declared:
@@ -264,23 +259,19 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
                     f"{source}.{name}: the connector has no such stream any more, so its personal columns are not "
                     "known: nothing of it was erased"
                 )
-                erased += [_unknown(one, source, name) for one in found]
+                left = [(one.target, len(one.ledger.entries(source, name))) for one in found]
+                erased += [Forgotten(target=target, stream=name, partitions=0, left=count) for target, count in left]
                 continue
             erased += [_erased(one, configured, declared[name], notice, dry_run=dry_run) for one in found]
         return ForgetResult(targets=tuple(erased), exit_code=int(any(one.left for one in erased)))
 
 
-def _unknown(one: _Opened, source: str, stream: str) -> Forgotten:
-    left = len(one.ledger.entries(source, stream))
-    return Forgotten(target=one.shown, stream=stream, partitions=0, left=left)
-
-
-def _erased(one: _Opened, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
+def _erased(one: _Locked, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
     decoder = components_of(source, stream, ()).decoder
     erasures = erasures_of(decoder)
     entries = [entry for entry in one.ledger.entries(source.name, stream.name).values() if entry.delivered]
     done = Forgotten(
-        target=one.shown,
+        target=one.target,
         stream=stream.name,
         partitions=len(entries),
         columns=tuple(
@@ -297,8 +288,8 @@ def _erased(one: _Opened, source: ConfiguredSource, stream: Stream, notice: Noti
             masked = shapes.get(record.stream, decoder).rejects.erased(record)
             rejected.setdefault(entry.partition, []).append(masked)
     prints = _Fingerprints(source, stream, one.ledger)
-    assert isinstance(one.target, Erasing)
-    found = one.target.erase(
+    assert isinstance(one.opened, Erasing)
+    found = one.opened.erase(
         erasures,
         [
             evolve(
@@ -311,7 +302,7 @@ def _erased(one: _Opened, source: ConfiguredSource, stream: Stream, notice: Noti
         ],
     )
     for left in found.left:
-        notice(f"{one.shown}: {left.partition} was left as it is: {left.what}")
+        notice(f"{one.target}: {left.partition} was left as it is: {left.what}")
     return evolve(done, rows=found.rows, left=len(found.left))
 
 

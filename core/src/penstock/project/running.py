@@ -5,7 +5,7 @@ What ``penstock plan`` and ``penstock run`` do, apart from the other methods of 
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,7 @@ from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
-from penstock._plan.planner import Job
+from penstock._plan.planner import Job, Plan
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock
@@ -87,27 +87,13 @@ class Running:
         notices = Notices()
         now = self._clock(None).now()
         selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
-        is_source = name not in self._setup.config.pipelines
-        candidates: list[str | None] = [*(self._setup.history.targets([name]) if to is None and is_source else ())]
-        candidates = candidates or [None]
-        left: dict[str, str] = {}
-        for used in candidates:
-            jobs, sink = jobs_for(self._setup, name, selection, now, notices.add, planning=True, used=used)
-            try:
-                plans = [plan_of(job, now) for job in jobs]
-                break
-            except (TargetError, SinkError, LockHeldError) as error:
-                if sink is None or len(left) + 1 >= len(candidates):
-                    raise
-                left[sink.shown] = str(error)
-                notices.add(f"the target {sink.shown} cannot be read: {error}")
+        jobs, sink, plans, is_first = self._plans(name, selection, now, notices.add)
         if sink is None:
             notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
-        elif left:
+        elif not is_first:
             notices.add(f"this is the plan for the target {sink.shown}")
-        for one in plans:
-            for text in one.notices:
-                notices.add(text)
+        for text in (text for one in plans for text in one.notices):
+            notices.add(text)
         partitions = tuple(part for one in plans for part in one.partitions)
         return PlanResult(
             partitions=partitions if shards is None else with_shards(jobs, partitions, shards),
@@ -124,8 +110,28 @@ class Running:
             },
             target=sink.shown if sink is not None else None,
             notices=tuple(notices.texts),
-            exit_code=int(bool(left)),
+            exit_code=int(not is_first),
         )
+
+    def _plans(
+        self, name: str, selection: Selection, now: datetime, notice: Notice
+    ) -> tuple[list[Job], ConfiguredSink | None, list[Plan], bool]:
+        """
+        The jobs of a selection, their sink and their plans; and whether that is the target that was used last. One that
+        cannot be read is left out, with a notice, unless it is the only one.
+        """
+        is_source = name not in self._setup.config.pipelines
+        history = self._setup.history.targets([name]) if selection.to is None and is_source else ()
+        candidates: list[str | None] = [*history] or [None]
+        for used in candidates:
+            jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True, used=used)
+            try:
+                return jobs, sink, [plan_of(job, now) for job in jobs], used == candidates[0]
+            except (TargetError, SinkError, LockHeldError) as error:
+                if sink is None or used == candidates[-1]:
+                    raise
+                notice(f"the target {sink.shown} cannot be read: {error}")
+        raise AssertionError("the last candidate returns or raises")
 
     def run(
         self,

@@ -49,6 +49,13 @@ class SourceLedger:
         found = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
         return {partition: entry for partition, entry in found.items() if days.holds(partition)}
 
+    def mark_missing(self, stream: str, partitions: Sequence[Partition]) -> None:
+        """Let the next run read these partitions again, without adopting a report that was made before."""
+        for report in self.ledger.pending(self.source, stream):
+            if any(partition in partitions for partition in report.partitions):
+                self.ledger.drop(report)
+        self.ledger.forget(self.source, partitions)
+
 
 @contextmanager
 def ledgers(viewed: Viewed) -> Iterator[list[SourceLedger]]:

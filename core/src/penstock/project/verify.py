@@ -14,10 +14,10 @@ from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.names import counted
-from penstock.project.forget import deleted, mark_missing
+from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
-from penstock.project.targets import Days, View, Viewed, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, Viewed, nothing_of
 from penstock.sinks import Difference, Ledger, LedgerEntry, Target, Verifiable
 
 AT_ONCE = 10_000  # rows of a ledger
@@ -94,7 +94,8 @@ class _Verification:
         if ledger is None or not isinstance(target, Verifiable):
             raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
         declared = _declared(self.view.setup, source)
-        for stream in dict.fromkeys([*(name for owner, name in ledger.sources() if owner == source), *declared]):
+        of = SourceLedger(shown, source, ledger)
+        for stream in dict.fromkeys([*of.streams, *declared]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
             differing: dict[Partition, Difference] = {}
             try:
@@ -114,7 +115,7 @@ class _Verification:
                     "wrote them, and the next run settles that"
                 )
             found = [one for one in differing.values() if self.days.holds(one.partition)]
-            self._add_stream(shown, source, stream, ledger, [one for one in found if one.partition not in unsettled])
+            self._add_stream(of, stream, [one for one in found if one.partition not in unsettled])
         again = [(one.stream, one.partition) for one in self.differences if (one.target, one.source) == (shown, source)]
         self.deleted += [
             Deleted(
@@ -125,21 +126,21 @@ class _Verification:
                 rows=one.rows[0],
                 deleted_at=one.restated_at,
             )
-            for partition, one in sorted(deleted(ledger, source).items())
+            for partition, one in sorted(deleted(of).items())
             if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
         ]
 
-    def _add_stream(self, shown: str, source: str, stream: str, ledger: Ledger, found: Sequence[Difference]) -> None:
+    def _add_stream(self, of: SourceLedger, stream: str, found: Sequence[Difference]) -> None:
         """Add what differs, and let the next run read it again, if that is possible and demanded."""
-        repairs = self._repairs(source, stream, found)
+        repairs = self._repairs(of.source, stream, found)
         if self.repair:
             marked = [partition for partition, text in repairs.items() if text == POSSIBLE]
-            mark_missing(ledger, source, stream, marked)
+            of.mark_missing(stream, marked)
             repairs |= dict.fromkeys(marked, MARKED)
         self.differences += [
             DifferenceInfo(
-                target=shown,
-                source=source,
+                target=of.target,
+                source=of.source,
                 stream=stream,
                 partition=one.partition.as_dict(),
                 what=one.what,
