@@ -8,7 +8,7 @@ costs about a sixth of decoding them, and leaves nothing malformed, cut or wrong
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -117,7 +117,7 @@ class Envelope:
         first = _first(body)
         if first == b"{":
             return self._from_object(body, response)
-        raw = _checked(RAW, body, response)
+        raw = _checked(RAW.decode, body, response)
         if first == b"[" and "" in self.items:
             return self._with_items(Answer(), raw, "$")
         if self.optional and _nothing(raw):
@@ -127,28 +127,19 @@ class Envelope:
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
         names = tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
-        read, fields = self._members(names, body, response)
-        members = {
-            name: value
-            for name, value in zip(names, map(read.__getattribute__, fields), strict=True)
-            if value is not msgspec.UNSET
-        }
+        members = self._members(names, body, response)
         if repeated := _repeated_member(body, names, members):
             raise BrokenBodyError(
                 f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
             )
-        head: dict[str, Any] = {}
-        for path in (*self.head, *self.echoes):
-            value = _follow(members, path)
-            if value is not None:
-                head[path] = _plain(value)
+        stated = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
         total, total_problem = _count(members, self.total)
         pages, pages_problem = _count(members, self.pages)
         answer = Answer(
             total=total,
             pages=pages,
-            head=head,
+            head={path: _plain(value) for path, value in stated.items() if value is not None},
             problem=total_problem or pages_problem,
             provisional=self._provisional(members),
         )
@@ -164,11 +155,11 @@ class Envelope:
             barriers = [text for path in self.items if (text := _barrier(members, path))]
             return _broken(answer, f"{barriers[0]}, not {self._shape()}") if barriers else answer
         found = MEMBERS.decode(body)
-        stated = next(
+        error = next(
             (f"; its {name}: {clip(bytes(found[name]).decode(), 200)}" for name in _ERRORS if name in found), ""
         )
         there = ", ".join(list(found)[:20]) or "nothing"
-        return _broken(answer, f"the body has {there}, but not {self._shape()}{stated}")
+        return _broken(answer, f"the body has {there}, but not {self._shape()}{error}")
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
         for path, final in self.provisional_unless.items():
@@ -180,17 +171,16 @@ class Envelope:
                 return f"{path} is {clip(str(value), 60)}"
         return ""
 
-    def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> tuple[Any, tuple[str, ...]]:
-        """The members of these names, and the attributes they are under; a map of arrays in one go, if it is one."""
+    def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> dict[str, Any]:
+        """The members of these names that there are; a map of arrays in one go, if it is one."""
         others = {path.partition(".")[0] for path in self.paths}
         if self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items):
-            decoder, fields = _reader(names, maps=frozenset(self.items))
             try:
-                return decoder.decode(body), fields
+                return _reader(names, maps=frozenset(self.items))(body)
             except (ValueError, RecursionError):
                 pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
-        decoder, fields = _reader(names)
-        return _checked(decoder, body, response), fields
+        members: dict[str, Any] = _checked(_reader(names), body, response)
+        return members
 
     def _with_items(self, answer: Answer, raw: Any, path: str) -> Answer:
         try:
@@ -245,12 +235,11 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
 
     Source: the GraphQL specification, 7.1: partial results stand beside the errors; codes are a convention of servers.
     """
-    decoder, (name,) = _reader(("errors",))
     try:
-        errors = getattr(decoder.decode(response.body), name)
+        errors = _reader(("errors",))(response.body).get("errors")
     except (ValueError, RecursionError):
         return None  # no JSON object: the envelope or the status decides
-    if errors is msgspec.UNSET or _nothing(errors):
+    if errors is None or _nothing(errors):
         return None
     found = _plain(errors)
     first = found[0] if isinstance(found, list) and isinstance(found[0], dict) else {}
@@ -347,9 +336,9 @@ _ESCAPE = re.compile(
 )
 
 
-def _checked(decoder: "msgspec.json.Decoder[Any]", body: bytes, response: Response) -> Any:
+def _checked(read: Callable[[bytes], Any], body: bytes, response: Response) -> Any:
     try:
-        return decoder.decode(body)
+        return read(body)
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # of JSON, or of UTF-8
@@ -361,12 +350,9 @@ def _too_deep() -> BoundExceededError:
 
 
 @lru_cache(maxsize=256)
-def _reader(
-    names: tuple[str, ...], maps: frozenset[str] = frozenset()
-) -> tuple["msgspec.json.Decoder[Any]", tuple[str, ...]]:
+def _reader(names: tuple[str, ...], maps: frozenset[str] = frozenset()) -> Callable[[bytes], dict[str, Any]]:
     """
-    A decoder of an object that keeps these members raw (``maps``: their members) and passes over the others, and its
-    attributes.
+    A function that reads an object: these of its members, raw (``maps``: their members). It passes over the others.
     """
     fields = tuple(f"f{number}" for number in range(len(names)))
     kinds = [dict[str, msgspec.Raw] if name in maps else msgspec.Raw for name in names]
@@ -376,7 +362,14 @@ def _reader(
         rename=dict(zip(fields, names, strict=True)),
         gc=False,
     )
-    return msgspec.json.Decoder(made), fields
+    decoder = msgspec.json.Decoder(made)
+
+    def read(body: bytes) -> dict[str, Any]:
+        found = decoder.decode(body)
+        members = {name: getattr(found, field) for name, field in zip(names, fields, strict=True)}
+        return {name: value for name, value in members.items() if value is not msgspec.UNSET}
+
+    return read
 
 
 _LARGE = 256  # bytes of a value that is cut out of the text that is searched for repeated members
