@@ -84,7 +84,7 @@ def without(entry: LedgerEntry, left_out: Sequence[LeftOut]) -> LedgerEntry:
 
 def without_unfit(entry: LedgerEntry, left_out: Sequence[LeftOut], target: str) -> LedgerEntry:
     """
-    The same. Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
+    As :func:`without`. Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
     """
     for one in left_out:
         if one.unfit and one.layout.stream == entry.partition.stream and entry.rows == len(one.unfit):

@@ -170,7 +170,7 @@ class SourceFiles:
         return True
 
     def are_staged(self, files: Sequence[LedgerFile]) -> bool:
-        """The same at their temporary places."""
+        """As :meth:`are_in_place`, of their temporary places."""
         with suppress(PenstockError):
             return all(file.staged is None or self._has_size(self.path(file.staged), file) for file in files)
         return True
