@@ -1427,7 +1427,8 @@ def test_a_receiver_is_checked_before_the_run(server: Server, shop: Shop, tmp_pa
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:
     """
-    Files and ledger, of some accounts without days, or of some days; the next run reads them again.
+    Files and ledger, of some accounts without days, or of some days; the next run reads them again. That is no
+    restatement: the provider changed nothing.
     """
     project.run("daily", **DAYS)
     assert len(list(tmp_path.rglob("data.jsonl"))) == 6
@@ -1442,6 +1443,7 @@ def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) 
     left = project.status().targets[0].sources[0].streams
     assert [(one.account["shop_id"], one.rows) for one in left] == [("7", 4)]
     assert len(list(tmp_path.rglob("data.jsonl"))) == 2
+    assert project.changes(since=FIRST).changes == ()
     assert project.run("daily", **DAYS).exit_code == 0
     assert len(list(tmp_path.rglob("data.jsonl"))) == 6
 

@@ -18,6 +18,8 @@ from penstock.project.results import (
 from penstock.project.targets import Days, SourceLedger
 from penstock.sinks import LedgerEntry
 
+FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
+
 # --- totals -----------------------------------------------------------------------------------------------------------
 
 
@@ -93,6 +95,8 @@ def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
     every: list[Change] = []
     found: dict[Partition, Change] = {}
     for one in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
+        if one.run_id.startswith(FORGOTTEN):
+            continue  # rows that were deleted here: the provider restated nothing
         change = Change(
             target=of.target,
             source=of.source,

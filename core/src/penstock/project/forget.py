@@ -20,12 +20,11 @@ from penstock.connector import Stream
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
+from penstock.project.delivered import FORGOTTEN
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
 from penstock.project.targets import Days, SourceLedger, View, nothing_of
 from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, Verifiable, commit_all
-
-FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
 
 @frozen
