@@ -148,6 +148,18 @@ def test_nothing_that_lets_its_holder_act_is_written(bench: Bench) -> None:
     assert [value for value in secret if value.encode() in written] == []
 
 
+def test_partitions_are_counted_as_they_are_planned(bench: Bench) -> None:
+    """
+    Those of a derived stream come with its parent's: the report has them by stream, the line of the run does not add
+    them to what was planned.
+    """
+    report = bench.run("leads", "lead_data", since=date(2026, 3, 18), until=date(2026, 3, 19))
+
+    assert report.exit_code == 0, problems(report)
+    assert "2 of 2 partitions delivered" in report.summary_line
+    assert [one.as_dict()["partitions"]["delivered"] for one in report.streams.values()] == [2, 2]
+
+
 def test_without_personal_data(bench: Bench) -> None:
     """
     ``include_personal = false`` leaves out names and addresses, also inside nested parts.

@@ -27,6 +27,7 @@ class StreamCounts:
     delivered: int = 0
     failed: int = 0
     final: int = 0  # not read again
+    carried: int = 0  # of those delivered, the ones that came with the stream from which this one is derived
     requests: int = 0
     retries: int = 0
     bytes: int = 0
@@ -303,9 +304,10 @@ class RunReport:
     def summary_line(self) -> str:
         """The run in one line: the delivered records and partitions, then failures and notices."""
         parts = ["the reader of standard output closed it"] if self.output_closed else []
+        carried = self.total("carried")  # the plan and the progress do not count them
         parts += [
             counted(self.total("records"), "record"),
-            f"{self.total('delivered')} of {counted(self.total('planned'), 'partition')} delivered",
+            f"{self.total('delivered') - carried} of {counted(self.total('planned') - carried, 'partition')} delivered",
         ]
         if self.total("final"):
             parts.append(f"{self.total('final')} final")

@@ -73,7 +73,7 @@ class SourceReport:
         if read.promised is not None:
             counts.promised = (counts.promised or 0) + read.promised
         for name, rows in entry.derived_rows.items():
-            self.count(name, records=rows, planned=1, delivered=1)
+            self.count(name, records=rows, planned=1, delivered=1, carried=1)
         for one in read.derived_rejected:
             self.count(one.stream, rejected=1)
 
