@@ -143,6 +143,71 @@ def test_a_broken_plugin_is_listed_and_harms_nothing(plugin: type, reason: str) 
         Registry([plugin(), Sound()], strict=True)
 
 
+MISTAKEN = """
+from penstock import Connector, Limits, Refusal, SourceSettings, Stream, record
+
+@record(kind="snapshot", key="id")
+class Row:
+    id: str
+
+CONNECTOR = Connector(
+    name="m", summary="", settings=SourceSettings, limits=Limits(concurrency=2), statuses={404: Refusal("Look.")},
+    streams=[Stream(name="rows", summary="", record=Row, path="/rows")],
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "reason"),
+    [
+        ("import Connector", "import Conector", "cannot import name 'Conector'.* Did you mean \"Connector\""),
+        ('@record(kind="snapshot", key="id")', "@record", r"write its arguments by name: @record\(kind=..., key=...\)"),
+        ("summary=", "sumary=", "unexpected keyword argument 'sumary'.* Did you mean \"summary\""),
+        ("Limits(concurrency=2)", "Limits(2)", r"write its arguments by name: Limits\(name=..., ...\)"),
+        ("concurrency=2", 'concurrency="2"', "Limits: concurrency is '2'; write a number above 0"),
+        ("concurrency=2", "requests_per_second=0", "Limits: requests_per_second is 0; write a number above 0"),
+        ('{404: Refusal("Look.")}', "[404]", r"statuses is \[404\]; write a table, {404: Refusal\(...\)}"),
+        (
+            "id: str",
+            "id: str = added()",
+            r"name 'added' is not defined \(source.py, line 6\); write from penstock import",
+        ),
+        ("CONNECTOR =", "CONECTOR =", 'connector_m.source has no CONNECTOR. Did you mean "CONECTOR"'),
+    ],
+)
+def test_a_mistake_of_an_author_names_what_to_write(
+    right: str, wrong: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Also where Python finds it, whose message names neither the remedy nor a similar name.
+    """
+    assert right in MISTAKEN
+    (tmp_path / "connector_m").mkdir()
+    (tmp_path / "connector_m" / "__init__.py").write_text("")
+    (tmp_path / "connector_m" / "source.py").write_text(MISTAKEN.replace(right, wrong, 1))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("connector_m", "connector_m.source"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    (broken,) = Registry([ConnectorPlugin("connector_m.source:CONNECTOR")]).broken()
+
+    assert re.search(reason, broken.reason), broken.reason
+
+
+def test_a_module_that_is_not_there_suggests_the_one_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Of the text that names a connector.
+    """
+    (tmp_path / "connector_n").mkdir()
+    (tmp_path / "connector_n" / "__init__.py").write_text("")
+    (tmp_path / "connector_n" / "source.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    (broken,) = Registry([ConnectorPlugin("connector_n.sources:CONNECTOR")]).broken()
+
+    assert 'there is no module connector_n.sources. Did you mean "source"?' in broken.reason
+
+
 def test_a_failing_wrapper_is_named() -> None:
     """
     A wrapper fails around each plugin's hook function, so the reason names the wrapper's plugin too.
@@ -417,4 +482,4 @@ def test_a_connector_that_cannot_be_imported_is_broken():
     registry = Registry([ConnectorPlugin("no_such_package.source:CONNECTOR"), Sound()])
 
     assert list(registry.connectors()) == ["x"]
-    assert "No module named 'no_such_package'" in registry.broken()[0].reason
+    assert "there is no module no_such_package.source" in registry.broken()[0].reason

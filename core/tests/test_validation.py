@@ -225,8 +225,9 @@ MISTAKEN = [
     (clicks(poller=named("waits")), "poller: no poller named 'waits' is installed"),
     (clicks(envelope=named("xml")), "envelope: no decoder named 'xml' is installed"),
     (clicks(paginator=SinglePage), "paginator is the class SinglePage; write SinglePage(...)"),
+    (clicks(paginator="offset"), "paginator is the text 'offset'; write paginator=named(\"offset\")"),
     (clicks(poller=SinglePage()), "poller is SinglePage without handle, poll, state, lost"),
-    (clicks(envelope="clicks"), "envelope is str ('clicks'), which cannot be called"),
+    (clicks(envelope="clicks"), "envelope is the text 'clicks'; write envelope=Envelope(items=\"clicks\")"),
     (
         clicks(required_settings=("acount_ids",)),
         "required_settings names 'acount_ids', which is no setting of AcmeSettings. Did you mean",

@@ -6,11 +6,13 @@ All frozen values, keyword-only: they gain optional fields, they never lose one.
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
@@ -22,7 +24,7 @@ from penstock import hookimpl
 from penstock.actions import Action
 from penstock.errors import PluginError, ProviderError
 from penstock.model import Kind, Request, Slice, plain_http_problem
-from penstock.names import as_names, place_of
+from penstock.names import as_names, did_you_mean, place_of
 from penstock.protocols import (
     Authenticator,
     BodyDecoder,
@@ -305,14 +307,20 @@ class SourceSettings:
 # --- connectors and streams -----------------------------------------------------------------------------------------
 
 
+def _is_positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    """The attrs validator of a limit. TypeError for anything but a number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise TypeError(f"{type(instance).__name__}: {attribute.name} is {value!r}; write a number above 0")
+
+
 @frozen(kw_only=True)
 class Limits:
     """
     What the provider allows, or, if it states nothing, what is polite. The configuration may set other numbers.
     """
 
-    requests_per_second: float | None = None
-    concurrency: int = 1
+    requests_per_second: float | None = field(default=None, validator=validators.optional(_is_positive))
+    concurrency: int = field(default=1, validator=_is_positive)
     cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
 
 
@@ -701,7 +709,19 @@ def _imported(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     module, _, name = value.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        imported = import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # of an import within
+        package = sys.modules.get(module.rpartition(".")[0])
+        beside = [one.name for one in iter_modules(getattr(package, "__path__", []))]
+        meant = did_you_mean(module.rpartition(".")[2], beside)
+        raise ImportError(f'the connector names "{value}", and there is no module {module}.{meant}') from None
+    if not hasattr(imported, name):
+        meant = did_you_mean(name, [name for name, made in vars(imported).items() if not isinstance(made, type)])
+        raise ImportError(f'the connector names "{value}", and {module} has no {name or "name behind a colon"}.{meant}')
+    return getattr(imported, name)
 
 
 @frozen(kw_only=True)

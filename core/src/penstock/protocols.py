@@ -143,7 +143,9 @@ StatusRule = Refusal | Throttle | Unavailable | Skip
 
 
 def check_statuses(instance: Any, attribute: Any, table: Mapping[int, StatusRule]) -> None:
-    """The attrs validator of ``statuses``. TypeError for what is no status, or no rule."""
+    """The attrs validator of ``statuses``. TypeError for what is no table, no status, or no rule."""
+    if not isinstance(table, Mapping):
+        raise TypeError(f"statuses is {table!r}; write a table, {{404: Refusal(...)}}")
     for status, rule in table.items():
         if not isinstance(status, int) or not isinstance(rule, StatusRule):
             raise TypeError(

@@ -115,6 +115,9 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
             signer: Any = source.component("authenticator", connector.authenticator(settings))
             if isinstance(signer, type):
                 yield f"authenticator returned the class {signer.__name__}; write {signer.__name__}(...)"
+            elif isinstance(signer, str):
+                place = place_of(connector.authenticator)
+                yield f'authenticator ({place}) returned the text {signer!r}; write named("{signer}", ...)'
             elif lacking := [name for name in _SIGNS if not callable(getattr(signer, name, None))]:
                 yield (
                     f"authenticator ({place_of(connector.authenticator)}) returned {type(signer).__name__} without "

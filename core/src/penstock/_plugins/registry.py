@@ -9,6 +9,7 @@ if a command needs it.
 
 import inspect
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -21,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 import pluggy
 from attrs import field, frozen
 
+import penstock
 from penstock import hookspecs
 from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.validation import problems_in_actions, problems_in_connector, problems_in_streams
@@ -61,6 +63,11 @@ _FOREIGN = sys.stdlib_module_names | {
 
 # Exceptions of a plugin's code that make the plugin broken. KeyboardInterrupt ends the command.
 _FAILURES = (Exception, SystemExit)
+
+# Python's words for mistakes with what penstock declares.
+_UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_UNNAMED = re.compile(r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given")
+_NOT_OFFERED = re.compile(r"cannot import name '(\w+)' from 'penstock'")
 
 _logger = logging.getLogger("penstock")
 
@@ -446,7 +453,7 @@ class Registry:
     def _break(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
         text = "" if error is None else describe_error(error)
-        broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}"), details)
+        broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}{_meant(error)}"), details)
         # A module that cannot be imported fails in every hook, and is reported once.
         if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self._broken):
             self._broken.append(broken)
@@ -465,6 +472,21 @@ def place_in_plugin(error: BaseException | None) -> str:
     for frame, line in reversed(frames):
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _FOREIGN:
             return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return ""
+
+
+def _meant(error: BaseException | None) -> str:
+    """What an author probably meant who misspelt a name of penstock's or left out names of arguments."""
+    text = str(error)
+    if found := _UNEXPECTED.search(text):
+        return did_you_mean(found[2], _options_of(getattr(penstock, found[1], object)))
+    if (found := _UNNAMED.search(text)) and hasattr(penstock, found[1]):
+        example = "@record(kind=..., key=...)" if found[1] == "record" else f"{found[1]}(name=..., ...)"
+        return f"; write its arguments by name: {example}"
+    if found := _NOT_OFFERED.search(text):
+        return did_you_mean(found[1], dir(penstock))
+    if isinstance(error, NameError) and error.name in dir(penstock):
+        return f"; write from penstock import {error.name}"
     return ""
 
 
