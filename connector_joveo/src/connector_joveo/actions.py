@@ -61,12 +61,12 @@ _CONFIG_BODY = (
 # --- checks before sending ------------------------------------------------------------------------------------------
 
 
-def _changes(names: Sequence[str], settings: Any, values: Values) -> None:
+def _check_changes(names: Sequence[str], settings: Any, values: Values) -> None:
     if "body" not in values and not any(name in values for name in names):
         raise ValueError(f"nothing to change: give at least one of {', '.join(names)}")
 
 
-def _days(settings: Any, values: Values) -> None:
+def _check_days(settings: Any, values: Values) -> None:
     for name in ("start_date", "end_date"):
         if name in values and not re.fullmatch(r"\d\d/\d\d/\d{4}", values[name]):
             raise ValueError(f"{name}: found {values[name]!r}, expected {_DAY} such as 01/31/2026")
@@ -104,9 +104,9 @@ def _action(name: str, summary: str, *body: Field, outcome: str = "", **more: An
         place.append(Field(name="client_id", member=header, place="header", required=True, description=client))
     verb = name.partition("_")[0]
     if verb == "update" and not header:
-        more["prepare"] = partial(_changes, [field.name for field in body])
+        more["prepare"] = partial(_check_changes, [field.name for field in body])
     elif any(field.name == "start_date" and field.description == _DAY for field in body):
-        more["prepare"] = _days
+        more["prepare"] = _check_days
     by_client = any(field.name == "client_id" for field in place)
     if outcome:
         more["judge"] = partial(_outcome, outcome)

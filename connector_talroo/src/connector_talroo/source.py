@@ -144,7 +144,8 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
     """
     ``status`` in the body: 1 is good, 0 comes with a ``message``. The HTTP status decides only if the body has neither.
     """
-    head = _head(response, answer)
+    # No envelope reads the body of `penstock check`; a body that is no JSON object has no members.
+    head = answer.head if answer is not None and "status" in answer.head else response.members()
     status = _status(head)
     if status == "1" or (status != "0" and not 200 <= response.status < 300):
         return None
@@ -199,14 +200,6 @@ def _status(head: Mapping[str, Any] | None) -> str | None:
     """``1`` or ``"1"`` as text; None without a status."""
     status = None if head is None else head.get("status")
     return None if status is None else str(status).strip()
-
-
-def _head(response: Response, answer: Answer | None) -> Mapping[str, Any] | None:
-    """
-    The members outside of the records, as the envelope read them, or those of the body where no envelope did
-    (``penstock check``); None for a body that is no JSON object.
-    """
-    return answer.head if answer is not None and "status" in answer.head else response.members()
 
 
 # --- the connector --------------------------------------------------------------------------------------------------

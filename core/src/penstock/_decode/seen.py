@@ -46,10 +46,7 @@ class SeenKeys:
     def next_page(self) -> None:
         """Begin the next page: the keys added so far belong to earlier pages."""
         assert not (self.by_index and self._page), "a listing of one page has another one"
-        if self._earlier:
-            self._earlier |= self._page
-        else:
-            self._earlier = self._page
+        self._earlier |= self._page
         self._page = {}
         self._number += 1
 
@@ -67,12 +64,9 @@ class SeenKeys:
                 (on_page if number == self._number else earlier)[by_text[text]] = fingerprint
         return on_page, earlier
 
-    def add(self, fingerprints: dict[Any, int]) -> None:
+    def add(self, fingerprints: Mapping[Any, int]) -> None:
         """Add keys of this page: new ones, and known ones whose fingerprint is replaced."""
-        if self._page:
-            self._page |= fingerprints
-        else:
-            self._page = fingerprints  # most listings have one page, and need no second dict of its keys
+        self._page |= fingerprints
         if len(self._earlier) + len(self._page) > self._bound:
             self._file.add(_by_text(self._earlier), 0)
             self._earlier = {}
@@ -119,7 +113,7 @@ class SliceKeys:
         if self._since is not None:
             self._since.update(fingerprints)
         elif fingerprints:
-            self._keys.add(dict(fingerprints))
+            self._keys.add(fingerprints)
 
 
 class Occurrences:
