@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import penstock_plugins
 import psycopg
 import pytest
@@ -101,8 +102,21 @@ STREAMS = (
         derived=Derived(stream="leads", column="answers", stamps={"lead_id": "id"}),
     ),
 )
+VISITS = Stream(
+    name="visits",
+    summary="Visits, which no test reads",
+    record=Answer,
+    kind="report",
+    key=("lead_id", "name"),
+    account="campaign",
+    accounts=lambda settings: settings.campaigns,
+    day="day",
+    requests=requests,
+    envelope=Envelope(items="visits"),
+    on_by_default=False,
+)
 PLUGINS = (
-    ConnectorPlugin(Connector(name="leads", summary="Leads", settings=Settings, streams=STREAMS)),
+    ConnectorPlugin(Connector(name="leads", summary="Leads", settings=Settings, streams=(*STREAMS, VISITS))),
     penstock_plugins,
 )
 SECRETS = (b"ann@a", b"0171", b"1990", b"blue")  # in every personal value
@@ -323,3 +337,28 @@ def test_rows_that_were_forgotten_before_can_be_deleted(server: Server, tmp_path
             project.forget("leads", "leads", to="there", rows=True, **DAYS)
         assert project.run("leads", to="there", **DAYS).exit_code == 5
         assert project.verify(to="there").exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "duckdb", "postgres"])
+def test_what_somebody_has_in_the_place_of_a_stream_is_not_looked_at(server: Server, tmp_path: Path, kind: str) -> None:
+    """
+    Files, or a table, where a stream would be that was never delivered: ``verify`` is about what penstock wrote.
+    """
+    with postgres().database() as dsn:
+        paths = {"duckdb": {"path": str(tmp_path / "out.duckdb")}, "postgres": {"dsn": Secret(dsn)}}
+        sinks = {"there": {"kind": kind, **paths.get(kind, {"path": str(tmp_path / "out")})}}
+        project = Here(folder=tmp_path, base_url=server.base_url, sinks=sinks).project(include_personal=True)
+        project.run("leads", to="there", **DAYS)
+        (tmp_path / "out" / "leads" / "visits").mkdir(parents=True)
+        (tmp_path / "out" / "leads" / "visits" / "data.jsonl").write_text("{}\n")
+        made = "create table leads.visits as select 'mine' as note; comment on table leads.visits is 'mine'"
+        if kind == "duckdb":
+            with duckdb.connect(str(tmp_path / "out.duckdb")) as connection:
+                connection.execute(made)
+        if kind == "postgres":
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute(made)
+
+        assert project.verify(to="there").differences == ()
+        with pytest.raises(UsageError, match=r"no leads\.visits was delivered yet"):
+            project.forget("leads", "visits", to="there", rows=True, **DAYS)

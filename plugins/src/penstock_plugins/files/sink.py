@@ -217,6 +217,8 @@ class FileTarget:
     def _uncounted(self, stream: str, name: str) -> Iterator[Difference]:
         """The record files in the directory of a stream that are of no partition in the ledger."""
         directory = self.files.directory_of(name)
+        if not (directory / MARK).is_file():
+            return  # not penstock's
         prefix = f"{directory.relative_to(self.files.directory).as_posix()}/"
         folded = str.lower if ignores_case(directory / MARK) else str
         # Of each text its hash, which is a third of the size.
