@@ -153,13 +153,13 @@ class Envelope:
                 return self._with_items(answer, value, f"$.{path}")
         if self.optional:
             barriers = [text for path in self.items if (text := _barrier(members, path))]
-            return _broken(answer, f"{barriers[0]}, not {self._shape()}") if barriers else answer
+            return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
         found = MEMBERS.decode(body)
         error = next(
             (f"; its {name}: {clip(bytes(found[name]).decode(), 200)}" for name in _ERRORS if name in found), ""
         )
         there = ", ".join(list(found)[:20]) or "nothing"
-        return _broken(answer, f"the body has {there}, but not {self._shape()}{error}")
+        return evolve(answer, problem=f"the body has {there}, but not {self._shape()}{error}")
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
         for path, final in self.provisional_unless.items():
@@ -199,7 +199,7 @@ class Envelope:
                 if self.single and re.fullmatch(rb"\[\s*\]", raw):
                     raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
         except msgspec.ValidationError as error:
-            return _broken(answer, f"what is in {path} is not {self._shape()}: {error}")
+            return evolve(answer, problem=f"what is in {path} is not {self._shape()}: {error}")
         return evolve(answer, items=items)
 
     def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
@@ -456,7 +456,3 @@ def _count(members: Mapping[str, msgspec.Raw], paths: tuple[str, ...]) -> tuple[
 
 def _begun(raw: msgspec.Raw) -> str:
     return clip(bytes(memoryview(raw)[:4096]).decode(errors="replace"), 40)
-
-
-def _broken(answer: Answer, problem: str) -> Answer:
-    return evolve(answer, problem=problem)
