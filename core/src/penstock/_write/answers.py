@@ -112,16 +112,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     flags = {
         name: flag(answer[name]) for name in ("success", "ok", "result", "failure", "statusCode") if name in answer
     }
-    code = flags.get("statusCode")
-    bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
-    refused = next(
-        (
-            name
-            for name in ("success", "ok", "result")
-            if name in flags and (flags[name] is False or flags[name] is None)
-        ),
-        "failure" if flags.get("failure") is True else "statusCode" if bad_code else None,
-    )
+    refused = _refusing(flags)
     if refused is None:
         error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
         error = error or ("status" if is_failure(answer.get("status")) else None)
@@ -131,9 +122,23 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
         seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
         return Retry(ServerError(f"{seen}: {reason}; it may have been carried out"))
     text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
-    if bad_code and isinstance(code, int) and code >= 500:
+    code = flags.get("statusCode")
+    if isinstance(code, int) and code >= 500:
         return Retry(ServerError(text))
     return Refuse(RefusedError(text))
+
+
+def _refusing(flags: Mapping[str, Any]) -> str | None:
+    """The member of a body that states a refusal."""
+    for name in ("success", "ok", "result"):
+        if name in flags and (flags[name] is False or flags[name] is None):
+            return name
+    if flags.get("failure") is True:
+        return "failure"
+    code = flags.get("statusCode")
+    if isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300:
+        return "statusCode"
+    return None
 
 
 def alike(rows: Sequence[object], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
