@@ -280,7 +280,7 @@ class NotConforming(AssertionError):
 
     def __init__(self, connector: str, problems: Sequence[Finding]) -> None:
         self.problems = tuple(problems)
-        listed = "\n".join(f"  - {one}" for one in problems)
+        listed = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"{connector} does not keep what every connector must:\n{listed}")
 
 
@@ -381,7 +381,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
         source = subject.source(server.base_url)
         streams = {stream.name: stream for stream in source.streams}
         children = {name for name, stream in streams.items() if stream.parent is not None}
-        if any(one["stream"] in children and "HTTP 404" in one["message"] for one in report.errors):
+        if any(error["stream"] in children and "HTTP 404" in error["message"] for error in report.errors):
             advice = 'if a row of the parent may be gone, write statuses={404: Skip("...")} in the stream'
             wrong = [Finding(one.check, f"{one}; {advice}") for one in wrong]
         for (_, name), counts in report.streams.items():
@@ -401,7 +401,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                 )
                 wrong.append(Finding("unknown members", text))
         for name in chosen_streams(source, subject.streams):
-            failed = any(one["stream"] == name for one in report.errors)
+            failed = any(error["stream"] == name for error in report.errors)
             if not failed and not any(found for key, found in rows.items() if key[0] == name):
                 text = f"{name}: the sandbox has no record of it, so that nothing was tried"
                 wrong.append(Finding("nothing to read", text))
@@ -417,7 +417,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                     untrue.setdefault(key[0], []).extend(_of_truth(streams[key[0]], key, found, true))
         for problems in untrue.values():
             more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
-            wrong += [Finding("truth", f"{one}{more}") for one in sorted(problems)[:1]]
+            wrong += [Finding("truth", f"{problem}{more}") for problem in sorted(problems)[:1]]
         wrong += [
             Finding(
                 "truth",
@@ -431,7 +431,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
             seen = f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url"
             wrong.append(Finding("origin", seen))
         login = _grant_request(source)
-        sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
+        sent = [request for request in server.requests if login is None or request.path != _path(login, server)]
         if len(sent) > report.total("requests"):
             seen = f"{len(sent)} requests came to base_url, and penstock sent {report.total('requests')}"
             wrong.append(Finding("origin", f"{seen}: a connector makes requests, and sends none itself"))
@@ -440,7 +440,8 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
 
 def _named(sink: MemorySink, key: Key) -> dict[str, str]:
     """A partition's values by column."""
-    return next(one.as_dict() for one in sink.rows[key[0]] if tuple(value for _, value in one.values) == key[1])
+    partitions = sink.rows[key[0]]
+    return next(each.as_dict() for each in partitions if tuple(value for _, value in each.values) == key[1])
 
 
 def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
@@ -617,7 +618,7 @@ class _Moved(_Watching):
         if any(column.hash_of for column in stream.columns if column.name in stream.key):
             return outcome  # equal records are several ones where the provider gives them no key
         elements = _elements(former)
-        if sum(len(_elements(one)) for one in items if one.format == "array") >= len(elements):
+        if sum(len(_elements(item)) for item in items if item.format == "array") >= len(elements):
             return outcome  # a page longer than the others is none of a listing that moved
         again = evolve(former, raw=b"[" + bytes(elements[0]) + b"]")
         self.streams.add(stream.name)
@@ -659,7 +660,7 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
     ]
     differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in tape.streams)
     if differ:
-        why = next((one["message"] for one in report.errors if one["stream"] == differ[0][0]), "the rows differ")
+        why = next((error["message"] for error in report.errors if error["stream"] == differ[0][0]), "the rows differ")
         wrong.append(
             Finding(
                 "moved record",
@@ -840,7 +841,7 @@ def one_reading_check(subject: Subject) -> list[Finding]:
             check(source, noon_of(subject.today))
         except PenstockError as error:
             return [Finding("check", f"the check of right credentials raised {type(error).__name__}: {error}")]
-        sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
+        sent = [request for request in server.requests if login is None or request.path != _path(login, server)]
     wrong = _strays(server, addresses)
     queried = {("POST", stream.path) for stream in source.streams if stream.json is not None and stream.poller is None}
     if len(sent) != 1 or not (sent[0].method in ("GET", "HEAD") or (sent[0].method, sent[0].path) in queried):

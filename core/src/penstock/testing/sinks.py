@@ -680,7 +680,7 @@ class SinkSuite:
         for stream, final in (("clicks", {a_day(1), a_day(2), a_day(5)}), ("leads", {a_lead_day(1), a_lead_day(2)})):
             entries = seen.ledger.entries(SOURCE, stream)
             by_rows = [one for one in entries.values() if one.final(one.fingerprint) and one.error is None]
-            assert {one.partition for one in by_rows if seen.is_intact(one)} == final
+            assert {entry.partition for entry in by_rows if seen.is_intact(entry)} == final
             if not isinstance(seen, ListsFinal):
                 continue
             account = next(iter(final)).values[0][1]

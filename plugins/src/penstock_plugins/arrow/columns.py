@@ -81,7 +81,7 @@ def schema_of(layout: Layout, scale: int = SCALE) -> Any:
     The schema of a stream. What is declared about the stream and each column is metadata (``description``, ``unit``,
     ``additive``, ...). Every field is nullable: ``required`` is metadata, since a plugin may mask a required column.
     """
-    fields = [pa.field(one.name, type_of(one, scale), metadata=_about(one)) for one in layout.columns]
+    fields = [pa.field(column.name, type_of(column, scale), metadata=_about(column)) for column in layout.columns]
     about = {
         "source": layout.source,
         "stream": layout.stream,
