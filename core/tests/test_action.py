@@ -358,7 +358,7 @@ def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> A
         (404, b"", "refused"),
         (408, b"", "unknown"),
         (409, b"", "refused"),
-        (401, b"", "AuthenticationError"),
+        (401, b"", "again"),
         (403, b"", "AuthenticationError"),
         (429, b"", "again"),
         (500, b"", "unknown"),

@@ -69,11 +69,12 @@ class _Done:
     reason: str = ""
 
 
+_CREDENTIALS = "The credentials were refused: check those of this source."
+
 # What a status means to a write where neither the action nor the connector has a judge or a rule for it.
 _STATUSES: Mapping[int, StatusRule] = {
-    **dict.fromkeys(
-        (401, 403), Refusal("The credentials were refused: check those of this source.", AuthenticationError)
-    ),
+    401: Refusal(_CREDENTIALS, AuthenticationError, renew=True),  # a token may have ended before its time
+    403: Refusal(_CREDENTIALS, AuthenticationError),
     **dict.fromkeys((425, 429), Throttle("Too many requests: lower requests_per_second.")),
     **dict.fromkeys((301, 307, 308), Refusal("It points elsewhere, and a write is not sent on; check base_url.")),
     408: Unavailable(_UNSURE),
