@@ -65,6 +65,16 @@ class ConfiguredSource:
         """The zone in which its days are cut. An account may have another one: see :meth:`for_account`."""
         return ZoneInfo(self.settings.timezone)
 
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be in flight at once: as configured, else what the provider allows."""
+        return max(1, self.settings.concurrency or self.connector.limits.concurrency)
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """The rate of requests: as configured, else what the provider allows; None: unlimited."""
+        return self.settings.requests_per_second or self.connector.limits.requests_per_second
+
     def for_account(self, account: str | None, listed_zone: str | None = None) -> "ConfiguredSource":
         """
         The source as this account sees it: with its own settings, if it has a table of its own. ``listed_zone``: the

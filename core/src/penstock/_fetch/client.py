@@ -93,8 +93,7 @@ class SourceClient:
 
     def __attrs_post_init__(self) -> None:
         settings, connector = self.source.settings, self.source.connector
-        limits = connector.limits
-        self.concurrency = max(1, settings.concurrency or limits.concurrency) if self.tape is None else 1
+        self.concurrency = self.source.concurrency if self.tape is None else 1
         self._transport = Transport(
             timeout_s=settings.timeout_s,
             max_body_bytes=settings.max_body_mib * 1024 * 1024,
@@ -107,7 +106,7 @@ class SourceClient:
             origins=[origin_of(url) for key in connector.origins if (url := getattr(settings, key))],
             clock=self.clock,
         )
-        self.rate_limit = RateLimit(self.clock, settings.requests_per_second or limits.requests_per_second)
+        self.rate_limit = RateLimit(self.clock, self.source.requests_per_second)
         if self.others is not None:
             self.rate_limit.on_cool_down = partial(self.others.cooled_down, self.source.name)
         self.policy = RetryPolicy(
@@ -115,7 +114,7 @@ class SourceClient:
             first_s=settings.retry_first_s,
             max_s=settings.retry_max_s,
             throttle_wait_s=settings.throttle_wait_s,
-            cool_down_s=limits.cool_down_s,
+            cool_down_s=connector.limits.cool_down_s,
         )
         self._retrying = Retrying(
             exchange=SignedExchange(Unsigned(), self._transport, self._log_in, self.clock),

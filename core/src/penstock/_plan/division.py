@@ -175,22 +175,16 @@ class Share:
         holders = self.division.holders[source.name]
         if len(holders) == 1:
             return source
-        settings, limits = source.settings, source.connector.limits
-        each, more = divmod(concurrency_of(source), len(holders))
-        pace = settings.requests_per_second or limits.requests_per_second
+        each, more = divmod(source.concurrency, len(holders))
+        rate = source.requests_per_second
         return evolve(
             source,
             settings=evolve(
-                settings,
+                source.settings,
                 concurrency=max(1, each + (holders.index(self.number) < more)),
-                requests_per_second=None if pace is None else pace / len(holders),
+                requests_per_second=None if rate is None else rate / len(holders),
             ),
         )
-
-
-def concurrency_of(source: ConfiguredSource) -> int:
-    """The concurrent requests that the source allows."""
-    return max(1, source.settings.concurrency or source.connector.limits.concurrency)
 
 
 def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Share:
@@ -207,7 +201,7 @@ def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:
     """A division that each part computes by itself: it depends on names and on the sources' concurrency only."""
     if not 1 <= parts <= MOST_PARTS:
         raise UsageError(f"found {parts} shards, expected a number from 1 to {MOST_PARTS}")
-    return divide(parts, {source.name: concurrency_of(source) for source in sources})
+    return divide(parts, {source.name: source.concurrency for source in sources})
 
 
 MOST_PARTS = 1000

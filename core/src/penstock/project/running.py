@@ -14,7 +14,6 @@ from attrs import evolve
 
 from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
-from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
 from penstock._plan.planner import Job, Plan
 from penstock._run import runner
@@ -102,7 +101,7 @@ class Running:
             ),
             final=sum(sum(one.final.values()) for one in plans),
             exact=all(one.exact for one in plans),
-            pace={job.source.name: pace for job in jobs if (pace := _pace(job.source)) is not None},
+            pace={job.source.name: rate for job in jobs if (rate := job.source.requests_per_second) is not None},
             used={
                 job.source.name: (requests_this_month(job.sink, job.source.name, now), allowed)
                 for job in jobs
@@ -261,12 +260,6 @@ def _result_of(run: Callable[[], RunReport]) -> RunResult:
         raise
     except PenstockError as error:
         return RunResult.not_started(error)
-
-
-def _pace(source: ConfiguredSource) -> float | None:
-    """The requests per second that a source makes at most."""
-    own: float | None = source.settings.requests_per_second
-    return own or source.connector.limits.requests_per_second
 
 
 def _selection(
