@@ -277,6 +277,24 @@ def test_events_reach_the_callback(project: Project) -> None:
     assert sum(event["event"] == "partition_delivered" for event in events) == 6
 
 
+def test_a_callback_that_raises_changes_nothing(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    At whichever event: the run and the read deliver all, and one warning names the callback and its line.
+    """
+
+    def broken(event: Mapping[str, Any]) -> None:
+        raise LookupError(event["event"])
+
+    run = project.run("daily", **DAYS, on_event=broken)
+    rows = list(project.read("shop", "sales", **DAYS, on_event=broken).rows())
+
+    assert (run.exit_code, run.errors, len(rows)) == (0, (), 12)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(", line")[0] for text in warnings] == [
+        "on_event failed at run_started: LookupError: run_started (test_project.py"
+    ] * 2
+
+
 def test_what_fails_during_a_run_is_in_its_result(project: Project, shop: Shop) -> None:
     """
     A provider's failure raises nothing: the partition is in the errors, the rest is delivered.

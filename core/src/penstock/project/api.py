@@ -38,7 +38,7 @@ from penstock.project.results import (
     run_order,
 )
 from penstock.project.running import Running
-from penstock.project.setup import Notice, Notices, blamed
+from penstock.project.setup import Notice, Notices, blamed, unfailing
 from penstock.project.targets import Days, View
 from penstock.sinks import Advising, Layout
 
@@ -110,6 +110,7 @@ class Project(Running):
 
         The default of ``since`` and ``until`` is that of a run. ``accounts``: names or patterns (``"21*"``).
         """
+        on_event = unfailing(on_event)
         configured = self._setup.source(source, Notices(on_event).add)
         streams = chosen_streams(configured, [stream])
         refuse_missed(self._setup.config, [configured], {source: streams})

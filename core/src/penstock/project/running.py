@@ -24,7 +24,7 @@ from penstock.events import Event, OnEvent, ignore
 from penstock.project.jobs import Selection, jobs_for, pipeline_of, plan_of, requests_this_month, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
-from penstock.project.setup import Notice, Notices, Setup
+from penstock.project.setup import Notice, Notices, Setup, unfailing
 from penstock.run_report import Allowance, RunReport
 from penstock.sinks import Sink
 
@@ -161,7 +161,7 @@ class Running:
         ``name``: a pipeline, or a source with ``to``: a sink's name or place, or a sink that the caller made, which is
         not remembered for ``plan`` and ``status``. ``since``, ``until``: days, both included, or a text such as
         ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
-        from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
+        from the threads of the run, one call at a time; its exceptions are logged. ``allow_rejected``: how many records may be set aside without
         exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``shard``: ``"3/16"`` reads
         the third of sixteen shards of the accounts and days. ``workers``: divide the run among so many processes of
         this machine, or of the ``engine`` (``"dask:HOST:PORT"``); None: as the pipeline states. A script that calls
@@ -175,6 +175,7 @@ class Running:
 
         Failed partitions, and a lock that another run holds, are in the result.
         """
+        on_event = unfailing(on_event)
         notices = Notices(on_event)
         setup, recording, clock = self._setup, None, self._clock(stop)
         selection = _selection(to, streams, exclude_streams, accounts, since, until, full)

@@ -3,6 +3,7 @@ The plugins and the configuration of a project: loaded on first use, shared by a
 """
 
 import copy
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field
 
 from penstock.errors import ConfigError, PenstockError, PluginError
-from penstock.events import OnEvent, ignore
+from penstock.events import Event, OnEvent, ignore
 
 if TYPE_CHECKING:
     from penstock._config import Config, ConfiguredSink
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from penstock.connector import Connector
 
 Notice = Callable[[str], None]
+
+_logger = logging.getLogger("penstock")
 
 
 @define(eq=False)
@@ -38,6 +41,25 @@ class Notices:
         if text not in self.texts:
             self.texts.append(text)
             self.on_event({"event": "notice", "message": text})
+
+
+def unfailing(on_event: OnEvent) -> OnEvent:
+    """The callback of a caller. Its exceptions are logged (the first as a warning) and change nothing."""
+    warned = False
+
+    def heard(event: Event) -> None:
+        nonlocal warned
+        try:
+            on_event(event)
+        except Exception as error:
+            from penstock._plugins.registry import describe_error, place_in_plugin
+            from penstock.redact import mask
+
+            level, warned = logging.DEBUG if warned else logging.WARNING, True
+            text = f"{describe_error(error)}{place_in_plugin(error)}"
+            _logger.log(level, "on_event failed at %s: %s. The run goes on", event["event"], mask(text))
+
+    return heard
 
 
 @define(eq=False, slots=False)  # cached_property needs a __dict__
