@@ -25,6 +25,7 @@ from penstock.project.run_result import RunResult
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors import singer_target
 from penstock_plugins.doors.singer_settings import SINGER
+from penstock_plugins.files.locks import alone
 from worlds import TALROO, TARGETCIRCLE, TODAY, Provider, bag, command, configure, finished, then, toml
 
 # Appends what it reads to a file, then prints the last state, as a target does after it stored everything.
@@ -35,6 +36,9 @@ mode = os.stat(sys.argv[2]).st_mode
 behaviour = open("behaviour").read() if os.path.exists("behaviour") else ""
 if behaviour == "dies at length":
     sys.exit("password " + config["password"] + "." * 590)
+if behaviour == "is killed":
+    import signal
+    os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "dies at once":
     sys.exit("no route to the warehouse, password " + config["password"])
 state, kept = None, []
@@ -172,6 +176,7 @@ def test_the_target_holds_every_row_and_the_ledger_its_days(warehouse: Warehouse
         ("dies at length", f"It printed: ... ssword ***{'.' * 590}"),
         ("dies later", "ended with 1 and took nothing over. It printed: ... out of space"),
         ("dies at the end", "ended with 3"),
+        ("is killed", "was ended by SIGKILL and took nothing over. It printed no reason"),
         ("prints no state", "did not return the state that was sent last; it printed none"),
         ("stops reading", "ended with 0"),  # before or after all was written to it, as it happens
     ],
@@ -282,6 +287,31 @@ def test_the_configuration_of_a_killed_run_is_deleted_by_the_next(
     assert list(place.rglob("config.json")) == []
 
 
+def test_a_target_that_outlives_its_run_is_waited_for(
+    warehouse: Warehouse, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What it still writes would replace newer rows. If it does not end in time, the run ends with exit code 6.
+    """
+    warehouse.behave("waits")
+    killed = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.started"})
+    killed.communicate()
+    while not (warehouse.folder / "waiting").exists():
+        time.sleep(0.05)
+    warehouse.behave("")
+
+    monkeypatch.setattr(singer_target, "GRACE", 0)
+    early = warehouse.run()
+    assert early.exit_code == 6
+    assert "of a run that was killed still runs" in early.errors[0]["message"]
+    assert not (warehouse.folder / "configs.jsonl").exists(), "another target was started"
+    (warehouse.folder / "go").touch()
+    with alone(warehouse.folder / "ledger" / "talroo.target.lock"):  # the target has ended
+        assert (warehouse.folder / "configs.jsonl").exists()
+    assert finished(warehouse.folder, *words)[0] == 0
+    assert bag(warehouse.rows()) == bag(warehouse.truth())
+
+
 def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse, words: tuple[str, ...]) -> None:
     """
     At least once: the target has the rows, the ledger does not; the next run sends them again, and loses none.
@@ -337,10 +367,14 @@ def test_a_ledger_belongs_to_one_place(warehouse: Warehouse) -> None:
 
 def test_rows_cannot_be_deleted_and_days_can_be_forgotten(warehouse: Warehouse) -> None:
     """
-    A request to delete rows is refused, since Singer has no message for it; nothing is marked as deleted.
+    A request to delete rows is refused, since Singer has no message for it; nothing is marked as deleted. Nor can rows
+    be compared with the ledger, as they cannot be read.
     """
     assert warehouse.run().exit_code == 0
     day = TODAY - timedelta(days=1)
+
+    with pytest.raises(UsageError, match="warehouse cannot be compared with its ledger: its rows cannot be read back"):
+        warehouse.project().verify("talroo", to="warehouse")
 
     with pytest.raises(UsageError, match="cannot delete rows there"):
         warehouse.project().forget("talroo", "clicks", to="warehouse", since=day, until=day, rows=True)

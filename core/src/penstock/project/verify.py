@@ -91,8 +91,10 @@ class _Verification:
     def add(self, shown: str, source: str, target: Target) -> None:
         """Compare a source in a target. A stream that cannot be looked at is left out."""
         ledger = target.ledger
-        if ledger is None or not isinstance(target, Verifiable):
+        if ledger is None:
             raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
+        if not isinstance(target, Verifiable):
+            raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
         declared = _declared(self.view.setup, source)
         of = SourceLedger(shown, source, ledger)
         for stream in dict.fromkeys([*of.streams, *declared]):

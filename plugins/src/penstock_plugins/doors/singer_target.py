@@ -6,7 +6,9 @@ delivered when it has ended with 0 and printed the state that was sent last; onl
 target that dies, or never returns a state, delivered nothing, and a process of penstock that is killed in between sends
 the partitions again: at least once.
 
-A Singer target keeps no ledger: it is a SQLite file in a directory of its own, with the lock beside it.
+A Singer target keeps no ledger: it is a SQLite file in a directory of its own, with two locks beside it. That of the
+source ends with the process of penstock; the other is held by the target, too, which may outlive a process that is
+killed: rows that it still writes could otherwise replace newer ones of the next run.
 """
 
 import json
@@ -14,15 +16,16 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from hashlib import scrypt, sha256
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 from attrs import define, field, frozen
 from penstock import (
@@ -30,6 +33,7 @@ from penstock import (
     Batch,
     Layout,
     LedgerEntry,
+    LockHeldError,
     Partition,
     PenstockError,
     Secret,
@@ -48,7 +52,7 @@ from penstock_plugins.files.disk import file_errors, file_name, make_directories
 from penstock_plugins.files.locks import locked
 
 LEDGER = "ledger.sqlite"
-GRACE = 10  # seconds that a target has to end after the run began to stop
+GRACE = 10  # seconds that a target has to end after its run began to stop, or was killed
 _PLACE = "singer target"
 _SECRET = re.compile(r"(?i)pass|pwd|secret|token|^key$|(api|access|private)_?key|credential|dsn|connection_?str")
 _LOOKED_AT = 1 << 16  # bytes, masked before they are cut: half a secret is not found
@@ -69,18 +73,19 @@ class SingerSink:
         directory = self.settings.ledger
         with file_errors(directory):
             make_directories(directory, mode=0o700)
-        lock = locked(directory / f"{file_name(source)}.lock", f"{source} to {program}", run_id)
-        try:
+        with ExitStack() as opened:
+            locks = _Locks(
+                opened.enter_context(locked(directory / f"{file_name(source)}.lock", f"{source} to {program}", run_id)),
+                opened.enter_context(_lock_of_targets(directory, source, program, run_id)),
+            )
             ledger = SqliteLedger(directory / LEDGER)
             self._check_place(ledger)
-        except BaseException:
-            lock.close()
-            raise
+            opened.pop_all()
         # Only the holder of the lock makes such folders, so these are of killed runs: configurations with secrets.
         folders = f"penstock-singer-{sha256(f'{directory.resolve()} {source}'.encode()).hexdigest()[:16]}-"
         for left in Path(tempfile.gettempdir()).glob(f"{folders}*"):
             shutil.rmtree(left, ignore_errors=True)
-        return SingerTarget(self.settings, ledger, lock, run_id, folders)
+        return SingerTarget(self.settings, ledger, locks, run_id, folders)
 
     def open_readonly(self, source: str) -> "SingerTarget | None":
         path = self.settings.ledger / LEDGER
@@ -101,6 +106,25 @@ class SingerSink:
                 "change for one run"
             )
         ledger.set_fact(_PLACE, place)
+
+
+class _Locks(NamedTuple):
+    """``of_run``: ends with this process. ``of_targets``: ends with the last target that it started, too."""
+
+    of_run: BinaryIO
+    of_targets: BinaryIO
+
+
+def _lock_of_targets(directory: Path, source: str, program: str, run_id: str) -> BinaryIO:
+    """The lock that targets hold, too. Waits for a target of a killed run, whose input has ended with the run."""
+    path = directory / f"{file_name(source)}.target.lock"
+    try:
+        return locked(path, source, run_id, patience_s=GRACE)
+    except LockHeldError as error:
+        raise LockHeldError(
+            f"the Singer target {program} of a run that was killed still runs, and may write rows of {source}. Wait "
+            f"for it to end, or end it: it has {path} open"
+        ) from error
 
 
 def _digest(place: Any) -> str:
@@ -137,7 +161,7 @@ class SingerTarget(BaseTarget):
 
     settings: SingerTargetSettings
     ledger: SqliteLedger
-    _lock: BinaryIO | None
+    _locks: _Locks | None
     _run_id: str
     _folders: str  # what the names of its temporary folders begin with
     _sent: int = field(default=0, init=False)
@@ -154,8 +178,8 @@ class SingerTarget(BaseTarget):
 
     def close(self) -> None:
         self.ledger.close()
-        if self._lock is not None:
-            self._lock.close()
+        for lock in self._locks or ():
+            lock.close()
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a target that does not end by itself. Called every second, from another thread."""
@@ -193,7 +217,12 @@ class SingerTarget(BaseTarget):
             try:
                 # In a process group of its own: Ctrl-C is for the run, which lets the target end what it began.
                 process = subprocess.Popen(  # noqa: S603 (the user's own command)
-                    program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0
+                    program,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    process_group=0,
+                    pass_fds=[self._locks.of_targets.fileno()] if self._locks else [],
                 )
             except OSError as error:
                 raise TargetError(f"the Singer target {program[0]} cannot be started: {error.strerror}") from error
@@ -216,7 +245,9 @@ class SingerTarget(BaseTarget):
             said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))[-_SHOWN:]
         name = Path(program[0]).name
         if code or not fed:
-            raise SinkError(f"the Singer target {name} ended with {code} and took nothing over. It printed: ... {said}")
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            printed = f"It printed: ... {said}" if said else "It printed no reason"
+            raise SinkError(f"the Singer target {name} {how} and took nothing over. {printed}")
         if token not in states.line:
             raise SinkError(
                 f"the Singer target {name} ended with 0, but did not return the state that was sent last; it printed "

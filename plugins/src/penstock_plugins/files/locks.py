@@ -60,9 +60,10 @@ class SourceLock:
             file.close()
 
 
-def locked(path: Path, what: str, run_id: str) -> BinaryIO:
+def locked(path: Path, what: str, run_id: str, *, patience_s: float = 0.0) -> BinaryIO:
     """
     A lock file, held until it is closed or the process ends in any way. The file stays when the lock is free.
+    ``patience_s``: how long to wait for its holder.
 
     Raises LockHeldError, naming process and run of the holder, when another one holds it.
     """
@@ -72,7 +73,7 @@ def locked(path: Path, what: str, run_id: str) -> BinaryIO:
             file,
             what,
             lambda: _tried(file, fcntl.LOCK_EX),
-            patience_s=lambda holder: KILLED_WAIT_S if PARTS in holder else 0.0,
+            patience_s=lambda holder: KILLED_WAIT_S if PARTS in holder else patience_s,
         )
         _mark(file, run_id)
     return file
