@@ -128,6 +128,20 @@ def test_a_catalog_states_keys_columns_and_what_is_automatic(tap: Tap) -> None:
     assert "format" not in properties["time"], "a time without a stated zone is no date-time"
 
 
+@pytest.mark.parametrize("tap", [CONVERTR], indirect=True)
+@pytest.mark.parametrize("words", [(), ("--nested", "text", "--decimals", "text")], ids=["as they are", "texts"])
+def test_the_catalog_has_the_schemas_of_a_run(tap: Tap, words: tuple[str, ...]) -> None:
+    """
+    Also where nested values and decimals are texts.
+    """
+    (catalog,) = tap("--discover", *words)
+    found = {one["stream"]: one["schema"] for one in catalog["streams"]}
+
+    written = {one["stream"]: one["schema"] for one in of(tap(*words), "SCHEMA")}
+
+    assert written == {stream: found[stream] for stream in written} != {}
+
+
 def test_every_row_arrives_once_with_its_digits(tap: Tap) -> None:
     """
     SCHEMA and the former state come first, then the rows that the provider has, with the digits of their amounts.

@@ -20,15 +20,17 @@ from penstock_plugins.doors.command import JSON_FILE, read_json, run_to
 from penstock_plugins.doors.messages import Texts
 from penstock_plugins.doors.singer_messages import SingerMessages
 
+AS_THEY_ARE = Texts()
+
 # --- catalog --------------------------------------------------------------------------------------------------------
 
 
-def catalog(layouts: Sequence[Layout], by_default: set[str]) -> dict[str, Any]:
-    """The catalog of ``--discover``; streams that are on by default are selected."""
-    return {"streams": [_entry(layout, layout.stream in by_default) for layout in layouts]}
+def catalog(layouts: Sequence[Layout], by_default: set[str], texts: Texts = AS_THEY_ARE) -> dict[str, Any]:
+    """The catalog of ``--discover``, with the schemas of a run; streams that are on by default are selected."""
+    return {"streams": [_entry(layout, layout.stream in by_default, texts) for layout in layouts]}
 
 
-def _entry(layout: Layout, by_default: bool) -> dict[str, Any]:
+def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
     key, day, fixed = list(layout.unique_columns), layout.day_column, schema.automatic(layout)
     method = "FULL_TABLE" if layout.kind == "snapshot" else "INCREMENTAL"
     stream = {
@@ -52,7 +54,7 @@ def _entry(layout: Layout, by_default: bool) -> dict[str, Any]:
     return {
         "tap_stream_id": layout.stream,
         "stream": layout.stream,
-        "schema": schema.json_schema(layout),
+        "schema": schema.json_schema(layout, decimals_as_text=texts.decimals, nested_as_text=texts.nested),
         "key_properties": key,
         "replication_method": method,
         **({"replication_key": day} if day else {}),
@@ -162,8 +164,9 @@ def singer(
         return checked.exit_code
     layouts = project.layouts(source, ["*"])
     by_default = {layout.stream for layout in project.layouts(source)}
+    texts = Texts(decimals == "text", nested == "text")
     if discover:
-        click.echo(json.dumps(catalog(layouts, by_default), indent=2))
+        click.echo(json.dumps(catalog(layouts, by_default, texts), indent=2))
         return 0
     found = read_json(catalog_file, "--catalog", dict) if catalog_file is not None else {"streams": []}
     chosen = Selection.of(found, layouts, by_default)
@@ -171,7 +174,7 @@ def singer(
         chosen = Selection(tuple(by_default), ())
     states = read_json(state_file, "--state", dict) if state_file is not None else {}
     bookmarks = states.get("bookmarks") or {}
-    messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), Texts(decimals == "text", nested == "text"))
+    messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), texts)
     return run_to(project, source, messages, chosen.streams, chosen.excluded, bookmarks)
 
 
