@@ -79,8 +79,16 @@ def _asset(
         if dated:
             first, last = context.partition_time_window
             window = {"since": first.date(), "until": (last - timedelta(seconds=1)).date()}
+        delivered: list[Mapping[str, Any]] = []
+        logged = _logged(context)
+
+        def heard(event: Mapping[str, Any]) -> None:
+            if event["event"] == "partition_delivered":
+                delivered.append(event)
+            logged(event)
+
         result = project.run(
-            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=_logged(context), **window
+            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=heard, **window
         )
         if result.exit_code in (4, 6):
             raise dagster.RetryRequested(max_retries=3, seconds_to_wait=RETRY_S)
@@ -91,10 +99,20 @@ def _asset(
                 metadata={"exit_code": result.exit_code, "run_id": result.run_id or "none"},
                 allow_retries=result.exit_code == 1,
             )
-        counts = result.report["sources"][source]["streams"]
+        streams = result.report["sources"][source]["streams"]
         for layout in layouts:
+            key, counts = [source, layout.stream], streams.get(layout.stream, {})
+            for day in context.partition_keys if dated else ():
+                of_day = [event for event in delivered if event["partition"][read.day_column] == day]
+                context.add_asset_metadata(_counted(layout, of_day), dagster.AssetKey(key), day)
             yield dagster.MaterializeResult(
-                asset_key=[source, layout.stream], metadata=_metadata(result, counts.get(layout.stream, {}))
+                asset_key=key,
+                metadata={
+                    **({} if dated else _counted(layout, delivered)),
+                    "requests": counts.get("requests", 0),
+                    "retries": counts.get("retries", 0),
+                    "run_id": result.run_id,
+                },
             )
 
     return dagster.multi_asset(
@@ -105,17 +123,15 @@ def _asset(
     )(materialize)
 
 
-def _metadata(result: Any, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report has about a stream."""
-    partitions = counts.get("partitions", {})
+def _counted(layout: Layout, delivered: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was delivered of a stream in these partitions, by their events; a derived one is in those of its parent."""
+    mine = [event for event in delivered if event["stream"] == layout.stream]
+    travelled = sum(event.get("derived", {}).get(layout.stream, 0) for event in delivered)
     return {
-        "dagster/row_count": counts.get("records", 0),
-        "partitions": partitions.get("delivered", 0),
-        "rejected": counts.get("rejected", 0),
-        "requests": counts.get("requests", 0),
-        "retries": counts.get("retries", 0),
-        "restated": len(counts.get("restated", ())),
-        "run_id": result.run_id,
+        "dagster/row_count": travelled + sum(event["records"] for event in mine),
+        "partitions": len(delivered),
+        "rejected": sum(event["rejected"] for event in mine),
+        "restated": sum("restated" in event for event in mine),
     }
 
 
