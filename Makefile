@@ -43,7 +43,7 @@ quick: setup  ## the tests without sockets and processes, for the person who edi
 	@$(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket
 
 doors: setup  ## the doors with the real clients, each installed into an environment of its own below .doors
-	@$(BIN)/pytest -n $(WORKERS) -m doors --timeout 600 tests/test_doors.py tests/test_schedulers.py $(PYTEST)
+	@$(BIN)/pytest -n $(WORKERS) -m doors --timeout 3600 tests/test_doors.py tests/test_schedulers.py $(PYTEST)
 
 dates: setup  ## the quick tests on the days of DATES
 	@for at in $(DATES); do echo "at $$at"; \
