@@ -953,6 +953,19 @@ def test_row_level_security_is_named(dsn: str, role: str):
     target.close()
 
 
+def test_row_level_security_of_the_ledger_is_named(dsn: str, role: str):
+    """
+    A ledger that shows no row would take every day for missing: it is refused, also to look at.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, f"grant usage on schema penstock to {role}; grant all on all tables in schema penstock to {role}")
+    ask(dsn, "alter table penstock.partitions enable row level security")
+    theirs = sink(as_role(dsn, role))
+    for look in (lambda: theirs.open(SOURCE, "r2"), lambda: theirs.open_readonly(SOURCE)):
+        with pytest.raises(TargetError, match=r'security of the table "penstock"\."partitions" holds for'):
+            look()
+
+
 def test_a_server_that_is_set_read_only(dsn: str):
     """
     ``default_transaction_read_only`` is respected, and named before anything is requested; looking works.

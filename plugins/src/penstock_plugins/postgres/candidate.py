@@ -6,9 +6,9 @@ from attrs import frozen
 from penstock import Column, Layout, TargetError
 
 from penstock_plugins.postgres.catalog import CatalogTable
-from penstock_plugins.postgres.database import columns_sql, identifier, literal, quoted, short
+from penstock_plugins.postgres.database import columns_sql, guarded_text, identifier, literal, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.places import MARK, SOURCE_COLUMN, Located, Place, guarded, is_marked, mark_of
+from penstock_plugins.postgres.places import MARK, SOURCE_COLUMN, Located, Place, is_marked, mark_of
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 
@@ -150,7 +150,7 @@ class Candidate:
                 f"{', '.join(rights)} on {table} to {user}."
             )
         if seen.guarded:
-            raise TargetError(guarded(table, user))
+            raise TargetError(guarded_text(table, user))
         if (steps := self.steps()) and not seen.owned:
             raise TargetError(
                 f"the table {name} is to be changed for {self.stream}, and only its owner {seen.owner} may, not "

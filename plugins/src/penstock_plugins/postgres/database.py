@@ -510,6 +510,15 @@ class Database:
         )
 
 
+def guarded_text(table: str, user: str) -> str:
+    """The message about a table with row-level security. Both names are quoted."""
+    return (
+        f"row-level security of the table {table} holds for {user}: rows that are there may be hidden from it. Its "
+        f"owner must run: alter table {table} disable row level security; or a superuser must run: alter role {user} "
+        "bypassrls."
+    )
+
+
 def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> None:
     """
     Let a role read these tables. No statement is run for rights that it has.

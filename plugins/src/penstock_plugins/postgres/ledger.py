@@ -13,7 +13,17 @@ from typing import Any, ClassVar, NamedTuple
 from penstock import LedgerEntry, LockHeldError, Partition, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
-from penstock_plugins.postgres.database import Database, LostSessionError, Row, grant, literal, lock_key, quoted, short
+from penstock_plugins.postgres.database import (
+    Database,
+    LostSessionError,
+    Row,
+    grant,
+    guarded_text,
+    literal,
+    lock_key,
+    quoted,
+    short,
+)
 
 SCHEMA = "penstock"
 LAYOUT = "4"  # of the tables below
@@ -148,18 +158,23 @@ def _is_made(database: Database, schema: str) -> bool:
 
 def check_rights(database: Database, schema: str, rights: Sequence[str]) -> None:
     """
-    Check, before anything is requested, that this user has the rights to all tables of the ledger that runs use.
+    Check, before anything is requested, that this user has the rights to all tables of the ledger that runs use, and
+    that row-level security hides none of their rows.
 
     Raises TargetError with the statement that grants them.
     """
-    usable, closed, user = database.run(
+    usable, closed, hiding, user = database.run(
         "select has_schema_privilege(n.oid, 'usage'), array(select relname::text from pg_class c where "
         "c.relnamespace = n.oid and relname = any(%s) and exists (select from unnest(%s::text[]) r "
         "where not has_table_privilege(c.oid, r) and (r = 'select' or relname <> 'meta')) order by 1), "
-        "current_user::text from pg_namespace n where nspname = %s",
-        ([*_WRITTEN, "meta"], list(rights), short(schema)),
-    ).fetchone() or (True, [], "")
+        "array(select relname::text from pg_class c where c.relnamespace = n.oid and relname = any(%s) "
+        "and row_security_active(c.oid)), current_user::text from pg_namespace n where nspname = %s",
+        ([*_WRITTEN, "meta"], list(rights), [*_WRITTEN, "meta"], short(schema)),
+    ).fetchone() or (True, [], [], "")
     if usable and not closed:
+        for table in hiding:
+            name = f"{quoted(schema)}.{quoted(table)}"
+            raise TargetError(f"{database.place}: the ledger cannot be used: {guarded_text(name, quoted(user))}")
         return
     role, place = quoted(user), quoted(schema)
     may = "read" if rights == READING else "write"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from penstock import TargetError
 
-from penstock_plugins.postgres.database import Database, identifier, quoted, short
+from penstock_plugins.postgres.database import Database, guarded_text, identifier, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
 
 SOURCE_COLUMN = "_source"
@@ -96,17 +96,8 @@ def check_readable(database: Database, found: Located) -> None:
         return
     user, schema = identifier(database.one("select current_user::text")), found.sql.partition('".')[0] + '"'
     if found.granted:
-        raise TargetError(f"{database.place}: {guarded(found.sql, user)}")
+        raise TargetError(f"{database.place}: {guarded_text(found.sql, user)}")
     raise TargetError(
         f"{database.place}: {user} may not read the table {found.sql}. Its owner must run: grant usage on schema "
         f"{schema} to {user}; grant select on {found.sql} to {user}; or name another user."
-    )
-
-
-def guarded(table: str, user: str) -> str:
-    """The message about a table with row-level security. Both names are quoted."""
-    return (
-        f"row-level security of the table {table} holds for {user}: rows that are there may be hidden from it. Its "
-        f"owner must run: alter table {table} disable row level security; or a superuser must run: alter role {user} "
-        "bypassrls."
     )
