@@ -453,7 +453,7 @@ def test_a_source_that_is_nowhere_gets_the_nearest(tmp_path: Path) -> None:
     (found,) = problems(loaded(tmp_path, text), "mian")
 
     assert found == (
-        "no source or pipeline 'mian', nor a connector of that name. Did you mean \"main\"? There are the source main."
+        "no source or pipeline 'mian', nor a connector of that name. Did you mean \"main\"? It has the source main."
     )
 
 

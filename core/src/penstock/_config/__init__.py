@@ -144,7 +144,7 @@ class Config:
             )
         if name not in self.pipelines:
             near = did_you_mean(name, [*self.pipelines, *self.sources])
-            defined = f" There are {self._names()}." if self.pipelines or self.sources else ""
+            defined = f" It has {self._names()}." if self.pipelines or self.sources else ""
             raise ConfigError(f"{self.where}: no pipeline or source {name!r}.{near}{defined}")
         return self.pipelines[name]
 
@@ -292,7 +292,7 @@ class Config:
                 [
                     *self.problems,
                     f"{self.where}: no source or pipeline {name!r}, nor a connector of that name."
-                    f"{near} There are {self._names()}.{reason}",
+                    f"{near} It has {self._names()}.{reason}",
                 ]
             ) from None
 
