@@ -1768,6 +1768,8 @@ def test_demo_runs_every_imitation(here: Here) -> None:
 
     assert re.search(r"shop +sales +60 +0 +120 +60", out)
     assert "penstock init shop > penstock.toml" in out
+    lines = [line.replace("  penstock", "  .venv/bin/penstock") for line in out.partition("Next:")[2].splitlines()]
+    assert max(map(len, lines)) <= 80, "a terminal would break a word"
     assert "notice" not in here.err
     assert len(list((here.folder / "penstock-demo").rglob("data.jsonl"))) == 61
     assert not (here.folder / ".penstock").exists()

@@ -120,9 +120,9 @@ def _summary(finished: "RunResult", left_out: Mapping[str, str]) -> None:
     print(f"\nThe data is in ./{DEMO}. Next:")
     penstock = as_typed(Path(sys.argv[0]))
     nexts = {
-        f"{penstock} status --to jsonl:{DEMO}": "what was delivered, and what is still open",
-        f"{penstock} streams {first}": "every field, with type and unit",
-        f"{penstock} init {first} > penstock.toml": "a configuration for your own account",
+        f"{penstock} status --to jsonl:{DEMO}": "what was delivered",
+        f"{penstock} streams {first}": "its fields and units",
+        f"{penstock} init {first} > penstock.toml": "your own configuration",
     }
     width = max(map(len, nexts))
     for line, why in nexts.items():
