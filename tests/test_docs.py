@@ -258,6 +258,26 @@ def test_the_first_hour_of_an_author_works(shell: Shell, clock: Any, monkeypatch
         shell.port = server.port
         shell.environ["PYTHONPATH"] = str(info.parent)
         play(page, shell, {})
+        replays_an_odd_answer(page, shell, server.app)
+
+
+def replays_an_odd_answer(page: Path, shell: Shell, acme: Any) -> None:
+    """The page's test of a recording, on the recording of a provider that gave such an answer."""
+    click = {"clickId": "a", "clickedAt": "2026-11-20T08:00:00Z", "price": "-0.25", "ip": None}
+    acme.truth = lambda account, day: [click] if (account, str(day)) == ("17", "2026-11-20") else []
+    tests = shell.place / "connector_acme" / "tests"
+    (tests / "fixtures").mkdir()
+    record = tests / "fixtures" / "negative-prices"
+    printed = shell.run(f"penstock run acme --to jsonl:odd --since 2026-11-20 --record {record}")
+    assert shell.code == 0, printed
+    (block,) = re.findall(
+        r"^```python\n(from pathlib import Path\n.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tests / "test_odd_answers.py").write_text(block)
+
+    printed = shell.run("pytest -q connector_acme/tests/test_odd_answers.py")
+
+    assert "1 passed" in printed
 
 
 # --- tables, links, commands ------------------------------------------------------------------------------------------
