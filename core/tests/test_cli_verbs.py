@@ -23,14 +23,16 @@ import time_machine
 from attrs import evolve, frozen
 from penstock._cli import main
 from penstock._cli.bars import Bars
+from penstock._cli.changes import _print_changes
 from penstock._cli.follow import following, in_words, restated
 from penstock._cli.init import source_lines, toml_value
-from penstock._cli.ledger import _print_changes, _print_problems, _print_sources, cut, kind_of
 from penstock._cli.output import column_widths, print_table
+from penstock._cli.rejected import cut, kind_of
 from penstock._cli.run import summarise
 from penstock._cli.sandbox import as_typed
 from penstock._cli.session import Session
 from penstock._cli.signals import stopping
+from penstock._cli.status import _print_problems, _print_sources
 from penstock._config import load
 from penstock._plugins.registry import Registry
 from penstock._run.history import History

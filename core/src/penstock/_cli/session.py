@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from penstock._config import Config
     from penstock._plugins.registry import Registry
     from penstock.project.api import Project
+    from penstock.project.results import Result
     from penstock.project.running import Running
     from penstock.project.setup import Setup
 
@@ -75,6 +76,16 @@ class Session:
         """The notices of a result."""
         for text in texts:
             self.notice(text)
+
+    def printed(self, result: "Result", json_: bool) -> bool:
+        """Print the notices of a result and, as JSON, all of it; whether that was requested."""
+        self.notices(result.notices)
+        if json_:
+            from penstock._cli.output import print_json
+            from penstock.project.results import as_dict
+
+            print_json(as_dict(result))
+        return json_
 
     def notice(self, text: str) -> None:
         """Print a notice, each text once; not with ``-q``."""

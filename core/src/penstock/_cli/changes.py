@@ -1,0 +1,102 @@
+"""
+``changes``: what providers restated since a day.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.options import TO
+from penstock._cli.output import paged, print_csv, print_table, print_text
+from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.types import DAY
+from penstock.names import counted
+
+if TYPE_CHECKING:
+    from penstock.project.results import Change
+
+# The columns of CSV, also where there is no row.
+CHANGE = ("source", "stream", "account", "day", "what", "before", "after")
+
+
+@command()
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
+@click.option(
+    "--since",
+    type=DAY,
+    metavar="DAY",
+    default="yesterday",
+    help="Restatements that were read since this day (UTC).  [default: yesterday]",
+)
+@TO
+@as_json_or_csv
+def changes(session: Session, name: str | None, since: str, to: str | None, csv_: bool, json_: bool) -> int:
+    """
+    What providers restated in days that had been delivered: rows and sums before and after, per day and account.
+
+    With --csv one row per partition and measure.
+    """
+    result = session.project.changes(name, since=since, to=to)
+    if session.printed(result, json_):
+        return result.exit_code
+    if csv_:
+        print_csv([row for one in result.changes for row in _change_rows(one)], CHANGE)
+    elif result.changes:
+        with paged():
+            _print_changes(result.changes)
+    else:
+        print(f"nothing was restated since {since}")
+    return result.exit_code
+
+
+def _change_rows(one: "Change") -> "Iterator[dict[str, Any]]":
+    """A row for the number of rows, and one for each measure that differs."""
+    for what, (before, after) in {"rows": (one.rows_before, one.rows_after), **one.sums}.items():
+        yield {
+            "source": one.source,
+            "stream": one.stream,
+            "account": ", ".join(one.account.values()),
+            "day": one.day,
+            "what": what,
+            "before": before,
+            "after": after,
+        }
+
+
+def _print_changes(changes: "Sequence[Change]") -> None:
+    """What moved in each stream and month; below, per account and day, a table for each stream."""
+    from penstock.project.delivered import moved_in_words
+
+    months: dict[tuple[str, str], list[Change]] = {}
+    for one in changes:
+        month = f"{one.day:%Y-%m}" if one.day is not None else ""
+        months.setdefault((f"{one.source}.{one.stream}", month), []).append(one)
+    for (stream, month), those in months.items():
+        own = [one for one in those if one.moved]
+        parts = moved_in_words(own)
+        same = len(those) - len(own)
+        parts += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
+        accounts = len({tuple(one.account.items()) for one in own})
+        of = f" ({counted(len(own), 'partition')} of {counted(accounts, 'account')})" if own else ""
+        print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(parts)}")
+    streams: dict[str, list[Change]] = {}
+    for one in changes:
+        if one.moved:
+            streams.setdefault(f"{one.source}.{one.stream}", []).append(one)
+    for stream, those in streams.items():
+        print(f"\n{stream}")
+        columns: dict[str, list[Any]] = {
+            "account": [", ".join(one.account.values()) for one in those],
+            "day": [one.day for one in those],
+            "restated": [_moves(one) for one in those],
+        }
+        filled = {name: cells for name, cells in columns.items() if any(cells)}
+        print_table(list(filled), list(zip(*filled.values(), strict=True)))
+
+
+def _moves(one: "Change") -> str:
+    """``rows 6 -> 5, clicks 276 -> 173``: what moved in one partition."""
+    rows = [row for row in _change_rows(one) if row["before"] != row["after"]]
+    return ", ".join(f"{row['what']} {row['before']} -> {row['after']}" for row in rows)

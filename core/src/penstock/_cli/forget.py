@@ -1,0 +1,109 @@
+"""
+``forget``: let days be read again, delete their rows, or erase what is personal in them.
+"""
+
+import sys
+from typing import Any
+
+import click
+
+from penstock._cli.complete import one_stream, sources
+from penstock._cli.options import ACCOUNTS, TO
+from penstock._cli.session import Session, command
+from penstock._cli.types import DAY
+from penstock.errors import UsageError
+from penstock.names import counted
+
+NAMED = 10  # personal columns in a question
+
+
+@command()
+@click.argument("source", required=False, shell_complete=sources)
+@click.argument("stream", required=False, shell_complete=one_stream)
+@click.option("--target", metavar="SINK", help="Forget a target that is not used any more; what lies there stays.")
+@TO
+@click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
+@click.option("--until", type=DAY, metavar="DAY", help="Last day, included; needed for the same.")
+@ACCOUNTS
+@click.option("--rows", is_flag=True, help="Delete the delivered rows, too.")
+@click.option("--personal", is_flag=True, help="Erase personal columns in delivered rows; read nothing again.")
+@click.option("--yes", is_flag=True, help="Confirm a destructive action.")
+def forget(
+    session: Session,
+    source: str | None,
+    stream: str | None,
+    target: str | None,
+    to: str | None,
+    rows: bool,
+    personal: bool,
+    yes: bool,
+    **window: Any,
+) -> int:
+    """
+    Let the next run read days again as if they had never been read. What was delivered stays until then.
+
+    Without a STREAM, of all streams that were delivered.
+
+    With --rows the delivered rows are deleted, too, also those of days that were forgotten before; --accounts without
+    days deletes all rows of the accounts.
+
+    With --personal, what `include_personal = false` leaves out today is erased in all rows of the STREAM, or of all
+    streams.
+    """
+    if target is not None:
+        if source or rows or personal or any(window.values()):
+            raise UsageError("--target forgets a target as a whole; give nothing besides")
+        session.project.forget_target(target)
+        print(f"{target}: forgotten here. What lies there was not touched, and a run to it makes it known again")
+        return 0
+    if source is None:
+        raise UsageError("name the source: penstock forget SOURCE [STREAM]")
+    if personal:
+        if rows or any(window.values()):
+            raise UsageError("--personal erases columns in all rows; --rows, --accounts and days do not go with it")
+        return _erase_personal(session, source, stream, to, yes=yes)
+    project = session.project
+    options = {"to": to, **window}
+    if rows and not yes:
+        counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
+        streams = ", ".join(dict.fromkeys(f"{source}.{one.stream}" for one in counts)) or "no stream"
+        several = len({one.stream for one in counts}) > 1
+        places = ", ".join(
+            f"{counted(one.partitions, 'partition')}{f' of {one.stream}' if several else ''} in {one.target}"
+            for one in counts
+        )
+        _confirm(f"--rows deletes the rows of {streams}: {places}")
+    result = project.forget(source, stream, rows=rows, **options)
+    session.notices(result.notices)
+    done = "deleted and forgotten" if rows else "forgotten"
+    for one in result.targets:
+        print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{one.stream} {done}")
+    return result.exit_code
+
+
+def _confirm(what: str) -> None:
+    """Ask for confirmation. Raises UsageError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what}. Add --yes to confirm that")
+    click.confirm(f"{what}. Continue?", abort=True, err=True)
+
+
+def _erase_personal(session: Session, source: str, stream: str | None, to: str | None, *, yes: bool) -> int:
+    project = session.project
+    if not yes:
+        found = [one for one in project.erase_personal(source, stream, to=to, dry_run=True).targets if one.partitions]
+        names = list(dict.fromkeys(name for one in found for name in one.columns))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        columns = ", ".join(names[:NAMED]) + more
+        places = ", ".join(
+            f"{counted(one.partitions, 'partition')} of {source}.{one.stream} in {one.target}" for one in found
+        )
+        _confirm(f"--personal erases for good what is personal in {columns or 'no column'}: {places or 'nothing'}")
+    result = project.erase_personal(source, stream, to=to)
+    session.notices(result.notices)
+    for one in result.targets:
+        print(
+            f"{one.target}: personal data erased in {counted(one.rows, 'row')} of {source}.{one.stream} "
+            f"({counted(one.partitions, 'partition')})"
+        )
+    return result.exit_code

@@ -1,0 +1,103 @@
+"""
+``rejected``: the records that were set aside.
+"""
+
+import re
+from collections import Counter
+
+import click
+from attrs import asdict
+
+from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.options import TO
+from penstock._cli.output import print_csv, print_json, print_table
+from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.stderr import harmless
+from penstock.errors import UsageError
+from penstock.redact import mask
+
+SHOWN_RAW = 1000  # characters of a rejected record
+
+# The columns of CSV, also where there is no row.
+REJECTED = ("target", "source", "stream", "partition", "path", "reason", "raw")
+COUNTED = ("count", "target", "source", "stream", "path", "reason")
+
+
+@command()
+@click.argument("what", type=click.Choice(["list", "show"]), metavar="list|show", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
+@TO
+@click.option("--stream", help="Only of this stream.")
+@as_json_or_csv
+def rejected(
+    session: Session, what: str | None, name: str | None, to: str | None, stream: str | None, json_: bool, csv_: bool
+) -> None:
+    """
+    Records that could not be delivered as they came: `list` counts them by reason, `show` prints them.
+
+    A long record is cut; with --json or --csv it is whole.
+    """
+    if what is None:
+        raise UsageError(
+            "list or show is missing: `penstock rejected list` counts them by reason, "
+            "`penstock rejected show` prints them"
+        )
+    result = session.project.rejected(name, to=to, stream=stream)
+    if session.printed(result, json_ and what == "show"):
+        return
+    if what == "show" and csv_:
+        print_csv([asdict(one, recurse=False) for one in result.rejected], REJECTED)
+        return
+    if what == "show":
+        for one in result.rejected:
+            part = ", ".join(f"{column}={value}" for column, value in one.partition.items())
+            print(harmless(f"{one.source}.{one.stream}[{part}] {one.path}: {one.reason}"))
+            print(harmless(f"  {cut(_plain(one.raw))}"))
+        if not result.rejected:
+            print("no record is set aside")
+        return
+    # Without the element's index in its page and without its value: of each kind of reason, the first one is shown.
+    firsts: dict[tuple[str, ...], str] = {}
+    counts: Counter[tuple[str, ...]] = Counter()
+    for one in result.rejected:
+        place = (one.target, one.source, one.stream, re.sub(r"\[\d+\]", "[]", one.path))
+        counts[(*place, firsts.setdefault((*place, kind_of(one.reason)), one.reason))] += 1
+    names = ("target", "source", "stream", "path", "reason")
+    if json_:
+        print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})
+        return
+    if csv_:
+        rows = [{"count": count, **dict(zip(names, key, strict=True))} for key, count in counts.most_common()]
+        print_csv(rows, COUNTED)
+        return
+    if counts:
+        print_table(
+            ["count", "source", "stream", "path", "reason", "target"],
+            [[count, *key[1:], key[0]] for key, count in counts.most_common()],
+        )
+    else:
+        print("no record is set aside")
+
+
+_VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )""", re.DOTALL)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without the value that it begins with: ``'n/a' is no number`` is of the kind ``is no number``."""
+    found = _VALUE.match(reason)
+    return reason[found.end() :] if found is not None else reason
+
+
+def cut(text: str) -> str:
+    """The start of a record, for display."""
+    return text if len(text) <= SHOWN_RAW else f"{text[:SHOWN_RAW]}… ({len(text):,} characters; --json shows all)"
+
+
+def _plain(raw: str) -> str:
+    """A record on one line, without escapes for letters, and with the provider's digits in numbers."""
+    from penstock._decode.page import EXACT_JSON, PLAIN
+
+    try:
+        return mask(EXACT_JSON.encode(PLAIN.decode(raw)).decode())
+    except ValueError:
+        return mask(raw)

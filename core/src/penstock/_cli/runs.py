@@ -1,0 +1,88 @@
+"""
+``runs``: the last runs with their reasons, or the report of one.
+"""
+
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.options import TO
+from penstock._cli.output import print_csv, print_json, print_table
+from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._util.text import without_place
+from penstock.errors import UsageError
+
+if TYPE_CHECKING:
+    from penstock.project.results import RunInfo
+
+REASON_SHOWN = 80  # characters of a run's reason in a list
+
+# The columns of CSV, also where there is no row.
+RUN = (
+    *("run_id", "target", "source", "started_at", "seconds", "exit_code"),
+    *("records", "rejected", "requests", "failed", "why"),
+)
+
+
+@command()
+@click.argument("name", metavar="[PIPELINE|SOURCE|RUN]", required=False, shell_complete=pipelines_and_sources)
+@TO
+@click.option("--limit", type=click.IntRange(1), default=20, metavar="N", help="Runs of each source.  [default: 20]")
+@as_json_or_csv
+def runs(session: Session, name: str | None, to: str | None, limit: int, json_: bool, csv_: bool) -> int:
+    """
+    The last runs, newest first, with their reasons; for a RUN, its report as JSON.
+    """
+    one_run = name if name is not None and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", name) else None
+    result = session.project.runs(None if one_run else name, to=to, limit=100_000 if one_run else limit)
+    if session.printed(result, json_ and one_run is None):
+        return result.exit_code
+    if one_run is not None:
+        reports = {run.source: run.report for run in result.runs if run.run_id == one_run}
+        if not reports:
+            raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
+        print_json({"run_id": one_run, "sources": reports})
+    elif csv_:
+        print_csv(map(_run_cells, result.runs), RUN)
+    elif result.runs:
+        # A run's name begins with the time of its start.
+        columns = ["run", "source", "target", "took", "exit", "records", "why"]
+        rows = [
+            [run.run_id, run.source, run.target, *run_row(run)[2:4], run.records, _why(run, REASON_SHOWN)]
+            for run in result.runs
+        ]
+        if len({run.target for run in result.runs}) == 1:
+            for row in (columns, *rows):
+                del row[2]
+        print_table(columns, rows, ["red" if run.exit_code not in (0, 5) else "" for run in result.runs])
+    else:
+        print("no run yet")
+    return result.exit_code
+
+
+def _run_cells(run: "RunInfo") -> dict[str, Any]:
+    return {**{name: getattr(run, name) for name in RUN if name != "why"}, "why": _why(run)}
+
+
+def _why(run: "RunInfo", longest: int | None = None) -> str:
+    """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
+    parts = [f"{run.failed} failed"] if run.failed else []
+    parts += [f"{run.rejected} set aside"] if run.rejected else []
+    messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
+    messages += [without_place(error["message"]) for error in run.report.get("errors", [])]
+    for text in messages[:1]:
+        parts.append(text if longest is None else textwrap.shorten(text, longest, placeholder=" ..."))
+    return ", ".join(parts)
+
+
+def run_row(run: "RunInfo") -> list[Any]:
+    return [
+        run.run_id,
+        f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+        "" if run.seconds is None else f"{run.seconds:.0f} s",
+        "not finished" if run.exit_code is None else run.exit_code,
+        run.records,
+    ]

@@ -1,0 +1,80 @@
+"""
+``verify``: what targets hold, compared with their ledgers.
+"""
+
+import click
+from attrs import asdict
+
+from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.options import ACCOUNTS, TO
+from penstock._cli.output import print_csv
+from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.stderr import harmless
+from penstock._cli.types import DAY
+from penstock.names import counted
+from penstock.redact import mask
+
+# The columns of CSV, also where there is no row.
+DIFFERENCE = ("target", "source", "stream", "partition", "what", "repair")
+
+
+@command()
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
+@TO
+@click.option("--since", type=DAY, metavar="DAY", help="First day.")
+@click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")
+@ACCOUNTS
+@click.option("--repair", is_flag=True, help="Let the next run read again what differs.")
+@as_json_or_csv
+def verify(
+    session: Session,
+    name: str | None,
+    to: str | None,
+    since: str | None,
+    until: str | None,
+    accounts: tuple[str, ...] | None,
+    repair: bool,
+    json_: bool,
+    csv_: bool,
+) -> int:
+    """
+    Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
+
+    Exits with 1 where anything differs. Days that the provider does not serve any more, and those deleted by forget
+    --rows, are shown, and never marked by --repair.
+    """
+    result = session.project.verify(name, to=to, since=since, until=until, accounts=accounts, repair=repair)
+    if session.printed(result, json_):
+        return result.exit_code
+    if csv_:
+        print_csv([asdict(one, recurse=False) for one in result.differences], DIFFERENCE)
+        return result.exit_code
+    for one in result.differences:
+        where = ", ".join(f"{column}={value}" for column, value in one.partition.items())
+        print(harmless(mask(f"{one.source}.{one.stream}[{where}] {one.what}")))
+        if one.repair == "marked":
+            print("  the next run reads it again")
+        elif one.repair == "uncounted":
+            print("  of no delivery in the ledger: forgotten, or written by something else")
+        elif one.repair != "possible":
+            print(harmless(f"  not to be read again: {one.repair}"))
+    for gone in result.deleted:
+        where = ", ".join(f"{column}={value}" for column, value in gone.partition.items())
+        what = f"{counted(gone.rows, 'row')} deleted by forget --rows at {gone.deleted_at:%Y-%m-%d %H:%M} UTC"
+        print(harmless(mask(f"{gone.source}.{gone.stream}[{where}] {what}: not compared")))
+    uncounted = sum(one.repair == "uncounted" for one in result.differences)
+    differing = len(result.differences) - uncounted
+    if not result.partitions and not result.differences:
+        print("nothing was compared: no delivered partition is of these days and accounts")
+        return result.exit_code
+    differ = f"{counted(differing, 'partition')} of {result.partitions} compared"
+    more = f", and {counted(uncounted, 'partition')} with what it does not count" if uncounted else ""
+    print(f"{differ} {'differs' if differing == 1 else 'differ'} from the ledger{more}")
+    if uncounted:
+        print("a run that reads such a partition replaces what is there; penstock forget --rows deletes it")
+    if any(one.repair == "possible" for one in result.differences):
+        print(
+            "penstock verify --repair lets the next run read again what the provider still serves, also what somebody "
+            "deleted on purpose: penstock forget takes its days out of the ledger first"
+        )
+    return result.exit_code
