@@ -55,7 +55,7 @@ def in_spark(recipe: str) -> list[dict[str, Any]]:
     show = "import json; print(json.dumps([row.asDict() for row in clicks.collect()], default=str))"
     environ = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
     done = subprocess.run(
-        [sys.executable, "-c", f"{recipe}\n{show}"], env=environ, stdout=subprocess.PIPE, check=True, timeout=240
+        [sys.executable, "-c", f"{recipe}\n{show}"], env=environ, stdout=subprocess.PIPE, check=True, timeout=800
     )
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return [{**row, "price_amount": Decimal(row["price_amount"])} for row in rows]
