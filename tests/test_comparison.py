@@ -28,7 +28,7 @@ from worlds import QUICK, command, toml
 pytestmark = pytest.mark.large  # the kit and kills: five seconds each
 
 FOLDER = Path(__file__).parents[1] / "docs" / "comparison" / "connector_ebay"
-MODULE = FOLDER / "ebay.py"
+MODULE = FOLDER / "ebay" / "__init__.py"  # a package, since pip installs it
 ACCOUNTS = {seller: {"refresh_token": token} for token, seller in SELLERS.items()}
 SETTINGS = {"client_id": CLIENT, "client_secret": SECRET, "accounts": ACCOUNTS}
 STREAMS = ("transactions", "campaigns", "campaign_days")

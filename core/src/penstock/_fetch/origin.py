@@ -71,8 +71,8 @@ class Boundary:
         if origin.startswith("http:") and secure:
             return ForeignOriginError(
                 f"{brief(request)} leads to plain http at {host}, which is configured with https: nothing was sent "
-                "there. Where a provider's links name the wrong scheme, its connector reads them with "
-                "Request.link(..., keep_scheme=True)."
+                "there. Where a provider's links name the wrong scheme, its connector declares "
+                'paginator=named("link", keep_scheme=True), or reads them with Request.link(..., keep_scheme=True).'
             )
         return ForeignOriginError(
             f"{brief(request)} leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
