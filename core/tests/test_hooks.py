@@ -430,7 +430,7 @@ def test_hook_penstock_event(place: Path) -> None:
     stages = [core / "_fetch", core / "_read", core / "_run"]
     files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_cli" / "act.py"]
     source = "".join(path.read_text() for path in files)
-    assert set(table) == set(re.findall(r'"event": "(\w+)"', source))
+    assert set(table) == set(re.findall(r'(?:"event": |\.event\(\s*)"(\w+)"', source))
 
 
 # --- the examples, held to the requirements for every connector -------------------------------------------------------
