@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import date
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from penstock import (
     SourceSettings,
     Stream,
     added,
+    derived,
     record,
     setting,
 )
@@ -93,6 +95,16 @@ class Sale:
     day: date = added()
     id: str
     price: str | None = None
+
+
+@record()
+class CentSale:
+    """One sale, with its price in cents and, wrongly scaled, as an amount."""
+
+    day: date = added()
+    id: str
+    price: str | None = None
+    amount: Decimal | None = derived(of="price", scale=-3, unit="USD")
 
 
 def judge(response: Any, answer: Any) -> Any:
@@ -268,16 +280,17 @@ class Acme:
 
     @penstock.hookimpl
     def penstock_sources(self) -> Iterable[Connector]:
-        said: dict[str, Any] = {
+        usual: dict[str, Any] = {
             "authenticator": lambda settings: HeaderTokens(headers={"x-key": settings.key}),
             "judge": judge,
             "check": lambda settings, slice_: Request(url=f"{settings.base_url}/me"),
         }
-        yield Connector(name="acme", summary="", **{"settings": AcmeSettings, **said, **self.connector})
+        yield Connector(name="acme", summary="", **{"settings": AcmeSettings, **usual, **self.connector})
 
     @penstock.hookimpl
     def penstock_record_streams(self, source: str) -> Iterable[Stream]:
-        said: dict[str, Any] = {
+        usual: dict[str, Any] = {
+            "record": Sale,
             "key": "id",
             "day": "day",
             "requests": lambda settings, slice_: [
@@ -285,7 +298,7 @@ class Acme:
             ],
         }
         if source == "acme":
-            yield Stream(name="sales", summary="", record=Sale, kind="report", **{**said, **self.stream})
+            yield Stream(name="sales", summary="", kind="report", **{**usual, **self.stream})
 
     @penstock.hookimpl
     def penstock_sandboxes(self) -> Iterable[Sandbox]:
@@ -418,6 +431,10 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     "truth": [
         (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
         (lambda other: Masking(), "sales ('2026-03-17',): of 2 true rows 2 rows are missing"),
+        (
+            lambda other: Acme(stream={"record": CentSale}),
+            "sales ('2026-03-17',): the truth states no amount, and nothing else shows whether its scale is right",
+        ),
         (lambda other: Acme(Floating), "sales ('2026-03-17',): price is 0.30000000000000004, a float that lost digits"),
     ],
     "paths": [

@@ -456,7 +456,7 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
     by_member = {column.member: column.name for column in stream.columns if column.member is not None}
     expected = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
     stated = {name for row in expected for name in row}
-    # The truth may lack columns that penstock adds. All other columns must be equal.
+    # The truth may lack columns that penstock adds, but for derived amounts. All other columns must be equal.
     added = [column.name for column in stream.columns if column.added and column.name not in stated]
     partition = set(stream.partition_columns) - stated
     secret = [column.name for column in stream.columns if column.secret]
@@ -469,6 +469,10 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
             "a float that lost digits; let the sandbox compute amounts as Decimal, which json_response writes as sent"
         )
         return [Finding("truth", f"{what}: {inexact[0]}, {write}")]
+    unproven = [column.name for column in stream.columns if column.derived_of and column.name not in stated]
+    if expected and unproven:
+        text = f"{what}: the truth states no {unproven[0]}, and nothing else shows whether its scale is right"
+        return [Finding("truth", f"{text}; let truth state the amount that the provider's document names")]
     if not lost and not invented:
         return []
     example = next(iter(lost or invented))
