@@ -68,7 +68,7 @@ FIXED = (
     ),
     ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
     ("connector", "MOST_REQUESTS", "", "first requests of one slice"),
-    ("_fetch.recording", "MOST_HELD_BYTES", "MiB", "answers without records that a recording holds in memory"),
+    ("_recording.recorder", "MOST_HELD_BYTES", "MiB", "answers without records that a recording holds in memory"),
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
     ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (

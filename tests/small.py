@@ -12,10 +12,10 @@ import penstock_plugins
 from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.recording import Recorder
-from penstock._fetch.replay import Recording
 from penstock._plan.planner import Job, Plan, plan
 from penstock._plugins.registry import Registry
+from penstock._recording.recorder import Recorder
+from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import NONE_ALLOWED, Allowance, RunReport

@@ -22,7 +22,7 @@ PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 # The private folders of the core, in the order in which a run uses them. ``project`` stands between them: the Python
 # API is built from all stages, and the command line from it.
 STAGES = (
-    *("_util", "_plugins", "_config", "_plan", "_fetch", "_decode", "_read", "_run", "_write"),
+    *("_util", "_plugins", "_config", "_plan", "_fetch", "_recording", "_decode", "_read", "_run", "_write"),
     *("project", "_cli", "__main__", "testing"),
 )
 

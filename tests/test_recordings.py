@@ -29,9 +29,9 @@ from penstock import (
     record,
     secret,
 )
-from penstock._fetch.recording import Recorder
-from penstock._fetch.replay import Recording
 from penstock._fetch.scheduler import Call
+from penstock._recording.recorder import Recorder
+from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError
 from penstock.project.api import Project
@@ -399,7 +399,7 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
     """
     They are in memory until the end of the run; beyond the bound they are recorded without their body.
     """
-    monkeypatch.setattr("penstock._fetch.recording.MOST_HELD_BYTES", 100)
+    monkeypatch.setattr("penstock._recording.recorder.MOST_HELD_BYTES", 100)
     shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
     recorder = Recorder(tmp_path / "tape", full=True)
 

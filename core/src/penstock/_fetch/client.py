@@ -35,7 +35,7 @@ Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 class Tape(Protocol):
     """
     Stands around the making of each call of a run: records it, or answers it from a recording
-    (:mod:`penstock._fetch.recording`). ``until``: when the last answer of a recording came; None for one that records.
+    (:mod:`penstock._recording`). ``until``: when the last answer of a recording came; None for one that records.
     """
 
     @property

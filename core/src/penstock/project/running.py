@@ -29,7 +29,7 @@ from penstock.run_report import Allowance, RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:
-    from penstock._fetch.replay import Recording
+    from penstock._recording.replay import Recording
 
 Clocks = Callable[[threading.Event | None], Clock]
 
@@ -291,7 +291,7 @@ _Folder = str | os.PathLike[str] | None
 
 def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: Notice) -> "Recording":
     """The recording to run from. Raises UsageError."""
-    from penstock._fetch.replay import Recording
+    from penstock._recording.replay import Recording
 
     if record is not None or record_full is not None:
         raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
@@ -330,7 +330,7 @@ def _recorder(record: _Folder, record_full: _Folder, selection: Selection) -> Ta
         raise UsageError("--record and --record-full: choose one")
     if (folder := record if record is not None else record_full) is None:
         return None
-    from penstock._fetch.recording import Recorder
+    from penstock._recording.recorder import Recorder
 
     options = {
         "streams": selection.streams,

@@ -20,8 +20,8 @@ from penstock.events import Event, OnEvent, ignore
 if TYPE_CHECKING:
     from penstock._config import Config, ConfiguredSink
     from penstock._config.source import ConfiguredSource
-    from penstock._fetch.replay import Recording
     from penstock._plugins.registry import Registry
+    from penstock._recording.replay import Recording
     from penstock._run.history import History
     from penstock.connector import Connector
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._fetch.replay import Recording
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
+from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import StandingClock

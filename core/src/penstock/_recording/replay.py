@@ -1,5 +1,5 @@
 """
-Answer the requests of a run from a recording (:mod:`penstock._fetch.recording`), without network.
+Answer the requests of a run from a recording (:mod:`penstock._recording.recorder`), without network.
 """
 
 import json
@@ -15,9 +15,9 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Judged
-from penstock._fetch.recording import FORMAT, MANIFEST, Send, described
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.transport import FILE_START, SPOOL_BYTES
+from penstock._recording.recorder import FORMAT, MANIFEST, Send, described
 from penstock.connector import keys_of
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response

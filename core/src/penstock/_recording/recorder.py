@@ -1,5 +1,5 @@
 """
-Record the exchanges of a run in a directory, from which :mod:`penstock._fetch.replay` answers a later run.
+Record the exchanges of a run in a directory, from which :mod:`penstock._recording.replay` answers a later run.
 
 Both are tapes (:class:`penstock._fetch.client.Tape`), which stand around the making of a call, where the request is not
 signed yet: a recording holds neither signatures nor logins, and of a request that was repeated the last answer.
@@ -27,8 +27,8 @@ from attrs import define, evolve, field, frozen
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Judged
-from penstock._fetch.masking import Fields, Masking, replaced_json, text_of
 from penstock._fetch.scheduler import Call, Outcome
+from penstock._recording.masking import Fields, Masking, replaced_json, text_of
 from penstock._util.files import write_json
 from penstock.connector import OpenFor, Stream, keys_of
 from penstock.envelope import GZIP, ZIP, utf8_body
