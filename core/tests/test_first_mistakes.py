@@ -53,6 +53,16 @@ class TextSecret(SourceSettings):
     api_key: str = setting(help="the key")
 
 
+@frozen(kw_only=True)
+class BareList(SourceSettings):
+    account_ids: list = setting(help="the accounts")  # type: ignore[type-arg]
+
+
+@frozen(kw_only=True)
+class BareTable(SourceSettings):
+    labels: "dict | None" = setting(default=None, help="the labels")  # type: ignore[type-arg]
+
+
 class Undecorated(SourceSettings):
     key: Secret = setting(help="the key")
 
@@ -206,6 +216,16 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         rf"connector acme: TextSecret\.api_key {HERE} looks like a secret and is a text, which logs may show; write "
         r"api_key: Secret = setting\(\.\.\.\), or setting\(\.\.\., secret=False\) if it is none",
     ),
+    "a list without the type of its elements": (
+        acme(settings=BareList, sandbox=None),
+        rf"connector acme: BareList\.account_ids {HERE} has a type that does not name its elements, so that they would "
+        r"not be checked; write account_ids: tuple\[str, \.\.\.\] = setting\(\.\.\.\)",
+    ),
+    "a table without the type of its values": (
+        acme(settings=BareTable, sandbox=None),
+        rf"connector acme: BareTable\.labels {HERE} has a type that does not name its elements, so that they would not "
+        r"be checked; write labels: dict\[str, str\] = setting\(\.\.\.\)",
+    ),
     "settings without @frozen": (
         acme(settings=Undecorated, sandbox=None),
         rf"connector acme: Undecorated {HERE} has no decorator; put @frozen\(kw_only=True\) above it",
@@ -230,7 +250,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "a hook that returns one source": (
         OneSource(),
-        r"penstock_sources failed: TypeError: it returned one Connector; write a list, return \[Connector\(\.\.\.\)\]",
+        r"penstock_sources failed: TypeError: one Connector in place of a list; write \[Connector\(\.\.\.\)\]",
     ),
     "a hook for another source": (
         OtherName(),
@@ -319,7 +339,26 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "one stream in place of a list": (
         acme(streams=STREAM),
-        r"penstock_record_streams failed: TypeError: it returned one Stream; write a list, return \[Stream\(\.\.\.\)\]",
+        r"connector acme: streams cannot be used: TypeError: one Stream in place of a list; write \[Stream\(\.\.\.\)\]",
+    ),
+    "streams of a module that does not exist": (
+        acme(streams="acme_shop.streams:STREAMS"),
+        r"connector acme: streams cannot be used: ImportError: the "
+        r"connector names \"acme_shop\.streams:STREAMS\", and there is no module acme_shop\.streams\.?",
+    ),
+    "a sandbox that is the application": (
+        acme(sandbox=Imitation),
+        r"connector acme: sandbox cannot be used: TypeError: it offers type; write Sandbox\(\.\.\.\)",
+    ),
+    "a connector that is another value": (
+        ConnectorPlugin("math:pi"),
+        r"ConnectorPlugin\(\"math:pi\"\) cannot be used: TypeError: it is float; write "
+        r"Connector\(\.\.\.\)",
+    ),
+    "a connector in a module that does not exist": (
+        ConnectorPlugin("acme_shop:CONNECTOR"),
+        r"ConnectorPlugin\(\"acme_shop:CONNECTOR\"\) cannot be used: ImportError: the connector names "
+        r"\"acme_shop:CONNECTOR\", and there is no module acme_shop\..*",
     ),
     "a sandbox of another name": (
         acme(sandbox=evolve(SANDBOX, connector="acne")),

@@ -163,6 +163,11 @@ CONNECTOR = Connector(
         ("import Connector", "import Conector", "cannot import name 'Conector'.* Did you mean \"Connector\""),
         ('@record(kind="snapshot", key="id")', "@record", r"write its arguments by name: @record\(kind=..., key=...\)"),
         ("summary=", "sumary=", "unexpected keyword argument 'sumary'.* Did you mean \"summary\""),
+        (
+            "record=Row",
+            "open_days=3, record=Row",
+            "unexpected keyword argument 'open_days'.* Did you mean \"open_for\"",
+        ),
         ("Limits(concurrency=2)", "Limits(2)", r"write its arguments by name: Limits\(name=..., ...\)"),
         ("concurrency=2", 'concurrency="2"', "Limits: concurrency is '2'; write a number above 0"),
         ("concurrency=2", "requests_per_second=0", "Limits: requests_per_second is 0; write a number above 0"),

@@ -677,7 +677,9 @@ class ConnectorPlugin:
         return self.declared.partition(".")[0] if isinstance(self.declared, str) else self.declared.name
 
     def _connector(self) -> Connector:
-        connector: Connector = _imported(self.declared)
+        connector = _imported(self.declared)
+        if not isinstance(connector, Connector):
+            raise TypeError(f"it is {type(connector).__name__}; write Connector(...)")
         return connector
 
     def _offered(self, source: str, member: str) -> Any:

@@ -5,6 +5,7 @@ wrote.
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,20 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean "talroo"?``, with a leading space; empty if no known word is similar."""
-    near = nearest(word, known)
+    """
+    `` Did you mean "talroo"?``, with a leading space. The known word that is similar, else the only one with the same
+    first word (``open_for`` for ``open_days``); empty if there is none.
+    """
+    names = tuple(known)
+    near = nearest(word, names)
+    if near is None and len(first := _first_word(word)) > 2:
+        same = [name for name in names if _first_word(name) == first]
+        near = same[0] if len(same) == 1 else None
     return f' Did you mean "{near}"?' if near is not None else ""
+
+
+def _first_word(name: str) -> str:
+    return re.split(r"[_-]", name, maxsplit=1)[0].lower()
 
 
 def counted(number: int, what: str) -> str:

@@ -55,6 +55,14 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_actions": (Action, "action"),
 }
 
+# The field of a connector that each hook of ConnectorPlugin reads.
+_DECLARED: Mapping[str, str] = {
+    "penstock_sources": "name",
+    "penstock_record_streams": "streams",
+    "penstock_actions": "actions",
+    "penstock_sandboxes": "sandbox",
+}
+
 # What stands between a plugin's own code and an error: the standard library, and what this module is made of.
 _FOREIGN = sys.stdlib_module_names | {
     *("penstock", "penstock_plugins", "pluggy", "attr", "attrs", "cattrs", "msgspec", "urllib3", "click", "rich"),
@@ -387,6 +395,12 @@ class Registry:
         names = sorted({str(self._plugins[wrapper.plugin_name]) for wrapper in wrappers})
         return f" (the hook is wrapped by {' and '.join(names)})" if names else ""
 
+    def _failed(self, plugin: Plugin, hook: str) -> str:
+        """What failed in a hook: the function, or what its author declared in place of one."""
+        module = next(self._manager.get_plugin(name) for name, known in self._plugins.items() if known is plugin)
+        declared = _declaration(module, hook)
+        return f"{declared} cannot be used" if declared else f"{hook} failed"
+
     def _offers(self, hook: str, source: str = "") -> _Offers:
         with self._lock:
             if (hook, source) not in self._cache:
@@ -402,7 +416,9 @@ class Registry:
                 found = _named_values(call(source=source) if source else call(), type_)
             except _FAILURES as error:
                 failed.append(
-                    self._break(plugin, f"{hook} failed: {describe_error(error)}{self._wrapped(hook)}", error)
+                    self._break(
+                        plugin, f"{self._failed(plugin, hook)}: {describe_error(error)}{self._wrapped(hook)}", error
+                    )
                 )
                 continue
             if hook == "penstock_sources" and not found:
@@ -458,6 +474,18 @@ class Registry:
         if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self._broken):
             self._broken.append(broken)
         return broken
+
+
+def _declaration(module: Any, hook: str) -> str:
+    """What of a connector's declaration a hook reads; empty for a hook function that an author wrote."""
+    member = _DECLARED.get(hook)
+    if member is None or getattr(type(module), hook) is not getattr(ConnectorPlugin, hook, None):
+        return ""
+    try:
+        connector = next(iter(module.penstock_sources()))
+    except _FAILURES:
+        return f'ConnectorPlugin("{module.declared}")'
+    return f"connector {connector.name}: {member}"
 
 
 def describe_error(error: BaseException) -> str:
@@ -523,7 +551,7 @@ def _named_values(results: Any, type_: type) -> list[tuple[str, Any]]:
             found.extend(result.items())
             continue
         if isinstance(result, type_):
-            raise TypeError(f"it returned one {type_.__name__}; write a list, return [{type_.__name__}(...)]")
+            raise TypeError(f"one {type_.__name__} in place of a list; write [{type_.__name__}(...)]")
         for value in result:
             if not isinstance(value, type_):
                 raise TypeError(f"it offers {type(value).__name__}; write {type_.__name__}(...)")

@@ -7,8 +7,9 @@ once. No record class is compiled here, because this runs whenever a connector i
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import attrs
 from attrs import evolve
@@ -62,6 +63,10 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _TEXTS = (str, str | None, "str", "str | None")
+_COLLECTIONS: Mapping[Any, str] = {
+    **dict.fromkeys((list, tuple, set, frozenset, Sequence), "tuple[str, ...]"),
+    **dict.fromkeys((dict, Mapping), "dict[str, str]"),
+}
 
 
 def problems_in_connector(connector: Connector) -> list[str]:
@@ -89,12 +94,27 @@ def _of_settings(settings: Any) -> Iterator[str]:
         if attribute.type is None:
             at = f"{name}.{attribute.name} ({place_of(settings)})"  # reads the source, so for a problem only
             yield f"{at} has no type; write {attribute.name}: str = setting(...)"
+        elif written := _with_elements(attribute.type):
+            at = f"{name}.{attribute.name} ({place_of(settings)})"
+            yield (
+                f"{at} has a type that does not name its elements, so that they would not be checked; write "
+                f"{attribute.name}: {written} = setting(...)"
+            )
         elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and not is_declared_public(attribute):
             at = f"{name}.{attribute.name} ({place_of(settings)})"
             yield (
                 f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
                 "setting(...), or setting(..., secret=False) if it is none"
             )
+
+
+def _with_elements(type_: Any) -> str:
+    """What to write for a collection that does not name the type of its elements; empty for any other type."""
+    if isinstance(type_, str):  # from __future__ import annotations
+        return next((written for bare, written in _COLLECTIONS.items() if type_.split(" |")[0] == bare.__name__), "")
+    members = get_args(type_) if isinstance(type_, UnionType) else (type_,)
+    bare = (get_origin(member) or member for member in members if not get_args(member))
+    return next((_COLLECTIONS[one] for one in bare if one in _COLLECTIONS), "")
 
 
 def _of_name(name: str) -> Iterator[str]:
