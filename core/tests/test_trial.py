@@ -371,7 +371,7 @@ class Signer(Unsigned):
 @pytest.mark.parametrize(
     ("fields", "output"),
     [
-        ({"authenticator": lambda settings: "key"}, "returned str without sign, grant_request, read_grant, explain; "),
+        ({"authenticator": lambda settings: "key"}, "returned the text 'key'; write named(\"key\", ...)"),
         ({"authenticator": lambda settings: Signer}, "authenticator returned the class Signer; write Signer(...)"),
         ({"authenticator": lambda settings: Signer(key=settings.api_key)}, "authenticator failed with AttributeError"),
         ({"authenticator": lambda settings: named("none")}, "authenticator failed with PluginError: no authenticator"),
