@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, strategies as st
 from penstock._read.reconcile import PageCounts, PageSizes, PartitionCounts, counts_upwards
-from penstock.errors import BoundExceededError, CountMismatchError, PagingError
+from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
 
@@ -140,6 +140,32 @@ def test_a_page_that_comes_again_is_known():
     listing = PageCounts(what="clicks")
 
     assert [listing.is_repeat(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "error"),
+    [
+        (Answer(total=3, pages=2), Answer(total=3, pages=2), None),
+        (Answer(total=3), Answer(), None),
+        (Answer(pages=2), Answer(), None),
+        (Answer(total=3), Answer(total=4), CountMismatchError),
+        (Answer(pages=5), Answer(pages=0), CountMismatchError),
+    ],
+    ids=["same", "total not repeated", "pages not repeated", "other total", "other pages"],
+)
+def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] | None) -> None:
+    """
+    A later page may leave the numbers out, but must not state others.
+    """
+    counts = PageCounts(what="clicks")
+    counts.check_stated(first)
+
+    if error is None:
+        counts.check_stated(later)
+        assert (counts.total, counts.stated_pages) == (first.total, first.pages)
+    else:
+        with pytest.raises(error, match="stated"):
+            counts.check_stated(later)
 
 
 @pytest.mark.parametrize(
