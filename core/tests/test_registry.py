@@ -177,6 +177,8 @@ CONNECTOR = Connector(
             "id: str = added()",
             r"name 'added' is not defined \(source.py, line 6\); write from penstock import",
         ),
+        ("id: str", "date: date | None = None", r"line 6\); a column has the name of the type in its annotation"),
+        ("id: str", "date: date = None", r"TypeError: a column has the name of the type in its annotation"),
         ("CONNECTOR =", "CONECTOR =", 'connector_m.source has no CONNECTOR. Did you mean "CONECTOR"'),
     ],
 )

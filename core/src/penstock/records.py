@@ -210,10 +210,10 @@ class _Declared:
         self.field = field
 
     def __or__(self, other: object) -> Any:
-        raise TypeError(_SHADOWED)
+        raise TypeError(SHADOWED)
 
 
-_SHADOWED = (
+SHADOWED = (
     "a column has the name of the type in its annotation (date: date | None = column(...)), so Python takes that name "
     "for the column itself. Name the column otherwise, and its member as it is sent: "
     "day: date | None = column(member='date'); or import the type under another name: from datetime import date as Date"
@@ -281,8 +281,8 @@ def record(
 
     def declare(cls: T) -> T:
         for name, annotation in cls.__annotations__.items():
-            if isinstance(annotation, _Declared):
-                raise TypeError(_SHADOWED)
+            if annotation is None or isinstance(annotation, _Declared):
+                raise TypeError(SHADOWED)
             if isinstance(about := getattr(cls, name, None), _Declared):
                 setattr(cls, name, about.field)
             elif not hasattr(cls, name) and _nullable(annotation):
@@ -308,7 +308,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         hints = typing.get_type_hints(cls)
     except TypeError as error:
         shadowing = {"date", "datetime", "Decimal"} & {attribute.name for attribute in attrs.fields(cls)}
-        raise TypeError(f"{cls.__name__}: {_SHADOWED if shadowing else error}") from None
+        raise TypeError(f"{cls.__name__}: {SHADOWED if shadowing else error}") from None
     made: list[Column] = []
     currencies: dict[str, str] = {}
     for attribute in attrs.fields(cls):

@@ -34,6 +34,7 @@ from penstock.events import Event
 from penstock.model import Batch
 from penstock.names import did_you_mean
 from penstock.protocols import Named
+from penstock.records import SHADOWED
 from penstock.redact import mask
 from penstock.sinks import SinkKind
 
@@ -75,6 +76,7 @@ _FAILURES = (Exception, SystemExit)
 # Python's words for mistakes with what penstock declares.
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _UNNAMED = re.compile(r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given")
+_NONE_OR_NONE = "unsupported operand type(s) for |: 'NoneType' and 'NoneType'"
 _NOT_OFFERED = re.compile(r"cannot import name '(\w+)' from 'penstock'")
 
 _logger = logging.getLogger("penstock")
@@ -469,7 +471,9 @@ class Registry:
     def _break(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
         text = "" if error is None else describe_error(error)
-        broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}{_meant(error)}"), details)
+        meant = _meant(error)
+        stop = "." if meant.startswith(" ") else ""
+        broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}{stop}{meant}"), details)
         # A module that cannot be imported fails in every hook, and is reported once.
         if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self._broken):
             self._broken.append(broken)
@@ -515,6 +519,8 @@ def _meant(error: BaseException | None) -> str:
         return did_you_mean(found[1], dir(penstock))
     if isinstance(error, NameError) and error.name in dir(penstock):
         return f"; write from penstock import {error.name}"
+    if _NONE_OR_NONE in text:  # date: date | None = None
+        return f"; {SHADOWED}"
     return ""
 
 
