@@ -83,11 +83,14 @@ def _matching(source: ConfiguredSource, patterns: Sequence[str]) -> list[str]:
 
 
 def _no_such_stream(sources: Sequence[ConfiguredSource], pattern: str) -> UsageError:
-    if len(sources) == 1 and "." not in pattern:
+    if len(sources) == 1 and "." not in pattern and not matches(sources[0].name, [pattern]):
         return _unknown_stream(sources[0], pattern)
     known = [stream.name for source in sources for stream in source.streams]
     names = [f"{source.name}.{stream.name}" for source in sources for stream in source.streams]
-    meant = did_you_mean(pattern, names if "." in pattern else known)
+    if any(matches(source.name, [pattern]) for source in sources):  # a source where a stream is expected
+        meant = f' Did you mean "{pattern}.*"?'
+    else:
+        meant = did_you_mean(pattern, names if "." in pattern else known)
     return UsageError(
         f"no stream of {', '.join(source.name for source in sources)} matches {pattern!r}.{meant} "
         "`penstock streams CONNECTOR` lists them"
