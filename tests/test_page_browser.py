@@ -263,6 +263,40 @@ def test_a_phone_shows_it_without_scrolling_sideways(opens: Opens) -> None:
     assert page.locator("#panel").bounding_box()["width"] == 360
 
 
+@pytest.mark.parametrize("options", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("world", [SMALL, LARGE], ids=["few days", "many days"])
+def test_the_legend_has_the_signs_of_the_calendar(opens: Opens, world: World, options: dict[str, Any]) -> None:
+    """
+    Letters where the days are wide enough for them, else patterns, in both.
+    """
+    page = opens(world, **options)
+    look = """(node) => {
+      const {fontSize, backgroundColor, backgroundImage} = getComputedStyle(node);
+      return [fontSize === "0px" ? "" : node.textContent, backgroundColor, backgroundImage];
+    }"""
+
+    for state in ("failed", "missing", "truncated", "aside"):
+        cell = page.locator(f"tr.stream td.s-{state}, tr.account td.s-{state}").first
+        assert page.locator(f"#legend .s-{state}").evaluate(look) == cell.evaluate(look), state
+
+
+def test_a_day_without_a_reading_has_a_text(opens: Opens) -> None:
+    """
+    On hover and on focus, as every other day; there is nothing to open.
+    """
+    page = opens(SMALL)
+    cell = page.locator("tr.account td.s-none").first
+    cell.hover()
+    assert "no reading" in page.locator("#tip").inner_text()
+    page.mouse.move(0, 0)
+    page.keyboard.press("/")  # what was done last is a key: the focus is one of the keyboard
+    cell.evaluate("(node) => node.focus()")
+    assert cell.get_attribute("aria-label").endswith("no reading")
+    assert "no reading" in page.locator("#tip").inner_text()
+    page.keyboard.press("Enter")
+    assert not page.locator("#panel").is_visible()
+
+
 def test_names_cannot_become_elements(opens: Opens) -> None:
     """
     A hostile name of everything is text on the page, in the tip and in the panel.

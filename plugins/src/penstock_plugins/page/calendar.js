@@ -200,7 +200,7 @@ function sourceSection(target, source) {
   );
   const table = element(
     "table",
-    { role: "grid", class: size >= 14 ? "big" : "", "aria-label": `Days of ${source.name}, by stream and account` },
+    { role: "grid", "aria-label": `Days of ${source.name}, by stream and account` },
     element("colgroup", {}, element("col"), ...Array.from({ length: summary.days }, () => element("col"))),
     axis(summary.days),
   );
@@ -215,7 +215,7 @@ function sourceSection(target, source) {
   if (first) first.tabIndex = 0;
   const calendar = element("div", { class: "calendar" }, table);
   const telling = (event) => at(event.target, (...place) => tell(...place, event.target));
-  table.addEventListener("click", (event) => at(event.target, (...place) => show(...place, event.target)));
+  table.addEventListener("click", (event) => at(event.target, (...place) => showRead(...place, event.target)));
   table.addEventListener("mouseover", (event) => telling(event) || hush());
   table.addEventListener("mouseleave", hush);
   table.addEventListener("focusin", (event) => event.target.matches(":focus-visible") && telling(event));
@@ -357,14 +357,18 @@ function at(node, call) {
   const bar = node.dataset?.day;
   if (bar === undefined && !node.classList.contains("cell")) return false;
   const day = bar === undefined ? node.cellIndex - 1 : Number(bar);
-  if (place.stream.states(place.account)[day] === ".") return false;
   call(place.stream, place.account, day);
   return true;
 }
 
+// The panel of a day that was read, or should have been.
+function showRead(stream, account, day, node) {
+  if (stream.states(account)[day] !== ".") show(stream, account, day, node);
+}
+
 function described(stream, account, day) {
   const letter = stream.states(account)[day];
-  const lines = [account === null ? worst(stream, day) : STATES[letter].name];
+  const lines = [account === null && letter !== "." ? worst(stream, day) : STATES[letter].name];
   const rows = stream.rows(account, day);
   if (rows !== null) {
     const sums = stream.data.measures
@@ -425,7 +429,7 @@ function move(event) {
   if (!cell.classList.contains("cell")) return;
   if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();
-    at(cell, (stream, account, day) => show(stream, account, day, cell));
+    at(cell, (...place) => showRead(...place, cell));
     return;
   }
   const row = cell.parentElement;

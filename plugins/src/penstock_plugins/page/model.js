@@ -14,7 +14,7 @@ const STATES = {
   o: { name: "open", style: "open", sign: "" },
   F: { name: "final, restated", style: "final", restated: true, sign: "" },
   f: { name: "final", style: "final", sign: "" },
-  ".": { name: "nothing", style: "none", sign: "" },
+  ".": { name: "no reading", style: "none", sign: "" },
 };
 const ORDER = "xmtsOoFf.";
 const MEANING = {
@@ -88,10 +88,8 @@ const ahead = (seconds) => (seconds > summary.made ? `in ${distance(seconds - su
 
 function swatch(letter) {
   const state = STATES[letter];
-  return element("span", {
-    class: `swatch s-${state.style}${state.restated ? " s-restated" : ""}`,
-    "aria-hidden": "true",
-  });
+  const style = `swatch s-${state.style}${state.restated ? " s-restated" : ""}`;
+  return element("span", { class: style, "aria-hidden": "true" }, state.sign);
 }
 
 function command(text) {

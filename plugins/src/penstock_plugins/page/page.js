@@ -210,6 +210,7 @@ function mark(days) {
 
 const size = pitch();
 document.documentElement.style.setProperty("--pitch", `${size}px`);
+document.documentElement.classList.toggle("big", size >= 14); // cells, and all that explains them, show letters
 
 function start() {
   const names = summary.targets.map((target) => target.name).join(", ");
