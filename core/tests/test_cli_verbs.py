@@ -1274,6 +1274,21 @@ def test_completion_prints_a_script(here: Here) -> None:
     here("completion", code=2)
 
 
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_receiver_that_fails_is_named_even_with_q(here: Here, format_: str) -> None:
+    """
+    Once; the exit code is that of the run.
+    """
+    file = here.folder / "penstock.toml"
+    file.write_text(f'{file.read_text()}notify = {{ command = "false", on = ["always"] }}\n')
+    line = "pipeline.daily.notify: false did not take the result"
+
+    here("run", "daily", *days(2), "--log-format", format_, "-q")
+    assert here.err.count(line) == 1
+    here("run", "daily", *days(2), "--log-format", format_)
+    assert here.err.count(line) == 1
+
+
 def test_the_schema_holds_what_the_configuration_may(here: Here) -> None:
     """
     What init prints is valid, filled in; a wrong key, a wrong type and a missing one are not.

@@ -492,6 +492,8 @@ def test_streams_are_chosen_by_source_and_pattern(
             {"streams": ["visits"]}, "no stream of shop is selected; add shop.STREAM to streams", id="source left out"
         ),
         pytest.param({"exclude_streams": ["clicks"]}, "matches 'clicks'", id="nothing to leave out"),
+        pytest.param({"exclude_streams": ["m*l"]}, "matches 'm*l'. Did you mean \"m*l.*\"?", id="pattern of a source"),
+        pytest.param({"streams": ["mall"]}, "matches 'mall'. Did you mean \"mall.*\"?", id="name of a source"),
     ],
 )
 def test_a_selection_that_misses_is_refused(
@@ -1422,6 +1424,7 @@ def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_pat
 
     assert (result.exit_code, len(inbox.messages)) == (0, 1)
     assert len(result.notices) == 5
+    assert result.unsent == result.notices
     assert all("pipeline.daily.notify" in text for text in result.notices)
     assert "9f3c" not in "".join(result.notices)
     assert any(f"***{'.' * 190}" in text for text in result.notices)

@@ -94,6 +94,9 @@ def followed(session: Session, start: Callable[[OnEvent, threading.Event], RunRe
 
 def summarise(session: Session, result: RunResult) -> None:
     """Print, after a run, the notices, the errors that belong to no single partition, and the summary line."""
+    if session.quiet:  # who relies on a receiver would take its silence for a good run
+        for text in result.unsent:
+            session.say(text, event="notice")
     if session.log_format == "json":
         return  # the event run_finished contains all of it
     session.notices(result.notices)

@@ -1,7 +1,7 @@
 """
 Send the result of a run to the receivers of its pipeline: one JSON each, masked, bounded in time.
 
-A failure to do so is a notice, and never fails the run.
+A failure to do so is in the result, and never fails the run.
 """
 
 import json
@@ -20,7 +20,6 @@ from penstock.errors import PenstockError
 from penstock.model import Request, origin_of
 from penstock.names import counted
 from penstock.project.run_result import RunResult
-from penstock.project.setup import Notice
 from penstock.redact import mask, mask_json
 
 TIME_S = 10.0  # for each receiver
@@ -40,8 +39,8 @@ OCCASIONS: Mapping[str, str] = {
 }
 
 
-def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, notice: Notice) -> None:
-    """Send the result to each receiver whose ``on`` names it."""
+def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult) -> list[str]:
+    """Send the result to each receiver whose ``on`` names it; return a message for each that did not take it."""
     message = message_of(pipeline, result)
     happened = {"always", OCCASIONS[result.status]}
     if message["restated"]:
@@ -50,13 +49,15 @@ def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, 
         happened.add("parked")
     if message["rejected"]:
         happened.add("rejected")
+    failures = []
     for one in receivers:
         if not happened & set(one.on):
             continue
         try:
             _send(one, body(one, message))
         except (PenstockError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-            notice(f"pipeline.{pipeline}.notify: {_name(one)} did not take the result: {error}")
+            failures.append(f"pipeline.{pipeline}.notify: {_name(one)} did not take the result: {error}")
+    return failures
 
 
 def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:

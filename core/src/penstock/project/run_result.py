@@ -25,6 +25,8 @@ class RunResult:
 
     ``lost``: the measures that no record has any more, although earlier readings have them; None without any.
 
+    ``unsent``: a message for each receiver of ``notify`` that did not take the result; also in ``notices``.
+
     ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
     """
 
@@ -37,6 +39,7 @@ class RunResult:
     set_aside: str | None = None
     truncated: str | None = None
     lost: str | None = None
+    unsent: tuple[str, ...] = ()
     reason: PenstockError | None = None
 
     @property

@@ -214,11 +214,11 @@ class Running:
 
                 result = _result_of(partial(run_by_workers, setup, name, selection, context, engine, workers))
         except PenstockError as error:
-            notify(receivers, name, RunResult.not_started(error), notices.add)
+            notices.add_all(notify(receivers, name, RunResult.not_started(error)))
             raise
-        if receivers:
-            notify(receivers, name, result, notices.add)
-        return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))))
+        unsent = notify(receivers, name, result) if receivers else []
+        notices.add_all(unsent)
+        return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))), unsent=tuple(unsent))
 
     def _receivers(self, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
         """The receivers of the pipeline that ``name`` means; none for a source."""

@@ -42,6 +42,10 @@ class Notices:
             self.texts.append(text)
             self.on_event({"event": "notice", "message": text})
 
+    def add_all(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.add(text)
+
 
 def unfailing(on_event: OnEvent) -> OnEvent:
     """The callback of a caller. Its exceptions are logged (the first as a warning) and change nothing."""
