@@ -104,9 +104,12 @@ def _heading(name: str) -> list[str]:
     return [f"### {name}", ""]
 
 
-def _signature(node: ast.FunctionDef) -> str:
+def _signature(node: ast.FunctionDef, *, is_method: bool = False) -> str:
+    """The parameters and the returned type, of a method without the object that it is called on."""
     returned = f" -> {_type(node.returns)}" if node.returns is not None else ""
-    arguments = re.sub(r"^(self|cls)(, )?", "", ast.unparse(node.args))
+    arguments = ast.unparse(node.args)
+    if is_method:
+        arguments = re.sub(r"^(self|cls)(, )?", "", arguments)
     return f"({arguments}){returned}".replace("'", '"')
 
 
@@ -167,7 +170,7 @@ def _methods(node: ast.ClassDef) -> list[str]:
             continue
         shown = f"`{one.name}`"
         if not any("property" in text for text in decorators):
-            shown = f"`{one.name}{_signature(one)}`"
+            shown = f"`{one.name}{_signature(one, is_method=True)}`"
         text = " ".join(_markdown(ast.get_docstring(one) or "")).strip()
         lines.append(f"- {shown}" + (f": {text}" if text else ""))
     return [*lines, ""] if lines else []

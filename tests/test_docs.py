@@ -10,6 +10,7 @@ block of TOML that begins with ``# penstock.toml`` becomes that file.
 import doctest
 import importlib
 import importlib.util
+import inspect
 import io
 import os
 import re
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import penstock
 import pytest
 import time_machine
 from attrs import define, field
@@ -301,6 +303,21 @@ def test_tables_are_what_the_declarations_say(path: Path) -> None:
     ``make docs`` changes nothing.
     """
     assert path.read_text() == GENERATE.generated(path, Registry()), "run: make docs"
+
+
+def test_the_reference_names_every_parameter() -> None:
+    """
+    The line of a public function has all its parameters, with their names.
+    """
+    page = (ROOT / "docs" / "reference.md").read_text()
+    functions = {name: one for name in penstock.public_names() if inspect.isfunction(one := getattr(penstock, name))}
+    shown = {name: re.search(rf"^### {name}\n\n`{name}\((.*)\)", page, re.MULTILINE) for name in functions}
+
+    assert "columns_of" in functions
+    for name, function in functions.items():
+        line = shown[name]
+        assert line is not None, name
+        assert [one for one in inspect.signature(function).parameters if not re.search(rf"\b{one}\b", line[1])] == []
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("connector_*/README.md")), ids=named)
