@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_a_private_folder_imports_only_those_left_of_it(path: Path) -> None:
         if other in STAGES and other != stage:
             assert stage in STAGES, f"{stage}, a public module, imports {other}"
             assert STAGES.index(other) < STAGES.index(stage), f"{stage} imports {other}, which stands right of it"
+
+
+def test_no_modules_import_each_other() -> None:
+    """
+    The modules of the core import each other in no circle, also not within a function.
+    """
+    dotted = {path: ".".join(path.relative_to(CORE.parent).with_suffix("").parts) for path in modules(CORE)}
+    paths = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+    graph = {
+        name: {other for other in imports(ast.parse(path.read_text())) if other in paths and other != name}
+        for name, path in paths.items()
+    }
+
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))

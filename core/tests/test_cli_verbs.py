@@ -24,8 +24,9 @@ from attrs import evolve, frozen
 from penstock._cli import main
 from penstock._cli.bars import Bars
 from penstock._cli.changes import _print_changes
-from penstock._cli.follow import following, in_words, restated
+from penstock._cli.follow import following
 from penstock._cli.init import source_lines, toml_value
+from penstock._cli.lines import in_words, restated
 from penstock._cli.output import column_widths, print_table
 from penstock._cli.rejected import cut, kind_of
 from penstock._cli.run import summarise

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from penstock._cli.follow import Failures, in_words
+from penstock._cli.lines import Failures, in_words
 from penstock._cli.stderr import harmless
 from penstock.events import Event
 from penstock.names import counted
