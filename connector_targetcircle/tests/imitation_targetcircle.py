@@ -167,7 +167,6 @@ class TargetCircle(SandboxBase):
     limit_is_total: bool = False  # the other reading of ``limit``: rows of the whole report
     rows_per_page: int | None = None  # instead of ``limit``
     whole_days: bool = False  # whether the times in ``from`` and ``to`` are passed over
-    to_included: bool = True  # rows of the moment ``to`` are returned
     inventory_field: Literal["id", "name", "slug"] = "id"  # the form of an ad inventory in GET /codes
     transactions_per_day: int | None = None  # None: 0 to 8, by the day
     clicks_per_day: int | None = None  # None: 0 to 30, by the day
@@ -457,7 +456,7 @@ class TargetCircle(SandboxBase):
         return SandboxResponse(status=202, headers={"Location": f"/api/{kind}/{report_id}?page=1"})
 
     def _between(self, kind: str, body: Mapping[str, Any]) -> list[Row]:
-        """Rows from ``from`` to ``to``, the latter included or not, to the second or by their days."""
+        """Rows from ``from`` to ``to``, both included, to the second or by their days."""
         bounds = [body["from"], body["to"]]
         for bound in bounds:
             _refuse_if(not (isinstance(bound, str) and _TIME.fullmatch(bound)), f"No time: {bound}")
@@ -470,8 +469,7 @@ class TargetCircle(SandboxBase):
         while day.isoformat() <= end[:10]:
             found += self._transactions(day, currency) if kind == "transactions" else self._clicks(day)
             day += timedelta(days=1)
-        last = "~" if self.to_included else ""  # behind, or in front of, the same moment with nothing after it
-        return [row for row in found if self.whole_days or start <= row[member] < end + last]
+        return [row for row in found if self.whole_days or start <= row[member] <= end]
 
     def report(self, request: SandboxRequest, kind: str, report_id: str) -> SandboxResponse:
         params = request.params

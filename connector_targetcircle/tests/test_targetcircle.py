@@ -231,16 +231,16 @@ def test_submission_is_the_documented_one(stream: str) -> None:
 @pytest.mark.parametrize(
     ("zone", "more", "first", "last"),
     [
-        ("UTC", {}, "2015-12-29T00:00:00Z", "2015-12-31T00:00:00Z"),
-        ("Europe/Oslo", {}, "2015-12-28T23:00:00Z", "2015-12-30T23:00:00Z"),
-        ("UTC", {"end": datetime(2015, 12, 29, 6, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T06:00:00Z"),
-        ("UTC", {"end": datetime(2015, 12, 29, 0, 0, 1, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T00:00:01Z"),
+        ("UTC", {}, "2015-12-29T00:00:00Z", "2015-12-30T23:59:59Z"),
+        ("Europe/Oslo", {}, "2015-12-28T23:00:00Z", "2015-12-30T22:59:59Z"),
+        ("UTC", {"end": datetime(2015, 12, 29, 6, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T05:59:59Z"),
+        ("UTC", {"end": datetime(2015, 12, 29, 0, 0, 1, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T00:00:00Z"),
     ],
     ids=["days", "days of a zone", "hours", "a second"],
 )
-def test_period_ends_with_the_moment_after_it(zone: str, more: dict[str, Any], first: str, last: str) -> None:
+def test_period_ends_with_its_last_second(zone: str, more: dict[str, Any], first: str, last: str) -> None:
     """
-    ``from`` is the first moment requested and ``to`` the one after the last, in UTC.
+    ``from`` and ``to`` are the first and the last second requested, in UTC, as the document's examples have them.
     """
     (request,) = requests_of("clicks", a_slice(date(2015, 12, 29), date(2015, 12, 30), zone=zone, **more))
 

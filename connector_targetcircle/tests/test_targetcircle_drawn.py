@@ -52,7 +52,6 @@ class Drawn:
     def __attrs_post_init__(self) -> None:
         pick = self.pick = Random(self.seed)
         self.per_page = pick.choice([6, 10, 25])
-        self.to_included = pick.random() < 0.5
         self.absolute = pick.random() < 0.5
         self.links = pick.choice(["Location", "Link", ""])
         self.polls = pick.choice([0, 1, 3])
@@ -165,7 +164,7 @@ class Drawn:
             rows = [{**row, "offer": None, "pricings": []} for row in self.trades.values()]
         else:
             since, to = datetime.fromisoformat(body["from"]), datetime.fromisoformat(body["to"])
-            before = to + timedelta(seconds=self.to_included)
+            before = to + timedelta(seconds=1)  # it is included
             rows = [self._shown(kind, row) for row in getattr(self, kind) if since <= row["at"] < before]
         self.pick.shuffle(rows)
         return rows

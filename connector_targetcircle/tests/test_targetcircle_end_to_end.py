@@ -210,13 +210,12 @@ def test_page_without_its_rows_is_no_page(world: World, state: str, pages: int) 
     assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
 
 
-@pytest.mark.parametrize("included", [True, False], ids=["to is included", "to is not included"])
-def test_the_edges_of_a_period_arrive_once(world: World, included: bool) -> None:
+def test_the_edges_of_a_period_arrive_once(world: World) -> None:
     """
-    The first and the last second of each day, and of each half of a day, are there, and nothing is there twice, whether
-    or not the provider includes the end of a period.
+    The first and the last second of each day, and of each half of a day, are there, and nothing is there twice; no
+    request names a moment of a day that it is not about.
     """
-    world.app.limit_is_total, world.app.clicks_per_day, world.app.to_included = True, 1200, included
+    world.app.limit_is_total, world.app.clicks_per_day = True, 1200
 
     report = world.read("transactions", "clicks", since=UNTIL - timedelta(days=1), until=UNTIL)
 
@@ -225,9 +224,10 @@ def test_the_edges_of_a_period_arrive_once(world: World, included: bool) -> None
         for day in (UNTIL - timedelta(days=1), UNTIL):
             assert world.rows(stream, day) == world.app.truth(stream, day)
     counted = report.as_dict()["sources"]["tc"]["streams"]["clicks"]
-    assert counted["rejected"] == 0
-    assert (counted["repeated"] > 0) == included
-    assert len(world.requested("POST", "/api/clicks")) > 2
+    assert (counted["rejected"], counted["repeated"]) == (0, 0)
+    requested = [json.loads(one.body) for one in world.requested("POST", "/api/clicks")]
+    assert len(requested) > 2
+    assert all(one["from"][:10] == one["to"][:10] for one in requested)
 
 
 @pytest.mark.parametrize("rows_per_page", [None, 50], ids=["one page", "many pages"])
@@ -244,23 +244,21 @@ def test_full_report_is_read_in_halves(world: World, rows_per_page: int | None) 
     assert len(world.requested("POST", "/api/clicks")) > 3
 
 
-@pytest.mark.parametrize(("total", "exit_code"), [(False, 0), (True, 1)], ids=["limit of a page", "limit of a report"])
-def test_a_provider_that_goes_by_whole_days(world: World, total: bool, exit_code: int) -> None:
+def test_a_provider_that_goes_by_whole_days(world: World) -> None:
     """
-    The rows of the day after, which come too, are dropped; a day whose parts bring the whole of it is taken once, as it
-    is, and counts as truncated where the limit may have cut it.
+    A full report of some days is read day by day; where a part of a day brings the whole of it, a full day is taken
+    once, as it is, and counts as truncated.
     """
-    world.app.whole_days, world.app.limit_is_total = True, total
-    world.app.clicks_per_day, world.app.transactions_per_day = 1000, 500
+    world.app.whole_days, world.app.clicks_per_day, world.app.transactions_per_day = True, 1000, 500
 
     clicks = world.read("clicks", since=UNTIL, until=UNTIL)
     transactions = world.read("transactions", since=UNTIL - timedelta(days=1), until=UNTIL)
 
-    assert (clicks.exit_code, transactions.exit_code) == (exit_code, exit_code), transactions.as_dict()
+    assert (clicks.exit_code, transactions.exit_code) == (1, 0), transactions.as_dict()
     assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
     for day in (UNTIL - timedelta(days=1), UNTIL):
         assert world.rows("transactions", day) == world.app.truth("transactions", day)
-    assert len(world.requested("POST", "/api/clicks")) < 5
+    assert [len(world.requested("POST", f"/api/{name}")) for name in ("clicks", "transactions")] == [2, 3]
 
 
 def test_offers_at_the_ceiling_are_truncated(world: World) -> None:

@@ -79,8 +79,7 @@ class TargetCircleDemo(SandboxBase):
         return SandboxResponse(status=202, headers={"Location": f"/api/{kind}/{report}?page=1"})
 
     def _rows(self, kind: str, options: Mapping[str, Any]) -> list[Row]:
-        day, rows = date.fromisoformat(options["from"][:10]), list[Row]()
-        last = (datetime.fromisoformat(options["to"]) - timedelta(seconds=1)).date()
+        day, last, rows = date.fromisoformat(options["from"][:10]), date.fromisoformat(options["to"][:10]), list[Row]()
         while day <= min(last, self.today):
             size = draw(kind, day) % 30 if draw(kind, "quiet", day) % 9 else 0
             if kind == "clicks":

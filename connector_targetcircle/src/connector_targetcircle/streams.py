@@ -3,7 +3,7 @@ The seven streams: three reports, the offers, and the streams below offers and t
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -54,19 +54,15 @@ def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Re
 
 def period(slice_: Slice) -> dict[str, str]:
     """
-    ``from`` and ``to`` of a slice that has days: its first moment and the moment after its last, in UTC.
+    ``from`` and ``to`` of a slice that has days: its first and its last second, in UTC.
 
-    Whether ``to`` is included is not documented. If it is, rows of that moment come too, and are dropped: the request
-    for their own period returns them (``Stream.inexact_bounds``). If it is not, as in the provider's v1, the last
-    second of the slice, which the document's examples send, would leave out the rows of that second.
+    The document's examples end in 23:59:59, so ``to`` is taken to be included; times have no fractions there, so
+    nothing lies between that second and the next day.
     """
     if slice_.start is None or slice_.end is None:
         return {}
-    return {"from": _utc(slice_.start), "to": _utc(slice_.end)}
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    first, last = slice_.start.astimezone(UTC), slice_.end.astimezone(UTC) - timedelta(seconds=1)
+    return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 # --- offers and the streams below them ------------------------------------------------------------------------------
