@@ -78,7 +78,7 @@ def problems(settings: Any, stream: str, name: str, value: Any) -> Iterator[str]
     elif not many and name not in DOCUMENTED[stream]:
         yield f'takes a list; write "{bare}[]"'
     else:
-        yield from (problem for one in (value if many else (value,)) for problem in _unsendable(name, one))
+        yield from (problem for item in (value if many else (value,)) for problem in _unsendable(name, item))
 
 
 def parameters(filters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

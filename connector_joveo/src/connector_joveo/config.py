@@ -41,7 +41,7 @@ def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[s
 
 
 def _ids(settings: Any, attribute: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
-    if any(not one.strip() for one in value):
+    if any(not text.strip() for text in value):
         raise ValueError("one of them is empty")
 
 

@@ -151,5 +151,5 @@ def _from_body(response: Response) -> str | None:
         )
         texts = (str(value) for value in found if isinstance(value, (str, int)) and not isinstance(value, bool))
     else:
-        texts = (str(one) for one in (body if isinstance(body, (str, int)) else response.text(),))
+        texts = (str(text) for text in (body if isinstance(body, (str, int)) else response.text(),))
     return next((text.strip() for text in texts if _TOKEN.fullmatch(text.strip())), None)

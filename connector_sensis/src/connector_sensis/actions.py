@@ -53,7 +53,7 @@ _INDEX = re.compile(r"\bids?\s*\[\s*(\d{1,3})\s*\]")
 def prepare(settings: SensisSettings, values: Values) -> None:
     """Raises ValueError for values that the document rules out, and for events without a content that they need."""
     ids = values["id"]
-    if not all(one.strip() for one in ids):
+    if not all(id_.strip() for id_ in ids):
         raise ValueError("id: is empty")
     if "content" in values and len(ids) > 1:
         raise ValueError(f"content: expected exactly one id, found {len(ids)}")
@@ -107,7 +107,7 @@ def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Map
     Without a name it is unknown which ids were captured, so every row is unknown: sending one again could count it
     twice.
     """
-    ids = [one for row in rows for one in row["id"]]
+    ids = [id_ for row in rows for id_ in row["id"]]
     failed = named(errors, ids)
     if not failed:
         words = f"some ids are invalid, and the answer names none of them: {words}"
@@ -147,7 +147,7 @@ def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
     for text in errors:
         places = {int(found) - shift for found in _INDEX.findall(text) if found not in ids}
         # A short id could be a word of the error, so its text is looked for only where no index is given.
-        places = places or {at for at, one in enumerate(ids) if _holds(text, one)}
+        places = places or {at for at, id_ in enumerate(ids) if _holds(text, id_)}
         places &= set(range(len(ids)))
         if not places:
             return set()
@@ -155,9 +155,9 @@ def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
     return failed
 
 
-def _holds(text: str, one: str) -> bool:
+def _holds(text: str, id_: str) -> bool:
     """Whether ``text`` contains this id as a whole word."""
-    return re.search(rf"(?<![\w+/=-]){re.escape(one)}(?![\w+/=-])", text) is not None
+    return re.search(rf"(?<![\w+/=-]){re.escape(id_)}(?![\w+/=-])", text) is not None
 
 
 def reason(body: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class SensisDemo(SandboxBase):
         pairs = parse_qsl(request.query, keep_blank_values=True)
         ids = [value for name, value in pairs if name == "id"]
         missing = [f"{name} is missing." for name in ("userIp", "id") if not dict(pairs).get(name)]
-        bad = [f"id[{at}] is not a valid reporting id." for at, one in enumerate(ids) if one not in self.known]
+        bad = [f"id[{at}] is not a valid reporting id." for at, id_ in enumerate(ids) if id_ not in self.known]
         if missing or len(bad) == len(ids):
             return self.outcome(400, "The request contained invalid parameters.", missing or bad)
         return self.outcome(206 if bad else 200, "OK", bad)

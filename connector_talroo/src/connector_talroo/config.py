@@ -29,9 +29,9 @@ def _plain(settings: Any, attribute: Any, value: str) -> None:
 def _plain_ids(settings: Any, attribute: Any, value: tuple[str, ...]) -> None:
     if not value:
         raise ValueError('found none, expected at least one advertiser, such as ["2112"]')
-    for one in value:
-        if not _PLAIN.fullmatch(one):
-            raise ValueError(f"found {one!r}, {_PLAIN_HELP}")
+    for id_ in value:
+        if not _PLAIN.fullmatch(id_):
+            raise ValueError(f"found {id_!r}, {_PLAIN_HELP}")
 
 
 @frozen(kw_only=True)

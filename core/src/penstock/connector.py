@@ -345,7 +345,7 @@ class Parent:
         made = self.links(row)
         if isinstance(made, (str, bytes, Mapping)):
             checked(self.links, made, list, write)
-        return [checked(self.links, one, Mapping, write) for one in checked(self.links, made, Iterable, write)]
+        return [checked(self.links, link, Mapping, write) for link in checked(self.links, made, Iterable, write)]
 
 
 @frozen(kw_only=True)
@@ -717,7 +717,7 @@ def _imported(value: Any) -> Any:
         if not f"{module}.".startswith(f"{error.name}."):
             raise  # of an import within
         package = sys.modules.get(module.rpartition(".")[0])
-        beside = [one.name for one in iter_modules(getattr(package, "__path__", []))]
+        beside = [module.name for module in iter_modules(getattr(package, "__path__", []))]
         meant = did_you_mean(module.rpartition(".")[2], beside)
         raise ImportError(f'the connector names "{value}", and there is no module {module}.{meant}') from None
     if not hasattr(imported, name):

@@ -358,8 +358,8 @@ def _of_money(member: str, amount: Mapping[str, str]) -> tuple[str, str]:
 
 def _join_currency(columns: list[Column], name: str, currency: str) -> None:
     """Name the column that holds the currency of the amount ``name``. If no column reads it, add one behind."""
-    place = [one.name for one in columns].index(name)
-    holder = next((one.name for one in columns if one.member == currency), None)
+    place = [column.name for column in columns].index(name)
+    holder = next((column.name for column in columns if column.member == currency), None)
     if holder is None:
         holder = f"{name}_currency"
         described = f"the currency of {name}"
@@ -403,18 +403,20 @@ def _mistake(column: Column) -> str:
 
 def _checked(cls: type, columns: list[Column]) -> tuple[Column, ...]:
     taken: dict[str, str] = {}
-    for one in columns:
-        if one.member is not None and taken.setdefault(one.member, one.name) != one.name:
-            raise TypeError(f"{cls.__name__}: {taken[one.member]} and {one.name} both claim the member {one.member!r}")
-    names = [one.name for one in columns]
+    for column in columns:
+        if column.member is not None and taken.setdefault(column.member, column.name) != column.name:
+            raise TypeError(
+                f"{cls.__name__}: {taken[column.member]} and {column.name} both claim the member {column.member!r}"
+            )
+    names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TypeError(f"{cls.__name__}: there are two columns {twice[0]}")
     direct = {column.member: column for column in columns if not column.path}
-    for one in columns:
-        outer = direct.get(one.top_member) if one.path else None
+    for column in columns:
+        outer = direct.get(column.top_member) if column.path else None
         if outer is not None and outer.type != "json":
             raise TypeError(
-                f"{cls.__name__}: {one.name} reads inside of {one.top_member!r}, which {outer.name} reads whole"
+                f"{cls.__name__}: {column.name} reads inside of {column.top_member!r}, which {outer.name} reads whole"
             )
     return tuple(columns)
 

@@ -249,11 +249,11 @@ def _is_lines(head: bytes, items: tuple[str, ...]) -> bool:
     """Whether a file that begins with an object is JSON lines: its first line is an object, and not the whole file."""
     line, end, rest = head.lstrip().partition(b"\n")
     try:
-        one = MEMBERS.decode(line)
+        members = MEMBERS.decode(line)
     except (ValueError, RecursionError):
         return False
     alone = not (end and rest.strip())
-    return not (alone and any(bytes(memoryview(one.get(name, b""))[:1]) == b"[" for name in items))
+    return not (alone and any(bytes(memoryview(members.get(name, b""))[:1]) == b"[" for name in items))
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------

@@ -246,13 +246,13 @@ class RunReport:
             + " and ".join(
                 f"{counted(number, noun)} {what}"
                 for number, noun, what in (
-                    (one.rejected, "record", "set aside"),
-                    (one.unread_values, "value", "not read"),
+                    (counts.rejected, "record", "set aside"),
+                    (counts.unread_values, "value", "not read"),
                 )
                 if number
             )
-            for (source, stream), one in self.streams.items()
-            if one.rejected or one.unread_values
+            for (source, stream), counts in self.streams.items()
+            if counts.rejected or counts.unread_values
         ]
         examples = [stream.unread_example for stream in self.streams.values() if stream.unread_example]
         shown = ["`penstock rejected list` shows why"] if self.total("rejected") else []
@@ -268,8 +268,8 @@ class RunReport:
         places = [
             f"{source}.{stream}: no record has {name} any more, and members that no column reads are "
             f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
-            for (source, stream), one in self.streams.items()
-            for name, members in one.lost.items()
+            for (source, stream), counts in self.streams.items()
+            for name, members in counts.lost.items()
         ]
         if not places:
             return None
@@ -281,9 +281,9 @@ class RunReport:
     def truncated_line(self) -> str | None:
         """The number of partitions truncated at the provider's ceiling, by stream."""
         places = [
-            f"{source}.{stream}: {counted(one.truncated, 'partition')} truncated"
-            for (source, stream), one in self.streams.items()
-            if one.truncated
+            f"{source}.{stream}: {counted(counts.truncated, 'partition')} truncated"
+            for (source, stream), counts in self.streams.items()
+            if counts.truncated
         ]
         if not places:
             return None

@@ -23,7 +23,7 @@ class Unfit:
     @classmethod
     def of(cls, layout: Layout, values: Mapping[str, Any], column: str | None, reason: str) -> "Unfit":
         """``column``: the one whose value does not fit; None: not known."""
-        declared = next((one for one in layout.columns if one.name == column), None)
+        declared = next((column_ for column_ in layout.columns if column_.name == column), None)
         raw = {name: None if value is msgspec.UNSET else value for name, value in values.items()}
         where = ",".join(f"@.{name}=={_encoder.encode(values.get(name)).decode()}" for name in layout.key)
         path = f"$[?({where})]" + (f".{declared.member or declared.name}" if declared is not None else "")
@@ -40,11 +40,11 @@ def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Un
         for column in layout.columns:
             if not column.additive:
                 continue
-            for one in unfit:
-                unit = f"[{one.values.get(column.unit_of) or ''}]" if column.unit_of else ""
+            for record in unfit:
+                unit = f"[{record.values.get(column.unit_of) or ''}]" if column.unit_of else ""
                 name = f"{column.name}{unit}"
                 if name in found:
-                    found[name] -= Decimal(one.values.get(column.name) or 0)
+                    found[name] -= Decimal(record.values.get(column.name) or 0)
     return found
 
 
@@ -64,21 +64,21 @@ class LeftOut:
 def without(entry: LedgerEntry, left_out: Sequence[LeftOut]) -> LedgerEntry:
     """A delivery without what the target leaves out of its stream and of those derived from it."""
     changes: dict[str, Any] = {}
-    for one in left_out:
-        rows = len(one.unfit) + one.repeated
+    for left in left_out:
+        rows = len(left.unfit) + left.repeated
         if not rows:
             continue
-        if one.layout.stream != entry.partition.stream:
+        if left.layout.stream != entry.partition.stream:
             derived = changes.setdefault("derived_rows", {**entry.derived_rows})
-            derived[one.layout.stream] = derived.get(one.layout.stream, 0) - rows
+            derived[left.layout.stream] = derived.get(left.layout.stream, 0) - rows
             continue
         changes |= {
             "rows": entry.rows - rows,
-            "rejected": entry.rejected + len(one.unfit),
-            "repeated": entry.repeated + one.repeated,
-            "sums": sums_without(entry.sums, one.layout, one.unfit) if one.sums is None else one.sums,
+            "rejected": entry.rejected + len(left.unfit),
+            "repeated": entry.repeated + left.repeated,
+            "sums": sums_without(entry.sums, left.layout, left.unfit) if left.sums is None else left.sums,
         }
-    rejected = [unfit.rejected for one in left_out for unfit in one.unfit]
+    rejected = [unfit.rejected for left in left_out for unfit in left.unfit]
     return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if changes else entry
 
 
@@ -86,11 +86,11 @@ def without_unfit(entry: LedgerEntry, left_out: Sequence[LeftOut], target: str) 
     """
     As :func:`without`. Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
     """
-    for one in left_out:
-        if one.unfit and one.layout.stream == entry.partition.stream and entry.rows == len(one.unfit):
-            first = one.unfit[0].rejected
+    for left in left_out:
+        if left.unfit and left.layout.stream == entry.partition.stream and entry.rows == len(left.unfit):
+            first = left.unfit[0].rejected
             raise SinkError(
-                f"{target} cannot hold any of the {len(one.unfit)} records of {entry.partition}, the first because "
+                f"{target} cannot hold any of the {len(left.unfit)} records of {entry.partition}, the first because "
                 f"{first.path}: {first.reason}. What was delivered before stays."
             )
     return without(entry, left_out)

@@ -134,7 +134,9 @@ def _list(connector: "Connector", actions: "Sequence[Action]", json_: bool) -> N
     elif not actions:
         print(f"{connector.name} has no writes")
     else:
-        rows = [[one.name, one.method, one.path, ", ".join(_marks(one)), one.summary] for one in actions]
+        rows = [
+            [action.name, action.method, action.path, ", ".join(_marks(action)), action.summary] for action in actions
+        ]
         print_table(["action", "method", "path", "notes", "summary"], rows)
 
 
@@ -150,7 +152,7 @@ def described(action: "Action") -> dict[str, Any]:
         "rows_per_request": action.rows_per_request,
         "open_body": action.open_body,
         "not_built": action.not_built or None,
-        "fields": [asdict(one, filter=lambda attribute, _: attribute.name != "aliases") for one in action.fields],
+        "fields": [asdict(field, filter=lambda attribute, _: attribute.name != "aliases") for field in action.fields],
     }
 
 
@@ -319,22 +321,22 @@ def _sum_up(session: Session, job: "Sender", finished: "JobResult") -> None:
 
 def _print_dry_run(session: Session, job: "ActionJob", json_: bool) -> int:
     requests, refused = 0, 0
-    for one in job.dry_run():
-        if not isinstance(one, Mapping):
+    for row in job.dry_run():
+        if not isinstance(row, Mapping):
             refused += 1
-            session.say(f"row {one.row} would be refused: {one.reason}")
+            session.say(f"row {row.row} would be refused: {row.reason}")
             continue
         requests += 1
         if json_:
-            _put(json.dumps(one, ensure_ascii=False))
+            _put(json.dumps(row, ensure_ascii=False))
             continue
         if requests > 1:
             _put("")
-        _put(one["request"])
-        for name, value in one["headers"].items():
+        _put(row["request"])
+        for name, value in row["headers"].items():
             _put(f"{name}: {value}")
-        if one["body"] is not None:
-            _put(f"\n{one['body']}")
+        if row["body"] is not None:
+            _put(f"\n{row['body']}")
     if not session.quiet:
         session.say(f"dry run: nothing was sent; {counted(requests, 'request')}, {counted(refused, 'row')} refused")
     return 1 if refused else 0

@@ -42,7 +42,7 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     if session.printed(result, json_):
         return result.exit_code
     if csv_:
-        print_csv([row for one in result.changes for row in _change_rows(one)], CHANGE)
+        print_csv([row for change in result.changes for row in _change_rows(change)], CHANGE)
     elif result.changes:
         with paged():
             _print_changes(result.changes)
@@ -51,14 +51,14 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     return result.exit_code
 
 
-def _change_rows(one: "Change") -> "Iterator[dict[str, Any]]":
+def _change_rows(change: "Change") -> "Iterator[dict[str, Any]]":
     """A row for the number of rows, and one for each measure that differs."""
-    for what, (before, after) in {"rows": (one.rows_before, one.rows_after), **one.sums}.items():
+    for what, (before, after) in {"rows": (change.rows_before, change.rows_after), **change.sums}.items():
         yield {
-            "source": one.source,
-            "stream": one.stream,
-            "account": ", ".join(one.account.values()),
-            "day": one.day,
+            "source": change.source,
+            "stream": change.stream,
+            "account": ", ".join(change.account.values()),
+            "day": change.day,
             "what": what,
             "before": before,
             "after": after,
@@ -70,33 +70,33 @@ def _print_changes(changes: "Sequence[Change]") -> None:
     from penstock.project.delivered import moved_in_words
 
     months: dict[tuple[str, str], list[Change]] = {}
-    for one in changes:
-        month = f"{one.day:%Y-%m}" if one.day is not None else ""
-        months.setdefault((f"{one.source}.{one.stream}", month), []).append(one)
+    for change in changes:
+        month = f"{change.day:%Y-%m}" if change.day is not None else ""
+        months.setdefault((f"{change.source}.{change.stream}", month), []).append(change)
     for (stream, month), those in months.items():
-        own = [one for one in those if one.moved]
+        own = [change for change in those if change.moved]
         parts = moved_in_words(own)
         same = len(those) - len(own)
         parts += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
-        accounts = len({tuple(one.account.items()) for one in own})
+        accounts = len({tuple(change.account.items()) for change in own})
         of = f" ({counted(len(own), 'partition')} of {counted(accounts, 'account')})" if own else ""
         print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(parts)}")
     streams: dict[str, list[Change]] = {}
-    for one in changes:
-        if one.moved:
-            streams.setdefault(f"{one.source}.{one.stream}", []).append(one)
+    for change in changes:
+        if change.moved:
+            streams.setdefault(f"{change.source}.{change.stream}", []).append(change)
     for stream, those in streams.items():
         print(f"\n{stream}")
         columns: dict[str, list[Any]] = {
-            "account": [", ".join(one.account.values()) for one in those],
-            "day": [one.day for one in those],
-            "restated": [_moves(one) for one in those],
+            "account": [", ".join(change.account.values()) for change in those],
+            "day": [change.day for change in those],
+            "restated": [_moves(change) for change in those],
         }
         filled = {name: cells for name, cells in columns.items() if any(cells)}
         print_table(list(filled), list(zip(*filled.values(), strict=True)))
 
 
-def _moves(one: "Change") -> str:
+def _moves(change: "Change") -> str:
     """``rows 6 -> 5, clicks 276 -> 173``: what moved in one partition."""
-    rows = [row for row in _change_rows(one) if row["before"] != row["after"]]
+    rows = [row for row in _change_rows(change) if row["before"] != row["after"]]
     return ", ".join(f"{row['what']} {row['before']} -> {row['after']}" for row in rows)

@@ -42,13 +42,13 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
         raise UsageError("--to and --yes belong to --adopt")
     result = session.project.check(name)
     session.notices(result.notices)
-    for one in result.checked:
-        if one.exit_code:
-            named = one.kind == "pipeline" or one.message.startswith(one.name)
-            text = one.message if named or len(result.checked) == 1 else f"{one.name}: {one.message}"
-            session.say(f"error: {text}", event="error", exit_code=one.exit_code)
+    for tried in result.checked:
+        if tried.exit_code:
+            named = tried.kind == "pipeline" or tried.message.startswith(tried.name)
+            text = tried.message if named or len(result.checked) == 1 else f"{tried.name}: {tried.message}"
+            session.say(f"error: {text}", event="error", exit_code=tried.exit_code)
         else:
-            print_text(one.message)
+            print_text(tried.message)
     return result.exit_code
 
 
@@ -61,16 +61,16 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
     session.notices(found.notices)
     for text in found.refused.values():
         session.say(f"error: {text}", event="error", exit_code=code)
-    for one in found.tables:
-        if one.differences:
-            session.say(f"error: {_counts(one)}. It is not adopted, since these differ:", event="error", exit_code=1)
-            for text in one.differences:
+    for table in found.tables:
+        if table.differences:
+            session.say(f"error: {_counts(table)}. It is not adopted, since these differ:", event="error", exit_code=1)
+            for text in table.differences:
                 session.say(f"  {text}", event="difference")
             session.say(
-                f"penstock verify {one.source} --repair lets the next run read them again; then adopt the table",
+                f"penstock verify {table.source} --repair lets the next run read them again; then adopt the table",
                 event="note",
             )
-    fine = [one for one in found.tables if not one.differences]
+    fine = [table for table in found.tables if not table.differences]
     if not fine:
         if not code:
             print_text("every table is recognised: there is none to adopt")
@@ -79,12 +79,12 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"{'; '.join(map(_counts, fine))}. Add --yes to adopt {what}")
-        for one in fine:
-            session.say(_counts(one), event="note")
+        for table in fine:
+            session.say(_counts(table), event="note")
         click.confirm(f"Adopt {what}?", abort=True, err=True)
-    for one in _looked(project, name, place, to, confirmed=True).tables:
-        if one.adopted:
-            print_text(f"{_counts(one)}: adopted")
+    for table in _looked(project, name, place, to, confirmed=True).tables:
+        if table.adopted:
+            print_text(f"{_counts(table)}: adopted")
     return code
 
 
@@ -93,12 +93,12 @@ def _looked(project: "Project", name: str | None, place: str, to: str | None, *,
 
     if name is None or place == ALL:
         return project.adopt_all(name, to=to, confirmed=confirmed)
-    one = project.adopt(name, place, to=to, confirmed=confirmed)
-    return AdoptAllResult(tables=(one,), refused={}, notices=one.notices, exit_code=one.exit_code)
+    table = project.adopt(name, place, to=to, confirmed=confirmed)
+    return AdoptAllResult(tables=(table,), refused={}, notices=table.notices, exit_code=table.exit_code)
 
 
-def _counts(one: "AdoptResult") -> str:
+def _counts(table: "AdoptResult") -> str:
     return (
-        f"the table {one.place} has {counted(one.rows, 'row')}, and the ledger counts {one.delivered} in "
-        f"{counted(one.partitions, 'partition')} of {one.source}.{one.stream}"
+        f"the table {table.place} has {counted(table.rows, 'row')}, and the ledger counts {table.delivered} in "
+        f"{counted(table.partitions, 'partition')} of {table.source}.{table.stream}"
     )

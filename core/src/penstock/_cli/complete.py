@@ -47,13 +47,15 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
         if last:
             yield from (f"{source}.{stream}" for source, stream in found)
 
-    return [CompletionItem(f"{former}{comma}{one.value}") for one in _items(ctx, last, names)]
+    return [CompletionItem(f"{former}{comma}{item.value}") for item in _items(ctx, last, names)]
 
 
 def one_stream(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The streams of the one source, or connector, on the line."""
     return _items(
-        ctx, incomplete, lambda session: [one for source in _sources(ctx, session) for one in _streams(session, source)]
+        ctx,
+        incomplete,
+        lambda session: [stream for source in _sources(ctx, session) for stream in _streams(session, source)],
     )
 
 
@@ -63,9 +65,9 @@ def actions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
         ctx,
         incomplete,
         lambda session: [
-            one.name
+            action.name
             for source in _sources(ctx, session)
-            for one in session.registry.actions(session.config.connector_of(source))
+            for action in session.registry.actions(session.config.connector_of(source))
         ],
     )
 
@@ -82,7 +84,7 @@ def _sources(ctx: click.Context, session: Session) -> Iterable[str]:
 def _streams(session: Session, source: str) -> Iterable[str]:
     """The streams of a source that can be read."""
     connector = session.config.connector_of(source)
-    return (one.name for one in session.registry.streams(connector) if not one.not_built)
+    return (stream.name for stream in session.registry.streams(connector) if not stream.not_built)
 
 
 def _items(ctx: click.Context, incomplete: str, names: Callable[[Session], Iterable[str]]) -> list[CompletionItem]:

@@ -66,18 +66,19 @@ def forget(
     options = {"to": to, **window}
     if rows and not yes:
         counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
-        streams = ", ".join(dict.fromkeys(f"{source}.{one.stream}" for one in counts)) or "no stream"
-        several = len({one.stream for one in counts}) > 1
+        streams = ", ".join(dict.fromkeys(f"{source}.{forgotten.stream}" for forgotten in counts)) or "no stream"
+        several = len({forgotten.stream for forgotten in counts}) > 1
         places = ", ".join(
-            f"{counted(one.partitions, 'partition')}{f' of {one.stream}' if several else ''} in {one.target}"
-            for one in counts
+            f"{counted(forgotten.partitions, 'partition')}{f' of {forgotten.stream}' if several else ''}"
+            f" in {forgotten.target}"
+            for forgotten in counts
         )
         _confirm(f"--rows deletes the rows of {streams}: {places}")
     result = project.forget(source, stream, rows=rows, **options)
     session.notices(result.notices)
     done = "deleted and forgotten" if rows else "forgotten"
-    for one in result.targets:
-        print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{one.stream} {done}")
+    for forgotten in result.targets:
+        print(f"{forgotten.target}: {counted(forgotten.partitions, 'partition')} of {source}.{forgotten.stream} {done}")
     return result.exit_code
 
 
@@ -91,19 +92,24 @@ def _confirm(what: str) -> None:
 def _erase_personal(session: Session, source: str, stream: str | None, to: str | None, *, yes: bool) -> int:
     project = session.project
     if not yes:
-        found = [one for one in project.erase_personal(source, stream, to=to, dry_run=True).targets if one.partitions]
-        names = list(dict.fromkeys(name for one in found for name in one.columns))
+        found = [
+            target
+            for target in project.erase_personal(source, stream, to=to, dry_run=True).targets
+            if target.partitions
+        ]
+        names = list(dict.fromkeys(name for target in found for name in target.columns))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         columns = ", ".join(names[:NAMED]) + more
         places = ", ".join(
-            f"{counted(one.partitions, 'partition')} of {source}.{one.stream} in {one.target}" for one in found
+            f"{counted(target.partitions, 'partition')} of {source}.{target.stream} in {target.target}"
+            for target in found
         )
         _confirm(f"--personal erases for good what is personal in {columns or 'no column'}: {places or 'nothing'}")
     result = project.erase_personal(source, stream, to=to)
     session.notices(result.notices)
-    for one in result.targets:
+    for target in result.targets:
         print(
-            f"{one.target}: personal data erased in {counted(one.rows, 'row')} of {source}.{one.stream} "
-            f"({counted(one.partitions, 'partition')})"
+            f"{target.target}: personal data erased in {counted(target.rows, 'row')} of {source}.{target.stream} "
+            f"({counted(target.partitions, 'partition')})"
         )
     return result.exit_code

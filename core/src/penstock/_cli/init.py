@@ -84,7 +84,7 @@ def _known(session: Session) -> dict[str, list[str]]:
 
 def _free(name: str, taken: Collection[str]) -> str:
     """``name``, or the first of ``name_2``, ``name_3``, ... that is not taken."""
-    return next(one for one in chain([name], (f"{name}_{number}" for number in count(2))) if one not in taken)
+    return next(free for free in chain([name], (f"{name}_{number}" for number in count(2))) if free not in taken)
 
 
 def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -> list[str]:
@@ -99,10 +99,10 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     common = {attribute.name: attribute for attribute in keys_of(SourceSettings)}
     attributes = keys_of(settings)
     hints = typing.get_type_hints(settings)
-    required = [one for one in attributes if one.default is attrs.NOTHING]
-    own = [one for one in attributes if one not in required and one.name not in common]
-    shared = [one for one in attributes if one not in required and one.name in common]
-    secret = any(_is_secret(hints[one.name]) for one in required)
+    required = [attribute for attribute in attributes if attribute.default is attrs.NOTHING]
+    own = [attribute for attribute in attributes if attribute not in required and attribute.name not in common]
+    shared = [attribute for attribute in attributes if attribute not in required and attribute.name in common]
+    secret = any(_is_secret(hints[attribute.name]) for attribute in required)
     lines = [
         f"# {connector.summary}",
         "#",
@@ -121,12 +121,15 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     lines += ["", f"# --- keys that every source takes{', as above' if brief else ''} ---"]
     for attribute in () if brief else shared:
         lines += _key(name, attribute, hints[attribute.name], defaults.get(attribute.name))
-    per_account = [one for one in attributes if is_per_account(one) and one.name not in common]
+    per_account = [attribute for attribute in attributes if is_per_account(attribute) and attribute.name not in common]
     if per_account:
         lines += ["", "# --- keys that an account may have for itself, one table for each account ---"]
         lines += [f"# [source.{name}.accounts.ACCOUNT]", '# timezone = "..."']
         variable = f"{name}_ACCOUNT".upper().replace("-", "_")
-        lines += [f"# {one.name} = {sample(hints[one.name], f'{variable}_{one.name.upper()}')}" for one in per_account]
+        lines += [
+            f"# {attribute.name} = {sample(hints[attribute.name], f'{variable}_{attribute.name.upper()}')}"
+            for attribute in per_account
+        ]
     return lines
 
 
@@ -198,10 +201,10 @@ def toml_value(value: Any) -> str:
     if isinstance(value, (int, float, Decimal, date)):
         return str(value)
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_toml_key(str(key))} = {toml_value(one)}" for key, one in value.items())
+        inner = ", ".join(f"{_toml_key(str(key))} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, (list, tuple, set, frozenset)):
-        return f"[{', '.join(toml_value(one) for one in value)}]"
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     if isinstance(value, Secret):
         value = value.reveal()
     # JSON's escapes are TOML's too. In addition, TOML requires an escape for the delete character.

@@ -45,34 +45,37 @@ def connectors(session: Session, json_: bool) -> None:
         for kind in registry.sinks().values()
     ]
     broken = [
-        {"distribution": one.plugin.distribution, "version": one.plugin.version, "reason": one.reason}
-        for one in (*registry.broken(), *trial_problems(registry))
+        {"distribution": plugin.plugin.distribution, "version": plugin.plugin.version, "reason": plugin.reason}
+        for plugin in (*registry.broken(), *trial_problems(registry))
     ]
     if broken and session.strict_plugins:  # others were refused when they were loaded
-        listed = "\n".join(f"{one['distribution']} {one['version']}: {one['reason']}" for one in broken)
+        listed = "\n".join(f"{plugin['distribution']} {plugin['version']}: {plugin['reason']}" for plugin in broken)
         raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{listed}")
-    commands = [{"name": one.name, "summary": one.summary} for one in registry.commands().values()]
+    commands = [{"name": command.name, "summary": command.summary} for command in registry.commands().values()]
     if json_:
         print_json({"connectors": found, "sinks": sinks, "commands": commands, "broken": broken})
         return
     if found:
         print_table(
             ["connector", "version", "sandbox", "summary"],
-            [[one["name"], one["version"], "yes" if one["sandbox"] else "", one["summary"]] for one in found],
+            [
+                [connector["name"], connector["version"], "yes" if connector["sandbox"] else "", connector["summary"]]
+                for connector in found
+            ],
         )
     else:
         print("No connector is installed. Each is a package of its own: pip install connector-PROVIDER")
     if sinks:
         print()
-        print_table(["sink", "--to", "summary"], [[one["name"], one["to"], one["summary"]] for one in sinks])
+        print_table(["sink", "--to", "summary"], [[sink["name"], sink["to"], sink["summary"]] for sink in sinks])
     if commands:
         print()
-        print_table(["command", "summary"], [[one["name"], one["summary"]] for one in commands])
+        print_table(["command", "summary"], [[command["name"], command["summary"]] for command in commands])
     if broken:
         print()
         print_table(
             ["broken plugin", "version", "reason"],
-            [[one["distribution"], one["version"], one["reason"]] for one in broken],
+            [[plugin["distribution"], plugin["version"], plugin["reason"]] for plugin in broken],
         )
         if session.debug:
             for plugin in registry.broken():
@@ -112,21 +115,25 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
         for action in registry.actions(connector)
     ]
     if stream is not None:
-        exact = [one for one in offered if one["name"] == stream]
-        parts = [one for one in offered if stream in one["name"] or fnmatchcase(one["name"], stream)]
+        exact = [entry for entry in offered if entry["name"] == stream]
+        parts = [entry for entry in offered if stream in entry["name"] or fnmatchcase(entry["name"], stream)]
         offered, actions = exact or parts, []
         if not offered:
-            known = [one.name for one in registry.streams(connector)]
+            known = [stream.name for stream in registry.streams(connector)]
             raise UsageError(f"{connector} has no stream {stream!r}.{did_you_mean(stream, known)}".rstrip("."))
     if search is not None:
-        offered = [one for one in offered if _holds(one, search.lower())]
-        actions = [one for one in actions if _holds(one, search.lower())]
+        offered = [entry for entry in offered if _holds(entry, search.lower())]
+        actions = [action for action in actions if _holds(action, search.lower())]
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
         return
     if csv_:
         print_csv(
-            [{"stream": one["name"], "kind": one["kind"], **field} for one in offered for field in one["fields"]],
+            [
+                {"stream": entry["name"], "kind": entry["kind"], **field}
+                for entry in offered
+                for field in entry["fields"]
+            ],
             ("stream", "kind", "name", "type"),
         )
         return
@@ -141,16 +148,16 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
             print_table(
                 ["action", "summary"],
                 [
-                    [one["name"], f"not built: {one['not_built']}" if one["not_built"] else one["summary"]]
-                    for one in actions
+                    [action["name"], f"not built: {action['not_built']}" if action["not_built"] else action["summary"]]
+                    for action in actions
                 ],
             )
 
 
-def _holds(one: dict[str, Any], text: str) -> bool:
+def _holds(listed: dict[str, Any], text: str) -> bool:
     """Whether a stream or an action has this text in its name, its summary, or a field's name or description."""
-    fields = one.get("fields", [])
-    texts = [one["name"], one["summary"], *(field[key] for field in fields for key in ("name", "description"))]
+    fields = listed.get("fields", [])
+    texts = [listed["name"], listed["summary"], *(field[key] for field in fields for key in ("name", "description"))]
     return any(text in str(part).lower() for part in texts)
 
 
@@ -160,29 +167,29 @@ def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
         ["stream", "kind", "key", "partition", "final", "default", "summary"],
         [
             [
-                one["name"],
-                one["kind"],
-                ", ".join(one["key"]),
-                " x ".join(one["partition"]),
-                one["final"],
-                _default(one),
-                one["not_built"] or one["summary"],
+                stream["name"],
+                stream["kind"],
+                ", ".join(stream["key"]),
+                " x ".join(stream["partition"]),
+                stream["final"],
+                _default(stream),
+                stream["not_built"] or stream["summary"],
             ]
-            for one in offered
+            for stream in offered
         ],
     )
-    for one in offered:
-        if one["not_built"]:
+    for stream in offered:
+        if stream["not_built"]:
             continue
-        notes = [f"needs {', '.join(one['needs'])}"] if one["needs"] else []
-        notes += [f"child of {one['parent']}"] if one["parent"] else []
-        notes += [f"travels with {one['derived_from']}"] if one["derived_from"] else []
-        print(f"\n{one['name']}" + (f" ({'; '.join(notes)})" if notes else ""))
+        notes = [f"needs {', '.join(stream['needs'])}"] if stream["needs"] else []
+        notes += [f"child of {stream['parent']}"] if stream["parent"] else []
+        notes += [f"travels with {stream['derived_from']}"] if stream["derived_from"] else []
+        print(f"\n{stream['name']}" + (f" ({'; '.join(notes)})" if notes else ""))
         print_table(
             ["  field", "type", "unit", "notes", "description"],
             [
                 [f"  {field['name']}", field["type"], field["unit"], ", ".join(_marks(field)), field["description"]]
-                for field in one["fields"]
+                for field in stream["fields"]
             ],
         )
 

@@ -71,10 +71,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
 
 def _with_equal_digits(column: Sequence[Any]) -> Sequence[Any]:
     """A column in which all amounts have as many digits after the point as the longest."""
-    digits = max((-int(one.as_tuple().exponent) for one in column if _is_amount(one)), default=0)
+    digits = max((-int(cell.as_tuple().exponent) for cell in column if _is_amount(cell)), default=0)
     if digits <= 0:
         return column
-    return [f"{one:.{digits}f}" if _is_amount(one) else one for one in column]
+    return [f"{cell:.{digits}f}" if _is_amount(cell) else cell for cell in column]
 
 
 def _is_amount(value: Any) -> bool:

@@ -115,10 +115,13 @@ def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPa
 
 def _follows(former: "PlannedPartition", part: "PlannedPartition") -> bool:
     """Whether ``part`` is the next day of the same account, for the same reason."""
-    alike = [(one.source, one.partition.stream, one.reason, one.partition.values[:-1]) for one in (former, part)]
+    alike = [
+        (planned.source, planned.partition.stream, planned.reason, planned.partition.values[:-1])
+        for planned in (former, part)
+    ]
     if alike[0] != alike[1] or part.reason == "snapshot":
         return False
-    days = [date.fromisoformat(one.partition.values[-1][1]) for one in (former, part)]
+    days = [date.fromisoformat(planned.partition.values[-1][1]) for planned in (former, part)]
     return days[1] - days[0] == timedelta(days=1)
 
 

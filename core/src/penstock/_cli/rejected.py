@@ -46,22 +46,22 @@ def rejected(
     if session.printed(result, json_ and what == "show"):
         return
     if what == "show" and csv_:
-        print_csv([asdict(one, recurse=False) for one in result.rejected], REJECTED)
+        print_csv([asdict(record, recurse=False) for record in result.rejected], REJECTED)
         return
     if what == "show":
-        for one in result.rejected:
-            part = ", ".join(f"{column}={value}" for column, value in one.partition.items())
-            print(harmless(f"{one.source}.{one.stream}[{part}] {one.path}: {one.reason}"))
-            print(harmless(f"  {cut(_plain(one.raw))}"))
+        for record in result.rejected:
+            part = ", ".join(f"{column}={value}" for column, value in record.partition.items())
+            print(harmless(f"{record.source}.{record.stream}[{part}] {record.path}: {record.reason}"))
+            print(harmless(f"  {cut(_plain(record.raw))}"))
         if not result.rejected:
             print("no record is set aside")
         return
     # Without the element's index in its page and without its value: of each kind of reason, the first one is shown.
     firsts: dict[tuple[str, ...], str] = {}
     counts: Counter[tuple[str, ...]] = Counter()
-    for one in result.rejected:
-        place = (one.target, one.source, one.stream, re.sub(r"\[\d+\]", "[]", one.path))
-        counts[(*place, firsts.setdefault((*place, kind_of(one.reason)), one.reason))] += 1
+    for record in result.rejected:
+        place = (record.target, record.source, record.stream, re.sub(r"\[\d+\]", "[]", record.path))
+        counts[(*place, firsts.setdefault((*place, kind_of(record.reason)), record.reason))] += 1
     names = ("target", "source", "stream", "path", "reason")
     if json_:
         print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})

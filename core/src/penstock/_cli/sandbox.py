@@ -100,13 +100,13 @@ def left_out(registry: "Registry") -> dict[str, str]:
             reasons[name] = "brings no local imitation of its provider"
         elif not registry.streams(name):
             reasons[name] = f"has no streams, only writes: penstock act {name} --list"
-    return reasons | {one.plugin.distribution: f"broken: {one.reason}" for one in registry.broken()}
+    return reasons | {plugin.plugin.distribution: f"broken: {plugin.reason}" for plugin in registry.broken()}
 
 
 def _summary(finished: "RunResult", left_out: Mapping[str, str]) -> None:
     rows = []
-    for source, one in sorted(finished.report["sources"].items()):
-        for stream, counts in sorted(one["streams"].items()):
+    for source, counts_of_source in sorted(finished.report["sources"].items()):
+        for stream, counts in sorted(counts_of_source["streams"].items()):
             folder = DEMO / source / stream
             files = sum(1 for file in folder.rglob("data.*") if file.is_file()) if folder.is_dir() else 0
             partitions = counts["partitions"]
@@ -150,7 +150,9 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
     from penstock.sandbox.server import serve
 
     if faults == "list":
-        print_table(["fault", "kind", "what happens"], [[one.name, one.kind, one.summary] for one in FAULTS.values()])
+        print_table(
+            ["fault", "kind", "what happens"], [[fault.name, fault.kind, fault.summary] for fault in FAULTS.values()]
+        )
         return
     registry = session.registry
     registry.connector(connector)

@@ -73,7 +73,7 @@ def status(
     if daily or since or until:
         raise UsageError("--daily, --since and --until belong to --totals")
     result = session.project.status(name, to=to, accounts=accounts, max_age_s=max_age)
-    if accounts and not any(one.sources or one.error for one in result.targets):
+    if accounts and not any(target.sources or target.error for target in result.targets):
         raise UsageError(f"--accounts: no account here matches {', '.join(accounts)}; penstock status -v lists them")
     now = Clock().now()
     if session.printed(result, json_):
@@ -81,19 +81,19 @@ def status(
     elif csv_ and problems:
         print_csv(
             [
-                {"target": target.target, **asdict(one, recurse=False)}
+                {"target": target.target, **asdict(problem, recurse=False)}
                 for target in result.targets
-                for one in target.problems
+                for problem in target.problems
             ],
             PROBLEM,
         )
     elif csv_:
         print_csv(
             [
-                {"target": target.target, "source": source.source, **asdict(one, recurse=False)}
+                {"target": target.target, "source": source.source, **asdict(stream, recurse=False)}
                 for target in result.targets
                 for source in target.sources
-                for one in source.streams
+                for stream in source.streams
             ],
             ACCOUNT,
         )
@@ -109,20 +109,20 @@ def status(
             else:
                 print()
                 _print_sources(target.sources, now, verbose=session.verbose)
-    overdue = [one for target in result.targets for one in target.problems if one.kind == "overdue"]
+    overdue = [problem for target in result.targets for problem in target.problems if problem.kind == "overdue"]
     if overdue:
-        places = ", ".join(_overdue(one, now) for one in overdue[:5])
+        places = ", ".join(_overdue(problem, now) for problem in overdue[:5])
         more = f" and {len(overdue) - 5} more (penstock status --problems --max-age ...)" if len(overdue) > 5 else ""
         session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}{more}")
     return result.exit_code
 
 
-def _overdue(one: "Problem", now: datetime) -> str:
+def _overdue(problem: "Problem", now: datetime) -> str:
     """``talroo.clicks of 2113 (never read)``, or of a source that was never read ``talroo (never read)``"""
-    stream = f".{one.stream}" if one.stream else ""
-    account = f" of {', '.join(one.account.values())}" if one.account else ""
-    read = f"last read {ago(one.last_read, now)}" if one.last_read else "never read"
-    return f"{one.source}{stream}{account} ({read})"
+    stream = f".{problem.stream}" if problem.stream else ""
+    account = f" of {', '.join(problem.account.values())}" if problem.account else ""
+    read = f"last read {ago(problem.last_read, now)}" if problem.last_read else "never read"
+    return f"{problem.source}{stream}{account} ({read})"
 
 
 def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose: bool) -> None:
@@ -130,10 +130,10 @@ def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose:
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for source in sources:
         folded = {} if verbose else _folded(source)
-        for one in source.streams:
-            rank = folded.get(one.stream)
-            key = (str(rank),) if rank is not None else (one.stream, *(one.account.values() if verbose else ()))
-            groups.setdefault((source.source, *key), []).append(one)
+        for account in source.streams:
+            rank = folded.get(account.stream)
+            key = (str(rank),) if rank is not None else (account.stream, *(account.account.values() if verbose else ()))
+            groups.setdefault((source.source, *key), []).append(account)
     rows = sorted(groups.items(), key=lambda item: _rank(item[1]))
     print_table(
         ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
@@ -142,9 +142,9 @@ def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose:
     )
     for source in sources:
         errors: dict[str, dict[str, None]] = {}
-        for one in source.streams:
-            if one.error and one.configured is not False:
-                errors.setdefault(without_place(one.error), {})[one.stream] = None
+        for account in source.streams:
+            if account.error and account.configured is not False:
+                errors.setdefault(without_place(account.error), {})[account.stream] = None
         for text, streams in errors.items():
             place = (
                 f".{next(iter(streams))}: last error" if len(streams) == 1 else f": last error of {listed([*streams])}"
@@ -195,40 +195,40 @@ def _folded(source: "SourceStatus") -> dict[str, int]:
     (the last errors name them), where these are many.
     """
     streams: dict[str, list[AccountStatus]] = {}
-    for one in source.streams:
-        streams.setdefault(one.stream, []).append(one)
-    ranks = {name: _rank(group) for name, group in streams.items() if not any(one.first_day for one in group)}
+    for account in source.streams:
+        streams.setdefault(account.stream, []).append(account)
+    ranks = {name: _rank(group) for name, group in streams.items() if not any(account.first_day for account in group)}
     many = {rank for rank in (WRONG, FINE) if list(ranks.values()).count(rank) >= FOLDED_STREAMS}
     return {name: rank for name, rank in ranks.items() if rank in many}
 
 
 def _rank(group: "Sequence[AccountStatus]") -> int:
     """What is wrong with accounts of a stream, the worst first."""
-    read = [one for one in group if one.configured is not False]
-    if any(one.failed or one.missing or one.overdue for one in read):
+    read = [account for account in group if account.configured is not False]
+    if any(account.failed or account.missing or account.overdue for account in read):
         return WRONG
-    return 1 if any(one.rejected or one.unread_values or one.truncated for one in read) else FINE
+    return 1 if any(account.rejected or account.unread_values or account.truncated for account in read) else FINE
 
 
 def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *, verbose: bool) -> list[Any]:
     """One line for accounts of one stream."""
-    counts = {name: sum(getattr(one, name) for one in group) for name in COUNTS}
+    counts = {name: sum(getattr(account, name) for account in group) for name in COUNTS}
     states = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
-    days = [(one.first_day, one.last_day) for one in group if one.first_day and one.last_day]
+    days = [(account.first_day, account.last_day) for account in group if account.first_day and account.last_day]
     if days:
         states.append(_span([day for several in days for day in several]).removeprefix(", "))
-    left = {tuple(one.account.items()) for one in group if one.configured is False}
+    left = {tuple(account.account.items()) for account in group if account.configured is False}
     if left:
-        where = "listed by the provider" if all(one.listed for one in group) else "in the configuration"
+        where = "listed by the provider" if all(account.listed for account in group) else "in the configuration"
         what = f"{counted(len(left), 'account')} " if any(left) else ""
         states.append(f"{what}not {where} any more")
-    read = max((one.last_read for one in group if one.last_read), default=None)
-    streams = {one.stream for one in group}
-    accounts = len({tuple(one.account.items()) for one in group if one.account})
+    read = max((account.last_read for account in group if account.last_read), default=None)
+    streams = {account.stream for account in group}
+    accounts = len({tuple(account.account.items()) for account in group if account.account})
     return [
         f"{source}.{group[0].stream}" if len(streams) == 1 else f"{source}: {len(streams)} snapshots",
         _account_text(group[0]) if verbose else accounts or None,
-        sum(one.rows for one in group),
+        sum(account.rows for account in group),
         ago(read, now) if read else "never",
         ", ".join(states),
     ]
@@ -242,22 +242,22 @@ def _print_problems(problems: "Mapping[str, Sequence[Problem]]", now: datetime) 
         if len(problems) > 1:
             print(f"{chr(10) if number else ''}target {target}")
         groups: dict[tuple[str, ...], list[Problem]] = {}
-        for one in those:
-            groups.setdefault((one.source, one.kind, one.reason), []).append(one)
+        for problem in those:
+            groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
         for several in groups.values():
             print_text(_problem_text(several, now))
 
 
 def _problem_text(several: "Sequence[Problem]", now: datetime) -> str:
     first = several[0]
-    accounts = list(dict.fromkeys(", ".join(one.account.values()) for one in several if one.account))
-    streams = list(dict.fromkeys(one.stream for one in several if one.stream))
+    accounts = list(dict.fromkeys(", ".join(problem.account.values()) for problem in several if problem.account))
+    streams = list(dict.fromkeys(problem.stream for problem in several if problem.stream))
     where = f" in {listed(streams)}" if len(streams) > 1 else ""
     where += f" of {listed(accounts)}" if accounts else ""
-    days = [day for one in several for day in (one.first_day, one.last_day) if day is not None]
-    read = max((one.last_read for one in several if one.last_read), default=None)
+    days = [day for problem in several for day in (problem.first_day, problem.last_day) if day is not None]
+    read = max((problem.last_read for problem in several if problem.last_read), default=None)
     since = f"last read {ago(read, now)}" if read else "never read"
-    count = f"{sum(one.count for one in several)} " if first.stream else ""
+    count = f"{sum(problem.count for problem in several)} " if first.stream else ""
     place = f"{first.source}.{first.stream}" if len(streams) == 1 else first.source
     return f"{place}: {count}{first.kind}{where}{_span(days)}, {since}: {first.reason}"
 
@@ -273,24 +273,26 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
     if session.printed(result, json_):
         return result.exit_code
     if csv_:
-        dated = [one for one in result.totals if one.period]  # no period is invoiced by a list of what there is now
-        print_csv([{**{name: getattr(one, name) for name in TOTAL}, **one.sums} for one in dated], TOTAL)
+        dated = [
+            total for total in result.totals if total.period
+        ]  # no period is invoiced by a list of what there is now
+        print_csv([{**{name: getattr(total, name) for name in TOTAL}, **total.sums} for total in dated], TOTAL)
         return result.exit_code
     streams: dict[tuple[str, str, str], list[Total]] = {}
-    for one in result.totals:
-        streams.setdefault((one.target, one.source, one.stream), []).append(one)
+    for total in result.totals:
+        streams.setdefault((total.target, total.source, total.stream), []).append(total)
     targets = {target for target, _, _ in streams}
     undated = [f"{source}.{stream}" for (_, source, stream), totals in streams.items() if not totals[0].period]
     for (target, source, stream), totals in streams.items():  # each stream has measures of its own
         if not totals[0].period:
             continue  # no period is invoiced by a list of what there is now
-        sums = list(dict.fromkeys(column for one in totals for column in one.sums))
-        accounts = [", ".join(one.account.values()) for one in totals]
+        sums = list(dict.fromkeys(column for total in totals for column in total.sums))
+        accounts = [", ".join(total.account.values()) for total in totals]
         columns: dict[str, list[Any]] = {
             **({"account": accounts} if any(accounts) else {}),
-            "period": [one.period for one in totals],
-            "rows": [one.rows for one in totals],
-            **{column: [one.sums.get(column) for one in totals] for column in sums},
+            "period": [total.period for total in totals],
+            "rows": [total.rows for total in totals],
+            **{column: [total.sums.get(column) for total in totals] for column in sums},
         }
         print(f"{source}.{stream}" + (f" in {target}" if len(targets) > 1 else ""))
         print_table(list(columns), list(zip(*columns.values(), strict=True)))
@@ -302,5 +304,5 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
     return result.exit_code
 
 
-def _account_text(one: "AccountStatus") -> str:
-    return ", ".join(one.account.values()) + (f" ({one.timezone})" if one.timezone is not None else "")
+def _account_text(account: "AccountStatus") -> str:
+    return ", ".join(account.account.values()) + (f" ({account.timezone})" if account.timezone is not None else "")

@@ -227,14 +227,14 @@ def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any
         )
     where = f" ({place_of(stream.accounts)})" if stream.accounts is not None else ""
     made = stream.configured_accounts(source.settings)
-    if isinstance(made, str) or not all(isinstance(one, str) for one in accounts):
+    if isinstance(made, str) or not all(isinstance(account, str) for account in accounts):
         return f"accounts{where} returned {made!r}; write a list of texts, such as ['17', '18']"
     return None
 
 
 def _similar(source: ConfiguredSource, key: str) -> str:
     """The setting that is a list and may hold the accounts; ``key`` itself where there is none."""
-    lists = [one.name for one in keys_of(type(source.settings)) if "tuple[str" in str(one.type)]
+    lists = [setting.name for setting in keys_of(type(source.settings)) if "tuple[str" in str(setting.type)]
     return nearest(key, lists, cutoff=0.0) or key
 
 
@@ -259,13 +259,13 @@ def _slice(source: ConfiguredSource, stream: Stream, account: str | None) -> Sli
 def _secrets_in(source: ConfiguredSource, stream: Stream, request: Request) -> Iterator[str]:
     """Secrets of the settings in a request that is not signed yet: the ledger keeps the request of a report."""
     text = f"{request.full_url} {request.headers} {(request.body or b'').decode('utf-8', 'replace')}"
-    for one in keys_of(type(source.settings)):
-        value = getattr(source.settings, one.name, None)
+    for setting in keys_of(type(source.settings)):
+        value = getattr(source.settings, setting.name, None)
         if isinstance(value, Secret) and len(value.reveal()) > SHORTEST_MASKED and value.reveal() in text:
             where = f" ({place_of(stream.requests)})" if stream.requests is not None else ""
             yield (
-                f"requests{where} writes the secret {one.name} into the request, which the ledger may keep; write "
-                f'authenticator=lambda settings: named("param_tokens", params={{...: settings.{one.name}}})'
+                f"requests{where} writes the secret {setting.name} into the request, which the ledger may keep; write "
+                f'authenticator=lambda settings: named("param_tokens", params={{...: settings.{setting.name}}})'
             )
 
 

@@ -48,7 +48,7 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        names = tuple(dict.fromkeys(one.strip() for one in value.split(",") if one.strip()))
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         if not names:
             self.fail("found nothing, expected names such as a,b", param, ctx)
         return names

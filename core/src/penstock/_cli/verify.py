@@ -47,22 +47,22 @@ def verify(
     if session.printed(result, json_):
         return result.exit_code
     if csv_:
-        print_csv([asdict(one, recurse=False) for one in result.differences], DIFFERENCE)
+        print_csv([asdict(difference, recurse=False) for difference in result.differences], DIFFERENCE)
         return result.exit_code
-    for one in result.differences:
-        where = ", ".join(f"{column}={value}" for column, value in one.partition.items())
-        print(harmless(mask(f"{one.source}.{one.stream}[{where}] {one.what}")))
-        if one.repair == "marked":
+    for difference in result.differences:
+        where = ", ".join(f"{column}={value}" for column, value in difference.partition.items())
+        print(harmless(mask(f"{difference.source}.{difference.stream}[{where}] {difference.what}")))
+        if difference.repair == "marked":
             print("  the next run reads it again")
-        elif one.repair == "uncounted":
+        elif difference.repair == "uncounted":
             print("  of no delivery in the ledger: forgotten, or written by something else")
-        elif one.repair != "possible":
-            print(harmless(f"  not to be read again: {one.repair}"))
+        elif difference.repair != "possible":
+            print(harmless(f"  not to be read again: {difference.repair}"))
     for gone in result.deleted:
         where = ", ".join(f"{column}={value}" for column, value in gone.partition.items())
         what = f"{counted(gone.rows, 'row')} deleted by forget --rows at {gone.deleted_at:%Y-%m-%d %H:%M} UTC"
         print(harmless(mask(f"{gone.source}.{gone.stream}[{where}] {what}: not compared")))
-    uncounted = sum(one.repair == "uncounted" for one in result.differences)
+    uncounted = sum(difference.repair == "uncounted" for difference in result.differences)
     differing = len(result.differences) - uncounted
     if not result.partitions and not result.differences:
         print("nothing was compared: no delivered partition is of these days and accounts")
@@ -72,7 +72,7 @@ def verify(
     print(f"{differ} {'differs' if differing == 1 else 'differ'} from the ledger{more}")
     if uncounted:
         print("a run that reads such a partition replaces what is there; penstock forget --rows deletes it")
-    if any(one.repair == "possible" for one in result.differences):
+    if any(difference.repair == "possible" for difference in result.differences):
         print(
             "penstock verify --repair lets the next run read again what the provider still serves, also what somebody "
             "deleted on purpose: penstock forget takes its days out of the ledger first"

@@ -118,7 +118,7 @@ class _Checking:
     def values(self, keys: Section, account: str | None = None) -> dict[str, Any]:
         """The values of these keys as their types; those that are no keys, or of another type, are problems."""
         prefix = "" if account is None else f"accounts.{account}."
-        known = [name for name, one in self._keys.items() if account is None or is_per_account(one)]
+        known = [name for name, attribute in self._keys.items() if account is None or is_per_account(attribute)]
         values: dict[str, Any] = {}
         for key, raw in keys.items():
             place = f"{self._place(raw)}.{prefix}{key}"

@@ -43,7 +43,7 @@ class Names(tuple[str, ...]):
             or not all(isinstance(name, str) and name for name in found)
         ):
             raise ValueError(f"found {shown(value)}, expected {_EXPECTED[cls]}")
-        doubled = next((one for place, one in enumerate(found) if one in found[:place]), None)
+        doubled = next((name for place, name in enumerate(found) if name in found[:place]), None)
         if doubled is not None:
             raise ValueError(f"{doubled!r} is there twice")
         return cls(found)
@@ -81,12 +81,12 @@ def problems_inside(error: BaseException) -> Iterator[tuple[str, str]]:
     """(path inside the value, problem) for each part of an error of :func:`structure`."""
     if isinstance(error, (IterableValidationError, ClassValidationError)):
         noted, others = error.group_exceptions()
-        for one, note in noted:
+        for other, note in noted:
             index = note.name if isinstance(note, AttributeValidationNote) else note.index
             place = f"[{index}]" if isinstance(index, int) else f".{index}"
-            yield from ((place + inside, text) for inside, text in problems_inside(one))
-        for one in others:
-            yield from problems_inside(one)
+            yield from ((place + inside, text) for inside, text in problems_inside(other))
+        for other in others:
+            yield from problems_inside(other)
     elif isinstance(error, ForbiddenExtraKeysError):
         yield "", f"unknown key {', '.join(sorted(error.extra_fields))}"
     elif isinstance(error, KeyError):
@@ -142,8 +142,8 @@ def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
     def make(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            one = str(value) if element is str else value
-            as_list = f"; write [{shown(one)}]" if isinstance(value, (str, int)) else ""
+            single = str(value) if element is str else value
+            as_list = f"; write [{shown(single)}]" if isinstance(value, (str, int)) else ""
             raise ValueError(f"found {shown(value)}, expected a list of {_EXPECTED.get(element, 'values')}{as_list}")
         return _SEQUENCES[_origin(hint)](structure_list(value, list))
 
@@ -179,7 +179,7 @@ def _floats(value: Any, _: Any = None) -> Any:
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, dict):
-        return {key: _floats(one) for key, one in value.items()}
+        return {key: _floats(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_floats(item) for item in value]
     return value

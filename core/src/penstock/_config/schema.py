@@ -49,8 +49,8 @@ def json_schema(
         "minProperties": 1,
         "maxProperties": 1,
     }
-    sources = {name: _source(name, one.settings) for name, one in connectors.items()}
-    targets = {name: _section(one.settings, "kind", name) for name, one in sinks.items()}
+    sources = {name: _source(name, connector.settings) for name, connector in connectors.items()}
+    targets = {name: _section(sink.settings, "kind", name) for name, sink in sinks.items()}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "penstock.toml",
@@ -81,13 +81,13 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
     hints = typing.get_type_hints(connector.settings)
     attributes = keys_of(connector.settings)
     properties = {}
-    for one in attributes:
-        schema = {**_type(hints[one.name]), "description": help_of(one)}
-        if isinstance(one.default, (str, int, float, bool)):
-            schema["default"] = one.default
-        if bare_type(hints[one.name]) is Secret:
+    for attribute in attributes:
+        schema = {**_type(hints[attribute.name]), "description": help_of(attribute)}
+        if isinstance(attribute.default, (str, int, float, bool)):
+            schema["default"] = attribute.default
+        if bare_type(hints[attribute.name]) is Secret:
             schema["writeOnly"] = True
-        properties[one.name] = schema
+        properties[attribute.name] = schema
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": connector.summary,

@@ -74,7 +74,7 @@ def _take(found: Mapping[str, Any], where: str, sections: Sections, problems: li
             continue
         for name, keys in names.items() if isinstance(names, Mapping) else [("", names)]:
             if isinstance(keys, Mapping):
-                sections[section][name] = {key: raw_value(section, key, one, where) for key, one in keys.items()}
+                sections[section][name] = {key: raw_value(section, key, value, where) for key, value in keys.items()}
             else:
                 dotted = f"{section}.{name}" if name else section
                 problems.append(
@@ -93,7 +93,7 @@ def raw_value(section: str, key: str, value: Any, where: str) -> RawValue:
     return RawValue(
         AccountSections(
             {
-                name: {key: raw_value("account", key, one, where) for key, one in table.items()}
+                name: {key: raw_value("account", key, value, where) for key, value in table.items()}
                 for name, table in value.items()
             }
         ),

@@ -109,7 +109,9 @@ class ConfiguredSource:
         as a private key that is no PEM.
         """
         problems = []
-        for account in sorted({self.credentials_of(one) for one in (None, *self.settings.account_tables)}, key=str):
+        for account in sorted(
+            {self.credentials_of(account_) for account_ in (None, *self.settings.account_tables)}, key=str
+        ):
             try:
                 self.authenticator(account)
             except ConfigError as error:

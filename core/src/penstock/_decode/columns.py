@@ -164,7 +164,7 @@ class ColumnRules:
         if column.type != "json":
             made = {stamp: _fitted(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
             values = [_fitted(column, value) if isinstance(value, (list, dict)) else made[value] for value in values]
-            bad = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
+            bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
             self.rejects.reject(page, bad)
         if column.added:

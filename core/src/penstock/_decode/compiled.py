@@ -192,7 +192,7 @@ class StreamDecoder:
         within = [path for those in paths.values() for path in those]
         names, selections = self._secrets
         # Without excluded columns, which are not secret, and without the last names of paths, which are common.
-        personal = [name for one, name in masked.items() if one.personal and not options.include_personal]
+        personal = [name for column, name in masked.items() if column.personal and not options.include_personal]
         selected = [path for path in within if path.endswith("]")]
         return Handling(
             required=required,
@@ -370,7 +370,7 @@ class StreamDecoder:
             batch=Batch(
                 layout=self.layout,
                 rows=page.rows,
-                rejected=tuple(one for _, one in sorted(page.rejected, key=itemgetter(0))),
+                rejected=tuple(record for _, record in sorted(page.rejected, key=itemgetter(0))),
                 unknown=tuple(sorted(page.unknown)),
             ),
             count=page.count,

@@ -117,20 +117,20 @@ class Rejects:
         )
         page.rejected.append((position, rejected))
 
-    def erased(self, one: Rejected) -> Rejected:
+    def erased(self, rejected: Rejected) -> Rejected:
         """A record that an earlier reading set aside, as this one would store it. Raw text that is no JSON goes."""
-        reason = one.reason
+        reason = rejected.reason
         for column in map(self._columns.__getitem__, self._handling.hidden):
-            if one.path.endswith(f".{column.member or column.name}"):
+            if rejected.path.endswith(f".{column.member or column.name}"):
                 reason = self._reason(column, reason)
         try:
-            value = PLAIN.decode(one.raw)
+            value = PLAIN.decode(rejected.raw)
         except (DecodeError, RecursionError):
-            return evolve(one, reason=reason, raw="(not shown: it may hold what must not be kept)")
+            return evolve(rejected, reason=reason, raw="(not shown: it may hold what must not be kept)")
         if isinstance(value, dict) and self._handling.hidden & value.keys():  # a sink names columns, not members
             value = {name: MASK if name in self._handling.hidden else item for name, item in value.items()}
-            return evolve(one, reason=reason, raw=self._storable(Raw(EXACT_JSON.encode(value))))
-        return evolve(one, reason=reason, raw=self._storable(Raw(one.raw.encode())))
+            return evolve(rejected, reason=reason, raw=self._storable(Raw(EXACT_JSON.encode(value))))
+        return evolve(rejected, reason=reason, raw=self._storable(Raw(rejected.raw.encode())))
 
     def _reason(self, column: Column | None, reason: str) -> str:
         """The reason for a message: without the value, if the column is not delivered."""

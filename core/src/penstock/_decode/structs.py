@@ -190,7 +190,7 @@ class RecordDecoder:
         try:
             row = shape.loose.one.decode(element)
         except ValidationError:
-            fitted = {one.name: self._fitted(one, members, unread) for one in self._sent}
+            fitted = {column.name: self._fitted(column, members, unread) for column in self._sent}
             for attribute, member in self._outer.attributes.items():
                 fitted[attribute] = PLAIN.decode(members[member]) if member in members else UNSET
             row = shape.wire(**fitted)

@@ -283,7 +283,7 @@ def url_template(call: Call) -> str:
     """
     origin, words = _parts(call.request.url)
     columns = {value: column for partition in call.partitions for column, value in partition.values}
-    segments = [f"{{{columns[one]}}}" if one in columns else shown for one, shown in words]
+    segments = [f"{{{columns[word]}}}" if word in columns else shown for word, shown in words]
     return mask(f"{origin}{'/'.join(segments)}")
 
 

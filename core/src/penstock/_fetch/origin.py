@@ -67,7 +67,7 @@ class Boundary:
         return origin
 
     def _foreign(self, request: Request, origin: str, host: str) -> ForeignOriginError:
-        secure = [one for one in self.trusted if one.startswith("https:") and host_of(one) == host]
+        secure = [origin for origin in self.trusted if origin.startswith("https:") and host_of(origin) == host]
         if origin.startswith("http:") and secure:
             return ForeignOriginError(
                 f"{brief(request)} leads to plain http at {host}, which is configured with https: nothing was sent "

@@ -318,22 +318,22 @@ class Retrying:
         attempts = Attempts(policy=self.policy)
         expired: Grant | None = None
         while True:
-            one = self._attempt(request, judge, expired, observer)
-            response, verdict = one.response, one.verdict
+            attempt = self._attempt(request, judge, expired, observer)
+            response, verdict = attempt.response, attempt.verdict
             expired = expired if self.exchange.current is expired else None  # the login may have failed
             if response is not None and not isinstance(verdict, Retry):
-                self._proven = self._proven if isinstance(verdict, Refuse) else one.grant
-                return response, verdict, one.answer
+                self._proven = self._proven if isinstance(verdict, Refuse) else attempt.grant
+                return response, verdict, attempt.answer
             assert isinstance(verdict, Retry)
-            proven = one.grant is self._proven
+            proven = attempt.grant is self._proven
             step, attempts = attempts.after(
-                verdict, response, grant=one.grant, proven=proven, random_fraction=self.random_fraction()
+                verdict, response, grant=attempt.grant, proven=proven, random_fraction=self.random_fraction()
             )
             match step:
                 case Renew():
-                    expired = one.grant
+                    expired = attempt.grant
                     observer.retried(Again(error=verdict.error, pause_s=0.0, renewed=True))
-                case CorrectClock() if response is not None and self.exchange.correct_clock(response, one.skew):
+                case CorrectClock() if response is not None and self.exchange.correct_clock(response, attempt.skew):
                     observer.retried(Again(error=verdict.error, pause_s=0.0, renewed=True))
                 case Wait(seconds, cool_down_s) if self.budget.take(self.source):
                     if cool_down_s is not None:

@@ -77,7 +77,7 @@ class TokenStore:
     def _keep(self, store: dict[str, Any], key: str, grant: Grant, used: Mapping[str, str] | None) -> None:
         former = [dict(used)] if used is not None else []
         newest = [{name: value.reveal() for name, value in grant.keep.items()}] if grant.keep else []
-        tokens = [*newest, *(one for one in former if one not in newest)][:KEPT]
+        tokens = [*newest, *(token for token in former if token not in newest)][:KEPT]
         # Entries of other accounts and former credentials stay, however many: each may hold the only valid token.
         if tokens:
             self._write({**store, "entries": {**store["entries"], key: tokens}})

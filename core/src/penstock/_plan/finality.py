@@ -76,7 +76,9 @@ def read_by(source: ConfiguredSource, stream: Stream) -> str:
     day with records that were set aside, or values that could not be read, is read again when it changes.
     """
     columns = [
-        attrs.asdict(column) for one in (stream, *source.derived_from(stream.name)) for column in source.columns_of(one)
+        attrs.asdict(column)
+        for carried in (stream, *source.derived_from(stream.name))
+        for column in source.columns_of(carried)
     ]
     text = json.dumps([source.version, columns], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

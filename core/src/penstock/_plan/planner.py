@@ -618,7 +618,9 @@ class Planner:
                 since=since,
                 # The days of changes after the window are needed, see _plan_account.
                 until=last if stream.kind != "changes" else None,
-                accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
+                accounts=[account for account in accounts if account is not None]
+                if stream.account is not None
+                else None,
             )
         delivered: dict[Pairs, list[Partition]] = {}
         for partition, entry in entries.items() if stream.kind == "changes" else ():
@@ -664,7 +666,7 @@ class Planner:
                 final += 1
         if to_read and stream.kind == "changes":
             last = max(to_read)
-            later = (one for one in rows.delivered.get(last.values[:-1], ()) if one.values > last.values)
+            later = (entry for entry in rows.delivered.get(last.values[:-1], ()) if entry.values > last.values)
             to_read |= dict.fromkeys(sorted(later), "forced")
         return _AccountPlan(rows=rows, to_read=to_read, done=done, final=final)
 

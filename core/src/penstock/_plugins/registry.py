@@ -386,9 +386,9 @@ class Registry:
         """Each plugin that implements ``hook``, with a caller for this plugin only, inside all wrappers."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         plain = [impl for impl in implementations if not (impl.wrapper or impl.hookwrapper)]
-        for one in sorted(plain, key=lambda one: self._plugins[one.plugin_name]):
-            others = [other.plugin for other in plain if other.plugin is not one.plugin]
-            yield self._plugins[one.plugin_name], self._manager.subset_hook_caller(hook, others)
+        for implementation in sorted(plain, key=lambda implementation: self._plugins[implementation.plugin_name]):
+            others = [other.plugin for other in plain if other.plugin is not implementation.plugin]
+            yield self._plugins[implementation.plugin_name], self._manager.subset_hook_caller(hook, others)
 
     def _wrapped(self, hook: str) -> str:
         """The plugins whose wrappers run around a hook, for the message of a failure that may be theirs."""

@@ -269,7 +269,7 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
             continue
         if name not in own and stream.derived is None:
             # It would be added. A column without a value, of nearly the same name, is probably the one that was meant.
-            waiting = [one.name for one in known.values() if one.name in own and _needs_a_value(one)]
+            waiting = [column.name for column in known.values() if column.name in own and _needs_a_value(column)]
             if near := nearest(name, waiting, cutoff=0.8):
                 seen = f"{what} {_no_column(stream, name, {})}, and nothing fills {near}"
                 yield f"{seen}; write {what}={near!r}"

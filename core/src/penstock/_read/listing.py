@@ -161,8 +161,8 @@ class Listing:
         next one. Empty where the next page was requested already, None after the last page.
         """
         if page is self._first and (rest := self.paginator.rest(page)) is not None:
-            for one in checked(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
-                checked(self.paginator.rest, one, Request, "a list of requests, or None")
+            for later in checked(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
+                checked(self.paginator.rest, later, Request, "a list of requests, or None")
             self._left = len(rest)
             if rest:
                 return self._counted(rest)

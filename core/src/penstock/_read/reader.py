@@ -266,7 +266,7 @@ class Reader:
     def _opened(self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
         listings = [self._listing(slice_, envelope, several=len(requests) > 1) for _ in requests]
-        firsts = [one.start(request) for one, request in zip(listings, requests, strict=True)]
+        firsts = [listing.start(request) for listing, request in zip(listings, requests, strict=True)]
         if listings:
             listings[0].calls = tuple(firsts)
         return listings

@@ -208,7 +208,7 @@ class Recorder:
         if isinstance(value, (tuple, list)):
             return [plain for item in value if (plain := self._plain(item)) is not None]
         if isinstance(value, Mapping):
-            return {name: plain for name, one in value.items() if (plain := self._plain(one)) is not None}
+            return {name: plain for name, inner in value.items() if (plain := self._plain(inner)) is not None}
         if isinstance(value, OpenFor):
             month = f", {value.month_day}th of next month" if value.month_day else ""
             return f"{value.days} days{month}"
@@ -340,7 +340,7 @@ class Recorder:
             path = urlsplit(link).path
         except ValueError:
             return False
-        return path in self._links or any(one.endswith(f"/{path}") for one in self._links if path)
+        return path in self._links or any(link.endswith(f"/{path}") for link in self._links if path)
 
     def _masked_link(self, link: str) -> str:
         head, mark, query = link.partition("?")
@@ -361,7 +361,7 @@ class Recorder:
             parts = [(segment, linked.get(unquote(segment))) for segment in request.url.split("/")]
             request = evolve(
                 request,
-                url="/".join(one if new is None else quote(new, safe="") for one, new in parts),
+                url="/".join(segment if new is None else quote(new, safe="") for segment, new in parts),
                 params=tuple((name, linked.get(value, value)) for name, value in request.params),
                 body=replaced_json(request.body, self._linked_value) if request.body is not None else None,
             )

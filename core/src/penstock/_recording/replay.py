@@ -57,7 +57,7 @@ class Recording:
                 found += [(source, path, json.loads(path.read_text())) for path in paths]
             answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = {}
             masked = "it was made with --record, which masks personal data" if manifest["masked"] else ""
-            for source, path, about in sorted(found, key=lambda one: int(one[2]["number"])):
+            for source, path, about in sorted(found, key=lambda answer: int(answer[2]["number"])):
                 base_url = manifest["sources"][source]["settings"].get("base_url", "")
                 key = _key(source, about["stream"], about["request"], base_url)
                 answers.setdefault(key, deque()).append((path, about))
@@ -148,7 +148,7 @@ class Recording:
 
 def _filled(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _filled(one) for name, one in value.items()}
+        return {name: _filled(inner) for name, inner in value.items()}
     return Secret("not-in-the-recording") if value == MASK else value
 
 

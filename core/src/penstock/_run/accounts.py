@@ -37,7 +37,7 @@ class ListedAccounts:
         if not dependents:
             return
         if not self.dependencies.is_well(key_of(planned)):
-            yield from ((one, self.planner.accounts(one) or ()) for one in dependents)
+            yield from ((stream, self.planner.accounts(stream) or ()) for stream in dependents)
             return
         rows = self.dependencies.rows(key_of(planned))
         column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
@@ -52,29 +52,34 @@ class ListedAccounts:
             if former and not accounts:
                 self._fail_no_longer_listed(lister, dependents, former)
                 return
-            self._note_gone(self.ledger, lister, dependents, [one for one in former if one not in accounts])
+            self._note_gone(self.ledger, lister, dependents, [account for account in former if account not in accounts])
             self.ledger.remember_accounts(source.name, lister.name, accounts)
         if not accounts and len(names) == len(rows):
             self.planner.notices.append(
                 f"{source.name}.{lister.name} lists no account, so that nothing is read of "
-                f"{', '.join(one.name for one in dependents)}"
+                f"{', '.join(stream.name for stream in dependents)}"
             )
-        for one in dependents:
-            yield one, accounts if one.zone_from is None else self._with_zones(one, one.zone_from, accounts, rows)
+        for stream in dependents:
+            yield (
+                stream,
+                accounts if stream.zone_from is None else self._with_zones(stream, stream.zone_from, accounts, rows),
+            )
 
     def fail_unlisted(self) -> None:
         """Fail streams whose accounts were never listed: a run that reads nothing of them must not end well."""
         for lister, dependents in self.dependencies.dependents.items():
-            for one in dependents if self.job.source.stream(lister).account is None else ():
-                self._fail(one, None, f"{one.name} was not read: {lister}, which lists its accounts, was not read")
+            for stream in dependents if self.job.source.stream(lister).account is None else ():
+                self._fail(
+                    stream, None, f"{stream.name} was not read: {lister}, which lists its accounts, was not read"
+                )
 
     def _fail_unnamed(self, dependents: Sequence[Stream], some: str, column: str) -> None:
         """Fail the streams for the listed accounts without a name: rows of such a request would be anybody's."""
-        for one in dependents:
+        for stream in dependents:
             self._fail(
-                one,
+                stream,
                 None,
-                f"{one.name}: {some} have no {column}, by which it is read account by account. No request was made "
+                f"{stream.name}: {some} have no {column}, by which it is read account by account. No request was made "
                 "for these; the other accounts are read. If the provider lists accounts without it, the connector must "
                 "name them by another column.",
             )
@@ -84,13 +89,13 @@ class ListedAccounts:
         Fail the streams whose accounts are not listed any more, not one of them: a run that reads nothing of them must
         not end well. The ledger goes on to remember the accounts.
         """
-        for one in dependents:
+        for stream in dependents:
             self._fail(
-                one,
+                stream,
                 None,
-                f"{one.name} was not read: {lister.name} lists no account, and listed {len(former)} when it was read "
-                f"before ({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none any "
-                f'more, leave the stream out, exclude_streams = ["{self.job.source.name}.{one.name}"].',
+                f"{stream.name} was not read: {lister.name} lists no account, and listed {len(former)} when it was "
+                f"read before ({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none any "
+                f'more, leave the stream out, exclude_streams = ["{self.job.source.name}.{stream.name}"].',
             )
 
     def _fail(self, stream: Stream, account: str | None, text: str) -> None:
@@ -106,8 +111,8 @@ class ListedAccounts:
         name = self.job.source.name
         left = sum(
             1
-            for one in dependents
-            for entry in ledger.entries(name, one.name, accounts=gone).values()
+            for stream in dependents
+            for entry in ledger.entries(name, stream.name, accounts=gone).values()
             if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
         )
         days = f", also their {left} days that are still open" if left else ""
@@ -148,7 +153,7 @@ class ListedAccounts:
                     f"{account}]."
                 )
                 self._fail(stream, account, text)
-                accounts = [one for one in accounts if one != account]
+                accounts = [listed for listed in accounts if listed != account]
         self.planner.zones.update({(lister, account): zone for account, zone in zones.items()})
         if self.ledger is not None and self.job.has(source.stream(lister), None):
             texts = [zone_text(account, zone) for account, zone in zones.items()]

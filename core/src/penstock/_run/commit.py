@@ -88,7 +88,10 @@ class Committer:
         Count the rejected records of a parent stream that is not delivered itself. Their children were not requested.
         The ledger has no row for them, so a note names the first.
         """
-        rejected = [*result.undated, *(one for read in result.partitions.values() for one in read.counts.rejected)]
+        rejected = [
+            *result.undated,
+            *(record for read in result.partitions.values() for record in read.counts.rejected),
+        ]
         if rejected:
             stream = result.planned.stream.name
             self.report.count(stream, rejected=len(rejected))
@@ -102,7 +105,7 @@ class Committer:
         group, self._group, self._group_rows = self._group, [], 0
         committed = self._commit([(result, partition) for result in group for partition in result.partitions])
         for result in group:
-            if result.reports is not None and any(result is one for one in committed):
+            if result.reports is not None and any(result is other for other in committed):
                 result.reports.delivered()
         self._record_failures()
 
@@ -170,11 +173,11 @@ class Committer:
 
     def _commit_slice(self, result: ReadResult) -> None:
         """Commit a slice, or let it wait for others to be committed with it, if the target commits groups."""
-        rows = sum(one.counts.rows for one in result.partitions.values())
+        rows = sum(partition.counts.rows for partition in result.partitions.values())
         if rows <= GROUP_ROWS and not result.undated and self._groups:
             self._group.append(result)
             self._group_rows += rows
-            partitions = sum(len(one.partitions) for one in self._group)
+            partitions = sum(len(pending.partitions) for pending in self._group)
             if partitions >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
                 self.flush()
             return
@@ -200,8 +203,8 @@ class Committer:
         done = commit_all(self.target, commits)
         return [
             result
-            for (result, partition, _), one in zip(entries, done, strict=True)
-            if self._ended(result, partition, one)
+            for (result, partition, _), outcome in zip(entries, done, strict=True)
+            if self._ended(result, partition, outcome)
         ]
 
     def _accepted(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
@@ -248,7 +251,9 @@ class Committer:
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
         lost = self._measures.lost(result)
-        imperfect = result.undated or lost or any(one.counts.is_imperfect for one in result.partitions.values())
+        imperfect = (
+            result.undated or lost or any(partition.counts.is_imperfect for partition in result.partitions.values())
+        )
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,

@@ -69,7 +69,7 @@ def run_divided(
     report = context.report
     locked = [evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
     with opened(locked, context) as sources:
-        by_name = {one.source.name: one for one in sources}
+        by_name = {source.source.name: source for source in sources}
         coordinator = RunCoordinator(context=context, division=division, sources=by_name)
         context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_name)})
         engine.run([assign(*part) for part in coordinator.parts.items()], work, coordinator)
@@ -185,8 +185,8 @@ class RunCoordinator:
         self.context.report.interrupted = self.context.report.interrupted or (
             self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         )
-        for one in self.sources.values():
-            one.committer.record_run()
+        for source in self.sources.values():
+            source.committer.record_run()
 
     def _count_lost(self, number: int, names: Sequence[str], reason: str) -> None:
         """Report a worker that has no result: what it delivered is in the ledger."""
@@ -194,24 +194,26 @@ class RunCoordinator:
             self.context.report.deadline = self.context.report.deadline or not self.context.clock.stop.is_set()
             return
         for name in names:
-            one = self.sources[name]
+            source = self.sources[name]
             error = WorkerLostError(
                 f"worker {number} of this run ended before its work was done: {reason}. What it had committed stays; "
                 "the next run reads the rest."
             )
             self.context.report.error(name, None, None, error)
-            for stream in one.job.chosen:
+            for stream in source.job.chosen:
                 planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
                 self.context.report.count(name, stream.name, planned=planned, final=final)
-                ledger = one.committer.target.ledger
-                entries = ledger.entries(name, stream.name, since=one.job.since, until=one.job.until) if ledger else {}
-                one.committer.recount(
+                ledger = source.committer.target.ledger
+                entries = (
+                    ledger.entries(name, stream.name, since=source.job.since, until=source.job.until) if ledger else {}
+                )
+                source.committer.recount(
                     [
                         entry
                         for partition, entry in entries.items()
                         if entry.delivered
                         and entry.run_id == self.context.report.run_id
-                        and self.division.part_of(unit_of_partition(one.source, partition)) == number
+                        and self.division.part_of(unit_of_partition(source.source, partition)) == number
                     ],
                     planned=not planned,
                 )

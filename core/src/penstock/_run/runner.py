@@ -25,17 +25,19 @@ def run(context: RunContext) -> RunReport:
     report, tape = context.report, context.tape
     with opened(context.jobs, context) as sources:
         if tape is not None:
-            tape.begin(context.started_at, [one.source for one in sources])
-        context.emit({"event": "run_started", "run_id": report.run_id, "sources": [one.source.name for one in sources]})
-        for one in sources:
-            one.begin()
+            tape.begin(context.started_at, [source.source for source in sources])
+        context.emit(
+            {"event": "run_started", "run_id": report.run_id, "sources": [source.source.name for source in sources]}
+        )
+        for source in sources:
+            source.begin()
         context.scheduler.idle = partial(_flush, sources)
         over = context.scheduler.run()
         report.deadline |= isinstance(over, DeadlineReachedError)
         report.interrupted |= isinstance(over, StoppedError)
         _note_closed_output(report, sources)
-        for one in sources:
-            one.finish()
+        for source in sources:
+            source.finish()
         _note_closed_output(report, sources)
         if tape is not None:
             try:
@@ -77,19 +79,19 @@ def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]
         watch.join()
         for client in context.clients.values():
             client.close()
-        for one in sources:
-            one.close()
+        for source in sources:
+            source.close()
 
 
 def _note_closed_output(report: RunReport, sources: Sequence[SourceRun]) -> None:
     """A run whose output is closed stops itself: that is no interruption. A target may notice it at its end only."""
-    report.output_closed = any(one.committer.output_closed for one in sources)
+    report.output_closed = any(source.committer.output_closed for source in sources)
     report.interrupted &= not report.output_closed
 
 
 def _flush(sources: Sequence[SourceRun]) -> None:
-    for one in sources:
-        one.committer.flush()
+    for source in sources:
+        source.committer.flush()
 
 
 def _interrupt_targets(context: RunContext, sources: Sequence[SourceRun], over: threading.Event) -> None:
@@ -102,5 +104,5 @@ def _interrupt_targets(context: RunContext, sources: Sequence[SourceRun], over: 
             reason = DeadlineReachedError("the deadline was reached while the target was waited for")
         else:
             continue
-        for one in list(sources):
-            one.interrupt(reason)
+        for source in list(sources):
+            source.interrupt(reason)

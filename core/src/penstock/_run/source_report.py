@@ -74,8 +74,8 @@ class SourceReport:
             counts.promised = (counts.promised or 0) + read.promised
         for name, rows in entry.derived_rows.items():
             self.count(name, records=rows, planned=1, delivered=1, carried=1)
-        for one in read.derived_rejected:
-            self.count(one.stream, rejected=1)
+        for record in read.derived_rejected:
+            self.count(record.stream, rejected=1)
 
     def delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         """Report a partition that was committed, and what it changed."""

@@ -390,8 +390,14 @@ class OutboxJob:
     def settle(self, receipts: Iterable[Receipt]) -> None:
         """Record the outcome of rows; durable when this returns."""
         values = [
-            (self.number, one.row, one.status, mask(one.reason), None if one.answer is None else _json(one.answer))
-            for one in receipts
+            (
+                self.number,
+                receipt.row,
+                receipt.status,
+                mask(receipt.reason),
+                None if receipt.answer is None else _json(receipt.answer),
+            )
+            for receipt in receipts
         ]
         if not values:
             return

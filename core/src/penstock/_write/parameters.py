@@ -87,9 +87,9 @@ def _body_of(action: Action, value: Any, text: bool) -> Any:
     value = _json(value) if text else value
     objects = [value] if isinstance(value, dict) else value
     if action.bulk:
-        if not isinstance(objects, list) or not objects or not all(isinstance(one, dict) for one in objects):
+        if not isinstance(objects, list) or not objects or not all(isinstance(object_, dict) for object_ in objects):
             raise ValueError("expected a list of objects")
-        return [_body_object(action, one) for one in objects]
+        return [_body_object(action, object_) for object_ in objects]
     if not isinstance(value, dict):
         raise ValueError("expected an object")
     return _body_object(action, value)
@@ -115,7 +115,7 @@ def _converted(field: Field, value: Any, text: bool) -> Any:
         several = several if isinstance(several, list) else [several]
         if not several:
             raise ValueError("expected at least one")
-        return [_one(field, one, text) for one in several]
+        return [_one(field, item, text) for item in several]
     return _one(field, value, text)
 
 

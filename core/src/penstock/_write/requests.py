@@ -63,8 +63,8 @@ def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
     for field in action.fields:
         several = [first.get(field.name)]
         if field.repeated:
-            several = [one for row in rows for one in row.get(field.name, ())]
-        pairs = [(field.member, _written(one)) for one in several if one is not None]
+            several = [value for row in rows for value in row.get(field.name, ())]
+        pairs = [(field.member, _written(value)) for value in several if value is not None]
         if field.place == "query":
             params += pairs
         elif field.place == "header":

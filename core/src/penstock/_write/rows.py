@@ -257,7 +257,7 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
             f"--from {name}: its columns are separated by {separator} ({columns[0][:60]!r}); nothing was sent. Save "
             "it as CSV with commas, or as JSON lines"
         )
-    doubled = [one for one in columns if columns.count(one) > 1]
+    doubled = [column for column in columns if columns.count(column) > 1]
     if doubled:
         raise UsageError(f"--from {name}: the column {doubled[0]} is there twice")
     return lines.taken[-1].rstrip("\r\n").encode() + b"\n", columns

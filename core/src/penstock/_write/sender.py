@@ -107,8 +107,8 @@ def dry_run(
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
         for block in blocks(rows):
             ready = [prepared(action, source.settings, input_row, defaults) for input_row in block]
-            yield from (one for one in ready if isinstance(one, Receipt))
-            these = [one for one in ready if isinstance(one, Row)]
+            yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
+            these = [row for row in ready if isinstance(row, Row)]
             for write in packed(action, source.settings, these, length=url_length(client)):
                 if isinstance(write, Receipt):
                     yield write
@@ -172,12 +172,12 @@ class Sender:
                     over = self.job.settled(block[0].number, block[-1].number)
                     fresh = [input_row for input_row in block if input_row.number not in over]
                     ready = [prepared(self.action, settings, input_row, self.defaults) for input_row in fresh]
-                    these = [one for one in ready if isinstance(one, Row)]
+                    these = [row for row in ready if isinstance(row, Row)]
                     writes = list(packed(self.action, settings, these, length=length))
-                    refused = [one for one in (*ready, *writes) if isinstance(one, Receipt)]
+                    refused = [receipt for receipt in (*ready, *writes) if isinstance(receipt, Receipt)]
                     self.job.settle(refused)
                     self._hand_on_settled()
-                    for write in (one for one in writes if isinstance(one, WriteRequest)):
+                    for write in (write for write in writes if isinstance(write, WriteRequest)):
                         self._send_and_settle(write)
                         self._hand_on_settled()
                 if isinstance(self._halted, StoppedError):
@@ -322,7 +322,7 @@ class Sender:
 
     def _settle(self, write: WriteRequest, receipts: Sequence[Receipt]) -> None:
         """``receipts``: by the row's place in the request."""
-        self.job.settle(evolve(one, row=write.rows[one.row].number) for one in receipts)
+        self.job.settle(evolve(receipt, row=write.rows[receipt.row].number) for receipt in receipts)
         self._unknown = self._unknown + 1 if receipts[0].status == "unknown" else 0
         if self._unknown >= MOST_UNKNOWN:
             self._halt(

@@ -243,7 +243,7 @@ class SqlLedger:
                 columns[name] = self._account_column(source, name, account)
             of = {columns[name]: account} if account else {}
             found.append(_counts_of(source, name, of, row, last.get((name, account))))
-        return tuple(sorted(found, key=lambda one: (one.stream, *one.account.values())))
+        return tuple(sorted(found, key=lambda counts: (counts.stream, *counts.account.values())))
 
     def final_days(
         self,
@@ -308,7 +308,7 @@ class SqlLedger:
             else:
                 meant = json.loads(intent)
                 entry = entry_of(source, partition, version, meant["entry"])
-                rejected = tuple(Rejected(**one) for one in meant["rejected"])
+                rejected = tuple(Rejected(**record) for record in meant["rejected"])
                 yield evolve(entry, rejected_records=rejected)
 
     def deliver(self, entry: LedgerEntry) -> None:
@@ -328,7 +328,7 @@ class SqlLedger:
     def _deliver(self, entry: LedgerEntry) -> None:
         facts = facts_of(entry)
         if entry.state == "intended":
-            rejected = [rejected_texts(one) for one in entry.rejected_records]
+            rejected = [rejected_texts(record) for record in entry.rejected_records]
             changes: dict[str, Any] = {"intent": encoded({"entry": facts, "rejected": rejected})}
             first = {**_NOTHING, **changes}  # of a partition without a row
         else:
@@ -413,8 +413,8 @@ class SqlLedger:
         self._drop_rejected(entries)
         for entry in entries:
             key = (entry.source, entry.partition.stream, entry.partition.text)
-            for number, one in enumerate(entry.rejected_records):
-                texts = rejected_texts(one)
+            for number, record in enumerate(entry.rejected_records):
+                texts = rejected_texts(record)
                 self._sql(
                     "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
                     "values (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -631,7 +631,7 @@ def _report_text(report: Mapping[str, Any]) -> str:
         else counts
         for name, counts in (kept.get("streams") or {}).items()
     }
-    errors = [{**one, "message": str(one.get("message", ""))[:TEXT_LENGTH]} for one in kept.get("errors", ())]
+    errors = [{**error, "message": str(error.get("message", ""))[:TEXT_LENGTH]} for error in kept.get("errors", ())]
     while True:
         text = json_text({**kept, "streams": streams, "errors": errors, "shortened": True})
         if len(text.encode()) <= REPORT_BYTES or not errors:

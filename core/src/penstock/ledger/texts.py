@@ -77,9 +77,14 @@ def files_from(text: str) -> tuple[LedgerFile, ...]:
 _FILES = msgspec.json.Decoder(tuple[LedgerFile, ...])
 
 
-def rejected_texts(one: Rejected) -> dict[str, str]:
+def rejected_texts(rejected: Rejected) -> dict[str, str]:
     """A rejected record, masked."""
-    return {"stream": one.stream, "path": mask(one.path), "reason": mask(one.reason), "raw": mask(one.raw)}
+    return {
+        "stream": rejected.stream,
+        "path": mask(rejected.path),
+        "reason": mask(rejected.reason),
+        "raw": mask(rejected.raw),
+    }
 
 
 def encoded(value: Any) -> str:

@@ -45,14 +45,16 @@ def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
                     made.append(_adopted(sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
                 except PenstockError as error:
                     refused[place] = str(error)
-    code = 2 if refused else int(any(one.differences for one in made))
+    code = 2 if refused else int(any(table.differences for table in made))
     return AdoptAllResult(tables=tuple(made), refused=refused, exit_code=code)
 
 
 def _layouts(view: View, source: str) -> list[tuple[Layout, ...]]:
     """The layouts of each stream of a source, then those of the streams derived from it."""
     configured = view.setup.source(source, view.notices.add)
-    return [components_of(configured, one, ()).decoder.layouts for one in configured.streams if one.derived is None]
+    return [
+        components_of(configured, stream, ()).decoder.layouts for stream in configured.streams if stream.derived is None
+    ]
 
 
 def _adopted(
@@ -67,7 +69,7 @@ def _adopted(
         rows=made.rows,
         partitions=made.partitions,
         delivered=made.delivered,
-        differences=tuple(f"{one.partition}: {one.what}" for one in made.differences),
+        differences=tuple(f"{difference.partition}: {difference.what}" for difference in made.differences),
         adopted=confirmed and not made.differences,
         exit_code=int(bool(made.differences)),
     )

@@ -146,16 +146,16 @@ class Project(Running):
             hint = config.absent or ": `penstock init CONNECTOR` prints a source"
             raise UsageError(f"nothing is configured that could be checked{hint}")
         notices = Notices()
-        tries: list[_Try] = [(one, "source", partial(self._check_source, one, notices.add)) for one in sources]
-        tries += [(one, "target", partial(self._check_sink, one, notices.add)) for one in sinks]
+        tries: list[_Try] = [(source, "source", partial(self._check_source, source, notices.add)) for source in sources]
+        tries += [(sink, "target", partial(self._check_sink, sink, notices.add)) for sink in sinks]
         if len(tries) == 1:
             return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
         with ThreadPoolExecutor(max_workers=8) as pool:
             checked = list(pool.map(_checked, tries))
-        refused = {one.name for one in checked if one.exit_code == UsageError.exit_code}
-        for one in pipelines:
-            if refused.isdisjoint((*config.pipelines[one].source, config.pipelines[one].sink)):  # else it was named
-                tried = _checked((one, "pipeline", partial(self._check_pipeline, one)))
+        refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
+        for piped in pipelines:
+            if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
+                tried = _checked((piped, "pipeline", partial(self._check_pipeline, piped)))
                 checked += [tried] if tried.exit_code else []
         return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
 
@@ -182,7 +182,7 @@ class Project(Running):
             advice = target.advice() if isinstance(target, Advising) else ()
         finally:
             target.close()
-        return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {one}" for one in advice)))
+        return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))
 
     # --- what was delivered -----------------------------------------------------------------------------------------
 
@@ -212,13 +212,13 @@ class Project(Running):
             if max_age_s is not None and not patterns:
                 problems += status.never_read(view.expected(target), [of.source for of in opened])
             for of in opened:
-                one = status.source_status(self._setup, of, now, patterns, max_age_s)
-                if one is not None:
-                    sources.append(one)
-                    problems += status.problems_of(of, one, now, patterns)
+                read = status.source_status(self._setup, of, now, patterns, max_age_s)
+                if read is not None:
+                    sources.append(read)
+                    problems += status.problems_of(of, read, now, patterns)
             found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
-        overdue = any(one.kind == status.OVERDUE for target in found for one in target.problems)
+        overdue = any(problem.kind == status.OVERDUE for target in found for problem in target.problems)
         return view.ended(StatusResult(targets=tuple(found), exit_code=int(overdue)))
 
     def totals(
@@ -377,9 +377,9 @@ class Project(Running):
         return View(self._setup, name, to, used_by_source)
 
 
-def _checked(one: _Try, *, alone: bool = False) -> Checked:
+def _checked(to_try: _Try, *, alone: bool = False) -> Checked:
     """The result of one try. ``alone``: a usage or configuration error is raised."""
-    name, kind, attempt = one
+    name, kind, attempt = to_try
     try:
         return Checked(name=name, kind=kind, message=attempt())
     except PenstockError as error:

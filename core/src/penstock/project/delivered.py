@@ -94,25 +94,28 @@ def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
     """
     every: list[Change] = []
     found: dict[Partition, Change] = {}
-    for one in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
-        if one.run_id.startswith(FORGOTTEN):
+    for restated in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
+        if restated.run_id.startswith(FORGOTTEN):
             continue  # rows that were deleted here: the provider restated nothing
         change = Change(
             target=of.target,
             source=of.source,
-            stream=one.partition.stream,
-            account=one.partition.without_day.as_dict(),
-            day=one.partition.day,
-            rows_before=one.rows[0],
-            rows_after=one.rows[1],
-            sums=one.sums,
-            runs=(one.run_id,),
-            changed_at=one.restated_at,
+            stream=restated.partition.stream,
+            account=restated.partition.without_day.as_dict(),
+            day=restated.partition.day,
+            rows_before=restated.rows[0],
+            rows_after=restated.rows[1],
+            sums=restated.sums,
+            runs=(restated.run_id,),
+            changed_at=restated.restated_at,
         )
         every.append(change)
-        found[one.partition] = joined(found[one.partition], change) if one.partition in found else change
+        found[restated.partition] = joined(found[restated.partition], change) if restated.partition in found else change
     if not merged:
-        return sorted(every, key=lambda one: (one.stream, *one.account.values(), one.day or date.min, one.changed_at))
+        return sorted(
+            every,
+            key=lambda change: (change.stream, *change.account.values(), change.day or date.min, change.changed_at),
+        )
     return [found[partition] for partition in sorted(found) if _differs(found[partition])]
 
 
@@ -137,8 +140,8 @@ def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal, Decimal]]:
     """Each measure that moved, summed up over the changes in which it did: before and after."""
     sums: dict[str, tuple[Decimal, Decimal]] = {}
     with localcontext(prec=1000):
-        for one in changes:
-            for name, (before, after) in one.sums.items():
+        for change in changes:
+            for name, (before, after) in change.sums.items():
                 known = sums.get(name, (Decimal(0), Decimal(0)))
                 sums[name] = (known[0] + before, known[1] + after)
     return sums
@@ -146,7 +149,7 @@ def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal, Decimal]]:
 
 def moved_in_words(changes: Sequence[Change]) -> list[str]:
     """The number of rows, if it moved, and each measure that did: ``clicks 3 -> 4``."""
-    before, after = sum(one.rows_before for one in changes), sum(one.rows_after for one in changes)
+    before, after = sum(change.rows_before for change in changes), sum(change.rows_after for change in changes)
     rows = {} if before == after else {"rows": (before, after)}
     return [f"{what} {old} -> {new}" for what, (old, new) in {**rows, **moved_sums(changes)}.items()]
 
@@ -160,11 +163,11 @@ def rejected_records(of: SourceLedger, stream: str | None) -> list[RejectedRecor
         RejectedRecord(
             target=of.target,
             source=of.source,
-            stream=one.stream,
+            stream=record.stream,
             partition=entry.partition.as_dict(),
-            path=one.path,
-            reason=one.reason,
-            raw=one.raw,
+            path=record.path,
+            reason=record.reason,
+            raw=record.raw,
         )
-        for entry, one in of.ledger.rejected(of.source, stream)
+        for entry, record in of.ledger.rejected(of.source, stream)
     ]

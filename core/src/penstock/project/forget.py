@@ -58,7 +58,7 @@ def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
                 try:
                     target = sink.open(source, own_id)
                 except LockHeldError as error:  # it names the run that holds the lock
-                    same = next((one for one in found if one.run_id in str(error)), None)
+                    same = next((target for target in found if target.run_id in str(error)), None)
                     if same is None:
                         raise
                     notice(f"{shown} and {same.target} are one target: it was changed once")
@@ -80,9 +80,9 @@ def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
 
 def _streams_of(found: Sequence[_Locked], source: str, stream: str | None) -> list[str]:
     """The streams with a row in a ledger; ``stream``: this one only. Raises UsageError where there is none."""
-    known = sorted({name for one in found for name in one.streams})
+    known = sorted({name for target in found for name in target.streams})
     if not known:
-        where = ", ".join(one.target for one in found)
+        where = ", ".join(target.target for target in found)
         raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
     if stream is not None and stream not in known:
         raise UsageError(
@@ -114,22 +114,22 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
             layouts = dict.fromkeys(_all_streams(view, source, found, days))
         else:
             layouts = dict.fromkeys(_streams_of(found, source, stream))
-        chosen = [(one, name, _chosen(one, name, days, layouts[name])) for name in layouts for one in found]
+        chosen = [(target, name, _chosen(target, name, days, layouts[name])) for name in layouts for target in found]
         if named and not any(partitions for _, _, partitions in chosen):
             _streams_of(found, source, stream)
-        for one, name, partitions in chosen if not dry_run else ():
+        for target, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:
-                _delete_rows(one, partitions, deleted_from)
-            one.mark_missing(name, partitions)
-        counts = [Forgotten(target=one.target, stream=name, partitions=len(those)) for one, name, those in chosen]
+                _delete_rows(target, partitions, deleted_from)
+            target.mark_missing(name, partitions)
+        counts = [Forgotten(target=target.target, stream=name, partitions=len(those)) for target, name, those in chosen]
         return ForgetResult(targets=tuple(counts))
 
 
 def _check_deletes_rows(found: Sequence[_Locked]) -> None:
-    for one in found:
-        if not getattr(one.opened, "deletes_rows", True):
+    for target in found:
+        if not getattr(target.opened, "deletes_rows", True):
             raise UsageError(
-                f"{one.target}: penstock cannot delete rows there. Delete them with the means of that place; "
+                f"{target.target}: penstock cannot delete rows there. Delete them with the means of that place; "
                 "without --rows, the days are read again"
             )
 
@@ -139,7 +139,9 @@ def _all_streams(view: View, source: str, found: Sequence[_Locked], days: Days) 
     names = _streams_of(found, source, None)
     if days.since is None and days.until is None:
         return names
-    dated = {counts.stream for one in found for counts in one.ledger.counts(source) if counts.first_day is not None}
+    dated = {
+        counts.stream for target in found for counts in target.ledger.counts(source) if counts.first_day is not None
+    }
     for name in names:
         if name not in dated:
             view.notices.add(f"left as it is: {source}.{name} is not divided by days")
@@ -172,17 +174,17 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     return components_of(configured, found, ()).decoder.layouts
 
 
-def _delete_rows(one: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout]) -> None:
+def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout]) -> None:
     """Replace each partition by no rows, as a reading without records would. Raises the first error."""
     now = datetime.now(UTC)
     own_id = f"{FORGOTTEN}{run_id(now)}"
-    entries = one.ledger.entries(one.source, layouts[0].stream)
+    entries = target.ledger.entries(target.source, layouts[0].stream)
     for start in range(0, len(partitions), GROUP_PARTITIONS):
         commits = [
             (
-                one.opened.begin(layouts, partition),
+                target.opened.begin(layouts, partition),
                 LedgerEntry(
-                    source=one.source,
+                    source=target.source,
                     partition=partition,
                     state="delivered",
                     run_id=own_id,
@@ -194,37 +196,37 @@ def _delete_rows(one: _Locked, partitions: Sequence[Partition], layouts: Sequenc
             )
             for partition in partitions[start : start + GROUP_PARTITIONS]
         ]
-        for done in commit_all(one.opened, commits):
+        for done in commit_all(target.opened, commits):
             if isinstance(done, Exception):
                 raise done
-    one.opened.finish(layouts[0].stream)
+    target.opened.finish(layouts[0].stream)
 
 
 def deleted(of: SourceLedger) -> dict[Partition, Restatement]:
     """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
-    last = {one.partition: one for one in of.ledger.restated(of.source)}
-    found = {partition: one for partition, one in last.items() if one.run_id.startswith(FORGOTTEN)}
+    last = {change.partition: change for change in of.ledger.restated(of.source)}
+    found = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGOTTEN)}
     for stream in {partition.stream for partition in found}:
         for partition in of.ledger.entries(of.source, stream):
             found.pop(partition, None)
     return found
 
 
-def _chosen(one: _Locked, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
+def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
     """
     The partitions of a window. ``deleted_from``: where rows are to be deleted, of the stream and of those derived from
     it; rows that were forgotten before, and that the target still has, are deleted, too.
     """
     bounded = (days.since is not None and days.until is not None) or (deleted_from and days.accounts)
-    dated = any(counts.first_day is not None for counts in one.ledger.counts(one.source, stream))
+    dated = any(counts.first_day is not None for counts in target.ledger.counts(target.source, stream))
     if not bounded and (dated or (deleted_from and deleted_from[0].day_column is not None)):
         raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
-    found = list(one.entries(stream, days))
-    if deleted_from and isinstance(one.opened, Verifiable):
+    found = list(target.entries(stream, days))
+    if deleted_from and isinstance(target.opened, Verifiable):
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
-        nothing = nothing_of(one.source, stream, first.partition_columns, first.day_column, names)
-        found += [held.partition for held in one.opened.verify(stream, [nothing])]
+        nothing = nothing_of(target.source, stream, first.partition_columns, first.day_column, names)
+        found += [held.partition for held in target.opened.verify(stream, [nothing])]
     return [partition for partition in dict.fromkeys(found) if days.holds(partition)]
 
 
@@ -248,29 +250,29 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
         )
     with _opened(view, source) as found:
         erased = []
-        for one in found:
-            if not isinstance(one.opened, Erasing):
-                raise UsageError(f"{one.target}: this kind of target cannot erase columns. Nothing was changed.")
-        declared = {one.name: one for one in configured.streams}
+        for target in found:
+            if not isinstance(target.opened, Erasing):
+                raise UsageError(f"{target.target}: this kind of target cannot erase columns. Nothing was changed.")
+        declared = {stream.name: stream for stream in configured.streams}
         for name in _streams_of(found, source, stream):
             if name not in declared:
                 notice(
                     f"{source}.{name}: the connector has no such stream any more, so its personal columns are not "
                     "known: nothing of it was erased"
                 )
-                left = [(one.target, len(one.ledger.entries(source, name))) for one in found]
+                left = [(target.target, len(target.ledger.entries(source, name))) for target in found]
                 erased += [Forgotten(target=target, stream=name, partitions=0, left=count) for target, count in left]
                 continue
-            erased += [_erased(one, configured, declared[name], notice, dry_run=dry_run) for one in found]
-        return ForgetResult(targets=tuple(erased), exit_code=int(any(one.left for one in erased)))
+            erased += [_erased(target, configured, declared[name], notice, dry_run=dry_run) for target in found]
+        return ForgetResult(targets=tuple(erased), exit_code=int(any(forgotten.left for forgotten in erased)))
 
 
-def _erased(one: _Locked, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
+def _erased(target: _Locked, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
     decoder = components_of(source, stream, ()).decoder
     erasures = erasures_of(decoder)
-    entries = [entry for entry in one.ledger.entries(source.name, stream.name).values() if entry.delivered]
+    entries = [entry for entry in target.ledger.entries(source.name, stream.name).values() if entry.delivered]
     done = Forgotten(
-        target=one.target,
+        target=target.target,
         stream=stream.name,
         partitions=len(entries),
         columns=tuple(
@@ -281,14 +283,14 @@ def _erased(one: _Locked, source: ConfiguredSource, stream: Stream, notice: Noti
         return done
     shapes = {each.layout.stream: each for each in decoder.streams}
     rejected: dict[Partition, list[Rejected]] = {}
-    for entry, record in one.ledger.rejected(source.name, stream.name):
+    for entry, record in target.ledger.rejected(source.name, stream.name):
         if entry.partition.stream == stream.name:
             # A record of a stream that is not declared any more is as unknown as one that cannot be read.
             masked = shapes.get(record.stream, decoder).rejects.erased(record)
             rejected.setdefault(entry.partition, []).append(masked)
-    prints = _Fingerprints(source, stream, one.ledger)
-    assert isinstance(one.opened, Erasing)
-    found = one.opened.erase(
+    prints = _Fingerprints(source, stream, target.ledger)
+    assert isinstance(target.opened, Erasing)
+    found = target.opened.erase(
         erasures,
         [
             evolve(
@@ -301,7 +303,7 @@ def _erased(one: _Locked, source: ConfiguredSource, stream: Stream, notice: Noti
         ],
     )
     for left in found.left:
-        notice(f"{one.target}: {left.partition} was left as it is: {left.what}")
+        notice(f"{target.target}: {left.partition} was left as it is: {left.what}")
     return evolve(done, rows=found.rows, left=len(found.left))
 
 
@@ -314,10 +316,10 @@ class _Fingerprints:
     def __init__(self, source: ConfiguredSource, stream: Stream, ledger: Ledger) -> None:
         self._source, self._stream = source, stream
         self._zones = {
-            (one.accounts_from[0], account): zone
-            for one in source.streams
-            if one.accounts_from is not None and one.zone_from is not None
-            for account, zone in map(zone_of, ledger.accounts(source.name, zone_memory(one)))
+            (stream.accounts_from[0], account): zone
+            for stream in source.streams
+            if stream.accounts_from is not None and stream.zone_from is not None
+            for account, zone in map(zone_of, ledger.accounts(source.name, zone_memory(stream)))
         }
         self._known: dict[str | None, tuple[str, str]] = {}
 

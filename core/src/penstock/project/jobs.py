@@ -155,9 +155,9 @@ def with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number
     division = shards(number, [job.source for job in jobs])
     sources = {job.source.name: job.source for job in jobs}
     found = []
-    for one in planned:
-        unit = unit_of_partition(sources[one.source], one.partition)
-        found.append(evolve(one, shard=division.part_of(unit)))
+    for partition in planned:
+        unit = unit_of_partition(sources[partition.source], partition.partition)
+        found.append(evolve(partition, shard=division.part_of(unit)))
     return tuple(found)
 
 

@@ -50,13 +50,13 @@ def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult) 
     if message["rejected"]:
         happened.add("rejected")
     failures = []
-    for one in receivers:
-        if not happened & set(one.on):
+    for receiver in receivers:
+        if not happened & set(receiver.on):
             continue
         try:
-            _send(one, body(one, message))
+            _send(receiver, body(receiver, message))
         except (PenstockError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-            failures.append(f"pipeline.{pipeline}.notify: {_name(one)} did not take the result: {error}")
+            failures.append(f"pipeline.{pipeline}.notify: {_name(receiver)} did not take the result: {error}")
     return failures
 
 
@@ -64,13 +64,13 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
     """
     The message, masked. ``text`` has all of it in words, for chat services.
     """
-    streams = [one for source in result.report["sources"].values() for one in source["streams"].values()]
+    streams = [stream for source in result.report["sources"].values() for stream in source["streams"].values()]
     # A failure of one account may concern all its streams: by source and message, the streams in their order.
     reasons: dict[tuple[str | None, str], dict[str | None, None]] = {}
     for error in result.errors:
         reasons.setdefault((error["source"], without_place(error["message"])), {})[error["stream"]] = None
     failures = [f"{_place(source, [*concerned])}{message}" for (source, message), concerned in reasons.items()]
-    restated = sum(len(one.get("restated", ())) for one in streams)
+    restated = sum(len(stream.get("restated", ())) for stream in streams)
     lines = [f"penstock {pipeline}: {result.summary}", *failures[:ERRORS_SENT]]
     lines += [f"and {len(failures) - ERRORS_SENT} more reasons"] if len(failures) > ERRORS_SENT else []
     parked: Mapping[str, str] = result.report.get("parked", {})
@@ -86,7 +86,7 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
             "status": result.status,
             "exit_code": result.exit_code,
             "summary": result.summary,
-            "rejected": sum(one.get("rejected", 0) for one in streams),
+            "rejected": sum(stream.get("rejected", 0) for stream in streams),
             "restated": restated,
             "parked": sorted(parked),
             "errors": list(result.errors[:ERRORS_SENT]),

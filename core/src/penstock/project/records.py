@@ -57,7 +57,7 @@ class Records:
     @property
     def layout(self) -> Layout:
         """The stream's columns in order, with partition columns and ``_extra``."""
-        return next(one for one in layouts_of(self.job.source, self.job.streams) if one.stream == self.stream)
+        return next(layout for layout in layouts_of(self.job.source, self.job.streams) if layout.stream == self.stream)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(plain=True)
@@ -68,7 +68,7 @@ class Records:
         self.rejected, self.error = rejected, None
 
         def committed(entry: LedgerEntry, batches: Sequence[Batch]) -> Sequence[Batch]:
-            rejected.extend(one for one in entry.rejected_records if one.stream == self.stream)
+            rejected.extend(record for record in entry.rejected_records if record.stream == self.stream)
             mine = [batch for batch in batches if batch.layout.stream == self.stream]
             if plain:
                 for batch in mine:

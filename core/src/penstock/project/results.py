@@ -16,11 +16,11 @@ from penstock.sinks import AccountCounts
 def as_dict(value: Any) -> Any:
     """A result as JSON-like data: times and days as ISO 8601 text, decimals as text."""
     if attrs.has(type(value)):
-        return {one.name: as_dict(getattr(value, one.name)) for one in attrs.fields(type(value)) if one.repr}
+        return {field.name: as_dict(getattr(value, field.name)) for field in attrs.fields(type(value)) if field.repr}
     if isinstance(value, Mapping):
-        return {str(key): as_dict(one) for key, one in value.items()}
+        return {str(key): as_dict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_dict(one) for one in value]
+        return [as_dict(item) for item in value]
     if isinstance(value, (date, datetime)):
         return value.isoformat()
     return str(value) if isinstance(value, Decimal) else value
@@ -53,7 +53,7 @@ class CheckResult:
 
     @property
     def exit_code(self) -> int:
-        codes = {one.exit_code for one in self.checked}
+        codes = {tried.exit_code for tried in self.checked}
         return next((code for code in (3, 1, 2) if code in codes), max(codes, default=0))
 
 

@@ -122,18 +122,18 @@ class PlanResult:
     def requests_of(self) -> dict[str, int]:
         """Requests by source."""
         found: dict[str, int] = {}
-        for one in self.partitions:
-            found[one.source] = found.get(one.source, 0) + (one.requests or 0)
+        for partition in self.partitions:
+            found[partition.source] = found.get(partition.source, 0) + (partition.requests or 0)
         return found
 
     @property
     def shards(self) -> dict[tuple[int, str], tuple[int, int]]:
         """Of a plan for shards: partitions and requests, by shard and source. A shard without work is left out."""
         found: dict[tuple[int, str], tuple[int, int]] = {}
-        for one in self.partitions:
-            if one.shard is not None:
-                count, requests = found.get((one.shard, one.source), (0, 0))
-                found[one.shard, one.source] = (count + 1, requests + (one.requests or 0))
+        for partition in self.partitions:
+            if partition.shard is not None:
+                count, requests = found.get((partition.shard, partition.source), (0, 0))
+                found[partition.shard, partition.source] = (count + 1, requests + (partition.requests or 0))
         return dict(sorted(found.items()))
 
     @property

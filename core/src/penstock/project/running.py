@@ -91,16 +91,16 @@ class Running:
             notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
         elif not is_first:
             notices.add(f"this is the plan for the target {sink.shown}")
-        for text in (text for one in plans for text in one.notices):
+        for text in (text for plan in plans for text in plan.notices):
             notices.add(text)
-        partitions = tuple(part for one in plans for part in one.partitions)
+        partitions = tuple(part for plan in plans for part in plan.partitions)
         return PlanResult(
             partitions=partitions if shards is None else with_shards(jobs, partitions, shards),
             waiting=tuple(
-                f"{job.source.name}.{text}" for job, one in zip(jobs, plans, strict=True) for text in one.waiting
+                f"{job.source.name}.{text}" for job, plan in zip(jobs, plans, strict=True) for text in plan.waiting
             ),
-            final=sum(sum(one.final.values()) for one in plans),
-            exact=all(one.exact for one in plans),
+            final=sum(sum(plan.final.values()) for plan in plans),
+            exact=all(plan.exact for plan in plans),
             pace={job.source.name: rate for job in jobs if (rate := job.source.requests_per_second) is not None},
             used={
                 job.source.name: (requests_this_month(job.sink, job.source.name, now), allowed)

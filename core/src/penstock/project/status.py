@@ -45,7 +45,7 @@ def source_status(
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     gone, listed = configured is None and is_gone(setup, source), _listed_by_provider(configured)
-    counts = [one for one in ledger.counts(source) if holds(accounts, one.account.values())]
+    counts = [count for count in ledger.counts(source) if holds(accounts, count.account.values())]
     if not counts and not any(holds(accounts, names) for names in known.values()):
         return None
     runs = ledger.runs(source, RUNS_KEPT)
@@ -54,20 +54,22 @@ def source_status(
         configured=not gone,
         streams=tuple(
             _account_status(
-                one,
+                count,
                 now,
-                timezone=next((zones[value] for value in one.account.values() if value in zones), None),
-                configured=False if gone else _is_known(one, known.get(one.stream)),
-                listed=one.stream in listed,
+                timezone=next((zones[value] for value in count.account.values() if value in zones), None),
+                configured=False if gone else _is_known(count, known.get(count.stream)),
+                listed=count.stream in listed,
                 max_age_s=max_age_s,
             )
-            for one in counts
+            for count in counts
         ),
         runs=tuple(run_info(run, of.target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=requests_of_month(runs, now),
         requests_per_month=None if configured is None else configured.settings.requests_per_month,
-        changed=_changed(configured, ledger, {one.stream for one in counts if one.rejected or one.unread_values}),
+        changed=_changed(
+            configured, ledger, {count.stream for count in counts if count.rejected or count.unread_values}
+        ),
     )
 
 
@@ -119,9 +121,9 @@ def _listed_by_provider(configured: ConfiguredSource | None) -> frozenset[str]:
     """The streams whose accounts the provider lists."""
     streams = () if configured is None else configured.streams
     return frozenset(
-        one.name
-        for one in streams
-        if configured is not None and one.accounts_from is not None and configured.accounts_of(one) is None
+        stream.name
+        for stream in streams
+        if configured is not None and stream.accounts_from is not None and configured.accounts_of(stream) is None
     )
 
 
@@ -173,10 +175,10 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
         target=target,
         finished_at=run.finished_at,
         exit_code=run.exit_code,
-        records=sum(one.get("records", 0) for one in streams),
-        rejected=sum(one.get("rejected", 0) for one in streams),
+        records=sum(stream.get("records", 0) for stream in streams),
+        rejected=sum(stream.get("rejected", 0) for stream in streams),
         requests=run.requests,
-        failed=sum(one.get("partitions", {}).get("failed", 0) for one in streams),
+        failed=sum(stream.get("partitions", {}).get("failed", 0) for stream in streams),
         report=run.report,
     )
 
@@ -201,23 +203,23 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
     ]
-    for one in status.streams:
-        if one.configured is False:
-            unread = one.open + one.failed
-            if one.listed and unread and one.last_read is not None and one.last_read >= now - NEW:
+    for account in status.streams:
+        if account.configured is False:
+            unread = account.open + account.failed
+            if account.listed and unread and account.last_read is not None and account.last_read >= now - NEW:
                 reason = "the provider does not list the account any more, so that no run reads it"
-                found.append(_problem(name, one, "left open", unread, reason))
+                found.append(_problem(name, account, "left open", unread, reason))
             continue
-        if one.overdue:
-            found.append(_problem(name, one, OVERDUE, 1, "not read for longer than allowed"))
-        if one.missing:
+        if account.overdue:
+            found.append(_problem(name, account, OVERDUE, 1, "not read for longer than allowed"))
+        if account.missing:
             reason = "days between the first and the last were never delivered"
-            found.append(_problem(name, one, "missing", one.missing, reason))
-        if one.failed or one.rejected or one.unread_values or one.truncated:
-            entries = of.ledger.entries(name, one.stream, accounts=list(one.account.values()) or None)
-            own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == one.account]
+            found.append(_problem(name, account, "missing", account.missing, reason))
+        if account.failed or account.rejected or account.unread_values or account.truncated:
+            entries = of.ledger.entries(name, account.stream, accounts=list(account.account.values()) or None)
+            own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account]
             found += [
-                evolve(_problem(name, one, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
+                evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
                 for (kind, reason), several in _by_reason(own).items()
             ]
     return [
@@ -242,8 +244,8 @@ def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterato
     for error in (error for run in status.runs[:1] for error in run.report.get("errors", ())):
         place = error["partition"] or {}
         has_a_row = any(
-            one.failed and one.stream == error["stream"] and one.account.items() <= place.items()
-            for one in status.streams
+            account.failed and account.stream == error["stream"] and account.account.items() <= place.items()
+            for account in status.streams
         )
         if has_a_row or (place and not holds(accounts, place.values())):
             continue
@@ -258,17 +260,17 @@ def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterato
         )
 
 
-def _problem(source: str, one: AccountStatus, kind: str, count: int, reason: str) -> Problem:
+def _problem(source: str, account: AccountStatus, kind: str, count: int, reason: str) -> Problem:
     """A problem of one account of one stream, in all of its days."""
     return Problem(
         source=source,
-        stream=one.stream,
-        account=one.account,
+        stream=account.stream,
+        account=account.account,
         kind=kind,
         count=count,
-        first_day=one.first_day,
-        last_day=one.last_day,
-        last_read=one.last_read,
+        first_day=account.first_day,
+        last_day=account.last_day,
+        last_read=account.last_read,
         reason=reason,
     )
 
@@ -280,13 +282,13 @@ def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -
     """
     since = now - NEWS
     groups: dict[tuple[str, str], list[Change]] = {}
-    for one in changes_of(of, since.date(), merged=True):
-        over = one.day is not None and (one.day.year, one.day.month) < (now.year, now.month)
-        if over and one.changed_at >= since and one.moved and holds(accounts, one.account.values()):
-            groups.setdefault((one.stream, f"{one.day:%Y-%m}"), []).append(one)
+    for change in changes_of(of, since.date(), merged=True):
+        over = change.day is not None and (change.day.year, change.day.month) < (now.year, now.month)
+        if over and change.changed_at >= since and change.moved and holds(accounts, change.account.values()):
+            groups.setdefault((change.stream, f"{change.day:%Y-%m}"), []).append(change)
     for (stream, month), changes in groups.items():
-        days = [one.day for one in changes if one.day is not None]
-        several = len({tuple(one.account.items()) for one in changes})
+        days = [change.day for change in changes if change.day is not None]
+        several = len({tuple(change.account.items()) for change in changes})
         moves = ", ".join(moved_in_words(changes))
         yield Problem(
             source=of.source,
@@ -295,7 +297,7 @@ def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -
             count=len(changes),
             first_day=min(days),
             last_day=max(days),
-            last_read=max(one.changed_at for one in changes),
+            last_read=max(change.changed_at for change in changes),
             reason=f"{month} is over, and the provider restated it: {counted(several, 'account')}, {moves}",
         )
 
@@ -305,7 +307,7 @@ def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts
     By stream, the members without a column of the last run that no run before the last :data:`NEW` met. With
     ``accounts``, of the streams that have such an account.
     """
-    streams = {one.stream for one in status.streams}
+    streams = {account.stream for account in status.streams}
     last = {
         stream: members
         for stream, members in members_of(run.report for run in status.runs[:1]).items()
@@ -316,7 +318,7 @@ def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts
     runs = of.ledger.runs(of.source, RUNS_KEPT)
     former = members_of(run.report for run in runs if run.started_at < now - NEW)
     for stream, members in last.items():
-        if new := [one for one in members if one not in former.get(stream, ())]:
+        if new := [member for member in members if member not in former.get(stream, ())]:
             yield Problem(
                 source=status.source,
                 stream=stream,

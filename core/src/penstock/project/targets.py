@@ -121,7 +121,7 @@ class View:
         if not texts:
             raise self._no_target()
         found = [Viewed(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()]
-        for text in [text for one in found for text in one.sink.notices]:
+        for text in [text for target in found for text in target.sink.notices]:
             self.notices.add(text)
         return found
 
@@ -140,11 +140,13 @@ class View:
 
     def expected(self, target: str) -> tuple[str, ...]:
         """The sources that this target should have: those named, else those of the pipelines that write to it."""
-        (viewed,) = (one for one in self.targets if one.sink.shown == target)
+        (viewed,) = (target_ for target_ in self.targets if target_.sink.shown == target)
         if viewed.sources is not None:
             return viewed.sources
         pipelines = self.setup.config.pipelines.values()
-        return tuple(dict.fromkeys(name for one in pipelines if one.sink == target for name in one.source))
+        return tuple(
+            dict.fromkeys(name for pipeline in pipelines if pipeline.sink == target for name in pipeline.source)
+        )
 
     @contextmanager
     def leaving_out(self, viewed: Viewed, what: str = "was left out") -> Iterator[None]:
@@ -166,7 +168,7 @@ class View:
 
     def each(self, found: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
         """What ``found`` gives for every source of every target, in their order."""
-        return tuple(one for _, opened in self for of in opened for one in found(of))
+        return tuple(item for _, opened in self for of in opened for item in found(of))
 
     def ended(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""

@@ -101,11 +101,11 @@ class _Verification:
             entries = DeliveredEntries(ledger, source, stream, self.days)
             differing: dict[Partition, Difference] = {}
             try:
-                for one in target.verify(stream, entries):
-                    differing.setdefault(one.partition, one)
+                for difference in target.verify(stream, entries):
+                    differing.setdefault(difference.partition, difference)
                 if not len(entries):
-                    for one in target.verify(stream, declared.get(stream, [])):
-                        differing.setdefault(one.partition, evolve(one, uncounted=True))
+                    for difference in target.verify(stream, declared.get(stream, [])):
+                        differing.setdefault(difference.partition, evolve(difference, uncounted=True))
             except PenstockError as error:
                 self.view.failed[f"{shown} {source}.{stream}"] = str(error)
                 self.view.notices.add(f"{source}.{stream} was not compared: {error}")
@@ -116,19 +116,23 @@ class _Verification:
                     f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
                     "wrote them, and the next run settles that"
                 )
-            found = [one for one in differing.values() if self.days.holds(one.partition)]
-            self._add_stream(of, stream, [one for one in found if one.partition not in unsettled])
-        again = [(one.stream, one.partition) for one in self.differences if (one.target, one.source) == (shown, source)]
+            found = [difference for difference in differing.values() if self.days.holds(difference.partition)]
+            self._add_stream(of, stream, [difference for difference in found if difference.partition not in unsettled])
+        again = [
+            (difference.stream, difference.partition)
+            for difference in self.differences
+            if (difference.target, difference.source) == (shown, source)
+        ]
         self.deleted += [
             Deleted(
                 target=shown,
                 source=source,
                 stream=partition.stream,
                 partition=partition.as_dict(),
-                rows=one.rows[0],
-                deleted_at=one.restated_at,
+                rows=deletion.rows[0],
+                deleted_at=deletion.restated_at,
             )
-            for partition, one in sorted(deleted(of).items())
+            for partition, deletion in sorted(deleted(of).items())
             if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
         ]
 
@@ -144,11 +148,11 @@ class _Verification:
                 target=of.target,
                 source=of.source,
                 stream=stream,
-                partition=one.partition.as_dict(),
-                what=one.what,
-                repair=repairs[one.partition],
+                partition=difference.partition.as_dict(),
+                what=difference.what,
+                repair=repairs[difference.partition],
             )
-            for one in sorted(found, key=lambda one: one.partition)
+            for difference in sorted(found, key=lambda difference: difference.partition)
         ]
 
     def _repairs(self, source: str, stream: str, found: Sequence[Difference]) -> dict[Partition, str]:
@@ -160,17 +164,17 @@ class _Verification:
         except PenstockError as error:
             unknown = f"the source is not configured here: {error}"
         else:
-            declared = next((one for one in streams if one.name == stream), None)
+            declared = next((stream_ for stream_ in streams if stream_.name == stream), None)
             if declared is None:
                 unknown = "the connector has no such stream any more"
             elif declared.earliest is not None:
                 floor = declared.earliest(self.today)
         repairs = {}
-        for one in found:
-            day = one.partition.day
+        for difference in found:
+            day = difference.partition.day
             gone = floor is not None and day is not None and day < floor
             text = unknown or (f"the provider serves days from {floor} on" if gone else POSSIBLE)
-            repairs[one.partition] = UNCOUNTED if one.uncounted else text
+            repairs[difference.partition] = UNCOUNTED if difference.uncounted else text
         return repairs
 
 
@@ -180,19 +184,19 @@ def _declared(setup: Setup, source: str) -> dict[str, list[LedgerEntry]]:
         streams = setup.registry.streams(setup.config.connector_of(source))
     except PenstockError:
         return {}
-    derived = [(one.derived.stream, one.name) for one in streams if one.derived is not None]
+    derived = [(stream.derived.stream, stream.name) for stream in streams if stream.derived is not None]
     return {
-        one.name: [
+        stream.name: [
             nothing_of(
                 source,
-                one.name,
-                one.partition_columns,
-                one.day,
-                [name for parent, name in derived if parent == one.name],
+                stream.name,
+                stream.partition_columns,
+                stream.day,
+                [name for parent, name in derived if parent == stream.name],
             )
         ]
-        for one in streams
-        if one.derived is None
+        for stream in streams
+        if stream.derived is None
     }
 
 
@@ -225,11 +229,11 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         """Windows of some ``AT_ONCE`` rows each."""
         since, until = self._days.since, self._days.until
         counts = self._ledger.counts(self._source, self._stream)
-        days = [day for one in counts for day in (one.first_day, one.last_day) if day is not None]
+        days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
         if not days:
             yield since, until
             return
-        a_part = timedelta(days=AT_ONCE * (max(days) - min(days)).days // sum(one.partitions for one in counts))
+        a_part = timedelta(days=AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts))
         first, last = max(min(days), since or date.min), min(max(days), until or date.max)
         while first + a_part < last:
             yield first, first + a_part

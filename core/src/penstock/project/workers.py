@@ -203,7 +203,7 @@ def _jobs(assignment: Assignment, order: Order) -> list[Job]:
 
 
 def _setup(order: Order) -> Setup:
-    sys.path.extend(one for one in order.path if one not in sys.path)
+    sys.path.extend(path for path in order.path if path not in sys.path)
     return Setup(
         file={} if order.file is None else Path(order.file),  # a file in this process's directory is another one
         sets=order.sets,
@@ -259,6 +259,6 @@ def _modules(setup: Setup) -> tuple[str, ...] | None:
     if setup.plugins is None:
         return None
     found: list[Any] = list(setup.plugins)
-    if not all(isinstance(one, ModuleType) for one in found):
+    if not all(isinstance(module, ModuleType) for module in found):
         raise UsageError("workers cannot be given plugin objects: install the plugins, or give modules")
-    return tuple(one.__name__ for one in found)
+    return tuple(module.__name__ for module in found)

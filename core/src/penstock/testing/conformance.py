@@ -191,7 +191,7 @@ class Subject:
                 what = f"the sandbox cannot be made: {describe_error(error)}{place_in_plugin(error)}"
                 raise AssertionError(f"{what}; make= is a class or function of (base_url, today)") from error
             yield server, app
-            raised = [f"{describe_error(one)}{place_in_plugin(one)}" for one in server.errors]
+            raised = [f"{describe_error(error)}{place_in_plugin(error)}" for error in server.errors]
             assert not raised, f"the sandbox raised {raised[0]}"
 
 
@@ -237,8 +237,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         return _moment(value)
     if isinstance(value, Mapping):
-        return {name: plain(one) for name, one in value.items()}
-    return [plain(one) for one in value]
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value]
 
 
 def _moment(text: str) -> str:
@@ -336,9 +336,9 @@ def _declared_wrong(registry: Registry, connector: str) -> list[Finding]:
     try:
         own = registry.origin(connector)
     except PluginError as error:  # it is broken itself, or some plugin that should offer it
-        found = [one.reason for one in broken if one.reason not in str(error)] + [str(error)]
+        found = [plugin.reason for plugin in broken if plugin.reason not in str(error)] + [str(error)]
     else:
-        found = [one.reason for one in broken if one.plugin == own] or problems_of(registry, connector)
+        found = [plugin.reason for plugin in broken if plugin.plugin == own] or problems_of(registry, connector)
     return [Finding("declarations", text) for text in found]
 
 
@@ -383,7 +383,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
         children = {name for name, stream in streams.items() if stream.parent is not None}
         if any(error["stream"] in children and "HTTP 404" in error["message"] for error in report.errors):
             advice = 'if a row of the parent may be gone, write statuses={404: Skip("...")} in the stream'
-            wrong = [Finding(one.check, f"{one}; {advice}") for one in wrong]
+            wrong = [Finding(finding.check, f"{finding}; {advice}") for finding in wrong]
         for (_, name), counts in report.streams.items():
             if counts.rejected or counts.unread_values:
                 example = counts.unread_example or _first_rejected(sink, subject.name, name)
@@ -447,7 +447,7 @@ def _named(sink: MemorySink, key: Key) -> dict[str, str]:
 def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
     if not stream.key:
         return []
-    several = [one for one, times in Counter(tuple(map(row.get, stream.key)) for row in rows).items() if times > 1]
+    several = [key for key, times in Counter(tuple(map(row.get, stream.key)) for row in rows).items() if times > 1]
     text = f"{stream.name} {key[1]}: {len(several)} keys are there twice, such as "
     return [Finding("key", f"{text}{several[0]}")] if several else []
 
@@ -498,8 +498,10 @@ def _difference(stream: Stream, expected: Sequence[Row], rows: Sequence[Row], wi
         if lacking := [name for name in differ if name not in true]:
             return f". The truth has no {', '.join(lacking)}, and the row has"
         if differ:
-            one = differ[0]
-            return f". {', '.join(differ)}: the truth has {plain(true[one])!r}, and the row {plain(row.get(one))!r}"
+            column = differ[0]
+            return (
+                f". {', '.join(differ)}: the truth has {plain(true[column])!r}, and the row {plain(row.get(column))!r}"
+            )
     if len(rows) < len(expected):
         return ". Its request, its envelope or its paginator leaves them out"
     return ""
@@ -511,7 +513,7 @@ def _first_rejected(sink: MemorySink, source: str, stream: str) -> str:
     if target is None or target.ledger is None:
         return ""
     try:
-        return next((f"{one.path}: {one.reason}" for _, one in target.ledger.rejected(source, stream)), "")
+        return next((f"{record.path}: {record.reason}" for _, record in target.ledger.rejected(source, stream)), "")
     finally:
         target.close()
 
@@ -795,7 +797,7 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
             hear = partial(_hear, texts)
             given: dict[str, Any] = {name: WRONG}
             report = subject.run(server.base_url, sink, on_event=hear, **given)
-            unusable = {one["error"] for one in report.errors} == {"ConfigError"}  # it is no key at all
+            unusable = {error["error"] for error in report.errors} == {"ConfigError"}  # it is no key at all
             ended = [] if unusable else _ended("wrong secret", report, f"a run with a wrong {name}", 3)
             if report.exit_code == 0:
                 text = f"a run with a wrong {name} ended with 0 instead of 3: the authenticator does not send it, or "
@@ -849,7 +851,7 @@ def one_reading_check(subject: Subject) -> list[Finding]:
     wrong = _strays(server, addresses)
     queried = {("POST", stream.path) for stream in source.streams if stream.json is not None and stream.poller is None}
     if len(sent) != 1 or not (sent[0].method in ("GET", "HEAD") or (sent[0].method, sent[0].path) in queried):
-        seen = ", ".join(f"{one.method} {one.path}" for one in sent) or "nothing"
+        seen = ", ".join(f"{request.method} {request.path}" for request in sent) or "nothing"
         text = f"the check sent {seen}; expected one GET, since any other request may record something"
         wrong.append(Finding("check", text))
     return wrong

@@ -254,12 +254,12 @@ def killed_at(point: str, work: Callable[[], None]) -> bool:
 def _erase(target: Any, erasures: Sequence[Erasure], stream: str = "clicks") -> Erased:
     """Erase in all partitions; raw text of records set aside becomes ``erased``."""
     texts: dict[Partition, list[Rejected]] = {}
-    for entry, one in target.ledger.rejected(SOURCE, stream):
-        texts.setdefault(entry.partition, []).append(evolve(one, raw="erased"))
+    for entry, record in target.ledger.rejected(SOURCE, stream):
+        texts.setdefault(entry.partition, []).append(evolve(record, raw="erased"))
     entries = target.ledger.entries(SOURCE, stream).items()
     kind = erasures[0].layout.kind
     found: Erased = target.erase(
-        erasures, [evolve(one, kind=kind, rejected_records=tuple(texts.get(key, ()))) for key, one in entries]
+        erasures, [evolve(entry, kind=kind, rejected_records=tuple(texts.get(key, ()))) for key, entry in entries]
     )
     return found
 
@@ -381,8 +381,8 @@ class SinkSuite:
         names = ["../../etc/passwd", "a/b", ".", "", "x" * 400, "x" * 399 + "y", 'q"uote\n', "%2E", "ä", "A b;c=d"]
         clicks = [click(number, advertiser_id=name) for number, name in enumerate(names)]
         target = self.sink(place).open(SOURCE, "r1")
-        for name, one in zip(names, clicks, strict=True):
-            deliver(target, a_day(advertiser=name), [(CLICKS, [one])])
+        for name, clicked in zip(names, clicks, strict=True):
+            deliver(target, a_day(advertiser=name), [(CLICKS, [clicked])])
         target.close()
 
         assert self.found(place, CLICKS) == plain(CLICKS, clicks)
@@ -518,7 +518,7 @@ class SinkSuite:
         assert seen is not None
         assert seen.ledger is not None
         after = seen.ledger.entries(SOURCE, "clicks")
-        assert [one.raw for _, one in seen.ledger.rejected(SOURCE, "clicks")] == ["erased"]
+        assert [record.raw for _, record in seen.ledger.rejected(SOURCE, "clicks")] == ["erased"]
         assert list(seen.ledger.restated(SOURCE)) == []
         seen.close()
         for partition, entry in before.items():
@@ -542,7 +542,7 @@ class SinkSuite:
         assert _erase(target, OF_LEADS, "leads").rows == 4
         target.close()
 
-        leads, answers = (one.layout for one in OF_LEADS)
+        leads, answers = (erasure.layout for erasure in OF_LEADS)
         assert self.found(place, leads) == plain(leads, [lead(1), lead(2)])
         assert self.found(place, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")])
         self._assert_agrees(place, "leads")
@@ -601,7 +601,7 @@ class SinkSuite:
             assert _erase(target, OF_LEADS, "leads").left == ()
             target.close()
             self._assert_agrees(here, "leads")
-            leads, answers = (one.layout for one in OF_LEADS)
+            leads, answers = (erasure.layout for erasure in OF_LEADS)
             assert self.found(here, leads) == plain(leads, [lead(1), lead(2)]), point
             assert self.found(here, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")]), point
 
@@ -641,7 +641,7 @@ class SinkSuite:
         ledger = seen.ledger
         assert ledger is not None
         entry = ledger.entries(SOURCE, "clicks")[a_day()]
-        found = [one for _, one in ledger.rejected(SOURCE, "clicks")]
+        found = [record for _, record in ledger.rejected(SOURCE, "clicks")]
         present = seen.is_intact(entry)
         seen.close()
 
@@ -679,16 +679,16 @@ class SinkSuite:
         assert seen.ledger is not None
         for stream, final in (("clicks", {a_day(1), a_day(2), a_day(5)}), ("leads", {a_lead_day(1), a_lead_day(2)})):
             entries = seen.ledger.entries(SOURCE, stream)
-            by_rows = [one for one in entries.values() if one.final(one.fingerprint) and one.error is None]
+            by_rows = [entry for entry in entries.values() if entry.final(entry.fingerprint) and entry.error is None]
             assert {entry.partition for entry in by_rows if seen.is_intact(entry)} == final
             if not isinstance(seen, ListsFinal):
                 continue
             account = next(iter(final)).values[0][1]
             window: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 31)}
-            found = {one.day: one for one in seen.final_days(stream, **window, accounts=[account])}
-            assert set(found) == {one.values[-1][1] for one in final}
-            for one in final:
-                entry, listed = entries[one], found[one.values[-1][1]]
+            found = {final_day.day: final_day for final_day in seen.final_days(stream, **window, accounts=[account])}
+            assert set(found) == {partition.values[-1][1] for partition in final}
+            for partition in final:
+                entry, listed = entries[partition], found[partition.values[-1][1]]
                 assert listed[0] == account
                 assert listed[2:6] == (entry.fingerprint, entry.run_id, entry.read_at, entry.read_by)
                 assert listed.complete == (not entry.unread_values)
@@ -801,10 +801,13 @@ class SinkSuite:
             ledger = target.ledger
             assert ledger is not None
             entries = ledger.entries(SOURCE, "clicks")
-            shown = {one: new[one] if entry.run_id == "r2" else old[one] for one, entry in entries.items()}
+            shown = {
+                partition: new[partition] if entry.run_id == "r2" else old[partition]
+                for partition, entry in entries.items()
+            }
             assert list(shown) == list(old), point
             assert self.found(here, CLICKS) == plain(CLICKS, [row for rows in shown.values() for row in rows]), point
-            assert all(entry.rows == len(shown[one]) for one, entry in entries.items()), point
+            assert all(entry.rows == len(shown[partition]) for partition, entry in entries.items()), point
             assert all(entry.delivered and target.is_intact(entry) for entry in entries.values()), point
             deliver_group(target, new, run_id="r3")
             target.close()
@@ -826,7 +829,7 @@ class SinkSuite:
         runs = [entry.run_id for entry in ledger.entries(SOURCE, "clicks").values()]
         target.close()
 
-        assert [isinstance(one, SinkError) for one in done] == [False, True, False]
+        assert [isinstance(outcome, SinkError) for outcome in done] == [False, True, False]
         assert runs == ["r1", "r0", "r1"]
         kept = click(9, report_date=date(2026, 3, 2))
         assert self.found(place, CLICKS) == plain(CLICKS, [*days[a_day(1)], *days[a_day(3)], kept])

@@ -138,7 +138,7 @@ class Columns:
             ]
             if not found:
                 raise
-            first = {one.row: one for one in reversed(found)}
+            first = {misfit.row: misfit for misfit in reversed(found)}
             raise ColumnMisfitError(dict(sorted(first.items()))) from None
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
@@ -155,7 +155,9 @@ def _array(column: Column, type_: Any, values: list[Any]) -> Any:
         # A third of the time: pyarrow calls a function of Python for the offset of each value.
         return pa.array(list(map(sub, values, repeat(_EPOCH))), pa.duration("us")).view(type_)
     if column.type in _STRICT and not set(map(type, values)) <= _STRICT[column.type]:
-        raise TypeError(f"{next(one for one in values if type(one) not in _STRICT[column.type])!r} is no {column.type}")
+        raise TypeError(
+            f"{next(value for value in values if type(value) not in _STRICT[column.type])!r} is no {column.type}"
+        )
     return pa.array(values, type_)
 
 

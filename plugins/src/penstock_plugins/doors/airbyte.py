@@ -96,7 +96,7 @@ def trace_error(text: str, kind: str = "transient_error", stream: str | None = N
 
 def specification(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The SPEC of a source with these settings (a JSON Schema); secrets as Airbyte marks them."""
-    properties = {name: _setting(one) for name, one in settings["properties"].items()}
+    properties = {name: _setting(setting) for name, setting in settings["properties"].items()}
     return {
         "type": "SPEC",
         "spec": {
@@ -128,8 +128,8 @@ def selected(catalog: Mapping[str, Any], layouts: Sequence[Layout]) -> dict[str,
     known = {layout.stream: stream_of(layout)["supported_sync_modes"] for layout in layouts}
     chosen: dict[str, str] = {}
     try:
-        for one in catalog["streams"]:
-            name, mode = one["stream"]["name"], one["sync_mode"]
+        for configured in catalog["streams"]:
+            name, mode = configured["stream"]["name"], configured["sync_mode"]
             if name not in known:
                 raise UsageError(
                     f"the catalog names the stream {name!r}, which this source does not have; there are "
@@ -149,8 +149,8 @@ def states_of(found: Any) -> dict[str, Any]:
     """Stream -> state, of a list of STATE messages (or of their content). Raises UsageError for another shape."""
     states: dict[str, Any] = {}
     try:
-        for one in found or ():
-            about = one.get("state", one)["stream"]
+        for message in found or ():
+            about = message.get("state", message)["stream"]
             states[about["stream_descriptor"]["name"]] = about.get("stream_state") or {}
     except (AttributeError, KeyError, TypeError):
         raise UsageError("the state is not a list of states of streams, which `read` prints") from None
@@ -224,5 +224,5 @@ def _checked(project: Project, source: str) -> dict[str, str]:
         checked = project.check(source)
     except PenstockError as error:
         return {"status": "FAILED", "message": mask(str(error))}
-    text = mask("; ".join(one.message for one in checked.checked))
+    text = mask("; ".join(tried.message for tried in checked.checked))
     return {"status": "FAILED" if checked.exit_code else "SUCCEEDED", "message": text}

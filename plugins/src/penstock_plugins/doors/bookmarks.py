@@ -129,7 +129,7 @@ class Bookmarks:
         accounts, reports = self._streams.get(stream, {}), self._reports.get(stream, {})
         if not accounts and not reports:
             return {}
-        state: dict[str, Any] = {"accounts": {name: one.state for name, one in accounts.items()}}
+        state: dict[str, Any] = {"accounts": {name: account.state for name, account in accounts.items()}}
         return {**state, "reports": list(reports.values())} if reports else state
 
     def delivered(self, entry: LedgerEntry) -> bool:
@@ -150,11 +150,15 @@ class Bookmarks:
     ) -> Iterator[LedgerEntry]:
         """The final days of a stream that all streams which travel with it have, as rows of a ledger."""
         states = [self._streams.get(name, {}) for name in self.travelling(stream)]
-        layout = next((one for one in self.layouts if one.stream == stream), None)
+        layout = next((layout for layout in self.layouts if layout.stream == stream), None)
         if not states or layout is None or layout.day_column is None:
             return
         for account, first in states[0].items():
-            known = [one[account] for one in states if account in one and one[account].fingerprint == first.fingerprint]
+            known = [
+                state[account]
+                for state in states
+                if account in state and state[account].fingerprint == first.fingerprint
+            ]
             if len(known) < len(states) or (accounts is not None and account not in accounts):
                 continue
             values = (account,) if len(layout.partition_columns) > 1 else ()
@@ -162,7 +166,7 @@ class Bookmarks:
                 if (
                     (since and day < since)
                     or (until and day > until)
-                    or any(one.days.get(day) != final for one in known)
+                    or any(state.days.get(day) != final for state in known)
                 ):
                     continue
                 closed = datetime.combine(day, time(), UTC) + timedelta(seconds=final.open_s)
@@ -195,11 +199,13 @@ class Bookmarks:
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
         """The reports under way of a stream, in the order of their submission."""
         carriers = self.travelling(stream)[:1]
-        return tuple(_report(source, stream, one) for name in carriers for one in self._reports.get(name, {}).values())
+        return tuple(
+            _report(source, stream, report) for name in carriers for report in self._reports.get(name, {}).values()
+        )
 
     def travelling(self, stream: str) -> list[str]:
         """The chosen streams that one read delivers."""
-        return [one.stream for one in groups(self.layouts).get(stream, ()) if one.stream in self.chosen]
+        return [layout.stream for layout in groups(self.layouts).get(stream, ()) if layout.stream in self.chosen]
 
 
 def _account(found: Mapping[str, Any]) -> _Account:
@@ -231,7 +237,7 @@ def _report(source: str, stream: str, found: Mapping[str, Any]) -> PendingReport
         stream=stream,
         handle=str(found["handle"]),
         request=str(found["request"]),
-        partitions=tuple(Partition(stream, one) for one in values),
+        partitions=tuple(Partition(stream, value) for value in values),
         submitted_at=_moment(found["submitted_at"]),
         fingerprint=str(found["fingerprint"]),
     )

@@ -48,7 +48,7 @@ def deliveries(
         if result.exit_code == 5:
             raise RejectedRecordsError(result.set_aside or result.summary)
         if result.exit_code:
-            raise ProviderError("; ".join([one["message"] for one in result.errors[:3]] or [result.summary]))
+            raise ProviderError("; ".join([error["message"] for error in result.errors[:3]] or [result.summary]))
 
     with closing(sink.taken(run, f"read {source}")) as taken:
         for delivery in taken:

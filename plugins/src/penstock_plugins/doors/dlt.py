@@ -193,8 +193,8 @@ def gone(delivery: CommittedPartition, layout: Layout) -> dict[str, Any]:
     """A row that makes dlt delete what the partition held before, and that is not inserted."""
     values: dict[str, Any] = delivery.entry.partition.as_dict()
     types = {column.name: column for column in layout.columns}
-    needed = {name for name, one in types.items() if not one.nullable or name in layout.key}
-    row = {name: _ANY.get(one.type) if name in needed else None for name, one in types.items()}
+    needed = {name for name, column in types.items() if not column.nullable or name in layout.key}
+    row = {name: _ANY.get(column.type) if name in needed else None for name, column in types.items()}
     for name, text in values.items():
         row[name] = date.fromisoformat(text) if types[name].type == "date" else text
     return {**row, GONE: True}

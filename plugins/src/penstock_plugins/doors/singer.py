@@ -80,7 +80,7 @@ class Selection:
         try:
             for entry in found["streams"]:
                 name = entry.get("tap_stream_id") or entry["stream"]
-                metadata = {tuple(one["breadcrumb"]): one["metadata"] for one in entry.get("metadata", ())}
+                metadata = {tuple(item["breadcrumb"]): item["metadata"] for item in entry.get("metadata", ())}
                 wanted = metadata.get((), {}).get("selected", entry.get("selected"))
                 if not (name in by_default if wanted is None else wanted):
                     continue
@@ -160,7 +160,7 @@ def singer(
         project = project.with_source(source, read_json(config_file, "--config", dict), where=str(config_file))
     if test:
         checked = project.check(source)
-        click.echo("\n".join(one.message for one in checked.checked), err=True)
+        click.echo("\n".join(tried.message for tried in checked.checked), err=True)
         return checked.exit_code
     layouts = project.layouts(source, ["*"])
     by_default = {layout.stream for layout in project.layouts(source)}

@@ -95,7 +95,7 @@ class SingerSink:
 
     def _check_place(self, ledger: SqliteLedger) -> None:
         """Refuse a ledger that belongs to another place: its days would count as delivered there."""
-        config = {key: one for key, one in self.settings.config.items() if key not in self.settings.may_change}
+        config = {key: value for key, value in self.settings.config.items() if key not in self.settings.may_change}
         place = _digest({"command": shlex.split(self.settings.command)[0], "config": config})
         if ledger.fact(_PLACE) not in (None, place):
             ledger.close()
@@ -148,10 +148,10 @@ def resolved(value: Any, environ: Mapping[str, str], *, is_secret: bool = False)
             with file_errors(Path(name)):
                 return Secret(Path(name).expanduser().read_text().rstrip("\n")).reveal()
         return {
-            key: resolved(one, environ, is_secret=_SECRET.search(str(key)) is not None) for key, one in value.items()
+            key: resolved(item, environ, is_secret=_SECRET.search(str(key)) is not None) for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [resolved(one, environ, is_secret=is_secret) for one in value]
+        return [resolved(item, environ, is_secret=is_secret) for item in value]
     return Secret(value).reveal() if is_secret and isinstance(value, str) and value else value
 
 

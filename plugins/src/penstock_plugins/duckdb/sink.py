@@ -160,7 +160,7 @@ class DuckTarget(BaseTarget):
             else:
                 table = self.table(layout.stream)
                 merged = _MERGED if layout.kind == "changes" else ""
-                columns = ", ".join(f"{quoted(one.name)} {self.type_of(one)}" for one in layout.columns)
+                columns = ", ".join(f"{quoted(column.name)} {self.type_of(column)}" for column in layout.columns)
                 self.database.run(f"create schema if not exists {self.database.catalog}.{quoted(self.source)}")
                 self.database.run(f"create table {table} ({columns})")
                 self.database.run(f"comment on table {table} is {literal(self._mark(layout) + merged)}")
@@ -208,7 +208,11 @@ class DuckTarget(BaseTarget):
     def commit_group(self, commits: Sequence[tuple["DuckWriter", LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`: one transaction; if it fails, each partition is committed alone."""
         done = [_tried(writer.prepare, entry) for writer, entry in commits]
-        fine = [(number, commits[number][0], one) for number, one in enumerate(done) if isinstance(one, LedgerEntry)]
+        fine = [
+            (number, commits[number][0], outcome)
+            for number, outcome in enumerate(done)
+            if isinstance(outcome, LedgerEntry)
+        ]
         error = _tried(self._replace, [(writer, entry) for _, writer, entry in fine])
         if error is not None:
             for number, writer, entry in fine:
@@ -304,14 +308,14 @@ class DuckTarget(BaseTarget):
     def _erase(self, erasure: Erasure) -> int:
         table, types = self.table(erasure.layout.stream), self._types(erasure.layout.stream)
         lost: set[int] = set()
-        for name in [one for one in erasure.nested if one in types]:
+        for name in [column for column in erasure.nested if column in types]:
             found = self.database.run(
                 f"select rowid, {quoted(name)} from {table} where {quoted(name)} is not null"
             ).rows
             cleaned = [(place, text, erasure.nested[name](text)) for place, text in found]
             changed = [(place, new) for place, text, new in cleaned if new != text]
             if changed:
-                places, texts = ([one[number] for one in changed] for number in (0, 1))
+                places, texts = ([pair[number] for pair in changed] for number in (0, 1))
                 self.database.run(
                     f"update {table} as o set {quoted(name)} = n.text from (select unnest(cast(? as bigint[])) as "
                     "place, unnest(cast(? as varchar[])) as text) n where o.rowid = n.place",
@@ -364,7 +368,7 @@ class DuckWriter:
         self._layouts = layouts
         self._partition = partition
         self._buffers: Mapping[str, _Buffer] = {
-            one.stream: _Buffer(one, Fitting(Columns.of(one, target.scale), target.name)) for one in layouts
+            layout.stream: _Buffer(layout, Fitting(Columns.of(layout, target.scale), target.name)) for layout in layouts
         }
 
     def write(self, batch: Batch) -> None:
@@ -407,7 +411,9 @@ class DuckWriter:
         layout, table = buffer.layout, self._target.table(buffer.layout.stream)
         rows = f"select * from {buffer.stage}"
         if self._layouts[0].kind != "changes":
-            where, values = _where(self._partition, {one.name: self._target.type_of(one) for one in layout.columns})
+            where, values = _where(
+                self._partition, {column.name: self._target.type_of(column) for column in layout.columns}
+            )
             self._database.run(f"delete from {table} where {where}", values)
         else:
             self._delete_read_again(buffer, table)

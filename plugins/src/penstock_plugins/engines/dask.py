@@ -86,8 +86,10 @@ class Dask:
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         name = f"penstock-{assignments[0].run_id}"
         tasks = {
-            one.number: self.client.submit(carry_out, one, work, name, key=f"{name}-{one.number}", pure=False)
-            for one in assignments
+            assignment.number: self.client.submit(
+                carry_out, assignment, work, name, key=f"{name}-{assignment.number}", pure=False
+            )
+            for assignment in assignments
         }
         desk = _Desk(client=self.client, coordinator=coordinator, inbox=distributed.Queue(name, client=self.client))
         seen, over_since = time.monotonic(), None

@@ -42,15 +42,20 @@ class Processes:
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         context = multiprocessing.get_context("spawn")
         threads, processes = [], []
-        for one in assignments:
+        for assignment in assignments:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_worker, args=(theirs, one, work), name=f"penstock worker {one.number}", daemon=True
+                target=_worker,
+                args=(theirs, assignment, work),
+                name=f"penstock worker {assignment.number}",
+                daemon=True,
             )
             process.start()
             processes.append(process)
             theirs.close()
-            threads.append(threading.Thread(target=_hear, args=(process, ours, one.number, coordinator), daemon=True))
+            threads.append(
+                threading.Thread(target=_hear, args=(process, ours, assignment.number, coordinator), daemon=True)
+            )
             threads[-1].start()
         over_since: float | None = None
         while running := [thread for thread in threads if thread.is_alive()]:

@@ -33,7 +33,7 @@ class FileWriter:
         self.merged = layouts[0].kind == "changes"
         compress = files.compress and not self.merged
         self._layouts = layouts
-        self.drafts = {one.stream: files.draft(one, compress=compress) for one in layouts}
+        self.drafts = {layout.stream: files.draft(layout, compress=compress) for layout in layouts}
 
     def write(self, batch: Batch) -> None:
         if batch.rows:
@@ -41,7 +41,7 @@ class FileWriter:
 
     def fitting(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that the format cannot hold."""
-        left_out = [LeftOut(one, self.drafts[one.stream].unfit) for one in self._layouts]
+        left_out = [LeftOut(layout, self.drafts[layout.stream].unfit) for layout in self._layouts]
         return without_unfit(entry, left_out, self._files.shown)
 
     def abort(self) -> None:
@@ -61,7 +61,7 @@ class Commit:
 
 
 def _good(group: Sequence[Commit]) -> list[Commit]:
-    return [one for one in group if one.error is None]
+    return [commit for commit in group if commit.error is None]
 
 
 class Commits:
@@ -76,7 +76,7 @@ class Commits:
         drafts = [draft for writer, _ in commits for draft in writer.drafts.values()]
         finished = dict(zip(drafts, self._files.finish_all(drafts), strict=True))
         group = [self._intended(writer, entry, finished) for writer, entry in commits]
-        staged_days = any(one.intended is None for one in _good(group))
+        staged_days = any(commit.intended is None for commit in _good(group))
         if staged_days:
             with file_errors(self._files.staging):
                 sync_directory(self._files.staging)
@@ -84,11 +84,11 @@ class Commits:
         self.record(group)
         if staged_days:
             fault_point("day.staged")
-        for (writer, _), one in zip(commits, group, strict=True):
-            if one.error is not None:
+        for (writer, _), commit in zip(commits, group, strict=True):
+            if commit.error is not None:
                 writer.abort()
         self.deliver(group)
-        return [one.error or one.entry for one in group]
+        return [commit.error or commit.entry for commit in group]
 
     def _intended(self, writer: FileWriter, entry: LedgerEntry, finished: Finished) -> Commit:
         """A commit whose files are durable, at their temporary places."""
@@ -117,34 +117,34 @@ class Commits:
         if not good:
             return
         try:
-            self._ledger.deliver_all([one.recorded for one in good])
+            self._ledger.deliver_all([commit.recorded for commit in good])
         except PenstockError:
-            for one in good:
+            for commit in good:
                 try:
-                    self._ledger.deliver(one.recorded)
+                    self._ledger.deliver(commit.recorded)
                 except PenstockError as error:
-                    one.error = error
+                    commit.error = error
 
     def deliver(self, commits: Sequence[Commit]) -> None:
         """
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
         settled when the target is opened next.
         """
-        group = [one for one in _good(commits) if one.intended is not None]
-        for one in group:
-            assert one.intended is not None
+        group = [commit for commit in _good(commits) if commit.intended is not None]
+        for commit in group:
+            assert commit.intended is not None
             fault_point("files.intended")
-            files = one.intended.files
+            files = commit.intended.files
             try:
                 self._files.put(files)
             except Exception as error:
-                one.error = error
-            settled = tuple(LedgerFile(path=one.path, size=one.size, checksum=one.checksum) for one in files)
-            one.recorded = evolve(one.intended, state="delivered", files=settled, version=one.version)
+                commit.error = error
+            settled = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
+            commit.recorded = evolve(commit.intended, state="delivered", files=settled, version=commit.version)
         for directory, failure in self._files.sync().items():
-            for one in _good(group):
-                if any(self._files.path(file.path).startswith(f"{directory}/") for file in one.recorded.files):
-                    one.error = failure
+            for commit in _good(group):
+                if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.recorded.files):
+                    commit.error = failure
         for _ in _good(group):
             fault_point("files.in_place")
         self.record(group)
@@ -158,7 +158,7 @@ class Commits:
             self._files.staged_file(self._files.place(stream, account), draft, finished[draft])
             for stream, draft in drafts.items()
         ]
-        return evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None))
+        return evolve(entry, state="staged", files=tuple(file for file in files if file.size is not None))
 
     def settle(self, entry: LedgerEntry) -> None:
         """

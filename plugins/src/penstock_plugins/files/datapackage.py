@@ -32,13 +32,13 @@ def with_resources(
     The files of a stream are paths relative to the package's directory.
     """
     found = json.loads(former)["resources"] if former else []
-    kept = {one["name"]: one for one in found if one["name"] not in resources}
+    kept = {resource["name"]: resource for resource in found if resource["name"] not in resources}
     made = {stream: _resource(layout, files, codec) for stream, (layout, files) in resources.items() if files}
     package = {
         "name": re.sub(r"[^-a-z0-9._]", "-", source.lower()),  # as the specification requires
         "title": f"{source}, as penstock delivered it",
         _MARK: _PENSTOCK,
-        "resources": [one for _, one in sorted({**kept, **made}.items())],
+        "resources": [resource for _, resource in sorted({**kept, **made}.items())],
     }
     if not package["resources"]:
         return b""

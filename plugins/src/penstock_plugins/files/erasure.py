@@ -48,9 +48,9 @@ class Eraser:
                 group.append(Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1))
             self.commits.record(group)
             self.commits.deliver(group)
-            for one in group:
-                if one.error is not None:
-                    raise one.error
+            for commit in group:
+                if commit.error is not None:
+                    raise commit.error
         return Erased(rows=rows, left=tuple(left))
 
     def erase_accounts(self, entries: Sequence[LedgerEntry]) -> Erased:

@@ -95,7 +95,7 @@ class FileLedger(SqliteLedger):
         found: list[tuple[str, Partition, tuple[str | None, ...]]] = []
         for table, key, columns in (("partitions", "partition", ["files"]), ("merges", "account", ["files", "meant"])):
             where = f"source = ? and stream = ? and {key} = ?"
-            statement = f"update {{t}}{table} set {', '.join(f'{one} = ?' for one in columns)} where {where}"
+            statement = f"update {{t}}{table} set {', '.join(f'{column} = ?' for column in columns)} where {where}"
             names = ", ".join(("stream", key, *columns))
             rows = self._sql(f"select {names} from {{t}}{table} where source = ? and files <> '[]'", source).fetchall()
             found += [(statement, partition_of(stream, text), tuple(texts)) for stream, text, *texts in rows]
@@ -190,15 +190,15 @@ class FileLedger(SqliteLedger):
         return tuple(
             Layout(
                 source=source,
-                stream=one["stream"],
+                stream=layout["stream"],
                 kind="changes",
-                key=tuple(one["key"]),
-                derived_by=tuple(one["derived_by"]),
+                key=tuple(layout["key"]),
+                derived_by=tuple(layout["derived_by"]),
                 # An older penstock wrote name and type only.
                 columns=tuple(
                     Column(**(column if isinstance(column, dict) else dict(zip(_KEPT, column, strict=False))))
-                    for column in one["columns"]
+                    for column in layout["columns"]
                 ),
             )
-            for one in stored
+            for layout in stored
         )

@@ -62,7 +62,9 @@ def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[
     latest: dict[Hashable, tuple[Day, int]] = {}
     for day, path in days.items():
         for block in _blocks(codec, path):
-            latest.update({one: (day, number) for number, one in enumerate(block.keys(key), block.number)})
+            latest.update(
+                {key_values: (day, number) for number, key_values in enumerate(block.keys(key), block.number)}
+            )
     return latest
 
 

@@ -138,7 +138,7 @@ def _erased(found: Any, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
     """See :meth:`Parquet.erased`; the row groups stay."""
     former = found.schema_arrow
     gone = [name for name in former.names if name in erasure.columns]
-    schema = pa.schema([one for one in former if one.name not in gone], metadata=_without(former.metadata, gone))
+    schema = pa.schema([field for field in former if field.name not in gone], metadata=_without(former.metadata, gone))
     pipe = _Pipe()
     writer = _writer(pipe, schema, erasure.layout)
     for number in range(found.num_row_groups):
@@ -146,7 +146,7 @@ def _erased(found: Any, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
         lost = pa.array([False] * len(group), pa.bool_())
         for name in gone:
             lost = pc.or_(lost, group.column(name).is_valid())
-        for name in [one for one in erasure.nested if one in schema.names]:
+        for name in [column for column in erasure.nested if column in schema.names]:
             texts = group.column(name).to_pylist()
             cleaned = [None if text is None else erasure.nested[name](text) for text in texts]
             lost = pc.or_(lost, pa.array([new != text for new, text in zip(cleaned, texts, strict=True)], pa.bool_()))
@@ -163,7 +163,7 @@ def _without(metadata: Any, columns: Sequence[str]) -> dict[bytes, bytes]:
     """A file's metadata without the descriptions of these columns."""
     kept = dict(metadata or {})
     if about := kept.get(_ABOUT.encode()):
-        described_ = [one for one in json.loads(about) if one["name"] not in columns]
+        described_ = [column for column in json.loads(about) if column["name"] not in columns]
         kept[_ABOUT.encode()] = json.dumps(described_, ensure_ascii=False).encode()
     return kept
 
@@ -194,8 +194,8 @@ class ParquetRecords:
         names = set(found.schema.names)
         try:
             arrays = [
-                found.column(one.name).cast(one.type) if one.name in names else pa.nulls(len(found), one.type)
-                for one in schema
+                found.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(found), field.type)
+                for field in schema
             ]
         except pa.ArrowException as error:
             raise ValueError(f"its values do not fit the columns as they are declared now: {error}") from error

@@ -149,7 +149,7 @@ class SourceFiles:
 
     def check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory with files that penstock did not make."""
-        others = any(one.name[:1] != "." for one in directory.iterdir())
+        others = any(path.name[:1] != "." for path in directory.iterdir())
         former = directory / FILE_NAME  # the mark of the first layout
         if others and not (directory / MARK).is_file() and not (former.is_file() and is_ours(former.read_bytes())):
             raise TargetError(

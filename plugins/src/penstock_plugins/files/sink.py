@@ -181,10 +181,10 @@ class FileTarget:
     ) -> Iterator[FinalDay]:
         """See :class:`penstock.sinks.ListsFinal`."""
         intact: dict[str, bool] = {}  # by account, of a stream of changes
-        for one in self.ledger.merges(self.source):
-            if one.stream == stream:
-                _, account = next(iter(partition_of(stream, one.account).values), ("", ""))
-                intact[account] = self.files.are_in_place(one.files)
+        for merge in self.ledger.merges(self.source):
+            if merge.stream == stream:
+                _, account = next(iter(partition_of(stream, merge.account).values), ("", ""))
+                intact[account] = self.files.are_in_place(merge.files)
         for day, files, rows in self.ledger.final_days(
             self.source, stream, since=since, until=until, accounts=accounts
         ):
@@ -226,7 +226,7 @@ class FileTarget:
         suffixes = (f".{self.files.codec.name}", f".{self.files.codec.name}.gz")
         for folder, _, names in os.walk(directory, followlinks=True):
             place = Path(folder).relative_to(self.files.directory).as_posix()
-            for path in (f"{place}/{one}" for one in names if one.endswith(suffixes) and not one.startswith(".")):
+            for path in (f"{place}/{name}" for name in names if name.endswith(suffixes) and not name.startswith(".")):
                 if hash(folded(path)) not in known:
                     pairs = [pair_from(part) for part in Path(path).relative_to(prefix).parts[:-1]]
                     partition = Partition(stream=stream, values=tuple(pair for pair in pairs if pair is not None))
@@ -238,7 +238,7 @@ class FileTarget:
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`."""
-        layouts = [one.layout for one in erasures]
+        layouts = [erasure.layout for erasure in erasures]
         for layout in layouts:
             self._claim(layout)
             self.files.changed.add(file_name(layout.stream))  # its description has these columns
@@ -248,7 +248,7 @@ class FileTarget:
             ledger=self.ledger,
             commits=self._commits,
             accounts=self._accounts,
-            erasures={file_name(one.layout.stream): one for one in erasures},
+            erasures={file_name(erasure.layout.stream): erasure for erasure in erasures},
         )
         return (eraser.erase_accounts if layouts[0].kind == "changes" else eraser.erase_days)(entries)
 
@@ -316,7 +316,9 @@ class FileTarget:
 
     def _listed(self, stream: str) -> list[str]:
         """The stream's files, relative to the source's directory, in the order of their partitions."""
-        parent = next(first for first, layouts in self._layouts.items() if stream in {one.stream for one in layouts})
+        parent = next(
+            first for first, layouts in self._layouts.items() if stream in {layout.stream for layout in layouts}
+        )
         prefix = f"{file_name(self.source)}/"
         return [place.removeprefix(prefix) for place in islice(self._places(parent, stream), MOST_FILES)]
 

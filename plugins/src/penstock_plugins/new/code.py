@@ -87,7 +87,7 @@ def _import(module: str, names: set[str]) -> str:
     ordered = sorted(names, key=_import_order)
     line = f"from {module} import {', '.join(ordered)}"
     return (
-        line if len(line) < WIDTH else f"from {module} import (\n" + "".join(f"    {one},\n" for one in ordered) + ")"
+        line if len(line) < WIDTH else f"from {module} import (\n" + "".join(f"    {name},\n" for name in ordered) + ")"
     )
 
 

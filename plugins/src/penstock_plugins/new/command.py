@@ -145,7 +145,7 @@ def _stream_name(place: str, found: Sample) -> str:
     """The name of a stream, from the member of its records, or from the last segment of a file's or a URL's path."""
     file = place.rstrip("/").rpartition("/")[2].partition(".")[0]
     names = [*reversed(found.items.split(".")), file]
-    return snake(next((one for one in names if one and one.lower() not in GENERIC), names[0]))
+    return snake(next((name for name in names if name and name.lower() not in GENERIC), names[0]))
 
 
 def _check_url(option: str, url: str) -> None:

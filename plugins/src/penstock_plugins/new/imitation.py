@@ -13,38 +13,38 @@ from penstock_plugins.new.stream import StreamTexts, part, parts
 _ENGLISH = "1,234.5"
 
 
-def stream_values(one: StreamTexts) -> dict[str, str]:
+def stream_values(stream: StreamTexts) -> dict[str, str]:
     """The constants, routes and methods of a stream."""
-    given, sample, link = one.given, one.given.sample, one.link
+    given, sample, link = stream.given, stream.given.sample, stream.link
     upper = given.name.upper()
-    params = one.params()
+    params = stream.params()
     argument = f", {link.name}" if link is not None else ""
     members = "".join(f"[{literal(name)}]" for name in sample.items.split(".")) if sample.items else ""
     answer = f"{upper}_ANSWER"
     format_values = {
         "STREAM": upper,
         "file": f"{given.name}.{sample.format}",
-        "records": _unwrapped(one, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
+        "records": _unwrapped(stream, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
         "head": str(sample.head),
         "delimiter": literal(sample.delimiter),
         "encoding": literal(sample.written_in),
-        "answer": "\n".join(f"        {line}" for line in _answer(one)),
-        "mark": part("paging", one.paging_name, "mark", **one.paging()),
+        "answer": "\n".join(f"        {line}" for line in _answer(stream)),
+        "mark": part("paging", stream.paging_name, "mark", **stream.paging()),
     }
     is_paged = given.paging != "none"
     page = "        page = records"
     if is_paged:
-        start = part("paging", one.paging_name, "start", **one.paging())
+        start = part("paging", stream.paging_name, "start", **stream.paging())
         page = f"        start = {start}\n        page = records[start : start + SIZE]"
     arguments = []
-    if _moves(one):
+    if _moves(stream):
         since = next(name for name, value in params.items() if value == "{since}")
         arguments.append(f"date.fromisoformat(asked[{literal(since)}])")
     if link is not None:
         parents = f"{link.stream.name.upper()}_RECORDS"
         arguments.append(f"found({parents}, {literal(link.member)}, {link.name})")
     checks = ""
-    if one.account:
+    if stream.account:
         param = literal(next(name for name, value in params.items() if value == "{account}"))
         arguments.insert(0, f"asked[{param}]")
         checks = (
@@ -52,48 +52,48 @@ def stream_values(one: StreamTexts) -> dict[str, str]:
         )
     body = f"{part('format', sample.format, 'body', **format_values)}"
     asked = "request.params"
-    if one.is_graphql or one.on_demand:
-        asked = 'json_body(request)["variables"]' if one.is_graphql else "json_body(request)"
-    reads = any("asked" in text for text in (checks, *arguments, *([] if one.on_demand else [page, body])))
-    handler = "on_demand" if one.on_demand else "single"
+    if stream.is_graphql or stream.on_demand:
+        asked = 'json_body(request)["variables"]' if stream.is_graphql else "json_body(request)"
+    reads = any("asked" in text for text in (checks, *arguments, *([] if stream.on_demand else [page, body])))
+    handler = "on_demand" if stream.on_demand else "single"
     packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{given.name}.{sample.format}", body)'}
-    is_file = sample.format == "csv" or one.on_demand
+    is_file = sample.format == "csv" or stream.on_demand
     values = {
         "stream": given.name,
-        "verb": "POST" if one.is_graphql else "GET",
-        "path": literal(one.path)[1:-1],
+        "verb": "POST" if stream.is_graphql else "GET",
+        "path": literal(stream.path)[1:-1],
         "argument": argument,
         "asked": f"        asked = {asked}\n" if reads else "",
         "checks": checks,
         "records": f"self.{given.name}_of({', '.join(arguments)})" if arguments else f"{upper}_RECORDS",
         "page": page,
-        "body": f"{_headers(one)}\n{body}",
+        "body": f"{_headers(stream)}\n{body}",
         "packed": packed.get(sample.packing, "body") if is_file else "body",
     }
     return {
         "constants": part("format", sample.format, "constants", **format_values),
         "route": part("handler", handler, "route", **values),
-        "code": "\n\n".join(filter(None, [part("handler", handler, "code", **values), _records_method(one)])),
+        "code": "\n\n".join(filter(None, [part("handler", handler, "code", **values), _records_method(stream)])),
     }
 
 
-def _unwrapped(one: StreamTexts, records: str) -> str:
+def _unwrapped(stream: StreamTexts, records: str) -> str:
     """The expression of a sample's records, each with all its members."""
-    within = one.given.sample.within
+    within = stream.given.sample.within
     return f"[one | one[{literal(within)}] for one in {records}]" if within else records
 
 
-def _headers(one: StreamTexts) -> str:
-    kind = "text/csv" if one.given.sample.format == "csv" else "application/json"
-    if one.given.sample.packing and (one.on_demand or one.given.sample.format == "csv"):
+def _headers(stream: StreamTexts) -> str:
+    kind = "text/csv" if stream.given.sample.format == "csv" else "application/json"
+    if stream.given.sample.packing and (stream.on_demand or stream.given.sample.format == "csv"):
         kind = "application/octet-stream"
     return f'        headers = {{"Content-Type": "{kind}"}}'
 
 
-def _answer(one: StreamTexts) -> list[str]:
+def _answer(stream: StreamTexts) -> list[str]:
     """The sandbox's lines that make the JSON of a page."""
-    sample, upper = one.given.sample, one.given.name.upper()
-    is_paged = one.given.paging != "none"
+    sample, upper = stream.given.sample, stream.given.name.upper()
+    is_paged = stream.given.paging != "none"
     page = f"[wrapped(one, {literal(sample.within)}) for one in page]" if sample.within else "page"
     if not sample.items:
         lines = [f"answer = {page}" if sample.is_array else f"answer = {page}[0]"]
@@ -107,22 +107,22 @@ def _answer(one: StreamTexts) -> list[str]:
         more = "start + SIZE < len(records)" if is_paged else "False"
         lines.append(f"put(answer, {literal(sample.more)}, {more})")
     if is_paged:
-        mark = part("paging", one.paging_name, "mark", **one.paging())
+        mark = part("paging", stream.paging_name, "mark", **stream.paging())
         lines += [line.removeprefix("        ") for line in mark.splitlines()]
     return lines
 
 
-def _moves(one: StreamTexts) -> bool:
+def _moves(stream: StreamTexts) -> bool:
     """Whether the sandbox moves the records to the requested day."""
-    return one.is_report and one.record.day is not None
+    return stream.is_report and stream.record.day is not None
 
 
-def _records_method(one: StreamTexts) -> str:
+def _records_method(stream: StreamTexts) -> str:
     """The method with the records of a day, or of a parent's row; empty where they are those of the sample."""
-    given, link, day = one.given, one.link, one.record.day
+    given, link, day = stream.given, stream.link, stream.record.day
     names = [
-        *(["account"] if one.account else []),
-        *(["day"] if _moves(one) else []),
+        *(["account"] if stream.account else []),
+        *(["day"] if _moves(stream) else []),
         *([link.stream.singular] if link is not None else []),
     ]
     if not names:
@@ -130,7 +130,7 @@ def _records_method(one: StreamTexts) -> str:
     records = f"{given.name.upper()}_RECORDS"
     lines = [f"    def {given.name}_of(self, {', '.join(names)}):"]
     changed = []
-    if _moves(one) and day is not None:
+    if _moves(stream) and day is not None:
         member = literal(day.member)
         lines += [
             '        """The records of one of the sample\'s days, moved to ``day``."""',
@@ -142,7 +142,7 @@ def _records_method(one: StreamTexts) -> str:
         records = "records"
     else:
         lines.append('        """The records of the sample, as this request finds them."""')
-    if one.account:
+    if stream.account:
         lines.append(f"        records = {records}[: len({records}) - ACCOUNTS.index(account)]  # accounts differ")
         records = "records"
     if link is not None and link.own is not None:
@@ -154,14 +154,14 @@ def _records_method(one: StreamTexts) -> str:
 
 def size_of_page(streams: Sequence[StreamTexts]) -> int:
     """About a third of the records, so that each stream has several pages, and a shorter last one where that is so."""
-    return min(_size(_most(one)) for one in streams if one.given.paging != "none")
+    return min(_size(_most(stream)) for stream in streams if stream.given.paging != "none")
 
 
-def _most(one: StreamTexts) -> int:
+def _most(stream: StreamTexts) -> int:
     """The number of records of a listing."""
-    records = one.given.sample.records[:MOST_KEPT]
-    if _moves(one) and one.record.day is not None:
-        days = [str(record.get(one.record.day.member))[:10] for record in records]
+    records = stream.given.sample.records[:MOST_KEPT]
+    if _moves(stream) and stream.record.day is not None:
+        days = [str(record.get(stream.record.day.member))[:10] for record in records]
         return max(map(days.count, days))
     return len(records)
 
@@ -182,20 +182,20 @@ def truth(streams: Sequence[StreamTexts]) -> str:
     ]
     if streams[0].account:
         lines.append(f'        account = partition["{streams[0].account}"]')
-    for one in streams:
-        lines += _rows_of_stream(one, is_last=one is streams[-1])
+    for stream in streams:
+        lines += _rows_of_stream(stream, is_last=stream is streams[-1])
     return "\n".join(lines)
 
 
-def _rows_of_stream(one: StreamTexts, *, is_last: bool) -> list[str]:
-    given, link = one.given, one.link
+def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
+    given, link = stream.given, stream.link
     row = f"{given.singular}_row(one)"
-    arguments = [*(["account"] if one.account else []), *(["day"] if _moves(one) else [])]
+    arguments = [*(["account"] if stream.account else []), *(["day"] if _moves(stream) else [])]
     loop = ""
     if link is not None:
         parent = link.stream.singular
         arguments.append(parent)
-        parents = f"self.{link.stream.name}_of(account)" if one.account else f"{link.stream.name.upper()}_RECORDS"
+        parents = f"self.{link.stream.name}_of(account)" if stream.account else f"{link.stream.name.upper()}_RECORDS"
         loop = f"for {parent} in {parents}"
         if link.own is None:
             row += f' | {{"{link.name}": {parent}[{literal(link.member)}]}}'
@@ -204,19 +204,19 @@ def _rows_of_stream(one: StreamTexts, *, is_last: bool) -> list[str]:
     if loop:
         lines = ["return [", *(f"    {line}" for line in (row, loop, f"for one in {records}")), "]"]
     if "day" in arguments:
-        lines.insert(0, f'day = date.fromisoformat(partition["{one.day_column}"])')
+        lines.insert(0, f'day = date.fromisoformat(partition["{stream.day_column}"])')
     if is_last:
         return [f"        {line}" for line in lines]
     return [f'        if stream == "{given.name}":', *(f"            {line}" for line in lines)]
 
 
-def row_function(one: StreamTexts) -> str:
+def row_function(stream: StreamTexts) -> str:
     """The function that makes the row of a record."""
-    is_csv = one.given.sample.format == "csv"
-    lines = [line for column in one.record.columns for line in _row_lines(column, is_csv=is_csv)]
+    is_csv = stream.given.sample.format == "csv"
+    lines = [line for column in stream.record.columns for line in _row_lines(column, is_csv=is_csv)]
     inner = "\n".join(f"        {line}" for line in lines)
     return (
-        f"def {one.given.singular}_row(one):\n"
+        f"def {stream.given.singular}_row(one):\n"
         f'    """The columns of a record; numbers as their digits."""\n'
         f"    return {{\n{inner}\n    }}"
     )
@@ -293,7 +293,7 @@ def moved_to(day, value):
 
 def moving(streams: Sequence[StreamTexts]) -> list[str]:
     """The functions that read and change the day of a record; of the one stream that has days."""
-    return [_moving(one.record.day) for one in streams if _moves(one) and one.record.day is not None]
+    return [_moving(stream.record.day) for stream in streams if _moves(stream) and stream.record.day is not None]
 
 
 def _moving(day: Guess) -> str:

@@ -109,7 +109,7 @@ class Guesses:
     day: Guess | None
 
     def column(self, name: str) -> Guess:
-        return next(one for one in self.columns if one.name == name)
+        return next(column for column in self.columns if column.name == name)
 
 
 def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (), day: str | None = None) -> Guesses:
@@ -117,46 +117,46 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
     The columns of a sample, its key and, of a report, the column of its day. ``key`` and ``day`` name the user's own
     choice, by column or member. Raises UsageError for a name that is none of the sample's.
     """
-    is_camel = sum(camel(snake(one)) == one for one in sample.members) > sum(
-        snake(one) == one for one in sample.members
+    is_camel = sum(camel(snake(member)) == member for member in sample.members) > sum(
+        snake(member) == member for member in sample.members
     )
     columns: list[Guess] = []
     values = {member: [record.get(member) for record in sample.records] for member in sample.members}
-    currencies = [one for one in sample.members if re.search(r"(^|_)currency(_code)?$", snake(one))]
-    currencies += [one for one in sample.members if _are_currencies(values[one])]
+    currencies = [member for member in sample.members if re.search(r"(^|_)currency(_code)?$", snake(member))]
+    currencies += [member for member in sample.members if _are_currencies(values[member])]
     written = _written(values.values())
     for member in sample.members:
-        one = _column(member, values[member], is_csv=sample.format == "csv", written=written)
-        one = evolve(one, within=sample.within if member in sample.inner else "")
+        column = _column(member, values[member], is_csv=sample.format == "csv", written=written)
+        column = evolve(column, within=sample.within if member in sample.inner else "")
         beside = [name for name in currencies if (name in sample.inner) == (member in sample.inner)]
-        is_amount = _MONEY.search(one.name) or re.search(r"(^|_)total$", one.name)
-        if one.call == "column" and one.type == "Decimal" and is_amount and beside:
-            kept = {name: value for name, value in one.options.items() if name != "additive"}
-            notes = tuple(note for note in one.notes if not note.startswith("money;"))
-            options = {"currency": beside[0], **_rate(one.name), **kept}
-            one = evolve(one, call="money", path=member, options=options, notes=notes)
-        name = _free(one.name, columns)
-        if (camel(name) if is_camel else name) != member and one.call != "money":
-            one = evolve(one, options={"member": member, **one.options})
-        elif one.call == "money" and not one.path:
-            one = evolve(one, path=member)
-        columns.append(evolve(one, name=name))
+        is_amount = _MONEY.search(column.name) or re.search(r"(^|_)total$", column.name)
+        if column.call == "column" and column.type == "Decimal" and is_amount and beside:
+            kept = {name: value for name, value in column.options.items() if name != "additive"}
+            notes = tuple(note for note in column.notes if not note.startswith("money;"))
+            options = {"currency": beside[0], **_rate(column.name), **kept}
+            column = evolve(column, call="money", path=member, options=options, notes=notes)
+        name = _free(column.name, columns)
+        if (camel(name) if is_camel else name) != member and column.call != "money":
+            column = evolve(column, options={"member": member, **column.options})
+        elif column.call == "money" and not column.path:
+            column = evolve(column, path=member)
+        columns.append(evolve(column, name=name))
     days = _named(columns, [day])[0] if day else _day(columns) if report else None
-    chosen = tuple(one.name for one in _named(columns, key)) or _key(columns, sample.records, stream, days)
+    chosen = tuple(column.name for column in _named(columns, key)) or _key(columns, sample.records, stream, days)
     guessed_key = not key and bool(chosen)
-    for at, one in enumerate(columns):
-        if one.name in chosen:
-            notes = (*one.notes, "part of the key") if guessed_key else one.notes
-            columns[at] = evolve(one, nullable=False, notes=notes)
-        elif days is not None and one.name == days.name and not day:
-            columns[at] = evolve(one, notes=(*one.notes, "the day of a record"))
-    scalars = tuple(one.name for one in columns if one.type != "Json" and one.call != "secret")
+    for at, column in enumerate(columns):
+        if column.name in chosen:
+            notes = (*column.notes, "part of the key") if guessed_key else column.notes
+            columns[at] = evolve(column, nullable=False, notes=notes)
+        elif days is not None and column.name == days.name and not day:
+            columns[at] = evolve(column, notes=(*column.notes, "the day of a record"))
+    scalars = tuple(column.name for column in columns if column.type != "Json" and column.call != "secret")
     return Guesses(
         columns=tuple(columns),
         camel=is_camel,
         key=chosen,
         hashed=() if chosen else scalars,
-        day=next((one for one in columns if days is not None and one.name == days.name), None),
+        day=next((column for column in columns if days is not None and column.name == days.name), None),
     )
 
 
@@ -171,17 +171,17 @@ def _free(name: str, columns: Iterable[Guess]) -> str:
         name = "day"
     if name in _TAKEN:
         name += "_value"
-    taken = {one.name for one in columns}
-    return next(one for one in (name, *(f"{name}_{number}" for number in range(2, 1000))) if one not in taken)
+    taken = {column.name for column in columns}
+    return next(free for free in (name, *(f"{name}_{number}" for number in range(2, 1000))) if free not in taken)
 
 
 def _named(columns: Sequence[Guess], names: Sequence[str | None]) -> list[Guess]:
     found = []
     for name in names:
-        one = next((one for one in columns if name in (one.name, one.member)), None)
-        if one is None:
+        column = next((column for column in columns if name in (column.name, column.member)), None)
+        if column is None:
             raise UsageError(f"the sample has no member {name!r}. There are {', '.join(c.name for c in columns)}")
-        found.append(one)
+        found.append(column)
     return found
 
 
@@ -265,12 +265,14 @@ def _of_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> 
     """An amount with its currency, also where it alone is in further objects, else a nested value."""
     at = at or made.member
     members = {member for value in values for member in value}
-    if len(members) == 1 and all(isinstance(one, dict) for value in values for one in value.values()):
+    if len(members) == 1 and all(isinstance(inner, dict) for value in values for inner in value.values()):
         (inner,) = members
         return _of_objects(made, [value[inner] for value in values if inner in value], f"{at}.{inner}")
-    amount = next((one for one in ("value", "amount") if one in members), None)
-    codes = sorted(one for one in members if _are_currencies(value.get(one) for value in values))
-    currency = next((one for one in ("currency", "currencyCode", "currency_code", *codes) if one in members), None)
+    amount = next((member for member in ("value", "amount") if member in members), None)
+    codes = sorted(member for member in members if _are_currencies(value.get(member) for value in values))
+    currency = next(
+        (member for member in ("currency", "currencyCode", "currency_code", *codes) if member in members), None
+    )
     if amount is None or currency is None:
         return evolve(made, type="Json")
     path = "" if at == made.member else at
@@ -304,7 +306,7 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str)
     for form in _FORMS:
         if all(_written_as(value, form) for value in values) and (form != "%Y%m%d" or _TIME.search(made.name)):
             timed = "%H" in form
-            unsure = form.startswith(("%m/", "%d/")) and all(int(re.split("[/ ]", one)[1]) <= 12 for one in values)
+            unsure = form.startswith(("%m/", "%d/")) and all(int(re.split("[/ ]", value)[1]) <= 12 for value in values)
             options = {"format": form, **({"zone": "naive"} if timed else {})}
             notes = ("month or day first?",) if unsure else ()
             return evolve(made, type="datetime" if timed else "date", options=options, notes=notes)
@@ -349,7 +351,7 @@ def _of_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
     for form, pattern in zip(
         NUMBER_FORMATS[:2], (r"\d{1,3}(,\d{3})*(\.\d{1,2})?", r"\d{1,3}(\.\d{3})*(,\d{1,2})?"), strict=True
     ):
-        if all(re.fullmatch(pattern, one) for one in digits) and all(re.search(r"\d", one) for one in digits):
+        if all(re.fullmatch(pattern, text) for text in digits) and all(re.search(r"\d", text) for text in digits):
             return evolve(made, type="Decimal", options={"number": form}, notes=("how numbers are written",))
     return made
 
@@ -359,49 +361,49 @@ def _of_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
 
 def _day(columns: Sequence[Guess]) -> Guess | None:
     """The day of a report's records: a day before a time, a name like one before any other."""
-    times = [one for one in columns if one.type in ("date", "datetime") and not one.nullable]
+    times = [column for column in columns if column.type in ("date", "datetime") and not column.nullable]
     order: list[Callable[[Guess], bool]] = [
-        lambda one: one.type == "date" and one.name in ("day", "report_date", "report_day"),
-        lambda one: one.type == "date" and _TIME.search(one.name) is not None,
-        lambda one: one.type == "date",
-        lambda one: re.search(r"(^|_)(created|occurred|clicked|time|date)(_|$)", one.name) is not None,
-        lambda one: True,
+        lambda column: column.type == "date" and column.name in ("day", "report_date", "report_day"),
+        lambda column: column.type == "date" and _TIME.search(column.name) is not None,
+        lambda column: column.type == "date",
+        lambda column: re.search(r"(^|_)(created|occurred|clicked|time|date)(_|$)", column.name) is not None,
+        lambda column: True,
     ]
-    return next((one for fits in order for one in times if fits(one)), None)
+    return next((column for fits in order for column in times if fits(column)), None)
 
 
 def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: Guess | None) -> tuple[str, ...]:
     """The fewest columns that identify a record of the sample (within its day), ids first; none if there are none."""
     singular = re.sub(r"ies$", "y", stream) if stream.endswith("ies") else stream.rstrip("s")
     candidates = [
-        one
-        for one in columns
-        if one.type in ("str", "int", "date")
-        and not one.nullable
-        and not one.options.get("additive")
-        and one.call == "column"
-        and one is not day
-        and not _RATE.search(one.name)
-        and not _STATE.search(one.name)
-        and not _are_currencies(record.get(one.member) for record in records)
+        column
+        for column in columns
+        if column.type in ("str", "int", "date")
+        and not column.nullable
+        and not column.options.get("additive")
+        and column.call == "column"
+        and column is not day
+        and not _RATE.search(column.name)
+        and not _STATE.search(column.name)
+        and not _are_currencies(record.get(column.member) for record in records)
     ]
 
-    def rank(one: Guess) -> int:
-        if one.name in ("id", f"{singular}_id", "uuid"):
+    def rank(guess: Guess) -> int:
+        if guess.name in ("id", f"{singular}_id", "uuid"):
             return 0
-        return 1 if _ID.search(one.name) else 2 if one.type == "str" else 3
+        return 1 if _ID.search(guess.name) else 2 if guess.type == "str" else 3
 
     candidates.sort(key=rank)
     is_daily = day is not None and day.type == "date"  # then a name identifies a record of a day
-    alone = [one for one in candidates if rank(one) < (3 if is_daily else 2)]
+    alone = [candidate for candidate in candidates if rank(candidate) < (3 if is_daily else 2)]
     several = candidates[:8] if len(records) > 1 else []
     for count in (1, 2, 3):
         for chosen in combinations(alone if count == 1 else several, count):
             identities = {
-                (_day_text(record, day), *(str(record.get(one.member)) for one in chosen)) for record in records
+                (_day_text(record, day), *(str(record.get(column.member)) for column in chosen)) for record in records
             }
             if len(identities) == len(records):
-                return tuple(one.name for one in chosen)
+                return tuple(column.name for column in chosen)
     return ()
 
 

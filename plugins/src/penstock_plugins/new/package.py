@@ -68,9 +68,12 @@ def made(choices: Choices) -> Made:
         )
     texts = _Texts(choices=choices, streams=_streams(choices))
     package = f"src/{choices.folder}"
-    own = {one.record_class: f"{choices.folder}.records" for one in texts.streams}
+    own = {stream.record_class: f"{choices.folder}.records" for stream in texts.streams}
     of_source = dict.fromkeys(("CONNECTOR", texts.stream.constant), f"{choices.folder}.source")
-    samples = {f"{package}/{one.given.name}.{one.given.sample.format}": one.given.sample.text for one in texts.streams}
+    samples = {
+        f"{package}/{stream.given.name}.{stream.given.sample.format}": stream.given.sample.text
+        for stream in texts.streams
+    }
     return Made(
         files={
             "pyproject.toml": texts.filled("pyproject.toml"),
@@ -94,7 +97,7 @@ def _streams(choices: Choices) -> tuple[StreamTexts, ...]:
         taken.add(name)
         more = {"record_class": name, "account": choices.account, "login_name": choices.login_name}
         found.append(StreamTexts.of(given, found[0] if found else None, **more))
-    if len(found) > 1 and any(one.is_graphql for one in found):
+    if len(found) > 1 and any(sample.is_graphql for sample in found):
         raise UsageError("--parent: a stream of GraphQL with a parent is written by hand; see json= of the stream")
     return tuple(found)
 
@@ -117,10 +120,10 @@ class _Texts:
         return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n") + "\n"
 
     def _values(self) -> dict[str, str]:
-        choices, words = self.choices, " and ".join(one.given.name.replace("_", " ") for one in self.streams)
+        choices, words = self.choices, " and ".join(stream.given.name.replace("_", " ") for stream in self.streams)
         extra = self._login("extra")
-        count = sum(len(one.given.sample.records) for one in self.streams)
-        names = ", ".join(f"`{one.given.name}.{one.given.sample.format}`" for one in self.streams)
+        count = sum(len(stream.given.sample.records) for stream in self.streams)
+        names = ", ".join(f"`{stream.given.name}.{stream.given.sample.format}`" for stream in self.streams)
         samples = "a sample" if len(self.streams) == 1 else "samples"
         return {
             "name": choices.name,
@@ -135,12 +138,12 @@ class _Texts:
             "sample_files": names,
             "count": f"{count} record{'' if count == 1 else 's'} of {samples}",
             "config": "\n".join(self._config()),
-            "records": "\n\n\n".join(one.record_lines() for one in self.streams),
+            "records": "\n\n\n".join(stream.record_lines() for stream in self.streams),
             "settings": "\n".join(self._settings()),
             "query": self.stream.query() if self.stream.is_graphql else "",
-            "streams": "\n\n".join(self._stream(one) for one in self.streams),
+            "streams": "\n\n".join(self._stream(stream) for stream in self.streams),
             "connector_lines": "".join(f"    {line}\n" for line in self._connector()),
-            "constants": ", ".join(one.constant for one in self.streams),
+            "constants": ", ".join(stream.constant for stream in self.streams),
             "refusal_test": "" if choices.login == "none" else self._refusal_test(),
         }
 
@@ -190,17 +193,17 @@ class _Texts:
             settings.append(f'    {name}: tuple[str, ...] = setting(help="the accounts to read")  # review: the help')
         return settings
 
-    def _stream(self, one: StreamTexts) -> str:
-        words = one.given.name.replace("_", " ")
+    def _stream(self, stream: StreamTexts) -> str:
+        words = stream.given.name.replace("_", " ")
         lines = [
-            f'name="{one.given.name}",',
+            f'name="{stream.given.name}",',
             f'summary="{words[:1].upper()}{words[1:]} of {self._title}",',
-            f"record={one.record_class},",
-            *one.source_lines(),
+            f"record={stream.record_class},",
+            *stream.source_lines(),
         ]
-        if "path" in self.choices.guessed and one is self.stream:
+        if "path" in self.choices.guessed and stream is self.stream:
             lines = [f"{line}  # review: the path" if line.startswith("path=") else line for line in lines]
-        return f"{one.constant} = Stream(\n" + "".join(f"    {line}\n" for line in lines) + ")"
+        return f"{stream.constant} = Stream(\n" + "".join(f"    {line}\n" for line in lines) + ")"
 
     def _connector(self) -> list[str]:
         """The lines of ``Connector`` between its settings and its limits."""
@@ -233,12 +236,12 @@ class _Texts:
     def sandbox(self) -> str:
         """The module of the sandbox, without its imports."""
         choices, streams = self.choices, self.streams
-        of_streams = [imitation.stream_values(one) for one in streams]
+        of_streams = [imitation.stream_values(stream) for stream in streams]
         login = self._login("constants") if choices.login != "none" else ""
         admit = self._login("admit")
         is_open = []  # conditions of what is requested without credentials
-        constants = [one["constants"] for one in of_streams]
-        if any(one.given.paging != "none" for one in streams):
+        constants = [texts["constants"] for texts in of_streams]
+        if any(stream.given.paging != "none" for stream in streams):
             constants.append(f"SIZE = {imitation.size_of_page(streams)}  # records of a page")
         constants.append(login)
         if choices.account:
@@ -251,20 +254,23 @@ class _Texts:
             is_open.append("request.path.startswith(FILES)")
         if admit and is_open:
             admit = f"        if {' or '.join(is_open)}:\n            return\n{admit}"
-        routes = [*(one["route"] for one in of_streams), *(['f"POST {TOKEN_PATH}": token'] if self._has_token else [])]
+        routes = [
+            *(texts["route"] for texts in of_streams),
+            *(['f"POST {TOKEN_PATH}": token'] if self._has_token else []),
+        ]
         methods = [
             self._login("attribute"),
             f"    def admit(self, request):\n{admit}" if admit else "",
             imitation.truth(streams),
-            *(one["code"] for one in of_streams),
+            *(texts["code"] for texts in of_streams),
             self._login("route"),
         ]
         settings = [self._login("sandbox")] if choices.login != "none" else []
         settings += ['"login_url": "{base_url}"'] if self._is_elsewhere else []
         settings += [f'"{choices.account}s": list(ACCOUNTS)'] if choices.account else []
         settings.append('"requests_per_second": 200.0')
-        rows = [imitation.row_function(one) for one in streams]
-        is_paged = any(one.given.paging != "none" for one in streams)
+        rows = [imitation.row_function(stream) for stream in streams]
+        is_paged = any(stream.given.paging != "none" for stream in streams)
         text = self.filled(
             "sandbox.py",
             sandbox_what="on each day" if self.stream.is_report else "in pages" if is_paged else "all at once",
@@ -272,7 +278,7 @@ class _Texts:
             methods="\n\n".join(filter(None, methods)),
             routes="".join(f"        {route},\n" for line in routes for route in line.split(", ")),
             functions="\n\n\n".join([*rows, *imitation.moving(streams), "# helpers"]),
-            sandbox_settings="".join(f"        {one},\n" for one in ", ".join(settings).split(", ")),
+            sandbox_settings="".join(f"        {setting},\n" for setting in ", ".join(settings).split(", ")),
         )
         return text.replace("# helpers", "\n\n\n".join(imitation.helpers(text))).replace("\n\n\n\n", "\n\n")
 

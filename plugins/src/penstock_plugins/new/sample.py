@@ -127,7 +127,7 @@ def read_sample(body: bytes) -> Sample:
         return evolve(_json_sample(text), packing=packing)
     if text.lstrip()[:1] == "<":
         raise UsageError(f"the sample is HTML or XML, neither JSON nor CSV; it begins: {text.strip()[:80]!r}")
-    sample = _csv_sample([_text_of(one)[0] for one in bodies])
+    sample = _csv_sample([_text_of(body)[0] for body in bodies])
     declared = encoding if encoding == "latin-1" else None  # the others are recognised
     return evolve(sample, packing=packing, encoding=declared, written_in=encoding)
 
@@ -139,9 +139,9 @@ def _unpacked(body: bytes, packing: str) -> list[bytes]:
             return [_bounded(cast("BinaryIO", gzip.GzipFile(fileobj=io.BytesIO(body))))]
         if packing == "zip":
             archive, bodies = zipfile.ZipFile(io.BytesIO(body)), []
-            for one in archive.infolist():
-                if not one.is_dir():
-                    with archive.open(one) as file:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    with archive.open(member) as file:
                         bodies.append(_bounded(cast("BinaryIO", file)))
             if not bodies:
                 raise UsageError("the sample is a zip without a file")
@@ -183,8 +183,8 @@ def _json_sample(text: str) -> Sample:
         _encode(value)
     except UnicodeEncodeError:
         raise UsageError("the sample has half a character (an escape such as \\ud800 alone); remove it") from None
-    found = max(_arrays(value), key=lambda one: len(one[1]), default=None)
-    if found is None and isinstance(value, dict) and not any(isinstance(one, list) for one in value.values()):
+    found = max(_arrays(value), key=lambda array: len(array[1]), default=None)
+    if found is None and isinstance(value, dict) and not any(isinstance(inner, list) for inner in value.values()):
         found = ("", [value])  # a single object
     if found is None or not found[1]:
         raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
@@ -192,8 +192,8 @@ def _json_sample(text: str) -> Sample:
     envelope = value if isinstance(value, dict) and items else {}
     cursor = _stated(envelope, items, CURSORS, lambda found: found is None or _is_cursor(found))
     if cursor and items.endswith(".edges"):
-        for one in records:
-            one.pop("cursor", None)  # of the pages, not of the record
+        for record in records:
+            record.pop("cursor", None)  # of the pages, not of the record
     link = _stated(envelope, items, LINKS, lambda found: isinstance(found, str) and _is_link(found))
     if items:
         _cut(value, items)
@@ -217,19 +217,21 @@ def _json_sample(text: str) -> Sample:
 def _of_records(records: Sequence[Record]) -> dict[str, Any]:
     """The records, their members, and the object within each that has most of these."""
     for within in WRAPPERS:
-        objects = [one.get(within) for one in records]
-        inner = tuple(dict.fromkeys(member for one in objects if isinstance(one, dict) for member in one))
-        outer = dict.fromkeys(member for one in records for member in one if member != within)
-        if inner and all(isinstance(one, dict) for one in objects) and not outer.keys() & set(inner):
-            flat = [{**{name: one[name] for name in one if name != within}, **one[within]} for one in records]
+        objects = [record.get(within) for record in records]
+        inner = tuple(dict.fromkeys(member for object_ in objects if isinstance(object_, dict) for member in object_))
+        outer = dict.fromkeys(member for record in records for member in record if member != within)
+        if inner and all(isinstance(object_, dict) for object_ in objects) and not outer.keys() & set(inner):
+            flat = [
+                {**{name: record[name] for name in record if name != within}, **record[within]} for record in records
+            ]
             return {"records": flat, "members": [*outer, *inner], "within": within, "inner": inner}
-    return {"records": records, "members": list(dict.fromkeys(member for one in records for member in one))}
+    return {"records": records, "members": list(dict.fromkeys(member for record in records for member in record))}
 
 
 def _arrays(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, list[Record]]]:
     """The arrays of objects in a body, outermost first, with their paths."""
     if isinstance(value, list):
-        if value and all(isinstance(one, dict) for one in value):
+        if value and all(isinstance(item, dict) for item in value):
             yield path, value
     elif isinstance(value, dict) and depth:
         for member, inner in value.items():
@@ -283,7 +285,9 @@ def _is_cursor(value: Any) -> bool:
 def _csv_sample(texts: Sequence[str]) -> Sample:
     """The records of files of one report."""
     lines = texts[0].splitlines(keepends=True)
-    delimiter = max(DELIMITERS, key=lambda one: max((line.count(one) for line in lines[:MOST_HEADER_LINES]), default=0))
+    delimiter = max(
+        DELIMITERS, key=lambda mark: max((line.count(mark) for line in lines[:MOST_HEADER_LINES]), default=0)
+    )
     rows = _rows(texts[0], delimiter)
     widths = [_width(row) for row in rows[:MOST_HEADER_LINES]]
     at = widths.index(max(widths)) if widths else 0
@@ -306,7 +310,7 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
     writer.writerows([["A line before the header row"]] * (at > 0))
     writer.writerow(names)
-    writer.writerows([list(one.values()) for one in records[:MOST_KEPT]])
+    writer.writerows([list(record.values()) for record in records[:MOST_KEPT]])
     return Sample(
         format="csv",
         text=out.getvalue(),

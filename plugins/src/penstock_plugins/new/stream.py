@@ -59,7 +59,8 @@ def usual_kind(sample: Sample, stream: str) -> str:
     """The kind that a sample suggests: amounts and counts of a day or a time are a report."""
     record = guessed(sample, stream, report=True)
     is_summed = any(
-        one.options.get("additive", one.call == "money") and one.type in ("int", "Decimal") for one in record.columns
+        column.options.get("additive", column.call == "money") and column.type in ("int", "Decimal")
+        for column in record.columns
     )
     return "report" if record.day is not None and is_summed else "listing"
 
@@ -184,22 +185,22 @@ class StreamTexts:
         """The column of the stream's day: the record's own day, else one that penstock adds."""
         if not self.is_report:
             return None
-        day, names = self.record.day, {one.name for one in self.record.columns}
+        day, names = self.record.day, {column.name for column in self.record.columns}
         if day is not None and day.type == "date":
             return day.name
-        return next(one for one in ("report_date", "partition_day", "partition_date") if one not in names)
+        return next(name for name in ("report_date", "partition_day", "partition_date") if name not in names)
 
     def record_lines(self) -> str:
         """The record class."""
         record = self.record
-        lines = [one.line() for one in record.columns]
+        lines = [column.line() for column in record.columns]
         if self.link is not None and self.link.own is None:
             lines.insert(0, f"{self.link.name}: str = added()")
         if not record.key:
             lines.insert(0, f"row_key: str = row_key({', '.join(map(literal, record.hashed))})  # review: no key found")
         key = record.key or ("row_key",)
         options = {
-            "members": "camel" if record.camel and not all(one.within for one in record.columns) else None,
+            "members": "camel" if record.camel and not all(column.within for column in record.columns) else None,
             "kind": "report" if self.is_report else "snapshot",
             "key": key[0] if len(key) == 1 else key,
             "account": self.account,
@@ -208,7 +209,7 @@ class StreamTexts:
         words = self.given.name.replace("_", " ")
         note = "# review: the document and its date"
         unsure = [f"# review: whether the key needs {self.link.name}"] if self.link is not None else []
-        if changed := next((one.name for one in record.columns if _OF_CHANGES.search(one.name)), None):
+        if changed := next((column.name for column in record.columns if _OF_CHANGES.search(column.name)), None):
             unsure += (
                 [f'# review: kind="changes" where the provider filters by {changed}'] if not self.is_report else []
             )
@@ -254,8 +255,8 @@ class StreamTexts:
         names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.given.paging, ())
         seen = dict(self.given.query)
         usual = "after" if self.is_graphql else names[0] if names else ""
-        asked = next((one for one in names if one in seen), usual)
-        size = next((one for one in _OF_SIZE if one in seen), None)
+        asked = next((name for name in names if name in seen), usual)
+        size = next((name for name in _OF_SIZE if name in seen), None)
         options = "" if size is None else f", size_param={literal(size)}, size={_size(seen[size])}"
         if self._more:
             options += f", more={literal(self._more)}"
@@ -338,7 +339,7 @@ class StreamTexts:
             paginator = part("paging", self.paging_name, "paginator", **self.paging())
             if len(paginator) > 100:
                 options = re.split(r", (?=\w+=)", paginator.removeprefix("named(").removesuffix(")"))
-                paginator = "named(\n" + "".join(f"        {one},\n" for one in options) + "    )"
+                paginator = "named(\n" + "".join(f"        {option},\n" for option in options) + "    )"
             lines += ["# review: the options", f"paginator={paginator},"]
         if self.is_report:
             lines.append("open_for=3,  # review: for how many days the provider may change a day")
@@ -369,7 +370,7 @@ def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> 
     """The value of the parent's row that the path names. UsageError where it names none."""
     if parent is None:
         return None
-    columns = {one.name: one for one in parent.record.columns}
+    columns = {column.name: column for column in parent.record.columns}
     names = placeholders(given.path)
     if given.path.endswith("/graphql"):
         raise UsageError(
@@ -382,10 +383,10 @@ def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> 
             f"/{parent.given.name}/{{{parent.record.key[0] if parent.record.key else 'id'}}}/{given.name}. "
             f"There are {', '.join(columns)}"
         )
-    one = columns[names[0]]
-    name = f"{parent.given.singular}_{one.name}" if one.name in _GENERIC_KEYS else one.name
+    column = columns[names[0]]
+    name = f"{parent.given.singular}_{column.name}" if column.name in _GENERIC_KEYS else column.name
     own = next((column.member for column in record.columns if column.name == name), None)
-    return ParentLink(stream=parent.given, column=one.name, member=one.member, name=name, own=own)
+    return ParentLink(stream=parent.given, column=column.name, member=column.member, name=name, own=own)
 
 
 def _of_child(record: Guesses, link: ParentLink) -> Guesses:
@@ -393,7 +394,7 @@ def _of_child(record: Guesses, link: ParentLink) -> Guesses:
     if not record.key:
         return record if link.name in record.hashed else evolve(record, hashed=(link.name, *record.hashed))
     key = record.key if link.name in record.key else (link.name, *record.key)
-    columns = tuple(evolve(one, nullable=False) if one.name == link.name else one for one in record.columns)
+    columns = tuple(evolve(column, nullable=False) if column.name == link.name else column for column in record.columns)
     return evolve(record, key=key, columns=columns)
 
 
@@ -401,8 +402,8 @@ def _selection(value: Any, indent: str) -> str:
     """The fields of a value as GraphQL selects them; of an array those of all its elements."""
     if isinstance(value, list):
         merged: dict[str, Any] = {}
-        for one in value:
-            merged |= {name: inner for name, inner in one.items() if inner or name not in merged}
+        for item in value:
+            merged |= {name: inner for name, inner in item.items() if inner or name not in merged}
         value = merged
     lines = []
     for name, inner in value.items():

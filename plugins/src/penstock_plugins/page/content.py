@@ -39,7 +39,7 @@ def facts(
     changes = project.changes(name, to=to, since=since - timedelta(days=1), merged=False)
     runs = project.runs(name, to=to, limit=RUNS_SHOWN)
     found = (*status.notices, *partitions.notices, *changes.notices, *runs.notices)
-    days = [one.day for one in partitions.partitions if one.day is not None]
+    days = [partition.day for partition in partitions.partitions if partition.day is not None]
     return Facts(
         status=status,
         partitions=partitions.partitions,
@@ -60,9 +60,9 @@ def content(facts: Facts) -> Content:
     for target in facts.status.targets:
         sources = []
         for source in target.sources:
-            own = [one for one in streams.values() if one.place[:2] == (target.target, source.source)]
-            shown = [{**one.summary(), "block": len(blocks) + number} for number, one in enumerate(own)]
-            blocks += [one.block() for one in own]
+            own = [stream for stream in streams.values() if stream.place[:2] == (target.target, source.source)]
+            shown = [{**stream.summary(), "block": len(blocks) + number} for number, stream in enumerate(own)]
+            blocks += [stream.block() for stream in own]
             sources.append(_source(facts, target, source, own, shown))
         targets.append({"name": target.target, "sources": sources})
     summary = {
@@ -72,7 +72,7 @@ def content(facts: Facts) -> Content:
         "targets": targets,
         "problems": problems_of(facts, streams),
         "news": [*restated(facts), *new_members(facts)],
-        "notices": [mask(one) for one in facts.notices],
+        "notices": [mask(notice) for notice in facts.notices],
     }
     return Content(summary=summary, blocks=blocks)
 
@@ -90,22 +90,24 @@ def _source(
         key=lambda change: change.changed_at,
         reverse=True,
     )
-    openings = [one for stream in streams for one in stream.openings()]
+    openings = [opening for stream in streams for opening in stream.openings()]
     return {
         "name": source.source,
         "good": epoch_s(source.last_good),
         "requests": source.requests_this_month,
         "changed": dict(source.changed),
         "streams": shown,
-        "openings": sorted(openings, key=lambda one: (one["closes"] is None, one["closes"] or 0, one["stream"])),
+        "openings": sorted(
+            openings, key=lambda opening: (opening["closes"] is None, opening["closes"] or 0, opening["stream"])
+        ),
         "restated": {"count": len(changes), "last": [_placed(change) for change in changes[:CHANGES_SHOWN]]},
         "runs": [_run(run) for run in runs],
     }
 
 
-def _placed(one: Change) -> dict[str, Any]:
-    day = one.day.isoformat() if one.day is not None else None
-    return {**change_of(one), "stream": one.stream, "account": ", ".join(account_of(one)), "day": day}
+def _placed(change: Change) -> dict[str, Any]:
+    day = change.day.isoformat() if change.day is not None else None
+    return {**change_of(change), "stream": change.stream, "account": ", ".join(account_of(change)), "day": day}
 
 
 def _run(run: RunInfo) -> dict[str, Any]:
@@ -119,6 +121,6 @@ def _run(run: RunInfo) -> dict[str, Any]:
         "requests": run.requests,
         "failed": run.failed,
         "rejected": run.rejected,
-        "restated": sum(len(one.get("restated") or ()) for one in run.report.get("streams", {}).values()),
+        "restated": sum(len(counts.get("restated") or ()) for counts in run.report.get("streams", {}).values()),
         "why": reasons_of(run),
     }

@@ -55,14 +55,14 @@ def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[di
     found = [_unreadable(target) for target in facts.status.targets if target.error is not None]
     for target in facts.status.targets:
         groups: dict[tuple[str, str, str], list[Problem]] = {}
-        for one in target.problems:
-            if one.kind in ("restated", "new"):
+        for problem in target.problems:
+            if problem.kind in ("restated", "new"):
                 continue  # the news has them, with more detail
-            groups.setdefault((one.source, one.kind, one.reason), []).append(one)
+            groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
         found += [_problem(target.target, several, streams) for several in groups.values()]
         found += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, found))]
     order = {kind: number for number, kind in enumerate(ADVICE)}
-    return sorted(found, key=lambda one: order.get(one["kind"], len(order)))
+    return sorted(found, key=lambda problem: order.get(problem["kind"], len(order)))
 
 
 def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place,
         "set aside": SET_ASIDE,
         "not read": SET_ASIDE,
     }
-    for one in several:
-        stream, letter = streams.get((target, one.source, one.stream)), letters.get(one.kind)
-        if stream is not None and letter is not None and account_of(one) in stream.accounts:
-            day = stream.states(account_of(one)).find(letter)
+    for problem in several:
+        stream, letter = streams.get((target, problem.source, problem.stream)), letters.get(problem.kind)
+        if stream is not None and letter is not None and account_of(problem) in stream.accounts:
+            day = stream.states(account_of(problem)).find(letter)
             if day >= 0:
-                return [one.stream, list(stream.accounts).index(account_of(one)), day]
+                return [problem.stream, list(stream.accounts).index(account_of(problem)), day]
     return None
 
 
@@ -119,7 +119,9 @@ def _bad_run(
 ) -> dict[str, Any] | None:
     """The last run of a source, if it ended badly for a reason that no other problem shows."""
     last = next((run for run in facts.runs if (run.target, run.source) == (target, source.source)), None)
-    known = {one["kind"] for one in found if (one["target"], one.get("source")) == (target, source.source)}
+    known = {
+        problem["kind"] for problem in found if (problem["target"], problem.get("source")) == (target, source.source)
+    }
     shown = {1: {"failed", "truncated"}, 4: {"parked"}}
     if last is None or last.exit_code in (None, 0, 5) or shown.get(last.exit_code, set()) & known:
         return None
@@ -164,12 +166,12 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
     earliest month first: it may have been invoiced. Other values with the same sums are no news.
     """
     groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], Change]] = {}
-    for one in sorted(facts.changes, key=lambda one: one.changed_at):
-        if one.moved and facts.now - one.changed_at <= timedelta(hours=NEWS_HOURS):
-            month = f"{one.day:%Y-%m}" if one.day is not None else ""
-            group = groups.setdefault((month, one.target, one.source, one.stream), {})
-            partition = (account_of(one), one.day)
-            group[partition] = joined(group[partition], one) if partition in group else one
+    for change in sorted(facts.changes, key=lambda change: change.changed_at):
+        if change.moved and facts.now - change.changed_at <= timedelta(hours=NEWS_HOURS):
+            month = f"{change.day:%Y-%m}" if change.day is not None else ""
+            group = groups.setdefault((month, change.target, change.source, change.stream), {})
+            partition = (account_of(change), change.day)
+            group[partition] = joined(group[partition], change) if partition in group else change
     return [
         {
             "kind": "restated",
@@ -180,8 +182,8 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
             "days": len({day for _, day in partitions}),
             "accounts": len({account for account, _ in partitions}),
             "rows": [
-                sum(one.rows_before for one in partitions.values()),
-                sum(one.rows_after for one in partitions.values()),
+                sum(partition.rows_before for partition in partitions.values()),
+                sum(partition.rows_after for partition in partitions.values()),
             ],
             "sums": moves_of(moved_sums(partitions.values())),
             "command": shlex.join(
@@ -203,7 +205,7 @@ def new_members(facts: Facts) -> list[dict[str, Any]]:
             "target": run.target,
             "source": run.source,
             "stream": stream,
-            "members": [mask(one) for one in counts["unknown_members"]],
+            "members": [mask(member) for member in counts["unknown_members"]],
             "command": shlex.join(["penstock", "streams", run.source, stream]),
         }
         for run in found.values()

@@ -60,7 +60,9 @@ class StreamContent:
 
     @property
     def measures(self) -> list[str]:
-        found = {name: None for own in self.partitions.values() for one in own.values() for name in one.sums}
+        found = {
+            name: None for own in self.partitions.values() for partition in own.values() for name in partition.sums
+        }
         return list(found)
 
     def states(self, account: Account) -> str:
@@ -87,15 +89,17 @@ class StreamContent:
             "dated": self.dated,
             "measures": measures,
             "states": "".join(map(_of_all, zip(*states.values(), strict=True))),
-            "rows": [sum(one.rows for one in several) if several else None for several in by_day],
+            "rows": [sum(partition.rows for partition in several) if several else None for several in by_day],
             "sums": [[_sum(several, name) for several in by_day] for name in measures],
             "counts": Counter("".join(states.values())),
-            "read": epoch_s(max((one.last_read for one in self.accounts.values() if one.last_read), default=None)),
+            "read": epoch_s(
+                max((account.last_read for account in self.accounts.values() if account.last_read), default=None)
+            ),
             "accounts": [
                 {
                     "name": ", ".join(account),
                     "states": states[account],
-                    "rows": sum(one.rows for one in own.values()),
+                    "rows": sum(partition.rows for partition in own.values()),
                     "sums": [_sum(own.values(), name) for name in measures],
                     "read": epoch_s(status.last_read),
                     **({"zone": status.timezone} if status.timezone else {}),
@@ -115,16 +119,16 @@ class StreamContent:
             cells = [own.get(day) for day in range(self.days)]
             columns.append(
                 {
-                    "rows": [one and one.rows for one in cells],
-                    "promised": [one and one.promised for one in cells],
-                    "read": [one and epoch_s(one.read_at) for one in cells],
-                    "closes": [one and closings.number(epoch_s(one.open_until)) for one in cells],
-                    "run": [one and runs.number(one.run_id) for one in cells],
-                    "sums": [[one and decimal_text(one.sums.get(name)) for one in cells] for name in measures],
+                    "rows": [cell and cell.rows for cell in cells],
+                    "promised": [cell and cell.promised for cell in cells],
+                    "read": [cell and epoch_s(cell.read_at) for cell in cells],
+                    "closes": [cell and closings.number(epoch_s(cell.open_until)) for cell in cells],
+                    "run": [cell and runs.number(cell.run_id) for cell in cells],
+                    "sums": [[cell and decimal_text(cell.sums.get(name)) for cell in cells] for name in measures],
                 }
             )
-            for day, one in own.items():
-                if found := _notes(one):
+            for day, partition in own.items():
+                if found := _notes(partition):
                     notes[f"{number}:{day}"] = found
                 if (account, day) in self.changes:
                     changes[f"{number}:{day}"] = [change_of(change) for change in self.changes[account, day]]
@@ -144,9 +148,9 @@ class StreamContent:
         """The open partitions, by the time at which they close."""
         found: dict[int | None, list[tuple[Account, int]]] = {}
         for account, own in self.partitions.items():
-            for day, one in own.items():
-                if one.standing == "open":
-                    found.setdefault(epoch_s(one.open_until), []).append((account, day))
+            for day, partition in own.items():
+                if partition.standing == "open":
+                    found.setdefault(epoch_s(partition.open_until), []).append((account, day))
         return [
             {
                 "stream": self.place[2],
@@ -189,11 +193,11 @@ def streams_of(facts: Facts) -> dict[Place, StreamContent]:
                     days = (facts.last - facts.first).days + 1 if dated else 1
                     found[place] = StreamContent(place=place, first=facts.first, days=days, dated=dated, accounts={})
                 found[place].accounts[account_of(status)] = status
-    for one in facts.partitions:
-        stream = found.get((one.target, one.source, one.stream))
-        day = stream.position(one.day) if stream is not None else None
+    for partition in facts.partitions:
+        stream = found.get((partition.target, partition.source, partition.stream))
+        day = stream.position(partition.day) if stream is not None else None
         if stream is not None and day is not None:  # a run may have added it after the status was read
-            stream.partitions.setdefault(account_of(one), {})[day] = one
+            stream.partitions.setdefault(account_of(partition), {})[day] = partition
     for change in facts.changes:
         stream = found.get((change.target, change.source, change.stream))
         day = stream.position(change.day) if stream is not None else None
@@ -202,18 +206,18 @@ def streams_of(facts: Facts) -> dict[Place, StreamContent]:
     return found
 
 
-def account_of(one: AccountStatus | PartitionStatus | Change | Problem) -> Account:
-    return tuple(one.account.values())
+def account_of(of: AccountStatus | PartitionStatus | Change | Problem) -> Account:
+    return tuple(of.account.values())
 
 
-def _state(one: PartitionStatus, *, restated: bool) -> str:
-    if one.standing == "failed":
+def _state(partition: PartitionStatus, *, restated: bool) -> str:
+    if partition.standing == "failed":
         return FAILED
-    if one.truncated:
+    if partition.truncated:
         return TRUNCATED
-    if one.rejected or one.unread_values:
+    if partition.rejected or partition.unread_values:
         return SET_ASIDE
-    if one.standing == "final":
+    if partition.standing == "final":
         return FINAL_RESTATED if restated else FINAL
     return OPEN_RESTATED if restated else OPEN
 
@@ -224,22 +228,22 @@ def _of_all(letters: Iterable[str]) -> str:
     return {OPEN_RESTATED: OPEN, FINAL_RESTATED: FINAL}.get(worst, worst)
 
 
-def _notes(one: PartitionStatus) -> dict[str, Any]:
+def _notes(partition: PartitionStatus) -> dict[str, Any]:
     """What is unusual about a partition."""
-    counts = {"rejected": one.rejected, "unread": one.unread_values, "repeated": one.repeated}
+    counts = {"rejected": partition.rejected, "unread": partition.unread_values, "repeated": partition.repeated}
     found: dict[str, Any] = {name: count for name, count in counts.items() if count}
-    if one.error is not None:
-        found |= {"error": reason_text(one.error), "attempts": one.attempts}
-    return found | ({"derived": dict(one.derived_rows)} if one.derived_rows else {})
+    if partition.error is not None:
+        found |= {"error": reason_text(partition.error), "attempts": partition.attempts}
+    return found | ({"derived": dict(partition.derived_rows)} if partition.derived_rows else {})
 
 
-def change_of(one: Change) -> dict[str, Any]:
+def change_of(change: Change) -> dict[str, Any]:
     """One restatement: the rows, and each sum that differs, before, after, and the difference."""
     return {
-        "at": epoch_s(one.changed_at),
-        "run": ", ".join(one.runs),
-        "rows": [one.rows_before, one.rows_after],
-        "sums": moves_of(one.sums),
+        "at": epoch_s(change.changed_at),
+        "run": ", ".join(change.runs),
+        "rows": [change.rows_before, change.rows_after],
+        "sums": moves_of(change.sums),
     }
 
 
@@ -251,7 +255,7 @@ def moves_of(sums: Mapping[str, tuple[Decimal, Decimal]]) -> list[list[str | Non
 
 def _sum(several: Iterable[PartitionStatus], measure: str) -> str | None:
     """The exact sum of one measure; None if no partition has it."""
-    amounts = [one.sums[measure] for one in several if measure in one.sums]
+    amounts = [change.sums[measure] for change in several if measure in change.sums]
     with localcontext(prec=1000):
         return decimal_text(sum(amounts, Decimal(0))) if amounts else None
 

@@ -29,7 +29,7 @@ def adopt(
     """
     See :class:`penstock.Adopting`. ``layouts``: of all streams of the source; ``named``: the table.
     """
-    chosen = next((one for one in layouts if named.replace('"', "") == place_of(one).name), None)
+    chosen = next((layout for layout in layouts if named.replace('"', "") == place_of(layout).name), None)
     if chosen is None:
         listed = ", ".join(f"{layout.stream} to {place_of(layout).name}" for layout in layouts)
         raise TargetError(
@@ -40,11 +40,11 @@ def adopt(
     with database.explained():
         found = tables.adoptable(chosen)
         known = found.recorded
-        entries = [one for one in ledger.entries(source, known.of_stream).values() if one.delivered]
+        entries = [entry for entry in ledger.entries(source, known.of_stream).values() if entry.delivered]
         where, values = of_source(source, shared=found.shared)
         rows = database.one(f"select count(*) from {known.sql} where {where}", values)
         differing = Verification(database, source, known).differences(entries)
-        differences = tuple(one for one in differing if not one.uncounted)
+        differences = tuple(difference for difference in differing if not difference.uncounted)
         if confirmed and not differences:
             tables.adopt(found)
     return Adoption(
@@ -52,6 +52,6 @@ def adopt(
         stream=known.stream,
         rows=rows,
         partitions=len(entries),
-        delivered=sum(rows_in(one, known.stream) for one in entries),
+        delivered=sum(rows_in(entry, known.stream) for entry in entries),
         differences=differences,
     )

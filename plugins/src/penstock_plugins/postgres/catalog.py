@@ -91,7 +91,7 @@ class CatalogTable:
 
 def look_up(database: Database, places: Sequence[Place | LedgerTable]) -> list[CatalogTable]:
     """The facts of each of these places, in their order."""
-    schemas, names = [short(one.schema) for one in places], [short(one.table) for one in places]
+    schemas, names = [short(place.schema) for place in places], [short(place.table) for place in places]
     return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
 
 

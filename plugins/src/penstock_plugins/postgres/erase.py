@@ -49,7 +49,7 @@ def erase(database: Database, source: str, found: Located, erasure: Erasure) -> 
         changed = _cleaned(database, found, erasure, nested, where, values)
         while batch := list(islice(changed, ROWS_AT_ONCE)):
             # A row that another session changed in the meantime has another place.
-            if database.run(statement, [list(one) for one in zip(*batch, strict=True)]).rowcount != len(batch):
+            if database.run(statement, [list(column) for column in zip(*batch, strict=True)]).rowcount != len(batch):
                 raise SinkError(
                     f"{database.place}: another session changed the table {found.sql} meanwhile. Nothing of "
                     f"{source}.{erasure.layout.stream} was erased; run it again."

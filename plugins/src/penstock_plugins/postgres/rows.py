@@ -147,7 +147,7 @@ class SmallRows:
             if not found <= types:
                 return False
             if type_ in (NAIVE, AWARE) and datetime in found:
-                zones = {one.tzinfo is None for one in values if type(one) is datetime}
+                zones = {value.tzinfo is None for value in values if type(value) is datetime}
                 if zones != {type_ == NAIVE}:
                     return False
         return True
@@ -241,25 +241,25 @@ class CopyFormatter:
     def _values(self, name: str, rows: list[Any]) -> list[Any]:
         values = values_of(rows, name)
         if name in self._dates:
-            return [None if one is None else datetime.combine(one, time()) for one in values]
+            return [None if value is None else datetime.combine(value, time()) for value in values]
         # Binary jsonb is the byte 1 and the text.
         if set(map(type, values)) <= {Raw, type(None)}:
-            return [None if one is None else b"\1" + one for one in values]
-        return [None if one is None or one is UNSET else b"\1" + _encoder.encode(one) for one in values]
+            return [None if value is None else b"\1" + value for value in values]
+        return [None if value is None or value is UNSET else b"\1" + _encoder.encode(value) for value in values]
 
     def _one_by_one(self, columns: tuple[str, ...], rows: list[Any]) -> tuple[Chunk, list[Unfit]]:
         chunk, unfit = Chunk(columns), []
         for row in rows:
             try:
-                one = self._formatted(columns, [row])
+                row_chunk = self._formatted(columns, [row])
             except _MISFITS as error:
                 values = {name: getattr(row, name) for name in columns}
                 column, reason = self._culprit(columns, row, error)
                 unfit.append(self._unfit(values, column, reason))
             else:
-                chunk.blocks += one.blocks
+                chunk.blocks += row_chunk.blocks
                 chunk.rows += 1
-                chunk.size += one.size
+                chunk.size += row_chunk.size
         return chunk, unfit
 
     def _culprit(self, columns: tuple[str, ...], row: Any, error: Exception) -> tuple[str | None, str]:

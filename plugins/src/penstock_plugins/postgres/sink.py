@@ -341,7 +341,7 @@ class PostgresTarget(BaseTarget):
         self._locate()
         with self.database.explained():
             tables = [known.stream for known in self.ledger.tables(self.source) if known.of_stream == stream]
-            if tables and all(self._there.get(one, False) for one in tables):
+            if tables and all(self._there.get(table, False) for table in tables):
                 found = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
                 for day, _, _ in found:
                     yield day
@@ -370,7 +370,7 @@ class PostgresTarget(BaseTarget):
         """See :class:`penstock.sinks.Erasing`: one transaction for the rows and the ledger."""
         rows = 0
         with self.database.explained(), self.database.transaction():
-            known = {one.stream: one for one in self.ledger.tables(self.source)}
+            known = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = known.get(erasure.layout.stream)
                 found = located(self.database, self.source, table) if table is not None else None

@@ -134,7 +134,7 @@ class Tables:
 
     def _known(self) -> dict[str, LedgerTable]:
         """The tables that the ledger records, by stream."""
-        return {one.stream: one for one in self._ledger.tables(self._source)}
+        return {table.stream: table for table in self._ledger.tables(self._source)}
 
     def table(self, layout: Layout) -> Table:
         """
@@ -333,7 +333,7 @@ class Tables:
         """The places of existing tables of streams in the ledger that are not recognised as theirs."""
         known = self._known()
         found = self._candidates([layout for layout in layouts if layout.stream in known])
-        return [one.place.name for one in found if one.seen.table and not self._is_recognised(one)]
+        return [table.place.name for table in found if table.seen.table and not self._is_recognised(table)]
 
     def _is_recognised(self, candidate: Candidate) -> bool:
         """
@@ -341,7 +341,7 @@ class Tables:
         so that it counts only together with the place.
         """
         at = self._ledger.at(candidate.place.schema, candidate.place.table)
-        same = [one for of, one in at if of == self._source]
+        same = [place for of, place in at if of == self._source]
         is_same = bool(same) and same[0].oid == candidate.seen.oid
         return candidate.seen.table and (candidate.is_marked or is_same)
 

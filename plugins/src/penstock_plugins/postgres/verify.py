@@ -61,21 +61,21 @@ class Verification:
         contents = self._contents(found, {column: types[short(column)] for column in columns}, measures)
         for entry in entries:
             values = tuple(value for _, value in entry.partition.values)
-            one = contents.pop(values, _Content(rows=0, sums={}))
+            content = contents.pop(values, _Content(rows=0, sums={}))
             expected = rows_in(entry, stream)
-            if one.rows != expected:
-                what = f"{stream}: {one.rows} rows in {name}, {expected} were delivered"
+            if content.rows != expected:
+                what = f"{stream}: {content.rows} rows in {name}, {expected} were delivered"
                 yield Difference(partition=entry.partition, what=what)
                 continue
             for measure in measures:
-                total = one.sums.get(measure, Decimal(0))
+                total = content.sums.get(measure, Decimal(0))
                 if measure in entry.sums and total != entry.sums[measure]:
                     what = f"{stream}: the sum of {measure} is {total}, {entry.sums[measure]} was delivered"
                     yield Difference(partition=entry.partition, what=what)
                     break
-        for values, one in contents.items():
+        for values, content in contents.items():
             partition = Partition(stream=self.known.of_stream, values=tuple(zip(columns, values, strict=True)))
-            yield Difference(partition=partition, what=f"{stream}: {one.rows} rows in {name}", uncounted=True)
+            yield Difference(partition=partition, what=f"{stream}: {content.rows} rows in {name}", uncounted=True)
 
     def _types(self, found: Located) -> dict[str, str]:
         rows = self.database.run(
