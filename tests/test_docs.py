@@ -335,6 +335,25 @@ def test_a_connector_has_tables_of_its_keys_and_of_what_it_offers(path: Path) ->
     assert [what for what in wanted if f"<!-- generated: {what} -->" not in text] == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        ROOT / "pyproject.toml",
+        *(one for one in PAGES if one.name != "CHANGELOG.md"),
+        *sorted(ROOT.glob("*/src/**/*.py")),
+    ],
+    ids=named,
+)
+def test_nothing_is_installed_that_no_registry_has(path: Path) -> None:
+    """
+    What is of this repository is installed from a path in it. A message may name an extra of what is installed already.
+    """
+    commands = [one for one in re.findall(r"pip install([^\n`#\\]*)", path.read_text()) if "--find-links" not in one]
+    own = r"(?<![\w./-])(?:penstock|connector-)[\w-]*" + (r"(?![\w\[-])" if path.suffix == ".py" else "")
+
+    assert [one for one in commands if re.search(own, one)] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_links_lead_somewhere(path: Path) -> None:
     """

@@ -64,7 +64,7 @@ def connectors(session: Session, json_: bool) -> None:
             ],
         )
     else:
-        print("No connector is installed. Each is a package of its own: pip install connector-PROVIDER")
+        print("No connector is installed. In a checkout of penstock: pip install ./connector_PROVIDER")
     if sinks:
         print()
         print_table(["sink", "--to", "summary"], [[sink["name"], sink["to"], sink["summary"]] for sink in sinks])

@@ -55,8 +55,8 @@ def demo(session: Session) -> int:
     }
     if not sandboxes:
         raise PluginError(
-            "no installed connector brings a local imitation of its provider; install one: "
-            "pip install connector-PROVIDER"
+            "no installed connector brings a local imitation of its provider; install one, in a checkout of penstock: "
+            "pip install ./connector_PROVIDER"
         )
     with ExitStack() as stack:
         sources: dict[str, Any] = {}
