@@ -77,7 +77,9 @@ FORMS = (
     "day,at,seen,spend,active,note\n20.11.2026,2026-11-20 08:00:00,2026-11-20,$1.50,true,a\n"
     '21.11.2026,2026-11-21 09:30:00,--,"$1,002.25",false,\n'
 )
+SALES = [{"saleId": f"s{number}", "day": f"2026-11-{20 + number}", "clicks": number} for number in range(3)]
 SAMPLES = {
+    "sales": json.dumps({"sales": SALES, "hasMore": True}),
     "clicks": json.dumps(CLICKS),
     "offers": json.dumps(OFFERS),
     "spend": SPEND,
@@ -106,6 +108,7 @@ PACKED = {
 # sample, then the choices
 MADE = {
     "graphql": ("orders", "--login bearer --paging cursor --kind report --path /graphql --account shop_id"),
+    "one_a_day": ("sales", "--login bearer --paging page_number --kind report"),
     "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
     "oauth_page": ("clicks", "--login oauth_client --paging page_number --kind report --account account_id"),
     "refresh_host": (
@@ -203,6 +206,7 @@ QUICK = (
     "graphql_edges",
     "refresh_cursor",
     "own_forms",
+    "one_a_day",
 )
 
 

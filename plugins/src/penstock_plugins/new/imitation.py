@@ -132,14 +132,17 @@ def _records_method(stream: StreamTexts) -> str:
     changed = []
     if _moves(stream) and day is not None:
         member = literal(day.member)
-        lines += [
-            '        """The records of one of the sample\'s days, moved to ``day``."""',
-            f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
-            "        chosen = days[day.toordinal() % len(days)]",
-            f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
-        ]
+        if _is_served_whole(stream):
+            lines.append('        """The records of the sample, moved to ``day``."""')
+        else:
+            lines += [
+                '        """The records of one of the sample\'s days, moved to ``day``."""',
+                f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
+                "        chosen = days[day.toordinal() % len(days)]",
+                f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
+            ]
+            records = "records"
         changed.append(f"{member}: moved_to(day, one[{member}])")
-        records = "records"
     else:
         lines.append('        """The records of the sample, as this request finds them."""')
     if stream.account:
@@ -160,10 +163,23 @@ def size_of_page(streams: Sequence[StreamTexts]) -> int:
 def _most(stream: StreamTexts) -> int:
     """The number of records of a listing."""
     records = stream.given.sample.records[:MOST_KEPT]
-    if _moves(stream) and stream.record.day is not None:
-        days = [str(record.get(stream.record.day.member))[:10] for record in records]
-        return max(map(days.count, days))
-    return len(records)
+    return _most_of_a_day(stream) if _moves(stream) and not _is_served_whole(stream) else len(records)
+
+
+def _most_of_a_day(stream: StreamTexts) -> int:
+    day = stream.record.day.member if stream.record.day is not None else ""
+    days = [str(record.get(day))[:10] for record in stream.given.sample.records[:MOST_KEPT]]
+    return max(map(days.count, days))
+
+
+def _is_served_whole(stream: StreamTexts) -> bool:
+    """Whether each day has all records: those of one day are too few for two pages, and their keys differ."""
+    guesses, records = stream.record, stream.given.sample.records[:MOST_KEPT]
+    if stream.given.paging == "none" or not _moves(stream) or _most_of_a_day(stream) > 1:
+        return False
+    members = [guess.member for guess in map(guesses.column, guesses.key or guesses.hashed) if guess != guesses.day]
+    keys = [tuple(str(record.get(member)) for member in members) for record in records]
+    return len(set(keys)) == len(keys)
 
 
 def _size(records: int) -> int:
