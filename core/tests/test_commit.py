@@ -4,19 +4,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from attrs import evolve
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import PlannedSlice
+from penstock._plugins.registry import Registry
 from penstock._read.reconcile import PartitionCounts
 from penstock._run.commit import GROUP_PARTITIONS, Committer, unreadable
+from penstock._run.context import RunContext
 from penstock._run.source_report import SourceReport
+from penstock._util.clock import StandingClock
+from penstock.connector import Connector, SourceSettings, Stream
 from penstock.errors import ServerError, SinkError
+from penstock.events import Event
 from penstock.ledger import SqliteLedger
-from penstock.model import Partition, Rejected
+from penstock.model import Partition, Rejected, Slice
+from penstock.records import record
+from penstock.run_report import RunReport
 from penstock.sinks import LedgerEntry
+from penstock.testing.memory import MemorySink, MemoryTarget
 
+NOW = datetime(2026, 8, 2, tzinfo=UTC)
+
+
+@record()
+class Row:
+    id: str
+
+
+STREAM = Stream(name="clicks", summary="", record=Row, kind="snapshot", key="id", requests=lambda *_: ())
 BAD = Rejected(stream="clicks", path="$[0].price", reason="no number", raw="{}")
 DAY = Partition("clicks", (("report_date", "2026-08-01"),))
 BEFORE = LedgerEntry(
@@ -82,22 +99,33 @@ class Counting(SqliteLedger):
 
 def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     """Let partitions fail with these errors. The notes of the run."""
-    events: list[Any] = []
-    report = SimpleNamespace(run_id="r1", count=lambda *place, **more: None)
-    context: Any = SimpleNamespace(report=report, emit=events.append, fail=lambda *place: None)
-    target: Any = SimpleNamespace(ledger=ledger)
+    events: list[Event] = []
+    context = RunContext(
+        jobs=(), clock=StandingClock(NOW), started_at=NOW, report=RunReport(run_id="r1"), emit=events.append
+    )
+    source = ConfiguredSource(
+        name="s",
+        connector=Connector(name="s", summary="", settings=SourceSettings),
+        settings=SourceSettings(base_url="http://localhost"),
+        streams=(STREAM,),
+        registry=Registry([]),
+    )
     committer = Committer(
-        source=SimpleNamespace(name="s"),  # type: ignore[arg-type]
-        target=target,
-        report=SourceReport("s", context),
+        source=source, target=MemoryTarget(MemorySink(None), ledger), report=SourceReport("s", context)
     )
     for number, error in enumerate(errors):
-        partition = Partition("clicks", (("account", str(number)),))
-        planned: Any = SimpleNamespace(stream=SimpleNamespace(name="clicks", kind="report"), partitions=(partition,))
-        planned.account, planned.to_deliver = None, True
+        planned = PlannedSlice(
+            stream=STREAM,
+            partitions=(Partition("clicks", (("account", str(number)),)),),
+            reasons=("missing",),
+            slice=Slice(now=NOW, account=str(number)),
+            source=source,
+            fingerprint="",
+        )
         committer.fail(planned, ServerError(error))
     committer.flush()
-    return [event["message"] for event in events]
+    assert [error["message"] for error in context.report.errors] == errors
+    return [event["message"] for event in events if event["event"] == "note"]
 
 
 def test_failures_are_recorded_in_groups(tmp_path: Path) -> None:
@@ -113,6 +141,9 @@ def test_failures_are_recorded_in_groups(tmp_path: Path) -> None:
 
 
 def test_a_failure_that_cannot_be_recorded_is_the_only_one(tmp_path: Path) -> None:
+    """
+    The others are in the ledger; one note names the first partition and the reason.
+    """
     ledger = Counting(tmp_path / "ledger.sqlite")
     notes = failing(ledger, ["down", "broken", "down"])
 
