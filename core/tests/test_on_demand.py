@@ -4,15 +4,18 @@ How long a report is polled, and the error of one that expired.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause
+from penstock._plan.planner import PlannedSlice
+from penstock._plugins.registry import Registry
 from penstock._read.on_demand import Handles, ReportLostError, Reports, answered, submission_text
-from penstock.connector import SourceSettings, Stream
+from penstock.connector import Connector, SourceSettings, Stream
+from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
-from penstock.model import Request, Response
+from penstock.model import Request, Response, Slice
 from penstock.protocols import Accept, Ready, Refuse
 from penstock.sinks import PendingReport
 from penstock.testing import FakeClock, a_response
@@ -72,13 +75,21 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         submitted_at=submitted_at,
         fingerprint="f",
     )
-    planned: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=(), account=None)
-    nothing: Any = None
+    source = ConfiguredSource(
+        name="s",
+        connector=Connector(name="s", summary="", settings=SourceSettings),
+        settings=SourceSettings(base_url="https://api.example.com"),
+        streams=(stream,),
+        registry=Registry([]),
+    )
+    planned = PlannedSlice(
+        stream=stream, partitions=(), reasons=(), slice=Slice(now=NOW), source=source, fingerprint="f"
+    )
     return Reports(
-        source=SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com")),  # type: ignore[arg-type]
+        source=source,
         planned=planned,
         poller=poller,
-        envelope=nothing,
+        envelope=Envelope(),
         ledger=None,
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
