@@ -71,11 +71,11 @@ _COLLECTIONS: Mapping[Any, str] = {
 
 def problems_in_connector(connector: Connector) -> list[str]:
     """The problems of a connector's own fields and of its settings class."""
-    found = [*_of_settings(connector.settings), *_of_source(connector)]
+    found = [*_problems_in_settings(connector.settings), *_problems_in_source(connector)]
     return [f"connector {connector.name}: {problem}" for problem in found]
 
 
-def _of_settings(settings: Any) -> Iterator[str]:
+def _problems_in_settings(settings: Any) -> Iterator[str]:
     if not (isinstance(settings, type) and issubclass(settings, SourceSettings)):
         if isinstance(settings, type):
             name = settings.__name__
@@ -117,13 +117,13 @@ def _with_elements(type_: Any) -> str:
     return next((_COLLECTIONS[one] for one in bare if one in _COLLECTIONS), "")
 
 
-def _of_name(name: str) -> Iterator[str]:
+def _problems_in_name(name: str) -> Iterator[str]:
     if not re.fullmatch(NAME, name):
         yield f"name is {name!r}; write a letter, then letters, digits, _ and -, at most 63 characters"
 
 
-def _of_source(connector: Connector) -> Iterator[str]:
-    yield from _of_name(connector.name)
+def _problems_in_source(connector: Connector) -> Iterator[str]:
+    yield from _problems_in_name(connector.name)
     yield from _no_functions(connector, "authenticator", "judge", "check")
     if not isinstance(connector.limits, Limits):
         yield f"limits is {_sort(connector.limits)}; write Limits(requests_per_second=2, concurrency=4)"
@@ -181,17 +181,17 @@ def problems_in_streams(
             record = getattr(stream.record, "__name__", repr(stream.record))
             found.append(f"stream {stream.name}: {record} is no record class: put @record() above it")
             continue
-        checks = [_of_name(stream.name), _of_record(stream, known), _of_shape(stream)]
+        checks = [_problems_in_name(stream.name), _problems_in_record(stream, known), _problems_in_shape(stream)]
         if not stream.not_built:
             checks += [
-                _of_columns(stream, known),
-                _of_division(stream, known, component),
-                _of_others(stream, others, columns),
+                _problems_in_columns(stream, known),
+                _problems_in_division(stream, known, component),
+                _problems_in_named_streams(stream, others, columns),
             ]
             checks += [
-                _of_components(stream, component),
+                _problems_in_components(stream, component),
                 _unknown_settings(settings, "required_settings", stream.required_settings),
-                _of_templates(stream, settings),
+                _problems_in_templates(stream, settings),
             ]
         found += [f"stream {stream.name}: {problem}" for check in checks for problem in check]
     return found
@@ -212,7 +212,7 @@ def _columns(stream: Stream, others: Mapping[str, Stream]) -> dict[str, Column] 
     return known
 
 
-def _of_record(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
+def _problems_in_record(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     for column in known.values():
         if column.derived_of is not None:
             at = f"{stream.record.__name__}.{column.name}: derived(of={column.derived_of!r})"
@@ -225,7 +225,7 @@ def _of_record(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
                 yield f"{stream.record.__name__}.{column.name}: row_key({name!r}) {_no_column(stream, name, known)}"
 
 
-def _of_shape(stream: Stream) -> Iterator[str]:
+def _problems_in_shape(stream: Stream) -> Iterator[str]:
     """Fields of the wrong type, and fields that its kind requires."""
     if stream.kind not in KINDS:
         near = did_you_mean(str(stream.kind), KINDS)
@@ -251,7 +251,7 @@ def _of_shape(stream: Stream) -> Iterator[str]:
         yield f'path is {stream.path!r}; write a path below base_url that begins with "/"'
 
 
-def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
+def _problems_in_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     """The columns that it names. Those that a configuration declares are not known yet."""
     own = {column.name for column in stream.columns}
     configured = stream.extra_columns is not None
@@ -300,7 +300,7 @@ def _needs_a_value(column: Column) -> bool:
     return column.added and not column.nullable and column.derived_of is None and not column.hash_of
 
 
-def _of_division(stream: Stream, known: Mapping[str, Column], component: Lookup) -> Iterator[str]:
+def _problems_in_division(stream: Stream, known: Mapping[str, Column], component: Lookup) -> Iterator[str]:
     if stream.derived is None:
         named = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
         if stream.zone_from is not None and stream.accounts_from is None:
@@ -324,7 +324,9 @@ def _of_division(stream: Stream, known: Mapping[str, Column], component: Lookup)
             yield f"days_per_request is {days}, and no column holds a row's day; name one, day_of=..."
 
 
-def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
+def _problems_in_named_streams(
+    stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf
+) -> Iterator[str]:
     """The other streams that it names, and their columns."""
     needed: list[tuple[str, str, Collection[str]]] = []
     if stream.parent is not None:
@@ -336,7 +338,7 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
         if not (isinstance(stream.accounts_from, tuple) and len(stream.accounts_from) == 2):
             yield f'accounts_from is {stream.accounts_from!r}; write accounts_from=("stream", "column")'
             return
-        yield from _of_lister(stream, others, *stream.accounts_from)
+        yield from _problems_in_lister(stream, others, *stream.accounts_from)
         zone = [stream.zone_from] if stream.zone_from is not None else []
         needed.append(("accounts_from", stream.accounts_from[0], (*stream.accounts_from[1:], *zone)))
     if stream.derived is not None:
@@ -353,10 +355,10 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
             yield f"{what} names the stream {name!r}, which is derived itself; name {other.derived.stream!r}"
         elif (known := columns_of_all[name]) is not None and other.extra_columns is None:
             yield from (f"{what}: {_no_column(other, column, known)}" for column in columns if column not in known)
-    yield from _of_parent(stream, others, columns_of_all)
+    yield from _problems_in_parent(stream, others, columns_of_all)
 
 
-def _of_lister(stream: Stream, others: Mapping[str, Stream], name: str, column: str) -> Iterator[str]:
+def _problems_in_lister(stream: Stream, others: Mapping[str, Stream], name: str, column: str) -> Iterator[str]:
     """What the stream that lists its accounts must be: read whole, in one piece, and named for one of its columns."""
     lister = others.get(name)
     if lister is not None and (lister.kind != "snapshot" or lister.account is not None):
@@ -371,7 +373,7 @@ def _of_lister(stream: Stream, others: Mapping[str, Stream], name: str, column: 
             return
 
 
-def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
+def _problems_in_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
     """The fields that it must share with its parent, or with the stream that it is derived from."""
     if stream.parent is not None and stream.parent.stream in others:
         parent = others[stream.parent.stream]
@@ -401,7 +403,7 @@ def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
             yield f"{what} is {own!r}; it travels with {cut_from.name}, whose {what} is {theirs!r}: leave it out"
 
 
-def _of_components(stream: Stream, component: Lookup) -> Iterator[str]:
+def _problems_in_components(stream: Stream, component: Lookup) -> Iterator[str]:
     for name in COMPONENTS:
         yield from problems_in_component(name, getattr(stream, name), component)
 
@@ -425,7 +427,7 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
         yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
 
 
-def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
+def _problems_in_templates(stream: Stream, settings: type | None) -> Iterator[str]:
     """The names in the templates of ``path``, ``params`` and ``json``."""
     parent = stream.parent
     texts = {"path": stream.path} | {f"params[{name!r}]": value for name, value in stream.params.items()}
@@ -502,10 +504,10 @@ def problems_in_actions(actions: Iterable[Action]) -> list[str]:
     """The problems of these actions, in the order of the actions."""
     actions = list(actions)
     found = _twice("action", [action.name for action in actions])
-    return found + [f"action {action.name}: {problem}" for action in actions for problem in _of_action(action)]
+    return found + [f"action {action.name}: {problem}" for action in actions for problem in _problems_in_action(action)]
 
 
-def _of_action(action: Action) -> Iterator[str]:
+def _problems_in_action(action: Action) -> Iterator[str]:
     if action.not_built:
         return
     names = {field.name: field for field in action.fields}
