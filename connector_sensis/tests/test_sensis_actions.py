@@ -11,7 +11,7 @@ from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import CONNECTOR
 from penstock import Accept, AuthenticationError, ForbiddenError, ProviderError, Refuse, Retry, Secret, ThrottledError
-from penstock._write.requests import place
+from penstock._write.requests import endpoint_of
 from penstock.testing import a_response, verdict_on
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -98,7 +98,7 @@ def test_the_code_in_the_body_is_the_outcome(status: int, body: Any, expected: A
     assert outcome(body, [["a"]], status) == expected
 
 
-def test_warnings_are_told() -> None:
+def test_warnings_are_reported() -> None:
     """
     With the receipt of an event that was captured.
     """
@@ -197,6 +197,6 @@ def test_events_go_to_the_test_environment_by_default() -> None:
     """
     settings = SensisSettings(key=Secret("k" * 8))
 
-    assert place(ACTIONS[0], settings) == ("GET", "/ob-20110511/test/report/{event_name}")
+    assert endpoint_of(ACTIONS[0], settings) == ("GET", "/ob-20110511/test/report/{event_name}")
     assert "plain http" in settings.notices()[0]
     assert SensisSettings(key=Secret("k" * 8), base_url="https://api.example.com").notices() == ()
