@@ -112,7 +112,7 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     An unready report is not judged: the document shows one whose links promise ten pages. Links that name fewer pages
     are ignored. The response to a submission has no body to judge.
     """
-    if response.status == 202 or not (response.header("location") or "<").startswith("<"):
+    if response.status == 202 or report_address(response) is not None:
         return None
     if answer is not None and is_ready(answer) and answer.problem is None:
         if answer.pages is None:
@@ -131,6 +131,12 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
                 )
             )
     return judge_body(response, answer)
+
+
+def report_address(response: Response) -> str | None:
+    """The address of a submitted report in ``Location``; None without one, and where ``Location`` holds page links."""
+    location = response.header("location")
+    return None if not location or location.startswith("<") else location
 
 
 def last_page(response: Response) -> int:
@@ -159,8 +165,8 @@ class Reports(Polled):
     base_url: str
 
     def handle(self, response: Response) -> str:
-        location = response.header("location")
-        if not location or location.startswith("<"):
+        location = report_address(response)
+        if location is None:
             raise ReportError(
                 f"Target Circle accepted the report (HTTP {response.status}) but named no address for it in Location. "
                 "Try again; if this persists, the account may be on another generation of the API."
