@@ -9,7 +9,7 @@ from penstock.model import Response
 
 @define(eq=False)
 class Observed(Observer):
-    """``events``, in their order: ("sending",), ("ended", status, seconds), ("retried", the error's class)."""
+    """``events``, in their order: ("sending",), ("attempted", status, seconds), ("retried", the error's class)."""
 
     events: list[tuple[object, ...]] = field(factory=list, init=False)
     retries: list[Again] = field(factory=list, init=False)
@@ -17,8 +17,8 @@ class Observed(Observer):
     def sending(self) -> None:
         self.events.append(("sending",))
 
-    def ended(self, response: Response | None, seconds: float) -> None:
-        self.events.append(("ended", response.status if response else None, round(seconds, 6)))
+    def attempted(self, response: Response | None, seconds: float) -> None:
+        self.events.append(("attempted", response.status if response else None, round(seconds, 6)))
 
     def retried(self, again: Again) -> None:
         self.events.append(("retried", type(again.error)))

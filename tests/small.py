@@ -42,7 +42,7 @@ class Small:
     now: datetime = NOW
     chosen: Sequence[str] = ()  # the streams that a run reads; empty: all
     statuses: dict[bytes, int] = field(factory=dict)  # of certain bodies
-    heard: Callable[[Any], None] = lambda event: None  # gets each event of a run
+    on_event: Callable[[Any], None] = lambda event: None  # gets each event of a run
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -65,7 +65,7 @@ class Small:
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = evolve(self._job(server.base_url, since, until, more), allowed=allowed)
-            return run(new_run([job], clock=FakeClock(self.now), on_event=self._heard, tape=tape))
+            return run(new_run([job], clock=FakeClock(self.now), on_event=self._observe, tape=tape))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""
@@ -105,8 +105,8 @@ class Small:
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         return SandboxResponse(status=self.statuses.get(body, 200), body=body)
 
-    def _heard(self, event: Any) -> None:
-        self.heard(event)
+    def _observe(self, event: Any) -> None:
+        self.on_event(event)
         if event["event"] == "note":
             self.notes.append(event["message"])
 

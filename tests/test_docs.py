@@ -441,7 +441,7 @@ def test_blocks_of_toml_and_python_can_be_read(path: Path) -> None:
             compile(text, named(path), "exec")
 
 
-def test_the_guide_tells_every_exit_code_and_verb() -> None:
+def test_the_guide_lists_every_exit_code_and_verb() -> None:
     """
     The table of exit codes has each code that a run or an error can end with; each verb is mentioned.
     """

@@ -148,7 +148,7 @@ def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> Non
 
     committed = threading.Event()
     shop = a_shop(tmp_path, answer)
-    shop.heard = lambda event: committed.set() if event["event"] == "partition_delivered" else None
+    shop.on_event = lambda event: committed.set() if event["event"] == "partition_delivered" else None
 
     report = shop.run(concurrency=3)
 

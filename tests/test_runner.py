@@ -572,7 +572,7 @@ def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
     assert {part.reason for part in planned.partitions} == {"open"}
 
 
-def test_restated_days_are_replaced_and_told(tmp_path: Path) -> None:
+def test_restated_days_are_replaced_and_reported(tmp_path: Path) -> None:
     """
     Rows that changed, vanished or came are there after the next run, and the report has their number by day.
     """

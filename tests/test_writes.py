@@ -481,7 +481,7 @@ def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> No
     assert "`penstock act sensis --list` shows what can be sent" in output
 
 
-def test_plain_http_is_allowed_and_told(sensis: Bench) -> None:
+def test_plain_http_is_allowed_with_a_notice(sensis: Bench) -> None:
     """
     The only documented address is http; the notice names it, and not the key.
     """

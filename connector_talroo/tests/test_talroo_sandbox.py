@@ -170,7 +170,7 @@ def a_day_without_clicks(app: TalrooSandbox) -> date:
     [("list", []), ("object", {}), ("null", None), ("day", {"DAY": []})],
     ids=["list", "object", "null", "day"],
 )
-def test_a_day_without_clicks_is_printed_as_told(form: Any, report: Any) -> None:
+def test_a_day_without_clicks_has_the_chosen_form(form: Any, report: Any) -> None:
     """
     Each form that the provider may use.
     """

@@ -116,7 +116,7 @@ def test_parameters_get_their_types(given: dict[str, Any], text: bool, expected:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_does_not_fit_is_told(given: dict[str, Any], reported: str) -> None:
+def test_what_does_not_fit_is_reported(given: dict[str, Any], reported: str) -> None:
     """
     With what was found and what is expected.
     """

@@ -93,7 +93,7 @@ def test_what_is_sent_is_told_before_it_is_answered() -> None:
     with pytest.raises(StoppedError):
         retrying(REQUEST, busy, observed)
 
-    assert observed.events == [("sending",), ("ended", None, 0.0)]
+    assert observed.events == [("sending",), ("attempted", None, 0.0)]
 
 
 @frozen

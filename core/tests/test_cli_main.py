@@ -342,7 +342,7 @@ def test_a_closed_pipe_ends_a_listing_quietly() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
-def test_an_output_that_is_full_is_told() -> None:
+def test_an_output_that_is_full_is_reported() -> None:
     """
     As what it is, and not as a defect.
     """

@@ -329,7 +329,7 @@ def test_init_marks_what_is_required_and_secret() -> None:
     assert set(tomllib.loads(text)["source"]["shop"]) == {"key", "shop_ids"}
 
 
-def test_init_tells_an_example_from_a_default() -> None:
+def test_init_distinguishes_an_example_from_a_default() -> None:
     """
     What a connector declares as its limits is the default of the keys that change them.
     """
@@ -758,7 +758,7 @@ def test_a_name_or_a_file_that_is_meant_otherwise_is_guessed(here: Here) -> None
     assert 'or - for stdout. Did you mean "jsonl:sales.jsonl.gz"?' in here.err
 
 
-def test_a_stream_that_a_sinks_settings_misspell_is_told(here: Here) -> None:
+def test_a_stream_that_a_sinks_settings_misspell_is_reported(here: Here) -> None:
     """
     Before the sink is opened; what any source of the file has may be named.
     """
@@ -1733,7 +1733,7 @@ def test_a_pipeline_allows_records_to_be_set_aside(here: Here, server: Server) -
     assert "pipeline.daily.allow_rejected: expected true, a number of records" in here.err
 
 
-def test_nothing_used_yet_is_told(here: Here) -> None:
+def test_nothing_used_yet_is_reported(here: Here) -> None:
     """
     Without any target, ``status`` of an unknown place says what to give.
     """

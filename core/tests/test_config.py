@@ -313,7 +313,7 @@ def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, ex
         pytest.param("source.x.key=hunter3-long", "set PENSTOCK_SOURCE__X__KEY in the environment", id="secret"),
     ],
 )
-def test_a_bad_option_is_told(tmp_path: Path, option: str, problem: str) -> None:
+def test_a_bad_option_is_reported(tmp_path: Path, option: str, problem: str) -> None:
     """
     The problem names ``--set``; a secret's value is not repeated.
     """
@@ -396,7 +396,7 @@ def missing(reference: str) -> str:
         pytest.param('""', "is empty", id="nothing"),
     ],
 )
-def test_a_secret_that_cannot_be_had_is_told(tmp_path: Path, value: str, problem: str) -> None:
+def test_a_secret_that_cannot_be_had_is_reported(tmp_path: Path, value: str, problem: str) -> None:
     """
     The reference is named, and what to write instead; never a value.
     """
@@ -425,7 +425,7 @@ def test_a_reference_works_for_any_single_value(tmp_path: Path) -> None:
         pytest.param("[source.x]\nkey = 1\nkey = 2", "is not TOML", id="twice"),
     ],
 )
-def test_a_file_that_is_no_toml_is_told(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_file_that_is_no_toml_is_reported(tmp_path: Path, text: str, problem: str) -> None:
     """
     The file is named, with the place of the mistake.
     """
@@ -526,7 +526,7 @@ def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
         pytest.param("data", "expected a sink of", id="neither"),
     ],
 )
-def test_a_sink_that_is_none_is_told(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_sink_that_is_none_is_reported(tmp_path: Path, text: str, problem: str) -> None:
     """
     The message lists the sinks, with the nearest name.
     """

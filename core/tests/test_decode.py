@@ -1536,7 +1536,7 @@ def test_sums_are_exact() -> None:
     assert {name: str(total) for name, total in sums(decoded.batch).items()} == {"price_amount": "0.10", "spend": "0.3"}
 
 
-def test_utc_is_the_zone_of_days_unless_told() -> None:
+def test_utc_is_the_zone_of_days_unless_configured() -> None:
     """
     A time is taken to UTC where the source names no zone.
     """

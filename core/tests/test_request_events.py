@@ -64,8 +64,8 @@ def test_each_attempt_ends_once() -> None:
 
     assert observed.events == [
         ("sending",),
-        ("ended", None, 0.25),
+        ("attempted", None, 0.25),
         ("retried", TransportError),
         ("sending",),
-        ("ended", 200, 0.5),
+        ("attempted", 200, 0.5),
     ]

@@ -314,7 +314,7 @@ def test_the_clock_is_corrected_once(corrects: bool, requested: int):
     ],
     ids=["seconds", "date", "the longest", "none", "nonsense"],
 )
-def test_a_throttled_source_waits_as_long_as_it_is_told(headers: Any, slept: float, cooled: float):
+def test_a_throttled_source_waits_as_long_as_the_provider_states(headers: Any, slept: float, cooled: float):
     """
     Retry-After in either form is a floor, bounded, for the whole source; without one it is the cool-down.
     """
@@ -355,7 +355,7 @@ def test_a_run_has_a_budget_of_retries():
     assert exchange.requested == 2
 
 
-def test_every_retry_is_told():
+def test_every_retry_is_reported():
     """
     With the error of the attempt that failed and the pause that follows; the attempt that ended well is none.
     """

@@ -166,8 +166,8 @@ def test_a_pause_holds_no_thread():
     scheduler = Scheduler(Clock())
     scheduler.add(
         [
-            Task(client, waits, ended=lambda error: ended.append("waits")),
-            Task(client, works, ended=lambda error: ended.append("works")),
+            Task(client, waits, on_end=lambda error: ended.append("waits")),
+            Task(client, works, on_end=lambda error: ended.append("works")),
         ]
     )
     scheduler.run()
@@ -211,7 +211,7 @@ def test_an_error_ends_its_reading_only():
         yield (a_call("y"),)
 
     scheduler = Scheduler(Clock())
-    scheduler.add([Task(FakeClient(), fails, ended=errors.append), Task(FakeClient(), works, ended=errors.append)])
+    scheduler.add([Task(FakeClient(), fails, on_end=errors.append), Task(FakeClient(), works, on_end=errors.append)])
 
     assert scheduler.run() is None
     assert sorted(type(error).__name__ for error in errors) == ["NoneType", "TransportError"]
@@ -235,7 +235,7 @@ def test_a_task_starts_when_what_it_waits_for_is_over():
         scheduler.release("rows")
         scheduler.add([Task(FakeClient(), reads("late"), after="rows")])
 
-    scheduler.add([Task(FakeClient(), reads("child"), after="rows"), Task(FakeClient(), reads("parent"), ended=over)])
+    scheduler.add([Task(FakeClient(), reads("child"), after="rows"), Task(FakeClient(), reads("parent"), on_end=over)])
     scheduler.run()
 
     assert order[0] == "parent"
@@ -259,7 +259,7 @@ def test_a_task_whose_key_is_never_released_starts_last():
 
     errors: list[BaseException | None] = []
     scheduler = Scheduler(Clock())
-    scheduler.add([Task(FakeClient(), fails, after="rows", ended=errors.append), Task(FakeClient(), works)])
+    scheduler.add([Task(FakeClient(), fails, after="rows", on_end=errors.append), Task(FakeClient(), works)])
 
     assert scheduler.run() is None
     assert order == ["works", "orphan"]
@@ -291,7 +291,7 @@ def test_the_cost_of_an_answer_does_not_depend_on_what_waits(after: str | None, 
         Counted.looks = 0
         client, scheduler = FakeClient(concurrency=concurrency), Scheduler(Clock())
         scheduler.add([Counted(client, reading, after=after) for _ in range(number)])
-        scheduler.add([Task(client, reading, ended=lambda error: scheduler.release("rows"))])
+        scheduler.add([Task(client, reading, on_end=lambda error: scheduler.release("rows"))])
         scheduler.run()
         assert len(client.came) == number + 1
         return Counted.looks / number
@@ -312,7 +312,7 @@ def test_the_end_is_noticed_while_a_call_hangs(how: str):
         yield (a_call("slow"),)
 
     scheduler = Scheduler(clock, clock.monotonic() + 0.3 if how == "deadline" else None)
-    scheduler.add([Task(client, reading, ended=errors.append) for _ in range(3)])
+    scheduler.add([Task(client, reading, on_end=errors.append) for _ in range(3)])
     if how == "stop":
         threading.Timer(0.3, clock.stop.set).start()
     began = time.monotonic()

@@ -234,7 +234,7 @@ def test_body_is_the_same_however_it_travels(server: Server, make: Make, app: Sa
     [(good, True), (in_chunks, True), (packed(gzip.compress(GOOD)), True), (until_close, False)],
     ids=["length", "chunked", "gzip", "ends with the connection"],
 )
-def test_a_body_that_just_ends_is_told(server: Server, make: Make, app: SandboxApp, measured: bool) -> None:
+def test_a_body_that_just_ends_is_reported(server: Server, make: Make, app: SandboxApp, measured: bool) -> None:
     """
     Whoever reads the body can know whether anything but the end of the connection shows that it is whole.
     """

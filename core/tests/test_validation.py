@@ -380,7 +380,7 @@ def test_a_mistake_of_another_plugin_harms_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("words", ["streams acme", "plan acme", "run acme --to -", "check acme", "connectors"])
-def test_every_verb_tells_the_mistake(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_reports_a_wrong_declaration(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
     Before the first request. ``connectors`` lists it, whoever needs the connector ends with 2.
     """

@@ -179,7 +179,7 @@ def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:
         connection.execute("create schema Acme; create table Acme.Clicks (a int)")  # names without case
     target = sink(place).open(SOURCE, "r1")
     with pytest.raises(TargetError, match="not made by penstock"):
-        target.check([CLICKS])
+        target.prepare([CLICKS])
     with pytest.raises(TargetError, match="not made by penstock"):
         deliver(target, a_day(), [(CLICKS, [click(1)])])
     target.close()
@@ -202,11 +202,11 @@ def test_a_table_gains_columns_and_refuses_other_types(place: Path) -> None:
     wider = evolve(CLICKS, columns=(*CLICKS.columns[:-1], extra, CLICKS.columns[-1]))
     other = evolve(CLICKS, columns=(*CLICKS.columns[:4], evolve(CLICKS.columns[4], type="text"), CLICKS.columns[-1]))
     target = sink(place).open(SOURCE, "r2")
-    target.check([wider])
+    target.prepare([wider])
     assert ["acme.clicks had no column rate: added" in one for one in target.notices] == [True]
     deliver(target, a_day(2), [(wider, [click(2, report_date=date(2026, 3, 2), rate=Decimal("0.123456789012"))])])
     with pytest.raises(TargetError, match=r'alter table "acme"."clicks" alter "job_id" type VARCHAR'):
-        target.check([other])
+        target.prepare([other])
     target.close()
 
     assert sorted((row["click_id"], row["rate"]) for row in read(place, wider)) == [

@@ -114,7 +114,7 @@ def test_a_restored_dump_goes_on(dsn: str):
         assert seen.is_intact(entry)
         seen.close()
         target = sink(other).open(SOURCE, "r2")
-        target.check([CLICKS])
+        target.prepare([CLICKS])
         deliver(target, [click(1), click(3)], run_id="r2")
         target.close()
 
@@ -132,7 +132,7 @@ def test_a_restored_table_that_is_moved_later_is_found(dsn: str):
 
         target = sink(other).open(SOURCE, "r3")
         with pytest.raises(TargetError, match=r'are in the table "mart"\."clicks", and the sink.s settings name acme'):
-            target.check([CLICKS])
+            target.prepare([CLICKS])
         assert target.notices == []
         target.close()
 
@@ -151,7 +151,7 @@ def test_a_dump_without_comments_is_adopted(dsn: str):
         target = sink(other).open(SOURCE, "r2")
         assert len(target.ledger.entries(SOURCE, "clicks")) == 1
         with pytest.raises(TargetError, match=r"penstock check acme --adopt acme\.clicks") as refused:
-            target.check([CLICKS])
+            target.prepare([CLICKS])
         target.close()
         assert sink(other).unrecognised(SOURCE, [[CLICKS], [LEADS]]) == ["acme.clicks"]
         seen = adopted(other, confirmed=False)
@@ -263,7 +263,7 @@ def test_a_table_that_the_user_made_partitioned(dsn: str):
     )
     target = sink(dsn).open(SOURCE, "r2")
     with pytest.raises(TargetError, match="adopt it"):
-        target.check([CLICKS])
+        target.prepare([CLICKS])
     target.close()
     adopted(dsn)
     delivered(dsn, [click(2)], run_id="r3")
@@ -946,7 +946,11 @@ def test_row_level_security_is_named(dsn: str, role: str):
     entry = target.ledger.entry(SOURCE, a_day())
     assert entry is not None
     refused = r'row-level security of the table "acme"\."clicks" holds.*alter role .* bypassrls'
-    looks = (lambda: target.check([CLICKS]), lambda: target.is_intact(entry), lambda: list(target.verify("clicks", [])))
+    looks = (
+        lambda: target.prepare([CLICKS]),
+        lambda: target.is_intact(entry),
+        lambda: list(target.verify("clicks", [])),
+    )
     for look in looks:
         with pytest.raises(TargetError, match=refused):
             look()
@@ -1156,7 +1160,7 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with reading(dsn):
-        target.check([WIDER, LEADS])
+        target.prepare([WIDER, LEADS])
         for day in (1, 2):
             with pytest.raises(SinkError, match=r"others hold it \(session \d+ of .*idle in transaction"):
                 target.begin([WIDER], a_day(day))
@@ -1164,7 +1168,7 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     target.close()
     delivered(dsn, [click(1)], run_id="r3")
     target = sink(dsn).open(SOURCE, "r4")
-    target.check([WIDER])
+    target.prepare([WIDER])
     target.close()
     assert ("device",) in ask(dsn, "select column_name from information_schema.columns where table_name = 'clicks'")
 
@@ -1367,7 +1371,7 @@ def test_what_cannot_be_looked_at_is_not_missing(dsn: str, monkeypatch: pytest.M
     with psycopg.connect(dsn) as other:
         other.execute("lock table acme.clicks in access exclusive mode")
         target = sink(dsn).open(SOURCE, "r2")
-        target.check([CLICKS])
+        target.prepare([CLICKS])
         entry = target.ledger.entry(SOURCE, a_day())
         assert entry is not None
         assert target.is_intact(entry)

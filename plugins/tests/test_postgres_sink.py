@@ -366,7 +366,7 @@ def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str,
     target = sink(dsn, **settings).open(SOURCE, "r2", ["clicks"])
 
     with pytest.raises(TargetError, match=re.escape(said)):
-        target.check([CLICKS])
+        target.prepare([CLICKS])
     target.close()
     assert everything(dsn) == before
 
@@ -410,7 +410,7 @@ def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure
         ask(dsn, done.format(writes=writes, reads=reads, database=database))
         target = sink(as_role(dsn, role)).open(SOURCE, "r2", ["clicks"])
         with pytest.raises(TargetError, match=f"{said}.*{role}|{role}.*{said}") as refused:
-            target.check([CLICKS])
+            target.prepare([CLICKS])
         target.close()
 
         told = re.search(rf"{cure}.*?(?=; or set|\.$)", str(refused.value))
@@ -428,13 +428,13 @@ def test_looking_at_tables_that_fit_makes_none(dsn: str):
     """
     target = sink(dsn).open(SOURCE, "r1", ["clicks", "leads"])
     before = everything(dsn)
-    target.check([CLICKS, LEADS])
+    target.prepare([CLICKS, LEADS])
     assert everything(dsn) == before
     target.close()
 
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2", ["clicks"])
-    target.check([changed(CLICKS, Column(name="device", type="text")), LEADS])
+    target.prepare([changed(CLICKS, Column(name="device", type="text")), LEADS])
     assert ("acme", "clicks", "device", "text") in everything(dsn)
     assert ask(dsn, "select to_regclass('acme.leads')") == [(None,)]
     target.close()
@@ -484,7 +484,7 @@ def test_a_new_column_is_added(dsn: str):
     delivered(dsn, [click(1)])
     wider = changed(CLICKS, Column(name="device", type="text", description="What it was made with"))
     target = sink(dsn).open(SOURCE, "r2")
-    target.check([wider])
+    target.prepare([wider])
     assert ["acme.clicks had no column device: added" in one for one in target.notices] == [True]
     target.close()
     day = a_day(2)

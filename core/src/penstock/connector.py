@@ -419,7 +419,7 @@ class Stream:
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
         the provider may return rows outside the requested period, up to a day behind it. They are dropped and counted
-        as repeated: the request for their own period returns them too; an answer that has no others fails. Needs
+        as repeated: the request for their own period returns them too. An answer with only such rows fails. Needs
         ``day_of``, a time. A provider that turns out to return whole days gets no request for a part of a day.
     ``smallest``
         the shortest span that a request can cover. A slice whose answer reached the provider's ceiling is halved, down

@@ -4,7 +4,7 @@ The interface of sinks: the values that a sink receives (:class:`Layout`, :class
 A sink writes. It does not fetch, retry, or decide what is read. The order of calls, for each source of a run::
 
     target = sink.open(source, run_id, streams)   takes the lock, completes or undoes commits that a crash interrupted
-    target.check(layouts)                         if it has this method: refuses streams that it cannot hold
+    target.prepare(layouts)                       if it has this method: refuses streams that it cannot hold
     writer = target.begin(layouts, partition)     one per partition; several may be open at once
     writer.write(batch)                           any number, in the provider's order
     writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all;
@@ -380,7 +380,7 @@ class Committing(Writer, Protocol):
 class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual answers. Optional besides:
-    :class:`Grouping`, :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
+    :class:`Grouping`, :class:`Preparing`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
     :class:`ListsFinal`; and the attributes of :class:`BaseTarget`.
     """
 
@@ -468,12 +468,12 @@ def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Se
 
 
 @runtime_checkable
-class Checks(Protocol):
+class Preparing(Protocol):
     """
-    A target that can check beforehand whether it can hold a stream, such as an existing table.
+    A target that prepares for the streams of a run, such as its tables: creates or migrates them, or refuses.
     """
 
-    def check(self, layouts: Sequence[Layout]) -> None:
+    def prepare(self, layouts: Sequence[Layout]) -> None:
         """
         Raises TargetError if one of these streams cannot be written as it is declared. Called once per run, before the
         first request, with all streams that the run may write. It may migrate the target: add a column to a table.

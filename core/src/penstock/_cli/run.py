@@ -80,13 +80,13 @@ def followed(session: Session, start: Callable[[OnEvent, threading.Event], RunRe
         ) as follow,
     ):
 
-        def heard(event: Event) -> None:
+        def show(event: Event) -> None:
             if event["event"] == "notice":
                 session.notice(event["message"])
             else:
                 follow(event)
 
-        result = start(heard, clock.stop)
+        result = start(show, clock.stop)
     if result.reason is None:
         summarise(session, result)
     return result

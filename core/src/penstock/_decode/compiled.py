@@ -42,8 +42,8 @@ class Decoded:
 
     ``repeated``: rows equal to an earlier row of the page. ``repeated_across``: rows equal to a row of an earlier page
     of the listing (if the provider states a total, the pages shifted meanwhile), and rows outside of the requested
-    span. Both are dropped. ``overrun``: of the latter, those that are not within a second behind its end. ``fresh``:
-    elements whose key was not on an earlier page.
+    span. Both are dropped. ``overrun``: the rows outside of the requested span, except those up to one second after its
+    end. ``fresh``: elements whose key was not on an earlier page.
 
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.

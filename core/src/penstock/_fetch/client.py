@@ -34,8 +34,8 @@ Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 class Tape(Protocol):
     """
-    Stands around the making of each call of a run: records it, or answers it from a recording
-    (:mod:`penstock._recording`). ``until``: when the last answer of a recording came; None for one that records.
+    Records the calls of a run, or answers them from a recording (:mod:`penstock._recording`). ``until``: when
+    the last answer of a recording came; None for one that records.
     """
 
     @property
@@ -44,7 +44,7 @@ class Tape(Protocol):
     def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
         """Called before the first call, with the start of the run. Raises UsageError."""
 
-    def around(self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Judged) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Judged) -> Outcome:
         """The outcome of a call; ``send`` makes it, ``judge`` judges a response to it. Called in fetching threads."""
 
     def finish(self) -> Sequence[str]:
@@ -150,7 +150,7 @@ class SourceClient:
         outcome = (
             self._made(call)
             if self.tape is None
-            else self.tape.around(self.source, call, partial(self._made, call), self._replayed)
+            else self.tape.exchange(self.source, call, partial(self._made, call), self._replayed)
         )
         response = outcome.response
         if outcome.error is not None or response is None:
@@ -237,7 +237,7 @@ class _CallObserver(Observer):
     def sending(self) -> None:
         self.client.count_request(self.call)
 
-    def ended(self, response: Response | None, seconds: float) -> None:
+    def attempted(self, response: Response | None, seconds: float) -> None:
         """Without a response, the error is that of a retry or of a partition."""
         self.response = response or self.response
         self.client.emit(

@@ -288,7 +288,7 @@ class Observer:
     def sending(self) -> None:
         """An attempt begins."""
 
-    def ended(self, response: Response | None, seconds: float) -> None:
+    def attempted(self, response: Response | None, seconds: float) -> None:
         """An attempt ended with this response, after so many seconds; None: there was none."""
 
     def retried(self, again: Again) -> None:
@@ -368,7 +368,7 @@ class Retrying:
             try:
                 response = self.exchange(request)
             finally:
-                observer.ended(response, self.budget.clock.monotonic() - began)
+                observer.attempted(response, self.budget.clock.monotonic() - began)
             self.budget.responded(self.source)
             verdict, answer = judge(response)
         except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer

@@ -104,7 +104,7 @@ class Client(Protocol):
 @define(eq=False, repr=False)
 class Task:
     """
-    A reading and its place in the scheduler. ``ended`` is called once, with the error that ended it, if one did.
+    A reading and its place in the scheduler. ``on_end`` is called once, with the error that ended it, if one did.
 
     ``after``: it starts once this key was released (:meth:`Scheduler.release`); None: at once.
     """
@@ -112,7 +112,7 @@ class Task:
     client: Client
     start: Callable[[], Reading]
     after: Hashable | None = None
-    ended: Callable[[BaseException | None], None] = lambda error: None
+    on_end: Callable[[BaseException | None], None] = lambda error: None
     reading: Reading | None = field(default=None, init=False)
     queue: "_ClientQueue" = field(init=False)
     slots: deque["_Slot"] = field(factory=deque, init=False)
@@ -138,7 +138,7 @@ class _Slot:
 @define(eq=False, repr=False)
 class Scheduler:
     """
-    Runs tasks until none is left. It does not raise their errors, but passes each to the task's ``ended``.
+    Runs tasks until none is left. It does not raise their errors, but passes each to the task's ``on_end``.
 
     ``deadline`` is on the monotonic clock. When it passes, or the clock's ``stop`` is set, no new call is made,
     every unfinished task is ended with that error, and :meth:`run` returns it.
@@ -161,7 +161,7 @@ class Scheduler:
     _largest: int = field(default=0, init=False)
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Add tasks; may be called from within a reading or an ``ended``."""
+        """Add tasks; may be called from within a reading or an ``on_end``."""
         for task in tasks:
             task.queue = self._queue_of(task.client)
             if task.after is None or task.after in self._released:
@@ -309,7 +309,7 @@ class Scheduler:
             step = task.reading.send(outcome)
         except StopIteration:
             self._end(task, None)
-        except Exception as error:  # the task's own error; its ``ended`` handles it
+        except Exception as error:  # the task's own error; its ``on_end`` handles it
             self._end(task, error)
         else:
             if isinstance(step, Pause):
@@ -333,7 +333,7 @@ class Scheduler:
                 task.queue.ready -= 1
         task.slots.clear()
         task.waiting = 0
-        task.ended(error)
+        task.on_end(error)
 
     def _end_all(self, error: PenstockError) -> None:
         for task in list(self._active):
@@ -344,7 +344,7 @@ class Scheduler:
             self.release(next(iter(self._aside)))
         for client in self._clients.values():
             while client.waiting:
-                client.waiting.popleft().ended(error)
+                client.waiting.popleft().on_end(error)
 
 
 class _ClientQueue:

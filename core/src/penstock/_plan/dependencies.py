@@ -117,7 +117,7 @@ class Dependencies:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
         self._refused.add(partition)
 
-    def ended(self, planned: PlannedSlice, *, well: bool) -> None:
+    def note_end(self, planned: PlannedSlice, *, well: bool) -> None:
         """A slice has ended; ``well``: it did not fail."""
         key = key_of(planned)
         self._under_way[key] -= 1

@@ -395,8 +395,8 @@ class Planner:
         parent = self.job.source.stream(stream.parent.stream) if stream.parent is not None else None
         if parent is not None and parent.kind != "snapshot" and (self.job.since or self.job.until):
             self.notices.append(
-                f"{self.job.source.name}.{stream.name} is a snapshot, requested by the rows of {parent.name}: it has "
-                "those of the days of this window only, and no others are kept"
+                f"{self.job.source.name}.{stream.name} is a snapshot, requested by the rows of {parent.name}. It is "
+                "replaced by the rows for the days of this window; its rows for other days are removed"
             )
 
     def _plan_days(

@@ -243,7 +243,10 @@ class Loader:
             self.listener.unread(stream, decoded.unread_example)
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
-        """The rows of each partition. Rows that cover several days have one of their own, which was requested."""
+        """
+        The rows of each partition. Of a slice of several days, each row holds its day; a row of a day that was not
+        requested was set aside before.
+        """
         partitions, day_column = self.planned.partitions, self.planned.stream.day
         if len(partitions) == 1:
             return [(partitions[0], batch)]

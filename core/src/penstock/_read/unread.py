@@ -90,10 +90,10 @@ def _options(paginator: Any) -> Iterator[Any]:
 
 def _stated(members: Mapping[str, Any], around: str = "") -> Iterator[tuple[str, Any]]:
     """The members that state something: paths and values."""
-    ended = any(value is False for name, value in members.items() if _folded(name) in _MORE)
+    is_last = any(value is False for name, value in members.items() if _folded(name) in _MORE)
     for name, value in members.items():
         folded = _folded(name)
-        if ended and folded in _NEXT:
+        if is_last and folded in _NEXT:
             continue
         if isinstance(value, dict) and not around and folded in _AROUND:
             yield from _stated(value, f"{name}.")

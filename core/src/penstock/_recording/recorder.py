@@ -1,8 +1,8 @@
 """
 Record the exchanges of a run in a directory, from which :mod:`penstock._recording.replay` answers a later run.
 
-Both are tapes (:class:`penstock._fetch.client.Tape`), which stand around the making of a call, where the request is not
-signed yet: a recording holds neither signatures nor logins, and of a request that was repeated the last answer.
+Both are tapes (:class:`penstock._fetch.client.Tape`). A tape sees a call before its request is signed and repeated: a
+recording holds neither signatures nor logins, and of a request that was repeated the last answer.
 ``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
 beside it: without content coding, else as it was received.
 
@@ -127,7 +127,7 @@ class Recorder:
             f"(--record-full keeps those), or since more than {MOST_HELD_BYTES >> 20} MiB of answers had no records",
         )
 
-    def around(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
         """Make the call, and keep it. An answer without records is kept in memory until the end of the run."""
         with self._lock:
             self._number += 1

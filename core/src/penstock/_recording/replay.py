@@ -89,7 +89,7 @@ class Recording:
     def finish(self) -> Sequence[str]:
         return ()
 
-    def around(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
         """The recorded outcome, judged anew."""
         stream = call.stream.name if call.stream is not None else None
         recorded = self.sources.get(source.name, {}).get("settings", {}).get("base_url", "")

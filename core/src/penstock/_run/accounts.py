@@ -74,7 +74,7 @@ class ListedAccounts:
                 )
 
     def _fail_unnamed(self, dependents: Sequence[Stream], some: str, column: str) -> None:
-        """Fail the streams for the listed accounts without a name: rows of such a request would be anybody's."""
+        """Fail the streams for the listed accounts without a name: a request cannot tell whose rows to read."""
         for stream in dependents:
             self._fail(
                 stream,

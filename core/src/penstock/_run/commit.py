@@ -204,7 +204,7 @@ class Committer:
         return [
             result
             for (result, partition, _), outcome in zip(entries, done, strict=True)
-            if self._ended(result, partition, outcome)
+            if self._report_outcome(result, partition, outcome)
         ]
 
     def _accepted(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
@@ -222,7 +222,7 @@ class Committer:
         self._failed(result.planned, (partition,), error)
         return None
 
-    def _ended(self, result: ReadResult, partition: Partition, done: LedgerEntry | Exception) -> bool:
+    def _report_outcome(self, result: ReadResult, partition: Partition, done: LedgerEntry | Exception) -> bool:
         """Report a partition that was committed, or the error of its commit. Returns whether it was committed."""
         if isinstance(done, Exception):
             self._failed(result.planned, (partition,), done)

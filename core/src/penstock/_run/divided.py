@@ -236,7 +236,7 @@ def run_part(
     """The part of a divided run that these jobs are, in a worker."""
     left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
 
-    def heard(event: Event) -> None:
+    def send_event(event: Event) -> None:
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
             line.send({"kind": "event", "event": dict(event)})
 
@@ -245,7 +245,7 @@ def run_part(
         clock=clock,
         started_at=started_at,
         report=RunReport(run_id=assignment.run_id, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
-        emit=heard,
+        emit=send_event,
         deadline=None if left_s is None else clock.monotonic() + left_s,
         others=LineToOthers(line=line, shares_tokens=shared_tokens),
     )

@@ -26,7 +26,7 @@ from penstock._run.refusals import Refusals
 from penstock._run.source_report import SourceReport
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
-from penstock.sinks import Checks, Interruptible, Ledger, PendingReport
+from penstock.sinks import Interruptible, Ledger, PendingReport, Preparing
 
 
 @define(eq=False, repr=False)
@@ -87,8 +87,8 @@ class SourceRun:
         self._first = self._dependencies.start_with(chosen)
         self._listed = ListedAccounts(self.job, self.report, self._planner, self._dependencies, target.ledger)
         try:
-            if isinstance(target, Checks):
-                target.check([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
+            if isinstance(target, Preparing):
+                target.prepare([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
         finally:
             self.context.report.notices.extend(getattr(target, "notices", ()))
 
@@ -168,7 +168,7 @@ class SourceRun:
             self._client,
             start=partial(self._read_and_commit, planned),
             after=(id(self), parent) if parent is not None else None,
-            ended=partial(self._ended, planned),
+            on_end=partial(self._after_task, planned),
         )
 
     def _read_and_commit(self, planned: PlannedSlice) -> Reading:
@@ -233,7 +233,7 @@ class SourceRun:
 
     # --- after a task -------------------------------------------------------------------------------------------------
 
-    def _ended(self, planned: PlannedSlice, error: BaseException | None) -> None:
+    def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Handle the end of a task: report its failure, and release the tasks that waited for it."""
         stream = planned.stream
         self.committer.ended_at = self.context.clock.now()
@@ -242,7 +242,7 @@ class SourceRun:
         self._refusals.add(planned, error)
         if error is not None:
             self.committer.fail(planned, error)
-        self._dependencies.ended(planned, well=error is None)
+        self._dependencies.note_end(planned, well=error is None)
         if self._dependencies.is_over(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))
         for dependent, accounts in self._listed.of(planned):

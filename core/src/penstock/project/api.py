@@ -219,7 +219,7 @@ class Project(Running):
             found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
         overdue = any(problem.kind == status.OVERDUE for target in found for problem in target.problems)
-        return view.ended(StatusResult(targets=tuple(found), exit_code=int(overdue)))
+        return view.with_notices(StatusResult(targets=tuple(found), exit_code=int(overdue)))
 
     def totals(
         self,
@@ -236,7 +236,7 @@ class Project(Running):
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
         found = view.each(partial(delivered.totals_of, days=days, daily=daily))
-        return view.ended(TotalsResult(totals=found))
+        return view.with_notices(TotalsResult(totals=found))
 
     def partitions(
         self,
@@ -253,7 +253,7 @@ class Project(Running):
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
         found = view.each(partial(delivered.partitions_of, days=days))
-        return view.ended(PartitionsResult(partitions=found))
+        return view.with_notices(PartitionsResult(partitions=found))
 
     def forget(
         self,
@@ -277,7 +277,7 @@ class Project(Running):
         the exit code is 1 then, and a notice names it.
         """
         view, days = self._view(source, to, used_by_source=True), self._days(since, until, accounts)
-        return view.ended(forget.forget(view, source, stream, days, rows=rows, dry_run=dry_run))
+        return view.with_notices(forget.forget(view, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
         """
@@ -299,7 +299,7 @@ class Project(Running):
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
         view = self._view(source, to, used_by_source=True)
-        return view.ended(forget.erase_personal(view, source, stream, dry_run=dry_run))
+        return view.with_notices(forget.erase_personal(view, source, stream, dry_run=dry_run))
 
     def verify(
         self,
@@ -319,7 +319,7 @@ class Project(Running):
         """
         today, days = self._clock(None).now().date(), self._days(since, until, accounts)
         view = self._view(name, to)
-        return view.ended(verify.verify(view, days, repair=repair, today=today))
+        return view.with_notices(verify.verify(view, days, repair=repair, today=today))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -330,7 +330,7 @@ class Project(Running):
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
         view = self._view(source, to, used_by_source=True)
-        return view.ended(adopt.adopt(view, source, place, confirmed=confirmed))
+        return view.with_notices(adopt.adopt(view, source, place, confirmed=confirmed))
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
         """
@@ -338,19 +338,19 @@ class Project(Running):
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
         view = self._view(name, to)
-        return view.ended(adopt.adopt_all(view, confirmed=confirmed))
+        return view.with_notices(adopt.adopt_all(view, confirmed=confirmed))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
         view = self._view(name, to)
         found = view.each(partial(delivered.rejected_records, stream=stream))
-        return view.ended(RejectedResult(rejected=found))
+        return view.with_notices(RejectedResult(rejected=found))
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
         found = view.each(lambda of: [status.run_info(run, of.target) for run in of.ledger.runs(of.source, limit)])
-        return view.ended(RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True))))
+        return view.with_notices(RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True))))
 
     def changes(
         self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
@@ -365,7 +365,7 @@ class Project(Running):
         first = self._days(since, None).since
         assert first is not None
         found = view.each(partial(delivered.changes_of, since=first, merged=merged))
-        return view.ended(ChangesResult(changes=found))
+        return view.with_notices(ChangesResult(changes=found))
 
     # --- shared -----------------------------------------------------------------------------------------------------
 

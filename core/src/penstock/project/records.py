@@ -75,14 +75,14 @@ class Records:
                     _make_plain(batch)
             return mine
 
-        def heard(event: Event) -> None:
+        def stop_on_failure(event: Event) -> None:
             if event["event"] == "partition_failed":
                 sink.stop.set()  # one error is enough
             self.on_event(event)
 
         sink = HandoverSink(items=committed)
         job = evolve(self.job, sink=sink)
-        context = new_run([job], clock=self.clock(sink.stop), on_event=heard)
+        context = new_run([job], clock=self.clock(sink.stop), on_event=stop_on_failure)
         report = None
         try:
             report = self.report = yield from sink.taken(partial(run, context), f"read {self.stream}")

@@ -1,5 +1,5 @@
 """
-What ``penstock plan`` and ``penstock run`` do, apart from the other methods of a project: a run starts sooner.
+``Project.plan`` and ``Project.run``. A module of their own, so that a run does not import the other methods.
 """
 
 import os
@@ -190,7 +190,7 @@ class Running:
                 raise UsageError(f"allow_rejected: {error}") from None
         receivers = self._receivers(name, to) if replay is None else ()
 
-        def heard(event: Event) -> None:
+        def remember_target(event: Event) -> None:
             if event["event"] == "run_started":  # only a target that could be opened is remembered
                 self._remember(sink, jobs, clock, notices.add)
             on_event(event)
@@ -206,7 +206,9 @@ class Running:
             if shard is not None:
                 jobs = sharded(jobs, shard, notices.add)
             workers, engine = self._division(name, workers, engine, shard=shard, recorded=tape is not None)
-            context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, tape=tape)
+            context = new_run(
+                jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=remember_target, tape=tape
+            )
             if engine is None and workers in (None, 1):
                 result = _result_of(partial(runner.run, context))
             else:

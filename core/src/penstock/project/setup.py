@@ -51,7 +51,7 @@ def unfailing(on_event: OnEvent) -> OnEvent:
     """The callback of a caller. Its exceptions are logged (the first as a warning) and change nothing."""
     warned = False
 
-    def heard(event: Event) -> None:
+    def guarded(event: Event) -> None:
         nonlocal warned
         try:
             on_event(event)
@@ -63,7 +63,7 @@ def unfailing(on_event: OnEvent) -> OnEvent:
             text = f"{describe_error(error)}{place_in_plugin(error)}"
             _logger.log(level, "on_event failed at %s: %s. The run goes on", event["event"], mask(text))
 
-    return heard
+    return guarded
 
 
 @define(eq=False, slots=False)  # cached_property needs a __dict__

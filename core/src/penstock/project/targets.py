@@ -170,7 +170,7 @@ class View:
         """What ``found`` gives for every source of every target, in their order."""
         return tuple(item for _, opened in self for of in opened for item in found(of))
 
-    def ended(self, result: _R) -> _R:
+    def with_notices(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""
         exit_code = result.exit_code or int(bool(self.failed))
         return evolve(result, notices=tuple(self.notices.texts), exit_code=exit_code)

@@ -170,7 +170,7 @@ class Subject:
     ) -> RunReport:
         """
         Read the streams (default: the subject's) of these days (default: all of the window) in this process. ``watch``
-        changes the streams, ``tape`` stands around the calls, and ``settings`` are those of the source.
+        changes the streams, ``tape`` records or answers the calls, and ``settings`` are those of the source.
         """
         days, clock = days or self.window(), clock or noon_of(self.today)
         source = self.source(base_url, **settings)
@@ -377,7 +377,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
     with subject.served() as (server, app):
         report = subject.run(server.base_url, sink, tape=paths)
         rows = delivered_to(sink)
-        wrong = _ended("exit code", report, "the first run", 0)
+        wrong = _wrong_exit("exit code", report, "the first run", 0)
         source = subject.source(server.base_url)
         streams = {stream.name: stream for stream in source.streams}
         children = {name for name, stream in streams.items() if stream.parent is not None}
@@ -518,7 +518,7 @@ def _first_rejected(sink: MemorySink, source: str, stream: str) -> str:
         target.close()
 
 
-def _ended(check: str, report: RunReport, what: str, code: int) -> list[Finding]:
+def _wrong_exit(check: str, report: RunReport, what: str, code: int) -> list[Finding]:
     if report.exit_code == code:
         return []
     texts = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
@@ -611,7 +611,7 @@ class _Moved(_Watching):
     pages: _Pages
     streams: set[str] = field(factory=set)
 
-    def around(
+    def exchange(
         self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
     ) -> Outcome:
         outcome, first, stream = send(), self.pages.first_of(call.request.identity), call.stream
@@ -686,7 +686,7 @@ class _Paths(_Watching):
     found: set[tuple[str, str]] = field(factory=set)  # stream and option
     seen: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
 
-    def around(
+    def exchange(
         self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
     ) -> Outcome:
         outcome, stream, envelope = send(), call.stream, call.envelope
@@ -741,8 +741,8 @@ def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[
         whole = {key: rows for key, rows in baseline.items() if key in held}
         wrong = _same("stopped", held, whole, "after a stopped run")
         report = subject.run(server.base_url, sink)
-    ended = _ended("resumed", report, "the run after a stopped one", 0)
-    return wrong + ended + _same("resumed", delivered_to(sink), baseline, "resumed")
+    wrong_exit = _wrong_exit("resumed", report, "the run after a stopped one", 0)
+    return wrong + wrong_exit + _same("resumed", delivered_to(sink), baseline, "resumed")
 
 
 def nothing_final_again(subject: Subject, folder: Path) -> list[Finding]:
@@ -755,8 +755,8 @@ def nothing_final_again(subject: Subject, folder: Path) -> list[Finding]:
         if not dated:
             return []
         first, second = (subject.run(server.base_url, sink, streams=dated, open_for="0 days") for _ in range(2))
-    wrong = _ended("final", first, "a run of closed days", 0)
-    wrong += _ended("final", second, "the run after one of closed days", 0)
+    wrong = _wrong_exit("final", first, "a run of closed days", 0)
+    wrong += _wrong_exit("final", second, "the run after one of closed days", 0)
     for name in dated:
         again = second.stream(subject.name, name)
         if again.requests or again.delivered:
@@ -779,8 +779,8 @@ def faults_that_pass(
             server.app = with_faults(subject.make(server.base_url, subject.today), [fault], seed=1)
             report = subject.run(server.base_url, sink, clock=noon_of(subject.today, pace=50))
             what = f"behind the fault {fault.name} ({fault.summary})"
-            ended = _ended("faults", report, f"a run {what}", 0)
-            wrong += ended or _same("faults", delivered_to(sink), baseline, what)
+            wrong_exit = _wrong_exit("faults", report, f"a run {what}", 0)
+            wrong += wrong_exit or _same("faults", delivered_to(sink), baseline, what)
     return wrong
 
 
@@ -798,11 +798,13 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
             given: dict[str, Any] = {name: WRONG}
             report = subject.run(server.base_url, sink, on_event=hear, **given)
             unusable = {error["error"] for error in report.errors} == {"ConfigError"}  # it is no key at all
-            ended = [] if unusable else _ended("wrong secret", report, f"a run with a wrong {name}", 3)
+            wrong_exit = [] if unusable else _wrong_exit("wrong secret", report, f"a run with a wrong {name}", 3)
             if report.exit_code == 0:
                 text = f"a run with a wrong {name} ended with 0 instead of 3: the authenticator does not send it, or "
-                ended = [Finding("wrong secret", f"{text}the sandbox accepts it; let its admit(request) refuse it")]
-            wrong += ended
+                wrong_exit = [
+                    Finding("wrong secret", f"{text}the sandbox accepts it; let its admit(request) refuse it")
+                ]
+            wrong += wrong_exit
             source = subject.source(server.base_url, **{name: WRONG})
             if source.connector.check is not None:
                 try:

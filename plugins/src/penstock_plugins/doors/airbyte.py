@@ -202,11 +202,11 @@ def airbyte(
         states = {name: state for name, state in states.items() if modes.get(name) == "incremental"}
         failed: dict[str, str] = {}
 
-        def heard(event: Mapping[str, Any]) -> None:
+        def note_failure(event: Mapping[str, Any]) -> None:
             if event["event"] == "partition_failed":
                 failed.setdefault(event["stream"], event["message"])
 
-        return run_to(project, source, AirbyteMessages(failed), list(modes), (), states, heard)
+        return run_to(project, source, AirbyteMessages(failed), list(modes), (), states, note_failure)
     except PenstockError as error:
         with standard_output() as output:
             output(trace_error(str(error), "config_error" if isinstance(error, UsageError) else "system_error"))

@@ -60,13 +60,13 @@ def run_to(
     with standard_output() as output, stop_on_signals(stop):
         sink = MessageSink(messages, bookmarks, output)
 
-        def heard(event: Mapping[str, Any]) -> None:
-            sink.heard(event)
+        def handle_event(event: Mapping[str, Any]) -> None:
+            sink.take_event(event)
             listen(event)
             if event["event"] in ("notice", "note", "partition_failed", "retry", "defect"):
                 say(event["message"])
 
-        result = project.run(source, to=sink, streams=streams, on_event=heard, stop=stop)
+        result = project.run(source, to=sink, streams=streams, on_event=handle_event, stop=stop)
     for error in result.errors:
         if error["partition"] is None:
             say(error["message"])

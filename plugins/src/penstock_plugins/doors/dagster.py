@@ -82,13 +82,13 @@ def _asset(
         delivered: list[Mapping[str, Any]] = []
         logged = _logged(context)
 
-        def heard(event: Mapping[str, Any]) -> None:
+        def collect(event: Mapping[str, Any]) -> None:
             if event["event"] == "partition_delivered":
                 delivered.append(event)
             logged(event)
 
         result = project.run(
-            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=heard, **window
+            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=collect, **window
         )
         if result.exit_code in (4, 6):
             raise dagster.RetryRequested(max_retries=3, seconds_to_wait=RETRY_S)
@@ -153,10 +153,10 @@ def _columns(dagster: Any, layout: Layout) -> Any:
 def _logged(context: Any) -> Any:
     """A function that writes what a person needs to Dagster's log of the step."""
 
-    def heard(event: Mapping[str, Any]) -> None:
+    def log_event(event: Mapping[str, Any]) -> None:
         if event["event"] in ("notice", "note", "retry"):
             context.log.info(event["message"])
         elif event["event"] in ("partition_failed", "defect"):
             context.log.error(event["message"])
 
-    return heard
+    return log_event

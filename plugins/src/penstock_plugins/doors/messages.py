@@ -104,7 +104,7 @@ class MessageSink:
     def open_readonly(self, source: str) -> None:
         return None
 
-    def heard(self, event: Mapping[str, Any]) -> None:
+    def take_event(self, event: Mapping[str, Any]) -> None:
         """Take over what an event of the run states."""
         if event["event"] == "planned":
             self.planned[event["stream"]] = event["partitions"]
@@ -127,7 +127,7 @@ class MessageTarget(BaseTarget):
     def chosen(self) -> Sequence[str]:
         return self.sink.bookmarks.chosen
 
-    def check(self, layouts: Sequence[Layout]) -> None:
+    def prepare(self, layouts: Sequence[Layout]) -> None:
         """Write the schemas and the former state, once, before the first record."""
         written = [layout for layout in layouts if layout.stream in self.chosen]
         self._begun = True

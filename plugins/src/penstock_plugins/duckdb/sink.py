@@ -141,7 +141,7 @@ class DuckTarget(BaseTarget):
         ).rows
         return dict(rows)
 
-    def check(self, layouts: Sequence[Layout]) -> None:
+    def prepare(self, layouts: Sequence[Layout]) -> None:
         """Add the columns that are missing in existing tables. Raises TargetError for a table of something else."""
         with self.database.transaction():
             for layout in layouts:

@@ -268,12 +268,12 @@ class PostgresTarget(BaseTarget):
                     else:
                         self.ledger.count_merged(self.source, known.stream, None)
 
-    def check(self, layouts: Sequence[Layout]) -> None:
+    def prepare(self, layouts: Sequence[Layout]) -> None:
         """
         Raises TargetError if a table cannot hold its stream. Missing columns are added to existing tables; no table is
         made yet.
         """
-        self.tables.check(layouts)
+        self.tables.prepare(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":
         first = layouts[0]
@@ -432,7 +432,7 @@ class PostgresTarget(BaseTarget):
             self._shared_stages[key] = self.new_stage(table, per_commit=True)
         return self._shared_stages[key]
 
-    def ended(self, writer: "PostgresWriter") -> None:
+    def drop_writer(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
     def _holds_rows(self, found: Located) -> bool:

@@ -104,7 +104,7 @@ class Tables:
         self._held: dict[str, tuple[SinkError, float]] = {}  # by table: why a commit failed, and when it is tried next
         self._lacking: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
 
-    def check(self, layouts: Sequence[Layout]) -> None:
+    def prepare(self, layouts: Sequence[Layout]) -> None:
         """
         Check that all these streams can be written. Missing columns are added to existing tables; no table is made yet.
 

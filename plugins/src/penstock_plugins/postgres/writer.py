@@ -102,7 +102,7 @@ class PostgresWriter:
     def abort(self) -> None:
         for rows in self._rows.values():
             rows.discard()
-        self._target.ended(self)
+        self._target.drop_writer(self)
 
     # --- a session that was lost ------------------------------------------------------------------------------------
 
