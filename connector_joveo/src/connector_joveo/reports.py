@@ -40,13 +40,13 @@ class JoveoReport:
         The id, from the first of: ``Location``, a header named like a task id, the JSON body, a body that is nothing
         but an id, a header named like a request id.
         """
-        found = (
+        handle = (
             _from_location(response)
             or _from_header(response, ID_HEADERS[0])
             or _from_body(response)
             or _from_header(response, ID_HEADERS[1])
         )
-        if found is None:
+        if handle is None:
             names = ", ".join(name for name, _ in response.headers) or "none"
             text = response.text(100)
             cut = text != "NO_CONTENT" and "NO_CONTENT".startswith(text)
@@ -58,7 +58,7 @@ class JoveoReport:
                 f"report: the headers were {names}, the body {text!r}. Report it to Joveo; without the id the report "
                 "cannot be fetched."
             )
-        return found
+        return handle
 
     def poll(self, submitted: Request, handle: str) -> Request:
         # What stands between braces in the submission's path is in its columns: client_id, publisher_family_id.
@@ -112,18 +112,18 @@ def _file(download: Request) -> object:
     return download.url, tuple(param for param in download.params if not _OF_SIGNATURE.fullmatch(param[0]))
 
 
-def _named_links(found: dict[str, Any]) -> list[str]:
+def _named_links(named: dict[str, Any]) -> list[str]:
     """The links of the first member that has some: a second name is taken to be one of the same files."""
-    return next(filter(None, (_links(found.get(name)) for name in LINK_MEMBERS)), [])
+    return next(filter(None, (_links(named.get(name)) for name in LINK_MEMBERS)), [])
 
 
-def _links(found: Any) -> list[str]:
+def _links(named: Any) -> list[str]:
     """A text, an array of texts, or objects that hold one."""
-    if isinstance(found, str):
-        return [found] if found.strip() else []
-    if isinstance(found, dict):
-        return _named_links(found)
-    return [link for value in found for link in _links(value)] if isinstance(found, list) else []
+    if isinstance(named, str):
+        return [named] if named.strip() else []
+    if isinstance(named, dict):
+        return _named_links(named)
+    return [link for value in named for link in _links(value)] if isinstance(named, list) else []
 
 
 def _from_location(response: Response) -> str | None:
@@ -146,10 +146,10 @@ def _from_body(response: Response) -> str | None:
     body = response.json()
     if isinstance(body, dict):
         inner = (body, body.get("data"), body.get("result"))
-        found = (
+        values = (
             members[name] for members in inner if isinstance(members, dict) for name in ID_MEMBERS if name in members
         )
-        texts = (str(value) for value in found if isinstance(value, (str, int)) and not isinstance(value, bool))
+        texts = (str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool))
     else:
         texts = (str(text) for text in (body if isinstance(body, (str, int)) else response.text(),))
     return next((text.strip() for text in texts if _TOKEN.fullmatch(text.strip())), None)

@@ -29,7 +29,7 @@ def _catalogue(client: str, count: int) -> dict[str, Any]:
         for at in range(count)
     ]
     groups = {f"{client}-campaign-{at}": [{"id": f"{client}-group-{at}", "name": f"Group {at}"}] for at in range(3)}
-    found: dict[str, Any] = {
+    catalogue: dict[str, Any] = {
         "/status": {"result": "A", "message": "Status fetched successfully"},
         "/custom-idx-fields": {"source-shift": "cif1", "source-team": "cif2"},
         "/jobs": jobs,
@@ -39,12 +39,16 @@ def _catalogue(client: str, count: int) -> dict[str, Any]:
         "/configs": [{"id": f"{client}-{at}", "placement": at, "cost": Decimal("220.50")} for at in PUBLISHERS],
         **{f"/campaigns/{campaign}/jobgroups": rows for campaign, rows in groups.items()},
     }
-    for config in found["/configs"]:
+    for config in catalogue["/configs"]:
         refs = [{name: job[name] for name in ("clientId", "refNumber", "jobId")} for job in jobs[:4]]
         posted = [{"id": f"{config['id']}-{ref['jobId']}", "placement": config["placement"], **ref} for ref in refs]
         below = f"/publishers/{config['placement']}"
-        found |= {f"{below}/jobs": posted, f"{below}/configs": [config], f"{below}/configs/{config['id']}/jobs": posted}
-    return {f"/clients/{client}{path}": rows for path, rows in found.items()}
+        catalogue |= {
+            f"{below}/jobs": posted,
+            f"{below}/configs": [config],
+            f"{below}/configs/{config['id']}/jobs": posted,
+        }
+    return {f"/clients/{client}{path}": rows for path, rows in catalogue.items()}
 
 
 CATALOGUE = {"/clients": _CLIENTS, **_catalogue("client-1", 230), **_catalogue("client-2", 17)}
@@ -72,8 +76,8 @@ class JoveoDemo(SandboxBase):
         if isinstance(rows, list):
             first = int(path == "jobs")  # the only listing that begins with page 1
             page, limit = int(request.params.get("page", first)), int(request.params.get("limit", len(rows)))
-            found = rows[(page - first) * limit :][:limit] if page >= first else []
-            return json_response({"data": found, "summary": len(rows)})
+            page_rows = rows[(page - first) * limit :][:limit] if page >= first else []
+            return json_response({"data": page_rows, "summary": len(rows)})
         listing, _, name = request.path.rpartition("/")
         named = {row.get("refNumber", row.get("id")): row for row in CATALOGUE.get(listing, ())}
         if rows is None and unquote(name) not in named:

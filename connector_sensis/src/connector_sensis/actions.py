@@ -141,11 +141,11 @@ def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
     An index in brackets counts from 0, or from 1 if one of them would otherwise exceed the last id. Empty if an error
     names no id that was sent.
     """
-    indices = [int(found) for text in errors for found in _INDEX.findall(text) if found not in ids]
+    indices = [int(index) for text in errors for index in _INDEX.findall(text) if index not in ids]
     shift = 1 if indices and max(indices) == len(ids) and 0 not in indices else 0
     failed: set[int] = set()
     for text in errors:
-        places = {int(found) - shift for found in _INDEX.findall(text) if found not in ids}
+        places = {int(index) - shift for index in _INDEX.findall(text) if index not in ids}
         # A short id could be a word of the error, so its text is looked for only where no index is given.
         places = places or {at for at, id_ in enumerate(ids) if _holds(text, id_)}
         places &= set(range(len(ids)))
@@ -170,9 +170,9 @@ def reason(body: Mapping[str, Any]) -> str:
 
 
 def _texts(body: Mapping[str, Any], member: str) -> list[str]:
-    found = body.get(member)
-    found = found if isinstance(found, list) else [] if found is None else [found]
-    return [" ".join(str(text).split()) for text in found]
+    texts = body.get(member)
+    texts = texts if isinstance(texts, list) else [] if texts is None else [texts]
+    return [" ".join(str(text).split()) for text in texts]
 
 
 ACTIONS = (

@@ -94,7 +94,7 @@ class TalrooDemo(SandboxBase):
             raise SandboxError(200, "not found")
         start, end = date.fromisoformat(params["start"]), date.fromisoformat(params["end"])
         days = [start + timedelta(days=number) for number in range((end - start).days + 1)]
-        found = {
+        by_day = {
             day.isoformat(): clicks_of(params["advertiser_id"], day, restated=self.restated(day))
             for day in days
             if day <= self.today
@@ -103,8 +103,8 @@ class TalrooDemo(SandboxBase):
             "status": 1,
             "start_day": start,
             "end_day": end + timedelta(days=1),
-            "total_clicks": sum(map(len, found.values())),
-            "clicks_report": {day: clicks for day, clicks in found.items() if clicks} or [],
+            "total_clicks": sum(map(len, by_day.values())),
+            "clicks_report": {day: clicks for day, clicks in by_day.items() if clicks} or [],
         }
         body = json.dumps(report, default=str).replace("/", "\\/").encode()  # PHP's form: ASCII, slashes escaped
         return SandboxResponse(body=body)

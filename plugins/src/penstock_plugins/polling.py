@@ -120,8 +120,8 @@ class Polled:
 
 def _links(answer: Any, path: str) -> list[str]:
     """The link, or links, at a path; raises BrokenBodyError without one."""
-    found = _member(answer, path)
-    links = found if isinstance(found, list) else [found]
+    value = _member(answer, path)
+    links = value if isinstance(value, list) else [value]
     if not links or not all(isinstance(link, str) and link for link in links):
         raise BrokenBodyError(f"the report is ready, and {path} names no link to it")
     return links

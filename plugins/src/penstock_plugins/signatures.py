@@ -171,9 +171,9 @@ class OAuth1(Unsigned):
             body=(request.body or b"").decode() if form else None,
             headers={"Content-Type": "application/x-www-form-urlencoded"} if form else None,
         )
-        for found in re.findall(r'oauth_signature="([^"]*)"', headers["Authorization"]):
-            mask_temporarily(found)
-            mask_temporarily(unquote(found))
+        for signature in re.findall(r'oauth_signature="([^"]*)"', headers["Authorization"]):
+            mask_temporarily(signature)
+            mask_temporarily(unquote(signature))
         signed = request.with_headers(("Authorization", headers["Authorization"]))
         return evolve(signed, masked=request.masked | {"Authorization"})
 

@@ -35,7 +35,7 @@ class Unfit:
 
 def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Unfit]) -> dict[str, Decimal]:
     """The sums of a delivery without these records; those of an amount with a currency in each row by currency."""
-    found = dict(sums)
+    sums_left = dict(sums)
     with localcontext(prec=1000):  # one that does not fit may be longer than all the others
         for column in layout.columns:
             if not column.additive:
@@ -43,9 +43,9 @@ def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Un
             for record in unfit:
                 unit = f"[{record.values.get(column.unit_of) or ''}]" if column.unit_of else ""
                 name = f"{column.name}{unit}"
-                if name in found:
-                    found[name] -= Decimal(record.values.get(column.name) or 0)
-    return found
+                if name in sums_left:
+                    sums_left[name] -= Decimal(record.values.get(column.name) or 0)
+    return sums_left
 
 
 @frozen

@@ -112,13 +112,13 @@ def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, .
 
 
 def _chosen(source: str, name: str, actions: "Sequence[Action]") -> "Action":
-    found = {action.name: action for action in actions}
-    if name in found:
-        return found[name]
-    if not found:
+    by_name = {action.name: action for action in actions}
+    if name in by_name:
+        return by_name[name]
+    if not by_name:
         raise UsageError(f"{source} has no writes: its provider offers none")
     raise UsageError(
-        f"{source} has no action {name!r}.{did_you_mean(name, found)} `penstock act {source} --list` shows them"
+        f"{source} has no action {name!r}.{did_you_mean(name, by_name)} `penstock act {source} --list` shows them"
     )
 
 
@@ -361,21 +361,21 @@ def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
         name for field in action.fields if field.repeated for name in (field.name, field.member, *field.aliases)
     }
     lists = {name for field in action.fields if field.type == "list" for name in (field.name, field.member)}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in parameters:
         if not _is_text(text):
             raise UsageError(f"{text!a}: holds bytes that are no UTF-8 text")
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"{text!r}: expected KEY=VALUE; `--help` behind the action's name lists its parameters")
-        if name not in found:
-            found[name] = [value] if name in repeated else value
+        if name not in values:
+            values[name] = [value] if name in repeated else value
         elif name in repeated:
-            found[name].append(value)
+            values[name].append(value)
         else:
             listed = f"""; a list is one value: {name}='["a", "b"]'""" if name in lists else ""
             raise UsageError(f"{name} is given twice{listed}")
-    return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in found.items()}
+    return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in values.items()}
 
 
 def _is_text(text: str) -> bool:

@@ -42,10 +42,10 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     former, comma, last = incomplete.rpartition(",")
 
     def names(session: Session) -> Iterable[str]:
-        found = [(source, stream) for source in _sources(ctx, session) for stream in _streams(session, source)]
-        yield from (stream for _, stream in found)
+        streams = [(source, stream) for source in _sources(ctx, session) for stream in _streams(session, source)]
+        yield from (stream for _, stream in streams)
         if last:
-            yield from (f"{source}.{stream}" for source, stream in found)
+            yield from (f"{source}.{stream}" for source, stream in streams)
 
     return [CompletionItem(f"{former}{comma}{item.value}") for item in _items(ctx, last, names)]
 
@@ -92,7 +92,7 @@ def _items(ctx: click.Context, incomplete: str, names: Callable[[Session], Itera
 
     session = ctx.find_object(Session)
     try:
-        found = list(names(session)) if session is not None else []
+        candidates = list(names(session)) if session is not None else []
     except PenstockError:
         return []
-    return [CompletionItem(name) for name in dict.fromkeys(found) if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in dict.fromkeys(candidates) if name.startswith(incomplete)]

@@ -92,17 +92,17 @@ def _confirm(what: str) -> None:
 def _erase_personal(session: Session, source: str, stream: str | None, to: str | None, *, yes: bool) -> int:
     project = session.project
     if not yes:
-        found = [
+        targets = [
             target
             for target in project.erase_personal(source, stream, to=to, dry_run=True).targets
             if target.partitions
         ]
-        names = list(dict.fromkeys(name for target in found for name in target.columns))
+        names = list(dict.fromkeys(name for target in targets for name in target.columns))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         columns = ", ".join(names[:NAMED]) + more
         places = ", ".join(
             f"{counted(target.partitions, 'partition')} of {source}.{target.stream} in {target.target}"
-            for target in found
+            for target in targets
         )
         _confirm(f"--personal erases for good what is personal in {columns or 'no column'}: {places or 'nothing'}")
     result = project.erase_personal(source, stream, to=to)

@@ -51,14 +51,14 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
     for name in connectors:
         if name in session.registry.sinks() and name not in offered:
             raise UsageError(f"{name} is a sink: `penstock init CONNECTOR` prints the keys of every sink, too")
-    found = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
-    reads = [connector.name for connector in found if session.registry.streams(connector.name)]
+    chosen = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
+    reads = [connector.name for connector in chosen if session.registry.streams(connector.name)]
     known = _known(session)
     lines: list[str] = []
     if not known["source"]:
         lines += [_SCHEMA, "# completes and checks this file in an editor: penstock schema > penstock.schema.json", ""]
     names = []
-    for number, connector in enumerate(found):
+    for number, connector in enumerate(chosen):
         name = _free(connector.name, known["source"])
         names += [name] if connector.name in reads else []
         lines += source_lines(connector, name=name, brief=number > 0)
@@ -69,7 +69,7 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
     elif reads:
         lines += sink_lines(session.registry.sinks(), known["sink"]) + pipeline_lines(names)
     elif not reads:
-        lines += [f"# Then: penstock act {connector.name} --list" for connector in found]
+        lines += [f"# Then: penstock act {connector.name} --list" for connector in chosen]
     print("\n".join(lines).rstrip("\n"))
 
 

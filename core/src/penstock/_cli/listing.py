@@ -30,7 +30,7 @@ def connectors(session: Session, json_: bool) -> None:
 
     registry = session.registry
     sandboxes = registry.sandboxes()
-    found = [
+    installed = [
         {
             "name": name,
             "summary": connector.summary,
@@ -53,14 +53,14 @@ def connectors(session: Session, json_: bool) -> None:
         raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{listed}")
     commands = [{"name": command.name, "summary": command.summary} for command in registry.commands().values()]
     if json_:
-        print_json({"connectors": found, "sinks": sinks, "commands": commands, "broken": broken})
+        print_json({"connectors": installed, "sinks": sinks, "commands": commands, "broken": broken})
         return
-    if found:
+    if installed:
         print_table(
             ["connector", "version", "sandbox", "summary"],
             [
                 [connector["name"], connector["version"], "yes" if connector["sandbox"] else "", connector["summary"]]
-                for connector in found
+                for connector in installed
             ],
         )
     else:

@@ -212,12 +212,12 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     """
     from penstock.redact import mask
 
-    found = list(rows)
-    names = list(dict.fromkeys([*columns, *(name for row in found for name in row)]))
+    listed = list(rows)
+    names = list(dict.fromkeys([*columns, *(name for row in listed for name in row)]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([mask(_csv_cell(row.get(name))) for name in names] for row in found)
+    writer.writerows([mask(_csv_cell(row.get(name))) for name in names] for row in listed)
     print(text.getvalue(), end="")
 
 

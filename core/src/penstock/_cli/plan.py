@@ -131,10 +131,10 @@ def _alike(spans: "Iterable[Span]", *, verbose: bool) -> "list[list[Span]]":
     for span in spans:
         first, days = span[0], _days(span)
         groups.setdefault((first.source, first.partition.stream, first.reason, first.timezone, days), []).append(span)
-    found: list[list[Span]] = []
+    together: list[list[Span]] = []
     for group in groups.values():
-        found += [group] if len(group) > ACCOUNTS_LISTED and not verbose else [[span] for span in group]
-    return found
+        together += [group] if len(group) > ACCOUNTS_LISTED and not verbose else [[span] for span in group]
+    return together
 
 
 def _days(span: "Span") -> str:

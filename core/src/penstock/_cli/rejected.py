@@ -84,8 +84,8 @@ _VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )"
 
 def kind_of(reason: str) -> str:
     """A reason without the value that it begins with: ``'n/a' is no number`` is of the kind ``is no number``."""
-    found = _VALUE.match(reason)
-    return reason[found.end() :] if found is not None else reason
+    match = _VALUE.match(reason)
+    return reason[match.end() :] if match is not None else reason
 
 
 def cut(text: str) -> str:

@@ -131,8 +131,8 @@ def _summary(finished: "RunResult", left_out: Mapping[str, str]) -> None:
 
 def as_typed(started: Path) -> str:
     """The words that start the command ``started`` again: its name, or its path (``make demo``)."""
-    found = shutil.which("penstock")
-    if started.name != "penstock" or not started.is_file() or (found and Path(found).samefile(started)):
+    on_path = shutil.which("penstock")
+    if started.name != "penstock" or not started.is_file() or (on_path and Path(on_path).samefile(started)):
         return "penstock"
     return shlex.quote(str(started))
 

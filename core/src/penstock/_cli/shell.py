@@ -26,9 +26,9 @@ def completion(session: Session, shell: str | None) -> None:
     shell = shell or os.path.basename(session.environ.get("SHELL", ""))  # noqa: PTH119 (a name, not a place)
     if shell not in _INSTALL:
         raise click.UsageError(f"name the shell: {', '.join(_INSTALL)}")
-    found = get_completion_class(shell)
-    assert found is not None
-    source = found(click.Group("penstock"), {}, "penstock", "_PENSTOCK_COMPLETE").source()
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    source = completion_class(click.Group("penstock"), {}, "penstock", "_PENSTOCK_COMPLETE").source()
     if shell == "fish":  # click's script splits a value such as clicks,sales at its comma
         source = source.replace('string split ","', 'string split --max 1 ","')
     print(f"# {_INSTALL[shell]}\n{source}")

@@ -61,14 +61,14 @@ def problems_of(registry: Registry, connector: str) -> list[str]:
         source = ConfiguredSource.of(registry, connector, settings)
     except ConfigError as error:
         return [f"its settings class refuses the settings of its sandbox: {problem}" for problem in error.problems]
-    found = list(_of_parameters(source))
-    if found:
-        return found  # the calls below would fail for the same reason
-    found += _of_connector(source)
+    problems = list(_of_parameters(source))
+    if problems:
+        return problems  # the calls below would fail for the same reason
+    problems += _of_connector(source)
     for stream in source.streams:
         if not stream.not_built and stream.derived is None:
-            found += [f"stream {stream.name}: {problem}" for problem in _of_stream(source, stream)]
-    return found
+            problems += [f"stream {stream.name}: {problem}" for problem in _of_stream(source, stream)]
+    return problems
 
 
 _CALLED = {  # the values that the core passes to each function

@@ -34,10 +34,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
-        if found is None or found[2] not in _UNITS or not float(found[1]):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
+        if match is None or match[2] not in _UNITS or not float(match[1]):
             self.fail(f"found {value!r}, expected a time such as 45, 45s, 30m or 2h", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+        return float(match[1]) * _UNITS[match[2]]
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only

@@ -102,8 +102,8 @@ class RunCoordinator:
     def _with_free_sources(self) -> dict[int, tuple[str, ...]]:
         holders = self.division.holders
         every = range(1, self.division.parts + 1)
-        found = {number: tuple(name for name in self.sources if number in holders[name]) for number in every}
-        return {number: names for number, names in found.items() if names}
+        holding = {number: tuple(name for name in self.sources if number in holders[name]) for number in every}
+        return {number: names for number, names in holding.items() if names}
 
     @property
     def over(self) -> bool:

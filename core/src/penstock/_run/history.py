@@ -62,9 +62,9 @@ class History:
         if self.folder is None:
             return self._unsaved
         try:
-            found = json.loads(self.file.read_text())["targets"]
+            targets = json.loads(self.file.read_text())["targets"]
             return {
-                str(target): {str(source): str(at) for source, at in used.items()} for target, used in found.items()
+                str(target): {str(source): str(at) for source, at in used.items()} for target, used in targets.items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}  # absent or damaged: it is written anew

@@ -57,8 +57,8 @@ class Measures:
             return frozenset()
         if stream not in self._former:
             entries = self.ledger.entries(self.report.source, stream, since=days[0] - LOOKED_BACK if days else None)
-            found = {name for entry in entries.values() for name in _with_amounts(entry.sums)}
-            self._former[stream] = frozenset(found)
+            measures = {name for entry in entries.values() for name in _with_amounts(entry.sums)}
+            self._former[stream] = frozenset(measures)
         return result.absent & self._former[stream]
 
     def report_absent(self, result: ReadResult) -> None:

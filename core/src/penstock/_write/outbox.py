@@ -244,14 +244,14 @@ def decide(
 
 def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:
     """The last job of this key, unchanged."""
-    found = connection.execute(
+    row = connection.execute(
         "select id, started_at, finished_at, destination from jobs where source = ? and action = ? and digest = ? "
         "order by id desc limit 1",
         (key.source, key.action, key.digest),
     ).fetchone()
-    if found is None:
+    if row is None:
         return None
-    number, started_at, finished_at, destination = found
+    number, started_at, finished_at, destination = row
     counts: dict[str, int] = dict(
         connection.execute("select state, count(*) from rows where job = ? group by state", (number,))
     )
@@ -270,12 +270,12 @@ def load_other(connection: sqlite3.Connection, key: JobKey) -> str | None:
     """When the last unfinished job of the same name but another digest was begun."""
     if key.what in (CALL, STDIN):
         return None
-    found = connection.execute(
+    row = connection.execute(
         "select started_at from jobs where source = ? and action = ? and what = ? and digest <> ? and finished_at is "
         "null and exists (select 1 from rows where job = jobs.id and state <> 'refused') order by id desc limit 1",
         (key.source, key.action, mask(key.what), key.digest),
     ).fetchone()
-    return None if found is None else str(found[0])
+    return None if row is None else str(row[0])
 
 
 def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey, now: datetime) -> int:
@@ -432,10 +432,10 @@ class OutboxJob:
     def receipt(self, row: int) -> Receipt | None:
         """The receipt of one row; None if it was never sent."""
         with self._statements():
-            found = self.connection.execute(
+            stored = self.connection.execute(
                 "select row, state, reason, answer from rows where job = ? and row = ?", (self.number, row)
             ).fetchone()
-        return None if found is None else _receipt(*found)
+        return None if stored is None else _receipt(*stored)
 
     def finish(self, rows: int, now: datetime) -> None:
         """Record that all rows of the job are settled."""

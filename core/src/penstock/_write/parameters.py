@@ -30,7 +30,7 @@ def typed(action: Action, parameters: Mapping[str, Any], *, text: bool = False) 
     or a CSV file) without a type; none is absent. Raises ValueError with all problems.
     """
     known = _spellings(action)
-    found: dict[str, Any] = {}
+    typed_values: dict[str, Any] = {}
     wrong: list[str] = []
     for spelling, value in parameters.items():
         name = known[spelling].name if spelling in known else spelling
@@ -41,16 +41,18 @@ def typed(action: Action, parameters: Mapping[str, Any], *, text: bool = False) 
             continue
         if value is None or (text and value == ""):
             continue
-        if name in found:
+        if name in typed_values:
             wrong.append(f"{name} is given twice, in two spellings")
             continue
         try:
-            found[name] = _converted(known[name], value, text) if name in known else _body_of(action, value, text)
+            typed_values[name] = (
+                _converted(known[name], value, text) if name in known else _body_of(action, value, text)
+            )
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     if wrong:
         raise ValueError("; ".join(wrong))
-    return found
+    return typed_values
 
 
 def validated(action: Action, settings: Any, values: Values) -> dict[str, Any]:

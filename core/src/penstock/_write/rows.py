@@ -134,11 +134,11 @@ class RowFile:
                 continue
             problem, values = "", {}
             try:
-                found = exact_json(line.decode("utf-8-sig" if number == 0 else "utf-8"))
-                if not isinstance(found, dict):
+                value = exact_json(line.decode("utf-8-sig" if number == 0 else "utf-8"))
+                if not isinstance(value, dict):
                     problem = "the line is no JSON object"
                 else:
-                    values = found
+                    values = value
             except UnicodeDecodeError:
                 problem = "the line is no UTF-8 text"
             except ValueError as error:
@@ -200,8 +200,8 @@ class _Lines:
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:
-    found = os.fstat(file.fileno())
-    return found.st_size, found.st_mtime_ns
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _suffixes(path: Path) -> list[str]:

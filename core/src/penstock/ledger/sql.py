@@ -156,7 +156,7 @@ class SqlLedger:
         """All statements within take effect durably when it ends, or none does."""
         raise NotImplementedError
 
-    def _migrate(self, found: int) -> None:
+    def _migrate(self, version: int) -> None:
         """Bring the tables of an older version up to date, within :meth:`_prepare`'s transaction."""
         raise NotImplementedError
 
@@ -176,10 +176,10 @@ class SqlLedger:
         with self._transaction():
             self._make_table("meta", TABLES["meta"])
             self._check_version()
-            found = int(self.fact("schema") or SCHEMA_VERSION)
-            if found < SCHEMA_VERSION:
+            stored_version = int(self.fact("schema") or SCHEMA_VERSION)
+            if stored_version < SCHEMA_VERSION:
                 self._sql("drop view if exists {t}days")
-                self._migrate(found)
+                self._migrate(stored_version)
             for name, columns in TABLES.items():
                 self._make_table(name, columns)
             for statement in (*self.indexes, *self.more_tables):
@@ -194,17 +194,17 @@ class SqlLedger:
         return int(self.fact("schema") or SCHEMA_VERSION) < SCHEMA_VERSION
 
     def _check_version(self) -> None:
-        found = self.fact("schema")
-        if found is not None and int(found) > SCHEMA_VERSION:
+        stored_version = self.fact("schema")
+        if stored_version is not None and int(stored_version) > SCHEMA_VERSION:
             raise TargetError(
-                f"the ledger of this target was written by a newer penstock (its version {found}, known here: "
+                f"the ledger of this target was written by a newer penstock (its version {stored_version}, known here: "
                 f"{SCHEMA_VERSION}). Upgrade penstock on this machine; nothing was changed."
             )
 
     def fact(self, name: str) -> str | None:
         """A fact about the target as a whole, as :meth:`set_fact` left it."""
-        found = self._sql("select value from {t}meta where name = ?", name).fetchall()
-        return found[0][0] if found else None
+        rows = self._sql("select value from {t}meta where name = ?", name).fetchall()
+        return rows[0][0] if rows else None
 
     def set_fact(self, name: str, value: str) -> None:
         self._sql(
@@ -223,12 +223,12 @@ class SqlLedger:
         until: date | None = None,
         accounts: Sequence[str] | None = None,
     ) -> dict[Partition, LedgerEntry]:
-        found: dict[Partition, LedgerEntry] = {}
+        by_partition: dict[Partition, LedgerEntry] = {}
         for where, values in _windows(source, stream, since, until):
             where, values = self._of_accounts(where, values, accounts)
             for entry in self._entries(where, *values):
-                found[entry.partition] = entry
-        return {partition: found[partition] for partition in sorted(found, key=attrgetter("text"))}
+                by_partition[entry.partition] = entry
+        return {partition: by_partition[partition] for partition in sorted(by_partition, key=attrgetter("text"))}
 
     def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
         where, values = "source = ?", [source]
@@ -237,13 +237,13 @@ class SqlLedger:
         errors = self._sql(_ERRORS.replace("{where}", where), *values).fetchall()
         last = {(name, account): text.partition("|")[2] for name, account, text in errors}
         columns: dict[str, str] = {}
-        found: list[AccountCounts] = []
+        of_accounts: list[AccountCounts] = []
         for name, account, *row in self._sql(_COUNTS.replace("{where}", where), *values).fetchall():
             if account and name not in columns:
                 columns[name] = self._account_column(source, name, account)
             of = {columns[name]: account} if account else {}
-            found.append(_counts_of(source, name, of, row, last.get((name, account))))
-        return tuple(sorted(found, key=lambda counts: (counts.stream, *counts.account.values())))
+            of_accounts.append(_counts_of(source, name, of, row, last.get((name, account))))
+        return tuple(sorted(of_accounts, key=lambda counts: (counts.stream, *counts.account.values())))
 
     def final_days(
         self,
@@ -301,10 +301,10 @@ class SqlLedger:
             f"select source, stream, partition, version, intent, {facts} from {{t}}partitions where {where}",
             *values,
         ).fetchall()
-        for source, stream, text, version, intent, *found in rows:
+        for source, stream, text, version, intent, *stored in rows:
             partition = partition_of(stream, text)
             if intent is None:
-                yield entry_of(source, partition, version, dict(zip(_FACTS, found, strict=True)))
+                yield entry_of(source, partition, version, dict(zip(_FACTS, stored, strict=True)))
             else:
                 meant = json.loads(intent)
                 entry = entry_of(source, partition, version, meant["entry"])
@@ -343,11 +343,11 @@ class SqlLedger:
 
     def _compare(self, entry: LedgerEntry) -> None:
         """Record what the entry changes against the delivery it is to replace."""
-        found = self._sql(
+        stored = self._sql(
             f"select rows, sums from {{t}}partitions where {_HERE} and day <> '' and state = 'delivered'",
             *(entry.source, entry.partition.stream, entry.partition.text),
         ).fetchall()
-        for rows, text in found:
+        for rows, text in stored:
             before = sums_from(text)
             sums = {
                 column: (before[column], total)
@@ -486,16 +486,16 @@ class SqlLedger:
                 yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 
     def sources(self) -> tuple[tuple[str, str], ...]:
-        found: list[tuple[str, str]] = []
+        pairs: list[tuple[str, str]] = []
         while True:  # from one to the next by the index: `distinct` would read every row
             rows = self._sql(
                 "select source, stream from {t}partitions where (source, stream) > (?, ?) "
                 "order by source, stream limit 1",
-                *(found[-1] if found else ("", "")),
+                *(pairs[-1] if pairs else ("", "")),
             ).fetchall()
             if not rows:
-                return tuple(found)
-            found.append(tuple(rows[0]))
+                return tuple(pairs)
+            pairs.append(tuple(rows[0]))
 
     # --- reports, accounts, runs ------------------------------------------------------------------------------------
 

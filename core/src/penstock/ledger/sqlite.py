@@ -106,7 +106,7 @@ class SqliteLedger(SqlLedger):
                 stored.backup(self._connection)
             self._prepare()
 
-    def _migrate(self, found: int) -> None:
+    def _migrate(self, version: int) -> None:
         """
         From version 1: ``partitions`` has columns that SQLite adds to a new table only.
         """

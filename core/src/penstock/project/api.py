@@ -206,7 +206,7 @@ class Project(Running):
         """
         view = self._view(name, to)
         now, patterns = self._clock(None).now(), tuple(accounts or ())
-        found = []
+        of_targets = []
         for target, opened in view:
             sources, problems = [], []
             if max_age_s is not None and not patterns:
@@ -216,10 +216,10 @@ class Project(Running):
                 if read is not None:
                     sources.append(read)
                     problems += status.problems_of(of, read, now, patterns)
-            found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
-        found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
-        overdue = any(problem.kind == status.OVERDUE for target in found for problem in target.problems)
-        return view.with_notices(StatusResult(targets=tuple(found), exit_code=int(overdue)))
+            of_targets.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
+        of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
+        overdue = any(problem.kind == status.OVERDUE for target in of_targets for problem in target.problems)
+        return view.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))
 
     def totals(
         self,
@@ -235,8 +235,8 @@ class Project(Running):
         Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        found = view.each(partial(delivered.totals_of, days=days, daily=daily))
-        return view.with_notices(TotalsResult(totals=found))
+        totals = view.each(partial(delivered.totals_of, days=days, daily=daily))
+        return view.with_notices(TotalsResult(totals=totals))
 
     def partitions(
         self,
@@ -252,8 +252,8 @@ class Project(Running):
         within ``since`` and ``until``.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        found = view.each(partial(delivered.partitions_of, days=days))
-        return view.with_notices(PartitionsResult(partitions=found))
+        partitions = view.each(partial(delivered.partitions_of, days=days))
+        return view.with_notices(PartitionsResult(partitions=partitions))
 
     def forget(
         self,
@@ -343,14 +343,14 @@ class Project(Running):
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
         view = self._view(name, to)
-        found = view.each(partial(delivered.rejected_records, stream=stream))
-        return view.with_notices(RejectedResult(rejected=found))
+        records = view.each(partial(delivered.rejected_records, stream=stream))
+        return view.with_notices(RejectedResult(rejected=records))
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
-        found = view.each(lambda of: [status.run_info(run, of.target) for run in of.ledger.runs(of.source, limit)])
-        return view.with_notices(RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True))))
+        runs = view.each(lambda of: [status.run_info(run, of.target) for run in of.ledger.runs(of.source, limit)])
+        return view.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(
         self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
@@ -364,8 +364,8 @@ class Project(Running):
         view = self._view(name, to)
         first = self._days(since, None).since
         assert first is not None
-        found = view.each(partial(delivered.changes_of, since=first, merged=merged))
-        return view.with_notices(ChangesResult(changes=found))
+        changes = view.each(partial(delivered.changes_of, since=first, merged=merged))
+        return view.with_notices(ChangesResult(changes=changes))
 
     # --- shared -----------------------------------------------------------------------------------------------------
 

@@ -25,13 +25,13 @@ FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
 def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
     """Rows and sums of a source's accounts in one target, per month or per day."""
-    found: dict[tuple[str, tuple[tuple[str, str], ...], str], list[LedgerEntry]] = {}
+    by_period: dict[tuple[str, tuple[tuple[str, str], ...], str], list[LedgerEntry]] = {}
     for stream in of.streams:
         for partition, entry in sorted(of.entries(stream, days).items()):
             account, day = partition.without_day.values, partition.day
             if entry.delivered:
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
-                found.setdefault((stream, account, period), []).append(entry)
+                by_period.setdefault((stream, account, period), []).append(entry)
     return [
         Total(
             target=of.target,
@@ -42,7 +42,7 @@ def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
             rows=sum(entry.rows for entry in entries),
             sums=_added(entry.sums for entry in entries),
         )
-        for (stream, account, period), entries in found.items()
+        for (stream, account, period), entries in by_period.items()
     ]
 
 
@@ -93,7 +93,7 @@ def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
     ``merged``: one per partition, and a partition that has its former rows and sums again is left out.
     """
     every: list[Change] = []
-    found: dict[Partition, Change] = {}
+    by_partition: dict[Partition, Change] = {}
     for restated in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
         if restated.run_id.startswith(FORGOTTEN):
             continue  # rows that were deleted here: the provider restated nothing
@@ -110,13 +110,15 @@ def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
             changed_at=restated.restated_at,
         )
         every.append(change)
-        found[restated.partition] = joined(found[restated.partition], change) if restated.partition in found else change
+        by_partition[restated.partition] = (
+            joined(by_partition[restated.partition], change) if restated.partition in by_partition else change
+        )
     if not merged:
         return sorted(
             every,
             key=lambda change: (change.stream, *change.account.values(), change.day or date.min, change.changed_at),
         )
-    return [found[partition] for partition in sorted(found) if _differs(found[partition])]
+    return [by_partition[partition] for partition in sorted(by_partition) if _differs(by_partition[partition])]
 
 
 def joined(first: Change, last: Change) -> Change:

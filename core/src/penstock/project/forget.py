@@ -43,7 +43,7 @@ def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
     """
     notice = view.notices.add
     with ExitStack() as stack:
-        found: list[_Locked] = []
+        locked: list[_Locked] = []
         without: list[str] = []
         for viewed in view.targets:
             shown, sink = viewed.sink.shown, viewed.sink.open()
@@ -58,7 +58,7 @@ def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
                 try:
                     target = sink.open(source, own_id)
                 except LockHeldError as error:  # it names the run that holds the lock
-                    same = next((target for target in found if target.run_id in str(error)), None)
+                    same = next((target for target in locked if target.run_id in str(error)), None)
                     if same is None:
                         raise
                     notice(f"{shown} and {same.target} are one target: it was changed once")
@@ -67,22 +67,22 @@ def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
                 for text in getattr(target, "notices", ()):
                     notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
-                found.append(_Locked(shown, source, target.ledger, own_id, target))
-        if view.failed and not found:
+                locked.append(_Locked(shown, source, target.ledger, own_id, target))
+        if view.failed and not locked:
             raise TargetError(f"none of the targets of {source} can be used: {'; '.join(view.failed)}")
         for shown in without:
             text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
-            if not found:
+            if not locked:
                 raise UsageError(text)
             notice(f"{text}. It was left as it is")
-        yield found
+        yield locked
 
 
-def _streams_of(found: Sequence[_Locked], source: str, stream: str | None) -> list[str]:
+def _streams_of(locked: Sequence[_Locked], source: str, stream: str | None) -> list[str]:
     """The streams with a row in a ledger; ``stream``: this one only. Raises UsageError where there is none."""
-    known = sorted({name for target in found for name in target.streams})
+    known = sorted({name for target in locked for name in target.streams})
     if not known:
-        where = ", ".join(target.target for target in found)
+        where = ", ".join(target.target for target in locked)
         raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
     if stream is not None and stream not in known:
         raise UsageError(
@@ -105,18 +105,18 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
     named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
-    with _opened(view, source) as found:
+    with _opened(view, source) as locked:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
-            _check_deletes_rows(found)
-            layouts = named or _all_layouts(view, source, _all_streams(view, source, found, days))
+            _check_deletes_rows(locked)
+            layouts = named or _all_layouts(view, source, _all_streams(view, source, locked, days))
         elif stream is None:
-            layouts = dict.fromkeys(_all_streams(view, source, found, days))
+            layouts = dict.fromkeys(_all_streams(view, source, locked, days))
         else:
-            layouts = dict.fromkeys(_streams_of(found, source, stream))
-        chosen = [(target, name, _chosen(target, name, days, layouts[name])) for name in layouts for target in found]
+            layouts = dict.fromkeys(_streams_of(locked, source, stream))
+        chosen = [(target, name, _chosen(target, name, days, layouts[name])) for name in layouts for target in locked]
         if named and not any(partitions for _, _, partitions in chosen):
-            _streams_of(found, source, stream)
+            _streams_of(locked, source, stream)
         for target, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:
                 _delete_rows(target, partitions, deleted_from)
@@ -125,8 +125,8 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
         return ForgetResult(targets=tuple(counts))
 
 
-def _check_deletes_rows(found: Sequence[_Locked]) -> None:
-    for target in found:
+def _check_deletes_rows(locked: Sequence[_Locked]) -> None:
+    for target in locked:
         if not getattr(target.opened, "deletes_rows", True):
             raise UsageError(
                 f"{target.target}: penstock cannot delete rows there. Delete them with the means of that place; "
@@ -134,13 +134,13 @@ def _check_deletes_rows(found: Sequence[_Locked]) -> None:
             )
 
 
-def _all_streams(view: View, source: str, found: Sequence[_Locked], days: Days) -> list[str]:
+def _all_streams(view: View, source: str, locked: Sequence[_Locked], days: Days) -> list[str]:
     """The delivered streams; if days are chosen, those that have days: a snapshot must not go with them."""
-    names = _streams_of(found, source, None)
+    names = _streams_of(locked, source, None)
     if days.since is None and days.until is None:
         return names
     dated = {
-        counts.stream for target in found for counts in target.ledger.counts(source) if counts.first_day is not None
+        counts.stream for target in locked for counts in target.ledger.counts(source) if counts.first_day is not None
     }
     for name in names:
         if name not in dated:
@@ -150,28 +150,28 @@ def _all_streams(view: View, source: str, found: Sequence[_Locked], days: Days) 
 
 def _all_layouts(view: View, source: str, streams: Sequence[str]) -> dict[str, Sequence[Layout]]:
     """The layouts of the streams whose rows can be deleted; the others are left, with a notice."""
-    found: dict[str, Sequence[Layout]] = {}
+    layouts: dict[str, Sequence[Layout]] = {}
     for name in streams:
         try:
-            found[name] = _layouts(view, source, name)
+            layouts[name] = _layouts(view, source, name)
         except UsageError as error:
             view.notices.add(f"left as it is: {error}")
-    return found
+    return layouts
 
 
 def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
     configured = view.setup.source(source, view.notices.add)
     chosen_streams(configured, [stream])  # raises for an unknown one
-    found = configured.stream(stream)
-    if found.kind == "changes" or found.derived is not None:
-        own = stream if found.derived is None else found.derived.stream
+    declared = configured.stream(stream)
+    if declared.kind == "changes" or declared.derived is not None:
+        own = stream if declared.derived is None else declared.derived.stream
         raise UsageError(
             f"{source}.{stream}: its rows are merged by key, so that those of some days or accounts cannot be deleted "
             "here. Delete them in the target by its own means. "
             f"`penstock forget {source} {own} --since DAY --until DAY` lets the next run read days again"
         )
-    return components_of(configured, found, ()).decoder.layouts
+    return components_of(configured, declared, ()).decoder.layouts
 
 
 def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout]) -> None:
@@ -205,11 +205,11 @@ def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequ
 def deleted(of: SourceLedger) -> dict[Partition, Restatement]:
     """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
     last = {change.partition: change for change in of.ledger.restated(of.source)}
-    found = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGOTTEN)}
-    for stream in {partition.stream for partition in found}:
+    deletions = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGOTTEN)}
+    for stream in {partition.stream for partition in deletions}:
         for partition in of.ledger.entries(of.source, stream):
-            found.pop(partition, None)
-    return found
+            deletions.pop(partition, None)
+    return deletions
 
 
 def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
@@ -221,13 +221,13 @@ def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Lay
     dated = any(counts.first_day is not None for counts in target.ledger.counts(target.source, stream))
     if not bounded and (dated or (deleted_from and deleted_from[0].day_column is not None)):
         raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
-    found = list(target.entries(stream, days))
+    partitions = list(target.entries(stream, days))
     if deleted_from and isinstance(target.opened, Verifiable):
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
         nothing = nothing_of(target.source, stream, first.partition_columns, first.day_column, names)
-        found += [held.partition for held in target.opened.verify(stream, [nothing])]
-    return [partition for partition in dict.fromkeys(found) if days.holds(partition)]
+        partitions += [held.partition for held in target.opened.verify(stream, [nothing])]
+    return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]
 
 
 # --- personal columns -------------------------------------------------------------------------------------------------
@@ -248,22 +248,22 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
             f"them again. Set include_personal = false in [source.{source}] first."
         )
-    with _opened(view, source) as found:
+    with _opened(view, source) as locked:
         erased = []
-        for target in found:
+        for target in locked:
             if not isinstance(target.opened, Erasing):
                 raise UsageError(f"{target.target}: this kind of target cannot erase columns. Nothing was changed.")
         declared = {stream.name: stream for stream in configured.streams}
-        for name in _streams_of(found, source, stream):
+        for name in _streams_of(locked, source, stream):
             if name not in declared:
                 notice(
                     f"{source}.{name}: the connector has no such stream any more, so its personal columns are not "
                     "known: nothing of it was erased"
                 )
-                left = [(target.target, len(target.ledger.entries(source, name))) for target in found]
+                left = [(target.target, len(target.ledger.entries(source, name))) for target in locked]
                 erased += [Forgotten(target=target, stream=name, partitions=0, left=count) for target, count in left]
                 continue
-            erased += [_erased(target, configured, declared[name], notice, dry_run=dry_run) for target in found]
+            erased += [_erased(target, configured, declared[name], notice, dry_run=dry_run) for target in locked]
         return ForgetResult(targets=tuple(erased), exit_code=int(any(forgotten.left for forgotten in erased)))
 
 
@@ -290,7 +290,7 @@ def _erased(target: _Locked, source: ConfiguredSource, stream: Stream, notice: N
             rejected.setdefault(entry.partition, []).append(masked)
     prints = _Fingerprints(source, stream, target.ledger)
     assert isinstance(target.opened, Erasing)
-    found = target.opened.erase(
+    outcome = target.opened.erase(
         erasures,
         [
             evolve(
@@ -302,9 +302,9 @@ def _erased(target: _Locked, source: ConfiguredSource, stream: Stream, notice: N
             for entry in entries
         ],
     )
-    for left in found.left:
+    for left in outcome.left:
         notice(f"{target.target}: {left.partition} was left as it is: {left.what}")
-    return evolve(done, rows=found.rows, left=len(found.left))
+    return evolve(done, rows=outcome.rows, left=len(outcome.left))
 
 
 class _Fingerprints:

@@ -154,11 +154,11 @@ def with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number
     """The planned partitions, each with the number of the shard that reads it."""
     division = shards(number, [job.source for job in jobs])
     sources = {job.source.name: job.source for job in jobs}
-    found = []
+    numbered = []
     for partition in planned:
         unit = unit_of_partition(sources[partition.source], partition.partition)
-        found.append(evolve(partition, shard=division.part_of(unit)))
-    return tuple(found)
+        numbered.append(evolve(partition, shard=division.part_of(unit)))
+    return tuple(numbered)
 
 
 def window_of(since: date | str | None, until: date | str | None, today: date) -> tuple[date | None, date | None]:

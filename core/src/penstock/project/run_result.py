@@ -121,20 +121,20 @@ class PlanResult:
     @property
     def requests_of(self) -> dict[str, int]:
         """Requests by source."""
-        found: dict[str, int] = {}
+        requests: dict[str, int] = {}
         for partition in self.partitions:
-            found[partition.source] = found.get(partition.source, 0) + (partition.requests or 0)
-        return found
+            requests[partition.source] = requests.get(partition.source, 0) + (partition.requests or 0)
+        return requests
 
     @property
     def shards(self) -> dict[tuple[int, str], tuple[int, int]]:
         """Of a plan for shards: partitions and requests, by shard and source. A shard without work is left out."""
-        found: dict[tuple[int, str], tuple[int, int]] = {}
+        by_shard: dict[tuple[int, str], tuple[int, int]] = {}
         for partition in self.partitions:
             if partition.shard is not None:
-                count, requests = found.get((partition.shard, partition.source), (0, 0))
-                found[partition.shard, partition.source] = (count + 1, requests + (partition.requests or 0))
-        return dict(sorted(found.items()))
+                count, requests = by_shard.get((partition.shard, partition.source), (0, 0))
+                by_shard[partition.shard, partition.source] = (count + 1, requests + (partition.requests or 0))
+        return dict(sorted(by_shard.items()))
 
     @property
     def seconds(self) -> float | None:

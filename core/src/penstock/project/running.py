@@ -298,10 +298,10 @@ def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: N
     if record is not None or record_full is not None:
         raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
     assert replay is not None
-    found = Recording.open(Path(replay))
-    if not found.finished:
-        notice(f"--replay {found.folder}: the recorded run was killed; requests may lack their answer")
-    return found
+    recording = Recording.open(Path(replay))
+    if not recording.finished:
+        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their answer")
+    return recording
 
 
 def _as_recorded(selection: Selection, recording: "Recording") -> Selection:

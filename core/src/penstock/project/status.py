@@ -107,14 +107,14 @@ def _configured_accounts(configured: ConfiguredSource | None, ledger: Ledger) ->
     """The accounts of each stream, configured or listed by the provider, where they are known."""
     if configured is None:
         return {}
-    found: dict[str, frozenset[str]] = {}
+    configured_accounts: dict[str, frozenset[str]] = {}
     for stream in configured.streams:
         accounts = configured.accounts_of(stream)
         if accounts is None and stream.accounts_from is not None:
             accounts = ledger.accounts(configured.name, stream.accounts_from[0]) or None
         if stream.account is not None and accounts is not None:
-            found[stream.name] = frozenset(accounts)
-    return found
+            configured_accounts[stream.name] = frozenset(accounts)
+    return configured_accounts
 
 
 def _listed_by_provider(configured: ConfiguredSource | None) -> frozenset[str]:
@@ -194,11 +194,11 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
     """
     if not status.configured:
         return []
-    name, allowed, found = status.source, status.requests_per_month, []
+    name, allowed, problems = status.source, status.requests_per_month, []
     if allowed is not None and status.requests_this_month > allowed:
         reason = f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}"
-        found.append(Problem(source=name, kind="quota", count=1, last_read=status.last_good, reason=reason))
-    found += [
+        problems.append(Problem(source=name, kind="quota", count=1, last_read=status.last_good, reason=reason))
+    problems += [
         Problem(source=name, kind="parked", count=1, last_read=status.last_good, reason=reason)
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
@@ -208,22 +208,22 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
             unread = account.open + account.failed
             if account.listed and unread and account.last_read is not None and account.last_read >= now - NEW:
                 reason = "the provider does not list the account any more, so that no run reads it"
-                found.append(_problem(name, account, "left open", unread, reason))
+                problems.append(_problem(name, account, "left open", unread, reason))
             continue
         if account.overdue:
-            found.append(_problem(name, account, OVERDUE, 1, "not read for longer than allowed"))
+            problems.append(_problem(name, account, OVERDUE, 1, "not read for longer than allowed"))
         if account.missing:
             reason = "days between the first and the last were never delivered"
-            found.append(_problem(name, account, "missing", account.missing, reason))
+            problems.append(_problem(name, account, "missing", account.missing, reason))
         if account.failed or account.rejected or account.unread_values or account.truncated:
             entries = of.ledger.entries(name, account.stream, accounts=list(account.account.values()) or None)
             own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account]
-            found += [
+            problems += [
                 evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
                 for (kind, reason), several in _by_reason(own).items()
             ]
     return [
-        *found,
+        *problems,
         *_failed_as_a_whole(status, accounts),
         *_restated_months(of, now, accounts),
         *_new_members(of, status, now, accounts),
@@ -331,12 +331,12 @@ def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts
 
 def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """By stream, the members that no record class declares, as the reports of runs name them."""
-    found: dict[str, dict[str, None]] = {}
+    by_stream: dict[str, dict[str, None]] = {}
     for report in reports:
         for stream, counts in report.get("streams", {}).items():
             for member in counts.get("unknown_members") or ():
-                found.setdefault(stream, {})[member] = None
-    return {stream: list(members) for stream, members in found.items()}
+                by_stream.setdefault(stream, {})[member] = None
+    return {stream: list(members) for stream, members in by_stream.items()}
 
 
 _COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
@@ -349,17 +349,19 @@ _COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
 
 def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[LedgerEntry]]:
     """The entries that have a problem, by kind and reason."""
-    found: dict[tuple[str, str], list[LedgerEntry]] = {}
+    by_reason: dict[tuple[str, str], list[LedgerEntry]] = {}
     for entry in entries:
         if entry.error is not None:
-            found.setdefault(("failed", without_place(entry.error)), []).append(entry)
+            by_reason.setdefault(("failed", without_place(entry.error)), []).append(entry)
         if entry.rejected:
-            found.setdefault(("set aside", "records that cannot be decoded"), []).append(entry)
+            by_reason.setdefault(("set aside", "records that cannot be decoded"), []).append(entry)
         if entry.unread_values:
-            found.setdefault(("not read", "values that do not fit their column"), []).append(entry)
+            by_reason.setdefault(("not read", "values that do not fit their column"), []).append(entry)
         if entry.truncated:
-            found.setdefault(("truncated", "the provider lists no more; there may be more records"), []).append(entry)
-    return found
+            by_reason.setdefault(("truncated", "the provider lists no more; there may be more records"), []).append(
+                entry
+            )
+    return by_reason
 
 
 def _span(entries: Sequence[LedgerEntry]) -> dict[str, Any]:

@@ -46,8 +46,8 @@ class SourceLedger:
 
     def entries(self, stream: str, days: "Days") -> dict[Partition, LedgerEntry]:
         """The rows of a stream's partitions within these days, of these accounts."""
-        found = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
-        return {partition: entry for partition, entry in found.items() if days.holds(partition)}
+        entries = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
+        return {partition: entry for partition, entry in entries.items() if days.holds(partition)}
 
     def mark_missing(self, stream: str, partitions: Sequence[Partition]) -> None:
         """Let the next run read these partitions again, without adopting a report that was made before."""
@@ -64,7 +64,7 @@ def ledgers(viewed: Viewed) -> Iterator[list[SourceLedger]]:
     sources = viewed.sources
     opened = []
     try:
-        found: list[SourceLedger] = []
+        of_sources: list[SourceLedger] = []
         for name in sources if sources is not None else ("",):
             target = sink.open_readonly(name)
             if target is None:
@@ -78,8 +78,8 @@ def ledgers(viewed: Viewed) -> Iterator[list[SourceLedger]]:
             else:
                 known = list(dict.fromkeys(source for source, _ in target.ledger.sources()))
             own = [source for source in known if sources is None or source == name]
-            found += [SourceLedger(viewed.sink.shown, source, target.ledger) for source in own]
-        yield found
+            of_sources += [SourceLedger(viewed.sink.shown, source, target.ledger) for source in own]
+        yield of_sources
     finally:
         for target in opened:
             target.close()
@@ -120,10 +120,10 @@ class View:
                     texts[pipeline.sink] = sources
         if not texts:
             raise self._no_target()
-        found = [Viewed(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()]
-        for text in [text for target in found for text in target.sink.notices]:
+        viewed = [Viewed(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()]
+        for text in [text for target in viewed for text in target.sink.notices]:
             self.notices.add(text)
-        return found
+        return viewed
 
     def _no_target(self) -> UsageError:
         config, name = self.setup.config, self.name
@@ -166,9 +166,9 @@ class View:
             with self.leaving_out(viewed, "cannot be read"), ledgers(viewed) as opened:
                 yield viewed.sink.shown, opened
 
-    def each(self, found: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
+    def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
         """What ``found`` gives for every source of every target, in their order."""
-        return tuple(item for _, opened in self for of in opened for item in found(of))
+        return tuple(item for _, opened in self for of in opened for item in look(of))
 
     def with_notices(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""

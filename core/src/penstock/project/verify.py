@@ -116,8 +116,10 @@ class _Verification:
                     f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
                     "wrote them, and the next run settles that"
                 )
-            found = [difference for difference in differing.values() if self.days.holds(difference.partition)]
-            self._add_stream(of, stream, [difference for difference in found if difference.partition not in unsettled])
+            differences = [difference for difference in differing.values() if self.days.holds(difference.partition)]
+            self._add_stream(
+                of, stream, [difference for difference in differences if difference.partition not in unsettled]
+            )
         again = [
             (difference.stream, difference.partition)
             for difference in self.differences
@@ -136,9 +138,9 @@ class _Verification:
             if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
         ]
 
-    def _add_stream(self, of: SourceLedger, stream: str, found: Sequence[Difference]) -> None:
+    def _add_stream(self, of: SourceLedger, stream: str, differences: Sequence[Difference]) -> None:
         """Add what differs, and let the next run read it again, if that is possible and demanded."""
-        repairs = self._repairs(of.source, stream, found)
+        repairs = self._repairs(of.source, stream, differences)
         if self.repair:
             marked = [partition for partition, text in repairs.items() if text == POSSIBLE]
             of.mark_missing(stream, marked)
@@ -152,10 +154,10 @@ class _Verification:
                 what=difference.what,
                 repair=repairs[difference.partition],
             )
-            for difference in sorted(found, key=lambda difference: difference.partition)
+            for difference in sorted(differences, key=lambda difference: difference.partition)
         ]
 
-    def _repairs(self, source: str, stream: str, found: Sequence[Difference]) -> dict[Partition, str]:
+    def _repairs(self, source: str, stream: str, differences: Sequence[Difference]) -> dict[Partition, str]:
         """By partition: that it can be read again, or why it cannot."""
         setup = self.view.setup
         unknown, floor = "", None
@@ -170,7 +172,7 @@ class _Verification:
             elif declared.earliest is not None:
                 floor = declared.earliest(self.today)
         repairs = {}
-        for difference in found:
+        for difference in differences:
             day = difference.partition.day
             gone = floor is not None and day is not None and day < floor
             text = unknown or (f"the provider serves days from {floor} on" if gone else POSSIBLE)

@@ -217,12 +217,12 @@ def check_versions(versions: Mapping[str, str]) -> None:
     """Raises PluginError where one of these distributions is not installed here, or in another version."""
     for name, expected in versions.items():
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             raise PluginError(f"{name} is not installed on this worker; install {name} {expected} there") from None
-        if found != expected:
+        if installed != expected:
             raise PluginError(
-                f"{name} is version {found} on this worker and {expected} where the run was started; install the "
+                f"{name} is version {installed} on this worker and {expected} where the run was started; install the "
                 "same version on both"
             )
 
@@ -258,7 +258,7 @@ def _refuse_changing_tokens(job: Job) -> None:
 def _modules(setup: Setup) -> tuple[str, ...] | None:
     if setup.plugins is None:
         return None
-    found: list[Any] = list(setup.plugins)
-    if not all(isinstance(module, ModuleType) for module in found):
+    modules: list[Any] = list(setup.plugins)
+    if not all(isinstance(module, ModuleType) for module in modules):
         raise UsageError("workers cannot be given plugin objects: install the plugins, or give modules")
-    return tuple(module.__name__ for module in found)
+    return tuple(module.__name__ for module in modules)

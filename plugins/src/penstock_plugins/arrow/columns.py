@@ -130,15 +130,15 @@ class Columns:
         try:
             arrays = [_array(column, type_, _values(column, rows)) for column, type_ in columns]
         except _FAILURES:
-            found = [
+            misfits = [
                 Misfit(number, column.name, reason)
                 for column, type_ in columns
                 for number, value in enumerate(_values(column, rows))
                 if (reason := _reason(column, value, type_))
             ]
-            if not found:
+            if not misfits:
                 raise
-            first = {misfit.row: misfit for misfit in reversed(found)}
+            first = {misfit.row: misfit for misfit in reversed(misfits)}
             raise ColumnMisfitError(dict(sorted(first.items()))) from None
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 

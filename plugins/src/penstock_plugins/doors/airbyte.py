@@ -145,11 +145,11 @@ def selected(catalog: Mapping[str, Any], layouts: Sequence[Layout]) -> dict[str,
     return chosen
 
 
-def states_of(found: Any) -> dict[str, Any]:
+def states_of(messages: Any) -> dict[str, Any]:
     """Stream -> state, of a list of STATE messages (or of their content). Raises UsageError for another shape."""
     states: dict[str, Any] = {}
     try:
-        for message in found or ():
+        for message in messages or ():
             about = message.get("state", message)["stream"]
             states[about["stream_descriptor"]["name"]] = about.get("stream_state") or {}
     except (AttributeError, KeyError, TypeError):

@@ -114,8 +114,8 @@ class Bookmarks:
         """Take over the states of streams. Raises UsageError for what is no state of penstock."""
         for stream, state in states.items():
             try:
-                accounts = {str(name): _account(found) for name, found in (state or {}).get("accounts", {}).items()}
-                reports = [_report_state(_report("", stream, found)) for found in (state or {}).get("reports", ())]
+                accounts = {str(name): _account(stored) for name, stored in (state or {}).get("accounts", {}).items()}
+                reports = [_report_state(_report("", stream, stored)) for stored in (state or {}).get("reports", ())]
             except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
                 raise UsageError(
                     f"the state of the stream {stream} is not one that penstock wrote. Run without a state, to read "
@@ -208,9 +208,9 @@ class Bookmarks:
         return [layout.stream for layout in groups(self.layouts).get(stream, ()) if layout.stream in self.chosen]
 
 
-def _account(found: Mapping[str, Any]) -> _Account:
-    made = _Account(str(found["fingerprint"]))
-    for text, (open_s, read_by) in found["final"].items():
+def _account(stored: Mapping[str, Any]) -> _Account:
+    made = _Account(str(stored["fingerprint"]))
+    for text, (open_s, read_by) in stored["final"].items():
         for day in _days_in(text):
             made.days[day] = _Final(int(open_s), str(read_by))
     return made
@@ -228,18 +228,18 @@ def _report_state(report: PendingReport) -> dict[str, Any]:
     }
 
 
-def _report(source: str, stream: str, found: Mapping[str, Any]) -> PendingReport:
-    columns = tuple((str(name), str(value)) for name, value in found["partition"])
-    days = [day for text in found["days"] for day in _days_in(text)]
+def _report(source: str, stream: str, stored: Mapping[str, Any]) -> PendingReport:
+    columns = tuple((str(name), str(value)) for name, value in stored["partition"])
+    days = [day for text in stored["days"] for day in _days_in(text)]
     values = [(*columns[:-1], (columns[-1][0], day.isoformat())) for day in days] or [columns]
     return PendingReport(
         source=source,
         stream=stream,
-        handle=str(found["handle"]),
-        request=str(found["request"]),
+        handle=str(stored["handle"]),
+        request=str(stored["request"]),
         partitions=tuple(Partition(stream, value) for value in values),
-        submitted_at=_moment(found["submitted_at"]),
-        fingerprint=str(found["fingerprint"]),
+        submitted_at=_moment(stored["submitted_at"]),
+        fingerprint=str(stored["fingerprint"]),
     )
 
 

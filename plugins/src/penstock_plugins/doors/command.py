@@ -26,15 +26,15 @@ JSON_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def read_json(path: Path, option: str, expected: type[T]) -> T:
     """The JSON in a file; numbers with a point stay exact. Raises UsageError."""
     try:
-        found = json.loads(path.read_bytes(), parse_float=Decimal)
+        content = json.loads(path.read_bytes(), parse_float=Decimal)
     except OSError as error:
         raise UsageError(f"{option} {path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(f"{option} {path}: is not JSON: {error}") from None
-    if not isinstance(found, expected):
+    if not isinstance(content, expected):
         kind = "an object" if expected is dict else "a list"
-        raise UsageError(f"{option} {path}: expected {kind} of JSON, found {type(found).__name__}")
-    return found
+        raise UsageError(f"{option} {path}: expected {kind} of JSON, found {type(content).__name__}")
+    return content
 
 
 def run_to(

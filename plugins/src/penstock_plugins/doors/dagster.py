@@ -41,10 +41,10 @@ def dagster_assets(
     """
     with installed("dagster"):
         import dagster
-    found = schema.groups(project.layouts(source, streams))
+    layouts_by_stream = schema.groups(project.layouts(source, streams))
     return [
         _asset(dagster, project, source, layouts, to=to, since=since, timezone=timezone, deadline_s=deadline_s)
-        for layouts in found.values()
+        for layouts in layouts_by_stream.values()
     ]
 
 

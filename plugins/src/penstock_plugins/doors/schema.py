@@ -64,11 +64,11 @@ def groups(layouts: Sequence[Layout]) -> dict[str, tuple[Layout, ...]]:
     Each stream that is read, with those that are derived from it: these travel with its records. ``layouts``: as
     :meth:`penstock.Project.layouts` gives them, each derived stream behind the one that it is derived from.
     """
-    found: dict[str, tuple[Layout, ...]] = {}
+    grouped: dict[str, tuple[Layout, ...]] = {}
     for layout in layouts:
-        if layout.derived_by and found:
-            last = next(reversed(found))
-            found[last] = (*found[last], layout)
+        if layout.derived_by and grouped:
+            last = next(reversed(grouped))
+            grouped[last] = (*grouped[last], layout)
         else:
-            found[layout.stream] = (layout,)
-    return found
+            grouped[layout.stream] = (layout,)
+    return grouped

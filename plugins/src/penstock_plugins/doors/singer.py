@@ -70,7 +70,7 @@ class Selection:
     excluded: tuple[str, ...]
 
     @classmethod
-    def of(cls, found: Any, layouts: Sequence[Layout], by_default: set[str]) -> "Selection":
+    def of(cls, catalog: Any, layouts: Sequence[Layout], by_default: set[str]) -> "Selection":
         """
         The selection by metadata. A stream or column without ``selected`` is selected as it is by default, a column
         whose inclusion is automatic always is.
@@ -78,7 +78,7 @@ class Selection:
         known = {layout.stream: layout for layout in layouts}
         streams, excluded = [], []
         try:
-            for entry in found["streams"]:
+            for entry in catalog["streams"]:
                 name = entry.get("tap_stream_id") or entry["stream"]
                 metadata = {tuple(item["breadcrumb"]): item["metadata"] for item in entry.get("metadata", ())}
                 wanted = metadata.get((), {}).get("selected", entry.get("selected"))
@@ -168,8 +168,8 @@ def singer(
     if discover:
         click.echo(json.dumps(catalog(layouts, by_default, texts), indent=2))
         return 0
-    found = read_json(catalog_file, "--catalog", dict) if catalog_file is not None else {"streams": []}
-    chosen = Selection.of(found, layouts, by_default)
+    content = read_json(catalog_file, "--catalog", dict) if catalog_file is not None else {"streams": []}
+    chosen = Selection.of(content, layouts, by_default)
     if catalog_file is None:
         chosen = Selection(tuple(by_default), ())
     states = read_json(state_file, "--state", dict) if state_file is not None else {}

@@ -177,8 +177,8 @@ class DuckTarget(BaseTarget):
                 f"{self.name}: the table {self.source}.{layout.stream} was not made by penstock. Rename it, or name "
                 "another target; it was not touched."
             )
-        table, found = self.table(layout.stream), self._types(layout.stream)
-        added = [column.name for column in layout.columns if column.name not in found]
+        table, types = self.table(layout.stream), self._types(layout.stream)
+        added = [column.name for column in layout.columns if column.name not in types]
         if added:
             self.notices.append(
                 f"the table {self.source}.{layout.stream} had no column {', '.join(added)}: added. Rows that are not "
@@ -189,9 +189,9 @@ class DuckTarget(BaseTarget):
             if column.name in added:
                 self.database.run(f"alter table {table} add column {quoted(column.name)} {type_}")
                 self._describe(table, column)
-            elif found[column.name] != type_:
+            elif types[column.name] != type_:
                 raise TargetError(
-                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {found[column.name]}, "
+                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {types[column.name]}, "
                     f"and the stream declares {type_}. Run: alter table {quoted(self.source)}.{quoted(layout.stream)} "
                     f"alter {quoted(column.name)} type {type_}; or name another target."
                 )
@@ -246,8 +246,8 @@ class DuckTarget(BaseTarget):
         for entry in entries:
             counts = {entry.partition.stream: entry.rows, **entry.derived_rows}
             for name, expected in counts.items():
-                if found := self._difference(name, entry, expected):
-                    yield Difference(partition=entry.partition, what=f"{name}: {found}")
+                if difference := self._difference(name, entry, expected):
+                    yield Difference(partition=entry.partition, what=f"{name}: {difference}")
                     break
         for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
             yield from self._uncounted(name, entries)
@@ -309,10 +309,10 @@ class DuckTarget(BaseTarget):
         table, types = self.table(erasure.layout.stream), self._types(erasure.layout.stream)
         lost: set[int] = set()
         for name in [column for column in erasure.nested if column in types]:
-            found = self.database.run(
+            texts_before = self.database.run(
                 f"select rowid, {quoted(name)} from {table} where {quoted(name)} is not null"
             ).rows
-            cleaned = [(place, text, erasure.nested[name](text)) for place, text in found]
+            cleaned = [(place, text, erasure.nested[name](text)) for place, text in texts_before]
             changed = [(place, new) for place, text, new in cleaned if new != text]
             if changed:
                 places, texts = ([pair[number] for pair in changed] for number in (0, 1))

@@ -125,13 +125,13 @@ class Dask:
             desk.coordinator.lost(number, reason)
             return
         try:
-            found = task.result(timeout=LOST_AFTER_S)
+            outcome = task.result(timeout=LOST_AFTER_S)
         except Exception as error:
             desk.coordinator.lost(number, f"its result was lost with its worker ({type(error).__name__})")
             return
-        for message in found["sent"]:
+        for message in outcome["sent"]:
             desk.coordinator.received(number, message)
-        desk.coordinator.done(number, found["result"])
+        desk.coordinator.done(number, outcome["result"])
 
 
 def _reason(task: distributed.Future) -> str:
@@ -168,19 +168,19 @@ class _Desk:
     def hear(self) -> None:
         """Take one message, if there is any; waits a moment for it. Raises OSError and others without a scheduler."""
         try:
-            found = json.loads(self.inbox.get(timeout=LISTEN_S))
+            question = json.loads(self.inbox.get(timeout=LISTEN_S))
         except TimeoutError:
             return
-        self.begun.add(found["number"])
-        for message in found["sent"]:
-            self.coordinator.received(found["number"], message)
-        box = self._boxes.setdefault(found["box"], distributed.Queue(found["box"], client=self.client))
-        self._pool.submit(self._answer, box, found)
+        self.begun.add(question["number"])
+        for message in question["sent"]:
+            self.coordinator.received(question["number"], message)
+        box = self._boxes.setdefault(question["box"], distributed.Queue(question["box"], client=self.client))
+        self._pool.submit(self._answer, box, question)
 
-    def _answer(self, box: distributed.Queue, found: Message) -> None:
-        answer = self.coordinator.answer(found["number"], found["ask"])
+    def _answer(self, box: distributed.Queue, question: Message) -> None:
+        answer = self.coordinator.answer(question["number"], question["ask"])
         with suppress(Exception):  # without a scheduler there is nobody to answer
-            box.put(json.dumps({"id": found["id"], "answer": answer}), timeout=LOST_AFTER_S)
+            box.put(json.dumps({"id": question["id"], "answer": answer}), timeout=LOST_AFTER_S)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------
@@ -255,13 +255,13 @@ class _QueueLine:
             if not self.is_wanted():
                 raise OSError("the coordinator is gone")
             try:
-                found = json.loads(self.answers.get(timeout=1.0))
+                message = json.loads(self.answers.get(timeout=1.0))
             except TimeoutError:
                 if time.monotonic() >= end:
                     raise
                 continue
-            if found["id"] == self._asked:  # else one that came too late
-                answer: Message = found["answer"]
+            if message["id"] == self._asked:  # else one that came too late
+                answer: Message = message["answer"]
                 return answer
 
     def close(self) -> None:

@@ -128,28 +128,28 @@ class AccountFiles:
             with concerning(merged.stream):
                 self._settle_erasure(merged)
 
-    def _check(self, found: Merge) -> None:
+    def _check(self, merge: Merge) -> None:
         """
         If an account's file was removed or changed, all partitions merged into it are missing.
 
         During an interrupted merge it may be the former or the new file: the days are still staged, and merging them
         again into either gives the same result.
         """
-        if is_dangling(self._files.directory_of(found.stream)):
+        if is_dangling(self._files.directory_of(merge.stream)):
             return  # another volume that is not there now
-        former = {file.path: file for file in found.files}
-        files = found.files if found.meant is None else found.meant
+        former = {file.path: file for file in merge.files}
+        files = merge.files if merge.meant is None else merge.meant
         for file in files:
             before = former.get(file.path, LedgerFile(path=file.path))
-            if not (self._files.is_in_place(file) or (found.meant is not None and self._files.is_in_place(before))):
-                self._ledger.forget_merge(found)
+            if not (self._files.is_in_place(file) or (merge.meant is not None and self._files.is_in_place(before))):
+                self._ledger.forget_merge(merge)
                 return
 
-    def _settle_erasure(self, found: Merge) -> None:
+    def _settle_erasure(self, merge: Merge) -> None:
         """Complete or take back the intent to replace an account's files, where no staged day is merged into them."""
-        if found.meant is None:
+        if merge.meant is None:
             return
-        if self._files.can_be_put(found.meant):
-            self.complete(found, ())
+        if self._files.can_be_put(merge.meant):
+            self.complete(merge, ())
         else:
-            self._ledger.deliver_merge(evolve(found, meant=found.files), ())
+            self._ledger.deliver_merge(evolve(merge, meant=merge.files), ())

@@ -31,8 +31,8 @@ def with_resources(
 
     The files of a stream are paths relative to the package's directory.
     """
-    found = json.loads(former)["resources"] if former else []
-    kept = {resource["name"]: resource for resource in found if resource["name"] not in resources}
+    former_resources = json.loads(former)["resources"] if former else []
+    kept = {resource["name"]: resource for resource in former_resources if resource["name"] not in resources}
     made = {stream: _resource(layout, files, codec) for stream, (layout, files) in resources.items() if files}
     package = {
         "name": re.sub(r"[^-a-z0-9._]", "-", source.lower()),  # as the specification requires
@@ -48,10 +48,10 @@ def with_resources(
 def is_ours(content: bytes) -> bool:
     """Whether a ``datapackage.json`` is one of penstock's."""
     try:
-        found = json.loads(content)
+        package = json.loads(content)
     except ValueError:
         return False
-    return isinstance(found, dict) and found.get(_MARK) == _PENSTOCK
+    return isinstance(package, dict) and package.get(_MARK) == _PENSTOCK
 
 
 def _resource(layout: Layout, files: Sequence[str], codec: Codec) -> dict[str, Any]:

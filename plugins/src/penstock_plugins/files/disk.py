@@ -232,11 +232,11 @@ def opened(path: Path, *, compressed: bool) -> BinaryIO:
 
 def checksum_of(path: Path) -> str:
     """``crc32:...`` of a file's bytes: detects truncated and foreign files, at a tenth of the cost of a digest."""
-    found = 0
+    checksum = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            found = zlib.crc32(block, found)
-    return f"crc32:{found:08x}"
+            checksum = zlib.crc32(block, checksum)
+    return f"crc32:{checksum:08x}"
 
 
 HELD_BYTES = 1 << 16  # of a file that is not created yet: most partitions are smaller, and are written at once

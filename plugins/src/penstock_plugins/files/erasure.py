@@ -69,10 +69,10 @@ class Eraser:
     def _altered(self, files: Sequence[LedgerFile]) -> str | None:
         """In which way a file that is there differs from its ledger row, and what to do then."""
         there = [file for file in files if file.size is not None and (self.files.directory / file.path).exists()]
-        found = self.files.difference(there)
-        if found is None:
+        difference = self.files.difference(there)
+        if difference is None:
             return None
-        return f"{found}. Move the file away, so that the day is read again; or run penstock verify --repair first"
+        return f"{difference}. Move the file away, so that the day is read again; or run penstock verify --repair first"
 
     def _erase_merged(self, merged: Merge) -> int:
         """Erase values in an account's files; the number of records that lost one."""
@@ -89,16 +89,16 @@ class Eraser:
     def _erased(self, files: Sequence[LedgerFile]) -> tuple[int, tuple[LedgerFile, ...]]:
         """The number of records that lost a value, and the files, the rewritten ones at their temporary places."""
         rows = 0
-        found: list[LedgerFile] = []
+        erased: list[LedgerFile] = []
         for file in files:
             erasure = self.erasures.get(file.path.split("/")[1])
             path = self.files.directory / file.path
             lost, draft = 0, None
             if erasure is not None and file.size is not None and path.exists():
                 lost, draft = self._rewritten(path, erasure)
-            found.append(file if draft is None else self.files.staged_file(file.path, draft))
+            erased.append(file if draft is None else self.files.staged_file(file.path, draft))
             rows += lost
-        return rows, tuple(found)
+        return rows, tuple(erased)
 
     def _rewritten(self, path: Path, erasure: Erasure) -> tuple[int, Draft | None]:
         """The number of records of a file that lose a value, and a draft of it without these; None where none does."""

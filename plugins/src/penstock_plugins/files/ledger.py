@@ -53,8 +53,8 @@ class FileLedger(SqliteLedger):
 
     def unsettled(self, source: str, stream: str | None = None) -> list[LedgerEntry]:
         """The entries whose commit was interrupted, by a crash or the end of a run; found by an index."""
-        found = self._entries(f"source = ? and {UNSETTLED}", source)
-        return [entry for entry in found if stream in (None, entry.partition.stream)]
+        entries = self._entries(f"source = ? and {UNSETTLED}", source)
+        return [entry for entry in entries if stream in (None, entry.partition.stream)]
 
     def _compare(self, entry: LedgerEntry) -> None:
         if entry.version > 1:  # else it is the version of the first intent: nothing was delivered before
@@ -92,14 +92,14 @@ class FileLedger(SqliteLedger):
 
     def _files(self, source: str) -> list[tuple[str, Partition, tuple[str | None, ...]]]:
         """What sets the files of a row, the row's partition (or account), and the texts of its files."""
-        found: list[tuple[str, Partition, tuple[str | None, ...]]] = []
+        updates: list[tuple[str, Partition, tuple[str | None, ...]]] = []
         for table, key, columns in (("partitions", "partition", ["files"]), ("merges", "account", ["files", "meant"])):
             where = f"source = ? and stream = ? and {key} = ?"
             statement = f"update {{t}}{table} set {', '.join(f'{column} = ?' for column in columns)} where {where}"
             names = ", ".join(("stream", key, *columns))
             rows = self._sql(f"select {names} from {{t}}{table} where source = ? and files <> '[]'", source).fetchall()
-            found += [(statement, partition_of(stream, text), tuple(texts)) for stream, text, *texts in rows]
-        return found
+            updates += [(statement, partition_of(stream, text), tuple(texts)) for stream, text, *texts in rows]
+        return updates
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
@@ -107,8 +107,8 @@ class FileLedger(SqliteLedger):
         return self._merges("source = ?", source)
 
     def merge(self, source: str, account: Partition) -> Merge | None:
-        found = self._merges("source = ? and stream = ? and account = ?", source, account.stream, account.text)
-        return found[0] if found else None
+        merges = self._merges("source = ? and stream = ? and account = ?", source, account.stream, account.text)
+        return merges[0] if merges else None
 
     def _merges(self, where: str, *values: str) -> list[Merge]:
         rows = self._sql(

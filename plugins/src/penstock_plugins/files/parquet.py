@@ -49,8 +49,8 @@ class Parquet:
 
     def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
         try:
-            with pq.ParquetFile(file) as found:
-                yield from _erased(found, erasure)
+            with pq.ParquetFile(file) as parquet:
+                yield from _erased(parquet, erasure)
         except _DAMAGE as error:
             raise ValueError(str(error)) from error
 
@@ -134,15 +134,15 @@ def _writer(pipe: _Pipe, schema: Any, layout: Layout) -> Any:
     return pq.ParquetWriter(pipe, schema, compression="zstd", use_dictionary=repetitive)
 
 
-def _erased(found: Any, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
+def _erased(parquet: Any, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
     """See :meth:`Parquet.erased`; the row groups stay."""
-    former = found.schema_arrow
+    former = parquet.schema_arrow
     gone = [name for name in former.names if name in erasure.columns]
     schema = pa.schema([field for field in former if field.name not in gone], metadata=_without(former.metadata, gone))
     pipe = _Pipe()
     writer = _writer(pipe, schema, erasure.layout)
-    for number in range(found.num_row_groups):
-        group = found.read_row_group(number)
+    for number in range(parquet.num_row_groups):
+        group = parquet.read_row_group(number)
         lost = pa.array([False] * len(group), pa.bool_())
         for name in gone:
             lost = pc.or_(lost, group.column(name).is_valid())
@@ -177,8 +177,8 @@ class ParquetRecords:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            with pq.ParquetFile(self.file) as found:
-                yield from found.iter_batches(_BLOCK_ROWS)
+            with pq.ParquetFile(self.file) as parquet:
+                yield from parquet.iter_batches(_BLOCK_ROWS)
         except _DAMAGE as error:
             raise ValueError(str(error)) from error
 
@@ -190,11 +190,11 @@ class ParquetRecords:
 
     def chosen(self, block: Any, chosen: Sequence[bool], layout: Layout) -> Any:
         schema = Columns.of(layout, self.decimal_scale).schema
-        found = block.filter(pa.array(chosen, pa.bool_()))
-        names = set(found.schema.names)
+        rows = block.filter(pa.array(chosen, pa.bool_()))
+        names = set(rows.schema.names)
         try:
             arrays = [
-                found.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(found), field.type)
+                rows.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(rows), field.type)
                 for field in schema
             ]
         except pa.ArrowException as error:

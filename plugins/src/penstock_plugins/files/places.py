@@ -178,12 +178,12 @@ class SourceFiles:
     @staticmethod
     def _has_size(path: str, file: LedgerFile) -> bool:
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return file.size is None
         except OSError as error:
             raise explained(error, path) from error
-        return file.size == found.st_size
+        return file.size == status.st_size
 
     def is_at(self, place: str | None, file: LedgerFile) -> bool:
         """Whether ``place`` has these bytes, by size and checksum; or no file, if there must be none."""
@@ -244,7 +244,7 @@ class SourceFiles:
         The files, and for each the file of the other setting of ``gzip``, which must be removed. Their directories are
         made. Raises TargetError, before the intent is recorded, if a directory is at the place of a file.
         """
-        found = list(files)
+        placed = list(files)
         for file in files:
             path = self.path(file.path)
             try:
@@ -252,14 +252,14 @@ class SourceFiles:
                     continue  # nothing is in a new directory
                 other = self.other_place(file.path)
                 if os.path.lexists(self.path(other)):
-                    found.append(LedgerFile(path=other))
+                    placed.append(LedgerFile(path=other))
                 if os.path.isdir(path):
                     raise TargetError(
                         f"{path} is a directory, and a file must go there. Move it away, or name another target."
                     )
             except OSError as error:
                 raise explained(error, path) from error
-        return found
+        return placed
 
     def put(self, files: Sequence[LedgerFile]) -> None:
         """Move staged files to their places, and remove the files that must not exist."""

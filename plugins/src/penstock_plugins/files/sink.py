@@ -114,12 +114,12 @@ class FileSink:
         return FileTarget(self, source, FileLedger(path, readonly=True), None)
 
     def _check_format(self, ledger: FileLedger) -> None:
-        found = ledger.fact("format")
-        if found is None:
+        former = ledger.fact("format")
+        if former is None:
             ledger.set_fact("format", self.codec.name)
-        elif found != self.codec.name:
+        elif former != self.codec.name:
             raise TargetError(
-                f"{self.directory} holds {found} files, and its ledger counts them as delivered. Name another "
+                f"{self.directory} holds {former} files, and its ledger counts them as delivered. Name another "
                 f"directory for {self.codec.name}."
             )
 
@@ -202,15 +202,15 @@ class FileTarget:
             names |= dict.fromkeys((stream, *entry.derived_rows))
             files: Sequence[LedgerFile] = entry.files
             if files or not entry.partition.values:
-                found = self.files.difference(files)
+                difference = self.files.difference(files)
             else:
                 account = entry.partition.without_day
                 if account not in merged:
                     merge = self.ledger.merge(self.source, account)
                     merged[account] = None if merge is None else self.files.difference(merge.files)
-                found = merged[account]
-            if found is not None:
-                yield Difference(partition=entry.partition, what=found)
+                difference = merged[account]
+            if difference is not None:
+                yield Difference(partition=entry.partition, what=difference)
         for name in names:
             yield from self._uncounted(stream, name)
 

@@ -74,7 +74,7 @@ def with_imports(text: str, own: dict[str, str] | None = None) -> str:
     by_module: dict[str, set[str]] = {}
     for name in names.intersection(homes):
         by_module.setdefault(homes[name], set()).add(name)
-    lines |= {_import(module, found) for module, found in by_module.items()}
+    lines |= {_import(module, names) for module, names in by_module.items()}
     groups: list[list[str]] = [[], [], []]
     for line in sorted(lines, key=lambda line: (line.startswith("from"), line.split()[1], line)):
         module = line.split()[1]

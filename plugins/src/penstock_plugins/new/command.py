@@ -69,10 +69,10 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) 
     _summary(place, choices, connector)
 
 
-def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Choices:
+def _choices(name: str, sample: str, read: Sample, given: dict[str, Any]) -> Choices:
     """What the options state, what a sample's URL shows, and the answers to the questions for the rest."""
     origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
-    linked, linked_path, _ = query_of(found.url) if found.url else ("", "", ())
+    linked, linked_path, _ = query_of(read.url) if read.url else ("", "", ())
     base_url = given["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
     _check_url("--base-url", base_url)
     base_url = base_url.rstrip("/")
@@ -81,22 +81,22 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
     token_url = given["token_url"] or "/oauth/token"
     if "://" in token_url:
         _check_url("--token-url", token_url)
-    stream = given["stream"] or _stream_name(path or sample, found)
+    stream = given["stream"] or _stream_name(path or sample, read)
     _check_name("--stream", stream)
     login = given["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
     kind: Any = given["kind"] or _asked(
         "--kind",
         "Are these records of days, a listing of what there is now, or a report on demand?",
         KINDS,
-        usual_kind(found, stream),
+        usual_kind(read, stream),
     )
     paging = given["paging"] or "none"
     if kind == "on_demand" and paging != "none" and not given["parent"]:
         raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
     if kind != "on_demand" and not given["paging"]:
-        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS, usual_paging(found))
+        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS, usual_paging(read))
     path = given["path"] or path
-    usual_path = "/graphql" if is_of_graphql(found) else f"/{stream}"
+    usual_path = "/graphql" if is_of_graphql(read) else f"/{stream}"
     stated = {"path": path, "login_name": given["login_name"], "token_url": given["token_url"]}
     return Choices(
         name=name,
@@ -106,7 +106,7 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
             path="/" + (path or usual_path).lstrip("/"),
             kind=kind,
             paging="none" if kind == "on_demand" else paging,
-            sample=found,
+            sample=read,
             query=query,
             key=tuple(filter(None, (given["key"] or "").split(","))),
             day=given["day"],
@@ -125,14 +125,14 @@ def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None
     """The listing of a parent's sample. It pages as the stream does; of a report on demand, it alone pages."""
     if sample is None:
         return None
-    found = read_sample(_body("--parent", sample))
+    read = read_sample(_body("--parent", sample))
     _, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
-    name = _stream_name(path or sample, found)
+    name = _stream_name(path or sample, read)
     _check_name("--parent", name)
     if name == child:
         raise UsageError(f"--parent: both streams would be named {name}; name the other one with --stream")
     return StreamChoices(
-        name=name, path="/" + (path or name).lstrip("/"), kind="listing", paging=paging, sample=found, query=query
+        name=name, path="/" + (path or name).lstrip("/"), kind="listing", paging=paging, sample=read, query=query
     )
 
 
@@ -141,10 +141,10 @@ def _check_name(option: str, stream: str) -> None:
         raise UsageError(f"{option}: {stream!r} is no name; write lower-case letters, digits and _, such as clicks")
 
 
-def _stream_name(place: str, found: Sample) -> str:
+def _stream_name(place: str, sample: Sample) -> str:
     """The name of a stream, from the member of its records, or from the last segment of a file's or a URL's path."""
     file = place.rstrip("/").rpartition("/")[2].partition(".")[0]
-    names = [*reversed(found.items.split(".")), file]
+    names = [*reversed(sample.items.split(".")), file]
     return snake(next((name for name in names if name and name.lower() not in GENERIC), names[0]))
 
 

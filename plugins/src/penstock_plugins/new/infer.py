@@ -176,13 +176,13 @@ def _free(name: str, columns: Iterable[Guess]) -> str:
 
 
 def _named(columns: Sequence[Guess], names: Sequence[str | None]) -> list[Guess]:
-    found = []
+    named = []
     for name in names:
         column = next((column for column in columns if name in (column.name, column.member)), None)
         if column is None:
             raise UsageError(f"the sample has no member {name!r}. There are {', '.join(c.name for c in columns)}")
-        found.append(column)
-    return found
+        named.append(column)
+    return named
 
 
 # --- one column -----------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str)
     if all_are(_DATE):
         return evolve(made, type="date")
     if all_are(_DATETIME):
-        zoned = [found["zone"] is not None for value in values if (found := _DATETIME.fullmatch(value))]
+        zoned = [match["zone"] is not None for value in values if (match := _DATETIME.fullmatch(value))]
         if all(zoned):
             return evolve(made, type="datetime")
         return evolve(made, type="datetime", options={"zone": "naive"}) if not any(zoned) else made

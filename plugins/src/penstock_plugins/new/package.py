@@ -90,16 +90,16 @@ def made(choices: Choices) -> Made:
 
 def _streams(choices: Choices) -> tuple[StreamTexts, ...]:
     """The parent's stream, if there is one, and the stream."""
-    found: list[StreamTexts] = []
+    texts: list[StreamTexts] = []
     taken = {*IMPORTABLE, _class_name(choices.name, IMPORTABLE)}
     for given in filter(None, (choices.parent, choices.stream)):
         name = _class_name(given.singular, taken)
         taken.add(name)
         more = {"record_class": name, "account": choices.account, "login_name": choices.login_name}
-        found.append(StreamTexts.of(given, found[0] if found else None, **more))
-    if len(found) > 1 and any(sample.is_graphql for sample in found):
+        texts.append(StreamTexts.of(given, texts[0] if texts else None, **more))
+    if len(texts) > 1 and any(sample.is_graphql for sample in texts):
         raise UsageError("--parent: a stream of GraphQL with a parent is written by hand; see json= of the stream")
-    return tuple(found)
+    return tuple(texts)
 
 
 @frozen(kw_only=True)

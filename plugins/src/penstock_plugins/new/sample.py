@@ -183,18 +183,18 @@ def _json_sample(text: str) -> Sample:
         _encode(value)
     except UnicodeEncodeError:
         raise UsageError("the sample has half a character (an escape such as \\ud800 alone); remove it") from None
-    found = max(_arrays(value), key=lambda array: len(array[1]), default=None)
-    if found is None and isinstance(value, dict) and not any(isinstance(inner, list) for inner in value.values()):
-        found = ("", [value])  # a single object
-    if found is None or not found[1]:
+    longest = max(_arrays(value), key=lambda array: len(array[1]), default=None)
+    if longest is None and isinstance(value, dict) and not any(isinstance(inner, list) for inner in value.values()):
+        longest = ("", [value])  # a single object
+    if longest is None or not longest[1]:
         raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
-    items, records = found
+    items, records = longest
     envelope = value if isinstance(value, dict) and items else {}
-    cursor = _stated(envelope, items, CURSORS, lambda found: found is None or _is_cursor(found))
+    cursor = _stated(envelope, items, CURSORS, lambda value: value is None or _is_cursor(value))
     if cursor and items.endswith(".edges"):
         for record in records:
             record.pop("cursor", None)  # of the pages, not of the record
-    link = _stated(envelope, items, LINKS, lambda found: isinstance(found, str) and _is_link(found))
+    link = _stated(envelope, items, LINKS, lambda value: isinstance(value, str) and _is_link(value))
     if items:
         _cut(value, items)
     else:
@@ -205,12 +205,12 @@ def _json_sample(text: str) -> Sample:
         **_of_records(records),
         items=items,
         is_array=isinstance(value, list),
-        total=_stated(envelope, items, TOTALS, lambda found: _is_count(found) and int(found) >= len(records)),
+        total=_stated(envelope, items, TOTALS, lambda value: _is_count(value) and int(value) >= len(records)),
         pages=_stated(envelope, items, PAGES, _is_count),
         cursor=cursor,
         link=link,
         url=next((value for path, value in _members(envelope, items) if path == link and "://" in value), ""),
-        more=_stated(envelope, items, FLAGS, lambda found: isinstance(found, bool)),
+        more=_stated(envelope, items, FLAGS, lambda value: isinstance(value, bool)),
     )
 
 
@@ -248,12 +248,12 @@ def _cut(value: Any, path: str) -> None:
 
 def _stated(envelope: Any, items: str, names: Sequence[str], fits: Any) -> str | None:
     """The path of the first member of one of these names whose value fits, outside of the records."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for path, value in _members(envelope, items):
         name = path.rpartition(".")[2].rpartition(":")[2].lstrip("@")
         if fits(value):
-            found.setdefault(name, path)
-    return next((found[name] for name in names if name in found), None)
+            paths.setdefault(name, path)
+    return next((paths[name] for name in names if name in paths), None)
 
 
 def _members(value: Any, items: str, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -294,8 +294,10 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
     header = rows[at] if rows else []
     names = [cell.strip() for cell in header[: widths[at]]] if rows else []
     if len(names) < 2 or len(set(names)) < len(names):
-        found = ", ".join(map(repr, names[:20])) or "nothing"
-        raise UsageError(f"the sample is no JSON, and as CSV has no header row with different names: found {found}")
+        shown_names = ", ".join(map(repr, names[:20])) or "nothing"
+        raise UsageError(
+            f"the sample is no JSON, and as CSV has no header row with different names: found {shown_names}"
+        )
     rows = rows[at + 1 :]
     for further in (_rows(text, delimiter) for text in texts[1:]):
         rows += further[further.index(header) + 1 :] if header in further else []
@@ -364,8 +366,8 @@ def _replaced(member: str, value: Any, replaced: dict[tuple[str, str], str]) -> 
     if not isinstance(value, str):
         return value
 
-    def mail(found: "re.Match[str]") -> str:
-        return replaced.setdefault(("", found[0]), f"person{len(replaced) + 1}@example.com")
+    def mail(match: "re.Match[str]") -> str:
+        return replaced.setdefault(("", match[0]), f"person{len(replaced) + 1}@example.com")
 
     return _MAIL.sub(mail, without_grants(value))
 

@@ -69,10 +69,10 @@ def _made(project: Project, name: str | None, to: str | None, days: int, max_age
 
 def seconds(text: str) -> float:
     """The seconds of a time such as ``90min``, ``26h`` or ``2d``. Raises UsageError for any other text."""
-    found = re.fullmatch(r"(\d{1,6})\s*(s|m|min|h|d)", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(\d{1,6})\s*(s|m|min|h|d)", text.strip())
+    if match is None:
         raise UsageError(f"--max-age: found {text!r}, expected a time such as 26h")
-    return float(found[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[found[2]]
+    return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def write(file: Path, text: str) -> None:

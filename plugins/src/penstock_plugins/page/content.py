@@ -38,14 +38,14 @@ def facts(
     partitions = project.partitions(name, to=to, since=since)
     changes = project.changes(name, to=to, since=since - timedelta(days=1), merged=False)
     runs = project.runs(name, to=to, limit=RUNS_SHOWN)
-    found = (*status.notices, *partitions.notices, *changes.notices, *runs.notices)
+    notices = (*status.notices, *partitions.notices, *changes.notices, *runs.notices)
     days = [partition.day for partition in partitions.partitions if partition.day is not None]
     return Facts(
         status=status,
         partitions=partitions.partitions,
         changes=changes.changes,
         runs=runs.runs,
-        notices=tuple(dict.fromkeys(found)),
+        notices=tuple(dict.fromkeys(notices)),
         first=max(since, min(days, default=since)),
         last=max([now.date() - timedelta(days=1), *days]),
         now=now,

@@ -52,17 +52,17 @@ ADVICE: Mapping[str, str] = {
 
 def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict[str, Any]]:
     """Everything that needs attention, in the order of :data:`ADVICE`; one for all that share source and reason."""
-    found = [_unreadable(target) for target in facts.status.targets if target.error is not None]
+    problems = [_unreadable(target) for target in facts.status.targets if target.error is not None]
     for target in facts.status.targets:
         groups: dict[tuple[str, str, str], list[Problem]] = {}
         for problem in target.problems:
             if problem.kind in ("restated", "new"):
                 continue  # the news has them, with more detail
             groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
-        found += [_problem(target.target, several, streams) for several in groups.values()]
-        found += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, found))]
+        problems += [_problem(target.target, several, streams) for several in groups.values()]
+        problems += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, problems))]
     order = {kind: number for number, kind in enumerate(ADVICE)}
-    return sorted(found, key=lambda problem: order.get(problem["kind"], len(order)))
+    return sorted(problems, key=lambda problem: order.get(problem["kind"], len(order)))
 
 
 def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> dict[str, Any]:
@@ -115,12 +115,12 @@ def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place,
 
 
 def _bad_run(
-    facts: Facts, target: str, source: SourceStatus, found: Sequence[Mapping[str, Any]]
+    facts: Facts, target: str, source: SourceStatus, problems: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
     """The last run of a source, if it ended badly for a reason that no other problem shows."""
     last = next((run for run in facts.runs if (run.target, run.source) == (target, source.source)), None)
     known = {
-        problem["kind"] for problem in found if (problem["target"], problem.get("source")) == (target, source.source)
+        problem["kind"] for problem in problems if (problem["target"], problem.get("source")) == (target, source.source)
     }
     shown = {1: {"failed", "truncated"}, 4: {"parked"}}
     if last is None or last.exit_code in (None, 0, 5) or shown.get(last.exit_code, set()) & known:
@@ -151,10 +151,10 @@ def _unreadable(target: TargetStatus) -> dict[str, Any]:
 
 def reasons_of(run: RunInfo) -> list[str]:
     """The first message of each stream and class of error."""
-    found: dict[tuple[Any, Any], str] = {}
+    reasons: dict[tuple[Any, Any], str] = {}
     for error in run.report.get("errors", ()):
-        found.setdefault((error.get("stream"), error.get("error")), reason_text(str(error.get("message"))))
-    return list(dict.fromkeys(found.values()))[:5]
+        reasons.setdefault((error.get("stream"), error.get("error")), reason_text(str(error.get("message"))))
+    return list(dict.fromkeys(reasons.values()))[:5]
 
 
 # --- news -------------------------------------------------------------------------------------------------------------
@@ -196,9 +196,9 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
 
 def new_members(facts: Facts) -> list[dict[str, Any]]:
     """The members that no record class declares, as the last run of each source met them."""
-    found: dict[tuple[str, str], RunInfo] = {}
+    last_runs: dict[tuple[str, str], RunInfo] = {}
     for run in facts.runs:
-        found.setdefault((run.target, run.source), run)
+        last_runs.setdefault((run.target, run.source), run)
     return [
         {
             "kind": "members",
@@ -208,7 +208,7 @@ def new_members(facts: Facts) -> list[dict[str, Any]]:
             "members": [mask(member) for member in counts["unknown_members"]],
             "command": shlex.join(["penstock", "streams", run.source, stream]),
         }
-        for run in found.values()
+        for run in last_runs.values()
         for stream, counts in run.report.get("streams", {}).items()
         if counts.get("unknown_members")
     ]

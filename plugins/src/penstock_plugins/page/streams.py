@@ -60,10 +60,10 @@ class StreamContent:
 
     @property
     def measures(self) -> list[str]:
-        found = {
+        names = {
             name: None for own in self.partitions.values() for partition in own.values() for name in partition.sums
         }
-        return list(found)
+        return list(names)
 
     def states(self, account: Account) -> str:
         """One letter per day."""
@@ -128,8 +128,8 @@ class StreamContent:
                 }
             )
             for day, partition in own.items():
-                if found := _notes(partition):
-                    notes[f"{number}:{day}"] = found
+                if about := _notes(partition):
+                    notes[f"{number}:{day}"] = about
                 if (account, day) in self.changes:
                     changes[f"{number}:{day}"] = [change_of(change) for change in self.changes[account, day]]
         return {
@@ -146,11 +146,11 @@ class StreamContent:
 
     def openings(self) -> list[dict[str, Any]]:
         """The open partitions, by the time at which they close."""
-        found: dict[int | None, list[tuple[Account, int]]] = {}
+        by_closing: dict[int | None, list[tuple[Account, int]]] = {}
         for account, own in self.partitions.items():
             for day, partition in own.items():
                 if partition.standing == "open":
-                    found.setdefault(epoch_s(partition.open_until), []).append((account, day))
+                    by_closing.setdefault(epoch_s(partition.open_until), []).append((account, day))
         return [
             {
                 "stream": self.place[2],
@@ -160,7 +160,7 @@ class StreamContent:
                 "first": self._day(min(day for _, day in several)),
                 "last": self._day(max(day for _, day in several)),
             }
-            for closes, several in found.items()
+            for closes, several in by_closing.items()
         ]
 
     def _day(self, number: int) -> str | None:
@@ -183,27 +183,27 @@ class _Numbered:
 
 def streams_of(facts: Facts) -> dict[Place, StreamContent]:
     """Every stream of every source, in the order of the status."""
-    found: dict[Place, StreamContent] = {}
+    contents: dict[Place, StreamContent] = {}
     for target in facts.status.targets:
         for source in target.sources:
             for status in source.streams:
                 place = (target.target, source.source, status.stream)
-                if place not in found:
+                if place not in contents:
                     dated = status.first_day is not None
                     days = (facts.last - facts.first).days + 1 if dated else 1
-                    found[place] = StreamContent(place=place, first=facts.first, days=days, dated=dated, accounts={})
-                found[place].accounts[account_of(status)] = status
+                    contents[place] = StreamContent(place=place, first=facts.first, days=days, dated=dated, accounts={})
+                contents[place].accounts[account_of(status)] = status
     for partition in facts.partitions:
-        stream = found.get((partition.target, partition.source, partition.stream))
+        stream = contents.get((partition.target, partition.source, partition.stream))
         day = stream.position(partition.day) if stream is not None else None
         if stream is not None and day is not None:  # a run may have added it after the status was read
             stream.partitions.setdefault(account_of(partition), {})[day] = partition
     for change in facts.changes:
-        stream = found.get((change.target, change.source, change.stream))
+        stream = contents.get((change.target, change.source, change.stream))
         day = stream.position(change.day) if stream is not None else None
         if stream is not None and day is not None:
             stream.changes.setdefault((account_of(change), day), []).append(change)
-    return found
+    return contents
 
 
 def account_of(of: AccountStatus | PartitionStatus | Change | Problem) -> Account:
@@ -231,10 +231,10 @@ def _of_all(letters: Iterable[str]) -> str:
 def _notes(partition: PartitionStatus) -> dict[str, Any]:
     """What is unusual about a partition."""
     counts = {"rejected": partition.rejected, "unread": partition.unread_values, "repeated": partition.repeated}
-    found: dict[str, Any] = {name: count for name, count in counts.items() if count}
+    notes: dict[str, Any] = {name: count for name, count in counts.items() if count}
     if partition.error is not None:
-        found |= {"error": reason_text(partition.error), "attempts": partition.attempts}
-    return found | ({"derived": dict(partition.derived_rows)} if partition.derived_rows else {})
+        notes |= {"error": reason_text(partition.error), "attempts": partition.attempts}
+    return notes | ({"derived": dict(partition.derived_rows)} if partition.derived_rows else {})
 
 
 def change_of(change: Change) -> dict[str, Any]:

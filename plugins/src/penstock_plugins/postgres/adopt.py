@@ -38,15 +38,15 @@ def adopt(
         )
     tables = Tables(database, ledger, source, place_of)
     with database.explained():
-        found = tables.adoptable(chosen)
-        known = found.recorded
+        candidate = tables.adoptable(chosen)
+        known = candidate.recorded
         entries = [entry for entry in ledger.entries(source, known.of_stream).values() if entry.delivered]
-        where, values = of_source(source, shared=found.shared)
+        where, values = of_source(source, shared=candidate.shared)
         rows = database.one(f"select count(*) from {known.sql} where {where}", values)
         differing = Verification(database, source, known).differences(entries)
         differences = tuple(difference for difference in differing if not difference.uncounted)
         if confirmed and not differences:
-            tables.adopt(found)
+            tables.adopt(candidate)
     return Adoption(
         place=known.name,
         stream=known.stream,

@@ -162,9 +162,9 @@ class Candidate:
         if not self.key or {short(name) for name in self.key} in self.seen.keys:
             return
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.seen.keys)
-        found = f"is unique by {unique}" if unique else "has no unique index"
+        seen = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
-            f"the table {self.place.name} {found}, and {self.stream} declares the key ({', '.join(self.key)}). Make a "
+            f"the table {self.place.name} {seen}, and {self.stream} declares the key ({', '.join(self.key)}). Make a "
             "unique index on these columns, or rename the table and run again: then it is made and filled anew. "
             "Nothing was changed."
         )
@@ -228,10 +228,10 @@ class Candidate:
 
     # --- errors -----------------------------------------------------------------------------------------------------
 
-    def elsewhere(self, found: Located) -> TargetError:
+    def elsewhere(self, there: Located) -> TargetError:
         """The error where the rows of the stream are in a table at another place."""
         return TargetError(
-            f"the rows of {self.stream} are in the table {found.sql}, and the sink's settings name {self.place.name}. "
+            f"the rows of {self.stream} are in the table {there.sql}, and the sink's settings name {self.place.name}. "
             "Either move the table there (alter table ... set schema ..., rename to ...), or set schema and table of "
             "the sink to its present place; then run again. Nothing was changed."
         )

@@ -129,10 +129,10 @@ def size_of(database: Database, seen: CatalogTable) -> int:
 
 def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
     """The types of these columns of a table, and its triggers and rules, as a text to compare."""
-    found: str | None = database.one(
+    definition: str | None = database.one(
         f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}, attgenerated), ', ' order by attnum) "  # noqa: S608
         f"from pg_attribute where attrelid = t.oid and not attisdropped and attname::text = any(%s)), '') "
         f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid",
         ([short(name) for name in columns], oid),
     )
-    return found or ""
+    return definition or ""

@@ -191,23 +191,23 @@ class Database:
                     self.share()
 
     def _read(self, dsn: Secret, application: str) -> dict[str, Any]:
-        found: dict[str, Any]
+        parameters: dict[str, Any]
         try:
-            found = dict(conninfo.conninfo_to_dict(dsn.reveal()))
+            parameters = dict(conninfo.conninfo_to_dict(dsn.reveal()))
         except (psycopg.ProgrammingError, UnicodeEncodeError):
             raise TargetError(_UNREADABLE) from None  # the library's message quotes it, password included
         if _torn(dsn.reveal()):
             raise TargetError(_UNREADABLE)
-        if isinstance(found.get("password"), str):
-            Secret(found["password"])
-        host = found.get("host") or found.get("hostaddr") or "the local socket"
-        self.place = f"Postgres at {host}, database {found.get('dbname') or found.get('user') or '(default)'}"
-        found.setdefault("connect_timeout", 15)
-        found.setdefault("keepalives", 1)
+        if isinstance(parameters.get("password"), str):
+            Secret(parameters["password"])
+        host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
+        self.place = f"Postgres at {host}, database {parameters.get('dbname') or parameters.get('user') or '(default)'}"
+        parameters.setdefault("connect_timeout", 15)
+        parameters.setdefault("keepalives", 1)
         for name, value in _KEEPALIVES.items():
-            found.setdefault(f"keepalives_{name}", value)
-        found.setdefault("tcp_user_timeout", 60_000)
-        return {**found, "client_encoding": "utf8", "application_name": short(application)}
+            parameters.setdefault(f"keepalives_{name}", value)
+        parameters.setdefault("tcp_user_timeout", 60_000)
+        return {**parameters, "client_encoding": "utf8", "application_name": short(application)}
 
     def _set_up(self) -> None:
         # By default bytes (nested values) go through a dumper in Python that also knows a class of DB-API 2.0.

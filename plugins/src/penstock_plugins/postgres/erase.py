@@ -18,7 +18,7 @@ from penstock_plugins.postgres.places import Located, of_source
 ROWS_AT_ONCE = 1000
 
 
-def erase(database: Database, source: str, found: Located, erasure: Erasure) -> int:
+def erase(database: Database, source: str, table: Located, erasure: Erasure) -> int:
     """
     Set the columns to null, and replace nested values; the number of rows that changed. Columns stay in the table.
 
@@ -26,52 +26,52 @@ def erase(database: Database, source: str, found: Located, erasure: Erasure) -> 
     """
     attributes = "select attname::text, attnotnull from pg_attribute"
     there = "attrelid = %s::bigint::oid and attnum > 0 and not attisdropped"
-    columns: dict[str, bool] = dict(database.run(f"{attributes} where {there}", (found.oid,)).fetchall())
+    columns: dict[str, bool] = dict(database.run(f"{attributes} where {there}", (table.oid,)).fetchall())
     gone = [name for name in erasure.columns if short(name) in columns]
     if kept := [name for name in gone if columns[short(name)]]:
         changes = ", ".join(f"alter column {quoted(name)} drop not null" for name in kept)
         raise TargetError(
-            f"{database.place}: {', '.join(kept)} of the table {found.sql} must not be null, so that nothing of "
-            f"{source}.{erasure.layout.stream} was erased. Its owner may run: alter table {found.sql} {changes}."
+            f"{database.place}: {', '.join(kept)} of the table {table.sql} must not be null, so that nothing of "
+            f"{source}.{erasure.layout.stream} was erased. Its owner may run: alter table {table.sql} {changes}."
         )
     nested = [name for name in erasure.nested if short(name) in columns]
     stamps = "".join(f", {quoted(name)} = default" for name in STAMPS if name in columns)
-    where, values = of_source(source, shared=found.shared)
+    where, values = of_source(source, shared=table.shared)
     nulls = [f"{quoted(name)} = null" for name in gone]
     rows = 0
     if nested:
         sets = ", ".join([*nulls, *(f"{quoted(name)} = n.c{number}::jsonb" for number, name in enumerate(nested))])
         texts = ", ".join(f"c{number}" for number in range(len(nested)))
         statement = (
-            f"update {found.sql} o set {sets}{stamps} "
+            f"update {table.sql} o set {sets}{stamps} "
             f"from unnest(%s::text[]{', %s::text[]' * len(nested)}) as n (place, {texts}) where o.ctid = n.place::tid"
         )
-        changed = _cleaned(database, found, erasure, nested, where, values)
+        changed = _cleaned(database, table, erasure, nested, where, values)
         while batch := list(islice(changed, ROWS_AT_ONCE)):
             # A row that another session changed in the meantime has another place.
             if database.run(statement, [list(column) for column in zip(*batch, strict=True)]).rowcount != len(batch):
                 raise SinkError(
-                    f"{database.place}: another session changed the table {found.sql} meanwhile. Nothing of "
+                    f"{database.place}: another session changed the table {table.sql} meanwhile. Nothing of "
                     f"{source}.{erasure.layout.stream} was erased; run it again."
                 )
             rows += len(batch)
     if nulls:
         some = " or ".join(f"{quoted(name)} is not null" for name in gone)
         rows += database.run(
-            f"update {found.sql} set {', '.join(nulls)}{stamps} where ({some}) and {where}", values
+            f"update {table.sql} set {', '.join(nulls)}{stamps} where ({some}) and {where}", values
         ).rowcount
     return rows
 
 
 def _cleaned(
-    database: Database, found: Located, erasure: Erasure, nested: Sequence[str], where: str, values: Sequence[Any]
+    database: Database, table: Located, erasure: Erasure, nested: Sequence[str], where: str, values: Sequence[Any]
 ) -> Iterator[tuple[str | None, ...]]:
     """The place of each row whose nested values change, and all of its nested values as they are to be."""
     texts = ", ".join(f"{quoted(name)}::text" for name in nested)
     some = " or ".join(f"{quoted(name)} is not null" for name in nested)
     with database.connection.cursor(name="penstock_erase") as cursor:
         cursor.itersize = ROWS_AT_ONCE
-        cursor.execute(f"select ctid::text, {texts} from {found.sql} where ({some}) and {where}", values)
+        cursor.execute(f"select ctid::text, {texts} from {table.sql} where ({some}) and {where}", values)
         for place, *former in cursor:
             cleaned = [
                 None if text is None else erasure.nested[name](text) for name, text in zip(nested, former, strict=True)

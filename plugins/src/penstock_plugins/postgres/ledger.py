@@ -143,8 +143,8 @@ def division_of(database: Database, schema: str, source: str) -> str | None:
         return None
     check_rights(database, schema, WRITING)
     statement = f"select value from {quoted(schema)}.meta where name = %s"  # noqa: S608
-    found: str | None = database.one(statement, (f"division of {source}",))
-    return found
+    division: str | None = database.one(statement, (f"division of {source}",))
+    return division
 
 
 def _is_made(database: Database, schema: str) -> bool:
@@ -268,12 +268,12 @@ class PostgresLedger(SqlLedger):
 
     def _make_schema(self) -> None:
         """Make the schema, unless it exists: then USAGE and CREATE on it are enough."""
-        found = self._database.run(
+        row = self._database.run(
             "select has_schema_privilege(oid, 'usage') and has_schema_privilege(oid, 'create'), "
             "current_user::text from pg_namespace where nspname = %s",
             (short(self.schema),),
         ).fetchone()
-        if found is None:
+        if row is None:
             allowed, user, name = self._database.run(
                 "select has_database_privilege(current_database(), 'create'), current_user::text, "
                 "current_database()::text"
@@ -289,23 +289,23 @@ class PostgresLedger(SqlLedger):
                 f"comment on schema {quoted(self.schema)} is "
                 "'The ledger of penstock: which partitions were delivered, and when'"
             )
-        elif not found[0]:
+        elif not row[0]:
             raise TargetError(
-                f"{found[1]} may not make or use tables in the schema {self.schema}, which is to hold the ledger. Its "
-                f"owner must run: grant usage, create on schema {quoted(self.schema)} to {quoted(found[1])}."
+                f"{row[1]} may not make or use tables in the schema {self.schema}, which is to hold the ledger. Its "
+                f"owner must run: grant usage, create on schema {quoted(self.schema)} to {quoted(row[1])}."
             )
 
     def _comment(self) -> None:
         for table, text in TABLE_COMMENTS.items():
             kind = "view" if table == "days" else "table"
             self._sql(f"comment on {kind} {{t}}{table} is {literal(text)}")
-        found = self._database.run(
+        uncommented = self._database.run(
             "select c.relname::text, a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid "
             "join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and a.attnum > 0 "
             "and not a.attisdropped and c.relkind in ('r', 'v')",
             (short(self.schema),),
         ).fetchall()
-        for table, column in found:
+        for table, column in uncommented:
             words = COLUMN_COMMENTS.get(f"{table}.{column}", COLUMN_COMMENTS.get(column))
             if table in TABLE_COMMENTS and words:
                 self._sql(f"comment on column {{t}}{table}.{quoted(column)} is {literal(words)}")
@@ -322,9 +322,9 @@ class PostgresLedger(SqlLedger):
         self._division = (source, division)
         if first:
             self.set_fact(fact, division)
-        elif (found := self.fact(fact)) != division:
+        elif (held := self.fact(fact)) != division:
             raise LockHeldError(
-                f"another run writes {source} to {self._database.place}, divided into {found or 'other parts'}. Wait "
+                f"another run writes {source} to {self._database.place}, divided into {held or 'other parts'}. Wait "
                 f"for it to end, or divide this one alike: it is divided into {division}."
             )
 
@@ -358,7 +358,7 @@ class PostgresLedger(SqlLedger):
     def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
         """:meth:`_put` did."""
 
-    def _migrate(self, found: int) -> None:
+    def _migrate(self, version: int) -> None:
         """Migrate from version 1, in which times were text, and accounts and days only in the partition's text."""
         for table, times in _TIMES.items():
             changes = [f"alter column {name} type timestamptz using {name}::timestamptz" for name in times]
@@ -417,7 +417,7 @@ class PostgresLedger(SqlLedger):
 
     def day_columns(self) -> list[tuple[LedgerTable, str]]:
         """The tables whose partitions are an account's day, each with the column of the day."""
-        found = []
+        pairs = []
         for row in self._table_rows("true"):
             texts = self._sql(
                 "select partition from {t}partitions where source = ? and stream = ? and day <> '' limit 1",
@@ -425,8 +425,8 @@ class PostgresLedger(SqlLedger):
             ).fetchall()
             columns = list(json.loads(texts[0][0])) if texts else []
             if len(columns) > 1:
-                found.append((self._table(row), columns[-1]))
-        return found
+                pairs.append((self._table(row), columns[-1]))
+        return pairs
 
     def _table_rows(self, where: str, *values: str) -> list[Row]:
         rows: list[Row] = self._sql(

@@ -175,8 +175,8 @@ class NewRows:
         if not self._repeated or self.stage is None or not self.layout.measures:
             return None
         total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in self.layout.measures)
-        found = self._database.row(f"select {total} from {self.stage}")
-        return {name: Decimal(value) for name, value in zip(self.layout.measures, found, strict=True)}
+        totals = self._database.row(f"select {total} from {self.stage}")
+        return {name: Decimal(value) for name, value in zip(self.layout.measures, totals, strict=True)}
 
     def _set_aside(self, unfit: Sequence[Unfit]) -> None:
         self.unfit += unfit

@@ -90,14 +90,14 @@ def located(database: Database, source: str, known: LedgerTable) -> Located | No
     return None
 
 
-def check_readable(database: Database, found: Located) -> None:
+def check_readable(database: Database, table: Located) -> None:
     """Raises TargetError if this user may not read all rows of the table, with the statements that help."""
-    if found.readable:
+    if table.readable:
         return
-    user, schema = identifier(database.one("select current_user::text")), found.sql.partition('".')[0] + '"'
-    if found.granted:
-        raise TargetError(f"{database.place}: {guarded_text(found.sql, user)}")
+    user, schema = identifier(database.one("select current_user::text")), table.sql.partition('".')[0] + '"'
+    if table.granted:
+        raise TargetError(f"{database.place}: {guarded_text(table.sql, user)}")
     raise TargetError(
-        f"{database.place}: {user} may not read the table {found.sql}. Its owner must run: grant usage on schema "
-        f"{schema} to {user}; grant select on {found.sql} to {user}; or name another user."
+        f"{database.place}: {user} may not read the table {table.sql}. Its owner must run: grant usage on schema "
+        f"{schema} to {user}; grant select on {table.sql} to {user}; or name another user."
     )

@@ -120,8 +120,8 @@ class Replacement:
 
     def is_stored(self) -> bool:
         """Whether the rows of ``scope`` are those of the stage, each as often."""
-        found = self._compared(self.table.columns)
-        return not found.inserted and not found.deleted
+        compared = self._compared(self.table.columns)
+        return not compared.inserted and not compared.deleted
 
     def is_stored_by_key(self) -> bool:
         """Whether each row of the stage is in the table, under its key."""
@@ -232,15 +232,15 @@ class Replacement:
     def _replaced(self, compared: Sequence[str]) -> RowChanges:
         """Compare rows without a key as multisets; if they differ, replace all of them."""
         table = self.table
-        found = self._compared(table.columns)
-        counted = found if len(compared) == len(table.columns) else self._compared(compared)
-        if found.inserted or found.deleted:
+        outcome = self._compared(table.columns)
+        counted = outcome if len(compared) == len(table.columns) else self._compared(compared)
+        if outcome.inserted or outcome.deleted:
             first, rows = _reading(*self.scope.stages)
             statement = f"{first}delete from {table.sql} o where {self.scope.where}"
-            if self.database.run(statement, [*rows, *self.scope.values]).rowcount != found.before:
+            if self.database.run(statement, [*rows, *self.scope.values]).rowcount != outcome.before:
                 raise NotStoredError
-            insert(self.database, table, self.stage, found.after)
-        return found._replace(deleted=counted.deleted, inserted=counted.inserted)
+            insert(self.database, table, self.stage, outcome.after)
+        return outcome._replace(deleted=counted.deleted, inserted=counted.inserted)
 
     def _compared(self, columns: Sequence[str]) -> RowChanges:
         names = columns_sql(columns)

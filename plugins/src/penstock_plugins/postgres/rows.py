@@ -143,10 +143,10 @@ class SmallRows:
     def _typed(self, rows: Sequence[Any]) -> bool:
         for name, type_, types in self.types:
             values = list(map(attrgetter(name), rows))
-            found = set(map(type, values))
-            if not found <= types:
+            kinds = set(map(type, values))
+            if not kinds <= types:
                 return False
-            if type_ in (NAIVE, AWARE) and datetime in found:
+            if type_ in (NAIVE, AWARE) and datetime in kinds:
                 zones = {value.tzinfo is None for value in values if type(value) is datetime}
                 if zones != {type_ == NAIVE}:
                     return False
@@ -296,13 +296,13 @@ class CopyFormatter:
         unfit: dict[int, tuple[str | None, str]] = {}
         mended = False
         for number, (_, cells) in enumerate(rows):
-            if (found := self._nul(chunk, cells)) is None:
+            if (unfit_cell := self._nul(chunk, cells)) is None:
                 continue
-            if self._nul_in_a_text != "reject" and found[0] not in self._table.key:
+            if self._nul_in_a_text != "reject" and unfit_cell[0] not in self._table.key:
                 rows[number] = _row([self._without_nul(*cell) for cell in zip(chunk.columns, cells, strict=True)])
-                found, mended = self._nul(chunk, rows[number][1]), True
-            if found is not None:
-                unfit[number] = found
+                unfit_cell, mended = self._nul(chunk, rows[number][1]), True
+            if unfit_cell is not None:
+                unfit[number] = unfit_cell
         if not unfit and not mended:
             line = _line(error)
             if line is None or not 0 < line <= len(rows):
@@ -316,7 +316,7 @@ class CopyFormatter:
 
     def _nul(self, chunk: Chunk, cells: Sequence[bytes | None]) -> tuple[str, str] | None:
         """The column and the reason of a row with a NUL; one in the key first."""
-        found = None
+        unfit_cell = None
         for name, cell in zip(chunk.columns, cells, strict=True):
             if cell is None:
                 continue
@@ -329,8 +329,8 @@ class CopyFormatter:
                 continue
             if name in self._table.key:
                 return name, reason
-            found = found or (name, reason)
-        return found
+            unfit_cell = unfit_cell or (name, reason)
+        return unfit_cell
 
     def _without_nul(self, name: str, cell: bytes | None) -> bytes | None:
         if cell is None:
@@ -404,8 +404,8 @@ def _row(cells: Sequence[bytes | None]) -> tuple[bytes, list[bytes | None]]:
 
 def _line(error: psycopg.Error) -> int | None:
     """The number of the row that the server names: ``COPY clicks, line 3, column url``, in any language."""
-    found = re.search(r"^COPY .*?, \D*(\d+)", error.diag.context or "", re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(r"^COPY .*?, \D*(\d+)", error.diag.context or "", re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def _column(error: psycopg.Error, columns: Sequence[str]) -> str | None:

@@ -170,15 +170,15 @@ class PostgresSink:
     def _ledger(self, database: Database) -> PostgresLedger | None:
         """The ledger for a reader. A ledger of an older penstock is migrated by a session that may write."""
         try:
-            found = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
+            ledger = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
         except OutdatedLedgerError:
             writing = Database(self.dsn, application="penstock (migrating)")
             try:
                 PostgresLedger(writing, schema=self.ledger_schema)
             finally:
                 writing.close()
-            found = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
-        return found if found.exists() else None
+            ledger = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
+        return ledger if ledger.exists() else None
 
     def place(self, source: str, stream: str, connector: str = "", of_stream: str = "") -> Place:
         """The place of a stream's rows."""
@@ -243,10 +243,10 @@ class PostgresTarget(BaseTarget):
         """
         with self.database.explained():
             for known in self.ledger.tables(self.source):
-                found = located(self.database, self.source, known)
-                if found is not None and found.ours and found.oid != known.oid:  # restored from a dump
-                    self.ledger.keep_table(self.source, known._replace(oid=found.oid))
-                if found is not None and (not found.ours or not found.readable or self._holds_rows(found)):
+                table = located(self.database, self.source, known)
+                if table is not None and table.ours and table.oid != known.oid:  # restored from a dump
+                    self.ledger.keep_table(self.source, known._replace(oid=table.oid))
+                if table is not None and (not table.ours or not table.readable or self._holds_rows(table)):
                     continue
                 lost = [
                     partition
@@ -257,13 +257,13 @@ class PostgresTarget(BaseTarget):
                     days = sorted(partition.day for partition in lost if partition.day is not None)
                     span = f", {days[0]} to {days[-1]}" if days else ""
                     self.notices.append(
-                        f"the table {known.name} {'is gone' if found is None else 'has no rows'}: what "
+                        f"the table {known.name} {'is gone' if table is None else 'has no rows'}: what "
                         f"was delivered of {self.source}.{known.of_stream} is missing (partitions: {len(lost)}{span}). "
                         "A run reads those of its window that the provider still serves"
                     )
                 with self.database.transaction():
                     self.ledger.forget(self.source, lost)
-                    if found is None:
+                    if table is None:
                         self.ledger.forget_table(self.source, known.stream)
                     else:
                         self.ledger.count_merged(self.source, known.stream, None)
@@ -329,10 +329,10 @@ class PostgresTarget(BaseTarget):
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
             for known in self.ledger.tables(self.source) if not self._there else ():
-                found = located(self.database, self.source, known)
-                if found is not None and found.ours:
-                    check_readable(self.database, found)
-                self._there[known.stream] = found is not None and (not found.ours or self._holds_rows(found))
+                table = located(self.database, self.source, known)
+                if table is not None and table.ours:
+                    check_readable(self.database, table)
+                self._there[known.stream] = table is not None and (not table.ours or self._holds_rows(table))
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
@@ -342,8 +342,8 @@ class PostgresTarget(BaseTarget):
         with self.database.explained():
             tables = [known.stream for known in self.ledger.tables(self.source) if known.of_stream == stream]
             if tables and all(self._there.get(table, False) for table in tables):
-                found = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
-                for day, _, _ in found:
+                days = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
+                for day, _, _ in days:
                     yield day
 
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
@@ -373,16 +373,16 @@ class PostgresTarget(BaseTarget):
             known = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = known.get(erasure.layout.stream)
-                found = located(self.database, self.source, table) if table is not None else None
-                if table is None or found is None:
+                located_ = located(self.database, self.source, table) if table is not None else None
+                if table is None or located_ is None:
                     continue
-                if not found.ours:
+                if not located_.ours:
                     raise TargetError(
                         f"{self.database.place}: the table {table.name} is not recognised as that of {self.source}."
                         f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
                         "of the stream was erased."
                     )
-                rows += erase(self.database, self.source, found, erasure)
+                rows += erase(self.database, self.source, located_, erasure)
             fault_point("postgres.erased")
             for entry in entries:
                 self.ledger.deliver(entry)
@@ -391,13 +391,13 @@ class PostgresTarget(BaseTarget):
 
     def advice(self) -> list[str]:
         """The indexes that tables of an earlier version lack, each once."""
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
         with self.database.explained():
             for known, day in self.ledger.day_columns() if self._sink.day_index else ():
                 (seen,) = look_up(self.database, [known])
                 if seen.oid is not None and (text := day_index_advice(self.database, known, day, seen)):
-                    found[text] = None
-        return list(found)
+                    texts[text] = None
+        return list(texts)
 
     def interrupt(self, reason: PenstockError) -> None:
         """Cancel a waiting statement, to end the run. Called from another thread, until the run has ended."""
@@ -435,12 +435,12 @@ class PostgresTarget(BaseTarget):
     def drop_writer(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
-    def _holds_rows(self, found: Located) -> bool:
+    def _holds_rows(self, table: Located) -> bool:
         """Whether a table has rows of the source. One that another session has locked counts as one with rows."""
-        where, values = of_source(self.source, shared=found.shared)
+        where, values = of_source(self.source, shared=table.shared)
         try:
             with short_wait(self.database):
-                return bool(self.database.one(f"select exists (select from {found.sql} where {where})", values))  # noqa: S608
+                return bool(self.database.one(f"select exists (select from {table.sql} where {where})", values))  # noqa: S608
         except HeldTableError:
             return True
 

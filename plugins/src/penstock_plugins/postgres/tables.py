@@ -230,39 +230,39 @@ class Tables:
         return ", ".join(f"session {pid} of {user}, {state}" for pid, state, user in rows) or "who, cannot be seen"
 
     def _made(self, layout: Layout) -> Table:
-        (found,) = self._candidates([layout])
+        (candidate,) = self._candidates([layout])
         known = self._known().get(layout.stream)
-        steps = self._needed(found, known)
-        if found.seen.oid is None:
-            _create(self._database, found)
+        steps = self._needed(candidate, known)
+        if candidate.seen.oid is None:
+            _create(self._database, candidate)
         else:
-            _evolve(self._database, found.place, steps)
-            self._lacking[layout.stream] = _upkeep(self._database, found)
-        if found.seen.oid is None or steps:
-            (found,) = self._candidates([layout])
-        if (recorded := found.recorded) != known:
+            _evolve(self._database, candidate.place, steps)
+            self._lacking[layout.stream] = _upkeep(self._database, candidate)
+        if candidate.seen.oid is None or steps:
+            (candidate,) = self._candidates([layout])
+        if (recorded := candidate.recorded) != known:
             self._ledger.keep_table(layout.source, recorded)
         if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
-            where, values = of_source(layout.source, shared=found.shared)
-            rows = self._database.one(f"select count(*) from {found.place.sql} where {where}", values)  # noqa: S608
+            where, values = of_source(layout.source, shared=candidate.shared)
+            rows = self._database.one(f"select count(*) from {candidate.place.sql} where {where}", values)  # noqa: S608
             self._ledger.count_merged(layout.source, layout.stream, rows)
-        for role in found.place.grant_to:
-            grant(self._database, role, found.place.schema, [found.place.table])
+        for role in candidate.place.grant_to:
+            grant(self._database, role, candidate.place.schema, [candidate.place.table])
         added = [step.added.name for step in steps if step.added is not None]
         if added:
             self.notices.append(
-                f"the table {found.place.name} had no column {', '.join(added)}: added. Rows that are not read again "
-                "have no value there. If somebody renamed a column, its values are under that name"
+                f"the table {candidate.place.name} had no column {', '.join(added)}: added. Rows that are not read "
+                "again have no value there. If somebody renamed a column, its values are under that name"
             )
         self._added[layout.stream] = self._added.get(layout.stream, frozenset()).union(added)
         return Table(
-            sql=found.place.sql,
+            sql=candidate.place.sql,
             layout=layout,
-            types={column.name: found.seen.types[short(column.name)] for column in layout.columns},
+            types={column.name: candidate.seen.types[short(column.name)] for column in layout.columns},
             added=self._added[layout.stream],
-            shared=found.shared,
-            unique=found.key,
-            altering=found.seen.altering,
+            shared=candidate.shared,
+            unique=candidate.key,
+            altering=candidate.seen.altering,
             oid=recorded.oid,
             definition=definition_of(self._database, recorded.oid, [column.name for column in layout.columns]),
         )
@@ -274,8 +274,8 @@ class Tables:
         """
         candidate.check_names(self._ledger.schema)
         if candidate.seen.oid is None:
-            if known is not None and (found := located(self._database, self._source, known)) is not None:
-                raise candidate.elsewhere(found)
+            if known is not None and (elsewhere := located(self._database, self._source, known)) is not None:
+                raise candidate.elsewhere(elsewhere)
             candidate.check_rights()
             return []
         self._refuse_taken(candidate)
@@ -311,29 +311,31 @@ class Tables:
 
     def adoptable(self, layout: Layout) -> Candidate:
         """The existing table that can become the one of ``layout``. Raises TargetError."""
-        (found,) = self._candidates([layout])
-        found.check_names(self._ledger.schema)
-        if found.seen.oid is None or not found.seen.table:
-            what = "there is no table" if found.seen.oid is None else "no table, but something else, is"
-            raise TargetError(f"{what} {found.place.name} in the database {found.seen.database}. Nothing was changed.")
-        self._refuse_taken(found)
-        found.check_mark()
-        self._fitting(found)
-        return found
+        (candidate,) = self._candidates([layout])
+        candidate.check_names(self._ledger.schema)
+        if candidate.seen.oid is None or not candidate.seen.table:
+            what = "there is no table" if candidate.seen.oid is None else "no table, but something else, is"
+            raise TargetError(
+                f"{what} {candidate.place.name} in the database {candidate.seen.database}. Nothing was changed."
+            )
+        self._refuse_taken(candidate)
+        candidate.check_mark()
+        self._fitting(candidate)
+        return candidate
 
-    def adopt(self, found: Candidate) -> None:
+    def adopt(self, candidate: Candidate) -> None:
         """Mark an existing table as the one of its stream, and record it."""
         with self._database.transaction():
-            if not found.is_marked:
-                text = found.seen.comment or found.layout.summary or found.layout.stream
-                _comment(self._database, f"table {found.place.sql}", f"{text}\n\n{found.mark}")
-            self._ledger.keep_table(self._source, found.recorded)
+            if not candidate.is_marked:
+                text = candidate.seen.comment or candidate.layout.summary or candidate.layout.stream
+                _comment(self._database, f"table {candidate.place.sql}", f"{text}\n\n{candidate.mark}")
+            self._ledger.keep_table(self._source, candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The places of existing tables of streams in the ledger that are not recognised as theirs."""
         known = self._known()
-        found = self._candidates([layout for layout in layouts if layout.stream in known])
-        return [table.place.name for table in found if table.seen.table and not self._is_recognised(table)]
+        candidates = self._candidates([layout for layout in layouts if layout.stream in known])
+        return [table.place.name for table in candidates if table.seen.table and not self._is_recognised(table)]
 
     def _is_recognised(self, candidate: Candidate) -> bool:
         """
@@ -403,8 +405,8 @@ def _indexes(layout: Layout, *, day_index: bool) -> list[tuple[str, ...]]:
     day, for queries across accounts.
     """
     names = [column.name for column in layout.columns]
-    found = layout.derived_by if layout.kind == "changes" else layout.partition_columns
-    by = tuple(name for name in found if name in names)
+    columns = layout.derived_by if layout.kind == "changes" else layout.partition_columns
+    by = tuple(name for name in columns if name in names)
     indexes = [by] if by and layout.unique_columns[: len(by)] != by else []
     days = [column.name for column in layout.columns if column.type == "date" and column.name in by[-1:]]
     if day_index and layout.kind == "report" and days and len(by) > 1:
@@ -416,9 +418,9 @@ def _storage(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-def _upkeep(database: Database, found: Candidate) -> list[str]:
+def _upkeep(database: Database, candidate: Candidate) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
-    place, seen = found.place, found.seen
+    place, seen = candidate.place, candidate.seen
     if not (seen.owned and seen.plain):
         return []
     statements = []
@@ -426,7 +428,7 @@ def _upkeep(database: Database, found: Candidate) -> list[str]:
         statements.append(f"alter table {place.sql} set ({_storage(missing)})")
     needed = [
         columns
-        for columns in _indexes(found.layout, day_index=place.day_index)
+        for columns in _indexes(candidate.layout, day_index=place.day_index)
         if len(columns) == 1 and short(columns[0]) not in seen.indexed
     ]
     if needed and size_of(database, seen) <= INDEXED_BY_A_RUN:

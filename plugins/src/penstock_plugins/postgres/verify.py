@@ -40,25 +40,25 @@ class Verification:
     def differences(self, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """The partitions whose rows or sums differ, and those with rows in the table that are of no entry."""
         stream, name = self.known.stream, self.known.name
-        found = located(self.database, self.source, self.known)
-        if found is None:
+        table = located(self.database, self.source, self.known)
+        if table is None:
             for entry in entries:
                 if rows_in(entry, stream):
                     yield Difference(partition=entry.partition, what=f"the table {name} is gone")
             return
-        check_readable(self.database, found)
+        check_readable(self.database, table)
         if not entries:
             return
         columns = tuple(column for column, _ in entries[0].partition.values)
-        types = self._types(found)
-        if not all(short(column) in types for column in columns) or self._is_merged(found, columns):
-            yield from self._merged_differences(found, entries)
+        types = self._types(table)
+        if not all(short(column) in types for column in columns) or self._is_merged(table, columns):
+            yield from self._merged_differences(table, entries)
             return
         measures: tuple[str, ...] = ()
         if stream == self.known.of_stream:
             every = dict.fromkeys(measure for entry in entries for measure in entry.sums)
             measures = tuple(measure for measure in every if short(measure) in types)
-        contents = self._contents(found, {column: types[short(column)] for column in columns}, measures)
+        contents = self._contents(table, {column: types[short(column)] for column in columns}, measures)
         for entry in entries:
             values = tuple(value for _, value in entry.partition.values)
             content = contents.pop(values, _Content(rows=0, sums={}))
@@ -77,15 +77,15 @@ class Verification:
             partition = Partition(stream=self.known.of_stream, values=tuple(zip(columns, values, strict=True)))
             yield Difference(partition=partition, what=f"{stream}: {content.rows} rows in {name}", uncounted=True)
 
-    def _types(self, found: Located) -> dict[str, str]:
+    def _types(self, table: Located) -> dict[str, str]:
         rows = self.database.run(
             "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
             "where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped",
-            (found.oid,),
+            (table.oid,),
         )
         return dict(rows.fetchall())
 
-    def _is_merged(self, found: Located, columns: Sequence[str]) -> bool:
+    def _is_merged(self, table: Located, columns: Sequence[str]) -> bool:
         """
         Whether rows are merged by a key without the partition's columns: a row that was read again may then be of
         another day, which its value of that column states.
@@ -93,12 +93,12 @@ class Verification:
         keys = self.database.run(
             "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "
             "and a.attnum = any (i.indkey) where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
-            (found.oid,),
+            (table.oid,),
         ).fetchall()
         return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
 
     def _contents(
-        self, found: Located, columns: Mapping[str, str], measures: Sequence[str]
+        self, table: Located, columns: Mapping[str, str], measures: Sequence[str]
     ) -> dict[tuple[str, ...], _Content]:
         """
         Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
@@ -108,10 +108,10 @@ class Verification:
         days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
         texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
         sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
-        where, values = of_source(self.source, shared=found.shared)
+        where, values = of_source(self.source, shared=table.shared)
         group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
         rows = self.database.run(
-            f"select {', '.join([*texts, 'count(*)', *sums])} from {found.sql} where {where} {group}", values
+            f"select {', '.join([*texts, 'count(*)', *sums])} from {table.sql} where {where} {group}", values
         ).fetchall()
         width = len(columns)
         return {
@@ -122,11 +122,11 @@ class Verification:
             for row in rows
         }
 
-    def _merged_differences(self, found: Located, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+    def _merged_differences(self, table: Located, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.known.stream, self.known.name
         delivered = [entry for entry in entries if rows_in(entry, stream)]
-        where, values = of_source(self.source, shared=found.shared)
-        rows = self.database.one(f"select count(*) from {found.sql} where {where}", values)
+        where, values = of_source(self.source, shared=table.shared)
+        rows = self.database.one(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
             what = (
                 f"{self.known.stream}: {rows} rows in {self.known.name}, {self.merged} were left there by its commits"

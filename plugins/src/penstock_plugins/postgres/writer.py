@@ -113,9 +113,13 @@ class PostgresWriter:
         """
         if self._session == self._database.opened:
             self._database.reopen()
-        found = self._target.ledger.entry(entry.source, self._partition)
-        if found is not None and (found.version, found.run_id) == (entry.version + 1, entry.run_id) and found.delivered:
-            return evolve(without(entry, self._left_out()), rows=found.rows, sums=found.sums)
+        recorded = self._target.ledger.entry(entry.source, self._partition)
+        if (
+            recorded is not None
+            and (recorded.version, recorded.run_id) == (entry.version + 1, entry.run_id)
+            and recorded.delivered
+        ):
+            return evolve(without(entry, self._left_out()), rows=recorded.rows, sums=recorded.sums)
         return self._committed(entry)
 
     def _check_session(self) -> None:
@@ -149,14 +153,14 @@ class PostgresWriter:
 
     def _stages(self) -> dict[str, Stage]:
         """Where the new rows of each stream are; nowhere if they are copied directly into a table without any."""
-        found = {
+        stages = {
             stream: rows.place(
                 f"penstock_new_{number}",
                 staged=self._merged or stream in self._replacing or rows.table.altering,
             )
             for number, (stream, rows) in enumerate(self._rows.items())
         }
-        return {stream: stage for stream, stage in found.items() if stage is not None}
+        return {stream: stage for stream, stage in stages.items() if stage is not None}
 
     def _written(self, entry: LedgerEntry, stages: Mapping[str, Stage]) -> LedgerEntry:
         fault_point("postgres.begun")
@@ -270,8 +274,8 @@ class PostgresWriter:
         changes = None
         for stream, new in self._rows.items():
             if stream in self._replacing:
-                found = self._differences(new, stages[stream], entry)
-                changes = found if new is self._main else changes
+                differences = self._differences(new, stages[stream], entry)
+                changes = differences if new is self._main else changes
             elif stream in stages and new.count:
                 insert(self._database, new.table, stages[stream], new.count)
         return entry if changes is None else evolve(entry, changes=changes)
@@ -306,8 +310,8 @@ class PostgresWriter:
             self._database.run("select set_config('enable_nestloop', 'on', true)")
         for stream, new in self._rows.items():
             if new is not self._main:
-                found = self._bring_up_to_date(new, stages[stream], self._children(new, main))
-                if more := found.after - found.before:
+                outcome = self._bring_up_to_date(new, stages[stream], self._children(new, main))
+                if more := outcome.after - outcome.before:
                     statement = self._target.ledger.merged_sql("%s::bigint")
                     self._database.run(statement, (more, self._target.source, stream))
         self._upsert(self._main, main)
@@ -348,10 +352,10 @@ class PostgresWriter:
         self, new: NewRows, stage: Stage, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
     ) -> RowChanges:
         replacement = Replacement(self._database, new.table, stage, scope, measures)
-        found = replacement.carry_out(compared or new.table.columns, in_order=self._in_order)
-        if found.after != new.count:
+        outcome = replacement.carry_out(compared or new.table.columns, in_order=self._in_order)
+        if outcome.after != new.count:
             raise NotStoredError
-        return found
+        return outcome
 
     def _differences(self, new: NewRows, stage: Stage, entry: LedgerEntry) -> dict[str, int] | None:
         """
@@ -365,14 +369,14 @@ class PostgresWriter:
         reshaped = self._former is not None and self._former.fingerprint != entry.fingerprint
         compared = self._compared_before(new, new.table.columns if reshaped else new.table.added)
         measures = tuple(name for name in new.layout.measures if name in compared)
-        found = self._bring_up_to_date(new, stage, scope, compared, measures)
+        outcome = self._bring_up_to_date(new, stage, scope, compared, measures)
         # A report states the rows of its restatement: an updated one counts if a compared column differs.
-        changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
+        changes = {"came": outcome.inserted, "went": outcome.deleted, "changed": outcome.restated}
         if any(changes.values()):
-            before = dict(zip(measures, found.sums_before, strict=True))
-            after = {**entry.sums, **dict(zip(measures, found.sums_after, strict=True))}
+            before = dict(zip(measures, outcome.sums_before, strict=True))
+            after = {**entry.sums, **dict(zip(measures, outcome.sums_after, strict=True))}
             sums = {name: (old, after[name]) for name, old in before.items() if old != after[name]}
-            self._target.ledger.restate(entry, (found.before, found.after), sums, changes)
+            self._target.ledger.restate(entry, (outcome.before, outcome.after), sums, changes)
         return changes
 
     def _compared_before(self, new: NewRows, doubtful: Collection[str]) -> Sequence[str]:
@@ -385,6 +389,6 @@ class PostgresWriter:
             return new.table.columns
         scope = self._scope(new.table)
         filled = ", ".join(f"count({quoted(name)}) > 0" for name in queried)
-        found = self._database.row(f"select {filled} from {new.table.sql} o where {scope.where}", scope.values)
-        empty = {name for name, any_value in zip(queried, found, strict=True) if not any_value}
+        filled_columns = self._database.row(f"select {filled} from {new.table.sql} o where {scope.where}", scope.values)
+        empty = {name for name, any_value in zip(queried, filled_columns, strict=True) if not any_value}
         return [name for name in new.table.columns if name not in empty] or new.table.columns

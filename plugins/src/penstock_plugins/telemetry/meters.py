@@ -21,8 +21,8 @@ def follow(event: Event) -> None:
     """Take one event; those of an end are counted."""
     meter = metrics.get_meter("penstock")
     if event["event"] == "run_finished":
-        for source, found in event["sources"].items():
-            for stream, counts in found["streams"].items():
+        for source, of_source in event["sources"].items():
+            for stream, counts in of_source["streams"].items():
                 place = {"penstock.source": source, "penstock.stream": stream}
                 for name, text in OF_STREAM.items():
                     meter.create_counter(f"penstock.{name}", description=text).add(counts[name], place)

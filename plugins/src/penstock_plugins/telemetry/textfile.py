@@ -39,19 +39,19 @@ OF_STREAM = {
 
 def write(folder: Path, event: Event) -> None:
     """Write the file of each source of a finished run. Raises OSError."""
-    for source, found in event["sources"].items():
+    for source, of_source in event["sources"].items():
         file = folder / f"penstock_{source}.prom"
-        text = rendered(event, source, found["streams"], round(time.time(), 3), last_success(file))
+        text = rendered(event, source, of_source["streams"], round(time.time(), 3), last_success(file))
         write_whole(file, text, mode=0o644)
 
 
 def last_success(file: Path) -> float | None:
     """The time of the last success in a file that an earlier run wrote; None without one."""
     try:
-        found = re.search(rf"^{SUCCESS}{{.*}} ([0-9.]+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(rf"^{SUCCESS}{{.*}} ([0-9.]+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
     except (OSError, UnicodeDecodeError):
         return None
-    return float(found[1]) if found else None
+    return float(match[1]) if match else None
 
 
 def rendered(event: Event, source: str, streams: Mapping[str, Any], now: float, succeeded: float | None) -> str:
