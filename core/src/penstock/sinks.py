@@ -470,7 +470,7 @@ def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Se
 @runtime_checkable
 class Preparing(Protocol):
     """
-    A target that prepares for the streams of a run, such as its tables: creates or migrates them, or refuses.
+    A target that prepares for the streams of a run: it adds columns to its tables, and refuses what it cannot hold.
     """
 
     def prepare(self, layouts: Sequence[Layout]) -> None:

@@ -114,7 +114,7 @@ def _with_elements(type_: Any) -> str:
         return next((written for bare, written in _COLLECTIONS.items() if type_.split(" |")[0] == bare.__name__), "")
     members = get_args(type_) if isinstance(type_, UnionType) else (type_,)
     bare = (get_origin(member) or member for member in members if not get_args(member))
-    return next((_COLLECTIONS[one] for one in bare if one in _COLLECTIONS), "")
+    return next((_COLLECTIONS[collection] for collection in bare if collection in _COLLECTIONS), "")
 
 
 def _problems_in_name(name: str) -> Iterator[str]:

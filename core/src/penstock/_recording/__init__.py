@@ -1,6 +1,6 @@
 """
 The exchanges of a run, kept in a directory, and a later run that is answered from there.
 
-``recorder`` writes, ``replay`` reads; ``masking`` is what a recording hides. Both stand around the making of a call, at
-the place that :class:`penstock._fetch.client.Tape` describes.
+``recorder`` writes, ``replay`` reads; ``masking`` is what a recording hides. Both are tapes, see
+:class:`penstock._fetch.client.Tape`: a tape sees a call before its request is signed and repeated.
 """
