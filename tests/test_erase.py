@@ -6,6 +6,7 @@ What was delivered goes: rows, also of days that were forgotten before; and pers
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -308,18 +309,25 @@ def test_columns_of_a_table_become_null(server: Server, tmp_path: Path, dsn: str
     assert today.plan("leads", to="old", **DAYS).partitions == ()
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet", "duckdb", "postgres"])
-def test_rows_that_were_forgotten_before_can_be_deleted(server: Server, tmp_path: Path, kind: str) -> None:
-    """
-    ``forget`` leaves the rows where they are, and ``verify`` names them, also where the ledger has nothing of the
-    stream any more. ``forget --rows`` deletes them, those of derived streams too, and other days stay.
-    """
+@contextmanager
+def delivered_to(kind: str, server: Server, tmp_path: Path) -> Iterator[tuple[Project, str]]:
+    """A project whose leads were delivered to a target of this kind, and the database of one in Postgres."""
     pytest.importorskip(LIBRARIES.get(kind, "json"), reason="needs the dependency group readers")
     with postgres().database() as dsn:
         paths = {"duckdb": {"path": str(tmp_path / "out.duckdb")}, "postgres": {"dsn": Secret(dsn)}}
         sinks = {"there": {"kind": kind, **paths.get(kind, {"path": str(tmp_path / "out")})}}
         project = Here(folder=tmp_path, base_url=server.base_url, sinks=sinks).project(include_personal=True)
         project.run("leads", to="there", **DAYS)
+        yield project, dsn
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "duckdb", "postgres"])
+def test_rows_that_were_forgotten_before_can_be_deleted(server: Server, tmp_path: Path, kind: str) -> None:
+    """
+    ``forget`` leaves the rows where they are, and ``verify`` names them, also where the ledger has nothing of the
+    stream any more. ``forget --rows`` deletes them, those of derived streams too, and other days stay.
+    """
+    with delivered_to(kind, server, tmp_path) as (project, _):
         project.forget("leads", "leads", to="there", **DAYS)
         left = project.verify(to="there")
         assert (left.exit_code, len(left.differences)) == (1, 4)
@@ -345,12 +353,7 @@ def test_what_somebody_has_in_the_place_of_a_stream_is_not_looked_at(server: Ser
     """
     Files, or a table, where a stream would be that was never delivered: ``verify`` is about what penstock wrote.
     """
-    pytest.importorskip(LIBRARIES.get(kind, "json"), reason="needs the dependency group readers")
-    with postgres().database() as dsn:
-        paths = {"duckdb": {"path": str(tmp_path / "out.duckdb")}, "postgres": {"dsn": Secret(dsn)}}
-        sinks = {"there": {"kind": kind, **paths.get(kind, {"path": str(tmp_path / "out")})}}
-        project = Here(folder=tmp_path, base_url=server.base_url, sinks=sinks).project(include_personal=True)
-        project.run("leads", to="there", **DAYS)
+    with delivered_to(kind, server, tmp_path) as (project, dsn):
         (tmp_path / "out" / "leads" / "visits").mkdir(parents=True)
         (tmp_path / "out" / "leads" / "visits" / "data.jsonl").write_text("{}\n")
         made = "create table leads.visits as select 'mine' as note; comment on table leads.visits is 'mine'"

@@ -93,16 +93,16 @@ def _erase_personal(session: Session, source: str, stream: str | None, to: str |
     project = session.project
     if not yes:
         targets = [
-            target
-            for target in project.erase_personal(source, stream, to=to, dry_run=True).targets
-            if target.partitions
+            forgotten
+            for forgotten in project.erase_personal(source, stream, to=to, dry_run=True).targets
+            if forgotten.partitions
         ]
-        names = list(dict.fromkeys(name for target in targets for name in target.columns))
+        names = list(dict.fromkeys(name for forgotten in targets for name in forgotten.columns))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         columns = ", ".join(names[:NAMED]) + more
         places = ", ".join(
-            f"{counted(target.partitions, 'partition')} of {source}.{target.stream} in {target.target}"
-            for target in targets
+            f"{counted(forgotten.partitions, 'partition')} of {source}.{forgotten.stream} in {forgotten.target}"
+            for forgotten in targets
         )
         _confirm(f"--personal erases for good what is personal in {columns or 'no column'}: {places or 'nothing'}")
     result = project.erase_personal(source, stream, to=to)

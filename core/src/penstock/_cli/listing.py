@@ -45,8 +45,8 @@ def connectors(session: Session, json_: bool) -> None:
         for kind in registry.sinks().values()
     ]
     broken = [
-        {"distribution": plugin.plugin.distribution, "version": plugin.plugin.version, "reason": plugin.reason}
-        for plugin in (*registry.broken(), *trial_problems(registry))
+        {"distribution": fault.plugin.distribution, "version": fault.plugin.version, "reason": fault.reason}
+        for fault in (*registry.broken(), *trial_problems(registry))
     ]
     if broken and session.strict_plugins:  # others were refused when they were loaded
         listed = "\n".join(f"{plugin['distribution']} {plugin['version']}: {plugin['reason']}" for plugin in broken)

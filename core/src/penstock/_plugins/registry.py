@@ -548,7 +548,7 @@ def _options_of(factory: Callable[..., Any]) -> frozenset[str]:
 
 
 def _named_values(results: Any, type_: type) -> list[tuple[str, Any]]:
-    """The named values in the results of a hook, one result per impl."""
+    """The named values in the results of a hook, one result per implementation."""
     found: list[tuple[str, Any]] = []
     for result in results:
         if type_ is Mapping:

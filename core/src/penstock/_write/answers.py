@@ -88,10 +88,10 @@ def _by_class(connector: Connector, seen: str, response: Response) -> Verdict:
     if 200 <= response.status < 300:
         return Accept()
     words = response.reason(connector.reason)
-    seen_text = f"{seen} {response.status}" + (f": {words}" if words else "")
+    answered = f"{seen} {response.status}" + (f": {words}" if words else "")
     if 400 <= response.status < 500:
-        return Refuse(RefusedError(seen_text))
-    return Unavailable(_UNSURE).verdict(seen_text)
+        return Refuse(RefusedError(answered))
+    return Unavailable(_UNSURE).verdict(answered)
 
 
 def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:

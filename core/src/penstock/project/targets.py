@@ -140,7 +140,7 @@ class View:
 
     def expected(self, target: str) -> tuple[str, ...]:
         """The sources that this target should have: those named, else those of the pipelines that write to it."""
-        (viewed,) = (target_ for target_ in self.targets if target_.sink.shown == target)
+        (viewed,) = (viewed for viewed in self.targets if viewed.sink.shown == target)
         if viewed.sources is not None:
             return viewed.sources
         pipelines = self.setup.config.pipelines.values()
@@ -167,7 +167,7 @@ class View:
                 yield viewed.sink.shown, opened
 
     def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
-        """What ``found`` gives for every source of every target, in their order."""
+        """What ``look`` gives for every source of every target, in their order."""
         return tuple(item for _, opened in self for of in opened for item in look(of))
 
     def with_notices(self, result: _R) -> _R:

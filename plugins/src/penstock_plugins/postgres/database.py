@@ -530,7 +530,7 @@ def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> 
     if not database.one("select has_schema_privilege(%s, %s, 'usage')", (role, short(schema))):
         database.run(f"grant usage on schema {quoted(schema)} to {quoted(role)}")
     for table in tables:
-        name = f"{quoted(schema)}.{quoted(table)}"
+        name = table_sql(schema, table)
         if not database.one("select has_table_privilege(%s, %s, 'select')", (role, name)):
             database.run(f"grant select on {name} to {quoted(role)}")
 
@@ -553,6 +553,11 @@ def _message(error: psycopg.Error) -> str:
     text = re.sub(r"\n\t.*", "", text)  # the library's guesses, such as "Is the server running ...?"
     hint = error.diag.message_detail
     return re.sub(r"\s+", " ", f"{text} ({hint})" if hint else text).strip().rstrip(".")
+
+
+def table_sql(schema: str, table: str) -> str:
+    """The name of a table in statements."""
+    return f"{quoted(schema)}.{quoted(table)}"
 
 
 def columns_sql(names: Iterable[str], prefix: str = "") -> str:

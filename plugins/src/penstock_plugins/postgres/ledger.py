@@ -23,6 +23,7 @@ from penstock_plugins.postgres.database import (
     lock_key,
     quoted,
     short,
+    table_sql,
 )
 
 SCHEMA = "penstock"
@@ -51,7 +52,7 @@ class LedgerTable(NamedTuple):
 
     @property
     def sql(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.table)}"
+        return table_sql(self.schema, self.table)
 
 
 def rows_in(entry: LedgerEntry, stream: str) -> int:
@@ -173,7 +174,7 @@ def check_rights(database: Database, schema: str, rights: Sequence[str]) -> None
     ).fetchone() or (True, [], [], "")
     if usable and not closed:
         for table in hiding:
-            name = f"{quoted(schema)}.{quoted(table)}"
+            name = table_sql(schema, table)
             raise TargetError(f"{database.place}: the ledger cannot be used: {guarded_text(name, quoted(user))}")
         return
     role, place = quoted(user), quoted(schema)

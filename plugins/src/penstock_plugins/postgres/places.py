@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from penstock import TargetError
 
-from penstock_plugins.postgres.database import Database, guarded_text, identifier, quoted, short
+from penstock_plugins.postgres.database import Database, guarded_text, identifier, short, table_sql
 from penstock_plugins.postgres.ledger import LedgerTable
 
 SOURCE_COLUMN = "_source"
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
     @property
     def sql(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.table)}"
+        return table_sql(self.schema, self.table)
 
 
 def of_source(source: str, *, shared: bool) -> tuple[str, list[str]]:
