@@ -1,5 +1,5 @@
 """
-Write the tables of the documentation that are made from declarations: ``make docs``.
+Write the tables of the documentation that are made from declarations, and the stub of the public names: ``make docs``.
 
 A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what is outside is left alone. ``WHAT`` is
 
@@ -14,12 +14,13 @@ import importlib
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import attrs
+import penstock
 from penstock._cli.init import toml_value
 from penstock._cli.listing import described
 from penstock._plugins.registry import COMPONENT_KINDS, Registry
@@ -29,6 +30,23 @@ from penstock.testing.conformance import CHECKS
 from reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
+
+STUB_FILE = ROOT / "core" / "src" / "penstock" / "__init__.pyi"
+STUB = '''\
+"""
+The public names of ``penstock`` for type checkers, from the table in ``__init__.py``: ``make docs`` writes this file.
+"""
+
+import pluggy
+
+{imports}
+
+__version__: str
+hookspec: pluggy.HookspecMarker
+hookimpl: pluggy.HookimplMarker
+
+def public_names() -> dict[str, str]: ...
+'''
 
 _REGION = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -285,18 +303,24 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     return [line(head), "|" + "---|" * len(head), *(line(row) for row in rows)]
 
 
-def outdated(registry: Registry) -> Iterator[tuple[Path, str]]:
-    """Every file that is not what it should be, and what it should be."""
-    for path in pages():
-        text = generated(path, registry)
-        if text != path.read_text():
-            yield path, text
+def stub() -> str:
+    """``__init__.pyi``: the public names as type checkers read them."""
+    by_module: dict[str, list[str]] = {}
+    for name, module in penstock.public_names().items():
+        by_module.setdefault(module, []).append(f"{name} as {name}")
+    imports = []
+    for module, names in by_module.items():
+        listed = names[0] if len(names) == 1 else "(\n" + "".join(f"    {name},\n" for name in names) + ")"
+        imports.append(f"from {module} import {listed}")
+    return STUB.format(imports="\n".join(imports))
 
 
 def main() -> None:
-    for path, text in outdated(Registry()):
-        path.write_text(text)
-        print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
+    registry = Registry()
+    for path, text in {**{page: generated(page, registry) for page in pages()}, STUB_FILE: stub()}.items():
+        if text != path.read_text():
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """
-The reference of the public API, from the source: the names in ``penstock/__init__.pyi``, the hooks, and the named
+The reference of the public API, from the source: the names in ``penstock/__init__.py``, the hooks, and the named
 components.
 
 Types and defaults are shown as they are written, so that the page is the same on each version of Python.

@@ -305,6 +305,13 @@ def test_tables_are_what_the_declarations_say(path: Path) -> None:
     assert path.read_text() == GENERATE.generated(path, Registry()), "run: make docs"
 
 
+def test_type_checkers_see_the_public_names() -> None:
+    """
+    The stub has the names of the table from which they are imported.
+    """
+    assert GENERATE.STUB_FILE.read_text() == GENERATE.stub(), "run: make docs"
+
+
 def test_the_reference_names_every_parameter() -> None:
     """
     The line of a public function has all its parameters, with their names.

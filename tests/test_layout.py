@@ -253,7 +253,7 @@ def test_a_run_imports_no_other_command() -> None:
 
 def test_every_public_name_exists() -> None:
     """
-    Each name that ``__init__.pyi`` lists is imported from ``penstock`` on first use.
+    Each name that ``public_names`` lists is imported from ``penstock`` on first use.
     """
     import penstock
 

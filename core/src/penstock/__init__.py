@@ -1,14 +1,11 @@
 """
 penstock: carry records from reporting APIs to files or Postgres, and events back to their providers.
 
-``__init__.pyi`` lists the public names. Each is imported from its module on first use, so that ``import penstock``
-stays quick for the command line and for the scan of plugins.
+Each public name is imported from its module on first use, so that ``import penstock`` stays quick for the command line
+and for the scan of plugins. ``__init__.pyi`` has the same names for type checkers; ``make docs`` writes it.
 """
 
-import ast
-import importlib
-import pkgutil
-from functools import cache
+from importlib import import_module
 from typing import Any
 
 import pluggy
@@ -18,25 +15,69 @@ __version__ = "0.1.0"
 hookspec = pluggy.HookspecMarker("penstock")
 hookimpl = pluggy.HookimplMarker("penstock")
 
+# Module -> the names that connectors, sinks and Python programs may import from penstock.
+_NAMES = {
+    "actions": "Action ActionJudge Field FieldType MostValues Place Values",
+    "commands": "Command",
+    "connector": """
+        Connector ConnectorPlugin Derived Limits OpenFor Parent Registration Sandbox SourceSettings Stream setting
+    """,
+    "envelope": "Envelope graphql_judge",
+    "errors": """
+        AuthenticationError BoundExceededError BrokenBodyError BrokenPageError ConfigError CountMismatchError
+        DeadlineReachedError ForbiddenError ForeignOriginError InconsistentReadError LockHeldError NotReadyError
+        OutputClosedError PagingError ParkedError PenstockError PluginError ProviderError RefusedError
+        RejectedRecordsError ReportError ServerError SinkError StoppedError TargetError ThrottledError
+        TransportError UntrustedError UsageError WrongFormatError
+    """,
+    "events": "Event OnEvent",
+    "fault_points": "fault_point",
+    "filters": "known_filters",
+    "handover": "HandoverSink",
+    "model": """
+        Answer Batch Items Kind Page Pairs Partition Receipt ReceiptStatus Rejected Request Response Slice
+        encode_query flag origin_of
+    """,
+    "names": "did_you_mean",
+    "project.api": "Project",
+    "project.records": "Records",
+    "protocols": """
+        Accept Authenticator BodyDecoder Empty Exchange Gone Grant Judge LoginSigning Named Paginator Poller Ready
+        Refusal Refuse Renewing ReportState Retry SinglePage Skip StatusRule Throttle Unavailable Unsigned Verdict
+        Waiting named
+    """,
+    "records": """
+        NUMBER_FORMATS Column ColumnType Json Zone added camel column columns_of derived money personal record
+        row_key secret snake
+    """,
+    "redact": "MASK Secret clip mask",
+    "report_files": "ReportFile",
+    "sandbox.app": "SandboxApp SandboxRequest SandboxResponse",
+    "sandbox.base": "SandboxBase SandboxError json_response",
+    "sinks": """
+        EXTRA MOST_REJECTED AccountCounts Adopting Adoption Advising BaseTarget Difference Divisible Encoder Erased
+        Erasing Erasure FinalDay Grouping GroupingLedger Interruptible Layout Ledger LedgerEntry LedgerFile
+        ListsFinal Part PendingReport Preparing Restatement RunRecord Sink SinkKind State Target Verifiable Writer
+    """,
+    "templates": "fill fill_json fill_path json_placeholders placed_forms placeholders",
+}
+_MODULES = {name: f"penstock.{module}" for module, names in _NAMES.items() for name in names.split()}
 
-@cache
+
 def public_names() -> dict[str, str]:
-    """The public names, each with the module that defines it: the imports in ``__init__.pyi``, in its order."""
-    stub = ast.parse(pkgutil.get_data(__name__, "__init__.pyi") or b"")
-    found = (node for node in stub.body if isinstance(node, ast.ImportFrom))
-    return {alias.name: str(node.module) for node in found for alias in node.names}
+    """The public names, each with the module that defines it."""
+    return dict(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return __dir__()
-    module = None if name.startswith("_") else public_names().get(name)
-    if module is None:
+    if name not in _MODULES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
-    value = getattr(importlib.import_module(module), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(["__version__", "hookimpl", "hookspec", *public_names()])
+    return sorted(["__version__", "hookimpl", "hookspec", *_MODULES])

@@ -1,7 +1,5 @@
 """
-The public API: what connectors, sinks and Python programs may import from ``penstock``, by the module that defines it.
-
-This is the one list. Type checkers read it, and ``penstock/__init__.py`` imports the names from it on first use.
+The public names of ``penstock`` for type checkers, from the table in ``__init__.py``: ``make docs`` writes this file.
 """
 
 import pluggy
@@ -29,7 +27,10 @@ from penstock.connector import (
     Stream as Stream,
     setting as setting,
 )
-from penstock.envelope import Envelope as Envelope, graphql_judge as graphql_judge
+from penstock.envelope import (
+    Envelope as Envelope,
+    graphql_judge as graphql_judge,
+)
 from penstock.errors import (
     AuthenticationError as AuthenticationError,
     BoundExceededError as BoundExceededError,
@@ -62,7 +63,10 @@ from penstock.errors import (
     UsageError as UsageError,
     WrongFormatError as WrongFormatError,
 )
-from penstock.events import Event as Event, OnEvent as OnEvent
+from penstock.events import (
+    Event as Event,
+    OnEvent as OnEvent,
+)
 from penstock.fault_points import fault_point as fault_point
 from penstock.filters import known_filters as known_filters
 from penstock.handover import HandoverSink as HandoverSink
@@ -134,7 +138,12 @@ from penstock.records import (
     secret as secret,
     snake as snake,
 )
-from penstock.redact import MASK as MASK, Secret as Secret, clip as clip, mask as mask
+from penstock.redact import (
+    MASK as MASK,
+    Secret as Secret,
+    clip as clip,
+    mask as mask,
+)
 from penstock.report_files import ReportFile as ReportFile
 from penstock.sandbox.app import (
     SandboxApp as SandboxApp,
