@@ -68,13 +68,11 @@ class Project(Running):
         values, for messages. ``exclude``: columns to leave out besides the configured ones.
         """
         replaced = {key: value for key, value in values.items() if value is not None}
-        made = Project(clock=self._clock)
-        made._setup = self._setup.with_values(source, replaced, where) if replaced else self._setup
+        setup = self._setup.with_values(source, replaced, where) if replaced else self._setup
         if exclude:
-            configured = made._setup.source(source)
-            left_out = [*configured.settings.exclude, *exclude]
-            made._setup = made._setup.with_values(source, {"exclude": left_out}, where)
-        return made
+            left_out = [*setup.source(source).settings.exclude, *exclude]
+            setup = setup.with_values(source, {"exclude": left_out}, where)
+        return Project.of(setup, self._clock)
 
     def settings_schema(self, source: str) -> dict[str, Any]:
         """

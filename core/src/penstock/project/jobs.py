@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
-from attrs import evolve
+from attrs import evolve, field, frozen
 
 from penstock._config import Config, ConfiguredSink
 from penstock._config.pipeline import Pipeline
@@ -24,17 +24,34 @@ from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Part, RunRecord, Sink, Target
 
 
-class Selection(NamedTuple):
-    """The selection of streams, accounts and days, as on the command line; None or empty: the default."""
+def _as_tuple(names: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise UsageError(f"found the text {names!r}, expected a list of names: [{names!r}]")
+    return tuple(names or ())
 
-    to: str | Sink | None = None  # a sink's name or place, or a sink made by the caller
-    streams: tuple[str, ...] = ()
-    exclude_streams: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
+
+def _allowance(value: Allowance | bool | int | str | None) -> Allowance | None:
+    try:
+        return value if value is None or isinstance(value, Allowance) else Allowance.parse(value)
+    except ValueError as error:
+        raise UsageError(f"allow_rejected: {error}") from None
+
+
+@frozen(kw_only=True)
+class Selection:
+    """
+    The selection of streams, accounts and days, as on the command line; None or empty: the default. ``to``: a sink's
+    name or place, or a sink made by the caller. Raises UsageError for a value of another form.
+    """
+
+    to: str | Sink | None = None
+    streams: tuple[str, ...] = field(default=(), converter=_as_tuple)
+    exclude_streams: tuple[str, ...] = field(default=(), converter=_as_tuple)
+    accounts: tuple[str, ...] = field(default=(), converter=_as_tuple)
     since: date | str | None = None
     until: date | str | None = None
     full: bool = False
-    allowed: Allowance | None = None  # records that may be set aside
+    allow_rejected: Allowance | None = field(default=None, converter=_allowance)
 
 
 def jobs_for(
@@ -61,7 +78,7 @@ def jobs_for(
         sink: Sink = configured_sink.open()
     else:
         sink = Nowhere() if selection.to is None or isinstance(selection.to, str) else selection.to
-    allowed = selection.allowed or (named.pipeline.allow_rejected if named.pipeline is not None else None)
+    allowed = selection.allow_rejected or (named.pipeline.allow_rejected if named.pipeline is not None else None)
     jobs = []
     for source in configured:
         since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())

@@ -25,7 +25,7 @@ from penstock.project.jobs import Selection, jobs_for, pipeline_of, plan_of, req
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Notices, Setup, unfailing
-from penstock.run_report import Allowance, RunReport
+from penstock.run_report import RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class Running:
         self._clock = clock
 
     @classmethod
-    def of(cls, setup: Setup) -> Self:
-        """The object of a setup that the command line has made."""
-        made = cls()
-        made._setup = setup
+    def of(cls, setup: Setup, clock: Clocks = Clock) -> Self:
+        """The object of a setup that is there already."""
+        made = cls.__new__(cls)
+        made._setup, made._clock = setup, clock
         return made
 
     def plan(
@@ -85,7 +85,15 @@ class Running:
         """
         notices = Notices()
         now = self._clock(None).now()
-        selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
+        selection = Selection(
+            to=to,
+            streams=streams,
+            exclude_streams=exclude_streams,
+            accounts=accounts,
+            since=since,
+            until=until,
+            full=full,
+        )
         jobs, sink, plans, is_first = self._plans(name, selection, now, notices.add)
         if sink is None:
             notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
@@ -178,16 +186,20 @@ class Running:
         on_event = unfailing(on_event)
         notices = Notices(on_event)
         setup, recording, clock = self._setup, None, self._clock(stop)
-        selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
+        selection = Selection(
+            to=to,
+            streams=streams,
+            exclude_streams=exclude_streams,
+            accounts=accounts,
+            since=since,
+            until=until,
+            full=full,
+            allow_rejected=allow_rejected,
+        )
         if replay is not None:
             recording = _recording(replay, record, record_full, notices.add)
             setup, clock = setup.with_recorded(recording), StandingClock(recording.started_at, stop)
             selection = _as_recorded(selection, recording)
-        if allow_rejected is not None:
-            try:
-                selection = selection._replace(allowed=Allowance.parse(allow_rejected))
-            except ValueError as error:
-                raise UsageError(f"allow_rejected: {error}") from None
         receivers = self._receivers(name, to) if replay is None else ()
 
         def remember_target(event: Event) -> None:
@@ -265,29 +277,6 @@ def _result_of(run: Callable[[], RunReport]) -> RunResult:
         return RunResult.not_started(error)
 
 
-def _selection(
-    to: str | Sink | None,
-    streams: Sequence[str] | None,
-    exclude_streams: Sequence[str] | None,
-    accounts: Sequence[str] | None,
-    since: date | str | None,
-    until: date | str | None,
-    full: bool,
-) -> Selection:
-    for name, value in (("streams", streams), ("exclude_streams", exclude_streams), ("accounts", accounts)):
-        if isinstance(value, str):
-            raise UsageError(f"{name}: found the text {value!r}, expected a list of names")
-    return Selection(
-        to=to,
-        streams=tuple(streams or ()),
-        exclude_streams=tuple(exclude_streams or ()),
-        accounts=tuple(accounts or ()),
-        since=since,
-        until=until,
-        full=full,
-    )
-
-
 _Folder = str | os.PathLike[str] | None
 
 
@@ -307,10 +296,11 @@ def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: N
 def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
     """The selection, with that of the recorded run where it makes none."""
     options = recording.options
-    return selection._replace(
-        streams=selection.streams or tuple(options["streams"]),
-        exclude_streams=selection.exclude_streams or tuple(options["exclude_streams"]),
-        accounts=selection.accounts or tuple(options["accounts"]),
+    return evolve(
+        selection,
+        streams=selection.streams or options["streams"],
+        exclude_streams=selection.exclude_streams or options["exclude_streams"],
+        accounts=selection.accounts or options["accounts"],
         since=selection.since or options["since"],
         until=selection.until or options["until"],
     )

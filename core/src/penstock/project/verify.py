@@ -3,7 +3,7 @@ Comparison of the data in targets with their ledgers.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from penstock._run.context import run_id
+from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.names import counted
@@ -95,16 +96,17 @@ class _Verification:
             raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
         if not isinstance(target, Verifiable):
             raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
-        declared = _declared(self.view.setup, source)
+        declared, absent = _declared(self.view.setup, source)
+        own = [stream.name for stream in declared.values() if stream.derived is None]
         of = SourceLedger(shown, source, ledger)
-        for stream in dict.fromkeys([*of.streams, *declared]):
+        for stream in dict.fromkeys([*of.streams, *own]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
             differing: dict[Partition, Difference] = {}
             try:
                 for difference in target.verify(stream, entries):
                     differing.setdefault(difference.partition, difference)
-                if not len(entries):
-                    for difference in target.verify(stream, declared.get(stream, [])):
+                if not len(entries) and stream in own:
+                    for difference in target.verify(stream, [_nothing(source, stream, declared)]):
                         differing.setdefault(difference.partition, evolve(difference, uncounted=True))
             except PenstockError as error:
                 self.view.failed[f"{shown} {source}.{stream}"] = str(error)
@@ -117,9 +119,8 @@ class _Verification:
                     "wrote them, and the next run settles that"
                 )
             differences = [difference for difference in differing.values() if self.days.holds(difference.partition)]
-            self._add_stream(
-                of, stream, [difference for difference in differences if difference.partition not in unsettled]
-            )
+            settled = [difference for difference in differences if difference.partition not in unsettled]
+            self._add_stream(of, stream, settled, _repairs(settled, declared.get(stream), absent, self.today))
         again = [
             (difference.stream, difference.partition)
             for difference in self.differences
@@ -138,9 +139,10 @@ class _Verification:
             if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
         ]
 
-    def _add_stream(self, of: SourceLedger, stream: str, differences: Sequence[Difference]) -> None:
+    def _add_stream(
+        self, of: SourceLedger, stream: str, differences: Sequence[Difference], repairs: dict[Partition, str]
+    ) -> None:
         """Add what differs, and let the next run read it again, if that is possible and demanded."""
-        repairs = self._repairs(of.source, stream, differences)
         if self.repair:
             marked = [partition for partition, text in repairs.items() if text == POSSIBLE]
             of.mark_missing(stream, marked)
@@ -157,49 +159,36 @@ class _Verification:
             for difference in sorted(differences, key=lambda difference: difference.partition)
         ]
 
-    def _repairs(self, source: str, stream: str, differences: Sequence[Difference]) -> dict[Partition, str]:
-        """By partition: that it can be read again, or why it cannot."""
-        setup = self.view.setup
-        unknown, floor = "", None
-        try:
-            streams = setup.registry.streams(setup.config.connector_of(source))
-        except PenstockError as error:
-            unknown = f"the source is not configured here: {error}"
-        else:
-            declared = next((stream_ for stream_ in streams if stream_.name == stream), None)
-            if declared is None:
-                unknown = "the connector has no such stream any more"
-            elif declared.earliest is not None:
-                floor = declared.earliest(self.today)
-        repairs = {}
-        for difference in differences:
-            day = difference.partition.day
-            gone = floor is not None and day is not None and day < floor
-            text = unknown or (f"the provider serves days from {floor} on" if gone else POSSIBLE)
-            repairs[difference.partition] = UNCOUNTED if difference.uncounted else text
-        return repairs
 
-
-def _declared(setup: Setup, source: str) -> dict[str, list[LedgerEntry]]:
-    """What :func:`nothing_of` is for each stream with rows of its own; none where the source is not configured here."""
+def _declared(setup: Setup, source: str) -> tuple[dict[str, Stream], str]:
+    """The streams of a source by name. Where they are not known here, none, and why."""
     try:
         streams = setup.registry.streams(setup.config.connector_of(source))
-    except PenstockError:
-        return {}
-    derived = [(stream.derived.stream, stream.name) for stream in streams if stream.derived is not None]
-    return {
-        stream.name: [
-            nothing_of(
-                source,
-                stream.name,
-                stream.partition_columns,
-                stream.day,
-                [name for parent, name in derived if parent == stream.name],
-            )
-        ]
-        for stream in streams
-        if stream.derived is None
-    }
+    except PenstockError as error:
+        return {}, f"the source is not configured here: {error}"
+    return {stream.name: stream for stream in streams}, ""
+
+
+def _nothing(source: str, name: str, declared: Mapping[str, Stream]) -> LedgerEntry:
+    """See :func:`nothing_of`."""
+    stream = declared[name]
+    derived = [other.name for other in declared.values() if other.derived is not None and other.derived.stream == name]
+    return nothing_of(source, name, stream.partition_columns, stream.day, derived)
+
+
+def _repairs(
+    differences: Sequence[Difference], declared: Stream | None, absent: str, today: date
+) -> dict[Partition, str]:
+    """By partition of a stream: that it can be read again, or why it cannot. ``absent``: why no stream is known."""
+    unknown = absent or ("the connector has no such stream any more" if declared is None else "")
+    first = declared.earliest(today) if declared is not None and declared.earliest is not None else None
+    repairs = {}
+    for difference in differences:
+        day = difference.partition.day
+        gone = first is not None and day is not None and day < first
+        text = unknown or (f"the provider serves days from {first} on" if gone else POSSIBLE)
+        repairs[difference.partition] = UNCOUNTED if difference.uncounted else text
+    return repairs
 
 
 class DeliveredEntries(Sequence[LedgerEntry]):
