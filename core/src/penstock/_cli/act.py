@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from attrs import asdict, frozen
@@ -17,18 +17,18 @@ from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
+from penstock._config import shown_target
+from penstock._write.job import ActionJob, Input, Query, written
+from penstock._write.outbox import Outbox
+from penstock._write.sender import JobResult, Sender, printable
+from penstock.actions import Action, Field
+from penstock.connector import Connector
 from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.events import Event
+from penstock.model import Receipt
 from penstock.names import counted, did_you_mean
 from penstock.process import discard_output
 from penstock.project.setup import blamed
-
-if TYPE_CHECKING:
-    from penstock._write.job import ActionJob, Input
-    from penstock._write.sender import JobResult, Sender
-    from penstock.actions import Action, Field
-    from penstock.connector import Connector
-    from penstock.model import Receipt
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
 STOPPING = "stopping after the current request. A second signal ends the process at once"
@@ -100,7 +100,7 @@ act.add_help_option = False  # --help is the command's own: an action has one as
 # --- lists and help -------------------------------------------------------------------------------------------------
 
 
-def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, ...]]":
+def _offered(session: Session, source: str) -> tuple[Connector, tuple[Action, ...]]:
     """The source's connector and its actions. A connector's name needs no configuration."""
     registry = session.registry
     name = source
@@ -111,7 +111,7 @@ def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, .
     return registry.connector(name), registry.actions(name)
 
 
-def _chosen(source: str, name: str, actions: "Sequence[Action]") -> "Action":
+def _chosen(source: str, name: str, actions: Sequence[Action]) -> Action:
     by_name = {action.name: action for action in actions}
     if name in by_name:
         return by_name[name]
@@ -122,13 +122,13 @@ def _chosen(source: str, name: str, actions: "Sequence[Action]") -> "Action":
     )
 
 
-def _marks(action: "Action") -> list[str]:
+def _marks(action: Action) -> list[str]:
     marks = [f"not built: {action.not_built}"] if action.not_built else []
     marks += ["destroys: --yes"] if action.destroys else []
     return marks + (["repeatable"] if action.repeatable else [])
 
 
-def _list(connector: "Connector", actions: "Sequence[Action]", json_: bool) -> None:
+def _list(connector: Connector, actions: Sequence[Action], json_: bool) -> None:
     if json_:
         print_json({"connector": connector.name, "actions": [described(action) for action in actions]})
     elif not actions:
@@ -140,7 +140,7 @@ def _list(connector: "Connector", actions: "Sequence[Action]", json_: bool) -> N
         print_table(["action", "method", "path", "notes", "summary"], rows)
 
 
-def described(action: "Action") -> dict[str, Any]:
+def described(action: Action) -> dict[str, Any]:
     """An action as ``--list --json`` shows it."""
     return {
         "name": action.name,
@@ -156,7 +156,7 @@ def described(action: "Action") -> dict[str, Any]:
     }
 
 
-def _describe(source: str, action: "Action", json_: bool) -> None:
+def _describe(source: str, action: Action, json_: bool) -> None:
     if json_:
         print_json(described(action))
         return
@@ -189,7 +189,7 @@ def _describe(source: str, action: "Action", json_: bool) -> None:
         print_table(["parameter", "provider's name", "in", "type", "required", "description"], rows)
 
 
-def _example(field: "Field") -> str:
+def _example(field: Field) -> str:
     samples = {"object": "'{...}'", "list": "'[...]'", "json": "JSON"}
     return f"{field.name}={samples.get(field.type, field.choices[0] if field.choices else '...')}"
 
@@ -217,10 +217,7 @@ class _Options:
         return self.resume or self.retry_unknown
 
 
-def _act(session: Session, name: str, action: "Action", parameters: Sequence[str], options: _Options) -> int:
-    from penstock._write.job import ActionJob
-    from penstock._write.outbox import Outbox
-
+def _act(session: Session, name: str, action: Action, parameters: Sequence[str], options: _Options) -> int:
     if action.not_built:
         raise UsageError(f"{action.name} is not built: {action.not_built}")
     if options.goes_on and options.dry_run:
@@ -248,14 +245,12 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
         return _send(session, stack, sender, options)
 
 
-def _send(session: Session, stack: ExitStack, sender: "Sender", options: _Options) -> int:
-    from penstock._write.job import written
-
+def _send(session: Session, stack: ExitStack, sender: Sender, options: _Options) -> int:
     if options.refused is not None:
         sender.check_refused_file(options.refused)
     copy = stack.enter_context(written(options.receipts, "--receipts")) if options.receipts is not None else None
 
-    def print_receipt(receipt: "Receipt") -> None:
+    def print_receipt(receipt: Receipt) -> None:
         line = _line(receipt)
         try:
             _put(line)
@@ -285,7 +280,7 @@ def _send(session: Session, stack: ExitStack, sender: "Sender", options: _Option
     return finished.exit_code
 
 
-def _sum_up(session: Session, job: "Sender", finished: "JobResult") -> None:
+def _sum_up(session: Session, job: Sender, finished: JobResult) -> None:
     """The end of a job: an event for plugins, why it ended early, and its counts."""
     name, action = job.source.name, job.action.name
     session.registry.event(
@@ -319,7 +314,7 @@ def _sum_up(session: Session, job: "Sender", finished: "JobResult") -> None:
         )
 
 
-def _print_dry_run(session: Session, job: "ActionJob", json_: bool) -> int:
+def _print_dry_run(session: Session, job: ActionJob, json_: bool) -> int:
     requests, refused = 0, 0
     for row in job.dry_run():
         if not isinstance(row, Mapping):
@@ -346,16 +341,14 @@ def _put(line: str) -> None:
     print(harmless(line), flush=True)
 
 
-def _line(receipt: "Receipt") -> str:
-    from penstock._write.sender import printable
-
+def _line(receipt: Receipt) -> str:
     return json.dumps(printable(receipt), ensure_ascii=False)
 
 
 # --- input ----------------------------------------------------------------------------------------------------------
 
 
-def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
+def _pairs(action: Action, parameters: Sequence[str]) -> dict[str, Any]:
     """``key=value ...``, still text; a repeated field may come several times."""
     repeated = {
         name for field in action.fields if field.repeated for name in (field.name, field.member, *field.aliases)
@@ -386,11 +379,8 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _input(session: Session, options: _Options) -> "Input":
+def _input(session: Session, options: _Options) -> Input:
     """The origin of the rows, from ``--from`` and ``--query``."""
-    from penstock._config import shown_target
-    from penstock._write.job import Query
-
     from_ = options.from_
     if options.query is not None:
         if from_ is None:

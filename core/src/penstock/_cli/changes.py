@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,9 +13,8 @@ from penstock._cli.output import paged, print_csv, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.types import DAY
 from penstock.names import counted
-
-if TYPE_CHECKING:
-    from penstock.project.results import Change
+from penstock.project.delivered import moved_in_words
+from penstock.project.results import Change
 
 # The columns of CSV, also where there is no row.
 CHANGE = ("source", "stream", "account", "day", "what", "before", "after")
@@ -51,7 +50,7 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     return result.exit_code
 
 
-def _change_rows(change: "Change") -> "Iterator[dict[str, Any]]":
+def _change_rows(change: Change) -> Iterator[dict[str, Any]]:
     """A row for the number of rows, and one for each measure that differs."""
     for what, (before, after) in {"rows": (change.rows_before, change.rows_after), **change.sums}.items():
         yield {
@@ -65,10 +64,8 @@ def _change_rows(change: "Change") -> "Iterator[dict[str, Any]]":
         }
 
 
-def _print_changes(changes: "Sequence[Change]") -> None:
+def _print_changes(changes: Sequence[Change]) -> None:
     """What moved in each stream and month; below, per account and day, a table for each stream."""
-    from penstock.project.delivered import moved_in_words
-
     months: dict[tuple[str, str], list[Change]] = {}
     for change in changes:
         month = f"{change.day:%Y-%m}" if change.day is not None else ""
@@ -96,7 +93,7 @@ def _print_changes(changes: "Sequence[Change]") -> None:
         print_table(list(filled), list(zip(*filled.values(), strict=True)))
 
 
-def _moves(change: "Change") -> str:
+def _moves(change: Change) -> str:
     """``rows 6 -> 5, clicks 276 -> 173``: what moved in one partition."""
     rows = [row for row in _change_rows(change) if row["before"] != row["after"]]
     return ", ".join(f"{row['what']} {row['before']} -> {row['after']}" for row in rows)

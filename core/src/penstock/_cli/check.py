@@ -3,7 +3,6 @@
 """
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,10 +12,8 @@ from penstock._cli.output import print_text
 from penstock._cli.session import Session, command
 from penstock.errors import UsageError
 from penstock.names import counted
-
-if TYPE_CHECKING:
-    from penstock.project.api import Project
-    from penstock.project.results import AdoptAllResult, AdoptResult
+from penstock.project.api import Project
+from penstock.project.results import AdoptAllResult, AdoptResult
 
 ALL = "all"  # a table's name has its schema
 
@@ -88,16 +85,14 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
     return code
 
 
-def _looked(project: "Project", name: str | None, place: str, to: str | None, *, confirmed: bool) -> "AdoptAllResult":
-    from penstock.project.results import AdoptAllResult
-
+def _looked(project: Project, name: str | None, place: str, to: str | None, *, confirmed: bool) -> AdoptAllResult:
     if name is None or place == ALL:
         return project.adopt_all(name, to=to, confirmed=confirmed)
     table = project.adopt(name, place, to=to, confirmed=confirmed)
     return AdoptAllResult(tables=(table,), refused={}, notices=table.notices, exit_code=table.exit_code)
 
 
-def _counts(table: "AdoptResult") -> str:
+def _counts(table: AdoptResult) -> str:
     return (
         f"the table {table.place} has {counted(table.rows, 'row')}, and the ledger counts {table.delivered} in "
         f"{counted(table.partitions, 'partition')} of {table.source}.{table.stream}"

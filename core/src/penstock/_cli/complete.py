@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from penstock._cli.session import Session
+from penstock.errors import PenstockError
 
 
 def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -42,7 +43,7 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     former, comma, last = incomplete.rpartition(",")
 
     def names(session: Session) -> Iterable[str]:
-        streams = [(source, stream) for source in _sources(ctx, session) for stream in _streams(session, source)]
+        streams = _streams(ctx, session)
         yield from (stream for _, stream in streams)
         if last:
             yield from (f"{source}.{stream}" for source, stream in streams)
@@ -52,11 +53,7 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 def one_stream(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The streams of the one source, or connector, on the line."""
-    return _items(
-        ctx,
-        incomplete,
-        lambda session: [stream for source in _sources(ctx, session) for stream in _streams(session, source)],
-    )
+    return _items(ctx, incomplete, lambda session: [stream for _, stream in _streams(ctx, session)])
 
 
 def actions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -81,15 +78,17 @@ def _sources(ctx: click.Context, session: Session) -> Iterable[str]:
     return pipeline.source if pipeline is not None else [named] if named else session.config.sources
 
 
-def _streams(session: Session, source: str) -> Iterable[str]:
-    """The streams of a source that can be read."""
-    connector = session.config.connector_of(source)
-    return (stream.name for stream in session.registry.streams(connector) if not stream.not_built)
+def _streams(ctx: click.Context, session: Session) -> list[tuple[str, str]]:
+    """Source and stream of all that can be read of these sources."""
+    return [
+        (source, stream.name)
+        for source in _sources(ctx, session)
+        for stream in session.registry.streams(session.config.connector_of(source))
+        if not stream.not_built
+    ]
 
 
 def _items(ctx: click.Context, incomplete: str, names: Callable[[Session], Iterable[str]]) -> list[CompletionItem]:
-    from penstock.errors import PenstockError
-
     session = ctx.find_object(Session)
     try:
         candidates = list(names(session)) if session is not None else []

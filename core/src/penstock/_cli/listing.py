@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,12 +12,10 @@ from penstock._cli import complete
 from penstock._cli.output import paged, print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json, as_json_or_csv, command
 from penstock._cli.stderr import to_stderr
+from penstock.connector import Stream
 from penstock.errors import PluginError, UsageError
 from penstock.names import did_you_mean
-
-if TYPE_CHECKING:
-    from penstock.connector import Stream
-    from penstock.records import Column
+from penstock.records import Column
 
 
 @command()
@@ -94,8 +92,6 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
 
     STREAM is a name, a part of one, or a pattern. With --csv one row per field.
     """
-    from penstock.errors import PluginError
-
     registry = session.registry
     if connector not in registry.connectors():
         # A source's name is accepted for its connector's, since other commands take the source's.
@@ -212,7 +208,7 @@ def _marks(field: dict[str, Any]) -> list[str]:
     return marks + (["no zone stated"] if field["zone"] == "naive" else [])
 
 
-def described(stream: "Stream") -> dict[str, Any]:
+def described(stream: Stream) -> dict[str, Any]:
     """A stream as ``streams --json`` shows it."""
     return {
         "name": stream.name,
@@ -233,7 +229,7 @@ def described(stream: "Stream") -> dict[str, Any]:
     }
 
 
-def final_when(stream: "Stream") -> str:
+def final_when(stream: Stream) -> str:
     """When a partition becomes final, as text."""
     if stream.derived is not None:
         return f"with {stream.derived.stream}"
@@ -247,7 +243,7 @@ def final_when(stream: "Stream") -> str:
     return f"after {stream.open_for}"
 
 
-def _field(column: "Column") -> dict[str, Any]:
+def _field(column: Column) -> dict[str, Any]:
     return {
         "name": column.name,
         "member": column.member,

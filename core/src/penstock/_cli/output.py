@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock._cli.stderr import harmless, wrapped
+from penstock.redact import mask, mask_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +32,6 @@ LONGEST_WORD = 16  # of sentences; a longer one may be broken
 
 def print_json(value: Any) -> None:
     """Masked, indented."""
-    from penstock.redact import mask_json
-
     print(harmless(json.dumps(mask_json(value), indent=2, ensure_ascii=False, default=str)))
 
 
@@ -46,8 +45,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
     each row is printed as a block with one cell per line: no cell is cut.
     """
     from rich.console import Console
-
-    from penstock.redact import mask
 
     numeric = [any(isinstance(row[index], int | Decimal) for row in rows) for index in range(len(columns))]
     rows = list(zip(*map(_with_equal_digits, zip(*rows, strict=True)), strict=True)) if rows else rows
@@ -200,18 +197,14 @@ class _Printed(io.StringIO):
 
 def print_text(text: str) -> None:
     """A line, masked; on a terminal wrapped to its width, between words."""
-    from penstock.redact import mask
-
     print(wrapped(harmless(mask(text)), sys.stdout))
 
 
-def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
     """
     Rows as CSV with a header, masked. ``columns``: those that come first, also where no row has them; after them those
     of the rows. None is an empty cell, an account its values.
     """
-    from penstock.redact import mask
-
     listed = list(rows)
     names = list(dict.fromkeys([*columns, *(name for row in listed for name in row)]))
     text = io.StringIO()

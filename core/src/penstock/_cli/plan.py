@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,13 +12,13 @@ from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import selection
 from penstock._cli.output import print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._plan.planner import PlannedPartition
 from penstock.names import counted
+from penstock.project.jobs import unnamed
+from penstock.project.run_result import PlanResult
 
-if TYPE_CHECKING:
-    from penstock._plan.planner import PlannedPartition
-    from penstock.project.run_result import PlanResult
+Span = Sequence[PlannedPartition]
 
-    Span = Sequence[PlannedPartition]
 
 ACCOUNTS_LISTED = 5  # accounts of a stream with the same days and reason; more are one line without -v
 
@@ -37,8 +37,6 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
     Without --to, the target that was used last for the source decides what is final; if it cannot be read, the one
     before it, and the exit code is 1.
     """
-    from penstock.project.jobs import unnamed
-
     if name is None:
         raise unnamed(session.config, planning=True)
     result = session.running.plan(name, **options)
@@ -89,7 +87,7 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
     return result.exit_code
 
 
-def _time(result: "PlanResult") -> str:
+def _time(result: PlanResult) -> str:
     """How long the requests take at the configured pace, and, of several sources, how many each takes."""
     by_source = ", ".join(f"{name} {count}" for name, count in result.requests_of.items())
     several = f" ({by_source})" if len(result.requests_of) > 1 else ""
@@ -101,7 +99,7 @@ def _time(result: "PlanResult") -> str:
     return f"{several}, {time} or more at the configured pace"
 
 
-def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPartition]]":
+def _spans(partitions: Iterable[PlannedPartition]) -> Iterator[list[PlannedPartition]]:
     """Groups of partitions: consecutive days of one account with the same reason; any other partition by itself."""
     span: list[PlannedPartition] = []
     for part in partitions:
@@ -113,7 +111,7 @@ def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPa
         yield span
 
 
-def _follows(former: "PlannedPartition", part: "PlannedPartition") -> bool:
+def _follows(former: PlannedPartition, part: PlannedPartition) -> bool:
     """Whether ``part`` is the next day of the same account, for the same reason."""
     alike = [
         (planned.source, planned.partition.stream, planned.reason, planned.partition.values[:-1])
@@ -125,7 +123,7 @@ def _follows(former: "PlannedPartition", part: "PlannedPartition") -> bool:
     return days[1] - days[0] == timedelta(days=1)
 
 
-def _alike(spans: "Iterable[Span]", *, verbose: bool) -> "list[list[Span]]":
+def _alike(spans: Iterable[Span], *, verbose: bool) -> list[list[Span]]:
     """The spans of one stream with the same days and reason, together if they are many; ``verbose``: each alone."""
     groups: dict[tuple[Any, ...], list[Span]] = {}
     for span in spans:
@@ -137,7 +135,7 @@ def _alike(spans: "Iterable[Span]", *, verbose: bool) -> "list[list[Span]]":
     return together
 
 
-def _days(span: "Span") -> str:
+def _days(span: Span) -> str:
     """The days of a span; empty for partitions that have none."""
     if span[0].reason == "snapshot":
         return ""
@@ -145,7 +143,7 @@ def _days(span: "Span") -> str:
     return first if len(span) == 1 else f"{first} to {last}"
 
 
-def _span_row(spans: "Sequence[Span]") -> list[Any]:
+def _span_row(spans: Sequence[Span]) -> list[Any]:
     first, days = spans[0][0], _days(spans[0])
     values = [value for _, value in first.partition.values]
     account = ", ".join(values[:-1] if days else values)

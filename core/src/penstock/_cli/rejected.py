@@ -6,20 +6,21 @@ import re
 from collections import Counter
 
 import click
-from attrs import asdict
+from attrs import asdict, fields_dict
 
 from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import TO
 from penstock._cli.output import print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
+from penstock._decode.page import EXACT_JSON, PLAIN
 from penstock.errors import UsageError
+from penstock.project.results import RejectedRecord
 from penstock.redact import mask
 
 SHOWN_RAW = 1000  # characters of a rejected record
 
 # The columns of CSV, also where there is no row.
-REJECTED = ("target", "source", "stream", "partition", "path", "reason", "raw")
 COUNTED = ("count", "target", "source", "stream", "path", "reason")
 
 
@@ -46,7 +47,7 @@ def rejected(
     if session.printed(result, json_ and what == "show"):
         return
     if what == "show" and csv_:
-        print_csv([asdict(record, recurse=False) for record in result.rejected], REJECTED)
+        print_csv([asdict(record, recurse=False) for record in result.rejected], fields_dict(RejectedRecord))
         return
     if what == "show":
         for record in result.rejected:
@@ -95,8 +96,6 @@ def cut(text: str) -> str:
 
 def _plain(raw: str) -> str:
     """A record on one line, without escapes for letters, and with the provider's digits in numbers."""
-    from penstock._decode.page import EXACT_JSON, PLAIN
-
     try:
         return mask(EXACT_JSON.encode(PLAIN.decode(raw)).decode())
     except ValueError:

@@ -22,6 +22,7 @@ from penstock.errors import PenstockError, UsageError
 from penstock.events import Event, OnEvent
 from penstock.project.jobs import unnamed
 from penstock.project.run_result import RunResult
+from penstock.redact import mask_json
 
 _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code
 
@@ -121,8 +122,6 @@ def _write_report(session: Session, path: Path, value: Mapping[str, Any]) -> boo
     Write the report; whether that succeeded. The run has ended, so a failure does not change its exit code. A file that
     is there keeps its access rights.
     """
-    from penstock.redact import mask_json
-
     try:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
         write_json(path, mask_json(dict(value)), mode)

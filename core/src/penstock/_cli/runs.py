@@ -4,7 +4,7 @@
 
 import re
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,7 @@ from penstock._cli.output import print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._util.text import without_place
 from penstock.errors import UsageError
-
-if TYPE_CHECKING:
-    from penstock.project.results import RunInfo
+from penstock.project.results import RunInfo
 
 REASON_SHOWN = 80  # characters of a run's reason in a list
 
@@ -63,11 +61,11 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
     return result.exit_code
 
 
-def _run_cells(run: "RunInfo") -> dict[str, Any]:
+def _run_cells(run: RunInfo) -> dict[str, Any]:
     return {**{name: getattr(run, name) for name in RUN if name != "why"}, "why": _why(run)}
 
 
-def _why(run: "RunInfo", longest: int | None = None) -> str:
+def _why(run: RunInfo, longest: int | None = None) -> str:
     """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
     parts = [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.rejected} set aside"] if run.rejected else []
@@ -78,7 +76,7 @@ def _why(run: "RunInfo", longest: int | None = None) -> str:
     return ", ".join(parts)
 
 
-def run_row(run: "RunInfo") -> list[Any]:
+def run_row(run: RunInfo) -> list[Any]:
     return [
         run.run_id,
         f"{run.started_at:%Y-%m-%d %H:%M:%S}",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,13 +21,14 @@ from penstock._cli.run import followed
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
 from penstock._config.convert import bare_type
+from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
 from penstock.errors import PluginError, UsageError
+from penstock.project.api import Project
+from penstock.project.run_result import RunResult
 from penstock.redact import Secret
-
-if TYPE_CHECKING:
-    from penstock._plugins.registry import Registry
-    from penstock.project.run_result import RunResult
+from penstock.sandbox.faults import FAULTS, faults_named, with_faults
+from penstock.sandbox.server import serve
 
 DEMO = Path("penstock-demo")
 DEMO_DAYS = 30
@@ -43,9 +44,6 @@ def demo(session: Session) -> int:
 
     Needs no credentials.
     """
-    from penstock import Project
-    from penstock.sandbox.server import serve
-
     registry = session.registry
     today = Clock().now().date()
     sandboxes = {
@@ -91,7 +89,7 @@ def with_secrets(settings_class: type, settings: Mapping[str, Any]) -> dict[str,
     return made
 
 
-def left_out(registry: "Registry") -> dict[str, str]:
+def left_out(registry: Registry) -> dict[str, str]:
     """The installed connectors that the demo does not run, each with the reason."""
     sandboxes = registry.sandboxes()
     reasons = {}
@@ -103,7 +101,7 @@ def left_out(registry: "Registry") -> dict[str, str]:
     return reasons | {plugin.plugin.distribution: f"broken: {plugin.reason}" for plugin in registry.broken()}
 
 
-def _summary(finished: "RunResult", left_out: Mapping[str, str]) -> None:
+def _summary(finished: RunResult, left_out: Mapping[str, str]) -> None:
     rows = []
     for source, counts_of_source in sorted(finished.report["sources"].items()):
         for stream, counts in sorted(counts_of_source["streams"].items()):
@@ -146,9 +144,6 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
     """
     Serve a local imitation of a provider until Ctrl-C, and print the configuration that reads it.
     """
-    from penstock.sandbox.faults import FAULTS, faults_named, with_faults
-    from penstock.sandbox.server import serve
-
     if faults == "list":
         print_table(
             ["fault", "kind", "what happens"], [[fault.name, fault.kind, fault.summary] for fault in FAULTS.values()]

@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 
 from penstock._cli.output import print_json
 from penstock._cli.session import Session, command
+from penstock._config.schema import json_schema
 
 _INSTALL = {
     "bash": 'eval "$(penstock completion bash)"  # in ~/.bashrc',
@@ -41,8 +42,6 @@ def schema(session: Session) -> None:
 
     Editors (taplo, Even Better TOML) use it with the first line `#:schema ./penstock.schema.json` of penstock.toml.
     """
-    from penstock._config.schema import json_schema
-
     registry = session.registry
     sinks = {name: kind for name, kind in registry.sinks().items() if kind.scheme != "-"}
     print_json(json_schema(registry.connectors(), sinks, registry.secrets()))

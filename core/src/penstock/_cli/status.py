@@ -4,10 +4,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from attrs import asdict
+from attrs import asdict, fields_dict
 
 from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, TO
@@ -19,9 +19,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import listed, without_place
 from penstock.errors import UsageError
 from penstock.names import counted
-
-if TYPE_CHECKING:
-    from penstock.project.results import AccountStatus, Problem, SourceStatus, Total
+from penstock.project.results import AccountStatus, Problem, SourceStatus, Total
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
@@ -32,7 +30,6 @@ FOLDED_STREAMS = 3  # so many streams without days, of one rank, are one line of
 
 # The columns of CSV, also where there is no row.
 ACCOUNT = ("target", "source", "stream", "account")
-PROBLEM = (*ACCOUNT, "kind", "count", "first_day", "last_day", "last_read", "reason")
 TOTAL = (*ACCOUNT, "period", "rows")
 
 
@@ -85,7 +82,7 @@ def status(
                 for target in result.targets
                 for problem in target.problems
             ],
-            PROBLEM,
+            ("target", *fields_dict(Problem)),
         )
     elif csv_:
         print_csv(
@@ -117,7 +114,7 @@ def status(
     return result.exit_code
 
 
-def _overdue(problem: "Problem", now: datetime) -> str:
+def _overdue(problem: Problem, now: datetime) -> str:
     """``talroo.clicks of 2113 (never read)``, or of a source that was never read ``talroo (never read)``"""
     stream = f".{problem.stream}" if problem.stream else ""
     account = f" of {', '.join(problem.account.values())}" if problem.account else ""
@@ -125,7 +122,7 @@ def _overdue(problem: "Problem", now: datetime) -> str:
     return f"{problem.source}{stream}{account} ({read})"
 
 
-def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose: bool) -> None:
+def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: bool) -> None:
     """A table of the streams of all sources, what is wrong first; then the last runs."""
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for source in sources:
@@ -158,7 +155,7 @@ def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose:
     _print_last_runs(sources, now, verbose=verbose)
 
 
-def _print_last_runs(sources: "Sequence[SourceStatus]", now: datetime, *, verbose: bool) -> None:
+def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose: bool) -> None:
     """The last runs of one source. Of several, unless ``verbose``: those that ended badly, and the requests."""
     ran = [source for source in sources if source.runs]
     if ran:
@@ -184,12 +181,12 @@ def _print_last_runs(sources: "Sequence[SourceStatus]", now: datetime, *, verbos
         print(f"{good}, {_requests(source)} {noun} this month")
 
 
-def _requests(source: "SourceStatus") -> str:
+def _requests(source: SourceStatus) -> str:
     allowed = source.requests_per_month
     return f"{source.requests_this_month}{'' if allowed is None else f' of {allowed:,}'}"
 
 
-def _folded(source: "SourceStatus") -> dict[str, int]:
+def _folded(source: SourceStatus) -> dict[str, int]:
     """
     The streams without days that share a line, with their rank: those of which nothing is wrong, and those that failed
     (the last errors name them), where these are many.
@@ -202,7 +199,7 @@ def _folded(source: "SourceStatus") -> dict[str, int]:
     return {name: rank for name, rank in ranks.items() if rank in many}
 
 
-def _rank(group: "Sequence[AccountStatus]") -> int:
+def _rank(group: Sequence[AccountStatus]) -> int:
     """What is wrong with accounts of a stream, the worst first."""
     read = [account for account in group if account.configured is not False]
     if any(account.failed or account.missing or account.overdue for account in read):
@@ -210,7 +207,7 @@ def _rank(group: "Sequence[AccountStatus]") -> int:
     return 1 if any(account.rejected or account.unread_values or account.truncated for account in read) else FINE
 
 
-def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *, verbose: bool) -> list[Any]:
+def _status_row(source: str, group: Sequence[AccountStatus], now: datetime, *, verbose: bool) -> list[Any]:
     """One line for accounts of one stream."""
     counts = {name: sum(getattr(account, name) for account in group) for name in COUNTS}
     states = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
@@ -234,7 +231,7 @@ def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *,
     ]
 
 
-def _print_problems(problems: "Mapping[str, Sequence[Problem]]", now: datetime) -> None:
+def _print_problems(problems: Mapping[str, Sequence[Problem]], now: datetime) -> None:
     """By target, a line for the problems of one source that have one reason."""
     if not problems:
         print("nothing needs attention")
@@ -248,7 +245,7 @@ def _print_problems(problems: "Mapping[str, Sequence[Problem]]", now: datetime) 
             print_text(_problem_text(several, now))
 
 
-def _problem_text(several: "Sequence[Problem]", now: datetime) -> str:
+def _problem_text(several: Sequence[Problem], now: datetime) -> str:
     first = several[0]
     accounts = list(dict.fromkeys(", ".join(problem.account.values()) for problem in several if problem.account))
     streams = list(dict.fromkeys(problem.stream for problem in several if problem.stream))
@@ -262,7 +259,7 @@ def _problem_text(several: "Sequence[Problem]", now: datetime) -> str:
     return f"{place}: {count}{first.kind}{where}{_span(days)}, {since}: {first.reason}"
 
 
-def _span(days: "Sequence[date]") -> str:
+def _span(days: Sequence[date]) -> str:
     if not days:
         return ""
     return f", {min(days)}" if min(days) == max(days) else f", {min(days)} to {max(days)}"
@@ -304,5 +301,5 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
     return result.exit_code
 
 
-def _account_text(account: "AccountStatus") -> str:
+def _account_text(account: AccountStatus) -> str:
     return ", ".join(account.account.values()) + (f" ({account.timezone})" if account.timezone is not None else "")

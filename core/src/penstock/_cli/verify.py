@@ -3,7 +3,7 @@
 """
 
 import click
-from attrs import asdict
+from attrs import asdict, fields_dict
 
 from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, TO
@@ -12,10 +12,8 @@ from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock._cli.types import DAY
 from penstock.names import counted
+from penstock.project.results import DifferenceInfo
 from penstock.redact import mask
-
-# The columns of CSV, also where there is no row.
-DIFFERENCE = ("target", "source", "stream", "partition", "what", "repair")
 
 
 @command()
@@ -47,7 +45,7 @@ def verify(
     if session.printed(result, json_):
         return result.exit_code
     if csv_:
-        print_csv([asdict(difference, recurse=False) for difference in result.differences], DIFFERENCE)
+        print_csv([asdict(difference, recurse=False) for difference in result.differences], fields_dict(DifferenceInfo))
         return result.exit_code
     for difference in result.differences:
         where = ", ".join(f"{column}={value}" for column, value in difference.partition.items())
