@@ -760,8 +760,8 @@ def test_a_large_array_comes_in_parts() -> None:
 
 def test_the_parts_of_an_array_are_one_page() -> None:
     """
-    A row that an earlier part had is repeated on its page, not across pages; with other values it is set aside. What
-    the page before had is repeated across.
+    A row that an earlier part had is repeated on its page; with other values it is set aside. What the page before had
+    is repeated, too, and not fresh.
     """
     seen = SeenKeys()
     shape = compiled()
@@ -772,9 +772,7 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     parts = list(shape.decode([an_array(*elements)], seen=seen))
 
     assert sum(len(part.batch) for part in parts) == 4000
-    assert [sum(one) for one in zip(*[(p.repeated, p.repeated_across, p.fresh) for p in parts], strict=True)] == [
-        *(1, 1, 4002)
-    ]
+    assert [sum(one) for one in zip(*[(p.repeated, p.fresh) for p in parts], strict=True)] == [2, 4002]
     assert [output for part in parts for output in reasons(part)] == [
         ("$[4001].clickId", "the key click_id 2 came before on this page, with other values")
     ]
@@ -814,7 +812,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
 
     found = [
         (
-            [(one.count, one.fresh, one.repeated, one.repeated_across, one.superseded) for one in parts],
+            [(one.count, one.fresh, one.repeated, one.superseded) for one in parts],
             [msgspec.json.encode(row) for one in parts for row in one.batch.rows],
             [output for one in parts for output in reasons(one)],
         )
@@ -863,7 +861,7 @@ def test_a_large_array_is_never_cut_inside_an_element(inside: Any) -> None:
     alone = [decode_one(shape, an_array(*elements[start : start + 100])) for start in range(0, len(elements), 100)]
     assert [line for part in parts for line in written(part)] == [line for part in alone for line in written(part)]
     assert [path for part in parts for path, _ in reasons(part)] == ["$[2500].clickId"]
-    assert {part.repeated + part.repeated_across for part in parts} == {0}
+    assert {part.repeated for part in parts} == {0}
 
 
 def test_a_large_array_that_is_cut_is_no_json() -> None:
@@ -963,11 +961,11 @@ def test_what_is_of_another_ask_is_dropped() -> None:
 
     assert [row.id for row in half.batch.rows] == ["a"]
     assert [path for path, _ in reasons(half)] == ["$[3].saved"]
-    assert (half.count, half.repeated_across) == (4, 2)
+    assert (half.count, half.repeated) == (4, 2)
     assert [row.id for row in rest.batch.rows] == ["b", "c"]
-    assert (rest.count, rest.repeated_across, rest.batch.rejected) == (4, 2, ())
+    assert (rest.count, rest.repeated, rest.batch.rejected) == (4, 2, ())
     assert [row.id for row in whole.batch.rows] == ["a", "b", "c"]
-    assert (whole.count, whole.repeated_across, whole.batch.rejected) == (4, 1, ())
+    assert (whole.count, whole.repeated, whole.batch.rejected) == (4, 1, ())
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -995,8 +993,8 @@ def test_keys_of_earlier_pages() -> None:
     decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), seen=seen)
 
     assert [row.click_id for row in decoded.batch.rows] == ["c"]
-    assert (decoded.repeated, decoded.repeated_across, decoded.fresh, decoded.count) == (0, 1, 1, 2)
-    assert decode_one(shape, an_array({"clickId": "b"})).repeated_across == 0
+    assert (decoded.repeated, decoded.fresh, decoded.count) == (1, 1, 2)
+    assert decode_one(shape, an_array({"clickId": "b"})).repeated == 0
 
 
 def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
@@ -1012,8 +1010,8 @@ def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
 
     pages = [page(1, 2, 3), page(4, 5, 6), page(*range(7, 20)), page(1, 4, 7, 20), page(20, 20)]
 
-    assert [(len(one.batch), one.fresh, one.repeated, one.repeated_across) for one in pages] == [
-        *((3, 3, 0, 0), (3, 3, 0, 0), (13, 13, 0, 0), (1, 1, 0, 3), (0, 0, 0, 2))
+    assert [(len(one.batch), one.fresh, one.repeated) for one in pages] == [
+        *((3, 3, 0), (3, 3, 0), (13, 13, 0), (1, 1, 3), (0, 0, 2))
     ]
 
 
@@ -1042,7 +1040,7 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     assert len(set(keys)) == 3
     assert keys == [one.batch.rows[0].key for one in apart]
     assert [one.fresh for one in apart] == [1, 0, 1]
-    assert sum(one.repeated_across for one in apart) == 0
+    assert sum(one.repeated for one in apart) == 0
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["on one page", "on two pages"])
@@ -1073,7 +1071,7 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
         assert rows == ([("8", None), ("7", "-20")] if together else [("7", "20"), ("8", None), ("7", "-20")])
         assert [reasons(one) for one in decoded] == [[] for _ in decoded]
         assert sum(one.superseded for one in decoded) == (0 if together else 1)
-    assert sum(len(one.batch) + len(one.batch.rejected) + one.repeated + one.repeated_across for one in decoded) == 5
+    assert sum(len(one.batch) + len(one.batch.rejected) + one.repeated for one in decoded) == 5
 
 
 def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None:
@@ -1087,8 +1085,8 @@ def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None
 
     same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), seen=seen) for price in ("2", "1"))
 
-    assert (len(same.batch), same.repeated_across, same.superseded) == (0, 1, 0)
-    assert (len(back.batch), back.repeated_across, back.superseded) == (1, 0, 1)
+    assert (len(same.batch), same.repeated, same.superseded) == (0, 1, 0)
+    assert (len(back.batch), back.repeated, back.superseded) == (1, 0, 1)
 
 
 def test_a_fraction_finer_than_a_microsecond_is_cut() -> None:

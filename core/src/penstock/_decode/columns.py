@@ -260,7 +260,7 @@ class ColumnRules:
             if moment is not None and not since <= moment < before and (day in requested or before <= moment < end)
         }
         included = before + timedelta(seconds=1)  # where the end belongs to the requested period
-        page.beyond = len(beyond)
+        page.repeated += len(beyond)
         page.overrun = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 

@@ -38,12 +38,11 @@ T = TypeVar("T")
 @frozen(kw_only=True, eq=False, repr=False)
 class Decoded:
     """
-    The result of decoding a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
+    The result of decoding a page: ``count`` = rows + rejected + ``repeated``.
 
-    ``repeated``: rows equal to an earlier row of the page. ``repeated_across``: rows equal to a row of an earlier page
-    of the listing (if the provider states a total, the pages shifted meanwhile), and rows outside of the requested
-    span. Both are dropped. ``overrun``: the rows outside of the requested span, except those up to one second after its
-    end. ``fresh``: elements whose key was not on an earlier page.
+    ``repeated``: rows that were dropped: those equal to an earlier row of the slice, and those outside of the requested
+    span. ``overrun``: the latter, except those up to one second after its end. ``fresh``: elements whose key was not on
+    an earlier page of the listing.
 
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
@@ -58,7 +57,6 @@ class Decoded:
     count: int
     fresh: int
     repeated: int = 0
-    repeated_across: int = 0
     overrun: int = 0
     superseded: int = 0
     unread_values: int = 0
@@ -376,7 +374,6 @@ class StreamDecoder:
             count=page.count,
             fresh=fresh,
             repeated=page.repeated,
-            repeated_across=page.repeated_across + page.beyond,
             overrun=page.overrun,
             superseded=page.superseded,
             unread_values=len(page.unread) + sum(inner.unread_values for inner in derived),

@@ -47,47 +47,29 @@ class Keys:
         ``read_again``: decodes the elements with these indices of the whole array once more.
         """
         if self._row_keys:
-            return self._number_rows(page, seen) + len(page.rejected) + page.beyond
+            return self._number_rows(page, seen) + len(page.rejected) + page.repeated
         if not self.key:
             return page.count
         self._reject_null_keys(page)
         keys = list(map(attrgetter(*self.identity), page.rows))
-        if seen.by_index:
-            return self._check_single_page(page, keys, seen, read_again)
-        prints = fingerprints(page.rows)
-        unique = dict(zip(keys, prints, strict=True))
+        marks = page.row_indices() if seen.by_index else fingerprints(page.rows)
+        unique = dict(zip(keys, marks, strict=True))
         on_page, earlier = seen.find(unique.keys())
         others = self._of_other_listings(seen, unique, on_page, earlier)
         if len(unique) == len(keys) and not on_page and not earlier and not others:
             seen.add(unique)
             return page.count
-        split = _classify(keys, prints, on_page, earlier, self.last_wins)
+        prints = marks
+        if seen.by_index:
+            # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
+            prints = fingerprints(read_again([*marks, *on_page.values()]) if on_page else page.rows)
+            on_page = dict(zip(on_page, prints[len(marks) :], strict=True))
+        split = _classify(keys, prints[: len(marks)], on_page, earlier, self.last_wins)
         for key, before in others.items():
             split.compare(key, before, last_wins=self.last_wins)
-        return self._drop_repeats(page, seen, split, split.fresh)
-
-    def _check_single_page(
-        self,
-        page: RawPage,
-        keys: list[Any],
-        seen: SeenKeys,
-        read_again: Callable[[Iterable[int]], list[Any]],
-    ) -> int:
-        """
-        Of a listing whose only page is one array, possibly decoded in chunks: remember the index of each key's element,
-        and decode an element again only if its key repeats. Most keys do not, and their rows need no fingerprint.
-        """
-        indices = page.row_indices()
-        unique = dict(zip(keys, indices, strict=True))
-        on_page, _ = seen.find(unique.keys())
-        if len(unique) == len(keys) and not on_page:
-            seen.add(unique)
-            return page.count
-        # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
-        prints = fingerprints(read_again([*indices, *on_page.values()]) if on_page else page.rows)
-        before = dict(zip(on_page, prints[len(indices) :], strict=True))
-        split = _classify(keys, prints[: len(indices)], before, {}, self.last_wins)
-        return self._drop_repeats(page, seen, split, {key: indices[at] for key, at in split.index_of.items()})
+        seen.add({key: marks[index] for key, index in split.index_of.items()})
+        self._drop_repeats(page, split)
+        return page.count - len(split.known_earlier)
 
     def _of_other_listings(
         self, seen: SeenKeys, unique: Mapping[Any, int], on_page: Mapping[Any, int], earlier: Mapping[Any, int]
@@ -106,22 +88,16 @@ class Keys:
                 empty = nulls(values_of(page.rows, name))
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
-    def _drop_repeats(self, page: RawPage, seen: SeenKeys, split: "_Split", fresh: dict[Any, int]) -> int:
-        """
-        Count and drop the repeated rows that :func:`_classify` found. ``fresh``: the other keys, with what is to be
-        remembered of each. Returns the number of elements with a key that no earlier page had.
-        """
+    def _drop_repeats(self, page: RawPage, split: "_Split") -> None:
+        """Reject the rows that contradict an earlier one, count and drop the repeated ones."""
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
             text = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
             bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
-        seen.add(fresh)
         self.rejects.note(page, bad)
-        page.drop(split.repeated | split.repeated_across | bad.keys())
+        page.drop(split.repeated | bad.keys())
         page.repeated += len(split.repeated)
-        page.repeated_across += len(split.repeated_across)
         page.superseded += split.superseded
-        return page.count - len(split.known_earlier)
 
     def _number_rows(self, page: RawPage, seen: SeenKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
@@ -166,7 +142,6 @@ class _Split:
     fresh: dict[Any, int] = field(factory=dict)  # key -> fingerprint of its row, which is delivered
     index_of: dict[Any, int] = field(factory=dict)  # key -> index of that row on this page
     repeated: set[int] = field(factory=set)
-    repeated_across: set[int] = field(factory=set)
     conflicting: dict[int, str] = field(factory=dict)  # the page that has the key with other values
     known_earlier: set[int] = field(factory=set)  # the key is of an earlier page
     superseded: int = 0
@@ -175,7 +150,7 @@ class _Split:
         """Classify the row of a key that another listing had with the fingerprint ``before``."""
         index = self.index_of[key]
         if self.fresh[key] == before:
-            self.repeated_across.add(index)
+            self.repeated.add(index)
         elif last_wins:
             self.superseded += 1
         else:
@@ -195,7 +170,7 @@ def _classify(
         if key in earlier:
             split.known_earlier.add(index)
         if before == made:
-            (split.repeated_across if key in earlier else split.repeated).add(index)
+            split.repeated.add(index)
         elif before is None or last_wins:
             if key in split.index_of:  # replaced before it was delivered
                 split.repeated.add(split.index_of[key])

@@ -61,12 +61,11 @@ CHUNK_BYTES = 2**19
 @define(eq=False, repr=False)
 class RawPage:
     """
-    A page while it is decoded. ``data`` None: there are only its ``elements``. ``positions`` are the indices of the
-    rows among the elements. ``all_elements``: those of the array that this is a chunk of.
+    A page while it is decoded. ``data`` is an array of its elements. ``positions`` are the indices of the rows among
+    them. ``all_elements``: those of the array that this is a chunk of.
     """
 
-    data: bytes | None
-    lines: bool = False
+    data: bytes
     texts: bool = False
     constants: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
     stamps: Mapping[str, list[Any]] = field(factory=dict)  # stamps element by element
@@ -80,11 +79,9 @@ class RawPage:
     unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     count: int = 0  # elements, once they are read
-    repeated: int = 0  # rows dropped: equal to a row of the same page
-    repeated_across: int = 0  # rows dropped: equal to a row of an earlier page, or of another listing
+    repeated: int = 0  # rows dropped: equal to an earlier row of the slice, or of another slice by their time
     superseded: int = 0  # rows delivered before, with an earlier chunk or page, and replaced by rows of this one
-    beyond: int = 0  # rows dropped, since another slice returns them too
-    overrun: int = 0  # those of them that are not within a second behind the end
+    overrun: int = 0  # of those dropped, the ones beyond the slice that are not within a second behind its end
     names: int = 0  # number of columns of CSV
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
     all_elements: Sequence[Raw] = ()
@@ -92,9 +89,8 @@ class RawPage:
 
     def read(self, decoders: Decoders) -> list[Any]:
         """All elements of the page."""
-        if self.data is None:
-            return list(map(decoders.one.decode, self.elements()))
-        return decoders.one.decode_lines(self.data) if self.lines else decoders.many.decode(self.data)
+        elements: list[Any] = decoders.many.decode(self.data)
+        return elements
 
     def elements(self) -> list[Raw]:
         if self._elements is None:
@@ -103,16 +99,10 @@ class RawPage:
 
     def compact(self) -> None:
         """
-        Remove line ends from an array: nested values are copied unchanged, and a line end would break a file of lines.
+        Remove line ends: nested values are copied unchanged, and a line end would break a file of lines.
         """
-        if self.lines:
-            return
-        data = array_of(self.elements()) if self.data is None else self.data
-        if b"\n" in data or b"\r" in data:
-            self.data, self._elements = msgspec.json.format(data, indent=-1), None
-
-    def to_array(self) -> None:
-        self.data, self.lines, self._elements = array_of(self.elements()), False, None
+        if b"\n" in self.data or b"\r" in self.data:
+            self.data, self._elements = msgspec.json.format(self.data, indent=-1), None
 
     def locate(self, position: int) -> tuple[str, int]:
         """(path, index) of an element in the body."""
@@ -125,8 +115,8 @@ class RawPage:
 
     def again(self, indices: Iterable[int]) -> "RawPage":
         """A page of elements of the whole array, to be decoded again."""
-        elements = [self.all_elements[index] for index in indices]
-        return RawPage(data=None, elements=elements, texts=self.texts, constants=self.constants)
+        data = array_of(self.all_elements[index] for index in indices)
+        return RawPage(data=data, texts=self.texts, constants=self.constants)
 
     def at_rows(self, values: list[Any]) -> list[Any]:
         """The values of the rows, from one value per element."""
@@ -143,9 +133,10 @@ def page_of(items: Items) -> RawPage:
         return _csv_page(items, data)
     if items.format == "object":
         data = b"[" + data + b"]"
+    if items.format == "lines":
+        data = array_of(RAWS.one.decode_lines(data))
     return RawPage(
         data=data,
-        lines=items.format == "lines",
         texts=items.texts,
         constants=items.columns,
         starts=[-items.first],  # the indices in paths are those of the whole array
@@ -166,8 +157,7 @@ def pages_of(run: Items) -> Iterator[RawPage]:
     step = max(1, len(elements) * CHUNK_BYTES // size)
     for start in range(0, len(elements), step):
         yield RawPage(
-            data=None,
-            elements=elements[start : start + step],
+            data=array_of(elements[start : start + step]),
             texts=run.texts,
             constants=run.columns,
             starts=[-run.first - start],
@@ -196,7 +186,7 @@ def joined(runs: Sequence[Items]) -> RawPage:
 
 def _csv_page(items: Items, data: bytes) -> RawPage:
     """
-    Rows of CSV as JSON lines of texts, empty fields as null; footers and totals are no elements. A row of another
+    Rows of CSV as JSON objects of texts, empty fields as null; footers and totals are no elements. A row of another
     length than the header becomes an array, which is no record, so that this row alone is rejected.
     """
     header = items.header
@@ -219,8 +209,7 @@ def _csv_page(items: Items, data: bytes) -> RawPage:
         named = [dict(zip(header, row, strict=True)) if len(row) == len(header) else row for row in rows]
     return RawPage(
         # Inside a text every quote is escaped, so this is an empty text after a member's name, and nothing else.
-        data=EXACT_JSON.encode_lines(named).replace(b':""', b":null"),
-        lines=True,
+        data=EXACT_JSON.encode(named).replace(b':""', b":null"),
         texts=True,
         constants=items.columns,
         starts=[-items.first],

@@ -77,22 +77,12 @@ class RecordDecoder:
             page.positions = range(len(page.rows))
         except ValidationError:
             self._read_with_unknown(page, shape)
-        if page.lines and self._has_line_ends(page):
-            page.to_array()
-            return self.read(page)
         self._read_nested(page)
         for column in self._converted:
             self._convert(page, column)
         if page.unknown and self._extra:
             self._rejects.mask_extras(page)
         return shape.out
-
-    def _has_line_ends(self, page: RawPage) -> bool:
-        """Whether the body has line ends: a nested value that spans lines would break a file of lines."""
-        return any(
-            b"\n" in (joined := b"".join(filter(None, values_of(page.rows, name)))) or b"\r" in joined
-            for name in self._raw
-        )
 
     # --- Structs ----------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class Totals:
 
     def add(self, page: RawPage) -> None:
         """Add the rows of a page, before repeated ones are dropped."""
-        self.unsure |= bool(page.rejected or page.unread or page.beyond)
+        self.unsure |= bool(page.rejected or page.unread or page.repeated)
         priced = [(amount.name, unit.name) for amount, unit in self.priced]
         with localcontext(prec=1000):
             for key, total in sums_of(page.rows, [measure.name for measure in self.measures], priced).items():

@@ -221,7 +221,7 @@ class Loader:
         self._observe(decoded)
         counts = self._first.counts
         counts.supersede(decoded.superseded)
-        counts.add_repeated(decoded.repeated + decoded.repeated_across)
+        counts.add_repeated(decoded.repeated)
         counts.unread_values += decoded.unread_values
         self._set_aside(decoded.batch.rejected)
         for partition, batch in self._by_partition(decoded.batch):
