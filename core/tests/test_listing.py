@@ -12,7 +12,7 @@ from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
 from penstock._plugins.registry import Registry
 from penstock._read.listing import EMPTY_PAGES, Listing
-from penstock._read.reconcile import PageSizes
+from penstock._read.reconcile import StreamReads
 from penstock.connector import Connector, SourceSettings, Stream
 from penstock.envelope import Envelope
 from penstock.errors import (
@@ -128,7 +128,7 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
     source = ConfiguredSource(
         name="shop",
         connector=Connector(name="shop", summary="", settings=SourceSettings),
-        settings=SourceSettings(base_url="http://localhost"),
+        settings=SourceSettings(base_url="http://localhost", max_pages=200),
         streams=(STREAM,),
         registry=Registry([]),
     )
@@ -141,7 +141,7 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
         source=source,
         fingerprint="",
     )
-    values = {"most_pages": 200, "sizes": PageSizes(), **more}
+    values = {"stream_reads": StreamReads(), **more}
     return Listing(
         planned=planned,
         slice=slice_,
@@ -316,13 +316,13 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     """
     Place, elements so far, those with a key of their own, and the longest page of this size in the run.
     """
-    sizes = PageSizes()
-    listing = a_listing(sizes=sizes)
+    reads = StreamReads()
+    listing = a_listing(stream_reads=reads)
     pages = [
         added(listing, listing.start(at(1)), Came(3)),
         added(listing, listing.call(at(2)), Came(2, fresh=1)),
     ]
-    other = a_listing(sizes=sizes)
+    other = a_listing(stream_reads=reads)
 
     shown = [(page.index, page.count, page.fresh, page.listed, page.distinct, page.longest) for page in pages]
     assert shown == [(0, 3, 3, 3, 3, 3), (1, 2, 1, 5, 4, 3)]

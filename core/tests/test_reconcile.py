@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._read.reconcile import PageCounts, PageSizes, PartitionCounts, counts_upwards
+from penstock._read.reconcile import PageCounts, PartitionCounts, StreamReads, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
@@ -239,6 +239,11 @@ def test_the_longest_page_is_known_by_size() -> None:
     """
     The longest page counts for requests of the same size only.
     """
-    sizes = PageSizes()
+    reads = StreamReads()
 
-    assert [sizes.add(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [40, 40, 10, 50]
+    assert [reads.longest(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [
+        40,
+        40,
+        10,
+        50,
+    ]

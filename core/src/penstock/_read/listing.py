@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
-from penstock._read.reconcile import PageCounts, PageSizes, counts_upwards
+from penstock._read.reconcile import PageCounts, StreamReads, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, checked
@@ -53,15 +53,13 @@ class Listing:
     envelope: BodyDecoder
     paginator: Paginator
     seen: SeenKeys
-    most_pages: int
-    sizes: PageSizes
+    stream_reads: StreamReads
     first_read: bool = False
     calls: tuple[Call, ...] = ()
     polled: Outcome | None = None
     counts: PageCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
-    _empty: list[Request] = field(factory=list, init=False)  # requests of the last two pages, if without elements
-    _empty_pages: int = field(default=0, init=False)  # in a row
+    _empty: list[Request] = field(factory=list, init=False)  # of the last pages, those in a row without elements
     _first: Page | None = field(default=None, init=False)
     _left: int | None = field(default=None, init=False)  # pages requested at once that have not come; None: one by one
     _restarted: bool = field(default=False, init=False)
@@ -69,7 +67,7 @@ class Listing:
     def __attrs_post_init__(self) -> None:
         self.counts = PageCounts(what=self.planned)
         if self.polled is not None:
-            self.counts.count_request(self.polled.call.request, self.most_pages)
+            self._count(self.polled.call.request)
 
     def start(self, request: Request) -> Call:
         """The call of the first page."""
@@ -107,7 +105,7 @@ class Listing:
             fresh=fresh,
             listed=counts.fetched,
             distinct=counts.distinct,
-            longest=self.sizes.add(self.paginator.size_of(outcome.call.request), count),
+            longest=self.stream_reads.longest(self.paginator.size_of(outcome.call.request), count),
         )
         counts.pages += 1
         if repeat and not self.paginator.repeats(page):
@@ -117,8 +115,7 @@ class Listing:
                 f"{counts.what}: the provider states {counts.total} records, and {self._named} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
-        self._empty = [] if count else [*self._empty, page.request][-2:]
-        self._empty_pages = 0 if count else self._empty_pages + 1
+        self._empty = [] if count else [*self._empty, page.request]
         if self._first is not None and self._left is not None:
             counts.compare(count, self._first.count, last=self._left == 1)
         is_last_stated = self._left == 1 or (self._first is None and page.answer.pages == 1)
@@ -133,13 +130,13 @@ class Listing:
         Raises BoundExceededError where two pages in a row were empty and the next request only counts on, and after
         ``EMPTY_PAGES`` empty ones whatever the next request is.
         """
-        if self._empty_pages >= EMPTY_PAGES:
+        if len(self._empty) >= EMPTY_PAGES:
             raise BoundExceededError(
-                f"{self.counts.what}: {self._empty_pages} pages in a row are empty, up to page {page.index + 1}, and "
+                f"{self.counts.what}: {len(self._empty)} pages in a row are empty, up to page {page.index + 1}, and "
                 f"each names another one ({request}). The provider does not end the listing. If so many may be empty, "
                 "its connector must state how a listing ends."
             )
-        if len(self._empty) == 2 and counts_upwards([*self._empty, request]):
+        if len(self._empty) > 1 and counts_upwards([*self._empty[-2:], request]):
             raise BoundExceededError(
                 f"{self.counts.what}: pages {page.index} and {page.index + 1} are empty, and {self._named} goes on to "
                 f"count upwards ({request}). A paginator ends a listing at an empty page: correct the connector."
@@ -200,5 +197,8 @@ class Listing:
 
     def _counted(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         for request in requests:
-            self.counts.count_request(request, self.most_pages)
+            self._count(request)
         return tuple(map(self.call, requests))
+
+    def _count(self, request: Request) -> None:
+        self.counts.count_request(request, self.planned.source.settings.max_pages)

@@ -21,56 +21,49 @@ from penstock._read.components import Components
 from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
+from penstock._read.result import LoadedPartition, ReadResult
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column
-from penstock.sinks import Target, Writer
+from penstock.sinks import Target
 
 HELD_RECORDS = 20_000
 """The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
 
 
-@define(eq=False, repr=False)
-class LoadedPartition:
-    """One partition that is being read: its counts, and its writer (None where nothing is written)."""
-
-    counts: PartitionCounts
-    writer: Writer | None
-
-
 @define(eq=False, repr=False, kw_only=True)
 class Loader:
     """
-    Loads the pages of one reading of a planned slice into ``partitions``, whose writers then wait for the commit.
+    Loads the pages of one reading of a planned slice into its ``result``, whose writers then wait for the commit.
 
     ``target`` None: nothing is written, the rows are only kept for ``dependencies`` (accounts, parents).
     """
 
-    planned: PlannedSlice
+    result: ReadResult
     components: Components
     target: Target | None
     dependencies: Dependencies
     listener: Listener
 
-    partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
-    undated: list[Rejected] = field(factory=list, init=False)  # set aside, of no requested day that can be read
-    absent: frozenset[str] | None = field(default=None, init=False)  # measures that no record has; None: no record yet
-    unknown: set[str] = field(factory=set, init=False)  # members that the record class does not know
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     _held: list[Callable[[], None]] | None = field(default=None, init=False)  # what is to be done on release
     _held_records: int = field(default=0, init=False)
     _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
     _keys: SliceKeys = field(factory=SliceKeys, init=False)
 
+    @property
+    def planned(self) -> PlannedSlice:
+        return self.result.planned
+
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
         for partition in self.planned.partitions:
             writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
-            self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
+            self.result.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
-        for partition in self.partitions.values():
+        for partition in self.result.partitions.values():
             if partition.writer is not None:
                 partition.writer.abort()
         self.dependencies.forget(self.planned)
@@ -110,7 +103,7 @@ class Loader:
         """Add the number of records that the provider states for a listing; ignored if it is for several partitions."""
         if self._held is not None:
             self._held.append(partial(self.promise, total))
-        elif len(self.partitions) == 1:
+        elif len(self.result.partitions) == 1:
             self._first.counts.promised = (self._first.counts.promised or 0) + total
 
     def check_days(self) -> None:
@@ -119,7 +112,7 @@ class Loader:
         them all. Either one request covers several days, and no record has a day that can be read: the days are in
         another member or format. Or all were dropped as outside of the slice.
         """
-        counts = [partition.counts for partition in self.partitions.values()]
+        counts = [partition.counts for partition in self.result.partitions.values()]
         if any(count.rows or count.rejected for count in counts):
             return
         if self.has_overrun:
@@ -127,11 +120,11 @@ class Loader:
                 f"{self.planned}: records came, and none of them is of the requested days. The provider answered for "
                 "other days; nothing was replaced."
             )
-        if not self.undated or any(count.repeated for count in counts):
+        if not self.result.undated or any(count.repeated for count in counts):
             return
-        first = self.undated[0]
+        number, first = len(self.result.undated), self.result.undated[0]
         raise BrokenBodyError(
-            f"{self.planned}: none of {len(self.undated)} records has a day that was requested, the first because "
+            f"{self.planned}: none of {number} records has a day that was requested, the first because "
             f"{first.path}: {first.reason}. The days are in another member or format; nothing was replaced."
         )
 
@@ -214,7 +207,7 @@ class Loader:
     @property
     def _first(self) -> LoadedPartition:
         """The first partition: repeated records, and derived ones that are set aside, have no day and count on it."""
-        return self.partitions[self.planned.partitions[0]]
+        return self.result.partitions[self.planned.partitions[0]]
 
     def _deliver(self, decoded: Decoded) -> None:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
@@ -235,8 +228,7 @@ class Loader:
         """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
         stream, unknown = self.planned.stream.name, decoded.batch.unknown
         if decoded.count:
-            self.absent = decoded.absent if self.absent is None else self.absent & decoded.absent
-            self.unknown.update(unknown)
+            self.result.add_page(absent=decoded.absent, unknown=unknown)
         if unknown:
             self.listener.unknown(stream, unknown)
         if decoded.unread_example is not None:
@@ -255,24 +247,24 @@ class Loader:
         return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.planned.source.zone).items()]
 
     def _write_derived(self, partition: Partition, batch: Batch) -> None:
-        loaded, name = self.partitions[partition], batch.layout.stream
+        loaded, name = self.result.partitions[partition], batch.layout.stream
         loaded.counts.derived_rows[name] = loaded.counts.derived_rows.get(name, 0) + len(batch)
         if len(batch) and loaded.writer is not None:
             loaded.writer.write(self._hooked(batch))
 
     def _set_aside(self, rejected: Sequence[Rejected]) -> None:
         """Count each record that was set aside with its partition, or as ``undated``."""
-        if len(self.partitions) == 1:
+        if len(self.result.partitions) == 1:
             self._first.counts.reject(rejected)
             return
         by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
         for record in rejected:
             day = self._day_of_rejected(record)
             if day in by_day:
-                self.partitions[by_day[day]].counts.reject([record])
+                self.result.partitions[by_day[day]].counts.reject([record])
             else:
-                self.undated.append(record)
-        check_rejected(self.undated)
+                self.result.undated.append(record)
+        check_rejected(self.result.undated)
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a record that was set aside, where it can be read all the same."""
@@ -288,7 +280,7 @@ class Loader:
         return days_of([value], self.planned.source.zone)[0]
 
     def _write(self, partition: Partition, batch: Batch) -> None:
-        loaded, batch = self.partitions[partition], self._hooked(batch)
+        loaded, batch = self.result.partitions[partition], self._hooked(batch)
         totals = sums(batch)
         loaded.counts.add_rows(len(batch), totals)
         for column in batch.layout.columns:

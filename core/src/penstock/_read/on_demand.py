@@ -4,6 +4,7 @@ Reports on demand: submitted, or adopted from an earlier run, and polled until t
 
 import json
 from collections.abc import Generator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from attrs import define, evolve, field
@@ -208,6 +209,11 @@ class Reports:
             self.handles.release(report)
             if self.ledger is not None:
                 self.ledger.drop(report)
+
+    @property
+    def submitted_at(self) -> datetime:
+        """When the first of the reports that were ready was submitted."""
+        return min(report.submitted_at for report in self._finished_ones)
 
     # --- submitted or adopted -----------------------------------------------------------------------------------------
 

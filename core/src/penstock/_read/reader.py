@@ -7,9 +7,8 @@ the scheduler resumes them with the outcomes.
 
 import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
 from urllib.parse import urljoin
 
 from attrs import define, evolve, field
@@ -21,13 +20,14 @@ from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.listener import Listener
 from penstock._read.listing import Listing
-from penstock._read.loader import LoadedPartition, Loader
+from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportLostError, Reports, answered, check_rows
 from penstock._read.reconcile import StreamReads
+from penstock._read.result import ReadResult
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
-from penstock.model import Partition, Rejected, Request, Slice
+from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 from penstock.sinks import Target
 
@@ -48,29 +48,6 @@ _AGE = re.compile(r"[0-9]{1,9}")
 _SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 
-class ReadResult(NamedTuple):
-    """
-    The result of reading a planned slice: the writer of each partition, ready to be committed, and its counts.
-
-    ``read_at``: when the read began, by the provider's clock if that is behind ours: a day that is over here and not
-    there may get more rows; of reports on demand, when the first was submitted. ``reports``: those that the rows are
-    from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
-    ``provisional``: why the provider calls its own numbers provisional; "": it does not. ``undated``:
-    records that were set aside and have no requested day that can be read. Where there are any, the partitions stay
-    open. ``absent``: the measures that no record has, though all pages have ``unknown`` members.
-    """
-
-    planned: PlannedSlice
-    partitions: Mapping[Partition, LoadedPartition]
-    read_at: datetime
-    reports: Reports | None = None
-    truncated: bool = False
-    provisional: str = ""
-    undated: Sequence[Rejected] = ()
-    absent: frozenset[str] = frozenset()
-    unknown: Sequence[str] = ()
-
-
 @define(eq=False, repr=False, kw_only=True)
 class Reader:
     """
@@ -86,13 +63,9 @@ class Reader:
     stream_reads: StreamReads
     listener: Listener
 
+    _result: ReadResult = field(init=False)  # of the reading under way
     _loader: Loader = field(init=False)
-    _read_at: datetime | None = field(default=None, init=False)
-    _behind: timedelta = field(default=timedelta(0), init=False)  # the provider's clock, see ReadResult.read_at
     _rereads: int = field(default=0, init=False)
-    _skipped: str = field(default="", init=False)  # the reason, where all requests so far were skipped
-    _truncated: bool = field(default=False, init=False)
-    _provisional: str = field(default="", init=False)
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
     _whole_days: bool = field(default=False, init=False)  # days are not divided, see _overran
 
@@ -127,16 +100,11 @@ class Reader:
         Read the planned slice from its start. None where a part of it must be divided whose rows are partly written:
         the next read divides it at once. In that case, and on failure, the loaded rows are dropped.
         """
-        self._read_at = None
-        self._behind = timedelta(0)
-        self._skipped = ""
-        self._truncated = False
-        self._provisional = ""
         if self.reports is not None:
             self.reports.restart()
-        started_at = self.clock.now()
+        self._result = ReadResult(planned=self.planned, began_at=self.clock.now(), reports=self.reports)
         self._loader = Loader(
-            planned=self.planned,
+            result=self._result,
             components=self.components,
             target=self.target,
             dependencies=self.dependencies,
@@ -152,17 +120,7 @@ class Reader:
         except BaseException:
             self._loader.abort()
             raise
-        return ReadResult(
-            planned=self.planned,
-            partitions=self._loader.partitions,
-            read_at=(self._read_at or started_at) - self._behind,
-            reports=self.reports,
-            truncated=self._truncated,
-            provisional=self._provisional,
-            undated=tuple(self._loader.undated),
-            absent=self._loader.absent or frozenset(),
-            unknown=tuple(sorted(self._loader.unknown)),
-        )
+        return self._result
 
     def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
         """
@@ -243,8 +201,7 @@ class Reader:
             return self._opened(slice_, requests, envelope)
         (submission,) = requests
         finished = yield from self.reports.finished(submission)
-        submitted_at, state = finished.report.submitted_at, finished.state
-        self._read_at = min(self._read_at or submitted_at, submitted_at)
+        state, self._result.began_at = finished.state, self.reports.submitted_at
         self._see_clock(finished.outcome)
         if isinstance(state, Empty):
             return []
@@ -283,9 +240,8 @@ class Reader:
                 one_page=type(self.components.paginator) is SinglePage,
                 several=several or self.reports is not None or self.components.paginator.may_cap(),
             ),
-            most_pages=self.planned.source.settings.max_pages,
             polled=polled,
-            sizes=self.stream_reads.sizes,
+            stream_reads=self.stream_reads,
             first_read=not self._rereads,
         )
 
@@ -311,28 +267,28 @@ class Reader:
         age = response.header("age") or ""
         behind = response.received_at - response.date - timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
         if TOLERATED_SKEW < behind <= FARTHEST_BEHIND:
-            self._behind = max(self._behind, behind)
+            self._result.behind = max(self._result.behind, behind)
 
     def _loaded(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """Load a page: the number of its elements, and how many of them no earlier page had."""
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
             self.stream_reads.skipped += 1
-            self._skipped = outcome.verdict.reason
+            self._result.skipped = outcome.verdict.reason
             return 0, 0
         self.stream_reads.answered = True
-        if outcome.answer.provisional and not self._provisional:
-            self._provisional = outcome.answer.provisional
-            self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
+        if outcome.answer.provisional and not self._result.provisional:
+            self._result.provisional = outcome.answer.provisional
+            self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
         return self._loader.take(listing, outcome, repeat=repeat)
 
     def _check_skipped(self) -> None:
         """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""
-        reads = self.stream_reads
-        if self._skipped and not reads.answered and reads.skipped >= MOST_SKIPPED:
+        reads, skipped = self.stream_reads, self._result.skipped
+        if skipped and not reads.answered and reads.skipped >= MOST_SKIPPED:
             raise ProviderError(
                 f"{self.planned}: none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
-                f"the last because {self._skipped}. One may be gone, but hardly all: the provider fails, or serves "
+                f"the last because {skipped}. One may be gone, but hardly all: the provider fails, or serves "
                 "them elsewhere. Nothing was replaced."
             )
 
@@ -341,7 +297,7 @@ class Reader:
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
         if listing.is_capped:
-            self._truncated = True
+            self._result.truncated = True
             self._note("the provider lists no more than this; there may be more records")
             return
         listing.counts.verify()

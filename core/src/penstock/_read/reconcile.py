@@ -157,28 +157,22 @@ class PageCounts:
 
 
 @define(eq=False, repr=False)
-class PageSizes:
-    """
-    The longest page of a stream in one run, by requested size. A shorter page is the last of its listing. A page of the
-    same length may not be, since the provider may cap its pages at that size.
-    """
-
-    _longest: dict[int | None, int] = field(factory=dict)
-
-    def add(self, size: int | None, count: int) -> int:
-        """Record a page's number of elements. Returns the largest number of a page of this size."""
-        longest = self._longest[size] = max(count, self._longest.get(size, 0))
-        return longest
-
-
-@define(eq=False, repr=False)
 class StreamReads:
     """What all reads of one stream in a run know of each other."""
 
-    sizes: PageSizes = field(factory=PageSizes)
     skipped: int = 0  # requests
     answered: bool = False  # whether a request was answered
     searched: int = 0  # listings whose answers were searched for members that nothing reads
+    _longest: dict[int | None, int] = field(factory=dict)  # page, by requested size
+
+    def longest(self, size: int | None, count: int) -> int:
+        """
+        Record a page's number of elements. Returns the largest number of a page that was requested with this size. A
+        shorter page is the last of its listing. A page of the same length may not be, since the provider may cap its
+        pages at that size.
+        """
+        longest = self._longest[size] = max(count, self._longest.get(size, 0))
+        return longest
 
 
 def counts_upwards(requests: Sequence[Request]) -> bool:

@@ -13,8 +13,8 @@ from penstock._plan.dependencies import Key, key_of
 from penstock._plan.finality import open_until
 from penstock._plan.planner import PlannedSlice
 from penstock._plugins.registry import place_in_plugin
-from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
+from penstock._read.result import ReadResult
 from penstock._run.context import RunContext
 from penstock._run.measures import Measures
 from penstock._run.source_report import SourceReport
@@ -183,7 +183,7 @@ class Committer:
             return
         self.flush()
         # One by one: what has no day is recorded with the first partition that is committed.
-        undated, committed = result.undated, False
+        undated, committed = tuple(result.undated), False
         for partition in result.partitions:
             if self._commit([(result, partition)], undated):
                 undated, committed = (), True
