@@ -201,13 +201,7 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
     registry = Registry([penstock_plugins, ShopPlugin(size), *plugins])
     with serve(provider(size)) as server:
         settings = SourceSettings(base_url=server.base_url, start=DAY, concurrency=1)
-        source = ConfiguredSource(
-            name="shop",
-            connector=registry.connector("shop"),
-            settings=settings,
-            streams=tuple(registry.streams("shop")),
-            registry=registry,
-        )
+        source = ConfiguredSource.of(registry, "shop", settings)
 
         def once() -> None:
             sink = _messages(source, stream) if to == "singer" else _sink(registry, to)

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import PlannedSlice
-from penstock._plugins.registry import Registry
 from penstock._read.reconcile import PartitionCounts
 from penstock._run.commit import GROUP_PARTITIONS, Committer, unreadable
 from penstock._run.context import RunContext
 from penstock._run.source_report import SourceReport
 from penstock._util.clock import StandingClock
-from penstock.connector import Connector, SourceSettings, Stream
+from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
 from penstock.events import Event
 from penstock.ledger import SqliteLedger
@@ -24,6 +22,7 @@ from penstock.records import record
 from penstock.run_report import RunReport
 from penstock.sinks import LedgerEntry
 from penstock.testing.memory import MemorySink, MemoryTarget
+from sources import a_source
 
 NOW = datetime(2026, 8, 2, tzinfo=UTC)
 
@@ -103,13 +102,7 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     context = RunContext(
         jobs=(), clock=StandingClock(NOW), started_at=NOW, report=RunReport(run_id="r1"), emit=events.append
     )
-    source = ConfiguredSource(
-        name="s",
-        connector=Connector(name="s", summary="", settings=SourceSettings),
-        settings=SourceSettings(base_url="http://localhost"),
-        streams=(STREAM,),
-        registry=Registry([]),
-    )
+    source = a_source(STREAM)
     committer = Committer(
         source=source, target=MemoryTarget(MemorySink(None), ledger), report=SourceReport("s", context)
     )

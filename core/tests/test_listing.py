@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from attrs import frozen
-from penstock._config.source import ConfiguredSource
 from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
-from penstock._plugins.registry import Registry
 from penstock._read.listing import EMPTY_PAGES, Listing
 from penstock._read.reconcile import StreamReads
-from penstock.connector import Connector, SourceSettings, Stream
+from penstock.connector import SourceSettings, Stream
 from penstock.envelope import Envelope
 from penstock.errors import (
     BoundExceededError,
@@ -26,6 +24,7 @@ from penstock.errors import (
 from penstock.model import Answer, Page, Partition, Request, Response, Slice
 from penstock.protocols import Accept, Refuse, SinglePage
 from penstock.records import record
+from sources import a_source
 
 NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
 URL = "http://localhost/clicks"
@@ -125,13 +124,8 @@ class Came(NamedTuple):
 
 
 def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
-    source = ConfiguredSource(
-        name="shop",
-        connector=Connector(name="shop", summary="", settings=SourceSettings),
-        settings=SourceSettings(base_url="http://localhost", max_pages=200),
-        streams=(STREAM,),
-        registry=Registry([]),
-    )
+    settings = SourceSettings(base_url="http://localhost", max_pages=200)
+    source = a_source(STREAM, name="shop", settings=settings)
     slice_ = Slice(now=NOW, account="7", days=(date(2026, 8, 11),))
     planned = PlannedSlice(
         stream=STREAM,

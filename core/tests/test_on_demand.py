@@ -7,18 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.planner import PlannedSlice
-from penstock._plugins.registry import Registry
 from penstock._read.on_demand import Handles, ReportLostError, Reports, answered, submission_text
-from penstock.connector import Connector, SourceSettings, Stream
+from penstock.connector import SourceSettings, Stream
 from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.model import Request, Response, Slice
 from penstock.protocols import Accept, Ready, Refuse
 from penstock.sinks import PendingReport
 from penstock.testing import FakeClock, a_response
+from sources import a_source
 
 REFUSAL = RefusedError("nothing is at this address; correct base_url")
 
@@ -75,13 +74,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         submitted_at=submitted_at,
         fingerprint="f",
     )
-    source = ConfiguredSource(
-        name="s",
-        connector=Connector(name="s", summary="", settings=SourceSettings),
-        settings=SourceSettings(base_url="https://api.example.com"),
-        streams=(stream,),
-        registry=Registry([]),
-    )
+    source = a_source(stream, settings=SourceSettings(base_url="https://api.example.com"))
     planned = PlannedSlice(
         stream=stream, partitions=(), reasons=(), slice=Slice(now=NOW), source=source, fingerprint="f"
     )

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import example, given, strategies as st
-from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import fingerprint, is_of_today, read_by
 from penstock._plan.planner import Job, Planner, grouped, plan
 from penstock._plan.selection import chosen_streams
-from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setting
+from penstock.connector import OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
 from penstock.model import Partition, Request, Slice
 from penstock.records import record
 from penstock.sinks import FinalDay, LedgerEntry, PendingReport
+from sources import a_source
 
 
 @record()
@@ -126,13 +126,7 @@ class FakeSink:
 
 def a_job(target: FakeTarget | None = None, streams: tuple[str, ...] = ("clicks",), **more: Any) -> Job:
     settings = more.pop("settings", None) or Settings(ids=("1",))
-    source = ConfiguredSource(
-        name="s",
-        connector=Connector(name="c", summary="", settings=Settings),
-        settings=settings,
-        streams=(ACCOUNTS, CLICKS, LEADS, LATER),
-        registry=None,  # type: ignore[arg-type]
-    )
+    source = a_source(ACCOUNTS, CLICKS, LEADS, LATER, settings=settings)
     sink: Any = FakeSink(target)
     return Job(source=source, streams=streams, sink=sink, **more)
 

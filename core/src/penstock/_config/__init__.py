@@ -237,20 +237,18 @@ class Config:
                     problems.append(f"--set {section}.{name}.{next(iter(keys))}: no {section} {name!r} here.{meant}")
         return tuple(problems)
 
-    def with_values(self, source: str, values: Mapping[str, Any], where: str, *, replace: bool = False) -> "Config":
+    def with_values(self, source: str, values: Mapping[str, Any], where: str, *, parsed: bool = False) -> "Config":
         """
-        The same configuration with these keys of a source, as TOML values. Existing keys are kept, unless ``replace``:
-        then these values take their place, and a text is parsed as the type of its key, as in the environment.
+        The same configuration with these keys of a source in place of its own, as TOML values. ``parsed``: a text is
+        parsed as the type of its key, as in the environment.
         """
-        known = self.sources.get(source, {})
         keys = {
             key: RawValue(value, where, text=True)
-            if replace and isinstance(value, str)
+            if parsed and isinstance(value, str)
             else raw_value("source", key, value, where)
             for key, value in values.items()
         }
-        keys = {**known, **keys} if replace else {**keys, **known}
-        return evolve(self, sources={**self.sources, source: keys})
+        return evolve(self, sources={**self.sources, source: {**self.sources.get(source, {}), **keys}})
 
     def _context(self, path: str, registry: Registry, *further: str) -> SectionContext:
         """The context of a section. ``further``: the key that names the connector or the kind of sink."""

@@ -104,7 +104,7 @@ class Setup:
         file = self.file if self.file is None or isinstance(self.file, Mapping) else Path(self.file)
         config = load(file, self.sets, self.environ)
         for source, (values, where) in self.values.items():
-            config = config.with_values(source, values, where, replace=True)
+            config = config.with_values(source, values, where, parsed=True)
         return config
 
     @cached_property

@@ -9,7 +9,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -69,7 +69,7 @@ def carries_token(request: SandboxRequest) -> bool:
     return any(map(_TOKEN.search, headers | params))
 
 
-@frozen(kw_only=True)
+@frozen
 class Fault:
     """
     A change of the provider's responses.
@@ -194,72 +194,63 @@ _PASS = -1
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def _table(*faults: Fault) -> dict[str, Fault]:
-    return {fault.name: fault for fault in faults}
-
-
-def _fault(
-    name: str, summary: str, change: Change, kind: Literal["transient", "fatal"] = "transient", **more: Any
-) -> Fault:
-    return Fault(name=name, summary=summary, change=change, kind=kind, **more)
-
-
-FAULTS: dict[str, Fault] = _table(
-    _fault("throttled", "429, Retry-After in seconds", status(429, "{}", retry_after=1)),
-    _fault("throttled_date", "429, Retry-After as an HTTP date", status(429, "{}", retry_after=1, dated=True)),
-    _fault("throttled_bare", "429 without Retry-After", status(429, "{}")),
-    _fault("throttled_hours", "429, Retry-After of six hours", status(429, "{}", retry_after=21600)),
-    _fault("throttled_nonsense", "429, Retry-After that is nonsense", status(429, "{}", retry_after="soon")),
-    _fault("server_error", "500 with an HTML page", status(500, "<html>Internal Server Error</html>")),
-    _fault("bad_gateway", "502 with an HTML page", status(502, "<html>Bad Gateway</html>")),
-    _fault("unavailable", "503, Retry-After in seconds", status(503, "{}", retry_after=1)),
-    _fault("unavailable_date", "503, Retry-After as an HTTP date", status(503, "{}", retry_after=1, dated=True)),
-    _fault("gateway_timeout", "504 without a body", status(504)),
-    _fault("expired", "401 for a token that was good before", status(401, "{}"), after=1, when=carries_token),
-    _fault("unauthorized", "401, always", status(401, "{}"), "fatal"),
-    _fault("forbidden", "403 from the second request on", status(403, "{}"), "fatal", after=1),
-    _fault("reset", "connection reset before the response; the request was processed", reset),
-    _fault("silent_close", "connection closed before the response", silent_close),
-    _fault("reset_in_body", "connection reset in the middle of the body", reset_in_body),
-    _fault("cut_head", "response ends after its status line", cut_head),
-    _fault("cut", "half of the body that Content-Length announces", cut),
-    _fault("cut_chunk", "chunked body ends inside a chunk", cut_chunk),
-    _fault("cut_between_chunks", "chunked body ends between two chunks", cut_between_chunks),
-    _fault("cut_json", "half of the JSON, with a Content-Length to match (not of CSV)", with_body(None)),
-    _fault("length_too_long", "Content-Length larger than the body", wrong_length(+100)),
-    _fault("length_too_short", "Content-Length smaller than the body", wrong_length(-1)),
-    _fault("two_lengths", "two Content-Length headers that disagree", two_lengths),
-    _fault("no_http", "bytes that are not HTTP", no_http),
-    _fault("slow", "half a second before the response", stall(0.5)),
-    _fault("stall", "20 seconds without a byte before the response", stall(20)),
-    _fault("stall_in_body", "20 seconds without a byte inside the body", stall(20, in_body=True)),
-    _fault("drip", "the body byte by byte, 30 seconds at most", drip(0.05, most_s=30)),
-    _fault("drip_head", "the headers byte by byte, 30 seconds at most", drip(0.05, most_s=30, of_head=True)),
-    _fault("huge", "a body of 300 MiB, with Content-Length", huge(300, chunked=False)),
-    _fault("huge_chunked", "a body of 300 MiB, in chunks", huge(300, chunked=True)),
-    _fault("bomb", "a gzip body of 0.3 MiB, 300 MiB decompressed", bomb(300)),
-    _fault("corrupt_gzip", "a gzip body that is damaged", gzip_broken(cut_off=False)),
-    _fault("cut_gzip", "half of a gzip body, with a Content-Length to match", gzip_broken(cut_off=True)),
-    _fault("html", "a login page with status 200", with_body(LOGIN_PAGE.encode(), "text/html")),
-    _fault("html_as_json", "a login page that claims to be JSON", with_body(LOGIN_PAGE.encode())),
-    _fault("empty", "no body with status 200", with_body(b"")),
-    _fault("wrong_charset", "a charset it does not have", with_header("Content-Type", "text/json; charset=utf-16")),
-    _fault("invalid_utf8", "a byte in a text that is not UTF-8", in_record(invalid_utf8), "fatal"),
-    _fault("not_a_number", "NaN for a number", in_record(other_number(b"NaN")), "fatal"),
-    _fault("infinity", "Infinity for a number", in_record(other_number(b"Infinity")), "fatal"),
-    _fault("too_large_number", "1e999 for a number", in_record(other_number(b"1e999")), "fatal"),
-    _fault("deep", "a member nested 100,000 deep", in_record(deep), "fatal"),
-    _fault("duplicate_member", "a record with a member twice", in_record(second_key), "fatal"),
-    _fault("bad_record", "a text in place of a record", in_record(lambda record: b'"broken"'), "fatal"),
-    _fault("ids_change_type", "ids as text for numbers and the reverse", in_every_second(ids_as_other_type), "fatal"),
-    _fault("repeated_page", "the previous page again", repeated_page),
-    _fault("circular_link", "a next link to its own page", next_links(itself), "fatal"),
-    _fault("foreign_link", "a next link to another host", next_links(foreign("https")), "fatal"),
-    _fault("plain_link", "a next link to another host by plain http", next_links(foreign("http")), "fatal"),
-    _fault("foreign_redirect", "a redirect to another host", redirect(foreign("https")), "fatal"),
-    _fault("plain_redirect", "a redirect to another host by plain http", redirect(foreign("http")), "fatal"),
-    _fault("circular_redirect", "a redirect to itself", redirect(itself, 307), "fatal"),
+_ALL = (
+    Fault("throttled", "429, Retry-After in seconds", status(429, "{}", retry_after=1)),
+    Fault("throttled_date", "429, Retry-After as an HTTP date", status(429, "{}", retry_after=1, dated=True)),
+    Fault("throttled_bare", "429 without Retry-After", status(429, "{}")),
+    Fault("throttled_hours", "429, Retry-After of six hours", status(429, "{}", retry_after=21600)),
+    Fault("throttled_nonsense", "429, Retry-After that is nonsense", status(429, "{}", retry_after="soon")),
+    Fault("server_error", "500 with an HTML page", status(500, "<html>Internal Server Error</html>")),
+    Fault("bad_gateway", "502 with an HTML page", status(502, "<html>Bad Gateway</html>")),
+    Fault("unavailable", "503, Retry-After in seconds", status(503, "{}", retry_after=1)),
+    Fault("unavailable_date", "503, Retry-After as an HTTP date", status(503, "{}", retry_after=1, dated=True)),
+    Fault("gateway_timeout", "504 without a body", status(504)),
+    Fault("expired", "401 for a token that was good before", status(401, "{}"), after=1, when=carries_token),
+    Fault("unauthorized", "401, always", status(401, "{}"), "fatal"),
+    Fault("forbidden", "403 from the second request on", status(403, "{}"), "fatal", after=1),
+    Fault("reset", "connection reset before the response; the request was processed", reset),
+    Fault("silent_close", "connection closed before the response", silent_close),
+    Fault("reset_in_body", "connection reset in the middle of the body", reset_in_body),
+    Fault("cut_head", "response ends after its status line", cut_head),
+    Fault("cut", "half of the body that Content-Length announces", cut),
+    Fault("cut_chunk", "chunked body ends inside a chunk", cut_chunk),
+    Fault("cut_between_chunks", "chunked body ends between two chunks", cut_between_chunks),
+    Fault("cut_json", "half of the JSON, with a Content-Length to match (not of CSV)", with_body(None)),
+    Fault("length_too_long", "Content-Length larger than the body", wrong_length(+100)),
+    Fault("length_too_short", "Content-Length smaller than the body", wrong_length(-1)),
+    Fault("two_lengths", "two Content-Length headers that disagree", two_lengths),
+    Fault("no_http", "bytes that are not HTTP", no_http),
+    Fault("slow", "half a second before the response", stall(0.5)),
+    Fault("stall", "20 seconds without a byte before the response", stall(20)),
+    Fault("stall_in_body", "20 seconds without a byte inside the body", stall(20, in_body=True)),
+    Fault("drip", "the body byte by byte, 30 seconds at most", drip(0.05, most_s=30)),
+    Fault("drip_head", "the headers byte by byte, 30 seconds at most", drip(0.05, most_s=30, of_head=True)),
+    Fault("huge", "a body of 300 MiB, with Content-Length", huge(300, chunked=False)),
+    Fault("huge_chunked", "a body of 300 MiB, in chunks", huge(300, chunked=True)),
+    Fault("bomb", "a gzip body of 0.3 MiB, 300 MiB decompressed", bomb(300)),
+    Fault("corrupt_gzip", "a gzip body that is damaged", gzip_broken(cut_off=False)),
+    Fault("cut_gzip", "half of a gzip body, with a Content-Length to match", gzip_broken(cut_off=True)),
+    Fault("html", "a login page with status 200", with_body(LOGIN_PAGE.encode(), "text/html")),
+    Fault("html_as_json", "a login page that claims to be JSON", with_body(LOGIN_PAGE.encode())),
+    Fault("empty", "no body with status 200", with_body(b"")),
+    Fault("wrong_charset", "a charset it does not have", with_header("Content-Type", "text/json; charset=utf-16")),
+    Fault("invalid_utf8", "a byte in a text that is not UTF-8", in_record(invalid_utf8), "fatal"),
+    Fault("not_a_number", "NaN for a number", in_record(other_number(b"NaN")), "fatal"),
+    Fault("infinity", "Infinity for a number", in_record(other_number(b"Infinity")), "fatal"),
+    Fault("too_large_number", "1e999 for a number", in_record(other_number(b"1e999")), "fatal"),
+    Fault("deep", "a member nested 100,000 deep", in_record(deep), "fatal"),
+    Fault("duplicate_member", "a record with a member twice", in_record(second_key), "fatal"),
+    Fault("bad_record", "a text in place of a record", in_record(lambda record: b'"broken"'), "fatal"),
+    Fault("ids_change_type", "ids as text for numbers and the reverse", in_every_second(ids_as_other_type), "fatal"),
+    Fault("repeated_page", "the previous page again", repeated_page),
+    Fault("circular_link", "a next link to its own page", next_links(itself), "fatal"),
+    Fault("foreign_link", "a next link to another host", next_links(foreign("https")), "fatal"),
+    Fault("plain_link", "a next link to another host by plain http", next_links(foreign("http")), "fatal"),
+    Fault("foreign_redirect", "a redirect to another host", redirect(foreign("https")), "fatal"),
+    Fault("plain_redirect", "a redirect to another host by plain http", redirect(foreign("http")), "fatal"),
+    Fault("circular_redirect", "a redirect to itself", redirect(itself, 307), "fatal"),
 )  # fmt: skip
+FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
 
 
 def faults_named(names: str | Sequence[str]) -> tuple[Fault, ...]:

@@ -228,6 +228,12 @@ def deliver_group(
     return done
 
 
+def ledger_of(target: Target) -> Ledger:
+    """The ledger of a target that keeps one."""
+    assert target.ledger is not None
+    return target.ledger
+
+
 def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> LedgerEntry:
     """A delivery of ``partition`` that was planned just now."""
     known = ledger.entries(SOURCE, partition.stream).get(partition) if ledger is not None else None
@@ -254,9 +260,9 @@ def killed_at(point: str, work: Callable[[], None]) -> bool:
 def _erase(target: Any, erasures: Sequence[Erasure], stream: str = "clicks") -> Erased:
     """Erase in all partitions; raw text of records set aside becomes ``erased``."""
     texts: dict[Partition, list[Rejected]] = {}
-    for entry, record in target.ledger.rejected(SOURCE, stream):
+    for entry, record in ledger_of(target).rejected(SOURCE, stream):
         texts.setdefault(entry.partition, []).append(evolve(record, raw="erased"))
-    entries = target.ledger.entries(SOURCE, stream).items()
+    entries = ledger_of(target).entries(SOURCE, stream).items()
     kind = erasures[0].layout.kind
     found: Erased = target.erase(
         erasures, [evolve(entry, kind=kind, rejected_records=tuple(texts.get(key, ()))) for key, entry in entries]
@@ -331,8 +337,7 @@ class SinkSuite:
         target = self.sink(place).open(SOURCE, "r1")
         deliver(target, everything, [(snapshot, [lead(1), lead(2)])])
         deliver(target, everything, [(snapshot, [lead(2, "sold"), lead(3)])])
-        ledger = target.ledger
-        assert ledger is not None
+        ledger = ledger_of(target)
         entries = ledger.entries(SOURCE, "leads")
         (counted,) = ledger.counts(SOURCE, "leads")
         target.close()
@@ -350,9 +355,7 @@ class SinkSuite:
             writer = target.begin([CLICKS], a_day(day))
             writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(9)])))
             writer.abort()
-        ledger = target.ledger
-        assert ledger is not None
-        entries = ledger.entries(SOURCE, "clicks")
+        entries = ledger_of(target).entries(SOURCE, "clicks")
         target.close()
 
         assert self.found(place, CLICKS) == plain(CLICKS, [click(1)])
@@ -365,9 +368,7 @@ class SinkSuite:
         target = self.sink(place).open(SOURCE, "r1")
         deliver(target, a_day(), [(CLICKS, [click(1)])])
         deliver(target, a_day(), [(CLICKS, [])])
-        ledger = target.ledger
-        assert ledger is not None
-        entry = ledger.entries(SOURCE, "clicks")[a_day()]
+        entry = ledger_of(target).entries(SOURCE, "clicks")[a_day()]
         present = target.is_intact(entry)
         target.close()
 
@@ -431,9 +432,7 @@ class SinkSuite:
         deliver(target, a_lead_day(3), [(LEADS, [lead(1, 'no, "not" this')])])
         deliver(target, a_lead_day(4), [(LEADS, [])])
         target.finish("leads")
-        ledger = target.ledger
-        assert ledger is not None
-        entries = ledger.entries(SOURCE, "leads").values()
+        entries = ledger_of(target).entries(SOURCE, "leads").values()
         present = [target.is_intact(entry) for entry in entries]
         target.close()
 
@@ -468,9 +467,7 @@ class SinkSuite:
         deliver(target, a_lead_day(1), [(LEADS, [lead(1)]), (ANSWERS, [answer(1, "a", "1")])])
         target.close()
         target = self.sink(place).open(SOURCE, "r2")
-        ledger = target.ledger
-        assert ledger is not None
-        entry = ledger.entries(SOURCE, "leads")[a_lead_day(1)]
+        entry = ledger_of(target).entries(SOURCE, "leads")[a_lead_day(1)]
         target.close()
 
         assert entry.state == "delivered"
@@ -497,8 +494,7 @@ class SinkSuite:
         first_day: Streams = [(CLICKS, hostile), (TAGS, [tag("c1", "a")])]
         deliver(target, a_day(1), first_day, derived_rows={"click_tags": 1}, rejected_records=(rejected,))
         deliver(target, a_day(2), [(CLICKS, other), (TAGS, [])])
-        assert target.ledger is not None
-        before = target.ledger.entries(SOURCE, "clicks")
+        before = ledger_of(target).entries(SOURCE, "clicks")
         first, again = _erase(target, OF_CLICKS), _erase(target, OF_CLICKS)
         target.close()
 
@@ -516,10 +512,9 @@ class SinkSuite:
         self._assert_agrees(place, "clicks")
         seen = self.sink(place).open_readonly(SOURCE)
         assert seen is not None
-        assert seen.ledger is not None
-        after = seen.ledger.entries(SOURCE, "clicks")
-        assert [record.raw for _, record in seen.ledger.rejected(SOURCE, "clicks")] == ["erased"]
-        assert list(seen.ledger.restated(SOURCE)) == []
+        after = ledger_of(seen).entries(SOURCE, "clicks")
+        assert [record.raw for _, record in ledger_of(seen).rejected(SOURCE, "clicks")] == ["erased"]
+        assert list(ledger_of(seen).restated(SOURCE)) == []
         seen.close()
         for partition, entry in before.items():
             same = evolve(after[partition], version=entry.version, files=entry.files)
@@ -609,8 +604,7 @@ class SinkSuite:
         """Both delivered days in the target agree with its ledger."""
         seen = target or self.sink(place).open_readonly(SOURCE)
         assert seen is not None
-        assert seen.ledger is not None
-        entries = list(seen.ledger.entries(SOURCE, stream).values())
+        entries = list(ledger_of(seen).entries(SOURCE, stream).values())
         assert [entry.state for entry in entries] == ["delivered"] * 2
         assert all(seen.is_intact(entry) for entry in entries)
         assert isinstance(seen, Verifiable)
@@ -638,8 +632,7 @@ class SinkSuite:
         target.close()
         seen = self.sink(place).open_readonly(SOURCE)
         assert seen is not None
-        ledger = seen.ledger
-        assert ledger is not None
+        ledger = ledger_of(seen)
         entry = ledger.entries(SOURCE, "clicks")[a_day()]
         found = [record for _, record in ledger.rejected(SOURCE, "clicks")]
         present = seen.is_intact(entry)
@@ -670,15 +663,12 @@ class SinkSuite:
         for day in (1, 2):
             deliver(target, a_lead_day(day), [(LEADS, [lead(day)])])
         target.finish("leads")
-        ledger = target.ledger
-        assert ledger is not None
-        ledger.fail(SOURCE, a_day(6), "HTTP 500", "r1")
+        ledger_of(target).fail(SOURCE, a_day(6), "HTTP 500", "r1")
         target.close()
         seen = self.sink(place).open_readonly(SOURCE)
         assert seen is not None
-        assert seen.ledger is not None
         for stream, final in (("clicks", {a_day(1), a_day(2), a_day(5)}), ("leads", {a_lead_day(1), a_lead_day(2)})):
-            entries = seen.ledger.entries(SOURCE, stream)
+            entries = ledger_of(seen).entries(SOURCE, stream)
             by_rows = [entry for entry in entries.values() if entry.final(entry.fingerprint) and entry.error is None]
             assert {entry.partition for entry in by_rows if seen.is_intact(entry)} == final
             if not isinstance(seen, ListsFinal):
@@ -712,9 +702,7 @@ class SinkSuite:
         deliver(target, a_day(), [(CLICKS, [click(1)])])
         with pytest.raises(SinkError, match="changed in the ledger"):
             deliver(target, a_day(), [(CLICKS, [click(2)])], version=0)
-        ledger = target.ledger
-        assert ledger is not None
-        entry = ledger.entries(SOURCE, "clicks")[a_day()]
+        entry = ledger_of(target).entries(SOURCE, "clicks")[a_day()]
         target.close()
 
         assert self.found(place, CLICKS) == plain(CLICKS, [click(1)])
@@ -756,9 +744,7 @@ class SinkSuite:
                 assert killed_at(point, work), f"{point} was never reached"
 
                 target = sink.open(SOURCE, "r3")
-                ledger = target.ledger
-                assert ledger is not None
-                entry = ledger.entries(SOURCE, "clicks").get(a_day())
+                entry = ledger_of(target).entries(SOURCE, "clicks").get(a_day())
                 expected = new if entry is not None and entry.run_id == "r2" else former
                 assert (entry is not None) == bool(expected), point
                 for layout, rows in expected or [(CLICKS, []), (TAGS, [])]:
@@ -798,9 +784,7 @@ class SinkSuite:
             killed_at(point, work)
 
             target = sink.open(SOURCE, "r3")
-            ledger = target.ledger
-            assert ledger is not None
-            entries = ledger.entries(SOURCE, "clicks")
+            entries = ledger_of(target).entries(SOURCE, "clicks")
             shown = {
                 partition: new[partition] if entry.run_id == "r2" else old[partition]
                 for partition, entry in entries.items()
@@ -824,9 +808,7 @@ class SinkSuite:
         days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}
         deliver(target, a_day(2), [(CLICKS, [click(9, report_date=date(2026, 3, 2))])], run_id="r0")
         done = deliver_group(target, days, version=0)
-        ledger = target.ledger
-        assert ledger is not None
-        runs = [entry.run_id for entry in ledger.entries(SOURCE, "clicks").values()]
+        runs = [entry.run_id for entry in ledger_of(target).entries(SOURCE, "clicks").values()]
         target.close()
 
         assert [isinstance(outcome, SinkError) for outcome in done] == [False, True, False]
@@ -862,9 +844,7 @@ class SinkSuite:
             assert killed_at(point, work), f"{point} was never reached"
 
             target = self.sink(here).open(SOURCE, "r3")
-            ledger = target.ledger
-            assert ledger is not None
-            known = ledger.entries(SOURCE, "leads")
+            known = ledger_of(target).entries(SOURCE, "leads")
             assert all(entry.delivered and target.is_intact(entry) for entry in known.values()), point
             if set(days) <= set(known):
                 assert self.found(here, LEADS) == plain(LEADS, expected), point
