@@ -17,7 +17,7 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from penstock.testing.pg import server
+from postgres import server
 from table import penstock, provider
 
 CLICKS_PER_DAY = 20_000

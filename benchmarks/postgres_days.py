@@ -23,9 +23,9 @@ from typing import Any
 import psycopg
 from attrs import evolve
 from penstock import Batch, Partition, Secret
-from penstock.testing.pg import server
 from penstock.testing.sinks import CLICKS, SOURCE, an_entry, click, rows_of
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from postgres import server
 
 DAY_ROWS = 10_000  # of the day that is replaced
 ACCOUNTS, ACCOUNT_ROWS = 100, 1_000  # of the other rows, and rows a day of each

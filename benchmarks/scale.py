@@ -152,7 +152,7 @@ def account_numbers(given: argparse.Namespace) -> None:
 
 def changes_sizes(given: argparse.Namespace) -> None:
     """A day of 10,000 changed rows, into one file of so many rows and into such a table."""
-    from penstock.testing.pg import server
+    from postgres import server
 
     for rows in given.file_rows:
         with provider() as base_url, server().database() as dsn:
@@ -191,7 +191,7 @@ def report_sizes(given: argparse.Namespace) -> None:
 
 def small_partitions(given: argparse.Namespace) -> None:
     """Statements of a small partition in Postgres, first and restated."""
-    from penstock.testing.pg import server
+    from postgres import server
 
     for count in given.partitions:
         accounts = min(ACCOUNTS, count)

@@ -186,7 +186,7 @@ def median(samples: Sequence[Sample], what: str) -> float:
 
 
 def throughput(works: Sequence[Work], rounds: int) -> None:
-    from penstock.testing.pg import NoPostgresError, server
+    from postgres import NoPostgresError, server
 
     dsn: str | None = None
     try:

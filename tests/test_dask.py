@@ -23,7 +23,7 @@ from attrs import define, field
 from many import SHOPS, Imitation
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.sandbox.server import serve
-from penstock.testing.pg import server as postgres
+from pg_server import server as postgres
 from test_workers import Divided, base_url, eventually
 
 pytest.importorskip("distributed", reason="no Dask distributed: uv sync --group engines")

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from attrs import define
 from penstock.sandbox.server import serve
-from penstock.testing.pg import server as postgres
+from pg_server import server as postgres
 from test_dask import Cluster, cluster, configure, free, world
 from test_workers import Divided, base_url, eventually, linux, worker_pids
 

@@ -21,11 +21,11 @@ from many import ALL, WINDOW, Imitation, shown
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
 from penstock._plan.division import BLOCK_DAYS, Division, Share, Unit, block_days, divide, shards, unit_of
 from penstock.sandbox.server import serve
-from penstock.testing.pg import server as postgres
 from penstock.testing.sinks import SOURCE
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.postgres.sink import PostgresSink
+from pg_server import server as postgres
 from psycopg.rows import dict_row
 
 HERE = Path(__file__).parent

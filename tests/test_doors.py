@@ -25,7 +25,7 @@ from attrs import define, field
 from imitation_convertr import ConvertrSandbox
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
-from penstock.testing.pg import server as postgres
+from pg_server import server as postgres
 from worlds import toml
 
 pytestmark = pytest.mark.doors

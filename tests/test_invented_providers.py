@@ -29,7 +29,7 @@ from invented import Invented, Plain, plain
 from penstock import Project, UsageError
 from penstock.sandbox.server import Server, serve
 from penstock.testing import FakeClock
-from penstock.testing.pg import server as postgres
+from pg_server import server as postgres
 
 TARGETS = ("jsonl", "csv", "postgresql", "parquet", "duckdb")
 FEW = (8, 14, 20, 33, 61, 103)  # most traits, in the time of a test run

@@ -20,7 +20,7 @@ import pytest
 from attrs import define, field
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
-from penstock.testing.pg import server as postgres
+from pg_server import server as postgres
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag, command, configure, finished

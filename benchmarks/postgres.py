@@ -1,0 +1,12 @@
+"""
+The Postgres of the tests, for benchmarks.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+
+from pg_server import NoPostgresError, server
+
+__all__ = ["NoPostgresError", "server"]
