@@ -120,8 +120,9 @@ class MessageTarget(BaseTarget):
     _uncovered: int = field(default=0, init=False)  # changes of the bookmarks since the last state was written
     _broken: bool = field(default=False, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self.ledger = StateLedger(self.sink.bookmarks, self._changed)
+    @ledger.default
+    def _of_bookmarks(self) -> StateLedger:
+        return StateLedger(self.sink.bookmarks, self._changed)
 
     @property
     def chosen(self) -> Sequence[str]:
@@ -134,7 +135,8 @@ class MessageTarget(BaseTarget):
         self.put(self.sink.messages.start(written, self._states()))
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MessageWriter":
-        return MessageWriter(self, [layout for layout in layouts if layout.stream in self.chosen])
+        held = Held([layout for layout in layouts if layout.stream in self.chosen], self.sink.messages.texts)
+        return MessageWriter(self, held)
 
     def put(self, content: bytes) -> None:
         if self._broken:
@@ -190,23 +192,19 @@ class MessageWriter:
     """One partition, held back until it is committed."""
 
     target: MessageTarget
-    layouts: Sequence[Layout]
-    _held: "Held" = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._held = Held(self.layouts, self.target.sink.messages.texts)
+    held: "Held"
 
     def write(self, batch: Batch) -> None:
-        self._held.write(batch)
+        self.held.write(batch)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        for content in self._held.records(self.target.sink.messages, entry):
+        for content in self.held.records(self.target.sink.messages, entry):
             self.target.put(content)
         self.target.committed(entry)
         return entry
 
     def abort(self) -> None:
-        self._held.discard()
+        self.held.discard()
 
 
 @define(eq=False, repr=False)
@@ -218,8 +216,9 @@ class Held:
     rows: int = field(default=0, init=False)
     _files: dict[str, IO[bytes]] = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._files = {layout.stream: SpooledTemporaryFile(IN_MEMORY_BYTES) for layout in self.layouts}  # noqa: SIM115
+    @_files.default
+    def _empty(self) -> dict[str, IO[bytes]]:
+        return {layout.stream: SpooledTemporaryFile(IN_MEMORY_BYTES) for layout in self.layouts}
 
     def write(self, batch: Batch) -> None:
         file = self._files.get(batch.layout.stream)

@@ -91,9 +91,8 @@ class Dask:
             )
             for assignment in assignments
         }
-        desk = _Desk(client=self.client, coordinator=coordinator, inbox=distributed.Queue(name, client=self.client))
         seen, over_since = time.monotonic(), None
-        with desk.answering(len(assignments)):
+        with _desk(self.client, coordinator, name, len(assignments)) as desk:
             while tasks:
                 if coordinator.over:
                     over_since = over_since or time.monotonic()
@@ -144,26 +143,14 @@ def _reason(task: distributed.Future) -> str:
 
 @define(eq=False, repr=False, kw_only=True)
 class _Desk:
-    """The coordinator's side of the queues."""
+    """The coordinator's side of the queues. ``pool``: gives the answers, of which one may take as long as a login."""
 
     client: distributed.Client
     coordinator: Coordinator
     inbox: distributed.Queue
+    pool: ThreadPoolExecutor
     begun: set[int] = field(factory=set, init=False)  # parts of which a worker sent something
-    _boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
-    _pool: ThreadPoolExecutor = field(init=False)
-
-    @contextmanager
-    def answering(self, tasks: int) -> Iterator[None]:
-        """Answers are given by threads: one may take as long as a login."""
-        self._pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="answer")
-        try:
-            yield
-        finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for box in (self.inbox, *self._boxes.values()):
-                with suppress(Exception):
-                    box.close()
+    boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
 
     def hear(self) -> None:
         """Take one message, if there is any; waits a moment for it. Raises OSError and others without a scheduler."""
@@ -174,13 +161,27 @@ class _Desk:
         self.begun.add(question["number"])
         for message in question["sent"]:
             self.coordinator.received(question["number"], message)
-        box = self._boxes.setdefault(question["box"], distributed.Queue(question["box"], client=self.client))
-        self._pool.submit(self._answer, box, question)
+        box = self.boxes.setdefault(question["box"], distributed.Queue(question["box"], client=self.client))
+        self.pool.submit(self._answer, box, question)
 
     def _answer(self, box: distributed.Queue, question: Message) -> None:
         answer = self.coordinator.answer(question["number"], question["ask"])
         with suppress(Exception):  # without a scheduler there is nobody to answer
             box.put(json.dumps({"id": question["id"], "answer": answer}), timeout=LOST_AFTER_S)
+
+
+@contextmanager
+def _desk(client: distributed.Client, coordinator: Coordinator, name: str, tasks: int) -> Iterator[_Desk]:
+    """A desk for so many tasks, closed at the end with its queues."""
+    pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="answer")
+    desk = _Desk(client=client, coordinator=coordinator, inbox=distributed.Queue(name, client=client), pool=pool)
+    try:
+        yield desk
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for box in (desk.inbox, *desk.boxes.values()):
+            with suppress(Exception):
+                box.close()
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------
