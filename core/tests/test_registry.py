@@ -9,6 +9,7 @@ from typing import Any
 
 import penstock
 import pytest
+from attrs import evolve
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, SourceSettings, Stream
 from penstock.errors import PluginError
@@ -480,6 +481,44 @@ def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
     assert registry.streams("x")[0] is not registry.streams("shop")[0]
     assert registry.actions("shop") == ()
     assert sorted(registry.sandboxes()) == ["shop"]
+
+
+def test_a_plugin_that_states_its_name_is_not_imported_for_another_connector():
+    """
+    It is imported for its own name, and where all connectors are listed.
+    """
+    elsewhere = ConnectorPlugin("no_such_package.source:CONNECTOR", name="elsewhere")
+    registry = Registry([ConnectorPlugin(SHOP, name="shop"), elsewhere])
+
+    assert registry.connector("shop") is SHOP
+    assert [stream.name for stream in registry.streams("shop")] == ["rows"]
+    assert registry._broken == []
+    with pytest.raises(PluginError, match="there is no module no_such_package"):
+        registry.connector("elsewhere")
+    assert [fault.plugin.name for fault in registry.broken()] == ["no_such_package"]
+
+
+def test_a_plugin_that_states_another_name_than_its_connector_is_broken():
+    """
+    Neither name can be used: one of them would be the wrong one in a configuration.
+    """
+    registry = Registry([ConnectorPlugin(SHOP, name="store"), Sound()])
+
+    for name in ("shop", "store"):
+        with pytest.raises(PluginError, match=name):
+            registry.connector(name)
+    (fault,) = registry.broken()
+    assert "ConnectorPlugin states name='store', the connector 'shop'; write one name" in fault.reason
+
+
+def test_two_plugins_that_state_one_name_clash():
+    """
+    Also where a run needs no other connector.
+    """
+    registry = Registry([ConnectorPlugin(SHOP, name="shop"), ConnectorPlugin(evolve(SHOP, summary="Another"))])
+
+    with pytest.raises(PluginError, match="none of them is used"):
+        registry.connector("shop")
 
 
 def test_a_connector_that_cannot_be_imported_is_broken():

@@ -4,4 +4,4 @@ The Convertr connector: leads, campaigns, campaign publishers and campaign jobs 
 
 from penstock import ConnectorPlugin
 
-plugin = ConnectorPlugin("connector_convertr.source:CONNECTOR")
+plugin = ConnectorPlugin("connector_convertr.source:CONNECTOR", name="convertr")

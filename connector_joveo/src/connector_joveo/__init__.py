@@ -2,4 +2,4 @@
 
 from penstock import ConnectorPlugin
 
-plugin = ConnectorPlugin("connector_joveo.source:CONNECTOR")
+plugin = ConnectorPlugin("connector_joveo.source:CONNECTOR", name="joveo")

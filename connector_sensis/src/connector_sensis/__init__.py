@@ -4,4 +4,4 @@ The Sensis connector: it sends usage events and reads nothing. What it offers is
 
 from penstock import ConnectorPlugin
 
-plugin = ConnectorPlugin("connector_sensis.source:CONNECTOR")
+plugin = ConnectorPlugin("connector_sensis.source:CONNECTOR", name="sensis")

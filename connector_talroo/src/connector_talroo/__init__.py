@@ -4,4 +4,4 @@ The Talroo connector: one click report per advertiser and day. What it offers is
 
 from penstock import ConnectorPlugin
 
-plugin = ConnectorPlugin("connector_talroo.source:CONNECTOR")
+plugin = ConnectorPlugin("connector_talroo.source:CONNECTOR", name="talroo")

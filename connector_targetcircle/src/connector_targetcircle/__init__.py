@@ -4,4 +4,4 @@ The Target Circle publisher API as a penstock plugin. What it offers is imported
 
 from penstock import ConnectorPlugin
 
-plugin = ConnectorPlugin("connector_targetcircle.source:CONNECTOR")
+plugin = ConnectorPlugin("connector_targetcircle.source:CONNECTOR", name="targetcircle")

@@ -666,11 +666,13 @@ class ConnectorPlugin:
     """
     The plugin of one connector: the hooks for its source, streams, actions and sandbox.
 
-    ``declared`` is the connector, or a text ``"package.module:NAME"`` that is imported when a hook is called. An entry
-    point names this object: ``connector_acme = "connector_acme:plugin"``.
+    ``declared`` is the connector, or a text ``"package.module:NAME"`` that is imported when a hook is called. With
+    ``name``, the connector's, it is imported only when that connector or a list of all is needed. An entry point names
+    this object: ``connector_acme = "connector_acme:plugin"``.
     """
 
     declared: Connector | str
+    name: str = ""
 
     @property
     def __name__(self) -> str:
@@ -680,9 +682,13 @@ class ConnectorPlugin:
         connector = _imported(self.declared)
         if not isinstance(connector, Connector):
             raise TypeError(f"it is {type(connector).__name__}; write Connector(...)")
+        if self.name not in ("", connector.name):
+            raise ValueError(f"ConnectorPlugin states name={self.name!r}, the connector {connector.name!r}; write one name")
         return connector
 
     def _offered(self, source: str, member: str) -> Any:
+        if self.name not in ("", source):
+            return ()
         connector = self._connector()
         return _imported(getattr(connector, member)) if connector.name == source else ()
 

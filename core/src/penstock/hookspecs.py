@@ -20,7 +20,9 @@ from penstock.sinks import SinkKind
 @hookspec
 def penstock_sources() -> Iterable[Connector]:
     """
-    Offer connectors. Called once, at load.
+    Offer connectors. Called once for each connector that is needed, and once where all are listed.
+
+    A ConnectorPlugin that states its name is not called for another one.
 
     Two offers of one name break both, since one would receive the other's credentials.
     Example: ``yield Connector(name="acme", summary="Clicks from Acme", settings=AcmeSettings, ...)``

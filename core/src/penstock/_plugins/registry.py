@@ -56,6 +56,9 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_actions": (Action, "action"),
 }
 
+# Hooks that are called once for each connector, with its name.
+_OF_A_SOURCE = ("penstock_record_streams", "penstock_actions")
+
 # The field of a connector that each hook of ConnectorPlugin reads.
 _DECLARED: Mapping[str, str] = {
     "penstock_sources": "name",
@@ -119,7 +122,7 @@ class _Offers(NamedTuple):
 
 class Registry:
     """
-    The offers of all plugins. Each hook is called once and its results are kept.
+    The offers of all plugins. The results of a hook are kept.
 
     ``plugins``: objects with hook functions, in place of the installed plugins. ``strict``: a broken plugin raises.
     """
@@ -155,12 +158,12 @@ class Registry:
 
     def connector(self, name: str) -> Connector:
         """The connector of this name. Raises PluginError with the nearest name and the installed ones."""
-        found: Connector = self._need("penstock_sources", name).value
+        found: Connector = self._connector(name).value
         return found
 
     def origin(self, connector: str) -> Plugin:
         """The plugin that offers this connector."""
-        return self._need("penstock_sources", connector).plugin
+        return self._connector(connector).plugin
 
     def streams(self, connector: str) -> tuple[Stream, ...]:
         """
@@ -260,7 +263,7 @@ class Registry:
     def broken(self) -> tuple[Broken, ...]:
         """Everything that is not used, with its reason. Calls all hooks of all plugins."""
         for hook in _OFFERS:
-            if hook not in ("penstock_record_streams", "penstock_actions"):
+            if hook not in _OF_A_SOURCE:
                 self._offers(hook)
         sources = self._offers("penstock_sources")
         for name in (*sources.usable, *sources.clashes):
@@ -300,6 +303,11 @@ class Registry:
     def _values(self, hook: str) -> dict[str, Any]:
         return {name: offer.value for name, offer in sorted(self._offers(hook).usable.items())}
 
+    def _connector(self, name: str) -> Offer:
+        """The connector of this name, for which no plugin that states another name is imported. Raises PluginError."""
+        stated = self._offers("penstock_sources", name).usable
+        return stated[name] if name in stated else self._need("penstock_sources", name)
+
     def _all_of(self, connector: str, hook: str) -> tuple[Any, ...]:
         own = self.origin(connector)
         offers = self._offers(hook, connector)
@@ -325,7 +333,7 @@ class Registry:
         suspects = [
             fault
             for fault in (*self._broken, *offers.failed, *self._without_entry_point)
-            if _is_named_for(fault.plugin.distribution, name)
+            if _is_named_for(fault.plugin.distribution, name) or self._stated_name(fault.plugin) == name
         ]
         if suspects:
             raise PluginError(
@@ -397,10 +405,19 @@ class Registry:
         names = sorted({str(self._plugins[wrapper.plugin_name]) for wrapper in wrappers})
         return f" (the hook is wrapped by {' and '.join(names)})" if names else ""
 
+    def _module(self, plugin: Plugin) -> Any:
+        """What the plugin's entry point names; None for one that cannot be imported."""
+        names = (name for name, known in self._plugins.items() if known is plugin)
+        return self._manager.get_plugin(next(names, ""))
+
+    def _stated_name(self, plugin: Plugin) -> str:
+        """The name of the plugin's connector, if it is known before the connector is imported."""
+        module = self._module(plugin)
+        return module.name if isinstance(module, ConnectorPlugin) else ""
+
     def _failed(self, plugin: Plugin, hook: str) -> str:
         """What failed in a hook: the function, or what its author declared in place of one."""
-        module = next(self._manager.get_plugin(name) for name, known in self._plugins.items() if known is plugin)
-        declared = _declaration(module, hook)
+        declared = _declaration(self._module(plugin), hook)
         return f"{declared} cannot be used" if declared else f"{hook} failed"
 
     def _offers(self, hook: str, source: str = "") -> _Offers:
@@ -414,8 +431,10 @@ class Registry:
         offers: dict[str, list[Offer]] = {}
         failed: list[Broken] = []
         for plugin, call in self._callers(hook):
+            if hook == "penstock_sources" and source and self._stated_name(plugin) not in ("", source):
+                continue
             try:
-                found = _named_values(call(source=source) if source else call(), type_)
+                found = _named_values(call(source=source) if hook in _OF_A_SOURCE else call(), type_)
             except _FAILURES as error:
                 failed.append(
                     self._break(
@@ -430,7 +449,7 @@ class Registry:
                     failed.append(self._break(plugin, f"the command {name!r} is one of penstock's own; rename it"))
                     continue
                 offers.setdefault(name, []).append(Offer(value, plugin))
-        if source or hook == "penstock_sources":
+        if hook == "penstock_sources" or hook in _OF_A_SOURCE:
             failed += self._validate(hook, source, offers)
             refused = {fault.plugin for fault in failed}
             kept = {
@@ -450,7 +469,7 @@ class Registry:
         by_plugin: dict[Plugin, list[Any]] = {}
         for offer in (offer for several in offers.values() for offer in several):
             by_plugin.setdefault(offer.plugin, []).append(offer.value)
-        connector = self._offers("penstock_sources").usable.get(source) if source else None
+        connector = None if hook == "penstock_sources" else self._offers("penstock_sources", source).usable.get(source)
         settings = connector.value.settings if connector is not None else None
         all_ = {name: several[0].value for name, several in offers.items()}
         broken: list[Broken] = []
