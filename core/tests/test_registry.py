@@ -508,7 +508,7 @@ def test_a_plugin_that_states_another_name_than_its_connector_is_broken():
         with pytest.raises(PluginError, match=name):
             registry.connector(name)
     (fault,) = registry.broken()
-    assert "ConnectorPlugin states name='store', the connector 'shop'; write one name" in fault.reason
+    assert "ConnectorPlugin states 'store', its connector is 'shop': name one" in fault.reason
 
 
 def test_two_plugins_that_state_one_name_clash():

@@ -63,7 +63,7 @@ class MostValues:
     most_url: int
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Action:
     """
     One write to a provider. ``path`` is a template below ``base_url`` with fields in braces; ``endpoint`` gives method

@@ -5,7 +5,7 @@ Commands of the command line that plugins offer.
 from attrs import frozen
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Command:
     """
     A command of the command line.

@@ -190,7 +190,7 @@ class OpenFor:
         return f"{self.days} day{'' if self.days == 1 else 's'}{months}"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SourceSettings:
     """
     The keys of every source. A connector's settings extend this class and may set other defaults; the checks of a key
@@ -324,7 +324,7 @@ class Limits:
     cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Parent:
     """
     A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
@@ -348,7 +348,7 @@ class Parent:
         return [checked(self.links, link, Mapping, write) for link in checked(self.links, made, Iterable, write)]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Derived:
     """
     A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with
@@ -384,7 +384,7 @@ SLICE_VALUES = ("account", "since", "until", "start", "end")
 """The names of a slice's own values in the templates of a stream."""
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Stream:
     """
     One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
@@ -591,7 +591,7 @@ def _refined(own: Column, configured: Column) -> Column:
     return refined if refined == configured else own
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Sandbox:
     """
     How to start the imitation of a connector's provider.
@@ -620,7 +620,7 @@ def settings_at(base_url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"base_url": base_url, **at}
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Connector:
     """
     A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
@@ -661,7 +661,7 @@ class Connector:
         return self.name
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class ConnectorPlugin:
     """
     The plugin of one connector: the hooks for its source, streams, actions and sandbox.
@@ -683,7 +683,7 @@ class ConnectorPlugin:
         if not isinstance(connector, Connector):
             raise TypeError(f"it is {type(connector).__name__}; write Connector(...)")
         if self.name not in ("", connector.name):
-            raise ValueError(f"ConnectorPlugin states name={self.name!r}, the connector {connector.name!r}; write one name")
+            raise ValueError(f"ConnectorPlugin states {self.name!r}, its connector is {connector.name!r}: name one")
         return connector
 
     def _offered(self, source: str, member: str) -> Any:
@@ -732,7 +732,7 @@ def _imported(value: Any) -> Any:
     return getattr(imported, name)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Registration:
     """A component that a plugin offers under a name: ``factory(**options)`` makes it."""
 

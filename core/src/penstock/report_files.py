@@ -31,7 +31,7 @@ Open = Callable[[], BinaryIO]
 """Opens the content of a file, unpacked, at its start."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ReportFile:
     """
     A downloaded report whose format shows in its content: a JSON array, an object with the array in one of

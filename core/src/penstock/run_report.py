@@ -19,7 +19,7 @@ _PUBLISHED = (
 )
 
 
-@define
+@define(eq=False, repr=False)
 class StreamCounts:
     """One stream's counts in one run. ``seconds`` is the time from its first request to its last delivery."""
 
@@ -92,7 +92,7 @@ NONE_ALLOWED = Allowance()
 _FLAGS = ("refused", "deadline", "interrupted", "output_closed")
 
 
-@define
+@define(eq=False, repr=False)
 class RunReport:
     """
     The result of a run. Fetching threads add to the counters, hence the lock.

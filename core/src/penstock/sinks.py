@@ -661,7 +661,7 @@ class Adopting(Protocol):
         """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SinkKind:
     """
     An output as a plugin offers it.

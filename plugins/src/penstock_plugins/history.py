@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from penstock.ledger import Retention
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class HistorySettings:
     keep_runs: int = setting(1000, help="records of runs that the ledger keeps of a source", validator=validators.ge(1))
     keep_run_days: int = setting(400, help="days that it keeps them", validator=validators.ge(1))

@@ -19,7 +19,7 @@ _PROMISE = (
 )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class JsonlSettings(HistorySettings):
     path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
     gzip: bool = setting(False, help="whether files are compressed")
@@ -30,7 +30,7 @@ def _one_character(settings: object, attribute: "Attribute[str]", value: str) ->
         raise ValueError(f"must be one character, and no quote or line end, not {value!r}")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CsvSettings(HistorySettings):
     path: Path = setting(help="a directory, or one file that ends in .csv or .csv.gz")
     gzip: bool = setting(False, help="whether files are compressed")
@@ -44,7 +44,7 @@ class CsvSettings(HistorySettings):
     bom: bool = setting(False, help="whether files begin with a byte order mark, by which Excel recognises UTF-8")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class StdoutSettings:
     name_streams: bool | None = setting(
         None, help="write the stream's name as _stream first in each line; default: only if there are several streams"
@@ -59,13 +59,13 @@ def _decimal_scale() -> Any:
     )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ParquetSettings(HistorySettings):
     path: Path = setting(help="a directory, or one file that ends in .parquet")
     decimal_scale: int = _decimal_scale()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class DuckSettings(HistorySettings):
     path: Path = setting(help="the DuckDB file; it is made by the first run")
     decimal_scale: int = _decimal_scale()

@@ -13,7 +13,7 @@ from penstock import Layout, LedgerEntry, Rejected, SinkError
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Unfit:
     """A record that the target cannot hold, with its values, so that it can be subtracted from counts and sums."""
 
@@ -48,7 +48,7 @@ def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Un
     return sums_left
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class LeftOut:
     """
     What a target leaves out of a delivery, of one stream: records that it cannot hold, and rows that repeat a key.

@@ -50,7 +50,7 @@ __all__ = [
 DEFAULT_FILE = Path("penstock.toml")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ConfiguredSink:
     """
     The sink of a run. ``shown``: its text in messages, without passwords.
@@ -70,7 +70,7 @@ class ConfiguredSink:
         return made
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Config:
     """
     The sections as found, not yet made into settings: a run needs only the sources that it names, and the secret of

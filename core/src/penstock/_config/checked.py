@@ -22,7 +22,7 @@ from penstock.redact import Secret
 ENVIRONMENT = "PENSTOCK_"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class RawValue:
     """A value and its origin. ``where``: the file, the variable or the option; ``text``: it has no TOML type yet."""
 
@@ -53,7 +53,7 @@ class CheckedSection(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SectionContext:
     """
     Facts about a section: its path in messages (``source.talroo``), the place of a missing key, the folder that

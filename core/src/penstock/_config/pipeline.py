@@ -31,7 +31,7 @@ def _has_one(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> No
         raise ValueError("write either url or command")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Notification:
     """One receiver of the ends of runs."""
 
@@ -64,7 +64,7 @@ def _allowance(value: Any) -> Allowance:
     return value if isinstance(value, Allowance) else Allowance.parse(value)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Pipeline:
     """A named source -> sink. ``notify``: the tables of its receivers, which are checked when it runs."""
 

@@ -19,7 +19,7 @@ from penstock.protocols import Authenticator, Named, Unsigned
 from penstock.records import Column
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class ConfiguredSource:
     """A provider account as configured, with every stream that its connector offers."""
 

@@ -111,7 +111,7 @@ def _folded(name: str) -> str:
 _LABELS = frozenset({"name", "key", "field", "label", "id", "code", "title"})
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Masks:
     """
     Masks for values of unknown shape: members by name, in any case and with or without underscores; the other members

@@ -42,7 +42,7 @@ SILENT = 3
 RENEWALS = 5
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class RetryPolicy:
     """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause stated by the provider."""
 
@@ -103,7 +103,7 @@ class GiveUp:
 NextStep = Renew | CorrectClock | Wait | Park | GiveUp
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Attempts:
     """The attempts of one request, and the decision about the next. Values in, value out."""
 

@@ -26,7 +26,7 @@ SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that
 DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Job:
     """
     One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts and days
@@ -89,7 +89,7 @@ class PlannedPartition:
     shard: int | None = None
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class PlannedSlice:
     """A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why."""
 
@@ -213,7 +213,7 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
     return [stream for stream in source.streams if stream.name in to_read]
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class _LedgerRows:
     """
     The ledger's rows of a stream's window, the source as an account sees it, and the fingerprints of its settings and
@@ -229,7 +229,7 @@ class _LedgerRows:
     read_by: str
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class _AccountPlan:
     """
     An account's days in the window: those to read, and why; the rows of those that this run has delivered already; and

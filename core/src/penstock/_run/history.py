@@ -16,7 +16,7 @@ from penstock.errors import UsageError
 from penstock.process import write_whole
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class History:
     """The targets used from the configuration in ``folder``; None: remembered by this object only."""
 

@@ -30,7 +30,7 @@ Notice = Callable[[str], None]
 _logger = logging.getLogger("penstock")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Notices:
     """What a call has to say beside its result: each text once, and as an event when it is added."""
 

@@ -83,7 +83,7 @@ class Codec(Protocol):
         """Whether the file, by its first record or its header, is of this format and has these columns."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class TextEncoder:
     """A file of a header and records, each of which is bytes of its own; a block is a list of them."""
 

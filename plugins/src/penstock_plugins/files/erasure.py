@@ -18,7 +18,7 @@ from penstock_plugins.files.places import SourceFiles
 ERASED_AT_ONCE = 100  # partitions whose files are rewritten before they are put into place together
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Eraser:
     """A file without a value to erase stays as it is; one that differs from its ledger row is left."""
 

@@ -21,7 +21,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class JsonLines:
     """The codec of ``.jsonl`` files."""
 
@@ -80,7 +80,7 @@ def _erase(row: dict[str, msgspec.Raw], erasure: Erasure) -> bool:
     return lost
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class JsonRecords:
     """A file of JSON lines, about a mebibyte at a time; a block is a list of lines."""
 

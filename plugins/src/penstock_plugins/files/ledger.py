@@ -17,7 +17,7 @@ from penstock import Column, Layout, LedgerEntry, LedgerFile, Partition
 from penstock.ledger import UNSETTLED, SqliteLedger, files_from, files_text, partition_of
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Merge:
     """An account's file and those of streams derived from it; ``meant``: the files that are to replace them."""
 

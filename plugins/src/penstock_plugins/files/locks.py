@@ -23,7 +23,7 @@ TRY_S = 0.05
 PARTS = "divided into "
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SourceLock:
     """
     The lock of a source, held alone or as one part of a divided run: then its ``files`` are the shared lock of all

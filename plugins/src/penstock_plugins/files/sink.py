@@ -67,7 +67,7 @@ from penstock_plugins.files.places import MARK, STATE, SourceFiles
 LEDGER = "ledger.sqlite"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class FileSink:
     """Record files under ``directory``, in the format of ``codec``."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock import Sink
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class PostgresSettings(HistorySettings):
     dsn: Secret = setting(help="postgresql://user:password@host/database, or host=... dbname=...", repr=False)
     schema: str = setting(
