@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from penstock._cli.stderr import harmless
 from penstock._config import shown_target
 from penstock._write.job import ActionJob, Input, Query, written
 from penstock._write.outbox import Outbox
-from penstock._write.sender import JobResult, Sender, printable
+from penstock._write.sender import JobResult, Sender
 from penstock.actions import Action, Field
 from penstock.connector import Connector
 from penstock.errors import SinkError, StoppedError, UsageError
@@ -29,6 +30,7 @@ from penstock.model import Receipt
 from penstock.names import counted, did_you_mean
 from penstock.process import discard_output
 from penstock.project.setup import blamed
+from penstock.redact import mask, mask_json
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
 STOPPING = "stopping after the current request. A second signal ends the process at once"
@@ -237,15 +239,22 @@ def _act(session: Session, name: str, action: Action, parameters: Sequence[str],
             resume=options.resume,
             retry_unknown=options.retry_unknown,
             confirmed=options.yes,
+            emit=partial(_follow, session),
         )
         if options.goes_on and sender.job.fresh:
             session.notice("there is no job of these rows and parameters to resume: all rows are sent")
         elif sender.job.over:
             session.notice("this job is finished already: its receipts are printed again, and nothing is sent")
-        return _send(session, stack, sender, options)
+        return _send(session, stack, job, sender, options)
 
 
-def _send(session: Session, stack: ExitStack, sender: Sender, options: _Options) -> int:
+def _follow(session: Session, event: Event) -> None:
+    session.registry.event(event)
+    if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
+        session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
+
+
+def _send(session: Session, stack: ExitStack, job: ActionJob, sender: Sender, options: _Options) -> int:
     if options.refused is not None:
         sender.check_refused_file(options.refused)
     copy = stack.enter_context(written(options.receipts, "--receipts")) if options.receipts is not None else None
@@ -265,22 +274,19 @@ def _send(session: Session, stack: ExitStack, sender: Sender, options: _Options)
         if copy is not None:
             copy.write(line + "\n")
 
-    def follow(event: Event) -> None:
-        session.registry.event(event)
-        if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
-            session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
-
-    with stopping(session, sender.clock, STOPPING):
-        finished = sender.run(print_receipt, follow)
+    with stopping(session, job.clock, STOPPING):
+        for receipt in sender.send():
+            print_receipt(receipt)
+    finished = sender.result
     if options.refused is not None:
         sender.write_refused(options.refused)
     if finished.error is None:
-        sender.rows.forget()
-    _sum_up(session, sender, finished)
+        job.forget_rows()
+    _sum_up(session, job, finished)
     return finished.exit_code
 
 
-def _sum_up(session: Session, job: Sender, finished: JobResult) -> None:
+def _sum_up(session: Session, job: ActionJob, finished: JobResult) -> None:
     """The end of a job: an event for plugins, why it ended early, and its counts."""
     name, action = job.source.name, job.action.name
     session.registry.event(
@@ -342,7 +348,10 @@ def _put(line: str) -> None:
 
 
 def _line(receipt: Receipt) -> str:
-    return json.dumps(printable(receipt), ensure_ascii=False)
+    """A receipt as it is printed: row, status, reason, and the provider's answer where there is one."""
+    line = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
+    shown = line if receipt.answer is None else {**line, "answer": mask_json(receipt.answer)}
+    return json.dumps(shown, ensure_ascii=False)
 
 
 # --- input ----------------------------------------------------------------------------------------------------------

@@ -16,15 +16,21 @@ from attrs import define, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import SourceClient
+from penstock._fetch.retry import Budget
 from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
 from penstock._write.parameters import typed, validated
-from penstock._write.requests import destination
+from penstock._write.requests import Row, destination, packed
 from penstock._write.rows import RowFile, Rows, SingleRow
-from penstock._write.sender import Sender, dry_run
+from penstock._write.sender import Sender, blocks, prepared, url_length
 from penstock.actions import Action
 from penstock.errors import UsageError
+from penstock.events import OnEvent, ignore
 from penstock.model import Receipt
+from penstock.protocols import Grant
+from penstock.redact import Secret, mask
+from penstock.run_report import RunReport
 
 
 @frozen
@@ -54,7 +60,8 @@ class ActionJob:
     clock: Clock = field(factory=Clock)
     key: JobKey = field(init=False)
     _defaults: Mapping[str, Any] = field(init=False)
-    _rows: Rows | None = field(default=None, init=False)
+    _rows: Rows | None = field(init=False)  # None: those of a query, which is not made yet
+    _copy: Path | None = field(default=None, init=False)  # of the rows of a query
     _stack: ExitStack = field(factory=ExitStack, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -67,7 +74,8 @@ class ActionJob:
             stop = "" if str(error).endswith(("?", ".")) else "."
             raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
         self._defaults = {} if self.input is None else shared
-        digest, what = self._identified(shared)
+        self._rows = self._known_rows(shared)
+        digest, what = self._identity()
         self.key = JobKey(
             source=self.source.name,
             action=action.name,
@@ -76,27 +84,31 @@ class ActionJob:
             destination=destination(action, settings),
         )
 
-    def _identified(self, shared: Mapping[str, Any]) -> tuple[str, str]:
-        """A digest of the input, and its name in messages."""
+    def _known_rows(self, shared: Mapping[str, Any]) -> Rows | None:
+        """The rows, where they do not depend on the outbox. Raises UsageError where there can be none."""
         match self.input:
             case None:
-                self._rows = SingleRow(shared)
-                return "parameters", CALL
-            case Query(sink, text):
+                return SingleRow(shared)
+            case Query(sink):
                 if sink.kind.query is None:
                     raise UsageError(
                         f"--query: the sink {sink.shown} ({sink.kind.name}) cannot be queried; use --from FILE"
                     )
-                return _digest(f"{sink.shown}\0{text}"), f"this query of {sink.shown}"
+                return None
             case Path() as path:
-                file = RowFile.at(path)
+                return RowFile.at(path)
             case stream:
                 copy = self._folder() / "stdin"
                 with copy.open("wb") as out:
                     shutil.copyfileobj(stream, out)
-                file = RowFile.at(copy, STDIN)
-        self._rows = file
-        return file.digest, file.name
+                return RowFile.at(copy, STDIN)
+
+    def _identity(self) -> tuple[str, str]:
+        """A digest of the input, and its name in messages."""
+        if isinstance(self.input, Query):
+            shown = self.input.sink.shown
+            return _digest(f"{shown}\0{self.input.text}"), f"this query of {shown}"
+        return (self._rows.digest, self._rows.name) if isinstance(self._rows, RowFile) else ("parameters", CALL)
 
     def check_allowed(self, *, confirmed: bool) -> None:
         """Raises UsageError if nothing may be sent. ``confirmed``: a destructive action is confirmed."""
@@ -111,26 +123,58 @@ class ActionJob:
             )
 
     def dry_run(self) -> Iterator[Mapping[str, Any] | Receipt]:
-        """The requests that would be sent, secrets masked, and a receipt for each row that would be refused."""
-        return dry_run(
-            self.source, self.action, self._read(self._folder(), fresh=True), self._defaults, clock=self.clock
-        )
+        """
+        The requests that would be sent, as JSON-like values with secrets masked; a receipt for each row that would be
+        refused.
 
-    def open(self, outbox: Outbox, *, resume: bool, retry_unknown: bool, confirmed: bool) -> Sender:
-        """What sends the job, its place in the outbox locked; see :meth:`Outbox.open`."""
+        Nothing is sent, not even a login, so that a token shows as ``***`` too.
+        """
+        client = self._client(ignore)
+        action, settings, authenticator = self.action, self.source.settings, client.exchange.authenticator
+        grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
+        for block in blocks(self._read(self._folder(), fresh=True)):
+            ready = [prepared(action, settings, input_row, self._defaults) for input_row in block]
+            yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
+            these = [row for row in ready if isinstance(row, Row)]
+            for write in packed(action, settings, these, length=url_length(client)):
+                if isinstance(write, Receipt):
+                    yield write
+                    continue
+                signed = authenticator.sign(write.request, self.clock.now(), grant)
+                yield {
+                    "rows": list(write.numbers),
+                    "request": str(signed),
+                    "headers": {name: mask(value) for name, value in signed.headers},
+                    "body": None if signed.body is None else mask(signed.body.decode()),
+                }
+
+    def open(
+        self, outbox: Outbox, *, resume: bool, retry_unknown: bool, confirmed: bool, emit: OnEvent = ignore
+    ) -> Sender:
+        """What sends the job, its place in the outbox locked; see :meth:`Outbox.open`. ``emit`` gets its events."""
         job = outbox.open(self.key, self.clock.now(), resume=resume, retry_unknown=retry_unknown, confirmed=confirmed)
         self._stack.callback(job.close)
         return Sender(
-            source=self.source,
+            client=self._client(emit),
             action=self.action,
             job=job,
             rows=self._read(outbox.folder, fresh=job.fresh),
             defaults=self._defaults,
-            clock=self.clock,
         )
+
+    def forget_rows(self) -> None:
+        """Remove the copy of a query's rows, after every row is settled."""
+        if self._copy is not None:
+            self._copy.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._stack.close()
+
+    def _client(self, emit: OnEvent) -> SourceClient:
+        report = RunReport(run_id="act")
+        client = SourceClient(self.source, clock=self.clock, budget=Budget(self.clock), report=report, emit=emit)
+        self._stack.callback(client.close)
+        return client
 
     def _folder(self) -> Path:
         """A directory that is removed with the job."""
@@ -139,15 +183,15 @@ class ActionJob:
     def _read(self, place: Path, *, fresh: bool) -> Rows:
         """
         The rows. Those of a query are copied to ``place``. A resumed job (not ``fresh``) uses the existing copy, so
-        that it has the rows with which it began. A finished job leaves no copy.
+        that it has the rows with which it began.
         """
         if self._rows is not None:
             return self._rows
         assert isinstance(self.input, Query)
         sink = self.input.sink
         assert sink.kind.query is not None
-        digest, _ = self._identified({})
-        copy = place / f"query-{self.source.name}-{self.action.name}-{digest[:16]}.jsonl"
+        digest, _ = self._identity()
+        self._copy = copy = place / f"query-{self.source.name}-{self.action.name}-{digest[:16]}.jsonl"
         if fresh or not copy.exists():
             encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
             draft = copy.with_suffix(".part")
@@ -158,7 +202,7 @@ class ActionJob:
                 draft.replace(copy)
             finally:
                 draft.unlink(missing_ok=True)
-        return RowFile.at(copy, f"a query of {sink.shown}", temporary=True)
+        return RowFile.at(copy, f"a query of {sink.shown}")
 
 
 @contextmanager

@@ -49,9 +49,6 @@ class Rows(Protocol):
 
     def __iter__(self) -> Iterator[InputRow]: ...
 
-    def forget(self) -> None:
-        """Remove the copy of an unfinished job's rows, after every row is settled."""
-
 
 @frozen
 class SingleRow:
@@ -63,9 +60,6 @@ class SingleRow:
     def __iter__(self) -> Iterator[InputRow]:
         raw = msgspec.json.Encoder(decimal_format="number").encode(self.values) + b"\n"
         yield InputRow(number=0, values=self.values, typed=True, raw=raw)
-
-    def forget(self) -> None:
-        """Nothing is kept."""
 
 
 @frozen(kw_only=True)
@@ -82,10 +76,9 @@ class RowFile:
     columns: tuple[str, ...]
     stamp: tuple[int, int]
     name: str
-    temporary: bool = False  # a copy of ours
 
     @classmethod
-    def at(cls, path: Path, name: str | None = None, *, temporary: bool = False) -> "RowFile":
+    def at(cls, path: Path, name: str | None = None) -> "RowFile":
         """The file, its digest made; ``.csv`` and ``.jsonl`` (``.ndjson``, ``.json``), with ``.gz`` packed."""
         name = str(path) if name is None else name
         digest = hashlib.sha256()
@@ -107,12 +100,7 @@ class RowFile:
             columns=columns,
             stamp=stamp,
             name=name,
-            temporary=temporary,
         )
-
-    def forget(self) -> None:
-        if self.temporary:
-            self.path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[InputRow]:
         try:

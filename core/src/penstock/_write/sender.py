@@ -15,11 +15,9 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
-from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
+from penstock._fetch.retry import Again, Attempts, CorrectClock, Park, Renew, Wait, parked
 from penstock._plugins.registry import place_in_plugin
-from penstock._util.clock import Clock
 from penstock._write.answers import alike, decided, one_line
 from penstock._write.outbox import OutboxJob
 from penstock._write.parameters import typed, validated
@@ -27,11 +25,8 @@ from penstock._write.requests import Row, WriteRequest, packed
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError
-from penstock.events import OnEvent, ignore
 from penstock.model import Receipt, Request, Response
-from penstock.protocols import Grant, Refuse, Retry
-from penstock.redact import Secret, mask, mask_json
-from penstock.run_report import RunReport
+from penstock.protocols import Refuse, Retry
 
 # Rows prepared at once. Rows that can share a request are searched among these.
 BLOCK = 500
@@ -92,38 +87,6 @@ def blocks(rows: Iterable[InputRow]) -> Iterator[list[InputRow]]:
         yield block
 
 
-def dry_run(
-    source: ConfiguredSource, action: Action, rows: Rows, defaults: Mapping[str, Any], *, clock: Clock
-) -> Iterator[Mapping[str, Any] | Receipt]:
-    """
-    The requests that would be sent, as JSON-like values with secrets masked; a receipt for each row that would be
-    refused.
-
-    Nothing is sent, not even a login, so that a token shows as ``***`` too.
-    """
-    client = SourceClient(source, clock=clock, budget=Budget(clock), report=RunReport(run_id="dry run"))
-    try:
-        authenticator = client.exchange.authenticator
-        grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
-        for block in blocks(rows):
-            ready = [prepared(action, source.settings, input_row, defaults) for input_row in block]
-            yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
-            these = [row for row in ready if isinstance(row, Row)]
-            for write in packed(action, source.settings, these, length=url_length(client)):
-                if isinstance(write, Receipt):
-                    yield write
-                    continue
-                signed = authenticator.sign(write.request, clock.now(), grant)
-                yield {
-                    "rows": list(write.numbers),
-                    "request": str(signed),
-                    "headers": {name: mask(value) for name, value in signed.headers},
-                    "body": None if signed.body is None else mask(signed.body.decode()),
-                }
-    finally:
-        client.close()
-
-
 @define(eq=False)
 class Sender:
     """
@@ -132,62 +95,48 @@ class Sender:
     ``job``: its place in the outbox; ``defaults``: typed parameters that all rows share.
     """
 
-    source: ConfiguredSource
+    client: SourceClient
     action: Action
     job: OutboxJob
     rows: Rows
     defaults: Mapping[str, Any]
-    clock: Clock
-    random_fraction: Callable[[], float] = random.random
-    _client: SourceClient = field(init=False)
-    _on_receipt: Callable[[Receipt], None] = field(init=False)
-    _emit: OnEvent = field(init=False)
     _halted: PenstockError | None = field(default=None, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
-    _reported: int = field(default=0, init=False)  # rows whose receipts were handed on
+    _reported: int = field(default=0, init=False)  # rows whose receipts were yielded
     _counts: dict[str, int] = field(factory=dict, init=False)
+    _not_sent: int = field(default=0, init=False)
 
-    def run(self, on_receipt: Callable[[Receipt], None], emit: OnEvent = ignore) -> JobResult:
+    def send(self) -> Iterator[Receipt]:
         """
         Send every row that is not settled in the outbox yet.
 
-        ``on_receipt`` gets the receipt of every row in order, as soon as the row and all before it are settled.
-        The receipt of a row that was not sent because the job ended early is refused; in the outbox it stays unsent.
+        Yields the receipt of every row in order, as soon as the row and all before it are settled. The receipt of a row
+        that was not sent because the job ended early is refused; in the outbox it stays unsent.
         """
-        self._on_receipt, self._emit = on_receipt, emit
-        settings = self.source.settings
-        self._client = SourceClient(
-            self.source,
-            clock=self.clock,
-            budget=Budget(self.clock),
-            report=RunReport(run_id="act"),
-            emit=emit,
-        )
-        length = url_length(self._client)
-        count = not_sent = 0
-        try:
-            for block in blocks(self.rows):
-                count += len(block)
-                if self._halted is None:
-                    over = self.job.settled(block[0].number, block[-1].number)
-                    fresh = [input_row for input_row in block if input_row.number not in over]
-                    ready = [prepared(self.action, settings, input_row, self.defaults) for input_row in fresh]
-                    these = [row for row in ready if isinstance(row, Row)]
-                    writes = list(packed(self.action, settings, these, length=length))
-                    refused = [receipt for receipt in (*ready, *writes) if isinstance(receipt, Receipt)]
-                    self.job.settle(refused)
-                    self._hand_on_settled()
-                    for write in (write for write in writes if isinstance(write, WriteRequest)):
-                        self._send_and_settle(write)
-                        self._hand_on_settled()
-                if isinstance(self._halted, StoppedError):
-                    break
-                not_sent += self._report_unsent(block)
-        finally:
-            self._client.close()
+        settings, length, count = self.client.source.settings, url_length(self.client), 0
+        for block in blocks(self.rows):
+            count += len(block)
+            if self._halted is None:
+                over = self.job.settled(block[0].number, block[-1].number)
+                fresh = [input_row for input_row in block if input_row.number not in over]
+                ready = [prepared(self.action, settings, input_row, self.defaults) for input_row in fresh]
+                these = [row for row in ready if isinstance(row, Row)]
+                writes = list(packed(self.action, settings, these, length=length))
+                self.job.settle([receipt for receipt in (*ready, *writes) if isinstance(receipt, Receipt)])
+                yield from self._settled()
+                for write in (write for write in writes if isinstance(write, WriteRequest)):
+                    self._send_and_settle(write)
+                    yield from self._settled()
+            if isinstance(self._halted, StoppedError):
+                break
+            yield from self._unsent(block)
         if self._halted is None:
-            self.job.finish(count, self.clock.now())
-        return JobResult(counts=dict(self._counts), not_sent=not_sent, error=self._halted)
+            self.job.finish(count, self.client.clock.now())
+
+    @property
+    def result(self) -> JobResult:
+        """The result, once every receipt was taken."""
+        return JobResult(counts=dict(self._counts), not_sent=self._not_sent, error=self._halted)
 
     # --- refused rows -----------------------------------------------------------------------------------------------
 
@@ -214,30 +163,28 @@ class Sender:
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
-    def _hand_on_settled(self) -> None:
+    def _settled(self) -> Iterator[Receipt]:
         for receipt in self.job.receipts(self._reported):
-            self._hand_on(receipt)
-            self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
+            yield self._counted(receipt)
 
-    def _report_unsent(self, block: Sequence[InputRow]) -> int:
-        """After an early end: report the known outcomes of the block's rows, and that the others were not sent."""
-        unsent = 0
+    def _unsent(self, block: Sequence[InputRow]) -> Iterator[Receipt]:
+        """After an early end: the known outcomes of the block's rows, and that the others were not sent."""
         for input_row in block:
             if input_row.number < self._reported:
                 continue
             receipt = self.job.receipt(input_row.number)
-            if receipt is None:
-                unsent += 1
-                why = one_line(self._halted) if self._halted is not None else "it was not reached"
-                receipt = Receipt(row=input_row.number, status="refused", reason=f"not sent, --resume sends it: {why}")
-            else:
-                self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
-            self._hand_on(receipt)
-        return unsent
+            if receipt is not None:
+                yield self._counted(receipt)
+                continue
+            self._not_sent += 1
+            self._reported = input_row.number + 1
+            why = one_line(self._halted) if self._halted is not None else "it was not reached"
+            yield Receipt(row=input_row.number, status="refused", reason=f"not sent, --resume sends it: {why}")
 
-    def _hand_on(self, receipt: Receipt) -> None:
+    def _counted(self, receipt: Receipt) -> Receipt:
         self._reported = receipt.row + 1
-        self._on_receipt(receipt)
+        self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
+        return receipt
 
     # --- one request ------------------------------------------------------------------------------------------------
 
@@ -253,7 +200,7 @@ class Sender:
             self._halt(
                 PluginError(
                     f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
-                    f"{self.source.connector.name} or of penstock. What was under way counts as unknown."
+                    f"{self.client.source.connector.name} or of penstock. What was under way counts as unknown."
                 )
             )
 
@@ -262,10 +209,11 @@ class Sender:
 
     def _send(self, write: WriteRequest) -> Sequence[Receipt]:
         """Send one request until its outcome is known, or cannot be known. Receipts by the row's place in it."""
-        exchange, rate_limit, policy = self._client.exchange, self._client.rate_limit, self._client.policy
+        client, clock = self.client, self.client.clock
+        exchange, rate_limit, policy = client.exchange, client.rate_limit, client.policy
         attempts, unsure = Attempts(policy=policy), False
         while True:
-            if self.clock.stop.is_set():  # send no further row
+            if clock.stop.is_set():  # send no further row
                 raise StoppedError("interrupted")
             rate_limit.wait_turn()
             exchange.grant()  # before the row: if the login fails, the row was not sent
@@ -287,7 +235,11 @@ class Sender:
                         return alike(write.rows, "done", reason)
                     return receipts
             step, attempts = attempts.after(
-                verdict, response, grant=grant, proven=False, random_fraction=self.random_fraction()
+                verdict,
+                response,
+                grant=grant,
+                proven=False,
+                random_fraction=random.random(),  # noqa: S311  jitter
             )
             match step:
                 case Renew():
@@ -296,8 +248,9 @@ class Sender:
                     pass
                 case Wait(seconds, cool_down_s):
                     rate_limit.cool_down(cool_down_s or 0.0)
-                    self._emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, write.request))
-                    self.clock.sleep(seconds)
+                    again = Again(error=verdict.error, pause_s=seconds)
+                    client.emit(again.event(client.source.name, None, write.request))
+                    clock.sleep(seconds)
                 case Park(seconds) if response is not None and not unsure:
                     raise parked(verdict.error, seconds, policy, response)
                 case _ if unsure:
@@ -310,10 +263,10 @@ class Sender:
     def _attempt(self, write: WriteRequest) -> "tuple[Response | None, AttemptOutcome]":
         """One attempt: the response, and what it means to the rows."""
         try:
-            response = self._client.exchange(write.request)
+            response = self.client.exchange(write.request)
         except PenstockError as error:
             return None, outcome_of_lost(write, error, repeatable=self.action.repeatable)
-        outcome = decided(self.source.connector, self.action, response, write.values)
+        outcome = decided(self.client.source.connector, self.action, response, write.values)
         if isinstance(outcome, Refuse):
             return response, outcome.error
         if self.action.repeatable and not isinstance(outcome, Retry) and outcome[0].status == "unknown":
@@ -327,8 +280,8 @@ class Sender:
         if self._unknown >= MOST_UNKNOWN:
             self._halt(
                 TransportError(
-                    f"{self.source.name}: the outcome of {MOST_UNKNOWN} requests in a row is unknown, so the provider "
-                    f"is probably out of order (last: {receipts[0].reason}). The other rows were not sent."
+                    f"{self.client.source.name}: the outcome of {MOST_UNKNOWN} requests in a row is unknown, so the "
+                    f"provider is probably out of order (last: {receipts[0].reason}). The other rows were not sent."
                 )
             )
 
@@ -354,9 +307,3 @@ def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bo
 def unknown(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
     reason = f"sent, without an answer that states whether it arrived: {one_line(error)}"
     return alike(write.rows, "unknown", reason)
-
-
-def printable(receipt: Receipt) -> dict[str, Any]:
-    """A receipt as it is printed: row, status, reason, and the provider's answer where there is one."""
-    line = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
-    return line if receipt.answer is None else {**line, "answer": mask_json(receipt.answer)}
