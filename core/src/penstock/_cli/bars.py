@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from penstock._cli.lines import Failures, in_words
+from penstock._cli.lines import PLAN, Lines
 from penstock._cli.stderr import harmless
 from penstock.events import Event
 from penstock.names import counted
@@ -74,11 +74,15 @@ class Bars:
     debug: bool = False
     console: Console = field(factory=lambda: Console(stderr=True, highlight=False))
     _streams: dict[tuple[str, str], StreamBar] = field(factory=dict, init=False)
-    _failures: Failures = field(factory=Failures, init=False)
+    _lines: Lines = field(init=False)
     _pauses: dict[str, float] = field(factory=dict, init=False)  # source -> until when its provider is waited for
     _progress: Progress = field(init=False)
     _live: Live = field(init=False)
     _total: Any = field(init=False)
+
+    @_lines.default
+    def _lines_beside_bars(self) -> Lines:
+        return Lines(verbose=self.verbose or self.debug, debug=self.debug)
 
     def __attrs_post_init__(self) -> None:
         self._progress = Progress(
@@ -105,24 +109,9 @@ class Bars:
 
     def __call__(self, event: Event) -> None:
         self._count(event)
-        for text, bad in self._lines(event):
-            self.console.print(Text(harmless(mask(text)), style="red" if bad else ""))
-
-    # --- lines --------------------------------------------------------------------------------------------------------
-
-    def _lines(self, event: Event) -> list[tuple[str, bool]]:
-        """The lines of an event, each with whether it is about a failure."""
-        name = event["event"]
-        shown = name in ("note", "retry") or event.get("restated") or self.verbose or self.debug
-        if name == "partition_failed":
-            shown = self._failures.is_first(event)
-        bad = name in ("partition_failed", "defect")
-        lines = [(in_words(event, full_urls=self.debug), bad)] if shown and name != "run_started" else []
-        if name == "run_finished":
-            lines += [(text, True) for text in self._failures.repeated()]
-        if name == "defect" and self.debug:
-            lines.append((event["trace"], False))
-        return [(text, bad) for text, bad in lines if text]
+        for level, text in self._lines.of(event):
+            if event["event"] not in PLAN or self.verbose:  # the bars show the plan
+                self.console.print(Text(harmless(mask(text)), style="red" if level == "ERROR" else ""))
 
     # --- counts -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from penstock._cli.lines import Failures, in_words
+from penstock._cli.lines import Lines
 from penstock._cli.stderr import json_line, to_stderr
 from penstock.events import Event
 from penstock.names import counted
@@ -46,37 +46,22 @@ def _json(event: Event, *, quiet: bool, verbose: bool, debug: bool) -> None:
 
 
 class _Log:
-    """
-    Log lines: the plan, a line for each finished stream, every failure and every restated day; with ``verbose`` every
-    partition.
-    """
+    """Log lines: those of :class:`Lines`, and, unless ``quiet``, one for each finished stream."""
 
     def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
-        self._debug = debug
-        self._quiet = quiet
-        self._verbose = verbose
-        self._failures = Failures()
+        self._lines = Lines(quiet=quiet, verbose=verbose, debug=debug)
         self._planned: dict[tuple[str, str], int] = {}
         self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
 
     def __call__(self, event: Event) -> None:
+        for level, text in self._lines.of(event):
+            _print(level, text)
         name = event["event"]
-        if name == "partition_failed" and self._failures.is_first(event):
-            self._line("ERROR", in_words(event))
-        if name == "run_finished":
-            for line in self._failures.repeated():
-                self._line("ERROR", line)
-        if name == "defect" and self._debug:  # without --debug, the message of the failed partition is enough
-            self._line("ERROR", in_words(event))
-            to_stderr(mask(event["trace"]))
-        if self._quiet:
-            return
-        news = name in ("run_started", "planned") or event.get("restated")
-        if name in ("retry", "note"):
-            self._line("WARNING", in_words(event, full_urls=self._debug))
-        elif news or (self._verbose and name == "partition_delivered"):
-            self._line("INFO", in_words(event))
-        if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
+        if (
+            not self._lines.quiet
+            and "stream" in event
+            and name in ("planned", "partition_delivered", "partition_failed")
+        ):
             self._count(event)
 
     def _count(self, event: Event) -> None:
@@ -92,8 +77,12 @@ class _Log:
         if done[0] == self._planned.get(key):
             failed = f", {done[1]} of them failed" if done[1] else ""
             records = counted(done[2], "record") + (f", {done[3]} rejected" if done[3] else "")
-            self._line("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{failed}, {records}")
+            _print("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{failed}, {records}")
 
-    def _line(self, level: str, text: str | None) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        to_stderr(mask(f"{now} {level:<7} {' '.join((text or '').split())}"), prose=True)
+
+def _print(level: str, text: str) -> None:
+    if not level:
+        to_stderr(mask(text))
+        return
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    to_stderr(mask(f"{now} {level:<7} {' '.join(text.split())}"), prose=True)

@@ -1,10 +1,10 @@
 """
-The events of a run as text for people, and the failures that are the same one again.
+The events of a run as text for people, and which of them are shown.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -14,6 +14,7 @@ from penstock._util.text import without_place
 from penstock.events import Event
 from penstock.names import counted
 
+PLAN = ("run_started", "planned")  # events of a plan
 SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
 
 
@@ -71,23 +72,47 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
-@define(eq=False, repr=False)
-class Failures:
-    """Counts failures by source, stream and message, without the partition and request that a message names."""
+@define(eq=False, repr=False, kw_only=True)
+class Lines:
+    """
+    The lines of a run, for people. ``quiet``: failures only. ``verbose``: a line for every partition. ``debug``: URLs
+    as they were sent, and the traceback of a defect, whose message without it is that of the failed partition.
 
-    _counts: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
+    Failures are counted by source, stream and message, without the partition and request that a message names: the
+    first is a line, and the others are one line at the end.
+    """
 
-    def is_first(self, event: Event) -> bool:
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    _failures: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
+
+    def of(self, event: Event) -> Iterator[tuple[str, str]]:
+        """The lines of an event, each with its level: ``ERROR``, ``WARNING``, ``INFO``; empty for a traceback."""
+        name, text = event["event"], in_words(event, full_urls=self.debug) or ""
+        if name == "partition_failed" and self._is_first(event):
+            yield "ERROR", text
+        elif name == "run_finished":
+            yield from (("ERROR", line) for line in self._repeated())
+        elif name == "defect" and self.debug:
+            yield "ERROR", text
+            yield "", event["trace"]
+        elif self.quiet:
+            return
+        elif name in ("retry", "note"):
+            yield "WARNING", text
+        elif name in PLAN or event.get("restated") or (self.verbose and name == "partition_delivered"):
+            yield "INFO", text
+
+    def _is_first(self, event: Event) -> bool:
         """Count a failed partition. Returns whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
         key = (event["source"], event["stream"] or "", "" if refused else without_place(event["message"]))
-        self._counts[key] += 1
-        return self._counts[key] == 1
+        self._failures[key] += 1
+        return self._failures[key] == 1
 
-    def repeated(self) -> list[str]:
+    def _repeated(self) -> Iterator[str]:
         """A line for each message that occurred more than once."""
-        return [
-            f"{source}.{stream}: {counted(count - 1, 'more partition')} failed for the same reason"
-            for (source, stream, _), count in self._counts.items()
-            if count > 1
-        ]
+        for (source, stream, _), count in self._failures.items():
+            if count > 1:
+                yield f"{source}.{stream}: {counted(count - 1, 'more partition')} failed for the same reason"

@@ -108,7 +108,7 @@ def summarise(session: Session, result: RunResult) -> None:
     for text in filter(None, (result.set_aside, result.lost, result.truncated)):
         session.say(text)
     if not session.quiet:
-        session.verdict(result.summary, _COLORS.get(result.exit_code, "red"))
+        session.say(result.summary, _COLORS.get(result.exit_code, "red"))
         return
     # Notes and notices, which -q leaves out: without these lines, cron would not name a source that was not read.
     for source, why in result.report.get("parked", {}).items():

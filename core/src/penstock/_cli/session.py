@@ -93,20 +93,14 @@ class Session:
             self._noticed.add(text)
             self.say(f"notice: {text}", event="notice", message=text)
 
-    def say(self, text: str, **event: Any) -> None:
-        """A line on stderr, masked; with ``--log-format json`` the event instead."""
+    def say(self, text: str, color: str = "", /, **event: Any) -> None:
+        """A line on stderr, masked, on a terminal in this color; with ``--log-format json`` the event instead."""
         from penstock.redact import mask
 
         if self.log_format == "json":
             to_stderr(json_line({"event": "message", "message": text, **event}))
         else:
-            to_stderr(mask(f"penstock: {text}"), prose=True)
-
-    def verdict(self, text: str, color: str) -> None:
-        """The last line of a run on stderr, masked, on a terminal in this color."""
-        from penstock.redact import mask
-
-        to_stderr(mask(f"penstock: {text}"), color, prose=True)
+            to_stderr(mask(f"penstock: {text}"), color, prose=True)
 
 
 # --- options that every command takes -------------------------------------------------------------------------------
