@@ -24,7 +24,7 @@ import penstock
 from penstock._cli.init import toml_value
 from penstock._cli.listing import described
 from penstock._plugins.registry import COMPONENT_KINDS, Registry
-from penstock.connector import SourceSettings, help_of, keys_of
+from penstock.connector import SourceSettings, about, keys_of
 from penstock.redact import Secret
 from penstock.testing.conformance import CHECKS
 from reference import reference
@@ -273,7 +273,7 @@ def _keys(attributes: Iterable["attrs.Attribute[Any]"], settings: type) -> list[
     for attribute in attributes:
         secret = hints[attribute.name] is Secret or Secret in typing.get_args(hints[attribute.name])
         default = _default(attribute)
-        text = help_of(attribute) + (" (secret)" if secret else "")
+        text = about(attribute).help + (" (secret)" if secret else "")
         rows.append([f"`{attribute.name}`", "required" if attribute.default is attrs.NOTHING else default, text])
     return _table(["Key", "Default", "What it is"], rows)
 

@@ -48,6 +48,16 @@ if TYPE_CHECKING:  # its module brings a server
 _METADATA = "penstock"
 
 
+@frozen(kw_only=True)
+class About:
+    """What a configuration key states about itself; see :func:`setting`."""
+
+    help: str = ""
+    affects_data: bool = False
+    per_account: bool = False
+    secret: bool | None = None
+
+
 def setting(
     default: Any = attrs.NOTHING,
     *,
@@ -69,28 +79,14 @@ def setting(
     """
     if default is not attrs.NOTHING:
         more["default"] = default
-    about = {"help": help, "affects_data": affects_data, "per_account": per_account, "secret": secret}
-    return attrs.field(metadata={_METADATA: about}, **more)
+    stated = About(help=help, affects_data=affects_data, per_account=per_account, secret=secret)
+    return attrs.field(metadata={_METADATA: stated}, **more)
 
 
-def help_of(attribute: "attrs.Attribute[Any]") -> str:
-    """The help text of a key."""
-    return str(attribute.metadata.get(_METADATA, {}).get("help", ""))
-
-
-def affects_data(attribute: "attrs.Attribute[Any]") -> bool:
-    """Whether the provider's answer depends on this key."""
-    return bool(attribute.metadata.get(_METADATA, {}).get("affects_data", False))
-
-
-def is_per_account(attribute: "attrs.Attribute[Any]") -> bool:
-    """Whether an account may have its own value of this key."""
-    return bool(attribute.metadata.get(_METADATA, {}).get("per_account", False))
-
-
-def is_declared_public(attribute: "attrs.Attribute[Any]") -> bool:
-    """Whether the key is declared to be no secret."""
-    return attribute.metadata.get(_METADATA, {}).get("secret") is False
+def about(attribute: "attrs.Attribute[Any]") -> About:
+    """What a key states about itself; nothing, for a field that :func:`setting` did not make."""
+    stated: About = attribute.metadata.get(_METADATA, About())
+    return stated
 
 
 def keys_of(settings: type) -> tuple["attrs.Attribute[Any]", ...]:

@@ -18,7 +18,7 @@ import click
 from penstock._cli.complete import connectors
 from penstock._cli.session import Session, command
 from penstock._config import sample
-from penstock.connector import Connector, SourceSettings, help_of, is_per_account, keys_of
+from penstock.connector import Connector, SourceSettings, about, keys_of
 from penstock.errors import ConfigError, UsageError
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
@@ -121,7 +121,9 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     lines += ["", f"# --- keys that every source takes{', as above' if brief else ''} ---"]
     for attribute in () if brief else shared:
         lines += _key(name, attribute, hints[attribute.name], defaults.get(attribute.name))
-    per_account = [attribute for attribute in attributes if is_per_account(attribute) and attribute.name not in common]
+    per_account = [
+        attribute for attribute in attributes if about(attribute).per_account and attribute.name not in common
+    ]
     if per_account:
         lines += ["", "# --- keys that an account may have for itself, one table for each account ---"]
         lines += [f"# [source.{name}.accounts.ACCOUNT]", '# timezone = "..."']
@@ -174,7 +176,7 @@ def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any, otherwise: A
     required = attribute.default is attrs.NOTHING
     marks = ["required"] if required else []
     marks += ["secret"] if _is_secret(hint) else []
-    text = f"{', '.join(marks)}: {help_of(attribute)}" if marks else help_of(attribute)
+    text = f"{', '.join(marks)}: {about(attribute).help}" if marks else about(attribute).help
     comment = [f"# {line}" for line in textwrap.wrap(text, 110)]
     value = sample(hint, f"{source}_{attribute.name}".upper().replace("-", "_"))
     mark = ""

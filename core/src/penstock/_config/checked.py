@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import shown, sort_of
-from penstock.connector import help_of, is_base_url, is_per_account, keys_of
+from penstock.connector import about, is_base_url, keys_of
 from penstock.errors import ConfigError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
@@ -118,7 +118,7 @@ class _Checking:
     def values(self, keys: Section, account: str | None = None) -> dict[str, Any]:
         """The values of these keys as their types; those that are no keys, or of another type, are problems."""
         prefix = "" if account is None else f"accounts.{account}."
-        known = [name for name, attribute in self._keys.items() if account is None or is_per_account(attribute)]
+        known = [name for name, attribute in self._keys.items() if account is None or about(attribute).per_account]
         values: dict[str, Any] = {}
         for key, raw in keys.items():
             place = f"{self._place(raw)}.{prefix}{key}"
@@ -147,8 +147,8 @@ class _Checking:
         for name, attribute in self._keys.items():
             if name in keys or attribute.default is not attrs.NOTHING:
                 continue
-            text = f"is missing ({help_of(attribute)})"
-            if is_per_account(attribute) and accounts:
+            text = f"is missing ({about(attribute).help})"
+            if about(attribute).per_account and accounts:
                 lacking = [account for account, own in accounts.items() if name not in own]
                 self.found += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
                 values[name] = next(iter(tables.values())).get(name)

@@ -16,7 +16,7 @@ import attrs
 
 from penstock._config.convert import Names, bare_type, is_table
 from penstock._config.pipeline import Notification, Pipeline
-from penstock.connector import Connector, OpenFor, help_of, is_per_account, keys_of
+from penstock.connector import Connector, OpenFor, about, keys_of
 from penstock.names import NAME
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
@@ -82,7 +82,7 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
     attributes = keys_of(connector.settings)
     properties = {}
     for attribute in attributes:
-        schema = {**_type(hints[attribute.name]), "description": help_of(attribute)}
+        schema = {**_type(hints[attribute.name]), "description": about(attribute).help}
         if isinstance(attribute.default, (str, int, float, bool)):
             schema["default"] = attribute.default
         if bare_type(hints[attribute.name]) is Secret:
@@ -96,7 +96,7 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
         "required": [
             attribute.name
             for attribute in attributes
-            if attribute.default is attrs.NOTHING and not is_per_account(attribute)
+            if attribute.default is attrs.NOTHING and not about(attribute).per_account
         ],
     }
 
@@ -129,7 +129,7 @@ def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
 
 def _source(name: str, settings: type) -> dict[str, Any]:
     section = _section(settings, "connector", name)
-    own = {key.name for key in keys_of(settings) if is_per_account(key)}
+    own = {key.name for key in keys_of(settings) if about(key).per_account}
     if "accounts" not in section["properties"]:
         account = {key: value for key, value in section["properties"].items() if key in own or key == "timezone"}
         section["properties"]["accounts"] = {
@@ -169,7 +169,7 @@ def _key(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
         schema = {"anyOf": [schema, {"$ref": "#/definitions/reference"}]}
     if isinstance(attribute.default, (str, int, float, bool)):
         schema["default"] = attribute.default
-    return {**schema, "description": help_of(attribute)}
+    return {**schema, "description": about(attribute).help}
 
 
 def _type(hint: Any) -> dict[str, Any]:

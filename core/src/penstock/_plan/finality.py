@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from penstock._config.source import ConfiguredSource
-from penstock.connector import SourceSettings, Stream, affects_data
+from penstock.connector import SourceSettings, Stream, about
 from penstock.model import Partition, is_loopback
 
 
@@ -52,7 +52,7 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
-        if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
+        if about(attribute).affects_data and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
     made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -23,7 +23,7 @@ from penstock.connector import (
     Parent,
     SourceSettings,
     Stream,
-    is_declared_public,
+    about,
     keys_of,
 )
 from penstock.errors import PluginError
@@ -100,7 +100,7 @@ def _problems_in_settings(settings: Any) -> Iterator[str]:
                 f"{at} has a type that does not name its elements, so that they would not be checked; write "
                 f"{attribute.name}: {written} = setting(...)"
             )
-        elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and not is_declared_public(attribute):
+        elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and about(attribute).secret is not False:
             at = f"{name}.{attribute.name} ({place_of(settings)})"
             yield (
                 f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
