@@ -9,9 +9,9 @@ import pytest
 from attrs import evolve
 from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
+from penstock._read.source_report import SourceReport
 from penstock._run.commit import GROUP_PARTITIONS, Committer, unreadable
 from penstock._run.context import RunContext
-from penstock._run.source_report import SourceReport
 from penstock._util.clock import StandingClock
 from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
@@ -104,7 +104,10 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     )
     source = a_source(STREAM)
     committer = Committer(
-        source=source, target=MemoryTarget(MemorySink(None), ledger), report=SourceReport("s", context)
+        source=source,
+        target=MemoryTarget(MemorySink(None), ledger),
+        report=SourceReport("s", context.report, context.emit),
+        context=context,
     )
     for number, error in enumerate(errors):
         planned = PlannedSlice(

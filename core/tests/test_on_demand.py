@@ -2,7 +2,6 @@
 How long a report is polled, and the error of one that expired.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,11 +9,14 @@ import pytest
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.planner import PlannedSlice
 from penstock._read.on_demand import Handles, ReportLostError, Reports, answered, submission_text
+from penstock._read.source_report import SourceReport
 from penstock.connector import SourceSettings, Stream
 from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
+from penstock.events import ignore
 from penstock.model import Request, Response, Slice
 from penstock.protocols import Accept, Ready, Refuse
+from penstock.run_report import RunReport
 from penstock.sinks import PendingReport
 from penstock.testing import FakeClock, a_response
 from sources import a_source
@@ -50,18 +52,6 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SUBMISSION = Request(method="POST", url="https://api.example.com/reports")
 
 
-class Ignoring:
-    """A listener of nothing."""
-
-    def note(self, text: str) -> None: ...
-
-    def emit(self, event: Mapping[str, Any]) -> None: ...
-
-    def unread(self, stream: str, example: tuple[str, str]) -> None: ...
-
-    def unknown(self, stream: str, names: tuple[str, ...]) -> None: ...
-
-
 def reports_with(poller: Any, submitted_at: datetime) -> Reports:
     """A report under way, to be adopted; nothing is requested."""
     stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=2.0)
@@ -87,7 +77,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
         handles=Handles(),
-        listener=Ignoring(),
+        listener=SourceReport("s", RunReport(run_id="r1"), ignore),
     )
 
 

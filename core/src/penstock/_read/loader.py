@@ -18,10 +18,10 @@ from penstock._fetch.scheduler import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock._read.result import LoadedPartition, ReadResult
+from penstock._read.source_report import SourceReport
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column
@@ -43,7 +43,7 @@ class Loader:
     components: Components
     target: Target | None
     dependencies: Dependencies
-    listener: Listener
+    listener: SourceReport
 
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     _held: list[Callable[[], None]] | None = field(default=None, init=False)  # what is to be done on release

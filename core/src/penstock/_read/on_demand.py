@@ -13,9 +13,9 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.finality import is_of_today
 from penstock._plan.planner import PlannedSlice
-from penstock._read.listener import Listener
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
+from penstock._read.source_report import SourceReport
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
@@ -141,7 +141,7 @@ class Reports:
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
     handles: Handles  # of the source
-    listener: Listener
+    listener: SourceReport
     under_way: list[PendingReport] = field(factory=list, init=False)
     _finished_ones: list[PendingReport] = field(factory=list, init=False)
 
@@ -152,12 +152,12 @@ class Reports:
 
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
-        stream = {"source": self.source.name, "stream": self.planned.stream.name}
-        self.listener.emit({"event": "report_waiting", **stream})
+        stream = self.planned.stream.name
+        self.listener.event("report_waiting", stream=stream)
         try:
             return (yield from self._finished(submission))
         finally:
-            self.listener.emit({"event": "report_ready", **stream})
+            self.listener.event("report_ready", stream=stream)
 
     def _finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
         report = yield from self._begun(submission)

@@ -18,12 +18,12 @@ from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportLostError, Reports, answered, check_rows
 from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadResult
+from penstock._read.source_report import SourceReport
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
@@ -61,7 +61,7 @@ class Reader:
     clock: Clock
     dependencies: Dependencies
     stream_reads: StreamReads
-    listener: Listener
+    listener: SourceReport
 
     _result: ReadResult = field(init=False)  # of the reading under way
     _loader: Loader = field(init=False)

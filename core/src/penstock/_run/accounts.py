@@ -9,7 +9,7 @@ from attrs import define
 
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.planner import Job, PlannedSlice, Planner, zone_memory, zone_text
-from penstock._run.source_report import SourceReport
+from penstock._read.source_report import SourceReport
 from penstock.connector import Stream, zone_exists
 from penstock.errors import ProviderError
 from penstock.names import did_you_mean

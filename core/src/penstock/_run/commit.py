@@ -15,9 +15,9 @@ from penstock._plan.planner import PlannedSlice
 from penstock._plugins.registry import place_in_plugin
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import ReadResult
+from penstock._read.source_report import SourceReport
 from penstock._run.context import RunContext
 from penstock._run.measures import Measures
-from penstock._run.source_report import SourceReport
 from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
@@ -45,6 +45,7 @@ class Committer:
     source: ConfiguredSource
     target: Target
     report: SourceReport
+    context: RunContext
     output_closed: bool = field(default=False, init=False)
     ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
     _delivered: set[str] = field(factory=set, init=False)  # streams
@@ -60,10 +61,6 @@ class Committer:
     def __attrs_post_init__(self) -> None:
         self._groups = isinstance(self.target, Grouping)
         self._measures = Measures(self.target.ledger, self.report)
-
-    @property
-    def context(self) -> RunContext:
-        return self.report.context
 
     def expect(self, planned: PlannedSlice) -> None:
         """Register a slice before it is read. Called in the order of the days."""

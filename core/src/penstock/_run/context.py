@@ -4,7 +4,7 @@ What the jobs of one run share, and how a run begins.
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from attrs import define, field
@@ -16,7 +16,6 @@ from penstock._fetch.scheduler import Scheduler
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
-from penstock.errors import PenstockError
 from penstock.events import Event, OnEvent, ignore
 from penstock.run_report import NONE_ALLOWED, RunReport
 
@@ -61,10 +60,6 @@ class RunContext:
     def is_late(self) -> bool:
         """Whether the deadline has passed."""
         return self.deadline is not None and self.clock.monotonic() >= self.deadline
-
-    def fail(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
-        """Record an error, and send it to all that follow the run. ``partition`` None: it belongs to no single one."""
-        self.emit({"event": "partition_failed", **self.report.error(source, stream, partition, error)})
 
     def client(self, source: ConfiguredSource) -> SourceClient:
         """The client of a source: one for all its jobs, which share its rate limit."""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from attrs import define, field
 
 from penstock._read.result import ReadResult
-from penstock._run.source_report import SourceReport
+from penstock._read.source_report import SourceReport
 from penstock.names import nearest
 from penstock.sinks import Ledger
 

@@ -43,7 +43,7 @@ def run(context: RunContext) -> RunReport:
             try:
                 report.notices.extend(tape.finish())
             except PenstockError as error:
-                context.fail(sources[0].source.name, None, None, error)
+                sources[0].report.fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 
@@ -62,12 +62,16 @@ def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]
     watch.start()
     try:
         for job in jobs:
-            sources.append(SourceRun(job, context))
+            source = None
             try:
-                sources[-1].open()
+                source = SourceRun.opened(job, context)
+                sources.append(source)
+                source.prepare()
             except LockHeldError as error:
                 held.append(error)
-                sources.pop()
+                if source is not None:  # its target lost the lock meanwhile
+                    sources.remove(source)
+                    source.close()
                 context.report.locked[job.source.name] = str(error)
                 context.report.notices.append(f"{job.source.name} was not read: {error}")
         if held and not sources:

@@ -19,31 +19,32 @@ from penstock._read.components import Components, components_of
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import StreamReads
+from penstock._read.source_report import SourceReport
 from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Committer, refusal
 from penstock._run.context import RunContext
 from penstock._run.refusals import Refusals
-from penstock._run.source_report import SourceReport
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
-from penstock.sinks import Interruptible, Ledger, PendingReport, Preparing
+from penstock.sinks import Interruptible, Ledger, PendingReport, Preparing, Target
 
 
 @define(eq=False, repr=False)
 class SourceRun:
     """
-    One job of a run: opened, begun and finished by the runner.
+    One job of a run, its target open: prepared, begun and finished by the runner.
     """
 
     job: Job
     context: RunContext
+    client: SourceClient
+    target: Target
     report: SourceReport = field(init=False)
-    _committer: Committer | None = field(default=None, init=False)
+    committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
     _first: list[Stream] = field(init=False)  # streams that can be read at once, parents first
     _listed: ListedAccounts = field(init=False)
-    _client: SourceClient = field(init=False)
     _refusals: Refusals = field(init=False)
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
@@ -52,50 +53,50 @@ class SourceRun:
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     def __attrs_post_init__(self) -> None:
-        self.report = SourceReport(self.source.name, self.context)
+        self.report = SourceReport(self.source.name, self.context.report, self.context.emit)
+        self.committer = Committer(self.source, self.target, self.report, self.context)
+        this_run = self.context.report.run_id if self.context.others is not None else None
+        self._planner = Planner(self.job, self.context.started_at, self.target, this_run)
+        self._dependencies = Dependencies(self.source)
+        self._first = self._dependencies.start_with(self.job.chosen)
+        self._listed = ListedAccounts(self.job, self.report, self._planner, self._dependencies, self.target.ledger)
+        self._refusals = Refusals(self.source, self.client)
+
+    @classmethod
+    def opened(cls, job: Job, context: RunContext) -> "SourceRun":
+        """The job, its target opened to write the streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        derived = {stream.name: job.source.derived_from(stream.name) for stream in job.chosen}
+        names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
+        client = context.client(job.source)
+        return cls(job, context, client, job.open(context.report.run_id, names))
 
     @property
     def source(self) -> ConfiguredSource:
         return self.job.source
 
     @property
-    def committer(self) -> Committer:
-        assert self._committer is not None, "open() comes first"
-        return self._committer
-
-    @property
     def _ledger_of_reports(self) -> Ledger | None:
         """The ledger that keeps the reports under way; those of a recording are not at the provider any more."""
-        return self.committer.target.ledger if self.context.recorded_until is None else None
+        return self.target.ledger if self.context.recorded_until is None else None
 
-    def open(self) -> None:
+    def prepare(self) -> None:
         """
-        Open the target, check that it can hold the streams, and plan the streams that can be planned. A target that
-        cannot be used, and a window that the provider does not serve, raise before any request.
+        Check the requested window, and that the target can hold the streams. A target that cannot be used, and a window
+        that the provider does not serve, raise before any request.
         """
         chosen = self.job.chosen
-        derived = {stream.name: self.source.derived_from(stream.name) for stream in chosen}
-        names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
-        target = self.job.open(self.context.report.run_id, names)
-        self._committer = Committer(self.source, target, self.report)
-        this_run = self.context.report.run_id if self.context.others is not None else None
-        self._planner = Planner(self.job, self.context.started_at, target, this_run)
         for stream in chosen:
             if stream.kind != "snapshot":
                 self._planner.check_window(stream, self._planner.accounts(stream) or ())
-        self._dependencies = Dependencies(self.source)
-        self._first = self._dependencies.start_with(chosen)
-        self._listed = ListedAccounts(self.job, self.report, self._planner, self._dependencies, target.ledger)
         try:
-            if isinstance(target, Preparing):
-                target.prepare([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
+            if isinstance(self.target, Preparing):
+                layouts = [layout for stream in chosen for layout in self._components_of(stream).decoder.layouts]
+                self.target.prepare(layouts)
         finally:
-            self.context.report.notices.extend(getattr(target, "notices", ()))
+            self.context.report.notices.extend(getattr(self.target, "notices", ()))
 
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""
-        self._client = self.context.client(self.source)
-        self._refusals = Refusals(self.source, self._client)
         for stream in self._first:
             self._add(stream, self._planner.accounts(stream) or ())
 
@@ -112,16 +113,15 @@ class SourceRun:
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
-        if self._committer is not None and isinstance(self._committer.target, Interruptible):
-            self._committer.target.interrupt(reason)
+        if isinstance(self.target, Interruptible):
+            self.target.interrupt(reason)
 
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""
-        if self._committer is not None:
-            try:
-                self._committer.target.close()
-            except PenstockError as error:
-                self.report.fail(None, None, error)
+        try:
+            self.target.close()
+        except PenstockError as error:
+            self.report.fail(None, None, error)
 
     # --- what is read, and after what ---------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class SourceRun:
 
     def _drop_stale_reports(self) -> None:
         """After a run that was not ended early: drop reports that are past their deadline and belong to no slice."""
-        ledger, now = self.committer.target.ledger, self.context.clock.now()
+        ledger, now = self.target.ledger, self.context.clock.now()
         for name, reports in self._adoptable.items():
             deadline_s = poll_times(self.source.settings, self.source.stream(name)).deadline_s
             for report in reports.values():
@@ -165,7 +165,7 @@ class SourceRun:
     def _task(self, planned: PlannedSlice) -> Task:
         parent = self._parent_of(planned)
         return Task(
-            self._client,
+            self.client,
             start=partial(self._read_and_commit, planned),
             after=(id(self), parent) if parent is not None else None,
             on_end=partial(self._after_task, planned),
@@ -174,7 +174,7 @@ class SourceRun:
     def _read_and_commit(self, planned: PlannedSlice) -> Reading:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
         self._refusals.check(planned)
-        self._client.check_not_parked()
+        self.client.check_not_parked()
         parent = self._parent_of(planned)
         if parent is not None and not self._dependencies.is_well(parent, planned.slice.days):
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
@@ -200,7 +200,7 @@ class SourceRun:
         return Reader(
             planned=planned,
             components=components,
-            target=self.committer.target if planned.to_deliver else None,
+            target=self.target if planned.to_deliver else None,
             reports=self._reports(planned, components),
             clock=self.context.clock,
             dependencies=self._dependencies,

@@ -8,39 +8,38 @@ from typing import Any
 from attrs import frozen
 
 from penstock._read.reconcile import PartitionCounts
-from penstock._run.context import RunContext
 from penstock.errors import PenstockError
-from penstock.events import Event
+from penstock.events import OnEvent
 from penstock.redact import mask
-from penstock.run_report import StreamCounts
+from penstock.run_report import RunReport, StreamCounts
 from penstock.sinks import LedgerEntry
 
 
 @frozen(eq=False, repr=False)
 class SourceReport:
-    """The part of one source in the report of a run. The listener of its reads."""
+    """
+    The part of one source in the report of a run. A read may report the same thing for many pages: it is passed on
+    once. ``emit`` passes an event to all that follow the run.
+    """
 
     source: str
-    context: RunContext
+    run: RunReport
+    emit: OnEvent
 
     def stream(self, name: str) -> StreamCounts:
         """The counts of a stream."""
-        return self.context.report.stream(self.source, name)
+        return self.run.stream(self.source, name)
 
     def count(self, stream: str, **amounts: int) -> None:
         """Add to the counts of a stream."""
-        self.context.report.count(self.source, stream, **amounts)
+        self.run.count(self.source, stream, **amounts)
 
     def fail(self, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
-        """Record an error of a partition, a stream or the source."""
-        self.context.fail(self.source, stream, partition, error)
+        """Record an error of a partition, a stream or the source, and send it to all that follow the run."""
+        self.emit({"event": "partition_failed", **self.run.error(self.source, stream, partition, error)})
 
     def event(self, kind: str, **members: Any) -> None:
         self.emit({"event": kind, "source": self.source, **members})
-
-    def emit(self, event: Event) -> None:
-        """Pass an event to all that follow the run."""
-        self.context.emit(event)
 
     def note(self, text: str, *, parked: bool = False) -> None:
         """Emit a notice that is no failure. ``parked``: the source is left for a later run."""
