@@ -523,7 +523,7 @@ def test_parts_of_a_report_make_the_whole() -> None:
         setattr(full.stream("many", "all"), one.name, values.get(one.name, 3))
     copy = RunReport(run_id="r")
     copy.add_part(json.loads(json.dumps(full.as_part())))
-    assert copy.stream("many", "all") == full.stream("many", "all")
+    assert attrs.asdict(copy.stream("many", "all")) == attrs.asdict(full.stream("many", "all"))
     sales, items = whole.stream("many", "sales"), whole.stream("many", "items")
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
     assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
