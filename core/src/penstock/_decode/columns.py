@@ -49,9 +49,8 @@ class ColumnRules:
     The rules for the columns of one stream.
 
     ``raw``: json columns that stay bytes; ``cleaners`` remove the hidden members of nested values, by column; ``masks``
-    apply to all of ``nested``, the json columns that are delivered.
-    ``hidden`` are those that are not delivered: no record is rejected for an amount in one of them. The day of a row is
-    in the column ``day``, or is computed in ``zone`` from the column ``day_of`` if there is one.
+    apply to all of ``nested``, the json columns that are delivered. The day of a row is in the column ``day``, or is
+    computed in ``zone`` from the column ``day_of`` if there is one.
     """
 
     name: str
@@ -60,7 +59,6 @@ class ColumnRules:
     nested: Collection[str]
     cleaners: Mapping[str, Callable[[Any], Any]]
     masks: Masks
-    hidden: Collection[str]
     day: str | None
     day_of: str | None
     zone: tzinfo
@@ -71,7 +69,7 @@ class ColumnRules:
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
         self._numbers = tuple(
-            column for column in every if column.derived_of is not None and column.name not in self.hidden
+            column for column in every if column.derived_of is not None and column.name not in self.rejects.hidden
         )
         self._stamped_not_null = tuple(
             column.name for column in every if column.added and not column.nullable and not column.hash_of

@@ -18,7 +18,7 @@ from penstock._decode.derived import columns_of_derived, elements_of, stamps_of
 from penstock._decode.keys import Keys
 from penstock._decode.nested import Masks, cleaner, personal_cleaner
 from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, pages_of, values_of
-from penstock._decode.rejects import Handling, Rejects
+from penstock._decode.rejects import Rejects
 from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
 from penstock._decode.totals import Totals
@@ -144,18 +144,15 @@ class StreamDecoder:
         parent_key = _parent_key(stream, parent)
         read = (*stream.key, *divided_as.partition_columns, *([day_of] if day_of else ()))
         self._check_declaration((*read, *parent_key))
-        self._hidden = self._to_hide({*read, *options.needed})
-
         paths = _hidden_paths(columns, options.include_personal)
-        self.handling = self._handling(frozenset({*read, *options.needed, *parent_key}), paths)
-        rejects = self.rejects = Rejects(stream.name, self.columns, self.handling)
+        hidden = self._to_hide({*read, *options.needed})
+        rejects = self.rejects = self._rejects_of(frozenset({*read, *options.needed, *parent_key}), hidden, paths)
         raw = tuple(
             column.name
             for column in columns
             if column.type == "json" and not column.added and options.nested == "raw" and column.name not in paths
         )
-        keep_extra = self.handling.unknown and self.handling.extra
-        self._records = RecordDecoder(self.columns, raw=raw, nested=options.nested, extra=keep_extra, rejects=rejects)
+        self._records = RecordDecoder(self.columns, raw=raw, nested=options.nested, rejects=rejects)
         self._rules = ColumnRules(
             name=self._name,
             columns=self.columns,
@@ -165,7 +162,6 @@ class StreamDecoder:
             ),
             cleaners={name: _cleaner(self.columns[name], options.include_personal) for name in paths},
             masks=Masks.of(*self._secrets, labels=False),
-            hidden=self._hidden,
             day=day if day in self.columns else None,
             day_of=day_of,
             zone=options.zone,
@@ -173,7 +169,7 @@ class StreamDecoder:
         )
         self._keys = self._keys_of(divided_as)
         self.layout = self._layout(source, divided_as.partition_columns, parent_key)
-        self._watched = tuple(_watched(columns, self._hidden))
+        self._watched = tuple(_watched(columns, hidden))
         self._measures = tuple(
             column for column in columns if column.additive and not column.added and not column.unit_of
         )
@@ -183,18 +179,22 @@ class StreamDecoder:
         )
         self.derived = tuple(self._derived(child) for child in derived)
 
-    def _handling(self, required: frozenset[str], paths: Mapping[str, Sequence[str]]) -> Handling:
+    def _rejects_of(
+        self, required: frozenset[str], hidden: frozenset[str], paths: Mapping[str, Sequence[str]]
+    ) -> Rejects:
         options = self._options
-        hidden = [self.columns[name] for name in self._hidden]
-        masked = {column: _last_name(column) for column in hidden if column.member is not None}
+        left_out = [self.columns[name] for name in hidden]
+        masked = {column: _last_name(column) for column in left_out if column.member is not None}
         within = [path for those in paths.values() for path in those]
         names, selections = self._secrets
         # Without excluded columns, which are not secret, and without the last names of paths, which are common.
         personal = [name for column, name in masked.items() if column.personal and not options.include_personal]
         selected = [path for path in within if path.endswith("]")]
-        return Handling(
+        return Rejects(
+            stream=self._stream.name,
+            columns=self.columns,
             required=required,
-            hidden=self._hidden,
+            hidden=hidden,
             masks=Masks.of({*names, *masked.values()}, {*selections, *within}),
             extra_masks=Masks.of({*names, *personal}, {*selections, *selected}),
             unknown=options.include_personal if options.extra is None else options.extra,
@@ -226,8 +226,8 @@ class StreamDecoder:
 
     def _layout(self, source: str, partition_columns: tuple[str, ...], parent_key: tuple[str, ...]) -> Layout:
         stream = self._stream
-        delivered = [column for name, column in self.columns.items() if name not in self._hidden]
-        if self.handling.extra:
+        delivered = [column for name, column in self.columns.items() if name not in self.rejects.hidden]
+        if self.rejects.extra:
             delivered.append(Column(name=EXTRA, type="json", description=_OF_EXTRA))
         return Layout(
             source=source,
@@ -361,7 +361,7 @@ class StreamDecoder:
         derived = tuple(child.cut(page) for child in self.derived)
         absent = self._absent(page) if page.unknown else frozenset[str]()
         examples = [*page.unread[:1], *(inner.unread_example for inner in derived if inner.unread_example is not None)]
-        for name in self._hidden:
+        for name in self.rejects.hidden:
             fill(page.rows, name, UNSET)
         fill(page.rows, "__class__", out)
         return Decoded(

@@ -17,33 +17,31 @@ def erasures_of(decoder: StreamDecoder) -> tuple[Erasure, ...]:
 
 
 def _erasure(decoder: StreamDecoder) -> Erasure:
-    handling = decoder.handling
-    columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in handling.hidden)
+    rejects = decoder.rejects
+    columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in rejects.hidden)
     nested = {
         name: _on_text(personal_cleaner(column.hidden_personal))
         for name, column in decoder.columns.items()
         if column.hidden_personal and name not in columns
     }
-    if not handling.extra:
+    if not rejects.extra:
         columns = (*columns, EXTRA)
-    elif not handling.unknown or handling.extra_masks:
+    elif not rejects.unknown or rejects.extra_masks:
         nested[EXTRA] = _on_text(_extra(decoder))
     return Erasure(layout=decoder.layout, columns=columns, nested=nested)
 
 
 def _extra(decoder: StreamDecoder) -> Callable[[Any], Any]:
     """Values that did not fit a delivered column stay, unknown members only where these are kept; both masked."""
-    handling = decoder.handling
-    hidden = {column.member for name, column in decoder.columns.items() if name in handling.hidden}
-    known = {column.member for name, column in decoder.columns.items() if name not in handling.hidden}
+    rejects = decoder.rejects
+    hidden = {column.member for name, column in decoder.columns.items() if name in rejects.hidden}
+    known = {column.member for name, column in decoder.columns.items() if name not in rejects.hidden}
 
     def clean(value: Any) -> Any:
         if not isinstance(value, dict):
             return None
-        kept = {
-            name: item for name, item in value.items() if name in known or (handling.unknown and name not in hidden)
-        }
-        return handling.extra_masks.apply(kept) or None
+        kept = {name: item for name, item in value.items() if name in known or (rejects.unknown and name not in hidden)}
+        return rejects.extra_masks.apply(kept) or None
 
     return clean
 

@@ -4,9 +4,9 @@ Values that do not fit their column: they become null, or their record is reject
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve, field
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
 from penstock._decode.coerce import Misfits, NoObject, bounded
@@ -21,42 +21,45 @@ Bad = Mapping[int, tuple[str, str]]
 """Index of a row -> (column, reason)."""
 
 
-class Handling(NamedTuple):
-    """
-    The rules for a value that does not fit its column. In a ``required`` column, its record is rejected. In a
-    ``hidden`` column, which is not delivered, it is ignored. Any other value becomes null, is kept in ``_extra``, and
-    is counted.
-
-    ``masks`` apply to the stored JSON of a rejected element, ``extra_masks`` to a value that is kept in ``_extra``.
-    ``unknown``: whether unknown members may be stored; ``extra``: whether there is a column ``_extra``.
-    """
-
-    required: frozenset[str] = frozenset()
-    hidden: frozenset[str] = frozenset()
-    masks: Masks = Masks()
-    extra_masks: Masks = Masks()
-    unknown: bool = True
-    extra: bool = True
-
-
 def add_extra(row: Any, member: str, value: Any) -> None:
     """Keep a value in the row's ``_extra``."""
     extra = getattr(row, EXTRA)
     setattr(row, EXTRA, {**(extra if extra is not UNSET else {}), member: value})
 
 
+@define(eq=False, repr=False, kw_only=True)
 class Rejects:
-    """Handles values that do not fit, for the pages of one stream: sets them to null or rejects their record."""
+    """
+    Handles values that do not fit their column, for the pages of one stream. In a ``required`` column, the record is
+    rejected. In a ``hidden`` column, which is not delivered, the value is ignored. Any other value becomes null, is
+    kept in ``_extra``, and is counted.
 
-    def __init__(self, stream: str, columns: Mapping[str, Column], handling: Handling) -> None:
-        self._stream = stream
-        self._columns = columns
-        self._handling = handling
-        self._members = {column.top_member for column in columns.values()}
+    ``masks`` apply to the stored JSON of a rejected element, ``extra_masks`` to a value that is kept in ``_extra``.
+    ``unknown``: whether unknown members may be stored; ``extra``: whether there is a column ``_extra``.
+    """
+
+    stream: str
+    columns: Mapping[str, Column]
+    required: frozenset[str]
+    hidden: frozenset[str]
+    masks: Masks
+    extra_masks: Masks
+    unknown: bool
+    extra: bool
+    _members: frozenset[str | None] = field(init=False)
+
+    @_members.default
+    def _read_by_columns(self) -> frozenset[str | None]:
+        return frozenset(column.top_member for column in self.columns.values())
+
+    @property
+    def keeps_unknown(self) -> bool:
+        """Whether unknown members are kept in ``_extra``."""
+        return self.unknown and self.extra
 
     def is_required(self, column: Column) -> bool:
         """Whether a record is set aside if it has no value that fits this column."""
-        return not column.nullable or column.name in self._handling.required
+        return not column.nullable or column.name in self.required
 
     def unfit(self, page: RawPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
         """
@@ -72,20 +75,20 @@ class Rejects:
 
     def unread(self, page: RawPage, position: int, column: Column, reason: str, row: Any, value: Any) -> None:
         """Keep the value that became null in the row's ``_extra``, and count it."""
-        if column.name in self._handling.hidden:
+        if column.name in self.hidden:
             return
-        if column.member is not None and self._handling.extra:
+        if column.member is not None and self.extra:
             # Where an object was expected, another value may contain its secret members all the same.
             kept = value.value if isinstance(value, NoObject) else value
             if isinstance(kept, Decimal) and not bounded(kept):
                 kept = str(kept)  # written out as a number, it could fill the memory
-            add_extra(row, column.member, mask_json(self._handling.extra_masks.apply(kept)))
+            add_extra(row, column.member, mask_json(self.extra_masks.apply(kept)))
         path, index = page.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 
     def mask_extras(self, page: RawPage) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
-        masks = self._handling.extra_masks
+        masks = self.extra_masks
         extras = values_of(page.rows, EXTRA)
         kept = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
         text = kept.decode()
@@ -102,14 +105,14 @@ class Rejects:
     def note(self, page: RawPage, bad: Bad) -> None:
         """Reject these rows, but leave them in the page."""
         for index, (name, reason) in bad.items():
-            self.set_aside(page, page.positions[index], self._columns[name], reason)
+            self.set_aside(page, page.positions[index], self.columns[name], reason)
 
     def set_aside(self, page: RawPage, position: int, column: Column | None, reason: str) -> None:
         """Reject the element at ``position``, for the value of ``column``; None: for the whole element."""
         path, index = page.locate(position)
         member = f".{column.member}" if column is not None and column.member is not None else ""
         rejected = Rejected(
-            stream=self._stream,
+            stream=self.stream,
             path=f"{path}[{index}]{member}",
             reason=self._reason(column, reason),
             raw=self._storable(page.elements()[position]),
@@ -120,37 +123,36 @@ class Rejects:
     def erased(self, rejected: Rejected) -> Rejected:
         """A record that an earlier reading set aside, as this one would store it. Raw text that is no JSON goes."""
         reason = rejected.reason
-        for column in map(self._columns.__getitem__, self._handling.hidden):
+        for column in map(self.columns.__getitem__, self.hidden):
             if rejected.path.endswith(f".{column.member or column.name}"):
                 reason = self._reason(column, reason)
         try:
             value = PLAIN.decode(rejected.raw)
         except (DecodeError, RecursionError):
             return evolve(rejected, reason=reason, raw="(not shown: it may hold what must not be kept)")
-        if isinstance(value, dict) and self._handling.hidden & value.keys():  # a sink names columns, not members
-            value = {name: MASK if name in self._handling.hidden else item for name, item in value.items()}
+        if isinstance(value, dict) and self.hidden & value.keys():  # a sink names columns, not members
+            value = {name: MASK if name in self.hidden else item for name, item in value.items()}
             return evolve(rejected, reason=reason, raw=self._storable(Raw(EXACT_JSON.encode(value))))
         return evolve(rejected, reason=reason, raw=self._storable(Raw(rejected.raw.encode())))
 
     def _reason(self, column: Column | None, reason: str) -> str:
         """The reason for a message: without the value, if the column is not delivered."""
-        if column is not None and column.name in self._handling.hidden:
+        if column is not None and column.name in self.hidden:
             return f"its value does not fit a {column.type} column"
         return mask(reason)
 
     def _storable(self, element: Raw) -> str:
         """The element as it may be stored, with ``***`` for values that are not delivered."""
-        handling = self._handling
-        if handling.unknown and not handling.masks:
+        if self.unknown and not self.masks:
             return mask(bytes(element).decode(errors="replace"))
         try:
             value = PLAIN.decode(element)
             if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
                 return "(not shown: without names, it may hold what must not be kept)"
-            if not handling.unknown:
+            if not self.unknown:
                 if not isinstance(value, dict):
                     return "(not shown: it is no object, and may hold personal data)"
                 value = {name: item if name in self._members else MASK for name, item in value.items()}
-            return mask(EXACT_JSON.encode(handling.masks.apply(value)).decode())
+            return mask(EXACT_JSON.encode(self.masks.apply(value)).decode())
         except (ValidationError, RecursionError):
             return "(not shown: it cannot be read, and may hold what must not be kept)"

@@ -46,16 +46,14 @@ class Shape(NamedTuple):
 class RecordDecoder:
     """
     Reads the pages of one stream. ``raw`` are the json columns that stay bytes; ``nested`` is the same for ``_extra``.
-    ``extra``: whether unknown members are kept there, or only named.
     """
 
     def __init__(
-        self, columns: Mapping[str, Column], *, raw: Collection[str], nested: Nested, extra: bool, rejects: Rejects
+        self, columns: Mapping[str, Column], *, raw: Collection[str], nested: Nested, rejects: Rejects
     ) -> None:
         self._columns = columns
         self._raw = raw
         self._nested = nested
-        self._extra = extra
         self._rejects = rejects
         self._sent = tuple(column for column in columns.values() if not column.added and not column.path)
         self._members = frozenset(column.top_member for column in columns.values() if column.top_member is not None)
@@ -80,7 +78,7 @@ class RecordDecoder:
         self._read_nested(page)
         for column in self._converted:
             self._convert(page, column)
-        if page.unknown and self._extra:
+        if page.unknown and self._rejects.keeps_unknown:
             self._rejects.mask_extras(page)
         return shape.out
 
@@ -129,7 +127,7 @@ class RecordDecoder:
             for row, left in zip(page.rows, lefts, strict=True):
                 if left:
                     page.unknown |= {f"{member}.{name}" for name in left}
-                    if self._extra:
+                    if self._rejects.keeps_unknown:
                         add_extra(row, member, left)
             fill(page.rows, attribute, UNSET)
 
@@ -146,7 +144,7 @@ class RecordDecoder:
         unknown = page.members - self._members
         page.positions = range(len(page.rows))
         page.unknown |= unknown
-        if not self._extra:
+        if not self._rejects.keeps_unknown:
             return
         extras = page.read(_only(tuple(sorted(unknown)), self._nested))
         fill_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
@@ -187,7 +185,7 @@ class RecordDecoder:
         extra = {name: value for name, value in members.items() if name not in self._members}
         page.unknown |= extra.keys()
         page.members |= members.keys()
-        if extra and self._extra:
+        if extra and self._rejects.keeps_unknown:
             plain = extra if self._nested == "raw" else {name: PLAIN.decode(value) for name, value in extra.items()}
             setattr(row, EXTRA, plain)
         for column, reason, value in unread:
