@@ -102,7 +102,7 @@ FIXED = (
         "digits",
         "a number, before or after its point; a record with a longer one is rejected",
     ),
-    ("project.notify", "TIME_S", "s", "one receiver of a pipeline's notify"),
+    ("project.notify", "RECEIVER_TIME_S", "s", "one receiver of a pipeline's notify"),
     ("_write.rows", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
     ("_write.sender", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
     ("report_files", "MOST_RECORD_BYTES", "MiB", "one record of a CSV report, with what its quotes enclose"),
@@ -126,12 +126,12 @@ FIXED = (
     ),
     (
         "plugins.doors.singer_target",
-        "GRACE",
+        "GRACE_S",
         "s",
         "time that a Singer target has to end after a stop; then it is killed",
     ),
     ("plugins.doors.dagster", "RETRY_S", "s", "until Dagster tries again a run that a deadline or another run ended"),
-    ("plugins.page.command", "KEPT", "", "times as long as a page took to make, `penstock page --port` shows it"),
+    ("plugins.page.command", "KEPT_TIMES", "", "times as long as a page took to make, `penstock page --port` shows it"),
 )
 
 

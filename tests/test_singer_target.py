@@ -221,7 +221,7 @@ def test_a_target_that_hangs_is_ended_with_the_run(warehouse: Warehouse, monkeyp
     """
     A run that is told to stop gives the target some seconds, then ends it; nothing counts as delivered.
     """
-    monkeypatch.setattr(singer_target, "GRACE", 0)
+    monkeypatch.setattr(singer_target, "GRACE_S", 0)
     warehouse.behave("hangs")
     stop = threading.Event()
 
@@ -300,7 +300,7 @@ def test_a_target_that_outlives_its_run_is_waited_for(
         time.sleep(0.05)
     warehouse.behave("")
 
-    monkeypatch.setattr(singer_target, "GRACE", 0)
+    monkeypatch.setattr(singer_target, "GRACE_S", 0)
     early = warehouse.run()
     assert early.exit_code == 6
     assert "of a run that was killed still runs" in early.errors[0]["message"]

@@ -643,7 +643,7 @@ def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
         return found
 
     monkeypatch.setattr(SqliteLedger, "entries", counted)
-    monkeypatch.setattr("penstock.project.verify.AT_ONCE", 1)
+    monkeypatch.setattr("penstock.project.verify.ROWS_AT_ONCE", 1)
 
     found = project.verify("daily")
 

@@ -205,8 +205,8 @@ def _backslash_escapes(char: str, raw: bytes) -> list[str]:
     ]
 
 
-FEW = 16  # secrets, of which one pattern is faster than the search for anchors
-_BLOCK = 1 << 16  # characters whose anchors are in memory at once
+FEW_SECRETS = 16  # secrets, of which one pattern is faster than the search for anchors
+_CHARACTERS_AT_ONCE = 1 << 16  # characters whose anchors are in memory at once
 
 
 class _Known:
@@ -234,15 +234,15 @@ class _Known:
     def pattern_for(self, text: str) -> re.Pattern[str] | None:
         """A pattern of all secrets that the text may have; None if it has none."""
         with self._lock:
-            found = self._values if len(self._values) <= FEW else self._anchored(text.lower())
+            found = self._values if len(self._values) <= FEW_SECRETS else self._anchored(text.lower())
             values = frozenset(found)
         return _pattern_of(values) if values else None
 
     def _anchored(self, text: str) -> set[str]:
         found: set[str] = set()
         for length, values in self._by_anchor.items():
-            for start in range(0, len(text) - length + 1, _BLOCK):
-                last = min(start + _BLOCK, len(text) - length + 1)
+            for start in range(0, len(text) - length + 1, _CHARACTERS_AT_ONCE):
+                last = min(start + _CHARACTERS_AT_ONCE, len(text) - length + 1)
                 for anchor in values.keys() & {text[at : at + length] for at in range(start, last)}:
                     found |= values[anchor]
         return found

@@ -19,7 +19,7 @@ from penstock.names import counted
 from penstock.redact import mask
 
 WIDEST_NAME = 30  # characters; a longer name of a stream is cut
-LINES_LEFT = 6  # of the terminal, for the lines above and below the bars
+LINES_AROUND_BARS = 6  # of the terminal, for the lines above and below the bars
 
 
 @define(eq=False, repr=False)
@@ -32,7 +32,7 @@ class StreamBar:
     done: int = 0
     failed: int = 0
     records: int = 0
-    travelling: int = 0  # records of the streams that travel with it
+    derived_records: int = 0  # records of the streams that travel with it
     reports: int = 0  # being made by the provider
     begun: bool = False
     parked: bool = False  # its source is left for a later run
@@ -140,7 +140,7 @@ class Bars:
                 bar.done += 1
                 bar.failed += name == "partition_failed"
                 bar.records += event.get("records", 0)
-                bar.travelling += sum(event.get("derived", {}).values())
+                bar.derived_records += sum(event.get("derived", {}).values())
         self._progress.update(bar.task, total=bar.planned, completed=bar.done, state=bar.state, failed=bar.failed)
 
     def _park(self, source: str) -> None:
@@ -164,7 +164,7 @@ class Bars:
             failed=sum(bar.failed for bar in bars),
             visible=len(bars) != 1,
         )
-        room = max(1, self.console.height - LINES_LEFT)
+        room = max(1, self.console.height - LINES_AROUND_BARS)
         active = [bar for bar in bars if bar.failed or (bar.begun and bar.left)]
         kept = bars if len(bars) <= room else active[: room - 1]
         for bar in bars:
@@ -177,7 +177,7 @@ class Bars:
         """Records and seconds so far, the rate, and the time left as the rate of partitions gives it."""
         task = next(task for task in self._progress.tasks if task.id == self._total)
         seconds = task.elapsed or 0.0
-        records = sum(bar.records + bar.travelling for bar in bars)  # as the summary of the run counts them
+        records = sum(bar.records + bar.derived_records for bar in bars)  # as the summary of the run counts them
         parts = [f"{records:,} records", _clock(seconds)]
         if seconds >= 1:
             parts.insert(1, f"{records / seconds:,.0f} records/s")

@@ -14,7 +14,7 @@ from penstock._cli.types import DAY
 from penstock.errors import UsageError
 from penstock.names import counted
 
-NAMED = 10  # personal columns in a question
+COLUMNS_NAMED = 10  # personal columns in a question
 
 
 @command()
@@ -98,8 +98,8 @@ def _erase_personal(session: Session, source: str, stream: str | None, to: str |
             if forgotten.partitions
         ]
         names = list(dict.fromkeys(name for forgotten in targets for name in forgotten.columns))
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        columns = ", ".join(names[:NAMED]) + more
+        more = f" and {len(names) - COLUMNS_NAMED} more" if len(names) > COLUMNS_NAMED else ""
+        columns = ", ".join(names[:COLUMNS_NAMED]) + more
         places = ", ".join(
             f"{counted(forgotten.partitions, 'partition')} of {source}.{forgotten.stream} in {forgotten.target}"
             for forgotten in targets

@@ -15,7 +15,7 @@ from penstock.events import Event
 from penstock.names import counted
 
 PLAN = ("run_started", "planned")  # events of a plan
-SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
+QUERY_SHOWN = 60  # characters of a request's parameters in a line for people
 
 
 def in_words(event: Event, *, full_urls: bool = False) -> str | None:
@@ -57,7 +57,7 @@ def shortened(request: str) -> str:
     method, _, url = request.partition(" ")
     parts = urlsplit(url)
     query = unquote_plus(parts.query)
-    query = query if len(query) <= SHOWN_QUERY else f"{query[: SHOWN_QUERY - 1]}…"
+    query = query if len(query) <= QUERY_SHOWN else f"{query[: QUERY_SHOWN - 1]}…"
     return f"{method} {parts.path or '/'}{'?' if query else ''}{query}"
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-WIDE = 10_000  # width if stdout is not a terminal: nothing is wrapped
-SHORT = 10  # characters of a column that is not wrapped: "12 min ago"
-GAP = 2  # characters between two columns
-SENTENCE = 4  # spaces in a cell that is a sentence
+UNWRAPPED_WIDTH = 10_000  # width if stdout is not a terminal: nothing is wrapped
+NARROW_COLUMN = 10  # characters of a column that is not wrapped: "12 min ago"
+COLUMN_GAP = 2  # characters between two columns
+SPACES_OF_SENTENCE = 4  # spaces in a cell that is a sentence
 LONGEST_WORD = 16  # of sentences; a longer one may be broken
 
 
@@ -50,7 +50,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
     rows = list(zip(*map(_with_equal_digits, zip(*rows, strict=True)), strict=True)) if rows else rows
     texts = [[harmless(mask("" if cell is None else str(cell))) for cell in row] for row in rows]
     terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else WIDE, highlight=False, soft_wrap=False)
+    console = Console(file=sys.stdout, width=None if terminal else UNWRAPPED_WIDTH, highlight=False, soft_wrap=False)
     lines = [list(columns), *texts]
     widths = column_widths(lines, console.width)
     if widths is None and (heading := _heading(lines, numeric, console.width)) is not None:
@@ -103,8 +103,8 @@ def _heading(lines: Sequence[Sequence[str]], numeric: Sequence[bool], room: int)
     every = list(zip(*lines, strict=True))
     natural = [max(map(cell_len, column)) for column in every]
     widest = natural.index(max(natural))
-    rest = sum(natural) - natural[widest] + GAP * (len(every) - 2) + GAP
-    names = not numeric[widest] and all(cell.count(" ") < SENTENCE for cell in every[widest])
+    rest = sum(natural) - natural[widest] + COLUMN_GAP * (len(every) - 2) + COLUMN_GAP
+    names = not numeric[widest] and all(cell.count(" ") < SPACES_OF_SENTENCE for cell in every[widest])
     return widest if names and natural[widest] <= room and rest <= room else None
 
 
@@ -133,7 +133,7 @@ def _print_below_headings(
         if line is first or above != shown:
             print(above)
         shown = above
-        print(f"{' ' * GAP}{line}".rstrip())
+        print(f"{' ' * COLUMN_GAP}{line}".rstrip())
 
 
 def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
@@ -149,9 +149,9 @@ def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
     least = []
     for column, width in zip(every, wanted, strict=True):
         longest = max((cell_len(word) for cell in column for word in cell.split()), default=0)
-        sentences = any(cell.count(" ") >= SENTENCE for cell in column)
-        least.append(width if width <= SHORT else min(longest, LONGEST_WORD) if sentences else longest)
-    left = room - GAP * (len(every) - 1) - sum(least)
+        sentences = any(cell.count(" ") >= SPACES_OF_SENTENCE for cell in column)
+        least.append(width if width <= NARROW_COLUMN else min(longest, LONGEST_WORD) if sentences else longest)
+    left = room - COLUMN_GAP * (len(every) - 1) - sum(least)
     if left < 0:
         return None
     widths = least

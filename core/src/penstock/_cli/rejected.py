@@ -18,7 +18,7 @@ from penstock.errors import UsageError
 from penstock.project.results import RejectedRecord
 from penstock.redact import mask
 
-SHOWN_RAW = 1000  # characters of a rejected record
+RECORD_SHOWN = 1000  # characters of a rejected record
 
 # The columns of CSV, also where there is no row.
 COUNTED = ("count", "target", "source", "stream", "path", "reason")
@@ -91,7 +91,7 @@ def kind_of(reason: str) -> str:
 
 def cut(text: str) -> str:
     """The start of a record, for display."""
-    return text if len(text) <= SHOWN_RAW else f"{text[:SHOWN_RAW]}… ({len(text):,} characters; --json shows all)"
+    return text if len(text) <= RECORD_SHOWN else f"{text[:RECORD_SHOWN]}… ({len(text):,} characters; --json shows all)"
 
 
 def _plain(raw: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock._config.schema import settings_schema
 from penstock._config.targets import findable
@@ -42,7 +42,13 @@ from penstock.project.setup import Notice, Notices, blamed, unfailing
 from penstock.project.targets import Days, View
 from penstock.sinks import Advising, Layout
 
-_Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
+
+class _Try(NamedTuple):
+    """A source, target or pipeline to be checked. ``attempt`` returns the message of success."""
+
+    name: str
+    kind: str
+    attempt: Callable[[], str]
 
 
 class Project(Running):
@@ -144,8 +150,8 @@ class Project(Running):
             hint = config.absent or ": `penstock init CONNECTOR` prints a source"
             raise UsageError(f"nothing is configured that could be checked{hint}")
         notices = Notices()
-        tries: list[_Try] = [(source, "source", partial(self._check_source, source, notices.add)) for source in sources]
-        tries += [(sink, "target", partial(self._check_sink, sink, notices.add)) for sink in sinks]
+        tries = [_Try(source, "source", partial(self._check_source, source, notices.add)) for source in sources]
+        tries += [_Try(sink, "target", partial(self._check_sink, sink, notices.add)) for sink in sinks]
         if len(tries) == 1:
             return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -153,7 +159,7 @@ class Project(Running):
         refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
         for piped in pipelines:
             if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
-                tried = _checked((piped, "pipeline", partial(self._check_pipeline, piped)))
+                tried = _checked(_Try(piped, "pipeline", partial(self._check_pipeline, piped)))
                 checked += [tried] if tried.exit_code else []
         return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
 
@@ -377,10 +383,9 @@ class Project(Running):
 
 def _checked(to_try: _Try, *, alone: bool = False) -> Checked:
     """The result of one try. ``alone``: a usage or configuration error is raised."""
-    name, kind, attempt = to_try
     try:
-        return Checked(name=name, kind=kind, message=attempt())
+        return Checked(name=to_try.name, kind=to_try.kind, message=to_try.attempt())
     except PenstockError as error:
         if alone and isinstance(error, UsageError):
             raise
-        return Checked(name=name, kind=kind, message=str(error), exit_code=error.exit_code)
+        return Checked(name=to_try.name, kind=to_try.kind, message=str(error), exit_code=error.exit_code)

@@ -18,7 +18,7 @@ from penstock.project.results import (
 from penstock.project.targets import Days, SourceLedger
 from penstock.sinks import LedgerEntry
 
-FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
+FORGET_PREFIX = "forget-"  # the id of what `forget` did begins with it
 
 # --- totals -----------------------------------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
     every: list[Change] = []
     by_partition: dict[Partition, Change] = {}
     for restated in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
-        if restated.run_id.startswith(FORGOTTEN):
+        if restated.run_id.startswith(FORGET_PREFIX):
             continue  # rows that were deleted here: the provider restated nothing
         change = Change(
             target=of.target,

@@ -20,7 +20,7 @@ from penstock.connector import Stream
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
-from penstock.project.delivered import FORGOTTEN
+from penstock.project.delivered import FORGET_PREFIX
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
 from penstock.project.targets import Days, SourceLedger, View, nothing_of
@@ -177,7 +177,7 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
 def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout]) -> None:
     """Replace each partition by no rows, as a reading without records would. Raises the first error."""
     now = datetime.now(UTC)
-    own_id = f"{FORGOTTEN}{run_id(now)}"
+    own_id = f"{FORGET_PREFIX}{run_id(now)}"
     entries = target.ledger.entries(target.source, layouts[0].stream)
     for start in range(0, len(partitions), GROUP_PARTITIONS):
         commits = [
@@ -205,7 +205,7 @@ def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequ
 def deleted(of: SourceLedger) -> dict[Partition, Restatement]:
     """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
     last = {change.partition: change for change in of.ledger.restated(of.source)}
-    deletions = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGOTTEN)}
+    deletions = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGET_PREFIX)}
     for stream in {partition.stream for partition in deletions}:
         for partition in of.ledger.entries(of.source, stream):
             deletions.pop(partition, None)

@@ -22,7 +22,7 @@ from penstock.names import counted
 from penstock.project.run_result import RunResult
 from penstock.redact import mask, mask_json
 
-TIME_S = 10.0  # for each receiver
+RECEIVER_TIME_S = 10.0  # for each receiver
 ERRORS_SENT = 10
 
 OCCASIONS: Mapping[str, str] = {
@@ -114,15 +114,15 @@ def body(receiver: Notification, message: Mapping[str, Any]) -> bytes:
 def _send(receiver: Notification, content: bytes) -> None:
     if receiver.url is None:
         command = shlex.split(receiver.command)  # of the user's own configuration
-        done = subprocess.run(command, input=content, capture_output=True, timeout=TIME_S, check=False)  # noqa: S603
+        done = subprocess.run(command, input=content, capture_output=True, timeout=RECEIVER_TIME_S, check=False)  # noqa: S603
         if done.returncode:
             output = mask(done.stderr.decode(errors="replace").strip())[-200:]
             raise OSError(f"it ended with {done.returncode}{f': {output}' if output else ''}")
         return
     url = receiver.url.reveal()
     transport = Transport(
-        timeout_s=TIME_S,
-        total_timeout_s=TIME_S,
+        timeout_s=RECEIVER_TIME_S,
+        total_timeout_s=RECEIVER_TIME_S,
         max_body_bytes=1 << 20,
         connections=1,
         proxy=None,

@@ -31,7 +31,7 @@ from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 RUNS_SHOWN = 5
 NEWS = timedelta(hours=24)
 OVERDUE = "overdue"
-NEW = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
+NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
 
 
 def source_status(
@@ -206,7 +206,7 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
     for account in status.streams:
         if account.configured is False:
             unread = account.open + account.failed
-            if account.listed and unread and account.last_read is not None and account.last_read >= now - NEW:
+            if account.listed and unread and account.last_read is not None and account.last_read >= now - NEW_FOR:
                 reason = "the provider does not list the account any more, so that no run reads it"
                 problems.append(_problem(name, account, "left open", unread, reason))
             continue
@@ -304,7 +304,7 @@ def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -
 
 def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
     """
-    By stream, the members without a column of the last run that no run before the last :data:`NEW` met. With
+    By stream, the members without a column of the last run that no run before the last :data:`NEW_FOR` met. With
     ``accounts``, of the streams that have such an account.
     """
     streams = {account.stream for account in status.streams}
@@ -316,7 +316,7 @@ def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts
     if not last:
         return
     runs = of.ledger.runs(of.source, RUNS_KEPT)
-    former = members_of(run.report for run in runs if run.started_at < now - NEW)
+    former = members_of(run.report for run in runs if run.started_at < now - NEW_FOR)
     for stream, members in last.items():
         if new := [member for member in members if member not in former.get(stream, ())]:
             yield Problem(

@@ -21,7 +21,7 @@ from penstock.project.setup import Setup
 from penstock.project.targets import Days, SourceLedger, View, Viewed, nothing_of
 from penstock.sinks import Difference, Ledger, LedgerEntry, Target, Verifiable
 
-AT_ONCE = 10_000  # rows of a ledger
+ROWS_AT_ONCE = 10_000  # rows of a ledger
 
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
@@ -217,14 +217,16 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         self._count = count
 
     def _parts(self) -> Iterator[tuple[date | None, date | None]]:
-        """Windows of some ``AT_ONCE`` rows each."""
+        """Windows of some ``ROWS_AT_ONCE`` rows each."""
         since, until = self._days.since, self._days.until
         counts = self._ledger.counts(self._source, self._stream)
         days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
         if not days:
             yield since, until
             return
-        a_part = timedelta(days=AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts))
+        a_part = timedelta(
+            days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts)
+        )
         first, last = max(min(days), since or date.min), min(max(days), until or date.max)
         while first + a_part < last:
             yield first, first + a_part

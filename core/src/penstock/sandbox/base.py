@@ -21,7 +21,7 @@ from attrs import define, evolve, field
 
 from penstock.sandbox.app import SandboxRequest, SandboxResponse
 
-REMEMBERED = 10_000  # requests
+REQUESTS_REMEMBERED = 10_000  # requests
 
 Handler = Callable[..., SandboxResponse]
 Failure = int | SandboxResponse | Callable[[SandboxResponse], SandboxResponse]
@@ -142,7 +142,7 @@ class SandboxBase:
     base_url: str
     today: date
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True, repr=False)
-    requests: deque[SandboxRequest] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False, repr=False)
+    requests: deque[SandboxRequest] = field(factory=lambda: deque(maxlen=REQUESTS_REMEMBERED), init=False, repr=False)
     tokens: Tokens = field(init=False)
     reports: SandboxReports = field(factory=SandboxReports, init=False)
     lock: "threading.RLock" = field(factory=threading.RLock, init=False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
 
 LARGEST_BODY = 256 << 20  # bytes
-REMEMBERED = 100_000  # requests kept in ``Server.requests``; a sandbox may run for days
+REQUESTS_REMEMBERED = 100_000  # requests kept in ``Server.requests``; a sandbox may run for days
 
 
 @frozen
@@ -139,7 +139,7 @@ class Server:
         return self._listener.accepted
 
     def answer(self, request: SandboxRequest) -> SandboxResponse:
-        if len(self.requests) < REMEMBERED:
+        if len(self.requests) < REQUESTS_REMEMBERED:
             self.requests.append(request)
         try:
             if self.app is None:

@@ -75,13 +75,13 @@ QUICK: Mapping[str, Any] = {
     "max_pages": 500,
 }
 
-BOUND_S = 120.0  # the longest that one run may take
+LONGEST_RUN_S = 120.0  # the longest that one run may take
 
 # Faults that pass: one of each kind. ``expired`` comes on top where a login grants the token.
 PASSING = "throttled,unavailable,server_error,reset,reset_in_body,cut,cut_json,html_as_json,empty,corrupt_gzip"
 
 WRONG = "a-wrong-credential-0815"
-SHOWN = 12  # letters of it: a whole secret is masked by the core, a part that a connector cuts out is not
+LETTERS_SHOWN = 12  # letters of it: a whole secret is masked by the core, a part that a connector cuts out is not
 
 
 def noon_of(today: date = TODAY, *, pace: float = 1.0) -> ShiftedClock:
@@ -178,7 +178,7 @@ class Subject:
             source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
         chosen = chosen_streams(source, self.streams if streams is None else streams)
         job = Job(source=source, streams=chosen, sink=sink, since=days[0], until=days[-1])
-        context = new_run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=BOUND_S * clock.pace)
+        context = new_run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=LONGEST_RUN_S * clock.pace)
         return run(context)
 
     @contextmanager
@@ -817,7 +817,7 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
                     text = f"the check of a wrong {name} raised {type(error).__name__}: {error}"
                     wrong.append(Finding("check of a wrong secret", text))
         output = "\n".join([*texts, json.dumps(report.as_dict(), default=str)])
-        if WRONG[:SHOWN] in output:
+        if WRONG[:LETTERS_SHOWN] in output:
             wrong.append(Finding("secret shown", f"with a wrong {name}, its start was shown: {WRONG[:3]}..."))
         if delivered_to(sink):
             wrong.append(Finding("wrong secret", f"with a wrong {name} something was delivered"))

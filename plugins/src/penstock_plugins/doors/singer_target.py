@@ -52,11 +52,11 @@ from penstock_plugins.files.disk import file_errors, file_name, make_directories
 from penstock_plugins.files.locks import locked
 
 LEDGER = "ledger.sqlite"
-GRACE = 10  # seconds that a target has to end after its run began to stop, or was killed
+GRACE_S = 10  # seconds that a target has to end after its run began to stop, or was killed
 _PLACE = "singer target"
 _SECRET = re.compile(r"(?i)pass|pwd|secret|token|^key$|(api|access|private)_?key|credential|dsn|connection_?str")
-_LOOKED_AT = 1 << 16  # bytes, masked before they are cut: half a secret is not found
-_SHOWN = 600  # characters of the end of what a target printed on stderr
+_STDERR_READ = 1 << 16  # bytes, masked before they are cut: half a secret is not found
+_STDERR_SHOWN = 600  # characters of the end of what a target printed on stderr
 
 
 @frozen
@@ -119,7 +119,7 @@ def _lock_of_targets(directory: Path, source: str, program: str, run_id: str) ->
     """The lock that targets hold, too. Waits for a target of a killed run, whose input has ended with the run."""
     path = directory / f"{file_name(source)}.target.lock"
     try:
-        return locked(path, source, run_id, patience_s=GRACE)
+        return locked(path, source, run_id, patience_s=GRACE_S)
     except LockHeldError as error:
         raise LockHeldError(
             f"the Singer target {program} of a run that was killed still runs, and may write rows of {source}. Wait "
@@ -163,11 +163,11 @@ class SingerTarget(BaseTarget):
     ledger: SqliteLedger
     _locks: _Locks | None
     _run_id: str
-    _folders: str  # what the names of its temporary folders begin with
+    _folder_prefix: str  # what the names of its temporary folders begin with
     _sent: int = field(default=0, init=False)
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     _stopped: PenstockError | None = field(default=None, init=False)
-    _asked: int = field(default=0, init=False)
+    _interrupts: int = field(default=0, init=False)
 
     @property
     def texts(self) -> Texts:
@@ -183,9 +183,9 @@ class SingerTarget(BaseTarget):
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a target that does not end by itself. Called every second, from another thread."""
-        self._asked += 1
+        self._interrupts += 1
         process = self._process
-        if process is not None and self._asked > GRACE:
+        if process is not None and self._interrupts > GRACE_S:
             self._stopped = reason
             process.kill()
 
@@ -211,7 +211,7 @@ class SingerTarget(BaseTarget):
         self._sent += 1
         token = f"{self._run_id}-{self._sent}"
         program = shlex.split(self.settings.command)
-        with tempfile.TemporaryDirectory(prefix=self._folders) as folder, tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryDirectory(prefix=self._folder_prefix) as folder, tempfile.TemporaryFile() as errors:
             if self.settings.config:
                 program += ["--config", str(_config_file(Path(folder), resolved(self.settings.config, os.environ)))]
             try:
@@ -241,8 +241,8 @@ class SingerTarget(BaseTarget):
                 states.thread.join()
             if self._stopped is not None:
                 raise self._stopped
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LOOKED_AT))
-            said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))[-_SHOWN:]
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _STDERR_READ))
+            said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))[-_STDERR_SHOWN:]
         name = Path(program[0]).name
         if code or not fed:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"

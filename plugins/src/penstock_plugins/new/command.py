@@ -17,7 +17,18 @@ from penstock_plugins.new.sample import MOST_BYTES, Sample, read_sample
 from penstock_plugins.new.stream import KINDS, LOGINS, PAGINGS, StreamChoices, is_of_graphql, usual_kind, usual_paging
 
 FETCH_S = 30.0
-GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "results", "rows", "values")  # no stream
+NO_STREAM_NAMES = (
+    "data",
+    "edges",
+    "items",
+    "nodes",
+    "records",
+    "response",
+    "result",
+    "results",
+    "rows",
+    "values",
+)  # no stream
 
 
 @click.command()
@@ -145,7 +156,7 @@ def _stream_name(place: str, sample: Sample) -> str:
     """The name of a stream, from the member of its records, or from the last segment of a file's or a URL's path."""
     file = place.rstrip("/").rpartition("/")[2].partition(".")[0]
     names = [*reversed(sample.items.split(".")), file]
-    return snake(next((name for name in names if name and name.lower() not in GENERIC), names[0]))
+    return snake(next((name for name in names if name and name.lower() not in NO_STREAM_NAMES), names[0]))
 
 
 def _check_url(option: str, url: str) -> None:

@@ -20,7 +20,7 @@ from penstock_plugins.page.content import content, facts
 from penstock_plugins.page.render import policy, render
 
 DAYS = 120
-KEPT = 10
+KEPT_TIMES = 10
 until_stopped = threading.Event  # for tests
 
 
@@ -96,8 +96,8 @@ class PageServer:
     Answers requests with a page. Only for the names of this machine, so that no other site can read it through a name
     that leads here; only GET and HEAD.
 
-    A page is shown again for :data:`KEPT` times as long as it took to make, so that reloading a large one is no load on
-    its target; it states when it was made. ``clock``: seconds.
+    A page is shown again for :data:`KEPT_TIMES` times as long as it took to make, so that reloading a large one is no
+    load on its target; it states when it was made. ``clock``: seconds.
     """
 
     _make: Callable[[], str]
@@ -125,7 +125,7 @@ class PageServer:
             return self._last[0][1]
         text = self._make()
         made = self._clock()
-        self._last[:] = [(made + KEPT * (made - began), text)]
+        self._last[:] = [(made + KEPT_TIMES * (made - began), text)]
         return text
 
 
