@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 from attrs import field, frozen, validators
-from penstock._config import Config, load, shown_target, variable_of
-from penstock._config.targets import findable, passwords_in
+from penstock._config import Config, load
+from penstock._config.checked import variable_of
+from penstock._config.targets import findable, passwords_in, shown_target
 from penstock.connector import Connector, SourceSettings, setting
 from penstock.errors import ConfigError, PluginError
 from penstock.redact import Secret, mask

@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # its module brings a server
 _METADATA = "penstock"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class About:
     """What a configuration key states about itself; see :func:`setting`."""
 

@@ -18,7 +18,7 @@ from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
-from penstock._config import shown_target
+from penstock._config.targets import shown_target
 from penstock._write.job import ActionJob, Input, Query, written
 from penstock._write.outbox import Outbox
 from penstock._write.sender import JobResult, Sender

@@ -22,9 +22,7 @@ from penstock._config.checked import (
     Section,
     SectionContext,
     check_section,
-    variable_of,
 )
-from penstock._config.convert import sample
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.sections import raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
@@ -34,18 +32,6 @@ from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.sinks import Sink, SinkKind
-
-__all__ = [
-    "DEFAULT_FILE",
-    "CheckedSection",
-    "Config",
-    "ConfiguredSink",
-    "Pipeline",
-    "load",
-    "sample",
-    "shown_target",
-    "variable_of",
-]
 
 DEFAULT_FILE = Path("penstock.toml")
 
