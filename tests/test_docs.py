@@ -34,8 +34,8 @@ from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.registry import Registry
 from penstock.run_report import RunReport
+from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
-from penstock.testing import FAULTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")])

@@ -14,10 +14,10 @@ import pytest
 from attrs import evolve
 from penstock import SandboxRequest
 from penstock.run_report import RunReport
+from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.changes import Change, FaultContext, bomb, drip, huge, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import serve
-from penstock.testing import FAULTS, with_faults
 from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to, noon_of
 from penstock.testing.memory import MemorySink
 from worlds import PROVIDERS, TALROO, Provider, bag

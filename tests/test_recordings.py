@@ -35,8 +35,9 @@ from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError
 from penstock.project.api import Project
+from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import serve
-from penstock.testing import FAULTS, replayed, with_faults
+from penstock.testing import replayed
 from small import Small
 from worlds import PROVIDERS, Provider, then
 

@@ -19,8 +19,8 @@ import pytest
 from attrs import define, evolve, field
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
 from penstock._cli import main
+from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve
-from penstock.testing import FAULTS, with_faults
 from worlds import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider, configure
 
 # Signs that every encoding changes: JSON, percent, base64 at each alignment.

@@ -18,11 +18,12 @@ from penstock._fetch.transport import Transport
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError, StoppedError, UsageError
 from penstock.model import Request
+from penstock.sandbox import FAULTS, faults_named, with_faults
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.changes import FOREIGN, records_in, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, serve
-from penstock.testing import FAULTS, FakeClock, ScriptedExchange, a_response, faults_named, with_faults
+from penstock.testing import FakeClock, ScriptedExchange, a_response
 
 
 def a_page(request: SandboxRequest) -> SandboxResponse:

@@ -15,7 +15,7 @@ from penstock.redact import Secret, clip, mask
 SECRET = "S3+c/r\"e't&<k>=  ö{}p:@w\\\\x😀"  # every sign that some encoder changes
 
 
-@pytest.fixture(autouse=True, params=[0, 2 * redact.FEW], ids=["alone", "among many"])
+@pytest.fixture(autouse=True, params=[0, 2 * redact.FEW_SECRETS], ids=["alone", "among many"])
 def _only_these(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(redact, "_known", redact._Known())
     for number in range(request.param):

@@ -33,11 +33,11 @@ from penstock.errors import (
 from penstock.model import Request, Response, origin_of
 from penstock.protocols import Grant
 from penstock.redact import Secret
-from penstock.sandbox import changes as making
+from penstock.sandbox import FAULTS, changes as making, with_faults
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, SendPause, Server, head_of, serve
-from penstock.testing import FAULTS, FakeClock, with_faults
+from penstock.testing import FakeClock
 
 RECORDS = {"items": [{"id": number, "name": f"job {number}"} for number in range(50)], "next": "/jobs?page=2"}
 GOOD = json.dumps(RECORDS).encode()
