@@ -35,7 +35,20 @@ from penstock import (
     TargetError,
     UsageError,
 )
-from penstock.testing.sinks import ANSWERS, CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
+from penstock.testing.sinks import (
+    ANSWERS,
+    CLICKS,
+    LEADS,
+    OF_CLICKS,
+    READ_AT,
+    SOURCE,
+    a_day,
+    a_lead_day,
+    an_entry,
+    click,
+    lead,
+    rows_of,
+)
 from penstock_plugins.postgres import database, tables
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
@@ -290,6 +303,26 @@ def test_a_day_without_a_partition_of_the_table_fails(dsn: str, rows: int):
 
     ask(dsn, "create table acme.others partition of acme.clicks default")
     assert delivered(dsn, clicks, run_id="r3", partition=a_day(2)).rows == rows
+
+
+def test_rows_of_a_partitioned_table_are_erased_each_in_its_place(dsn: str):
+    """
+    Rows of two partitions of the user's table are at the same places of their partitions: each keeps its own values.
+    """
+    for day in (1, 2):
+        delivered(dsn, [a_click_of(day, 1, offer={"id": 7, "day": day})], partition=a_day(day))
+    ask(dsn, "alter table acme.clicks rename to old")
+    ask(dsn, "create table acme.clicks (like acme.old including all) partition by list (report_date)")
+    for day in (1, 2):
+        ask(dsn, f"create table acme.clicks_{day} partition of acme.clicks for values in ('2026-03-0{day}')")
+    ask(dsn, "insert into acme.clicks select * from acme.old; drop table acme.old")
+    ask(dsn, "comment on table acme.clicks is 'Written by penstock: acme.clicks'")
+    target = sink(dsn).open(SOURCE, "r2")
+    assert target.erase(OF_CLICKS, []).rows == 2
+    target.close()
+
+    found = ask(dsn, "select extract(day from report_date)::int, offer, url from acme.clicks order by 1")
+    assert found == [(1, {"day": 1}, None), (2, {"day": 2}, None)]
 
 
 def test_a_table_that_was_moved(dsn: str):

@@ -44,7 +44,8 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
         texts = ", ".join(f"c{number}" for number in range(len(nested)))
         statement = (
             f"update {table.sql} o set {sets}{stamps} "
-            f"from unnest(%s::text[]{', %s::text[]' * len(nested)}) as n (place, {texts}) where o.ctid = n.place::tid"
+            f"from unnest(%s::bigint[], %s::text[]{', %s::text[]' * len(nested)}) as n (part, place, {texts}) "
+            "where o.tableoid = n.part::oid and o.ctid = n.place::tid"
         )
         changed = _cleaned(database, table, erasure, nested, where, values)
         while batch := list(islice(changed, ROWS_AT_ONCE)):
@@ -65,16 +66,21 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
 
 def _cleaned(
     database: Database, table: Located, erasure: Erasure, nested: Sequence[str], where: str, values: Sequence[Any]
-) -> Iterator[tuple[str | None, ...]]:
-    """The place of each row whose nested values change, and all of its nested values as they are to be."""
+) -> Iterator[tuple[Any, ...]]:
+    """
+    The place of each row whose nested values change, and all of its nested values as they are to be. A place is one of
+    a table: in a table that is divided into partitions, each of them has rows at the same places.
+    """
     texts = ", ".join(f"{quoted(name)}::text" for name in nested)
     some = " or ".join(f"{quoted(name)} is not null" for name in nested)
     with database.connection.cursor(name="penstock_erase") as cursor:
         cursor.itersize = ROWS_AT_ONCE
-        cursor.execute(f"select ctid::text, {texts} from {table.sql} where ({some}) and {where}", values)
-        for place, *former in cursor:
+        cursor.execute(
+            f"select tableoid::bigint, ctid::text, {texts} from {table.sql} where ({some}) and {where}", values
+        )
+        for part, place, *former in cursor:
             cleaned = [
                 None if text is None else erasure.nested[name](text) for name, text in zip(nested, former, strict=True)
             ]
             if cleaned != former:
-                yield (place, *cleaned)
+                yield (part, place, *cleaned)
