@@ -67,6 +67,11 @@ def sink(dsn: str, **more: Any) -> PostgresSink:
     return PostgresSink(dsn=Secret(dsn), lock_wait_ms=300, **more)
 
 
+def name_of(dsn: str) -> str:
+    """The database's name."""
+    return dsn.partition("?")[0].rpartition("/")[2]
+
+
 def ask(dsn: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
@@ -471,6 +476,10 @@ ALTERING = {
         "trigger meddling after insert or update on TABLE for each statement",
         "delete from acme.clicks where click_id = 'c2'; return null;",
     ),
+    "in a replica": (
+        "trigger meddling before insert or update on TABLE",
+        "new.price = 0; return new;",
+    ),
     "at the end": (
         "constraint trigger meddling after insert or update on TABLE deferrable initially deferred",
         "delete from acme.clicks where click_id = new.click_id; return null;",
@@ -486,6 +495,9 @@ def test_a_trigger_that_alters_rows_fails_the_partition(dsn: str, when: str, doe
     """
     delivered(dsn, [click(1)])
     a_trigger(dsn, "acme.clicks", when, does)
+    if (when, does) == ALTERING["in a replica"]:
+        ask(dsn, "alter table acme.clicks enable replica trigger meddling")
+        ask(dsn, f"alter database {name_of(dsn)} set session_replication_role = replica")
     target = sink(dsn).open(SOURCE, "r2")
 
     for day in (1, 2):
@@ -502,6 +514,25 @@ def test_a_trigger_that_alters_rows_fails_the_partition(dsn: str, when: str, doe
     assert all(isinstance(one, SinkError) for one in done)
     assert ask(dsn, "select click_id, price from acme.clicks") == [("c1", Decimal("0.10"))]
     assert ask(dsn, "select rows from penstock.partitions where state = 'delivered'") == [(1,)]
+
+
+def test_a_trigger_of_a_partition_of_the_table_alters_rows(dsn: str):
+    """
+    At any depth: the user's table is divided by days, and those by accounts.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "alter table acme.clicks rename to old")
+    ask(dsn, "create table acme.clicks (like acme.old including all) partition by list (report_date)")
+    ask(dsn, "create table acme.days partition of acme.clicks default partition by list (advertiser_id)")
+    ask(dsn, "create table acme.accounts partition of acme.days default")
+    ask(dsn, "insert into acme.clicks select * from acme.old")
+    ask(dsn, "comment on table acme.clicks is 'Written by penstock: acme.clicks'")
+    a_trigger(dsn, "acme.accounts", *ALTERING["before"])
+
+    with pytest.raises(SinkError, match="a trigger or a rule on the table alters what is sent"):
+        delivered(dsn, [click(1), click(2, price=Decimal("0.25"))], run_id="r2")
+
+    assert ask(dsn, "select click_id from acme.clicks") == [("c1",)]
 
 
 def test_a_trigger_that_alters_merged_rows_fails_the_partition(dsn: str):
@@ -927,7 +958,7 @@ def test_sources_of_a_fresh_run_do_not_race(dsn: str):
 @pytest.fixture
 def role(dsn: str) -> Iterator[str]:
     """A role that may do nothing yet; what it owns goes with it."""
-    name = "role_" + dsn.partition("?")[0].rpartition("/")[2]
+    name = "role_" + name_of(dsn)
     ask(dsn, f"create role {name}")
     yield name
     ask(dsn, f"reassign owned by {name} to current_user; drop owned by {name}; drop role {name}")
@@ -1008,7 +1039,7 @@ def test_a_server_that_is_set_read_only(dsn: str):
     ``default_transaction_read_only`` is respected, and named before anything is requested; looking works.
     """
     delivered(dsn, [click(1)])
-    name = dsn.partition("?")[0].rpartition("/")[2]
+    name = name_of(dsn)
     ask(dsn, f"alter database {name} set default_transaction_read_only = on")
     with pytest.raises(TargetError, match=r"takes no writes: it is a standby, or default_transaction_read_only is set"):
         sink(dsn).open(SOURCE, "r2")
@@ -1022,7 +1053,7 @@ def test_settings_of_the_user_do_not_change_what_is_read(dsn: str):
     """
     Forms of dates, texts and transactions are those of the session, whatever role and database prefer.
     """
-    name = dsn.partition("?")[0].rpartition("/")[2]
+    name = name_of(dsn)
     for setting in (
         "datestyle = 'SQL, DMY'",
         "intervalstyle = 'iso_8601'",
@@ -1064,7 +1095,7 @@ def test_a_limit_of_idle_transactions_is_named(dsn: str, monkeypatch: pytest.Mon
     The server ends the session between two statements of a commit, also of the second one; nothing is written.
     """
     delivered(dsn, [click(1)])
-    ask(dsn, f"alter database {dsn.partition('?')[0].rpartition('/')[2]} set idle_in_transaction_session_timeout = 50")
+    ask(dsn, f"alter database {name_of(dsn)} set idle_in_transaction_session_timeout = 50")
     target = sink(dsn).open(SOURCE, "r2")
     deliver_entry = PostgresLedger.deliver
 
@@ -1322,6 +1353,8 @@ def test_a_pooler_of_transactions_hands_no_setting_on(dsn: str):
     Looking at a target and a query through it work, a run is refused; the sessions that others get are as they were.
     """
     delivered(dsn, [click(1)])
+    for setting in ("datestyle = 'SQL, DMY'", "timezone = 'Asia/Tokyo'"):
+        ask(dsn, f"alter database {name_of(dsn)} set {setting}")
     names = ("default_transaction_read_only", "lock_timeout", "idle_session_timeout", "enable_nestloop", "jit")
     settings = "select " + ", ".join(f"current_setting('{name}')" for name in names)
     with pooler(dsn, "transaction", default_pool_size=1) as pooled:

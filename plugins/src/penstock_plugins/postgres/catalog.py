@@ -17,11 +17,13 @@ TYPE = (
     "where l.oid = attcollation and not collisdeterministic), '')"
 )
 
-# The triggers and rules of users that apply to writes to a table, or to a partition of it.
+# The triggers and rules of users that apply to writes to a table, or to a partition of it at any depth. Whether an
+# enabled one fires depends on the session's replication role, too.
 ALTERING = (
-    "array(select g.oid from pg_trigger g where not tgisinternal and tgenabled in ('O', 'A') and (tgrelid = t.oid "
-    "or tgrelid in (select inhrelid from pg_inherits where inhparent = t.oid)) union all "
-    "select r.oid from pg_rewrite r where ev_class = t.oid and ev_type <> '1' and ev_enabled in ('O', 'A') order by 1)"
+    "array(with recursive parts (part) as (select t.oid union select inhrelid from pg_inherits "
+    "join parts on inhparent = part) "
+    "select g.oid from pg_trigger g join parts on tgrelid = part where not tgisinternal and tgenabled <> 'D' union all "
+    "select r.oid from pg_rewrite r where ev_class = t.oid and ev_type <> '1' and ev_enabled <> 'D' order by 1)"
 )
 
 # The catalog shows rights to every user. The query locks nothing.
