@@ -344,6 +344,18 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
             "the column acme.clicks.job_id has the type text, and acme.clicks declares bigint",
             id="another type",
         ),
+        pytest.param(
+            "alter table acme.clicks drop job_id, add job_id bigint generated always as (length(click_id)) stored",
+            {},
+            "the column acme.clicks.job_id has the type bigint generated always, and acme.clicks declares bigint",
+            id="a generated column",
+        ),
+        pytest.param(
+            "alter table acme.clicks drop job_id, add job_id bigint generated always as identity",
+            {},
+            "the column acme.clicks.job_id has the type bigint generated always, and acme.clicks declares bigint",
+            id="an identity",
+        ),
         pytest.param("alter table acme.clicks drop constraint clicks_pkey", {}, "has no unique index", id="no key"),
         pytest.param(
             "alter table acme.clicks add x int not null default 1; alter table acme.clicks alter x drop default",

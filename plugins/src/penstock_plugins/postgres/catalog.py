@@ -11,10 +11,12 @@ from penstock_plugins.postgres.database import Database, short
 from penstock_plugins.postgres.ledger import LedgerTable
 from penstock_plugins.postgres.places import Place
 
-# The type of a column. Texts that are equal though they differ (by letter case, say) are of another type.
+# The type of a column. Texts that are equal though they differ (by letter case, say) are of another type, and so are
+# values that the server generates.
 TYPE = (
     "format_type(atttypid, atttypmod) || coalesce((select ' collate ' || quote_ident(collname) from pg_collation l "
-    "where l.oid = attcollation and not collisdeterministic), '')"
+    "where l.oid = attcollation and not collisdeterministic), '') "
+    "|| case when attgenerated <> '' or attidentity = 'a' then ' generated always' else '' end"
 )
 
 # The triggers and rules of users that apply to writes to a table, or to a partition of it at any depth. Whether an
@@ -132,7 +134,7 @@ def size_of(database: Database, seen: CatalogTable) -> int:
 def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
     """The types of these columns of a table, and its triggers and rules, as a text to compare."""
     definition: str | None = database.one(
-        f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}, attgenerated), ', ' order by attnum) "  # noqa: S608
+        f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}), ', ' order by attnum) "  # noqa: S608
         f"from pg_attribute where attrelid = t.oid and not attisdropped and attname::text = any(%s)), '') "
         f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid",
         ([short(name) for name in columns], oid),
