@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -1059,6 +1060,7 @@ def test_settings_of_the_user_do_not_change_what_is_read(dsn: str):
         "intervalstyle = 'iso_8601'",
         "timezone = 'Asia/Tokyo'",
         "standard_conforming_strings = off",
+        "quote_all_identifiers = on",
         "default_transaction_isolation = 'serializable'",
         "search_path = ''",
         "idle_session_timeout = '50ms'",
@@ -1272,7 +1274,88 @@ def test_a_wait_is_interrupted(dsn: str, step: str):
     assert ask(dsn, "select _run_id from acme.clicks") == [("r1",)]
 
 
+# --- servers that lose, or publish ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def crashing() -> Iterator[str]:
+    """A database of a server that writes commits to the disk late."""
+    with server(wal_writer_delay="10s", autovacuum="off", bgwriter_delay="10s").database() as dsn:
+        yield dsn
+
+
+def crash(target: PostgresTarget) -> None:
+    """End a process of the server so that all of it starts again, from what is on the disk."""
+    # By a program of the server itself, as its user: this test need not be allowed to.
+    with psycopg.connect(target._sink.dsn.reveal(), autocommit=True) as connection, suppress(psycopg.OperationalError):
+        connection.execute("copy (select 1) to program 'kill -9 $PPID'")
+    target.database.connection.close()
+
+
+def test_a_server_that_lost_commits_fails_the_run():
+    """
+    It crashed with ``synchronous_commit = off``: a partition that was reported as delivered is gone, with its row in
+    the ledger. The partition under way fails, later ones are written, and the target is not closed in silence.
+    """
+    with crashing() as dsn:
+        delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
+        ask(dsn, "checkpoint")
+        target = sink(dsn).open(SOURCE, "r2")
+        deliver(target, [a_click_of(2, 1)], partition=a_day(2), run_id="r2")
+        crash(target)
+
+        with pytest.raises(SinkError, match=r"has lost what was committed last, at least acme clicks\[.*2026-03-02"):
+            deliver(target, [a_click_of(3, 1)], partition=a_day(3), run_id="r2")
+        deliver(target, [a_click_of(4, 1)], partition=a_day(4), run_id="r2")
+        with pytest.raises(SinkError, match="has lost what was committed last"):
+            target.close()
+
+        days = "select extract(day from report_date)::int from acme.clicks order by 1"
+        assert ask(dsn, days) == [(1,), (4,)]
+        assert ask(dsn, "select day from penstock.days order by 1") == [("2026-03-01",), ("2026-03-04",)]
+
+
+def test_a_run_that_ended_is_on_the_disk():
+    """
+    The record of the run waits for the disk, and all deliveries are before it, whatever ``synchronous_commit`` is.
+    """
+    with crashing() as dsn:
+        delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
+        ask(dsn, "checkpoint")
+        target = sink(dsn).open(SOURCE, "r2")
+        deliver(target, [a_click_of(2, 1)], partition=a_day(2), run_id="r2")
+        target.ledger.record_run(RunRecord(run_id="r2", source=SOURCE, started_at=READ_AT))
+        crash(target)
+        deliver(target, [a_click_of(3, 1)], partition=a_day(3), run_id="r2")
+        target.close()
+
+        assert ask(dsn, "select count(*) from acme.clicks") == [(3,)]
+
+
+def test_a_publication_of_all_tables_is_no_obstacle():
+    """
+    Rows without a key can be deleted and replaced, those of the ledger, too.
+    """
+    keyless = evolve(CLICKS, stream="hits", key=())
+    partition = evolve(a_day(), stream="hits")
+    with server(wal_level="logical").database() as dsn:
+        ask(dsn, "create publication everything for all tables")
+        for run_id, rows in (("r1", [click(1), click(1)]), ("r2", [click(1)])):
+            delivered(dsn, rows, keyless, run_id, partition=partition)
+            delivered(dsn, rows[:1], run_id=run_id)
+        for name in ("reports", "restatements", "rejected", "runs"):
+            ask(dsn, f"delete from penstock.{name}")
+
+        assert ask(dsn, "select click_id, _run_id from acme.hits") == [("c1", "r2")]
+
+
 # --- poolers --------------------------------------------------------------------------------------------------------
+
+# Of this test's database: a session of another test may still be on its way out.
+LOCKS = (
+    "select count(*) from pg_locks where locktype = 'advisory' "
+    "and database = (select oid from pg_database where datname = current_database())"
+)
 
 
 @contextmanager
@@ -1345,7 +1428,7 @@ def test_a_pooler_of_transactions_is_refused(dsn: str, mode: str, more: dict[str
     with pooler(dsn, mode, **more) as pooled:
         with pytest.raises(TargetError, match="pool_mode = transaction"):
             sink(pooled).open(SOURCE, "r1")
-        assert ask(dsn, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+        assert ask(dsn, LOCKS) == [(0,)]
 
 
 def test_a_pooler_of_transactions_hands_no_setting_on(dsn: str):
@@ -1361,9 +1444,12 @@ def test_a_pooler_of_transactions_hands_no_setting_on(dsn: str):
         before = ask(pooled, settings)
         seen = sink(pooled).open_readonly(SOURCE)
         assert seen is not None
-        assert seen.ledger.entry(SOURCE, a_day()) is not None
+        entry = seen.ledger.entry(SOURCE, a_day())
+        assert entry is not None
+        assert entry.read_at == READ_AT
         seen.close()
-        assert [row["n"] for row in queried(Secret(pooled), "select 1 as n")] == [1]
+        query = "select seen_at from acme.clicks"
+        assert [row["seen_at"] for row in queried(Secret(pooled), query)] == [click(1)["seen_at"]]
         with pytest.raises(UsageError, match="one select"):
             list(queried(Secret(pooled), "insert into acme.clicks (click_id) values ('x') returning 1"))
         with pytest.raises(TargetError, match="pool_mode = transaction"):
@@ -1382,6 +1468,38 @@ def test_a_pooler_of_sessions_is_used(dsn: str):
         delivered(pooled, [click(2)], run_id="r2")
 
     assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+KILLED = """
+import os, sys
+from penstock import Secret
+from penstock_plugins.postgres.sink import PostgresSink
+target = PostgresSink(dsn=Secret(sys.argv[1])).open("acme", "r2")
+target.database.run("create temporary table penstock_stage_1 (a int)")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("more", [{}, {"default_pool_size": 1}], ids=["", "one session"])
+def test_a_pooler_that_resets_nothing_is_used(dsn: str, more: dict[str, Any]):
+    """
+    What a run leaves in its session reaches neither the next run nor other clients, and what a killed one left in it
+    is cleared: locks, temporary tables, settings.
+    """
+    settings = "select current_setting('default_transaction_read_only'), current_setting('enable_nestloop')"
+    many = [click(number) for number in range(501)]
+    with pooler(dsn, "session", server_reset_query="", **more) as pooled:
+        delivered(pooled, [*many, click(501)])
+        delivered(pooled, many, run_id="r2")
+        subprocess.run([sys.executable, "-c", KILLED, pooled])
+        delivered(pooled, [click(1)], run_id="r3")
+        seen = sink(pooled).open_readonly(SOURCE)
+        assert seen is not None
+        seen.close()
+
+        assert ask(pooled, settings) == [("off", "on")]
+        assert ask(dsn, LOCKS) == [(0,)]
+    assert ask(dsn, "select click_id from acme.clicks") == [("c1",)]
 
 
 def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch):

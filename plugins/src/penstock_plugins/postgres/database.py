@@ -4,10 +4,11 @@ One session with a Postgres server: statements, transactions, COPY, the lock of 
 
 import math
 import re
+import selectors
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -18,7 +19,7 @@ from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
-POOLER_PROBES = 3
+POOLER_PROBES, PROBE_S = 3, 5  # connections, and the longest wait for an answer to each
 REOPEN_S, REOPEN_PAUSE_S = 30.0, 2.0  # tries to open a lost session again: a server restarts in less
 UNREACHABLE_S = 60.0  # after these tries were in vain, a run tries once in so many seconds
 INTERRUPTED_AFTER_S = 2.0  # statements that have run for longer are cancelled when the run is to end
@@ -31,6 +32,7 @@ _FORMS = {
     "datestyle": "ISO, MDY",
     "intervalstyle": "postgres",
     "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",  # in the names of types
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
 }
@@ -107,6 +109,7 @@ class Database:
         self.place = "Postgres"
         self.opened = 0  # number of sessions so far: temporary tables of a former one are lost
         self.pid = 0  # of the server's process for this session
+        self.binary = False  # values are read in their binary form
         self._readonly = readonly
         self._settings: dict[str, str] = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
         self._locked: tuple[str, int, Part | None] | None = None
@@ -221,11 +224,17 @@ class Database:
                 f"{self.place} stores text as {encoding}, which cannot hold every record. Create a database with "
                 "encoding UTF8."
             )
+        self.binary = False
         self.pid = self.one("select pg_backend_pid()")
         if self._in_transaction_pool():
             if not self._readonly:
                 raise self.pooled()
-            return  # settings would stay in sessions that others get
+            # Settings would stay in sessions that others get. Binary values have the same form under any.
+            self.binary = True
+            return
+        if self.is_pooled:  # another client, or a run that was killed, may have left something in the session
+            self.run("select pg_advisory_unlock_all()")
+            self.run("discard temporary")
         settings = {"lock_timeout": self.lock_timeout, **_FORMS}
         if self._readonly:
             settings["default_transaction_read_only"] = "on"
@@ -259,7 +268,7 @@ class Database:
     def run(self, statement: str, values: Sequence[Any] = ()) -> "psycopg.Cursor[Row]":
         """One statement; its parameters are written ``%s``. Names in it come from :func:`quoted`, nothing else."""
         with self._timed():
-            return self.connection.execute(statement, values)
+            return self.connection.execute(statement, values, binary=self.binary)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -333,6 +342,9 @@ class Database:
             self.reopen()
 
     def close(self) -> None:
+        if self.is_pooled and not self.binary and not self.in_transaction:
+            with suppress(psycopg.Error):  # a pooler may hand the session to others as it is
+                self.run("discard all")
         self.connection.close()
 
     # --- the lock of a source ---------------------------------------------------------------------------------------
@@ -407,6 +419,14 @@ class Database:
             "runs could write at once. Name the port of the server itself, or of a pool with pool_mode = session."
         )
 
+    @property
+    def is_pooled(self) -> bool:
+        """
+        Whether a pooler is between this process and the server: it states another number than the server's process id
+        when a connection is made.
+        """
+        return not self.connection.closed and self.connection.info.backend_pid != self.pid
+
     def _in_transaction_pool(self) -> bool:
         """
         Whether a pooler gives each transaction another session, which keeps no lock, and settings for others.
@@ -414,16 +434,15 @@ class Database:
         A server states its process id when a connection is made; a pooler states another number. If the two differ, a
         second connection tests whether it gets the session of the first one, which stays connected.
         """
-        if self.connection.info.backend_pid == self.pid:
+        if not self.is_pooled:
             return False
         if self.one("select pg_backend_pid()") != self.pid:
             return True
-        parameters = {**self._parameters, "connect_timeout": 5}
+        parameters = {**self._parameters, "connect_timeout": PROBE_S}
         for _ in range(POOLER_PROBES):
             try:
-                with psycopg.connect(autocommit=False, prepare_threshold=None, **parameters) as other:
-                    other.execute("set local statement_timeout = '5s'")
-                    row = other.execute("select pg_backend_pid()").fetchone()
+                with closing(psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)) as other:
+                    pid = _pid_in_a_transaction(other)
                     # The other one is in a transaction: in a pool of transactions this one now gets another session.
                     if row == (self.pid,) or self.one("select pg_backend_pid()") != self.pid:
                         return True
@@ -464,6 +483,8 @@ class Database:
         seen = f"{self.place}: {message}"
         if state == "57014" and self._reason is not None:
             return self._reason
+        if state == "08P01" and "pooling mode" in message:  # in which there are no transactions
+            return self.pooled()
         if self.connection.closed or state.startswith(("08", "57P")):
             setting = _TIMEOUTS.get(state)
             remedy = self._without(setting) if setting else "Run again once the server can be reached."
@@ -510,6 +531,31 @@ class Database:
         )
 
 
+def _pid_in_a_transaction(connection: "psycopg.Connection[Row]") -> int | None:
+    """
+    The process id of the connection's session, in a transaction that stays open; None if a pooler that has no session
+    left lets it wait. Raises psycopg.Error.
+    """
+    wire = connection.pgconn
+    wire.send_query(b"begin; select pg_backend_pid()")
+    until = time.monotonic() + PROBE_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(wire.socket, selectors.EVENT_READ)
+        while wire.is_busy():
+            if not selector.select(max(until - time.monotonic(), 0)):
+                return None
+            wire.consume_input()
+    pid = None
+    while (result := wire.get_result()) is not None:
+        if result.status not in (psycopg.pq.ExecStatus.COMMAND_OK, psycopg.pq.ExecStatus.TUPLES_OK):
+            if b"query_wait_timeout" in result.error_message:
+                return None
+            raise errors.error_from_result(result)
+        value = result.get_value(0, 0) if result.ntuples else None
+        pid = int(value) if value is not None else pid
+    return pid
+
+
 def guarded_text(table: str, user: str) -> str:
     """The message about a table with row-level security. Both names are quoted."""
     return (
@@ -551,6 +597,7 @@ def _message(error: psycopg.Error) -> str:
     """The message of the server or the library, on one line."""
     text = error.diag.message_primary or str(error) or type(error).__name__
     text = re.sub(r"\n\t.*", "", text)  # the library's guesses, such as "Is the server running ...?"
+    text = re.sub(r"\s*\n\s*", "; ", text.strip())  # it states each attempt on a line of its own
     hint = error.diag.message_detail
     return re.sub(r"\s+", " ", f"{text} ({hint})" if hint else text).strip().rstrip(".")
 

@@ -26,7 +26,7 @@ def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
             try:
                 with database.connection.cursor(name="penstock_act") as cursor:
                     cursor.itersize = FETCHED
-                    cursor.execute(text)
+                    cursor.execute(text, binary=database.binary)
                     names = [column.name for column in cursor.description or ()]
                     if doubled := [name for name in names if names.count(name) > 1]:
                         raise UsageError(f"--query: two columns are named {doubled[0]}; name one of them otherwise")
