@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,7 @@ from penstock import (
     Layout,
     LedgerEntry,
     Partition,
+    RunRecord,
     Secret,
     SinkError,
     StoppedError,

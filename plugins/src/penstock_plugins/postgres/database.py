@@ -119,6 +119,7 @@ class Database:
         self._transactions = 0  # that are open
         self._interrupted = threading.Event()
         self._reason: PenstockError | None = None
+        self.when_reopened: Callable[[], None] = lambda: None  # may raise, in the session that is open again
         try:
             self._parameters = self._read(dsn, application)
         except psycopg.Error as error:
@@ -150,6 +151,8 @@ class Database:
         took the source meanwhile. After that, further calls raise the same at once: the rest of the run must not wait
         for each partition. A server that was not reached is tried again after a minute. Within a transaction it raises
         LostSessionError, too: what was done before in it is lost, and must not be completed by half.
+
+        Raises what ``when_reopened`` raises; the session is open then.
         """
         self.connection.close()
         if self._transactions:
@@ -180,6 +183,7 @@ class Database:
                 )
                 raise self._lost from error
             self._lost = None
+            self.when_reopened()
             return
 
     def _open_again(self) -> None:
@@ -331,6 +335,15 @@ class Database:
                 yield
         finally:
             self._transactions -= 1
+
+    def make_durable(self) -> None:
+        """
+        In a transaction: its commit waits until it is on the disk, and with it all earlier ones of this server, also
+        where ``synchronous_commit`` is off.
+        """
+        self.run(
+            "select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'"
+        )
 
     @property
     def in_transaction(self) -> bool:

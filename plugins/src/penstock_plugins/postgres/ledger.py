@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from penstock import LedgerEntry, LockHeldError, Partition, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
+from penstock.sinks import RunRecord
 
 from penstock_plugins.postgres.database import (
     Database,
@@ -230,9 +231,12 @@ class PostgresLedger(SqlLedger):
             raise TargetError(f"{schema!r} cannot be the name of the ledger's schema. Choose letters and digits.")
         self._database = database
         self._guard = guard
+        self._last: LedgerEntry | None = None  # the delivery that was committed last
+        self._lost: SinkError | None = None  # deliveries that were committed, and are not there any more
         self.schema = schema
         self.prefix = f"{quoted(schema)}."
         if not readonly:
+            database.when_reopened = self._check_kept
             with database.explained():
                 self._prepare_once()
                 for role in grant_to:
@@ -405,6 +409,40 @@ class PostgresLedger(SqlLedger):
 
     def close(self) -> None:
         self._database.close()
+        if self._lost is not None:
+            raise self._lost
+
+    # --- a server that lost commits ---------------------------------------------------------------------------------
+
+    def remember(self, entry: LedgerEntry) -> None:
+        """Remember the delivery that was committed last. A server that has it has all earlier ones."""
+        self._last = entry
+
+    def _check_kept(self) -> None:
+        """
+        After the session was lost: raises SinkError if the server has not kept what was committed before. It crashed
+        with ``synchronous_commit`` off, or a standby that did not have it yet took over.
+        """
+        last = self._last
+        if last is None:
+            return
+        statement = f"select version from {self.prefix}partitions where source = %s and stream = %s and partition = %s"  # noqa: S608
+        rows = self._run(statement, (last.source, last.partition.stream, last.partition.text)).fetchall()
+        if rows and rows[0][0] > last.version:
+            return
+        self._last = None
+        self._lost = SinkError(
+            f"{self._database.place} has lost what was committed last, at least {last.source} {last.partition}: it "
+            "crashed with synchronous_commit = off, or a standby took over that did not have it. The ledger lost it, "
+            "too, so that the next run reads it again. Run again."
+        )
+        raise self._lost
+
+    def record_run(self, run: RunRecord) -> None:
+        """See the core's ledger. A run that ends has its deliveries on the disk."""
+        with self._transaction():
+            self._database.make_durable()
+            super().record_run(run)
 
     # --- tables -----------------------------------------------------------------------------------------------------
 
@@ -467,6 +505,7 @@ class PostgresLedger(SqlLedger):
         """See the core's ledger. The rows of merged streams are counted anew, since they will be read again."""
         forgotten = list(partitions)
         with self._transaction():
+            self._database.make_durable()
             for stream in {partition.stream for partition in forgotten}:
                 self._sql("update {t}tables set rows = null where source = ? and of_stream = ?", source, stream)
             return super().forget(source, forgotten)

@@ -316,6 +316,7 @@ class PostgresTarget(BaseTarget):
             return [_committed(commit, lost=lost) for commit in commits]
         for writer, _ in commits:
             writer.abort()
+        self.ledger.remember(done[-1])
         fault_point("postgres.committed")
         return done
 
@@ -370,6 +371,7 @@ class PostgresTarget(BaseTarget):
         """See :class:`penstock.sinks.Erasing`: one transaction for the rows and the ledger."""
         rows = 0
         with self.database.explained(), self.database.transaction():
+            self.database.make_durable()
             known = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = known.get(erasure.layout.stream)

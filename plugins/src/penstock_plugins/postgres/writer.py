@@ -96,6 +96,7 @@ class PostgresWriter:
             raise self._target.tables.waited_in_vain(self.tables) from error
         finally:
             self.abort()
+        self._target.ledger.remember(committed)
         fault_point("postgres.committed")
         return committed
 
