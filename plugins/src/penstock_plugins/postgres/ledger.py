@@ -216,6 +216,9 @@ class PostgresLedger(SqlLedger):
         "alter table {t}tables drop constraint if exists tables_schema_name_table_name_key",  # of layouts 1 and 2
         "alter table {t}tables add column if not exists rows bigint",  # since layout 4
         "alter table {t}partitions set (autovacuum_vacuum_scale_factor = 0.05)",
+        # They have no key: a publication of all tables could not publish deletes of their rows.
+        "alter table {t}reports replica identity full",
+        "alter table {t}restatements replica identity full",
     )
 
     def __init__(
@@ -408,6 +411,7 @@ class PostgresLedger(SqlLedger):
                 self._depth -= 1
 
     def close(self) -> None:
+        """Raises SinkError if the server lost deliveries of this session."""
         self._database.close()
         if self._lost is not None:
             raise self._lost

@@ -378,6 +378,8 @@ def _create(database: Database, new: Candidate) -> None:
     if key and not _nullable_key(layout):
         lines.append(f"primary key ({columns_sql(key)})")
     database.run(f"create table {place.sql} ({', '.join(lines)}) with ({_storage(_STORAGE)})")
+    if not key or _nullable_key(layout):  # a publication of all tables could not publish deletes of its rows
+        database.run(f"alter table {place.sql} replica identity full")
     if key and _nullable_key(layout):
         database.run(f"create unique index on {place.sql} ({columns_sql(key)})")
     for columns in _indexes(layout, day_index=place.day_index):
