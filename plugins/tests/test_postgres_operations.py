@@ -116,10 +116,21 @@ def restored(dsn: str, *options: str) -> "Iterator[str]":
     """The database dumped and restored into another one, whose catalog numbers everything anew."""
     with server().database() as other:
         ask(other, "create table filler (a int primary key, b text unique, c text unique)")
-        run = binaries()
-        dump = subprocess.run([run / "pg_dump", "-Fc", "-d", dsn], check=True, capture_output=True)
-        subprocess.run([run / "pg_restore", *options, "-d", other], input=dump.stdout, check=True, capture_output=True)
+        dump = subprocess.run([client("pg_dump"), "-Fc", "-d", dsn], capture_output=True)
+        if b"server version mismatch" in dump.stderr:
+            pytest.skip("pg_dump is older than the server")
+        assert dump.returncode == 0, dump.stderr
+        restore = [client("pg_restore"), *options, "-d", other]
+        subprocess.run(restore, input=dump.stdout, check=True, capture_output=True)
         yield other
+
+
+def client(name: str) -> Path:
+    """A client program beside the server's own, else of this machine."""
+    program = shutil.which(name, path=str(binaries())) or shutil.which(name)
+    if program is None:
+        pytest.skip(f"no {name} on this machine")
+    return Path(program)
 
 
 def test_a_restored_dump_goes_on(dsn: str):

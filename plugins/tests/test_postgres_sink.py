@@ -251,9 +251,10 @@ def test_tables_say_what_they_hold(dsn: str):
         "_run_id": "text",
         "_loaded_at": "timestamp with time zone",
     }
-    assert ask(dsn, "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'acme.clicks'::regclass") == [
-        ("PRIMARY KEY (advertiser_id, report_date, click_id)",)
-    ]
+    keys = (
+        "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'acme.clicks'::regclass and contype = 'p'"
+    )
+    assert ask(dsn, keys) == [("PRIMARY KEY (advertiser_id, report_date, click_id)",)]
     assert ask(dsn, "select col_description('acme.clicks'::regclass, 6), obj_description('acme.clicks'::regclass)") == [
         ("Unit: USD", "Clicks on jobs\n\nWritten by penstock: acme.clicks")
     ]
@@ -948,6 +949,16 @@ def test_a_server_that_cannot_be_reached(dsn: str, said: str):
     assert "hunter2" not in str(refused.value)
     assert "secret" not in str(refused.value)
     assert "Is the server running" not in str(refused.value)
+
+
+def test_a_server_that_is_too_old_is_refused_by_name(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Its version and the oldest that works are named before any statement that it does not know, to readers and writers.
+    """
+    monkeypatch.setattr(database, "OLDEST", 99)
+    for use in (lambda: sink(dsn).open(SOURCE, "r1"), lambda: sink(dsn).open_readonly(SOURCE)):
+        with pytest.raises(TargetError, match=r"is version \d\d; penstock needs 99 or newer"):
+            use()
 
 
 def test_another_encoding_is_refused(dsn: str):

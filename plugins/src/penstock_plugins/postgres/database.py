@@ -444,8 +444,7 @@ class Database:
         """
         Whether a pooler gives each transaction another session, which keeps no lock, and settings for others.
 
-        A server states its process id when a connection is made; a pooler states another number. If the two differ, a
-        second connection tests whether it gets the session of the first one, which stays connected.
+        A second connection tests whether it gets the session of the first one, which stays connected.
         """
         if not self.is_pooled:
             return False
@@ -457,11 +456,13 @@ class Database:
                 with closing(psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)) as other:
                     pid = _pid_in_a_transaction(other)
                     # The other one is in a transaction: in a pool of transactions this one now gets another session.
-                    if row == (self.pid,) or self.one("select pg_backend_pid()") != self.pid:
+                    if pid == self.pid or (pid is not None and self.one("select pg_backend_pid()") != self.pid):
                         return True
             except errors.ProtocolViolation:  # a pooler of statements refuses transactions
                 return True
-            except psycopg.OperationalError:  # no second connection is available: each commit checks again
+            except psycopg.OperationalError:
+                pid = None
+            if pid is None:  # no second session is available: each commit checks again
                 return False
         return False
 
