@@ -3,14 +3,13 @@ The usual road costs no call of a Python function per record: counted from the s
 
 A stream is read twice, in as many pages, with 1,000 records more on each page the second time. Calls of functions (and
 resumptions of generators) are counted in all threads. What is done once per page or column does not change the count;
-one call per record would add 3,000. Postgres is left out: psycopg's public ``Copy.write_row`` is
-called for each row.
+one call per record would add 3,000.
 """
 
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from importlib.util import find_spec
@@ -228,12 +227,18 @@ def _messages(source: ConfiguredSource, stream: str) -> MessageSink:
     return MessageSink(SingerMessages(1), Bookmarks(layouts_of(source, [stream]), [stream]), lambda content: None)
 
 
-@pytest.fixture(params=["jsonl", "csv", "singer", pytest.param("parquet", marks=NEEDS_ARROW)])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+@pytest.fixture(params=["jsonl", "csv", "singer", pytest.param("parquet", marks=NEEDS_ARROW), "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """
-    A fresh target of files under each name, or messages. Postgres is none of them: psycopg takes a row at a time.
+    A fresh target of files under each name, messages, or a database whose days the second run replaces.
     """
-    return lambda name: "singer" if request.param == "singer" else f"{request.param}:{tmp_path / name}"
+    if request.param != "postgresql":
+        yield lambda name: "singer" if request.param == "singer" else f"{request.param}:{tmp_path / name}"
+        return
+    from pg_server import server
+
+    with server().database() as dsn:
+        yield lambda name: dsn
 
 
 @pytest.mark.parametrize("stream", ["sales", "leads"])

@@ -598,7 +598,9 @@ def test_what_a_column_cannot_hold_is_set_aside(dsn: str, values: dict[str, Any]
     assert reason in rejected.reason
     assert ask(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
     assert ask(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
-    assert values.get("seen_at") is None or "10000-01-01T04:00:00+00:00" in rejected.raw
+    assert values.get("seen_at") is None or re.search(
+        "10000-01-01T04:00:00[+]00:00|9999-12-31T23:00:00-05:00", rejected.raw
+    )
 
 
 def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):

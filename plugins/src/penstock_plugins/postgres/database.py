@@ -15,7 +15,6 @@ from typing import Any
 import psycopg
 from penstock import LockHeldError, Part, PenstockError, Secret, SinkError, TargetError
 from psycopg import conninfo, errors
-from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
@@ -217,8 +216,6 @@ class Database:
         return {**parameters, "client_encoding": "utf8", "application_name": short(application)}
 
     def _set_up(self) -> None:
-        # By default bytes (nested values) go through a dumper in Python that also knows a class of DB-API 2.0.
-        self.connection.adapters.register_dumper(bytes, BytesBinaryDumper)
         version = self.connection.info.server_version // 10_000
         if version < OLDEST:
             raise TargetError(f"{self.place} is version {version}; penstock needs {OLDEST} or newer.")

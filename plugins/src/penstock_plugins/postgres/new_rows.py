@@ -46,7 +46,7 @@ class RefusedError(Exception):
 
 class NewRows:
     """
-    The rows are at first a parameter of the statements (``small``). Too many for that, they are formatted for COPY, in
+    The rows are at first a parameter of the statements (``small``). Too many for that, they are encoded for COPY, in
     ``chunks`` of bytes; too many for the memory, moved into a temporary table of their own (``stage``). All three have
     the same rows in the end: what the table cannot hold is rejected (``unfit``), a key that comes again is dropped.
     """
@@ -65,7 +65,7 @@ class NewRows:
         self._session = 0  # the one in which ``stage`` was made
         self._partition = partition
         self._merged = merged  # with rows of a ``changes`` stream
-        self._formatter = CopyFormatter(target.database, table, target.nul)
+        self._formatter = CopyFormatter(table, target.nul)
 
     @property
     def layout(self) -> Layout:
@@ -153,9 +153,9 @@ class NewRows:
 
     def _copy(self, number: int, into: str) -> int:
         chunk = self.chunks[number]
-        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format binary)"
+        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, null 'null')"
         try:
-            stored = self._database.copy(statement, iter(chunk.stream()))
+            stored = self._database.copy(statement, chunk.stream())
         except OF_A_ROW as error:
             if into == self.table.sql:  # perhaps a constraint, and many such rows: they are looked for by halving
                 raise

@@ -9,6 +9,7 @@ Existing columns are never dropped. Their type changes only to one that holds al
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 
 from attrs import field, frozen
 from penstock import EXTRA, Column, Layout, SinkError, TargetError
@@ -19,6 +20,7 @@ from penstock_plugins.postgres.catalog import CatalogTable, definition_of, look_
 from penstock_plugins.postgres.database import Database, HeldTableError, columns_sql, grant, lock_key, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
 from penstock_plugins.postgres.places import SOURCE_COLUMN, Place, located, of_source
+from penstock_plugins.postgres.row_types import RowTypes
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
 _STORAGE = {
@@ -71,6 +73,10 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(self.types)
+
+    @cached_property
+    def row_types(self) -> RowTypes:
+        return RowTypes(self.layout.columns, self.types)
 
 
 def _nullable_key(layout: Layout) -> bool:
