@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import SignedExchange
@@ -84,7 +84,6 @@ class SourceClient:
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
-    _retrying: Retrying = field(init=False)
     _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
     _answered: set[str | None] = field(factory=set, init=False)  # whose credentials a request was answered with
@@ -106,22 +105,14 @@ class SourceClient:
             origins=[origin_of(url) for key in connector.origins if (url := getattr(settings, key))],
             clock=self.clock,
         )
-        self.rate_limit = RateLimit(self.clock, self.source.requests_per_second)
-        if self.others is not None:
-            self.rate_limit.on_cool_down = partial(self.others.cooled_down, self.source.name)
+        cooled_down = partial(self.others.cooled_down, self.source.name) if self.others is not None else None
+        self.rate_limit = RateLimit(self.clock, self.source.requests_per_second, cooled_down)
         self.policy = RetryPolicy(
             retries=settings.retries,
             first_s=settings.retry_first_s,
             max_s=settings.retry_max_s,
             throttle_wait_s=settings.throttle_wait_s,
             cool_down_s=connector.limits.cool_down_s,
-        )
-        self._retrying = Retrying(
-            exchange=SignedExchange(Unsigned(), self._transport, self._log_in, self.clock),
-            policy=self.policy,
-            rate_limit=self.rate_limit,
-            budget=self.budget,
-            source=self.source.name,
         )
 
     @property
@@ -137,13 +128,21 @@ class SourceClient:
         whose = self.source.credentials_of(account)
         with self._lock:
             if whose not in self._by_credentials:
-                signer = self.source.authenticator(whose)
-                store = TokenStore(self.source.token_store, self.clock)
-                exchange = SignedExchange(signer, self._transport, self._log_in, self.clock, store=store, account=whose)
-                if self.others is not None and self.others.shares_tokens:
-                    exchange.granted = partial(self.others.grant, self.source.name, whose)
-                self._by_credentials[whose] = evolve(self._retrying, exchange=exchange)
+                sharing = self.others if self.others is not None and self.others.shares_tokens else None
+                exchange = SignedExchange(
+                    self.source.authenticator(whose),
+                    self._transport,
+                    self._log_in,
+                    self.clock,
+                    store=TokenStore(self.source.token_store, self.clock),
+                    account=whose,
+                    granted=partial(sharing.grant, self.source.name, whose) if sharing is not None else None,
+                )
+                self._by_credentials[whose] = self._retried(exchange)
             return self._by_credentials[whose]
+
+    def _retried(self, exchange: SignedExchange) -> Retrying:
+        return Retrying(exchange, self.policy, self.rate_limit, self.budget, self.source.name)
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
@@ -192,7 +191,7 @@ class SourceClient:
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
-        send = evolve(self._retrying)  # unsigned, and without a proven grant
+        send = self._retried(SignedExchange(Unsigned(), self._transport, self._log_in, self.clock))
         call = Call(request=request, envelope=None, lenient=True)
         return send(request, partial(self._judged_login, call), _CallObserver(self, call))[0]
 

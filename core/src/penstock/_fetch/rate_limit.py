@@ -19,7 +19,7 @@ class RateLimit:
 
     clock: Clock
     requests_per_second: float | None = None
-    on_cool_down: Callable[[float], None] = lambda seconds: None
+    on_cool_down: Callable[[float], None] | None = None
     _free_at: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -31,7 +31,8 @@ class RateLimit:
     def cool_down(self, seconds: float) -> None:
         """Start no request of this source for so many seconds, in no process of the run."""
         self.hold(seconds)
-        self.on_cool_down(seconds)
+        if self.on_cool_down is not None:
+            self.on_cool_down(seconds)
 
     def hold(self, seconds: float) -> None:
         """Start no request of this source for so many seconds, in this process."""
