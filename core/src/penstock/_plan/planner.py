@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from itertools import dropwhile
 from typing import Literal, Protocol
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Share, block_days
@@ -214,19 +214,33 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class _LedgerRows:
+class _View:
     """
-    The ledger's rows of a stream's window, the source as an account sees it, and the fingerprints of its settings and
-    of its record classes.
+    A stream as some accounts see it: the source with their settings and zone, and today's fingerprints of these
+    settings and of what reads the stream.
     """
 
+    stream: Stream
     source: ConfiguredSource
+    fingerprint: str
+    read_by: str
+    _closes: dict[date, datetime] = field(factory=dict, init=False, repr=False)
+
+    def closes_at(self, day: date) -> datetime:
+        """The moment from which a read of this day is final."""
+        if (closes := self._closes.get(day)) is None:
+            closes = self._closes[day] = closes_at(self.source, self.stream, day)
+        return closes
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class _LedgerRows:
+    """The ledger's rows of a stream's window."""
+
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
     reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
     # Of changes: by the values of an account, its partitions that were delivered.
     delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
-    fingerprint: str
-    read_by: str
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -281,7 +295,7 @@ class Planner:
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
     chosen: list[Stream] = field(init=False)  # see Job.chosen
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
-    _closes: dict[tuple[str, int, date], datetime] = field(factory=dict, init=False)
+    _views: dict[tuple[str, int], _View] = field(factory=dict, init=False)  # by stream and source
     _children: dict[str, list[Stream]] = field(init=False)  # by parent: the streams to read that its rows request
 
     @chosen.default
@@ -359,10 +373,11 @@ class Planner:
 
     def _requests(self, stream: Stream, account: str | None, plan: _AccountPlan) -> list[list[Partition]]:
         """The partitions to read of an account, those of one request together."""
-        partitions, rows = list(plan.to_read), plan.rows
+        partitions = list(plan.to_read)
         if stream.kind == "snapshot":
             return [partitions] if partitions else []
-        return grouped(partitions, rows.reports.get(account, ()), rows.source.days_per_request(stream))
+        days_per_request = self.source_of(stream, account).days_per_request(stream)
+        return grouped(partitions, plan.rows.reports.get(account, ()), days_per_request)
 
     def _count(self, stream: Stream, plans: Iterable[_AccountPlan]) -> None:
         """Count the partitions of a stream that need no read."""
@@ -384,7 +399,7 @@ class Planner:
         for account, partition in partitions.items():
             done = None if is_for_others else self._done(partition, rows)
             plans[account] = _AccountPlan(
-                rows=self._seen_by(rows, stream, account),
+                rows=rows,
                 to_read={partition: "snapshot"} if done is None else {},
                 done=() if done is None else (done,),
             )
@@ -407,9 +422,8 @@ class Planner:
         rows = self._ledger_rows(stream, {account: own for account, own in left.items() if own})
         plans = {}
         for account, own in left.items():
-            seen = self._seen_by(rows, stream, account) if own else rows
             listed = len(days[account]) - len(own)
-            plans[account] = self._plan_account(stream, account, own, seen, needed[account], listed)
+            plans[account] = self._plan_account(stream, account, own, rows, needed[account], listed)
         return plans
 
     def _needed(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
@@ -506,19 +520,18 @@ class Planner:
             return found
         window = Window.around(days.values())
         by_text = {day.isoformat(): day for day in window.days()}
-        rows = self._no_rows(stream)
-        accounts = {account or "": (account, self._seen_by(rows, stream, account)) for account in days}
+        accounts = {account or "": (account, self._view(stream, account)) for account in days}
         for final in self.target.final_days(
             stream.name,
             since=window.since,
             until=window.until,
             accounts=None if stream.account is None else list(accounts),
         ):
-            account, seen = accounts.get(final.account, (None, None))
+            account, view = accounts.get(final.account, (None, None))
             day = by_text.get(final.day)
-            if seen is None or day is None or final.run_id == self.run_id:  # done by this run: its row is counted
+            if view is None or day is None or final.run_id == self.run_id:  # done by this run: its row is counted
                 continue
-            if self._why_again(stream, day, final, seen) is None:
+            if self._why_again(view, day, final) is None:
                 found.setdefault(account, set()).add(day)
         return found
 
@@ -589,22 +602,25 @@ class Planner:
             start = floor
         return Window(since=start, until=until)
 
-    def _no_rows(self, stream: Stream) -> _LedgerRows:
-        """The fingerprints of today, and no rows."""
-        source = self.job.source
-        made = fingerprint(source.settings, stream)
-        return _LedgerRows(source=source, fingerprint=made, read_by=read_by(source, stream))
+    def _view(self, stream: Stream, account: str | None) -> _View:
+        source = self.source_of(stream, account)
+        key = (stream.name, id(source))  # most accounts share a source
+        if key not in self._views:
+            own = read_by(source, stream) if account is None else self._view(stream, None).read_by
+            made = fingerprint(source.settings, stream)
+            self._views[key] = _View(stream=stream, source=source, fingerprint=made, read_by=own)
+        return self._views[key]
 
     def _ledger_rows(self, stream: Stream, days: DaysByAccount) -> _LedgerRows:
         """
         The ledger's rows of these accounts, of each from its first day on (without days: of a snapshot), and the
         reports under way: the cost does not grow with the history.
         """
-        ledger, rows = self.ledger, self._no_rows(stream)
+        ledger, source = self.ledger, self.job.source.name
         if ledger is None:
-            return rows
+            return _LedgerRows()
         reports: dict[str | None, list[PendingReport]] = {}
-        for report in ledger.pending(rows.source.name, stream.name) if stream.poller is not None else ():
+        for report in ledger.pending(source, stream.name) if stream.poller is not None else ():
             reports.setdefault(account_of(stream, report), []).append(report)
         begin: dict[date | None, list[str | None]] = {}
         for account, every in days.items():
@@ -613,7 +629,7 @@ class Planner:
         entries: dict[Partition, LedgerEntry] = {}
         for since, accounts in begin.items():
             entries |= ledger.entries(
-                rows.source.name,
+                source,
                 stream.name,
                 since=since,
                 # The days of changes after the window are needed, see _plan_account.
@@ -626,14 +642,7 @@ class Planner:
         for partition, entry in entries.items() if stream.kind == "changes" else ():
             if entry.delivered:
                 delivered.setdefault(partition.values[:-1], []).append(partition)
-        return evolve(rows, entries=entries, reports=reports, delivered=delivered)
-
-    def _seen_by(self, rows: _LedgerRows, stream: Stream, account: str | None) -> _LedgerRows:
-        """The same rows, with the source as this account sees it."""
-        source = self.source_of(stream, account)
-        if source is rows.source:
-            return rows
-        return evolve(rows, source=source, fingerprint=fingerprint(source.settings, stream))
+        return _LedgerRows(entries=entries, reports=reports, delivered=delivered)
 
     def _plan_account(
         self,
@@ -653,6 +662,7 @@ class Planner:
         """
         to_read: dict[Partition, Reason] = {}
         done: list[LedgerEntry] = []
+        view = self._view(stream, account)
         for_others_only = stream.name in self._children and stream not in self.chosen
         for partition in _days(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
@@ -660,7 +670,7 @@ class Planner:
                 continue
             if not forced and (entry := self._done(partition, rows)) is not None:
                 done.append(entry)
-            elif (reason := self._reason(stream, partition, rows) or ("forced" if forced else None)) is not None:
+            elif (reason := self._reason(view, partition, rows) or ("forced" if forced else None)) is not None:
                 to_read[partition] = reason
             else:
                 final += 1
@@ -677,7 +687,7 @@ class Planner:
             return None
         return entry
 
-    def _reason(self, stream: Stream, partition: Partition, rows: _LedgerRows) -> Reason | None:
+    def _reason(self, view: _View, partition: Partition, rows: _LedgerRows) -> Reason | None:
         """Why a day is read; None where it is final."""
         entry = rows.entries.get(partition)
         if entry is not None and entry.error is not None:
@@ -690,33 +700,27 @@ class Planner:
             return "missing"
         assert partition.day is not None
         # A target that lists its final days has checked all but this last step, see ListsFinal.
-        return self._why_again(stream, partition.day, entry, rows) or (None if entry.closed else "open")
+        return self._why_again(view, partition.day, entry) or (None if entry.closed else "open")
 
-    def _why_again(self, stream: Stream, day: date, entry: _Delivered, rows: _LedgerRows) -> Reason | None:
+    def _why_again(self, view: _View, day: date, entry: _Delivered) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
         """
-        if not is_of_today(entry.fingerprint, rows.fingerprint):
+        if not is_of_today(entry.fingerprint, view.fingerprint):
             return "changed"
-        if entry.read_by != rows.read_by if entry.read_by else not entry.complete:
+        if entry.read_by != view.read_by if entry.read_by else not entry.complete:
             return "changed"  # what could not be read may be readable now
-        return None if self._closed(stream, day, entry.read_at, rows) else "open"
-
-    def _closed(self, stream: Stream, day: date, read_at: datetime | None, rows: _LedgerRows) -> bool:
-        """
-        Whether the day is still final: false if the provider's restatement period (``open_for``) was since extended, or
-        if the ledger's timestamp is in the future, since then the clock of that run was ahead.
-        """
-        key = (stream.name, id(rows.source), day)  # most accounts share a source
-        if (closes := self._closes.get(key)) is None:
-            closes = self._closes[key] = closes_at(rows.source, stream, day)
-        return read_at is not None and closes <= read_at <= self.now + SKEW
+        # It is open again if the provider's restatement period (``open_for``) was since extended, and if the ledger's
+        # time is in the future: the clock of that run was ahead.
+        final = entry.read_at is not None and view.closes_at(day) <= entry.read_at <= self.now + SKEW
+        return None if final else "open"
 
     def _slice(
         self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], rows: _LedgerRows
     ) -> PlannedSlice:
-        zone = rows.source.zone
+        view = self._view(stream, account)
+        zone = view.source.zone
         days = () if stream.kind == "snapshot" else tuple(filter(None, (partition.day for partition in reasons)))
         start = end = None
         if days:
@@ -729,9 +733,9 @@ class Planner:
             partitions=tuple(reasons),
             reasons=tuple(reasons.values()),
             slice=Slice(now=self.now, account=account, days=days, start=start, end=end),
-            source=rows.source,
-            fingerprint=rows.fingerprint,
-            read_by=rows.read_by,
+            source=view.source,
+            fingerprint=view.fingerprint,
+            read_by=view.read_by,
             to_deliver=stream in self.chosen,
             entries={partition: rows.entries[partition] for partition in reasons if partition in rows.entries},
         )
