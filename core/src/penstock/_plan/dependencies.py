@@ -30,10 +30,16 @@ class Dependencies:
     A stream's account is *over* when all its slices have ended, and *well* if none of them failed, and none of their
     partitions was refused. Where both have days, a child is requested by its parent's rows of the same days, and needs
     only these.
+
+    ``first``: the streams that can be read at once, parents first: the chosen ones, and those that are read only
+    because a chosen one needs them. ``dependents`` follow later: the streams that are divided by the accounts of
+    another, by that one.
     """
 
     source: ConfiguredSource
-    dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # stream -> those divided by its accounts
+    chosen: Sequence[Stream]
+    first: list[Stream] = field(factory=list, init=False)
+    dependents: dict[str, list[Stream]] = field(factory=dict, init=False)
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by partition
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
@@ -43,20 +49,14 @@ class Dependencies:
 
     # --- which stream needs which -------------------------------------------------------------------------------------
 
-    def start_with(self, chosen: Sequence[Stream]) -> list[Stream]:
-        """
-        The streams that can be read now, parents first: the chosen ones, and those that are read only because a chosen
-        one needs them. A stream whose accounts another one lists follows later: it is put into ``dependents``.
-        """
-        now: list[Stream] = []
-        for stream in (*self._for_others_only(chosen), *chosen):
+    def __attrs_post_init__(self) -> None:
+        for stream in (*self._for_others_only(), *self.chosen):
             if named := self.source.accounts_from(stream):
                 self.dependents.setdefault(named[0], []).append(stream)
             else:
-                now.append(stream)
-        return now
+                self.first.append(stream)
 
-    def _for_others_only(self, chosen: Sequence[Stream]) -> list[Stream]:
+    def _for_others_only(self) -> list[Stream]:
         """Streams that are read only for the chosen ones: parents, and those that list accounts; parents first."""
         needed: dict[str, Stream] = {}
 
@@ -71,9 +71,9 @@ class Dependencies:
             need(stream)
             needed[stream.name] = stream
 
-        for stream in chosen:
+        for stream in self.chosen:
             need(stream)
-        names = {stream.name for stream in chosen}
+        names = {stream.name for stream in self.chosen}
         return [stream for stream in needed.values() if stream.name not in names]
 
     def columns(self, stream: Stream) -> tuple[str, ...]:

@@ -43,7 +43,6 @@ class SourceRun:
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
-    _first: list[Stream] = field(init=False)  # streams that can be read at once, parents first
     _listed: ListedAccounts = field(init=False)
     _refusals: Refusals = field(init=False)
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
@@ -57,8 +56,7 @@ class SourceRun:
         self.committer = Committer(self.source, self.target, self.report, self.context)
         this_run = self.context.report.run_id if self.context.others is not None else None
         self._planner = Planner(self.job, self.context.started_at, self.target, this_run)
-        self._dependencies = Dependencies(self.source)
-        self._first = self._dependencies.start_with(self.job.chosen)
+        self._dependencies = Dependencies(self.source, self._planner.chosen)
         self._listed = ListedAccounts(self.job, self.report, self._planner, self._dependencies, self.target.ledger)
         self._refusals = Refusals(self.source, self.client)
 
@@ -97,7 +95,7 @@ class SourceRun:
 
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""
-        for stream in self._first:
+        for stream in self._dependencies.first:
             self._add(stream, self._planner.accounts(stream) or ())
 
     def finish(self) -> None:
