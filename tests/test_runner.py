@@ -39,7 +39,7 @@ from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.ledger import SqliteLedger
-from penstock.run_report import RunReport
+from penstock.run_report import Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
 from worlds import CONVERTR, TALROO, TODAY, bag, command, configure, then
@@ -361,8 +361,8 @@ def shopping(
     with serve(app) as server:
         settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
         source = ConfiguredSource.of(registry, "shop", settings)
-        job = Job(source=source, streams=streams, sink=sink)
-        report = run(new_run([job], clock=then(), strict=strict))
+        job = Job(source=source, streams=streams, sink=sink, allowed=Allowance(strict=strict))
+        report = run(new_run([job], clock=then()))
         return report, sink, [request.target for request in server.requests]
 
 

@@ -3,11 +3,12 @@
 from decimal import Decimal
 
 import pytest
+from attrs import evolve
 from penstock.run_report import Allowance, RunReport, StreamCounts
 
 
 def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:
-    report = RunReport(run_id="r", strict=strict, allowed=allowed or Allowance())
+    report = RunReport(run_id="r", allowed=evolve(allowed or Allowance(), strict=strict))
     report.streams["shop", "orders"] = StreamCounts(**counts)  # type: ignore[arg-type]
     return report
 

@@ -62,12 +62,13 @@ class StreamCounts:
 @frozen
 class Allowance:
     """
-    How many records set aside and values not read a run accepts without exit code 5: a number, or a share of all
-    records that were fetched.
+    What a run accepts without exit code 5: so many records set aside and values not read, as a number or as a share of
+    all records that were fetched; and, unless ``strict``, members that no column declares.
     """
 
     most: int = 0
     share: Decimal = Decimal(0)
+    strict: bool = False
 
     @classmethod
     def parse(cls, value: bool | int | str) -> "Allowance":
@@ -99,7 +100,6 @@ class RunReport:
     """
 
     run_id: str
-    strict: bool = False
     allowed: Allowance = NONE_ALLOWED
     seconds: float = 0.0
     streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
@@ -222,7 +222,7 @@ class RunReport:
             return 5
         if self.allowed.share != 1 and any(count.lost for count in counts):
             return 5
-        if self.strict and any(count.unknown_members for count in counts):
+        if self.allowed.strict and any(count.unknown_members for count in counts):
             return 5
         return 0
 

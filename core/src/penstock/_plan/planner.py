@@ -40,7 +40,7 @@ class Job:
     since: date | None = None
     until: date | None = None
     full: bool = False
-    allowed: Allowance = NONE_ALLOWED  # records that may be set aside without exit code 5
+    allowed: Allowance = NONE_ALLOWED  # without exit code 5
     share: Share | None = None
     part: Part | None = None
 

@@ -82,16 +82,15 @@ def new_run(
     *,
     clock: Clock,
     deadline_s: float | None = None,
-    strict: bool = False,
     on_event: OnEvent = ignore,
     tape: Tape | None = None,
 ) -> RunContext:
     """
-    The context of a run that begins now. ``deadline_s``: how long it may take. ``strict``: unknown members give exit
-    code 5. ``on_event`` and every plugin get its events.
+    The context of a run that begins now. ``deadline_s``: how long it may take. ``on_event`` and every plugin get its
+    events.
     """
     now = clock.now()
-    report = RunReport(run_id=run_id(now), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
+    report = RunReport(run_id=run_id(now), allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     return RunContext(
         jobs=jobs,
         clock=clock,

@@ -230,7 +230,6 @@ def run_part(
     started_at: datetime,
     clock: Clock,
     deadline_at: datetime | None,
-    strict: bool,
     shared_tokens: bool,
 ) -> RunReport:
     """The part of a divided run that these jobs are, in a worker."""
@@ -244,7 +243,7 @@ def run_part(
         jobs=jobs,
         clock=clock,
         started_at=started_at,
-        report=RunReport(run_id=assignment.run_id, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
+        report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=send_event,
         deadline=None if left_s is None else clock.monotonic() + left_s,
         others=LineToOthers(line=line, shares_tokens=shared_tokens),

@@ -51,6 +51,7 @@ class Selection:
     since: date | str | None = None
     until: date | str | None = None
     full: bool = False
+    strict: bool = False
     allow_rejected: Allowance | None = field(default=None, converter=_allowance)
 
 
@@ -78,7 +79,9 @@ def jobs_for(
         sink: Sink = configured_sink.open()
     else:
         sink = Nowhere() if selection.to is None or isinstance(selection.to, str) else selection.to
-    allowed = selection.allow_rejected or (named.pipeline.allow_rejected if named.pipeline is not None else None)
+    allowed = selection.allow_rejected or (
+        named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
+    )
     jobs = []
     for source in configured:
         since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())
@@ -92,7 +95,7 @@ def jobs_for(
                     since=since,
                     until=until,
                     full=selection.full,
-                    allowed=allowed or NONE_ALLOWED,
+                    allowed=allowed,
                 )
             )
     return jobs, configured_sink

@@ -194,6 +194,7 @@ class Running:
             since=since,
             until=until,
             full=full,
+            strict=strict,
             allow_rejected=allow_rejected,
         )
         if replay is not None:
@@ -218,9 +219,7 @@ class Running:
             if shard is not None:
                 jobs = sharded(jobs, shard, notices.add)
             workers, engine = self._division(name, workers, engine, shard=shard, recorded=tape is not None)
-            context = new_run(
-                jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=remember_target, tape=tape
-            )
+            context = new_run(jobs, clock=clock, deadline_s=deadline_s, on_event=remember_target, tape=tape)
             if engine is None and workers in (None, 1):
                 result = _result_of(partial(runner.run, context))
             else:

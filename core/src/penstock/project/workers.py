@@ -57,7 +57,6 @@ class Order:
     relieved: bool
     started_at: datetime
     deadline_at: datetime | None = None
-    strict: bool = False
     division: Division | None = field(default=None, repr=False)
 
 
@@ -127,7 +126,6 @@ def order_for(setup: Setup, name: str, selection: Selection, engine: Engine, con
         relieved=not engine.is_local,
         started_at=context.started_at,
         deadline_at=context.deadline_at,
-        strict=context.report.strict,
     )
     engine.check(partial(try_worker, order))
     return order
@@ -177,7 +175,6 @@ def work(assignment: Assignment, line: Line) -> Message:
                     started_at=order.started_at,
                     clock=clock,
                     deadline_at=order.deadline_at,
-                    strict=order.strict,
                     shared_tokens=order.shared_tokens,
                 )
                 break
