@@ -26,7 +26,7 @@ from penstock._cli.bars import Bars
 from penstock._cli.changes import _print_changes
 from penstock._cli.follow import following
 from penstock._cli.init import source_lines, toml_value
-from penstock._cli.lines import in_words, restated
+from penstock._cli.lines import Lines, in_words, restated
 from penstock._cli.output import column_widths, print_table
 from penstock._cli.rejected import cut, kind_of
 from penstock._cli.run import summarise
@@ -626,7 +626,7 @@ def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) 
     A message that begins with its own place is not put behind it again.
     """
     part = {"source": "shop", "stream": "sales", "partition": {"shop_id": "7"}}
-    with following(log_format="text", quiet=False, verbose=False, progress=False) as follow:
+    with following(Lines(), progress=False) as follow:
         follow({"event": "partition_failed", **part, "error": "X", "message": "sales[shop_id=7]: 2 of 3 arrived"})
         follow({"event": "note", "source": "shop", "message": "shop.sales: no JSON; reading sales[shop_id=7] again"})
 
@@ -814,7 +814,7 @@ def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """
     A bar per stream with partitions and records; failures above them.
     """
-    with following(log_format="text", quiet=False, verbose=False, progress=True) as follow:
+    with following(Lines(), progress=True) as follow:
         follow({"event": "planned", "source": "shop", "stream": "sales", "partitions": 2, "final": 0})
         part = {"source": "shop", "stream": "sales", "partition": {"day": "2026-01-31"}}
         follow({"event": "partition_delivered", **part, "records": 1234})

@@ -70,19 +70,13 @@ class Bars:
     read and those with failures have bars, and the others are one line of counts.
     """
 
-    verbose: bool = False
-    debug: bool = False
+    lines: Lines = field(factory=Lines)
     console: Console = field(factory=lambda: Console(stderr=True, highlight=False))
     _streams: dict[tuple[str, str], StreamBar] = field(factory=dict, init=False)
-    _lines: Lines = field(init=False)
     _pauses: dict[str, float] = field(factory=dict, init=False)  # source -> until when its provider is waited for
     _progress: Progress = field(init=False)
     _live: Live = field(init=False)
     _total: Any = field(init=False)
-
-    @_lines.default
-    def _lines_beside_bars(self) -> Lines:
-        return Lines(verbose=self.verbose or self.debug, debug=self.debug)
 
     def __attrs_post_init__(self) -> None:
         self._progress = Progress(
@@ -109,8 +103,8 @@ class Bars:
 
     def __call__(self, event: Event) -> None:
         self._count(event)
-        for level, text in self._lines.of(event):
-            if event["event"] not in PLAN or self.verbose:  # the bars show the plan
+        for level, text in self.lines.of(event):
+            if event["event"] not in PLAN or self.lines.verbose:  # the bars show the plan
                 self.console.print(Text(harmless(mask(text)), style="red" if level == "ERROR" else ""))
 
     # --- counts -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from penstock._cli.lines import Lines
 from penstock._cli.stderr import json_line, to_stderr
@@ -15,41 +16,36 @@ from penstock.redact import mask
 
 
 @contextmanager
-def following(
-    *, log_format: str, quiet: bool, verbose: bool, debug: bool = False, progress: bool | None = None
-) -> Iterator[Callable[[Event], None]]:
+def following(lines: Lines, *, json_: bool = False, progress: bool | None = None) -> Iterator[Callable[[Event], None]]:
     """
-    The follower of a run: JSON with ``log_format``, failures only with ``quiet``, bars on a terminal, else log lines.
-
-    ``verbose``: JSON of each request, too. ``debug``: with the traceback of a defect.
+    The follower of a run: JSON, bars on a terminal (``progress``: as if it were one, or none), else log lines.
     """
-    if log_format == "json":
-        yield lambda event: _json(event, quiet=quiet, verbose=verbose, debug=debug)
-    elif quiet:
-        yield _Log(quiet=True, verbose=False, debug=debug)
-    elif sys.stderr.isatty() if progress is None else progress:
+    if json_:
+        yield partial(_json, lines)
+    elif not lines.quiet and (sys.stderr.isatty() if progress is None else progress):
         from penstock._cli.bars import Bars  # rich is imported on a terminal only
 
-        with Bars(verbose=verbose, debug=debug) as bars:
+        with Bars(lines) as bars:
             yield bars
     else:
-        yield _Log(quiet=False, verbose=verbose, debug=debug)
+        yield _Log(lines)
 
 
-def _json(event: Event, *, quiet: bool, verbose: bool, debug: bool) -> None:
-    if event["event"] == "request" and not verbose:
+def _json(lines: Lines, event: Event) -> None:
+    """An event as JSON: with ``quiet`` failures and the end, with ``verbose`` each request, too."""
+    if event["event"] == "request" and not lines.verbose:
         return
-    if quiet and event["event"] not in ("partition_failed", "defect", "run_finished"):
+    if lines.quiet and event["event"] not in ("partition_failed", "defect", "run_finished"):
         return
-    shown = event if debug else {name: value for name, value in event.items() if name != "trace"}
+    shown = event if lines.debug else {name: value for name, value in event.items() if name != "trace"}
     to_stderr(json_line(shown))
 
 
 class _Log:
     """Log lines: those of :class:`Lines`, and, unless ``quiet``, one for each finished stream."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
-        self._lines = Lines(quiet=quiet, verbose=verbose, debug=debug)
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
         self._planned: dict[tuple[str, str], int] = {}
         self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
 

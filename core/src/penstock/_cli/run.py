@@ -12,6 +12,7 @@ import click
 
 from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.follow import following
+from penstock._cli.lines import Lines
 from penstock._cli.options import selection
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
@@ -74,11 +75,10 @@ def followed(session: Session, start: Callable[[OnEvent, threading.Event], RunRe
     summarise it on stderr.
     """
     clock = Clock()
+    lines = Lines(quiet=session.quiet, verbose=session.verbose, debug=session.debug)
     with (
         stopping(session, clock),
-        following(
-            log_format=session.log_format, quiet=session.quiet, verbose=session.verbose, debug=session.debug
-        ) as follow,
+        following(lines, json_=session.log_format == "json") as follow,
     ):
 
         def show(event: Event) -> None:
