@@ -3,7 +3,7 @@ What a request reports while it is retried, kept in a list.
 """
 
 from attrs import define, field
-from penstock._fetch.retry import Again, Observer
+from penstock._fetch.retry import FailedAttempt, Observer
 from penstock.model import Response
 
 
@@ -12,7 +12,7 @@ class Observed(Observer):
     """``events``, in their order: ("sending",), ("attempted", status, seconds), ("retried", the error's class)."""
 
     events: list[tuple[object, ...]] = field(factory=list, init=False)
-    retries: list[Again] = field(factory=list, init=False)
+    retries: list[FailedAttempt] = field(factory=list, init=False)
 
     def sending(self) -> None:
         self.events.append(("sending",))
@@ -20,6 +20,6 @@ class Observed(Observer):
     def attempted(self, response: Response | None, seconds: float) -> None:
         self.events.append(("attempted", response.status if response else None, round(seconds, 6)))
 
-    def retried(self, again: Again) -> None:
-        self.events.append(("retried", type(again.error)))
-        self.retries.append(again)
+    def retried(self, failed: FailedAttempt) -> None:
+        self.events.append(("retried", type(failed.error)))
+        self.retries.append(failed)

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from observed import Observed
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
+from penstock._fetch.retry import Budget, FailedAttempt, Retrying, RetryPolicy
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Answer, Request, Response
@@ -32,7 +32,7 @@ def no_login(request: Request) -> Response:
     raise AssertionError("nobody logs in here")
 
 
-def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
+def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAttempt]:
     """The retry events, two at most. All answers were requested."""
     clock, observed = FakeClock(), Observed()
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
@@ -67,7 +67,7 @@ def test_an_attempt_is_told_where_another_follows(
     """
     So that retries can be counted, and nobody announces one that never comes.
     """
-    assert [type(again.error) for again in retries(answers, judge, budget=budget)] == reported
+    assert [type(failed.error) for failed in retries(answers, judge, budget=budget)] == reported
 
 
 def test_a_retry_with_another_signature_is_told_as_one() -> None:
@@ -78,7 +78,7 @@ def test_a_retry_with_another_signature_is_told_as_one() -> None:
     answers = iter([refused(wrong), (Accept(), Answer())])
     reported = retries([wrong, 200], lambda response: next(answers))
 
-    assert [(again.pause_s, again.renewed) for again in reported] == [(0.0, True)]
+    assert [(failed.pause_s, failed.renewed) for failed in reported] == [(0.0, True)]
 
 
 def test_what_is_sent_is_told_before_it_is_answered() -> None:

@@ -166,7 +166,7 @@ def added(listing: Listing, call: Call, came: Came) -> Page:
 
 def read(listing: Listing, came: Sequence[Came]) -> list[list[str] | None]:
     """The pages that are requested after each of those that came; None: the listing has ended."""
-    due, requested = [listing.start(at(1))], []
+    due, requested = [listing.first_call(at(1))], []
     for one in came:
         calls = listing.following(added(listing, due.pop(0), one))
         due += calls or ()
@@ -313,7 +313,7 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     reads = StreamReads()
     listing = a_listing(stream_reads=reads)
     pages = [
-        added(listing, listing.start(at(1)), Came(3)),
+        added(listing, listing.first_call(at(1)), Came(3)),
         added(listing, listing.call(at(2)), Came(2, fresh=1)),
     ]
     other = a_listing(stream_reads=reads)
@@ -321,7 +321,7 @@ def test_a_page_shows_the_counts_up_to_it() -> None:
     shown = [(page.index, page.count, page.fresh, page.listed, page.distinct, page.longest) for page in pages]
     assert shown == [(0, 3, 3, 3, 3, 3), (1, 2, 1, 5, 4, 3)]
     assert listing.last is pages[1]
-    assert added(other, other.start(at(1)), Came(1)).longest == 3
+    assert added(other, other.first_call(at(1)), Came(1)).longest == 3
 
 
 @pytest.mark.parametrize(("came", "capped"), [([], False), ([Came(2)], False), ([Came(2), Came(2)], True)])
@@ -362,7 +362,7 @@ def test_the_requests_after_a_refusal(
     The paginator may name another request, or see the end; a page that the provider stated must come.
     """
     listing = a_listing(paginator)
-    call = listing.start(at(1))
+    call = listing.first_call(at(1))
     for one in came:
         (call, *_) = listing.following(added(listing, call, one)) or ()
     refusal = a_refusal(call, response=response)
@@ -380,7 +380,7 @@ def test_a_listing_begins_anew_once() -> None:
     The other first page is refused, too: that stands.
     """
     listing = a_listing(Numbered(restarted=0))
-    (again,) = listing.after_refusal(a_refusal(listing.start(at(1)))) or ()
+    (again,) = listing.after_refusal(a_refusal(listing.first_call(at(1)))) or ()
 
     with pytest.raises(ProviderError, match=r"^refused$"):
         listing.after_refusal(a_refusal(again))
@@ -391,11 +391,11 @@ def test_a_download_goes_on_without_credentials() -> None:
     The pages after a first one that was requested without credentials are, too, whatever the paginator returns.
     """
     listing = a_listing()
-    first = added(listing, listing.start(at(1, credentials=False)), Came(2))
+    first = added(listing, listing.first_call(at(1, credentials=False)), Came(2))
     (second,) = listing.following(first) or ()
 
     assert not second.request.credentials
-    assert a_listing().start(at(1)).request.credentials
+    assert a_listing().first_call(at(1)).request.credentials
 
 
 def test_the_first_page_in_the_answer_to_a_poll_is_counted() -> None:
@@ -416,6 +416,6 @@ def test_a_call_is_for_the_partitions_of_its_slice(paginator: SinglePage, digest
     It is signed for its account; the items are fingerprinted only where another page can repeat them.
     """
     listing = a_listing(paginator)
-    call = listing.start(at(1))
+    call = listing.first_call(at(1))
 
     assert call == Call(at(1), ENVELOPE, STREAM, False, digest, "7", listing.planned.partitions)

@@ -16,7 +16,7 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Again, Budget, Observer, Retrying, RetryPolicy
+from penstock._fetch.retry import Budget, FailedAttempt, Observer, Retrying, RetryPolicy
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
@@ -253,10 +253,10 @@ class _CallObserver(Observer):
             }
         )
 
-    def retried(self, again: Again) -> None:
+    def retried(self, failed: FailedAttempt) -> None:
         """The error of the last attempt is reported by its reading."""
         self.client.count(self.call, retries=1)
-        self.client.emit(again.event(self.client.source.name, self._stream, self.call.request))
+        self.client.emit(failed.event(self.client.source.name, self._stream, self.call.request))
 
     @property
     def _stream(self) -> str | None:

@@ -249,7 +249,7 @@ class Budget:
 # --- carrying it out ------------------------------------------------------------------------------------------------
 
 
-class Again(NamedTuple):
+class FailedAttempt(NamedTuple):
     """
     A failed attempt that is repeated after a pause; at once if a new signature may succeed (``renewed``).
     """
@@ -291,7 +291,7 @@ class Observer:
     def attempted(self, response: Response | None, seconds: float) -> None:
         """An attempt ended with this response, after so many seconds; None: there was none."""
 
-    def retried(self, again: Again) -> None:
+    def retried(self, failed: FailedAttempt) -> None:
         """An attempt failed, and another follows after the pause."""
 
 
@@ -332,13 +332,13 @@ class Retrying:
             match step:
                 case Renew():
                     expired = attempt.grant
-                    observer.retried(Again(error=verdict.error, pause_s=0.0, renewed=True))
+                    observer.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
                 case CorrectClock() if response is not None and self.exchange.correct_clock(response, attempt.skew):
-                    observer.retried(Again(error=verdict.error, pause_s=0.0, renewed=True))
+                    observer.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
                 case Wait(seconds, cool_down_s) if self.budget.take(self.source):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
-                    observer.retried(Again(error=verdict.error, pause_s=seconds))
+                    observer.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
                     self.budget.sleep(seconds)
                 case Park(seconds) if response is not None:
                     raise parked(verdict.error, seconds, self.policy, response)

@@ -69,9 +69,9 @@ class Listing:
         if self.polled is not None:
             self._count(self.polled.call.request)
 
-    def start(self, request: Request) -> Call:
+    def first_call(self, request: Request) -> Call:
         """The call of the first page."""
-        return self._counted([self.paginator.first(request)])[0]
+        return self._calls([self.paginator.first(request)])[0]
 
     def call(self, request: Request) -> Call:
         """The call of a page. A further page of a download is requested without credentials, as the first was."""
@@ -162,7 +162,7 @@ class Listing:
                 checked(self.paginator.rest, later, Request, "a list of requests, or None")
             self._left = len(rest)
             if rest:
-                return self._counted(rest)
+                return self._calls(rest)
         elif self._left:
             self._left -= 1
             if self._left:
@@ -176,7 +176,7 @@ class Listing:
         if request is None:
             return None
         self._check_end(page, request)
-        return self._counted([request])
+        return self._calls([request])
 
     def after_refusal(self, outcome: Outcome) -> tuple[Call, ...] | None:
         """The calls to make after a page was refused; None where the listing ends there. Else raises the refusal."""
@@ -185,17 +185,17 @@ class Listing:
         if response is not None and self._first is None and not self._restarted:
             self._restarted = True
             if (again := self.paginator.restart(request, response)) is not None:
-                return self._counted([again])
+                return self._calls([again])
         if response is not None and self._left is None:
             smaller = self.paginator.smaller(request, response)
             if smaller is not None and smaller.identity != request.identity:
-                return self._counted([smaller])
+                return self._calls([smaller])
         one_by_one = self._first is not None and self._left is None
         if response is not None and one_by_one and self.paginator.ends(request, response):
             return None
         raise outcome.verdict.error
 
-    def _counted(self, requests: Sequence[Request]) -> tuple[Call, ...]:
+    def _calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         for request in requests:
             self._count(request)
         return tuple(map(self.call, requests))

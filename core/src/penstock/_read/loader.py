@@ -130,7 +130,7 @@ class Loader:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def take(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
+    def load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """
         Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
 
@@ -150,17 +150,17 @@ class Loader:
                     decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
                 fresh += decoded.fresh
                 self.has_overrun |= bool(decoded.overrun)
-                self._hold_or_deliver(decoded)
+                self._hold_or_write(decoded)
                 del decoded  # else its rows wait for those of the next chunk
         except BrokenBodyError as error:
             raise broken_page(error) from None
         return count, fresh
 
-    def _hold_or_deliver(self, decoded: Decoded) -> None:
+    def _hold_or_write(self, decoded: Decoded) -> None:
         if self._held is None:
-            self._deliver(decoded)
+            self._write_decoded(decoded)
             return
-        self._held.append(partial(self._deliver, decoded))
+        self._held.append(partial(self._write_decoded, decoded))
         self._held_records += decoded.count
         if self._held_records > HELD_RECORDS:
             self.release()
@@ -209,7 +209,7 @@ class Loader:
         """The first partition: repeated records, and derived ones that are set aside, have no day and count on it."""
         return self.result.partitions[self.planned.partitions[0]]
 
-    def _deliver(self, decoded: Decoded) -> None:
+    def _write_decoded(self, decoded: Decoded) -> None:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
         self._observe(decoded)
         counts = self._first.counts

@@ -166,7 +166,7 @@ class Reader:
                         calls = listing.after_refusal(outcome)
                         continue
                     repeat = listing.check(outcome)  # 4. Check it against the pages before it.
-                    count, fresh = self._loaded(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
+                    count, fresh = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
                     page = listing.add(outcome, count=count, fresh=fresh, repeat=repeat)
                     if divisible and page.index == 0 and listing.is_capped:
                         return False
@@ -223,7 +223,7 @@ class Reader:
     def _opened(self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
         listings = [self._listing(slice_, envelope, several=len(requests) > 1) for _ in requests]
-        firsts = [listing.start(request) for listing, request in zip(listings, requests, strict=True)]
+        firsts = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
         if listings:
             listings[0].calls = tuple(firsts)
         return listings
@@ -269,7 +269,7 @@ class Reader:
         if TOLERATED_SKEW < behind <= FARTHEST_BEHIND:
             self._result.behind = max(self._result.behind, behind)
 
-    def _loaded(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
+    def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """Load a page: the number of its elements, and how many of them no earlier page had."""
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
@@ -280,7 +280,7 @@ class Reader:
         if outcome.answer.provisional and not self._result.provisional:
             self._result.provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
-        return self._loader.take(listing, outcome, repeat=repeat)
+        return self._loader.load(listing, outcome, repeat=repeat)
 
     def _check_skipped(self) -> None:
         """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""

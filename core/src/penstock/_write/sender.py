@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from penstock._fetch.client import SourceClient
-from penstock._fetch.retry import Again, Attempts, CorrectClock, Park, Renew, Wait, parked
+from penstock._fetch.retry import Attempts, CorrectClock, FailedAttempt, Park, Renew, Wait, parked
 from penstock._plugins.registry import place_in_plugin
 from penstock._write.answers import alike, decided, one_line
 from penstock._write.outbox import OutboxJob
@@ -248,8 +248,8 @@ class Sender:
                     pass
                 case Wait(seconds, cool_down_s):
                     rate_limit.cool_down(cool_down_s or 0.0)
-                    again = Again(error=verdict.error, pause_s=seconds)
-                    client.emit(again.event(client.source.name, None, write.request))
+                    failed = FailedAttempt(error=verdict.error, pause_s=seconds)
+                    client.emit(failed.event(client.source.name, None, write.request))
                     clock.sleep(seconds)
                 case Park(seconds) if response is not None and not unsure:
                     raise parked(verdict.error, seconds, policy, response)
