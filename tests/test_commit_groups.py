@@ -9,10 +9,22 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from penstock import Envelope, LedgerEntry, Request, SandboxRequest, SinkError, Slice, Stream, column, record
+from penstock import (
+    Envelope,
+    Layout,
+    LedgerEntry,
+    Partition,
+    Request,
+    SandboxRequest,
+    SinkError,
+    Slice,
+    Stream,
+    column,
+    record,
+)
 from penstock._run import commit
 from penstock.ledger import SqliteLedger
-from penstock.testing.memory import MemorySink, MemoryTarget
+from penstock.testing.memory import MemorySink, MemoryTarget, MemoryWriter
 from small import Small
 
 
@@ -26,10 +38,18 @@ class Click:
 
 @define(eq=False)
 class GroupTarget(MemoryTarget):
-    """Remembers the days of each group. A day of ``refused`` fails."""
+    """Remembers its writers, and the days of each group. The day ``refused`` fails, ``unwritable`` cannot begin."""
 
     groups: list[list[str]]
     refused: str
+    unwritable: str
+    begun: list["Watched"]
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> MemoryWriter:
+        if partition.values[-1][1] == self.unwritable:
+            raise SinkError("no place")
+        self.begun.append(Watched(self, layouts, partition))
+        return self.begun[-1]
 
     def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> list[LedgerEntry | Exception]:
         self.groups.append([entry.partition.values[-1][1] for _, entry in commits])
@@ -43,9 +63,21 @@ class GroupTarget(MemoryTarget):
 class GroupSink(MemorySink):
     groups: list[list[str]] = field(factory=list)
     refused: str = ""
+    unwritable: str = ""
+    begun: list["Watched"] = field(factory=list)
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> GroupTarget:
-        return GroupTarget(self, SqliteLedger(self.ledger_path), self.groups, self.refused)
+        ledger = SqliteLedger(self.ledger_path)
+        return GroupTarget(self, ledger, self.groups, self.refused, self.unwritable, self.begun)
+
+
+@define(eq=False)
+class Watched(MemoryWriter):
+    aborted: bool = False
+
+    def abort(self) -> None:
+        super().abort()
+        self.aborted = True
 
 
 def a_shop(folder: Path, rows_of_last: int = 1) -> Small:
@@ -88,6 +120,18 @@ def test_the_days_of_a_request_are_committed_together(tmp_path: Path) -> None:
     assert report.exit_code == 0
     assert shop.sink.groups == [DAYS]  # type: ignore[attr-defined]
     assert len(shop.rows("clicks")) == 3
+
+
+def test_a_day_that_cannot_begin_leaves_no_other_one_begun(tmp_path: Path) -> None:
+    """
+    The days of one request begin together: where the target refuses one, it drops those before it.
+    """
+    shop = a_shop(tmp_path)
+    shop.sink.unwritable = "2026-06-15"  # type: ignore[attr-defined]
+    report = shop.run()
+
+    assert (report.exit_code, {error["message"] for error in report.errors}) == (1, {"no place"})
+    assert [writer.aborted for writer in shop.sink.begun] == [True]  # type: ignore[attr-defined]
 
 
 def test_one_of_a_group_fails_alone(tmp_path: Path) -> None:

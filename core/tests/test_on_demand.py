@@ -110,4 +110,4 @@ def test_a_poll_that_is_answered_with_202_waits() -> None:
     (again,) = next(steps)  # type: ignore[misc]
     with pytest.raises(StopIteration) as finished:
         steps.send(Outcome(call=again, response=a_response({"data": []}), verdict=Accept()))
-    assert finished.value.value.state == Ready()
+    assert finished.value.value[1] == Ready()

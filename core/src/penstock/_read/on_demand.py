@@ -117,14 +117,6 @@ class Handles:
         self._reports.pop(self._polls.pop(report.request, None), None)
 
 
-class FinishedReport(NamedTuple):
-    """A report that is ready, and the outcome of its last poll."""
-
-    report: PendingReport
-    outcome: Outcome
-    state: Ready | Empty
-
-
 @define(eq=False, repr=False)
 class Reports:
     """
@@ -145,10 +137,10 @@ class Reports:
     under_way: list[PendingReport] = field(factory=list, init=False)
     _finished_ones: list[PendingReport] = field(factory=list, init=False)
 
-    def finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
+    def finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         """
-        Wait until the report of this submission is ready. It is submitted again, once, if it is gone, or if it was
-        adopted after its deadline and is still not ready.
+        Wait until the report of this submission is ready: the outcome of its last poll, and its state. It is submitted
+        again, once, if it is gone, or if it was adopted after its deadline and is still not ready.
 
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
@@ -159,7 +151,7 @@ class Reports:
         finally:
             self.listener.event("report_ready", stream=stream)
 
-    def _finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
+    def _finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         report = yield from self._begun(submission)
         late = self._age_s(report) >= self._times.deadline_s
         outcome, state = yield from self._polled(submission, report)
@@ -182,7 +174,7 @@ class Reports:
             self._drop(report)
             raise self._ambiguous(report)
         self._finished_ones.append(report)
-        return FinishedReport(report=report, outcome=outcome, state=state)
+        return outcome, state
 
     def restart(self) -> None:
         """Begin a new read: it uses the reports of the former one, if it submits the same requests."""

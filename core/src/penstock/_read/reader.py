@@ -110,8 +110,8 @@ class Reader:
             dependencies=self.dependencies,
             listener=self.listener,
         )
-        self._loader.begin()
         try:
+            self._loader.begin()
             if not (yield from self._read_or_divide(self.planned.slice)):
                 self._loader.abort()
                 return None
@@ -200,15 +200,15 @@ class Reader:
         if self.reports is None:
             return self._opened(slice_, requests, envelope)
         (submission,) = requests
-        finished = yield from self.reports.finished(submission)
-        state, self._result.began_at = finished.state, self.reports.submitted_at
-        self._see_clock(finished.outcome)
+        outcome, state = yield from self.reports.finished(submission)
+        self._result.began_at = self.reports.submitted_at
+        self._see_clock(outcome)
         if isinstance(state, Empty):
             return []
         if not state.downloads and not state.pages:
-            check_rows(finished.outcome)
-            return [self._listing(slice_, envelope, polled=finished.outcome)]
-        polled = finished.outcome.call.request.url
+            check_rows(outcome)
+            return [self._listing(slice_, envelope, polled=outcome)]
+        polled = outcome.call.request.url
         named = [
             evolve(
                 download,
