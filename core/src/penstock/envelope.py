@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
@@ -94,6 +94,17 @@ class Envelope:
         """The paths of all members that are read beside the items."""
         return (*self.total, *self.pages, *self.head, *self.echoes, *self.provisional_unless)
 
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """The names of the members of the body that are read."""
+        return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
+
+    @cached_property
+    def _are_maps(self) -> bool:
+        """Whether the items are maps of arrays of which nothing else is read, so that they are read in one go."""
+        others = {path.partition(".")[0] for path in self.paths}
+        return self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items)
+
     def __call__(self, response: Response) -> Answer:
         if response.body.startswith((GZIP, *ZIP)):
             packed = "packed with gzip" if response.body.startswith(GZIP) else "a zip file"
@@ -126,9 +137,8 @@ class Envelope:
         return Answer(problem=f"the body is {kind}, not {self._shape()}; it begins: {response.text(100)}")
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
-        names = tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
-        members = self._members(names, body, response)
-        if repeated := _repeated_member(body, names, members):
+        members = self._members(body, response)
+        if repeated := _repeated_member(body, self._names, members):
             raise BrokenBodyError(
                 f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
@@ -171,15 +181,14 @@ class Envelope:
                 return f"{path} is {clip(str(value), 60)}"
         return ""
 
-    def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> dict[str, Any]:
-        """The members of these names that there are; a map of arrays in one go, if it is one."""
-        others = {path.partition(".")[0] for path in self.paths}
-        if self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items):
+    def _members(self, body: bytes, response: Response) -> dict[str, Any]:
+        """The members that are read and that there are; a map of arrays in one go, if it is one."""
+        if self._are_maps:
             try:
-                return _reader(names, maps=frozenset(self.items))(body)
+                return _reader(self._names, maps=frozenset(self.items))(body)
             except (ValueError, RecursionError):
                 pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
-        members: dict[str, Any] = _checked(_reader(names), body, response)
+        members: dict[str, Any] = _checked(_reader(self._names), body, response)
         return members
 
     def _with_items(self, answer: Answer, raw: Any, path: str) -> Answer:

@@ -262,10 +262,10 @@ class Reader:
     def _see_clock(self, outcome: Outcome) -> None:
         """Record how far the provider's clock is behind ours: by its Date header, and the age of what a cache sent."""
         response = outcome.response
-        if response is None or response.date is None or not outcome.call.request.credentials:
+        if response is None or not outcome.call.request.credentials or (theirs := response.date) is None:
             return
         age = response.header("age") or ""
-        behind = response.received_at - response.date - timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
+        behind = response.received_at - theirs - timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
         if TOLERATED_SKEW < behind <= FARTHEST_BEHIND:
             self._result.behind = max(self._result.behind, behind)
 

@@ -52,7 +52,7 @@ class Committer:
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
     _order: dict[Key, list[PlannedSlice]] = field(factory=dict, init=False)  # of changes, not committed
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
-    _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
+    _group: list[tuple[ReadResult, Partition]] = field(factory=list, init=False)  # to be committed together
     _group_rows: int = field(default=0, init=False)
     _failures: list[tuple[Partition, str]] = field(factory=list, init=False)  # to be recorded together
     _groups: bool = field(init=False)  # whether the target commits groups
@@ -100,10 +100,9 @@ class Committer:
     def flush(self) -> None:
         """Commit and record what waits for others. Called when the run would wait, and at its end."""
         group, self._group, self._group_rows = self._group, [], 0
-        committed = self._commit([(result, partition) for result in group for partition in result.partitions])
-        for result in group:
-            if result.reports is not None and any(result is other for other in committed):
-                result.reports.delivered()
+        for reports in {result.reports for result in self._commit(group)}:
+            if reports is not None:
+                reports.delivered()
         self._record_failures()
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
@@ -172,10 +171,9 @@ class Committer:
         """Commit a slice, or let it wait for others to be committed with it, if the target commits groups."""
         rows = sum(partition.counts.rows for partition in result.partitions.values())
         if rows <= GROUP_ROWS and not result.undated and self._groups:
-            self._group.append(result)
+            self._group.extend((result, partition) for partition in result.partitions)
             self._group_rows += rows
-            partitions = sum(len(pending.partitions) for pending in self._group)
-            if partitions >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
+            if len(self._group) >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
                 self.flush()
             return
         self.flush()
