@@ -127,6 +127,7 @@ def history_sizes(given: argparse.Namespace) -> None:
                 "run of ten partitions": measured(
                     "run of ten partitions", rows, "run", place, to=to, since=next_day, until=next_day, accounts=ten
                 ),
+                "verify of a day": measured("verify of a day", rows, "verify", place, to=to, since=last, until=last),
                 "forget of a day": measured("forget of a day", rows, "forget", place, to=to, since=last, until=last),
             }
             start = measured("start: a layout", rows, "layouts", place)

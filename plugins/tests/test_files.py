@@ -467,6 +467,28 @@ def test_a_file_that_is_not_as_delivered_is_missing(sink, damage):
     assert state_of(sink, a_day()) == ("delivered", "r1", False)
 
 
+def test_the_comparison_of_a_day_looks_at_nothing_of_other_days(sink):
+    """
+    A long history costs it nothing: other days' ledger rows are not read, and their directories not looked into.
+    """
+    for day in (1, 2):
+        run(sink, a_day(day), (CLICKS, [click(day)]))
+        shutil.copy(day_file(sink, day), day_file(sink, day).with_name("copied.jsonl"))
+    target = sink.open_readonly(SOURCE)
+    entries = target.ledger.entries(SOURCE, "clicks")
+    day = a_day(2).day
+
+    found = [
+        list(target.verify("clicks", list(entries.values()))),
+        list(target.verify("clicks", [entries[a_day(2)]], since=day, until=day)),
+    ]
+    known = list(target.ledger.places(SOURCE, "clicks", f"{SOURCE}/clicks/", since=day, until=day))
+    target.close()
+
+    assert [[difference.partition for difference in of] for of in found] == [[a_day(1), a_day(2)], [a_day(2)]]
+    assert known == [entries[a_day(2)].files[0].path]
+
+
 @pytest.mark.parametrize("staged", [False, True], ids=["nothing staged", "a day staged"])
 def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged):
     """

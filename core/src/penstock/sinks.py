@@ -503,12 +503,17 @@ class Advising(Protocol):
 class Verifiable(Protocol):
     """Of a target that can compare what it holds with its ledger."""
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterable[Difference]:
+    def verify(
+        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
+    ) -> Iterable[Difference]:
         """
         The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
         the entries say, and those that it holds and that are of no entry (``uncounted``). Reads all of it (rows and
         sums, or bytes), and changes nothing. Where the ledger has no delivery, ``entries`` is one without rows, whose
         partition has the names of the columns.
+
+        ``since``, ``until``: the entries are those of these days, both included (None: from the first, to the last).
+        What it names of other days is passed over, so that it need not look at them.
         """
 
 

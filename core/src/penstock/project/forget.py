@@ -202,14 +202,23 @@ def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequ
     target.opened.finish(layouts[0].stream)
 
 
-def deleted(of: SourceLedger) -> dict[Partition, Restatement]:
-    """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
-    last = {change.partition: change for change in of.ledger.restated(of.source)}
+def deleted(of: SourceLedger, days: Days) -> dict[Partition, Restatement]:
+    """
+    The partitions of a window whose rows ``forget`` deleted, and that were not read again: each with what it changed.
+    """
+    last = {change.partition: change for change in of.ledger.restated(of.source) if days.holds(change.partition)}
     deletions = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGET_PREFIX)}
     for stream in {partition.stream for partition in deletions}:
-        for partition in of.ledger.entries(of.source, stream):
+        for partition in of.entries(stream, days):
             deletions.pop(partition, None)
     return deletions
+
+
+def _has_days(target: _Locked, stream: str, deleted_from: Sequence[Layout] | None) -> bool:
+    """Whether a stream is divided by days, by its rows in the ledger or by its declaration."""
+    if deleted_from and deleted_from[0].day_column is not None:
+        return True
+    return any(counts.first_day is not None for counts in target.ledger.counts(target.source, stream))
 
 
 def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
@@ -218,15 +227,15 @@ def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Lay
     it; rows that were forgotten before, and that the target still has, are deleted, too.
     """
     bounded = (days.since is not None and days.until is not None) or (deleted_from and days.accounts)
-    dated = any(counts.first_day is not None for counts in target.ledger.counts(target.source, stream))
-    if not bounded and (dated or (deleted_from and deleted_from[0].day_column is not None)):
+    if not bounded and _has_days(target, stream, deleted_from):
         raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
     partitions = list(target.entries(stream, days))
     if deleted_from and isinstance(target.opened, Verifiable):
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
         nothing = nothing_of(target.source, stream, first.partition_columns, first.day_column, names)
-        partitions += [held.partition for held in target.opened.verify(stream, [nothing])]
+        held = target.opened.verify(stream, [nothing], since=days.since, until=days.until)
+        partitions += [difference.partition for difference in held]
     return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]
 
 

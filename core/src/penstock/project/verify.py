@@ -5,6 +5,7 @@ Comparison of the data in targets with their ledgers.
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -102,11 +103,12 @@ class _Verification:
         for stream in dict.fromkeys([*of.streams, *own]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
             differing: dict[Partition, Difference] = {}
+            compared = partial(target.verify, stream, since=self.days.since, until=self.days.until)
             try:
-                for difference in target.verify(stream, entries):
+                for difference in compared(entries):
                     differing.setdefault(difference.partition, difference)
                 if not len(entries) and stream in own:
-                    for difference in target.verify(stream, [_nothing(source, stream, declared)]):
+                    for difference in compared([_nothing(source, stream, declared)]):
                         differing.setdefault(difference.partition, evolve(difference, uncounted=True))
             except PenstockError as error:
                 self.view.failed[f"{shown} {source}.{stream}"] = str(error)
@@ -135,8 +137,8 @@ class _Verification:
                 rows=deletion.rows[0],
                 deleted_at=deletion.restated_at,
             )
-            for partition, deletion in sorted(deleted(of).items())
-            if self.days.holds(partition) and (partition.stream, partition.as_dict()) not in again
+            for partition, deletion in sorted(deleted(of, self.days).items())
+            if (partition.stream, partition.as_dict()) not in again
         ]
 
     def _add_stream(
@@ -219,6 +221,9 @@ class DeliveredEntries(Sequence[LedgerEntry]):
     def _parts(self) -> Iterator[tuple[date | None, date | None]]:
         """Windows of some ``ROWS_AT_ONCE`` rows each."""
         since, until = self._days.since, self._days.until
+        if since is not None and since == until:
+            yield since, until  # a day is not divided, however many accounts have it
+            return
         counts = self._ledger.counts(self._source, self._stream)
         days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
         if not days:

@@ -11,6 +11,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 # ruff: noqa: S608
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -238,7 +239,9 @@ class DuckTarget(BaseTarget):
             self._there[stream] = exists and bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
         return self._there[stream]
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+    def verify(
+        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
+    ) -> Iterator[Difference]:
         """
         Rows and sums of each partition, computed by DuckDB. The rows of a stream of changes have no partition: of it,
         only that there are rows at all.

@@ -10,6 +10,7 @@ replace it, are kept per account in ``merges``; ``layouts`` keeps the layouts, t
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
 from typing import Any
 
 from attrs import evolve, frozen
@@ -62,14 +63,27 @@ class FileLedger(SqliteLedger):
 
     # --- places -----------------------------------------------------------------------------------------------------
 
-    def places(self, source: str, stream: str, directory: str) -> Iterator[str]:
+    def places(
+        self, source: str, stream: str, directory: str, since: date | None = None, until: date | None = None
+    ) -> Iterator[str]:
         """
         The places below ``directory`` of the files of the partitions of ``stream``, in the order of these. A derived
         stream's files are in the rows of the stream that it is derived from.
+
+        ``since``, ``until``: of partitions that have a day, those of these days, and those whose commit was
+        interrupted; then in any order, and some places twice.
         """
-        for table, key in (("partitions", "partition"), ("merges", "account")):
-            where = f"source = ? and stream = ? and files <> '[]' order by source, stream, {key}"
-            for (text,) in self._sql(f"select files from {{t}}{table} where {where}", source, stream):
+        days = ((since or date.min).isoformat(), (until or date.max).isoformat())
+        every = [("partitions", "order by source, stream, partition", ())]
+        of_days = [
+            ("partitions", "and day >= ? and day <= ?", days),
+            ("partitions", "and day = ''", ()),
+            ("partitions", f"and {UNSETTLED}", ()),
+        ]
+        chosen = every if since is None and until is None else of_days
+        for table, more, values in (*chosen, ("merges", "order by source, stream, account", ())):
+            where = f"""source = ? and stream = ? and files like '%"size"%' {more}"""  # else no file is there
+            for (text,) in self._sql(f"select files from {{t}}{table} where {where}", source, stream, *values):
                 for file in files_from(text):
                     if file.size is not None and file.path.startswith(directory):
                         yield file.path

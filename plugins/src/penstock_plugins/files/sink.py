@@ -29,10 +29,10 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
@@ -191,14 +191,19 @@ class FileTarget:
             if intact.get(day.account, not rows) if files == "[]" else self.files.are_in_place(files_from(files)):
                 yield day
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+    def verify(
+        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
+    ) -> Iterator[Difference]:
         """
         Size and checksum of every file; a file of a ``changes`` stream stands for all days of its account. Each file is
         read once. A record file that the ledger does not count is named, since readers of the directory read it, too.
+        The directories of other days are not looked into.
         """
         merged: dict[Partition, str | None] = {}
         names: dict[str, None] = {}
+        day_column = ""
         for entry in entries:
+            day_column = entry.partition.values[-1][0] if entry.partition.day is not None else day_column
             names |= dict.fromkeys((stream, *entry.derived_rows))
             files: Sequence[LedgerFile] = entry.files
             if files or not entry.partition.values:
@@ -212,19 +217,23 @@ class FileTarget:
             if difference is not None:
                 yield Difference(partition=entry.partition, what=difference)
         for name in names:
-            yield from self._uncounted(stream, name)
+            yield from self._uncounted(stream, name, day_column, since, until)
 
-    def _uncounted(self, stream: str, name: str) -> Iterator[Difference]:
-        """The record files in the directory of a stream that are of no partition in the ledger."""
+    def _uncounted(
+        self, stream: str, name: str, day_column: str, since: date | None, until: date | None
+    ) -> Iterator[Difference]:
+        """The record files of these days in the directory of a stream that are of no partition in the ledger."""
         directory = self.files.directory_of(name)
         if not (directory / MARK).is_file():
             return  # not penstock's
         prefix = f"{directory.relative_to(self.files.directory).as_posix()}/"
         folded = str.lower if ignores_case(directory / MARK) else str
         # Of each text its hash, which is a third of the size.
-        known = {hash(folded(path)) for path in self.ledger.places(self.source, stream, prefix)}
+        known = {hash(folded(path)) for path in self.ledger.places(self.source, stream, prefix, since, until)}
         suffixes = (f".{self.files.codec.name}", f".{self.files.codec.name}.gz")
-        for folder, _, names in os.walk(directory, followlinks=True):
+        may_hold = _holding(day_column, since, until)
+        for folder, folders, names in os.walk(directory, followlinks=True):
+            folders[:] = filter(may_hold, folders)
             place = Path(folder).relative_to(self.files.directory).as_posix()
             for path in (f"{place}/{name}" for name in names if name.endswith(suffixes) and not name.startswith(".")):
                 if hash(folded(path)) not in known:
@@ -325,3 +334,15 @@ class FileTarget:
     def _places(self, parent: str, stream: str) -> Iterator[str]:
         """The places of a stream's files in the ledger; ``parent``: the stream whose partitions have them."""
         return self.ledger.places(self.source, parent, f"{file_name(self.source)}/{file_name(stream)}/")
+
+
+def _holding(day_column: str, since: date | None, until: date | None) -> Callable[[str], bool]:
+    """Whether a directory may hold files of these days, by its name; one that is of no day may."""
+
+    @cache  # each account has directories of the same names
+    def may_hold(folder: str) -> bool:
+        pair = pair_from(folder)
+        day = Partition("", (pair,)).day if pair is not None and pair[0] == day_column else None
+        return day is None or (since or day) <= day <= (until or day)
+
+    return may_hold

@@ -347,7 +347,9 @@ class PostgresTarget(BaseTarget):
                 for day, _, _ in days:
                     yield day
 
-    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+    def verify(
+        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
+    ) -> Iterator[Difference]:
         """
         Rows and sums of each partition, counted by the database. Of a stream that is merged by key, whose rows have no
         partition, the rows of the source. A table that another session keeps locked is tried a few times, for a moment.
