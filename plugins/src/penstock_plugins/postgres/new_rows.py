@@ -153,7 +153,7 @@ class NewRows:
 
     def _copy(self, number: int, into: str) -> int:
         chunk = self.chunks[number]
-        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, null 'null')"
+        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, header, null 'null')"
         try:
             stored = self._database.copy(statement, chunk.stream())
         except OF_A_ROW as error:

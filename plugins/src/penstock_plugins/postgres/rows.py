@@ -52,7 +52,11 @@ class Chunk:
     size: int = 0
 
     def stream(self) -> Iterator[bytes]:
-        """The rows as ``COPY ... (format csv, null 'null')`` reads them."""
+        """
+        The rows as ``COPY ... (format csv, header, null 'null')`` reads them. By the header, an empty line, the server
+        knows what ends a line, and so which lines it has to count: in the first record it would not.
+        """
+        yield b"\n"
         for block in self.blocks:
             yield csv_records(block, end=b"\n", nul=b"\0")
 
@@ -239,14 +243,16 @@ class CopyFormatter:
 def _row_of(error: psycopg.Error, lines: Sequence[bytes]) -> int | None:
     """
     The number of the row that the server names: ``COPY clicks, line 3, column url: "..."``, in any language. It counts
-    the lines of the CSV, and a text may have several.
+    the lines of the CSV, header included, and a text may have several.
     """
     match = re.search(r"^COPY .*?, \D*(\d+)", error.diag.context or "", re.MULTILINE)
-    left = int(match[1]) if match else 0
+    if match is None:
+        return None
+    left = int(match[1]) - 1
     for number, line in enumerate(lines):
         left -= csv_records(line, end=b"\n", nul=b"").count(b"\n")
         if left <= 0:
-            return number if match else None
+            return number
     return None
 
 
