@@ -122,7 +122,7 @@ def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> t
 class StreamDecoder:
     """
     Decodes the pages of one stream; made by :func:`compile_stream`. ``columns`` holds every column, hidden ones too,
-    ``layout`` those that are delivered.
+    ``layout`` those that are delivered. ``day_of``: the column that a row's own day is read from, if there is one.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class StreamDecoder:
         self._name = f"{source}.{stream.name}"
         self._stream, self._options = stream, options
         day = divided_as.day
-        day_of = _value(stream.day_of, str)
+        day_of = self.day_of = _value(stream.day_of, str)
         parent_key = _parent_key(stream, parent)
         read = (*stream.key, *divided_as.partition_columns, *([day_of] if day_of else ()))
         self._check_declaration((*read, *parent_key))

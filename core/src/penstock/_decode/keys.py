@@ -64,9 +64,7 @@ class Keys:
             # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
             prints = fingerprints(read_again([*marks, *on_page.values()]) if on_page else page.rows)
             on_page = dict(zip(on_page, prints[len(marks) :], strict=True))
-        split = _classify(keys, prints[: len(marks)], on_page, earlier, self.last_wins)
-        for key, before in others.items():
-            split.compare(key, before, last_wins=self.last_wins)
+        split = _classify(keys, prints[: len(marks)], on_page, earlier, others, last_wins=self.last_wins)
         seen.add({key: marks[index] for key, index in split.index_of.items()})
         self._drop_repeats(page, split)
         return page.count - len(split.known_earlier)
@@ -139,22 +137,11 @@ THIS_PAGE, EARLIER_PAGE, OTHER_LISTING = "this page", "an earlier page", "the an
 class _Split:
     """The rows of a page, classified, by index."""
 
-    fresh: dict[Any, int] = field(factory=dict)  # key -> fingerprint of its row, which is delivered
-    index_of: dict[Any, int] = field(factory=dict)  # key -> index of that row on this page
+    index_of: dict[Any, int] = field(factory=dict)  # key -> its row, which is delivered unless it is repeated
     repeated: set[int] = field(factory=set)
     conflicting: dict[int, str] = field(factory=dict)  # the page that has the key with other values
     known_earlier: set[int] = field(factory=set)  # the key is of an earlier page
     superseded: int = 0
-
-    def compare(self, key: Any, before: int, *, last_wins: bool) -> None:
-        """Classify the row of a key that another listing had with the fingerprint ``before``."""
-        index = self.index_of[key]
-        if self.fresh[key] == before:
-            self.repeated.add(index)
-        elif last_wins:
-            self.superseded += 1
-        else:
-            self.conflicting[index] = OTHER_LISTING
 
 
 def _classify(
@@ -162,22 +149,36 @@ def _classify(
     prints: Sequence[int],
     on_page: Mapping[Any, int],
     earlier: Mapping[Any, int],
+    others: Mapping[Any, int],
+    *,
     last_wins: bool,
 ) -> _Split:
+    """
+    Compare rows with fingerprints of rows with the same key: by key, those that an earlier chunk of the page had, an
+    earlier page of the listing, and other listings of the slice.
+    """
     split = _Split()
     for index, (key, made) in enumerate(zip(keys, prints, strict=True)):
-        before = split.fresh.get(key, on_page.get(key, earlier.get(key)))
+        place = split.index_of.get(key)
+        before = on_page.get(key, earlier.get(key)) if place is None else prints[place]
         if key in earlier:
             split.known_earlier.add(index)
         if before == made:
             split.repeated.add(index)
         elif before is None or last_wins:
-            if key in split.index_of:  # replaced before it was delivered
-                split.repeated.add(split.index_of[key])
+            if place is not None:  # replaced before it was delivered
+                split.repeated.add(place)
             elif before is not None:
                 split.superseded += 1
-            split.fresh[key] = made
             split.index_of[key] = index
         else:
             split.conflicting[index] = EARLIER_PAGE if key in earlier else THIS_PAGE
+    for key, before in others.items():
+        index = split.index_of[key]
+        if prints[index] == before:
+            split.repeated.add(index)
+        elif last_wins:
+            split.superseded += 1
+        else:
+            split.conflicting[index] = OTHER_LISTING
     return split

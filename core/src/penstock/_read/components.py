@@ -22,7 +22,6 @@ class Components(NamedTuple):
     poller: Poller | None
     envelope: BodyDecoder
     downloads: BodyDecoder
-    day_of: str | None
     decoder: StreamDecoder
 
 
@@ -38,7 +37,6 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
         poller=source.component("poller", stream.poller),
         envelope=envelope,
         downloads=_decoder_of(source, stream.downloads) or envelope,
-        day_of=source.day_of(stream),
         decoder=_stream_decoder_of(source, stream, needed),
     )
 

@@ -174,7 +174,7 @@ class Loader:
 
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
-        column = self.components.decoder.columns.get(self.components.day_of or "")
+        column = self.components.decoder.columns.get(self.components.decoder.day_of or "")
         if not self.planned.stream.inexact_bounds or column is None or column.type != "datetime":
             return None
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
@@ -185,7 +185,7 @@ class Loader:
         stamps: dict[str, Any] = {}
         if stream.account is not None and planned.account is not None:
             stamps[stream.account] = planned.account
-        if self._days() is not None and self.components.day_of is None and len(planned.partitions) == 1:
+        if self._days() is not None and self.components.decoder.day_of is None and len(planned.partitions) == 1:
             assert stream.day is not None
             stamps[stream.day] = planned.slice.days[0]
         return stamps
@@ -268,7 +268,7 @@ class Loader:
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a record that was set aside, where it can be read all the same."""
-        name = self.components.day_of or self.planned.stream.day
+        name = self.components.decoder.day_of or self.planned.stream.day
         column = self.components.decoder.columns.get(name) if name is not None else None
         if column is None or column.member is None:
             return None
