@@ -2,7 +2,7 @@
 Members of an answer that state something about the whole listing, and that nothing reads.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -35,15 +35,12 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
     members = page.response.members()
     if members is None:
         return ""
-    read = {*envelope.items, *envelope.paths}
-    read |= {value for value in _options(paginator) if isinstance(value, str)}
-    found = dict(_stated(members))
-    for path in envelope.items:
-        found |= _beside(members, path)
-    unread = [path for path in found if path not in read and path.partition(".")[0] not in read]
+    read = {*envelope.items, *envelope.paths, *_texts_of(paginator)}
+    stated = dict(_stated(members, envelope.items))
+    unread = [path for path in stated if path not in read and path.partition(".")[0] not in read]
     leads = [path for path in unread if _folded(path) in _NEXT | _MORE]
     counts = [path for path in unread if _folded(path) in _TOTAL]
-    totals = [path for path in counts if _exceeds(found[path], page.listed)]
+    totals = [path for path in counts if _exceeds(stated[path], page.listed)]
     notes = []
     if envelope.total and page.listed and not counted:
         notes.append(
@@ -59,7 +56,7 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
         )
     if totals:
         notes.append(
-            f"the answer states {totals[0]} {found[totals[0]]}, {page.listed} records came, and nothing reads it. If "
+            f"the answer states {totals[0]} {stated[totals[0]]}, {page.listed} records came, and nothing reads it. If "
             f'it counts the records, name it in the envelope, total="{totals[0]}"'
         )
     if "errors" in unread:
@@ -70,37 +67,42 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
     return "; ".join(notes)
 
 
-def _beside(members: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The members that state something in the objects around the items, such as ``data.orders.pageInfo``."""
-    found: dict[str, Any] = {}
-    at = ""
-    for name in path.split(".")[:-1]:
-        inner = members.get(name)
-        if not isinstance(inner, dict):
-            break
-        members, at = inner, f"{at}{name}."
-        found |= {f"{at}{stated}": value for stated, value in _stated(members)}
-    return found
-
-
-def _options(paginator: Any) -> Iterator[Any]:
+def _texts_of(paginator: Any) -> Iterator[str]:
+    """The options of a paginator that may name a member."""
     for field in attrs.fields(type(paginator)) if attrs.has(type(paginator)) else ():
-        yield getattr(paginator, field.name)
+        if isinstance(value := getattr(paginator, field.name), str):
+            yield value
 
 
-def _stated(members: Mapping[str, Any], around: str = "") -> Iterator[tuple[str, Any]]:
-    """The members that state something: paths and values."""
-    is_last = any(value is False for name, value in members.items() if _folded(name) in _MORE)
-    for name, value in members.items():
-        folded = _folded(name)
-        if is_last and folded in _NEXT:
-            continue
-        if isinstance(value, dict) and not around and folded in _AROUND:
-            yield from _stated(value, f"{name}.")
-        elif value in (None, "", False, [], {}):
-            continue
-        elif folded in _NEXT | _MORE | _TOTAL or (name == "errors" and not around):
-            yield f"{around}{name}", value
+def _stated(members: Mapping[str, Any], items: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The members around the items that state something: paths and values."""
+    for at, inner in _around(members, items):
+        is_last = any(value is False for name, value in inner.items() if _folded(name) in _MORE)
+        for name, value in inner.items():
+            leads = _folded(name) in _NEXT and not is_last
+            if value and (leads or _folded(name) in _MORE | _TOTAL or (name == "errors" and not at)):
+                yield f"{at}{name}", value
+
+
+def _around(members: Mapping[str, Any], items: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """
+    The objects around the items, each with the start of its members' paths: the body, those that lead to the items, and
+    in each of these the ones that describe a page, such as ``data.orders.pageInfo``.
+    """
+    outer = {"": members}
+    for path in items:
+        at, inner = "", members
+        for name in path.split(".")[:-1]:
+            value = inner.get(name)
+            if not isinstance(value, dict):
+                break
+            at, inner = f"{at}{name}.", value
+            outer[at] = inner
+    for at, inner in outer.items():
+        yield at, inner
+        for name, value in inner.items():
+            if isinstance(value, dict) and _folded(name) in _AROUND:
+                yield f"{at}{name}.", value
 
 
 def _folded(path: str) -> str:
