@@ -366,6 +366,7 @@ def test_a_restatement_is_recorded_with_the_delivery(ledger):
     assert third.sums == {"price": (Decimal("1.10"), Decimal("1.25")), "clicks": (Decimal(2), Decimal(3))}
     assert (third.partition, third.changes) == (DAY, None)
     assert list(ledger.restated(since=second.restated_at)) == [second, third]
+    assert list(ledger.restated("talroo", runs="r3")) == [third]
     assert list(ledger.restated("joveo")) == []
 
 

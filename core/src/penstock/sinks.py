@@ -304,10 +304,12 @@ class Ledger(Protocol):
         """
         return 0
 
-    def restated(self, source: str | None = None, *, since: datetime | None = None) -> Iterable[Restatement]:
+    def restated(
+        self, source: str | None = None, *, since: datetime | None = None, runs: str = ""
+    ) -> Iterable[Restatement]:
         """
         The restatements that were committed from ``since`` (aware, included) on, oldest first; None: of all sources,
-        without a bound.
+        without a bound. ``runs``: only of runs whose id begins with this.
         """
         return ()
 

@@ -374,8 +374,14 @@ class SqlLedger:
             json_text({column: [str(before), str(after)] for column, (before, after) in sums.items()}),
         )
 
-    def restated(self, source: str | None = None, *, since: datetime | None = None) -> Iterator[Restatement]:
-        terms = {"source = ?": source, "restated_at >= ?": time_text(since)}
+    def restated(
+        self, source: str | None = None, *, since: datetime | None = None, runs: str = ""
+    ) -> Iterator[Restatement]:
+        terms = {
+            "source = ?": source,
+            "restated_at >= ?": time_text(since),
+            "run_id like ?": f"{runs}%" if runs else None,
+        }
         terms = {term: value for term, value in terms.items() if value is not None}
         rows = self._sql(
             "select source, stream, cast(partition as text), run_id, restated_at, rows_before, rows_after, came, went, "

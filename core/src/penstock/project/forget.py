@@ -206,8 +206,8 @@ def deleted(of: SourceLedger, days: Days) -> dict[Partition, Restatement]:
     """
     The partitions of a window whose rows ``forget`` deleted, and that were not read again: each with what it changed.
     """
-    last = {change.partition: change for change in of.ledger.restated(of.source) if days.holds(change.partition)}
-    deletions = {partition: change for partition, change in last.items() if change.run_id.startswith(FORGET_PREFIX)}
+    deleting = of.ledger.restated(of.source, runs=FORGET_PREFIX)
+    deletions = {change.partition: change for change in deleting if days.holds(change.partition)}
     for stream in {partition.stream for partition in deletions}:
         for partition in of.entries(stream, days):
             deletions.pop(partition, None)
