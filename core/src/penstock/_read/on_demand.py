@@ -135,7 +135,7 @@ class Reports:
     handles: Handles  # of the source
     listener: SourceReport
     under_way: list[PendingReport] = field(factory=list, init=False)
-    _finished_ones: list[PendingReport] = field(factory=list, init=False)
+    _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
     def finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         """
@@ -173,12 +173,12 @@ class Reports:
         if self.handles.is_shared(self._poll(submission, report).request):
             self._drop(report)
             raise self._ambiguous(report)
-        self._finished_ones.append(report)
+        self._ready.append(report)
         return outcome, state
 
     def restart(self) -> None:
         """Begin a new read: it uses the reports of the former one, if it submits the same requests."""
-        self._finished_ones.clear()
+        self._ready.clear()
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
@@ -191,9 +191,9 @@ class Reports:
         Drop the reports that were ready: the file is not whole, or its rows do not add up, and the next run would read
         the same again. It submits them anew.
         """
-        for report in self._finished_ones:
+        for report in self._ready:
             self._drop(report)
-        self._finished_ones.clear()
+        self._ready.clear()
 
     def delivered(self) -> None:
         """Drop the reports from the ledger after their rows were committed."""
@@ -205,7 +205,7 @@ class Reports:
     @property
     def submitted_at(self) -> datetime:
         """When the first of the reports that were ready was submitted."""
-        return min(report.submitted_at for report in self._finished_ones)
+        return min(report.submitted_at for report in self._ready)
 
     # --- submitted or adopted -----------------------------------------------------------------------------------------
 
