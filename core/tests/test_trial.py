@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from penstock._cli import main
-from penstock._cli.trial import problems_of
+from penstock._config.trial import problems_of
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, SourceSettings, Stream, setting
 from penstock.envelope import Envelope

@@ -24,7 +24,7 @@ def connectors(session: Session, json_: bool) -> None:
     """
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
-    from penstock._cli.trial import trial_problems
+    from penstock._config.trial import trial_problems
 
     registry = session.registry
     sandboxes = registry.sandboxes()

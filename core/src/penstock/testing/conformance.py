@@ -25,9 +25,9 @@ from typing import Any, Literal
 import msgspec
 from attrs import define, evolve, field, frozen
 
-from penstock._cli.trial import problems_of
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
+from penstock._config.trial import problems_of
 from penstock._fetch.client import Tape
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import Job
