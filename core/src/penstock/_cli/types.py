@@ -2,15 +2,13 @@
 Days, durations and lists as the command line writes them.
 """
 
-import re
 from datetime import date
 from typing import Any
 
 import click
 
 from penstock._util.days import first_and_last
-
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+from penstock.commands import seconds_of
 
 
 class Day(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
@@ -34,10 +32,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
-        if match is None or match[2] not in _UNITS or not float(match[1]):
-            self.fail(f"found {value!r}, expected a time such as 45, 45s, 30m or 2h", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+        try:
+            return seconds_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only

@@ -2,7 +2,6 @@
 The command ``penstock page``: write the page to a file, or serve it to browsers on this machine.
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 import click
 from attrs import field, frozen
 from penstock import PenstockError, Project, SandboxRequest, SandboxResponse, UsageError
+from penstock.commands import seconds_of
 from penstock.process import write_whole
 from penstock.sandbox.server import serve
 
@@ -69,10 +69,10 @@ def _made(project: Project, name: str | None, to: str | None, days: int, max_age
 
 def seconds(text: str) -> float:
     """The seconds of a time such as ``90min``, ``26h`` or ``2d``. Raises UsageError for any other text."""
-    match = re.fullmatch(r"(\d{1,6})\s*(s|m|min|h|d)", text.strip())
-    if match is None:
-        raise UsageError(f"--max-age: found {text!r}, expected a time such as 26h")
-    return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]]
+    try:
+        return seconds_of(text)
+    except ValueError:
+        raise UsageError(f"--max-age: found {text!r}, expected a time such as 26h") from None
 
 
 def write(file: Path, text: str) -> None:
