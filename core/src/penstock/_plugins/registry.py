@@ -133,9 +133,7 @@ class Registry:
         self._plugins: dict[str, Plugin] = {}  # by the name under which the manager knows it
         self._broken: list[Broken] = []
         self._cache: dict[tuple[str, str], _Offers] = {}
-        self._followers: list[tuple[Plugin, pluggy.HookCaller]] | None = None
         self._warned: set[Plugin] = set()
-        self._batch_hooks: tuple[Callable[[Batch], Batch | None], ...] | None = None
         self._lock = threading.RLock()  # several threads of a Python program may share a registry
         self._installed = plugins is None
         if plugins is None:
@@ -242,16 +240,14 @@ class Registry:
 
         Each raises PluginError when its hook raises, or returns anything but a batch with the same columns.
         """
-        with self._lock:
-            if self._batch_hooks is None:
-                self._batch_hooks = tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
-            return self._batch_hooks
+        return self._batch_hooks
+
+    @cached_property
+    def _batch_hooks(self) -> tuple[Callable[[Batch], Batch | None], ...]:
+        return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
 
     def event(self, event: Event) -> None:
         """Pass an event of a run to every follower. An exception is logged (once per plugin) and changes nothing."""
-        with self._lock:
-            if self._followers is None:
-                self._followers = list(self._callers("penstock_event"))
         for plugin, call in self._followers:
             try:
                 call(event=event)
@@ -259,6 +255,10 @@ class Registry:
                 level = logging.DEBUG if plugin in self._warned else logging.WARNING
                 self._warned.add(plugin)
                 _logger.log(level, "%s: penstock_event failed: %s", plugin, mask(describe_error(error)))
+
+    @cached_property
+    def _followers(self) -> tuple[tuple[Plugin, pluggy.HookCaller], ...]:
+        return tuple(self._callers("penstock_event"))
 
     def broken(self) -> tuple[Broken, ...]:
         """Everything that is not used, with its reason. Calls all hooks of all plugins."""
