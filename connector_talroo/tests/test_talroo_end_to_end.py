@@ -21,7 +21,7 @@ from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock.run_report import RunReport
+from penstock.run_report import Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 
@@ -61,8 +61,9 @@ class Bench:
             sink=kind.open(kind.parse(f"jsonl:{self.folder}")),
             since=since,
             until=until,
+            allowed=Allowance(strict=strict),
         )
-        return run(new_run([job], clock=self.clock, strict=strict))
+        return run(new_run([job], clock=self.clock))
 
     def rows(self, advertiser_id: str, day: date) -> list[dict[str, Any]]:
         file = (
