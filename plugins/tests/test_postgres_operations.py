@@ -343,6 +343,41 @@ def test_rows_of_a_partitioned_table_are_erased_each_in_its_place(dsn: str):
     assert found == [(1, {"day": 1}, None), (2, {"day": 2}, None)]
 
 
+@pytest.mark.parametrize(
+    "done",
+    [
+        pytest.param("new.url = old.url; return new;", id="a column"),
+        pytest.param("new.offer = old.offer; return new;", id="a nested value"),
+        pytest.param("return null;", id="nothing passes"),
+        pytest.param(None, id="a rule"),
+    ],
+)
+def test_what_a_trigger_brings_back_is_not_erased(dsn: str, done: str | None):
+    """
+    Nothing counts as erased that is still there: the erasure fails, and changes nothing.
+    """
+    delivered(dsn, [click(1)])
+    if done is None:
+        ask(dsn, "create rule meddling as on update to acme.clicks do instead nothing")
+    else:
+        a_trigger(dsn, "acme.clicks", "trigger meddling before update on TABLE", done)
+    target = sink(dsn).open(SOURCE, "r2")
+    with pytest.raises(SinkError, match=r"a trigger or a rule .* Nothing of acme\.clicks was erased"):
+        target.erase(OF_CLICKS, [])
+
+    assert ask(dsn, "select url, offer from acme.clicks") == [("https://jobs.example/1", {"id": 1})]
+    ask(dsn, f"drop {'rule' if done is None else 'trigger'} meddling on acme.clicks")
+    ask(dsn, "alter table acme.clicks add column times int default 0")
+    if done is not None:  # one that alters a column of the user's is no obstacle
+        ask(dsn, "drop function meddle")
+        a_trigger(
+            dsn, "acme.clicks", "trigger meddling before update on TABLE", "new.times = old.times + 1; return new;"
+        )
+    assert target.erase(OF_CLICKS, []).rows == 1
+    target.close()
+    assert ask(dsn, "select url, offer from acme.clicks") == [(None, None)]
+
+
 def test_a_table_that_was_moved(dsn: str):
     """
     After the table and the setting were moved, the rows are found there.

@@ -131,6 +131,11 @@ def size_of(database: Database, seen: CatalogTable) -> int:
     return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (seen.oid,)))
 
 
+def is_altering(database: Database, oid: int) -> bool:
+    """Whether a table has triggers or rules, which may alter what is written."""
+    return bool(database.one(f"select {ALTERING} <> '{{}}' from pg_class t where t.oid = %s::bigint::oid", (oid,)))  # noqa: S608
+
+
 def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
     """The types of these columns of a table, and its triggers and rules, as a text to compare."""
     definition: str | None = database.one(

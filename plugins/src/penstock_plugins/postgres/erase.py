@@ -12,6 +12,7 @@ from typing import Any
 from penstock import Erasure, SinkError, TargetError
 
 from penstock_plugins.postgres.candidate import STAMPS
+from penstock_plugins.postgres.catalog import is_altering
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.places import Located, of_source
 
@@ -22,7 +23,8 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
     """
     Set the columns to null, and replace nested values; the number of rows that changed. Columns stay in the table.
 
-    Raises TargetError if a column must not be null, and SinkError if others change the rows meanwhile.
+    Raises TargetError if a column must not be null, and SinkError if others change the rows meanwhile, or a trigger or
+    a rule of the table brings values back.
     """
     attributes = "select attname::text, attnotnull from pg_attribute"
     there = "attrelid = %s::bigint::oid and attnum > 0 and not attisdropped"
@@ -52,15 +54,25 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
             # A row that another session changed in the meantime has another place.
             if database.run(statement, [list(column) for column in zip(*batch, strict=True)]).rowcount != len(batch):
                 raise SinkError(
-                    f"{database.place}: another session changed the table {table.sql} meanwhile. Nothing of "
-                    f"{source}.{erasure.layout.stream} was erased; run it again."
+                    f"{database.place}: another session changed the table {table.sql} meanwhile, or a trigger or a "
+                    f"rule of it lets no change pass. Nothing of {source}.{erasure.layout.stream} was erased; run again."
                 )
             rows += len(batch)
+    some = " or ".join(f"{quoted(name)} is not null" for name in gone)
     if nulls:
-        some = " or ".join(f"{quoted(name)} is not null" for name in gone)
         rows += database.run(
             f"update {table.sql} set {', '.join(nulls)}{stamps} where ({some}) and {where}", values
         ).rowcount
+    if is_altering(database, table.oid):
+        database.run("set constraints all immediate")  # what triggers do at the end of the transaction is done before
+        stays = bool(nulls) and database.one(
+            f"select exists (select from {table.sql} where ({some}) and {where})", values
+        )
+        if stays or (nested and any(_cleaned(database, table, erasure, nested, where, values))):
+            raise SinkError(
+                f"{database.place}: a trigger or a rule on the table {table.sql} brings back what is erased. Nothing "
+                f"of {source}.{erasure.layout.stream} was erased. Drop it, and run it again."
+            )
     return rows
 
 
