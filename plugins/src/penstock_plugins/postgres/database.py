@@ -335,11 +335,11 @@ class Database:
 
     def make_durable(self) -> None:
         """
-        In a transaction: its commit waits until it is on the disk, and with it all earlier ones of this server, also
-        where ``synchronous_commit`` is off.
+        In a transaction: its commit waits until it is on the server's disk, and with it all earlier ones, also where
+        ``synchronous_commit`` is off.
         """
         self.run(
-            "select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'"
+            "select set_config('synchronous_commit', 'local', true) where current_setting('synchronous_commit') = 'off'"
         )
 
     @property

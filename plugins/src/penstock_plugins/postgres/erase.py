@@ -55,7 +55,7 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
             if database.run(statement, [list(column) for column in zip(*batch, strict=True)]).rowcount != len(batch):
                 raise SinkError(
                     f"{database.place}: another session changed the table {table.sql} meanwhile, or a trigger or a "
-                    f"rule of it lets no change pass. Nothing of {source}.{erasure.layout.stream} was erased; run again."
+                    f"rule of it lets no change pass. Nothing of {source}.{erasure.layout.stream} was erased."
                 )
             rows += len(batch)
     some = " or ".join(f"{quoted(name)} is not null" for name in gone)

@@ -235,12 +235,14 @@ class PostgresLedger(SqlLedger):
         self._database = database
         self._guard = guard
         self._last: LedgerEntry | None = None  # the delivery that was committed last
+        self._deferred = False  # commits are confirmed before they are on the disk
         self._lost: SinkError | None = None  # deliveries that were committed, and are not there any more
         self.schema = schema
         self.prefix = f"{quoted(schema)}."
         if not readonly:
             database.when_reopened = self._check_kept
             with database.explained():
+                self._deferred = database.one("show synchronous_commit") == "off"
                 self._prepare_once()
                 for role in grant_to:
                     self._grant(role)
@@ -411,8 +413,14 @@ class PostgresLedger(SqlLedger):
                 self._depth -= 1
 
     def close(self) -> None:
-        """Raises SinkError if the server lost deliveries of this session."""
-        self._database.close()
+        """
+        Wait until the deliveries of this session are on the server's disk. Raises SinkError if it lost any.
+        """
+        try:
+            if self._deferred and self._last is not None:
+                self._wait_for_disk(self._last)
+        finally:
+            self._database.close()
         if self._lost is not None:
             raise self._lost
 
@@ -421,6 +429,18 @@ class PostgresLedger(SqlLedger):
     def remember(self, entry: LedgerEntry) -> None:
         """Remember the delivery that was committed last. A server that has it has all earlier ones."""
         self._last = entry
+
+    def _wait_for_disk(self, last: LedgerEntry) -> None:
+        """Only a commit that wrote something waits for the disk; all earlier ones are there with it."""
+        where = "source = ? and stream = ? and partition = ?"
+        values = (last.source, last.partition.stream, last.partition.text)
+        try:
+            with self._transaction():
+                self._database.make_durable()
+                self._sql(f"update {{t}}partitions set version = version where {where}", *values)  # noqa: S608
+        except LostSessionError:
+            self._database.reopen()  # which looks whether they were kept
+            self._wait_for_disk(last)
 
     def _check_kept(self) -> None:
         """
@@ -443,9 +463,11 @@ class PostgresLedger(SqlLedger):
         raise self._lost
 
     def record_run(self, run: RunRecord) -> None:
-        """See the core's ledger. A run that ends has its deliveries on the disk."""
-        with self._transaction():
-            self._database.make_durable()
+        """See the core's ledger. A lost session is opened again."""
+        try:
+            super().record_run(run)
+        except LostSessionError:
+            self._database.reopen()
             super().record_run(run)
 
     # --- tables -----------------------------------------------------------------------------------------------------
