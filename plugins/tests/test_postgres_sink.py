@@ -346,6 +346,13 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
             id="another type",
         ),
         pytest.param(
+            "alter table acme.clicks drop constraint clicks_pkey, add primary key (report_date, click_id) include "
+            "(advertiser_id)",
+            {},
+            "is unique by (click_id, report_date), and acme.clicks declares",
+            id="a key that includes a column",
+        ),
+        pytest.param(
             "alter table acme.clicks drop job_id, add job_id bigint generated always as (length(click_id)) stored",
             {},
             "the column acme.clicks.job_id has the type bigint generated always, and acme.clicks declares bigint",
@@ -538,6 +545,20 @@ def test_a_contradiction_is_refused(dsn: str, after: Any):
 
     assert after[:4].replace("inte", "bigint").replace("date", "timestamp") in str(refused.value)
     assert ask(dsn, "select url from acme.clicks") == [("https://jobs.example/1",)]
+
+
+@pytest.mark.parametrize("layout", [CLICKS, LEADS], ids=["replaced", "merged"])
+def test_a_key_whose_index_includes_other_columns_is_used(dsn: str, layout: Layout):
+    """
+    The administrator's index is unique by the key, and keeps another column beside it.
+    """
+    rows, name, other = ([click(1)], "clicks", "url") if layout is CLICKS else ([lead(1)], "leads", "status")
+    delivered(dsn, rows, layout)
+    key = ", ".join(layout.unique_columns)
+    ask(dsn, f"alter table acme.{name} drop constraint {name}_pkey, add primary key ({key}) include ({other})")
+    delivered(dsn, rows, layout, run_id="r2")
+
+    assert ask(dsn, f"select count(*) from acme.{name}") == [(1,)]
 
 
 def test_another_key_is_refused(dsn: str):

@@ -19,6 +19,9 @@ TYPE = (
     "|| case when attgenerated <> '' or attidentity = 'a' then ' generated always' else '' end"
 )
 
+# The columns by which an index is unique; it may include others.
+UNIQUE_BY = "a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])"
+
 # The triggers and rules of users that apply to writes to a table, or to a partition of it at any depth. Whether an
 # enabled one fires depends on the session's replication role, too.
 ALTERING = (
@@ -49,7 +52,7 @@ _LOOK = f"""
             and attnotnull and not atthasdef and attidentity = '' order by attnum),
         (select jsonb_agg(k.names) from (
             select jsonb_agg(a.attname) as names from pg_index i
-            join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+            join pg_attribute a on a.attrelid = i.indrelid and {UNIQUE_BY}
             where i.indrelid = t.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
             group by i.indexrelid) k),
         coalesce(row_security_active(t.oid), false),

@@ -12,6 +12,7 @@ from attrs import frozen
 from penstock import Difference, LedgerEntry, Partition
 
 from penstock_plugins.postgres.candidate import NAIVE
+from penstock_plugins.postgres.catalog import UNIQUE_BY
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable, rows_in
 from penstock_plugins.postgres.places import Located, check_readable, located, of_source
@@ -92,7 +93,7 @@ class Verification:
         """
         keys = self.database.run(
             "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "
-            "and a.attnum = any (i.indkey) where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
+            f"and {UNIQUE_BY} where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
             (table.oid,),
         ).fetchall()
         return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
