@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock import Sink
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class SingerTargetSettings:
     command: str = setting(help='the program of the target, such as "target-postgres"; arguments may follow')
     config: Mapping[str, Any] = setting(
