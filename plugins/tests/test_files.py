@@ -796,6 +796,31 @@ def test_the_history_is_not_read(sink: FileSink, monkeypatch: pytest.MonkeyPatch
     assert [entry.partition for entry in read if entry.partition != a_day(29)] == []
 
 
+def test_the_files_of_a_stream_are_listed_without_the_rows_of_empty_days(sink: FileSink) -> None:
+    """
+    All of them by an index of partitions with files, those of a window by the index of days.
+    """
+    target = sink.open(SOURCE, "r1")
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    execute = target.ledger._execute
+    target.ledger._execute = lambda statement, values=(): (
+        asked.append((statement, values)) or execute(statement, values)
+    )
+
+    def indexes(**window: date) -> list[str]:
+        asked.clear()
+        list(target.ledger.places(SOURCE, "clicks", f"{SOURCE}/clicks/", **window))
+        of_partitions = [(text, values) for text, values in asked if "partitions" in text]
+        return [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in of_partitions]
+
+    assert indexes() == ["SEARCH partitions USING INDEX partitions_files (source=? AND stream=?)"]
+    day, empty, unsettled = indexes(since=date(2026, 3, 2), until=date(2026, 3, 2))
+    assert "partitions_day (source=? AND stream=? AND day>? AND day<?)" in day
+    assert "partitions_day (source=? AND stream=? AND day=?)" in empty
+    assert "partitions_unsettled" in unsettled
+    target.close()
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
 def test_what_a_group_of_small_partitions_costs(again: bool, sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
     """

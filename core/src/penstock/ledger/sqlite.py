@@ -37,7 +37,7 @@ class SqliteLedger(SqlLedger):
     in_texts = "in (select value from json_each(?))"
     # In place of BY_ACCOUNT, with all that `status` adds up: rows of an account are far apart in the file, and reading
     # them costs five times as much.
-    indexes = (
+    indexes: tuple[str, ...] = (
         *INDEXES,
         "create index if not exists partitions_summed on {t}partitions "
         "(source, stream, account, day, standing, rows, rejected, unread_values, truncated, read_at)",

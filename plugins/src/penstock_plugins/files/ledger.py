@@ -43,7 +43,17 @@ def _all(texts: Iterable[str | None]) -> list[LedgerFile]:
     return [file for text in texts if text is not None for file in files_from(text)]
 
 
+# A file without a size is none: the partition has no rows.
+_HAS_FILES = """instr(files, '"size"') > 0"""
+
+
 class FileLedger(SqliteLedger):
+    # Else a run, which lists the files of its streams, would read the rows of all empty days.
+    indexes = (
+        *SqliteLedger.indexes,
+        "create index if not exists partitions_files on {t}partitions "
+        f"(source, stream, partition) where {_HAS_FILES}",
+    )
     more_tables = (
         """create table if not exists {t}merges (
             source text not null, stream text not null, account text not null, files text not null,
@@ -74,16 +84,17 @@ class FileLedger(SqliteLedger):
         interrupted; then in any order, and some places twice.
         """
         days = ((since or date.min).isoformat(), (until or date.max).isoformat())
-        every = [("partitions", "order by source, stream, partition", ())]
+        every = [("partitions", f"stream = ? and {_HAS_FILES} order by source, stream, partition", ())]
         of_days = [
-            ("partitions", "and day >= ? and day <= ?", days),
-            ("partitions", "and day = ''", ()),
-            ("partitions", f"and {UNSETTLED}", ()),
+            ("partitions", "stream = ? and day >= ? and day <= ?", days),
+            ("partitions", "stream = ? and day = ''", ()),
+            ("partitions", f"+stream = ? and {UNSETTLED}", ()),  # the sign: by the index of these few rows
         ]
         chosen = every if since is None and until is None else of_days
-        for table, more, values in (*chosen, ("merges", "order by source, stream, account", ())):
-            where = f"""source = ? and stream = ? and files like '%"size"%' {more}"""  # else no file is there
-            for (text,) in self._sql(f"select files from {{t}}{table} where {where}", source, stream, *values):
+        for table, where, values in (*chosen, ("merges", "stream = ? order by source, stream, account", ())):
+            for (text,) in self._sql(
+                f"select files from {{t}}{table} where source = ? and {where}", source, stream, *values
+            ):
                 for file in files_from(text):
                     if file.size is not None and file.path.startswith(directory):
                         yield file.path
