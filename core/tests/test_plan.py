@@ -443,9 +443,12 @@ def test_rows_of_an_imitation_are_not_those_of_the_provider_and_rows_without_a_h
     of_provider, of_imitation = (
         fingerprint(Settings(base_url=url), CLICKS) for url in (Settings().base_url, "http://192.0.2.7")
     )
+    without_host, _, _ = of_provider.partition("@")
 
     assert not is_of_today(of_imitation, of_provider)
-    assert is_of_today(of_provider, of_imitation)
+    assert not is_of_today(of_provider, of_imitation)
+    assert is_of_today(without_host, of_provider)
+    assert is_of_today(without_host, of_imitation)
 
 
 def test_a_new_setting_at_its_default_changes_no_fingerprint():

@@ -46,8 +46,9 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     """
     A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
 
-    Settings at their default are left out: a new setting of a later version changes no fingerprint. Another host in
-    ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows.
+    Settings at their default are left out: a new setting of a later version changes no fingerprint. The host of
+    ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows. That of the
+    provider is ``default``, so that a connector may follow it to another host.
     """
     values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
@@ -57,15 +58,15 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
     made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
-        return made
+        return f"{made}@default"
     host = urlsplit(settings.base_url).hostname or ""
     return f"{made}@{'this machine' if is_loopback(host) else host}"
 
 
 def is_of_today(stored: str, today: str) -> bool:
     """
-    Whether a stored fingerprint is that of today's settings. One without a host is of the provider's own, or of a
-    version that did not store the host: it is believed to be of any.
+    Whether a stored fingerprint is that of today's settings. One without a host is of a version that stored none: it is
+    believed to be of any.
     """
     return stored == today or stored == today.partition("@")[0]
 
