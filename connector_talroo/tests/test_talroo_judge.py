@@ -33,7 +33,7 @@ def a_response(body: Any, status: int = 200, **headers: str) -> Response:
 
 
 def judged(response: Response) -> Verdict | None:
-    """As the core slices: the stream's judge first, each with what the envelope read, or None."""
+    """As the core judges: the stream's judge first, each with what the envelope read, or None."""
     try:
         answer: Answer | None = REPORT(response)
     except errors.BrokenBodyError:

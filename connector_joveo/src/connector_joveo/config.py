@@ -13,7 +13,7 @@ from penstock import (
     SourceSettings,
     columns_of,
     json_placeholders,
-    placed_forms,
+    placeholder_formats,
     setting,
     snake,
 )
@@ -24,7 +24,7 @@ from connector_joveo.records import StatsRow
 LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
 
 _A_DAY = date(2003, 12, 31)
-_FORM = re.compile(
+_DATE_FORMAT = re.compile(
     r"(?:[^%]|%[%aAbBdDeFGHIjmMpSTuUVwWyYzZ]|%-[dejm])+"
 )  # directives of strftime; other characters stand for themselves
 
@@ -35,9 +35,9 @@ def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[s
             "expected the filters of the report with {start} and {end} where the first and last day go, "
             'such as { startDate = "{start}", endDate = "{end:%m/%d/%Y}" }'
         )
-    for _, form in placed_forms(value):
-        if "%" not in form or not _FORM.fullmatch(form):
-            raise ValueError(f"{form!r} is no form of a day; expected one such as %m/%d/%Y")
+    for _, format_ in placeholder_formats(value):
+        if "%" not in format_ or not _DATE_FORMAT.fullmatch(format_):
+            raise ValueError(f"{format_!r} is not a date format; expected one such as %m/%d/%Y")
 
 
 def _ids(settings: Any, attribute: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
@@ -57,11 +57,11 @@ def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str
 def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
     own = {column.name: column for column in columns_of(StatsRow)}
     seen: dict[str, str] = {}
-    for member, kind, form in _parted(value):
-        if kind not in get_args(ColumnType) or (form and kind != "date"):
+    for member, kind, format_ in _parted(value):
+        if kind not in get_args(ColumnType) or (format_ and kind != "date"):
             raise ValueError(f"{member}: found {value[member]!r}, expected one of {', '.join(get_args(ColumnType))}")
-        if form and not _tells_a_day(form):
-            raise ValueError(f"{member}: {form!r} does not give day, month and year; expected one such as %m/%d/%Y")
+        if format_ and not _tells_a_day(format_):
+            raise ValueError(f"{member}: {format_!r} does not give day, month and year; expected one such as %m/%d/%Y")
         name = snake(member)
         if seen.setdefault(name, member) != member:
             raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
@@ -69,10 +69,10 @@ def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[st
             raise ValueError(f"{member}: the column {name} is declared already, as {own[name].type}")
 
 
-def _tells_a_day(form: str) -> bool:
+def _tells_a_day(format_: str) -> bool:
     try:
-        # A form without a year is not tried: Python is about to refuse one.
-        return "%y" in form.lower() and datetime.strptime(_A_DAY.strftime(form), form).date() == _A_DAY  # noqa: DTZ007
+        # A format without a year is not tried: Python is about to refuse one.
+        return "%y" in format_.lower() and datetime.strptime(_A_DAY.strftime(format_), format_).date() == _A_DAY  # noqa: DTZ007
     except ValueError:
         return False
 
@@ -102,7 +102,7 @@ class JoveoSettings(SourceSettings):
     stats_filters: dict[str, Any] = setting(
         {},
         help="filters of stats and ip_report; {start} and {end} in a text are the first and last day, {start:%m/%d/%Y} "
-        "in another form",
+        "in another format",
         affects_data=True,
         validator=_template,
     )
@@ -116,7 +116,7 @@ class JoveoSettings(SourceSettings):
     stats_columns: dict[str, str] = setting(
         {},
         help="further members of the stats report -> text, integer, decimal, boolean, date, datetime or json; "
-        '"date %m/%d/%Y" where days come in another form than 2026-01-31',
+        '"date %m/%d/%Y" where days come in another format than 2026-01-31',
         affects_data=True,
         validator=_columns,
     )
@@ -138,18 +138,18 @@ def day_column(settings: JoveoSettings) -> str | None:
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
-    """The columns that the configuration adds to those that ``stats`` declares, and those whose form it states."""
+    """The columns that the configuration adds to those that ``stats`` declares, and those whose format it states."""
     own = {column.name: column for column in columns_of(StatsRow)}
     configured = _parted(settings.stats_columns)
     return tuple(
-        attrs.evolve(own[snake(member)], format=form)
+        attrs.evolve(own[snake(member)], format=format_)
         if snake(member) in own
-        else Column(name=snake(member), type=kind, member=member, format=form)  # type: ignore[arg-type]  # checked
-        for member, kind, form in configured
-        if form or snake(member) not in own
+        else Column(name=snake(member), type=kind, member=member, format=format_)  # type: ignore[arg-type]  # checked
+        for member, kind, format_ in configured
+        if format_ or snake(member) not in own
     )
 
 
 def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Member, type and form of each of ``stats_columns``."""
+    """Member, type and format of each of ``stats_columns``."""
     return [(member, *text.partition(" ")[::2]) for member, text in columns.items()]

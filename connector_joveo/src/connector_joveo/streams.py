@@ -174,7 +174,7 @@ def _stream(
     ``of``: one request for each row of this stream; ``path``: parameter of the path -> column of that row.
     ``by_publisher``: one request for each publisher of the settings.
     """
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "kind": "snapshot",
         "key": "id",
         "account": "client_id",
@@ -183,9 +183,9 @@ def _stream(
         "statuses": statuses(name, "client_ids"),
     }
     if path is not None:
-        given["parent"] = Parent(stream=of, columns=tuple(path.values()), links=_nameable)
-    given["requests"] = _requests(name, record, path, by_publisher=by_publisher)
-    return Stream(name=name, summary=summary, record=record, **{**given, **more})
+        defaults["parent"] = Parent(stream=of, columns=tuple(path.values()), links=_nameable)
+    defaults["requests"] = _requests(name, record, path, by_publisher=by_publisher)
+    return Stream(name=name, summary=summary, record=record, **{**defaults, **more})
 
 
 def _detail(name: str, summary: str, record: type, **more: Any) -> Stream:

@@ -59,7 +59,7 @@ _NAMES = {
         Erasing Erasure FinalDay Grouping GroupingLedger Interruptible Layout Ledger LedgerEntry LedgerFile
         ListsFinal Part PendingReport Preparing Restatement RunRecord Sink SinkKind State Target Verifiable Writer
     """,
-    "templates": "fill fill_json fill_path json_placeholders placed_forms placeholders",
+    "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
 }
 _MODULES = {name: f"penstock.{module}" for module, names in _NAMES.items() for name in names.split()}
 

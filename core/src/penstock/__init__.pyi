@@ -195,7 +195,7 @@ from penstock.templates import (
     fill_json as fill_json,
     fill_path as fill_path,
     json_placeholders as json_placeholders,
-    placed_forms as placed_forms,
+    placeholder_formats as placeholder_formats,
     placeholders as placeholders,
 )
 

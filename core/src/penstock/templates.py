@@ -14,32 +14,32 @@ _PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 
 
 def placeholders(template: str) -> list[str]:
-    """The names between braces in a template, in their order, without the form that may follow a colon."""
+    """The names between braces in a template, in their order, without the format that may follow a colon."""
     return [name for name, _ in _PLACEHOLDER.findall(template)]
 
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """
-    ``template`` with each ``{name}`` replaced by its value: days and times in ISO 8601, or in the form that follows a
-    colon (``{since:%m/%d/%Y}``). A form of a time that ends with ``Z`` is written in UTC; ``{start:epoch_s}`` and
+    ``template`` with each ``{name}`` replaced by its value: days and times in ISO 8601, or in the format that follows a
+    colon (``{since:%m/%d/%Y}``). A format of a time that ends with ``Z`` is written in UTC; ``{start:epoch_s}`` and
     ``{start:epoch_ms}`` are seconds and milliseconds since 1970. KeyError for an unknown name, MissingValueError for a
     value of None.
     """
     return _PLACEHOLDER.sub(lambda place: _filled(place, values), template)
 
 
-EPOCH_FORMS = {"epoch_s": 1, "epoch_ms": 1000}
-"""The forms of a time in a template that are numbers since 1970, with their units per second."""
+EPOCH_FORMATS = {"epoch_s": 1, "epoch_ms": 1000}
+"""The formats of a time in a template that are numbers since 1970, with their units per second."""
 
 
-def placed_forms(template: Any) -> Iterator[tuple[str, str]]:
-    """Name and form of each placeholder in a template or in the texts of a JSON template that has a form."""
+def placeholder_formats(template: Any) -> Iterator[tuple[str, str]]:
+    """Name and format of each placeholder in a template or in the texts of a JSON template that has a format."""
     if isinstance(template, str):
-        yield from ((name, form) for name, form in _PLACEHOLDER.findall(template) if form)
+        yield from ((name, format_) for name, format_ in _PLACEHOLDER.findall(template) if format_)
     elif isinstance(template, Mapping):
-        yield from (found for value in template.values() for found in placed_forms(value))
+        yield from (found for value in template.values() for found in placeholder_formats(value))
     elif isinstance(template, (list, tuple)):
-        yield from (found for value in template for found in placed_forms(value))
+        yield from (found for value in template for found in placeholder_formats(value))
 
 
 def fill_path(template: str, values: Mapping[str, Any]) -> str:
@@ -93,7 +93,7 @@ def fill_json(template: Any, values: Mapping[str, Any], rows: Sequence[Mapping[s
         name = _JSON_PLACEHOLDER.fullmatch(template)
         if name is not None and not name[2] and isinstance(values[name[1]], _JSON_TYPES):
             return values[name[1]]
-        if name is not None and name[2] in EPOCH_FORMS:
+        if name is not None and name[2] in EPOCH_FORMATS:
             return int(_filled(name, values))
         return _JSON_PLACEHOLDER.sub(lambda place: _filled(place, values), template)
     if isinstance(template, Mapping):
@@ -116,15 +116,20 @@ class MissingValueError(ValueError):
 
 def _filled(placeholder: "re.Match[str]", values: Mapping[str, Any]) -> str:
     """The text in place of a placeholder."""
-    value, form = values[placeholder[1]], placeholder[2] or ""
+    value, format_ = values[placeholder[1]], placeholder[2] or ""
     if value is None:
         raise MissingValueError(placeholder[1])
     if isinstance(value, Secret):
         raise TypeError("a secret does not belong in a template; the authenticator sends it")
     if isinstance(value, bool):
         return "true" if value else "false"
-    if form in EPOCH_FORMS and isinstance(value, datetime):
-        return str((value - datetime(1970, 1, 1, tzinfo=UTC)) * EPOCH_FORMS[form] // timedelta(seconds=1))
-    if isinstance(value, datetime) and value.tzinfo is not None and form.endswith("Z") and not form.endswith("%Z"):
+    if format_ in EPOCH_FORMATS and isinstance(value, datetime):
+        return str((value - datetime(1970, 1, 1, tzinfo=UTC)) * EPOCH_FORMATS[format_] // timedelta(seconds=1))
+    if (
+        isinstance(value, datetime)
+        and value.tzinfo is not None
+        and format_.endswith("Z")
+        and not format_.endswith("%Z")
+    ):
         value = value.astimezone(UTC)
-    return format(value, form) if form else value.isoformat() if isinstance(value, datetime) else str(value)
+    return format(value, format_) if format_ else value.isoformat() if isinstance(value, datetime) else str(value)

@@ -101,8 +101,8 @@ def _decimal(column: Column, value: Any) -> Decimal:
     return exact(plain_number(value, column.number) if isinstance(value, str) and column.number else value)
 
 
-def plain_number(text: str, form: str) -> str:
-    """The number in ``text``, written as ``form`` (of ``NUMBER_FORMATS``), in plain digits. Raises MisfitError."""
+def plain_number(text: str, format_: str) -> str:
+    """The number in ``text``, written as ``format_`` (of ``NUMBER_FORMATS``), in plain digits. Raises MisfitError."""
     number = re.sub(r"[\u00a0\u202f]", " ", text).strip()
     negative = number.startswith("(") and number.endswith(")")
     number = "".join(sign for sign in number.strip("()") if unicodedata.category(sign) != "Sc").strip()
@@ -111,21 +111,21 @@ def plain_number(text: str, form: str) -> str:
         number = number[-1] + number[:-1].strip()
     sign = number[:1] if number[:1] in ("-", "+") else ""
     digits = number.removeprefix(sign).strip()
-    if _number_form(form).fullmatch(digits) is None or (negative and sign):
-        raise MisfitError(f"{_quoted(text)} is no number such as {form}")
-    thousands, mark = _marks(form)
+    if _number_pattern(format_).fullmatch(digits) is None or (negative and sign):
+        raise MisfitError(f"{_quoted(text)} is no number such as {format_}")
+    thousands, mark = _marks(format_)
     plain = digits.replace(thousands, "") if thousands else digits
     return ("-" if negative else sign) + plain.replace(mark, ".")
 
 
-def _marks(form: str) -> tuple[str, str]:
+def _marks(format_: str) -> tuple[str, str]:
     """The separator of thousands (may be empty) and the decimal mark."""
-    return (form[1] if not form[1].isdigit() else ""), form[-2]
+    return (format_[1] if not format_[1].isdigit() else ""), format_[-2]
 
 
 @lru_cache
-def _number_form(form: str) -> "re.Pattern[str]":
-    thousands, mark = map(re.escape, _marks(form))
+def _number_pattern(format_: str) -> "re.Pattern[str]":
+    thousands, mark = map(re.escape, _marks(format_))
     grouped = rf"\d{{1,3}}(?:{thousands}\d{{2,3}})*{thousands}\d{{3}}|" if thousands else ""
     return re.compile(rf"(?:{grouped}\d+)(?:{mark}\d*)?|{mark}\d+", re.ASCII)
 
@@ -209,19 +209,19 @@ def _datetime(column: Column, value: Any) -> datetime:
 
 
 @lru_cache(maxsize=4096)  # a report repeats few days many times
-def moment_in(text: str, form: str) -> datetime | None:
+def moment_in(text: str, format_: str) -> datetime | None:
     """The day or time in a text of this format (of ``strptime``); None for a text of another format."""
     try:
-        return datetime.strptime(text, form)  # noqa: DTZ007  of a time, the form has a zone where the column has
+        return datetime.strptime(text, format_)  # noqa: DTZ007  of a time, the format has a zone where the column has
     except ValueError:
         return None
 
 
-def since_epoch(number: Decimal, form: str) -> datetime:
+def since_epoch(number: Decimal, format_: str) -> datetime:
     """The time in UTC for seconds or milliseconds since 1970. Digits finer than a microsecond are cut."""
-    if form == "epoch":
-        form = "epoch_s" if abs(number) < FIRST_MILLISECONDS else "epoch_ms"
-    micros = number.scaleb(6 if form == "epoch_s" else 3).to_integral_value(ROUND_FLOOR)
+    if format_ == "epoch":
+        format_ = "epoch_s" if abs(number) < FIRST_MILLISECONDS else "epoch_ms"
+    micros = number.scaleb(6 if format_ == "epoch_s" else 3).to_integral_value(ROUND_FLOOR)
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(micros))
 
 

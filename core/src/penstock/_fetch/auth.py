@@ -87,8 +87,9 @@ class SignedExchange:
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         """
-        Adopt the provider's time from its ``Date`` header. Returns whether it differs by more than ``SKEW_S`` from the
-        time of the refused attempt, whose skew was ``used``: another thread may have corrected the skew meanwhile.
+        Adopt the provider's time from its ``Date`` header. Returns whether it differs by more than ``TOLERATED_SKEW``
+        from the time of the refused attempt, whose skew was ``used``: another thread may have corrected the skew
+        meanwhile.
 
         The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
         attempts of one second never carry the same time, which a provider would take for a replay.

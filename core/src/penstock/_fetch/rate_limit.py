@@ -13,8 +13,8 @@ from penstock._util.clock import Clock
 @define(eq=False, repr=False)
 class RateLimit:
     """
-    One source's rate_limit, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly spaced.
-    ``on_cool_down`` is called with the seconds of a pause that begins here, for the other processes of the run.
+    The rate limit of one source, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly
+    spaced. ``on_cool_down`` is called with the seconds of a pause that begins here, for the other processes of the run.
     """
 
     clock: Clock

@@ -31,7 +31,7 @@ from penstock.model import Kind
 from penstock.names import NAME, did_you_mean, nearest, place_of
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
-from penstock.templates import EPOCH_FORMS, json_placeholders, placed_forms, placeholders
+from penstock.templates import EPOCH_FORMATS, json_placeholders, placeholder_formats, placeholders
 
 KINDS: tuple[str, ...] = get_args(Kind)
 PLACES: tuple[str, ...] = get_args(Place)
@@ -440,7 +440,7 @@ def _problems_in_templates(stream: Stream, settings: type | None) -> Iterator[st
         if not stream.path or stream.requests is not None:
             yield "json is the body of the request that path names; write path=, and no requests="
     for what, template in (("path", stream.path), ("params", stream.params), ("json", stream.json)):
-        yield from (f"{what} names {{{name}:{form}}}, {wrong}" for name, form, wrong in _wrong_forms(template))
+        yield from (f"{what} names {{{name}:{format_}}}, {wrong}" for name, format_, wrong in _wrong_formats(template))
     if parent is not None and stream.path and parent.per_request != 1:
         own = [(what, repeated) for what, name, repeated in named if name in parent.columns]
         if not own or not all(repeated for _, repeated in own):
@@ -468,16 +468,16 @@ def _problems_in_templates(stream: Stream, settings: type | None) -> Iterator[st
             yield f"{what} names {{{name}}}, which is no value of a request.{meant}{blanks}".rstrip(".")
 
 
-def _wrong_forms(template: Any) -> Iterator[tuple[str, str, str]]:
-    """Name and form of the days and times of a template that would not be written as meant, and what to write."""
-    for name, form in placed_forms(template):
-        if form in EPOCH_FORMS and name in ("since", "until"):
+def _wrong_formats(template: Any) -> Iterator[tuple[str, str, str]]:
+    """Name and format of the days and times of a template that would not be written as meant, and what to write."""
+    for name, format_ in placeholder_formats(template):
+        if format_ in EPOCH_FORMATS and name in ("since", "until"):
             moment = {"since": "start", "until": "end"}[name]
-            yield name, form, f"which is a day and no time; write {{{moment}:{form}}}"
-        elif name in ("since", "until", "start", "end") and form not in EPOCH_FORMS and "%" not in form:
-            examples = ["%Y-%m-%d"] if name in ("since", "until") else ["%Y-%m-%dT%H:%M:%S", *EPOCH_FORMS]
+            yield name, format_, f"which is a day and no time; write {{{moment}:{format_}}}"
+        elif name in ("since", "until", "start", "end") and format_ not in EPOCH_FORMATS and "%" not in format_:
+            examples = ["%Y-%m-%d"] if name in ("since", "until") else ["%Y-%m-%dT%H:%M:%S", *EPOCH_FORMATS]
             meant = " or ".join(f"{{{name}:{example}}}" for example in examples)
-            yield name, form, f"whose form has no % and would be sent as it is; write {meant}"
+            yield name, format_, f"whose format has no % and would be sent as it is; write {meant}"
 
 
 def _no_column(stream: Stream, name: str, known: Iterable[str]) -> str:

@@ -277,12 +277,12 @@ def _nested(path: str) -> str:
 
 def _value(column: Guess, value: str) -> str:
     """The expression of a value that is there."""
-    form = column.format
+    format_ = column.format
     if column.type in ("date", "datetime"):
-        if form in ("epoch_s", "epoch_ms"):
-            return f"datetime.fromtimestamp({value}{'' if form == 'epoch_s' else ' / 1000'}, UTC)"
-        if form:
-            made = f"datetime.strptime({value}, {literal(form)})"
+        if format_ in ("epoch_s", "epoch_ms"):
+            return f"datetime.fromtimestamp({value}{'' if format_ == 'epoch_s' else ' / 1000'}, UTC)"
+        if format_:
+            made = f"datetime.strptime({value}, {literal(format_)})"
             return f"{made}.date()" if column.type == "date" else made
         return value if column.type == "date" else f"datetime.fromisoformat({value})"
     if column.type == "bool":
@@ -313,16 +313,18 @@ def moving(streams: Sequence[StreamTexts]) -> list[str]:
 
 
 def _moving(day: Guess) -> str:
-    form = day.format
-    if form in ("epoch_s", "epoch_ms"):
-        unit = 1 if form == "epoch_s" else 1000
+    format_ = day.format
+    if format_ in ("epoch_s", "epoch_ms"):
+        unit = 1 if format_ == "epoch_s" else 1000
         scaled = "value" if unit == 1 else "value / 1000"
         midnight = "int(datetime.combine(day, time(), UTC).timestamp())"
         day_of = f"datetime.fromtimestamp({scaled}, UTC).date()"
         moved = f"{midnight} * {unit} + value % {86400 * unit}" if unit > 1 else f"{midnight} + value % 86400"
-    elif form:
-        day_of = f"datetime.strptime(value, {literal(form)}).date()"
-        moved = f"datetime.combine(day, datetime.strptime(value, {literal(form)}).time()).strftime({literal(form)})"
+    elif format_:
+        day_of = f"datetime.strptime(value, {literal(format_)}).date()"
+        moved = (
+            f"datetime.combine(day, datetime.strptime(value, {literal(format_)}).time()).strftime({literal(format_)})"
+        )
     else:
         day_of, moved = "value[:10]", 'f"{day}{value[10:]}"'
     return _MOVING.replace("DAY_OF", day_of).replace("MOVED_TO", moved)

@@ -22,7 +22,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?\s*(?P<zone>Z|z|UTC|[+-]\d\d(:?\d\d)?)?")
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 _DECIMAL = re.compile(r"-?\d+\.\d+")
-_FORMS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d %b %Y")
+_FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d %b %Y")
 _NULLS = ("--", "-", "N/A", "n/a", "NULL", "null", "0000-00-00")
 
 _MONEY = re.compile(
@@ -199,10 +199,10 @@ def _written(columns: Iterable[Sequence[Any]]) -> str:
     decimals. In such a sample ``2.264`` is no decimal number. "" where none does.
     """
     texts = [_digits(value) for values in columns for value in values if isinstance(value, str) and len(value) < 40]
-    for form, (thousands, point) in _SEPARATORS.items():
+    for format_, (thousands, point) in _SEPARATORS.items():
         clear = re.compile(rf"\d{{1,3}}({thousands}\d{{3}})+{point}\d+")
         if any(clear.fullmatch(text) for text in texts):
-            return form
+            return format_
     return ""
 
 
@@ -284,9 +284,9 @@ def _of_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> 
 
 def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
     if all(isinstance(value, int) for value in values):
-        for form, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
+        for format_, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
             if _TIME.search(made.name) and all(value in span for value in values):
-                return evolve(made, type="datetime", options={"format": form}, notes=("a time, in UTC",))
+                return evolve(made, type="datetime", options={"format": format_}, notes=("a time, in UTC",))
         is_money = _MONEY.search(made.name) and not _ID.search(made.name)
         return evolve(made, type="Decimal" if is_money else "int")
     return evolve(made, type="Decimal")
@@ -303,18 +303,20 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str)
         if all(zoned):
             return evolve(made, type="datetime")
         return evolve(made, type="datetime", options={"zone": "naive"}) if not any(zoned) else made
-    for form in _FORMS:
-        if all(_written_as(value, form) for value in values) and (form != "%Y%m%d" or _TIME.search(made.name)):
-            timed = "%H" in form
-            unsure = form.startswith(("%m/", "%d/")) and all(int(re.split("[/ ]", value)[1]) <= 12 for value in values)
-            options = {"format": form, **({"zone": "naive"} if timed else {})}
+    for format_ in _FORMATS:
+        if all(_written_as(value, format_) for value in values) and (format_ != "%Y%m%d" or _TIME.search(made.name)):
+            timed = "%H" in format_
+            unsure = format_.startswith(("%m/", "%d/")) and all(
+                int(re.split("[/ ]", value)[1]) <= 12 for value in values
+            )
+            options = {"format": format_, **({"zone": "naive"} if timed else {})}
             notes = ("month or day first?",) if unsure else ()
             return evolve(made, type="datetime" if timed else "date", options=options, notes=notes)
     if _ID.search(made.name):
         return made
     if all_are(re.compile("(?i)true|false")):
         return evolve(made, type="bool")
-    if written and not all_are(_INTEGER) and (numbers := _of_form(made, values, written)) is not None:
+    if written and not all_are(_INTEGER) and (numbers := _of_format(made, values, written)) is not None:
         return numbers
     numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
     if numeric and (_MONEY.search(made.name) or not all_are(_INTEGER)):
@@ -326,33 +328,33 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str)
     return made
 
 
-def _written_as(value: str, form: str) -> bool:
+def _written_as(value: str, format_: str) -> bool:
     try:
-        datetime.strptime(value, form)  # noqa: DTZ007  only whether it fits
+        datetime.strptime(value, format_)  # noqa: DTZ007  only whether it fits
     except ValueError:
         return False
     return True
 
 
-def _of_form(made: Guess, values: Sequence[str], form: str) -> Guess | None:
+def _of_format(made: Guess, values: Sequence[str], format_: str) -> Guess | None:
     """Numbers in the form of the sample; None where the values are none."""
-    thousands, point = _SEPARATORS[form]
+    thousands, point = _SEPARATORS[format_]
     whole = rf"\d{{1,3}}({thousands}\d{{3}})+|\d+"
     if not all(re.fullmatch(rf"({whole})({point}\d+)?", _digits(value)) for value in values):
         return None
     is_whole = all(re.fullmatch(whole, _digits(value)) for value in values) and not _MONEY.search(made.name)
     notes = ("how numbers are written",)
-    return evolve(made, type="int" if is_whole else "Decimal", options={"number": form}, notes=notes)
+    return evolve(made, type="int" if is_whole else "Decimal", options={"number": format_}, notes=notes)
 
 
 def _of_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
     """Numbers for people: separators, currency signs. A guess between two readings keeps the text."""
     digits = [re.sub(r"[^\d.,' ]", "", value).strip() for value in values]
-    for form, pattern in zip(
+    for format_, pattern in zip(
         NUMBER_FORMATS[:2], (r"\d{1,3}(,\d{3})*(\.\d{1,2})?", r"\d{1,3}(\.\d{3})*(,\d{1,2})?"), strict=True
     ):
         if all(re.fullmatch(pattern, text) for text in digits) and all(re.search(r"\d", text) for text in digits):
-            return evolve(made, type="Decimal", options={"number": form}, notes=("how numbers are written",))
+            return evolve(made, type="Decimal", options={"number": format_}, notes=("how numbers are written",))
     return made
 
 
