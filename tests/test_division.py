@@ -3,6 +3,7 @@ The division of a run: which part reads what, by a pure function; and shards, ea
 """
 
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -17,10 +18,13 @@ import penstock_plugins
 import psycopg
 import pytest
 from attrs import define
+from hypothesis import given, strategies as st
 from many import ALL, WINDOW, Imitation, shown
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
+from penstock._fetch.rate_limit import RateLimit
 from penstock._plan.division import BLOCK_DAYS, Division, Share, Unit, block_days, divide, shards, unit_of
 from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
 from penstock.testing.sinks import SOURCE
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
@@ -116,6 +120,33 @@ def test_shares_of_the_limits_make_the_whole() -> None:
 
     assert sorted(one.concurrency for one in settings) == [2, 2, 3]
     assert sum(one.requests_per_second for one in settings) == pytest.approx(3.0)
+
+
+@given(
+    rate=st.one_of(st.integers(1, 60).map(float), st.floats(0.1, 60)),
+    workers=st.integers(1, 9),
+    waits=st.lists(st.tuples(st.integers(0, 8), st.floats(0, 1.5)), min_size=20, max_size=60),
+)
+def test_no_second_has_more_requests_than_the_source_allows(
+    rate: float, workers: int, waits: list[tuple[int, float]]
+) -> None:
+    """
+    However the parts coincide, together they start no more requests in any second than one process does.
+    """
+    source = many_source(concurrency=9, requests_per_second=rate)
+    division = shards(workers, [source])
+    starts = []
+    for number in division.holders["many"]:
+        clock = FakeClock()
+        limit = RateLimit(clock, Share(division=division, number=number).limited(source).requests_per_second)
+        for part, wait in waits:
+            clock.advance(wait if part == number else 0.0)
+            limit.wait_turn()
+            starts.append(clock.monotonic())
+
+    for start in starts:
+        # a start that coincides with the end of a second belongs to the next one
+        assert sum(start <= one < start + 1 - 1e-6 for one in starts) <= math.ceil(rate)
 
 
 def test_what_depends_on_each_other_stays_together() -> None:

@@ -99,11 +99,10 @@ def divide(
     """
     Divide sources into ``parts``. The same arguments give the same division, in any process.
 
-    ``most``: by source, the largest number of parts that may read it at once: each part makes one request at a time at
-    least, so it is the number of concurrent requests that the source allows. ``weights``: the work of each known unit;
-    None: nothing is known beforehand. ``listed``: the sources whose accounts are only known after a stream of theirs
-    was read; with ``weights``, a source that is not among them is held by the parts that have a unit of it, and no
-    other.
+    ``most``: by source, the largest number of parts that may read it at once (:func:`most_parts`). ``weights``: the
+    work of each known unit; None: nothing is known beforehand. ``listed``: the sources whose accounts are only known
+    after a stream of theirs was read; with ``weights``, a source that is not among them is held by the parts that have
+    a unit of it, and no other.
 
     Known units are dealt, the heaviest first, each to the part of its source with the least work so far.
     """
@@ -175,16 +174,37 @@ class Share:
         holders = self.division.holders[source.name]
         if len(holders) == 1:
             return source
-        each, more = divmod(source.concurrency, len(holders))
+        index, parts = holders.index(self.number), len(holders)
         rate = source.requests_per_second
         return evolve(
             source,
             settings=evolve(
                 source.settings,
-                concurrency=max(1, each + (holders.index(self.number) < more)),
-                requests_per_second=None if rate is None else rate / len(holders),
+                concurrency=max(1, int(share_of(source.concurrency, parts, index))),
+                requests_per_second=None if rate is None else share_of(rate, parts, index),
             ),
         )
+
+
+def share_of(limit: float, parts: int, index: int) -> float:
+    """
+    A part's share of a limit, whole except for one part that has the fraction.
+
+    A part with three requests per second starts three in any second, one with 2.5 as well: only whole shares keep the
+    sum of all parts within the limit in every second, however the parts coincide.
+    """
+    whole, fraction = divmod(limit, 1)
+    each, more = divmod(int(whole), parts)
+    share = each + (index < more)
+    return share + fraction if fraction and index == more else share
+
+
+def most_parts(source: ConfiguredSource) -> int:
+    """
+    How many parts may read a source at once. Each makes one request at a time at least, and one per second.
+    """
+    rate = source.requests_per_second
+    return source.concurrency if rate is None else max(1, min(source.concurrency, int(rate)))
 
 
 def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Share:
@@ -198,10 +218,10 @@ def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Share:
 
 
 def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:
-    """A division that each part computes by itself: it depends on names and on the sources' concurrency only."""
+    """A division that each part computes by itself: it depends on names and on the sources' limits only."""
     if not 1 <= parts <= MOST_PARTS:
         raise UsageError(f"found {parts} shards, expected a number from 1 to {MOST_PARTS}")
-    return divide(parts, {source.name: source.concurrency for source in sources})
+    return divide(parts, {source.name: most_parts(source) for source in sources})
 
 
 MOST_PARTS = 1000

@@ -18,7 +18,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from penstock._config.targets import passwords_in
-from penstock._plan.division import MOST_PARTS, Division, Share, divide
+from penstock._plan.division import MOST_PARTS, Division, Share, divide, most_parts
 from penstock._plan.planner import Job
 from penstock._run.context import RunContext
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
@@ -133,8 +133,8 @@ def order_for(setup: Setup, name: str, selection: Selection, engine: Engine, con
 
 def _divided(context: RunContext, engine: Engine) -> Division:
     weights, listed = weights_of(context.jobs, [plan_of(job, context.started_at) for job in context.jobs])
-    concurrency = {job.source.name: job.source.concurrency for job in context.jobs}
-    return divide(engine.workers, concurrency, weights, listed)
+    most = {job.source.name: most_parts(job.source) for job in context.jobs}
+    return divide(engine.workers, most, weights, listed)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------
