@@ -4,11 +4,14 @@ which counts what it is asked.
 """
 
 import json
+import os
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -337,6 +340,11 @@ class Imitation:
                 one for number, one in enumerate(self.submitted) if read[number] and one in self.submitted[number + 1 :]
             ]
 
+    def most_in_a_second(self) -> int:
+        """The largest number of requests, logins apart, that arrived within a second, wherever it begins."""
+        times = sorted(self.times)
+        return max((bisect_left(times, one + 1) - number for number, one in enumerate(times)), default=0)
+
     def forget(self) -> None:
         """Count from the start."""
         with self._lock:
@@ -406,3 +414,24 @@ def fail(assignment: Assignment, line: Line) -> Message:
     """Work that fails with a secret which only the worker knows."""
     secret = Secret("only-in-the-worker")
     raise KeyError(f"token={secret.reveal()}")
+
+
+def end_once(marker: Path) -> None:
+    """A trial of which the first worker dies."""
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os._exit(9)
+
+
+def wait(assignment: Assignment, line: Line) -> Message:
+    """Work that requests the state of the run until its line is cut."""
+    while True:
+        line.request({"kind": "state"})
+        time.sleep(0.1)
+
+
+def queues(dask_scheduler: Any) -> list[str]:
+    """The names of a Dask scheduler's queues, in its process."""
+    return list(dask_scheduler.extensions["queues"].queues)

@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from attrs import define, field
 from many import SHOPS, Imitation
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
+from penstock.engines import Assignment
 from penstock.sandbox.server import serve
 from pg_server import server as postgres
 from test_workers import Divided, base_url, eventually
@@ -50,21 +52,22 @@ class Cluster:
             found = json.loads(self.address_file.read_text())
             found["address"] = f"tcp://127.0.0.1:{self.between.to(int(found['address'].rpartition(':')[2]))}"
             self.address_file.write_text(json.dumps(found))
-        for _ in range(workers):
-            self.add()
-        eventually(lambda: self.log("worker").count("Registered to") >= len(self.logs))
+        self.are_registered([self.add() for _ in range(workers)])
         return self
+
+    def are_registered(self, workers: "Sequence[subprocess.Popen[bytes]]") -> None:
+        """Wait until these workers are connected. Others may have been killed before they were."""
+        eventually(lambda: all("Registered to" in self.log(f"worker-{worker.pid}") for worker in workers))
 
     def start_on(self, here: str, hosts: Mapping[str, str]) -> None:
         """The scheduler at this address, and a worker in each network namespace. ``hosts``: their names by address."""
         self.address_file.unlink(missing_ok=True)
-        registered = self.log("worker").count("Registered to")
         self.scheduler = self._process("scheduler", "--port", "0", "--host", here)
         eventually(lambda: self.address_file.exists() and self.address_file.stat().st_size)
         for address, name in hosts.items():
             options = ("--nthreads", "1", "--no-nanny", "--host", address)
             self.workers.append(self._process("worker", *options, before=("ip", "netns", "exec", name)))
-        eventually(lambda: self.log("worker").count("Registered to") >= registered + len(hosts))
+        self.are_registered(self.workers)
 
     def add(self) -> "subprocess.Popen[bytes]":
         options = ["--nthreads", "1", "--no-nanny", "--death-timeout", "20"]
@@ -85,16 +88,13 @@ class Cluster:
     def engine(self) -> str:
         return "dask:" + json.loads(self.address_file.read_text())["address"].removeprefix("tcp:")
 
-    @property
-    def logs(self) -> list[Path]:
-        return list(self.folder.glob("worker-*.log"))
-
     def log(self, name: str) -> str:
+        """What was logged by ``"scheduler"``, ``"worker"``, or one of them: ``"worker-1234"``, with its pid."""
         return "".join(file.read_text(errors="replace") for file in self.folder.glob(f"{name}-*.log"))
 
     def _process(self, name: str, *options: str, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
         """``before``: the words of a command that runs this one."""
-        log = (self.folder / f"{name}-{time.monotonic_ns()}.log").open("wb")
+        log = self.folder / f"{name}-{time.monotonic_ns()}.log"
         module = f"distributed.cli.dask_{name}"
         words = [
             *before,
@@ -106,14 +106,16 @@ class Cluster:
             "--no-dashboard",
             *options,
         ]
-        with log:
-            return subprocess.Popen(
+        with log.open("wb") as out:
+            process = subprocess.Popen(
                 words,
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(HERE), **self.environ},
-                stdout=log,
+                stdout=out,
                 stderr=subprocess.STDOUT,
             )
+        log.rename(log.with_stem(f"{name}-{process.pid}-"))
+        return process
 
     def close(self) -> None:
         for process in filter(None, (*self.workers, self.scheduler)):
@@ -297,6 +299,106 @@ def test_a_worker_that_cannot_is_refused_before_any_request(world: Divided, clus
         with pytest.raises(PluginError, match=r"penstock-core is version .* and 0\.0\.1 where the run was started"):
             eventually(lambda: project.run("many", to="warehouse", streams=["items"], engine=cluster.engine))
     assert not world.app.asked
+
+
+def test_no_queue_is_left(world: Divided, cluster: Cluster) -> None:
+    """
+    The queues of a run end with it: a scheduler that serves every morning does not grow.
+    """
+    cluster.start(workers=2)
+
+    assert world.run(engine=cluster.engine, workers=None)[0] == 0
+
+    with closing(engine(cluster)) as dask:
+        eventually(lambda: dask.client.run_on_scheduler(many.queues) == [])
+
+
+def engine(cluster: Cluster) -> Any:
+    from penstock_plugins.engines.dask import Dask
+
+    return Dask.make(cluster.engine.removeprefix("dask:"))
+
+
+def test_a_worker_that_ends_while_all_are_tried_refuses_nothing(cluster: Cluster) -> None:
+    """
+    The others carry out the run; without any, its parts wait for one.
+    """
+    cluster.start(workers=2)
+
+    with closing(engine(cluster)) as dask:
+        dask.check(partial(many.end_once, cluster.folder / "ended"))
+
+        assert [worker.wait() for worker in cluster.workers if worker.poll() is not None] == [9]
+
+
+def test_a_scheduler_that_ends_while_workers_are_tried(cluster: Cluster) -> None:
+    """
+    The run is refused by one message.
+    """
+    cluster.start(workers=1)
+    assert cluster.scheduler is not None
+
+    with closing(engine(cluster)) as dask, pytest.raises(UsageError, match="ended before the run began"):
+        dask.check(partial(os.kill, cluster.scheduler.pid, signal.SIGKILL))
+
+
+def test_a_worker_that_hangs_while_it_is_tried(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A worker that does not answer refuses the run, after a bounded time.
+    """
+    monkeypatch.setattr("penstock_plugins.engines.dask.CHECK_S", 1.0)
+    cluster.start(workers=1)
+
+    with closing(engine(cluster)) as dask, pytest.raises(UsageError, match="restart the worker that hangs"):
+        dask.check(partial(time.sleep, 1000))
+
+
+@define
+class Results:
+    """A coordinator that keeps what it gets. ``over``: after so many seconds."""
+
+    over_after_s: float = float("inf")
+    done_by: dict[int, Any] = field(factory=dict)
+    lost_by: dict[int, str] = field(factory=dict)
+    began: float = field(factory=time.monotonic)
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() - self.began > self.over_after_s
+
+    def received(self, number: int, message: Any) -> None: ...
+
+    def answer(self, number: int, message: Any) -> dict[str, Any]:
+        return {"stop": False, "resting": {}, "parked": {}}
+
+    def done(self, number: int, result: Any) -> None:
+        self.done_by[number] = result
+
+    def lost(self, number: int, reason: str) -> None:
+        self.lost_by[number] = reason
+
+
+ONE = Assignment(number=1, run_id="r", sources=("many",), task=None)
+
+
+def test_a_scheduler_that_hangs_does_not_keep_a_run_that_is_over(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    SIGTERM and the deadline end a run whose scheduler gives no answer any more.
+    """
+    for name in ("GRACE_S", "LOST_AFTER_S"):
+        monkeypatch.setattr(f"penstock_plugins.engines.dask.{name}", 1.0)
+    cluster.start(workers=1)
+    assert cluster.scheduler is not None
+    results = Results(over_after_s=5.0)
+
+    with closing(engine(cluster)) as dask:
+        assert dask.client
+        threading.Timer(2.0, cluster.scheduler.send_signal, [signal.SIGSTOP]).start()
+        dask.run([ONE], many.wait, results)
+
+    assert list(results.lost_by) == [1]
 
 
 def test_one_token_serves_all_workers_over_tls(

@@ -283,6 +283,31 @@ def test_refused_credentials_are_exit_code_3(files: Divided) -> None:
     assert files.app.asked["login"] == 1
 
 
+def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A part that gets no answer from the coordinator stops. That is an error of the run, which nobody interrupted: exit
+    code 1. The next run reads the rest.
+    """
+    cut = threading.Event()
+
+    def request(line: Any, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if line.number == 2 and message["kind"] == "state":
+            cut.set()
+            raise OSError("the line is cut")
+        return cast("Mapping[str, Any]", line.coordinator.answer(line.number, message))
+
+    monkeypatch.setattr(threads.ThreadLine, "request", request)
+    files.app.throttled = lambda request: None if cut.wait(60) else SandboxResponse(status=500)
+    code, report = files.run_here()
+
+    assert code == 1, report
+    assert [one["error"] for one in report["errors"]] == ["WorkerLostError"]
+    assert "worker 2 of this run ended before its work was done: it had no answer" in report["errors"][0]["message"]
+    monkeypatch.undo()
+    assert files.run_here()[0] == 0
+    files.assert_true()
+
+
 def worker_pids(parent: int) -> list[int]:
     """The worker processes of a run; multiprocessing's helper is none."""
     found = []

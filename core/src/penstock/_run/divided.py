@@ -232,7 +232,10 @@ def run_part(
     deadline_at: datetime | None,
     shared_tokens: bool,
 ) -> RunReport:
-    """The part of a divided run that these jobs are, in a worker."""
+    """
+    The part of a divided run that these jobs are, in a worker. Raises WorkerLostError where the line to the coordinator
+    was cut before the part was done.
+    """
     left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
 
     def send_event(event: Event) -> None:
@@ -248,8 +251,11 @@ def run_part(
         deadline=None if left_s is None else clock.monotonic() + left_s,
         others=LineToOthers(line=line, shares_tokens=shared_tokens),
     )
-    with _following(line, clock, context.clients):
-        return run(context)
+    with _following(line, clock, context.clients) as cut:
+        report = run(context)
+    if report.interrupted and cut.is_set():  # nobody interrupted the run
+        raise WorkerLostError("it had no answer from the coordinator of the run any more")
+    return report
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -285,15 +291,19 @@ class LineToOthers:
 
 
 @contextmanager
-def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) -> Iterator[None]:
-    """Request the state of the run until the end of the context, and do what it demands."""
-    over = threading.Event()
+def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) -> Iterator[threading.Event]:
+    """
+    Request the state of the run until the end of the context, and do what it demands. Yields an event that is set where
+    the line was cut, which stops the part.
+    """
+    over, cut = threading.Event(), threading.Event()
 
     def follow() -> None:
         while not over.wait(STATE_EVERY_S):
             try:
                 state = line.request({"kind": "state"})
             except OSError:
+                cut.set()
                 clock.stop.set()
                 return
             if state["stop"]:
@@ -307,7 +317,7 @@ def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) ->
     thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()
     try:
-        yield
+        yield cut
     finally:
         over.set()
         thread.join(timeout=5.0)

@@ -23,9 +23,15 @@ from penstock import PluginError, UsageError
 from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
 CONNECT_S = 30.0  # as long as Dask itself tries
+CHECK_S = 120.0  # for a worker to import the connectors and read the configuration
 LISTEN_S = 0.1
-LOST_AFTER_S = 5.0  # without the scheduler: the parts are lost, to the coordinator and to the workers
+LOST_AFTER_S = 5.0  # without a connection to the scheduler, the parts are lost to the coordinator
+SILENT_S = 30.0  # a busy machine pauses a process for seconds; Dask's own connections have this bound
 GRANT_S = 300.0  # for an answer: a login may be retried for a while
+# What Dask raises, apart from OSError, when a connection ends during a call: asyncio's cancellation, RuntimeError of a
+# closed loop, KeyError of a queue that a restarted scheduler does not have, ...
+DISCONNECTED = (Exception, asyncio.CancelledError)
+GONE = "the Dask scheduler is gone"
 
 
 @define(eq=False, slots=False)  # cached_property needs a __dict__
@@ -66,33 +72,62 @@ class Dask:
 
     @property
     def workers(self) -> int:
-        try:
-            self.client.wait_for_workers(1, timeout=CONNECT_S)
-        except TimeoutError:
-            raise UsageError(
-                f"no worker is connected to the Dask scheduler {self.address}: start some (dask worker)"
-            ) from None
-        return self.parts or len(self.client.nthreads())
+        with self._connected():
+            try:
+                self.client.wait_for_workers(1, timeout=CONNECT_S)
+            except TimeoutError:
+                raise UsageError(
+                    f"no worker is connected to the Dask scheduler {self.address}: start some (dask worker)"
+                ) from None
+            return self.parts or len(self.client.nthreads())
 
     def check(self, trial: Trial) -> None:
         assert self.workers
-        for worker, error in self.client.run(trial, on_error="return").items():
-            if isinstance(error, BaseException):
+        with self._connected():
+            try:
+                results = self.client.run(trial, on_error="return", callback_timeout=CHECK_S)
+            except TimeoutError:
+                raise UsageError(
+                    f"a worker of {self.address} did not read its configuration within {CHECK_S:.0f} s. Nothing was "
+                    "requested; restart the worker that hangs."
+                ) from None
+            connected = self.client.nthreads()
+        for worker, error in results.items():
+            if isinstance(error, BaseException) and worker in connected:  # one that ended meanwhile refuses nothing
                 reason = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
                 raise PluginError(
                     f"the worker {worker} of {self.address} cannot carry out a part of this run: {reason}"
                 )
 
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Before anything was requested. Raises UsageError where the scheduler ends meanwhile."""
+        try:
+            yield
+        except UsageError:
+            raise
+        except DISCONNECTED as error:
+            raise UsageError(
+                f"the Dask scheduler {self.address} ended before the run began ({type(error).__name__}). Nothing was "
+                "requested; start the run again when the scheduler runs."
+            ) from None
+
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         name = f"penstock-{assignments[0].run_id}"
-        tasks = {
-            assignment.number: self.client.submit(
-                carry_out, assignment, work, name, key=f"{name}-{assignment.number}", pure=False
-            )
-            for assignment in assignments
-        }
+        try:
+            inbox = distributed.Queue(name, client=self.client)
+            tasks = {
+                assignment.number: self.client.submit(
+                    carry_out, assignment, work, name, key=f"{name}-{assignment.number}", pure=False
+                )
+                for assignment in assignments
+            }
+        except DISCONNECTED as error:
+            for assignment in assignments:
+                coordinator.lost(assignment.number, f"{GONE} ({type(error).__name__})")
+            return
         seen, over_since = time.monotonic(), None
-        with _desk(self.client, coordinator, name, len(assignments)) as desk:
+        with _desk(self.client, coordinator, inbox, len(assignments)) as desk:
             while tasks:
                 if coordinator.over:
                     over_since = over_since or time.monotonic()
@@ -100,14 +135,12 @@ class Dask:
                     for number in [number for number in tasks if late or number not in desk.begun]:
                         self._cancel(tasks.pop(number))
                         coordinator.lost(number, "no worker had begun it when the run ended")
-                try:
-                    desk.hear()
+                if desk.hear():
                     seen = time.monotonic()
-                except (OSError, asyncio.CancelledError, RuntimeError):
-                    time.sleep(LISTEN_S)
                 gone = self.client.status != "running" and time.monotonic() - seen > LOST_AFTER_S
                 for number in [number for number, task in tasks.items() if gone or task.done()]:
-                    self._end(number, tasks.pop(number), desk, gone=gone)
+                    if self._has_ended(number, tasks[number], desk, gone=gone):
+                        del tasks[number]
 
     def close(self) -> None:
         if "client" in vars(self):
@@ -118,25 +151,31 @@ class Dask:
         with suppress(Exception):
             task.cancel(reason="the run has ended")
 
-    def _end(self, number: int, task: distributed.Future, desk: "_Desk", *, gone: bool) -> None:
+    def _has_ended(self, number: int, task: distributed.Future, desk: "_Desk", *, gone: bool) -> bool:
+        """
+        Pass the result of a task on, or the reason why there is none. False: its worker died with the result, and Dask
+        gives the task to another one, which finds all of it delivered.
+        """
         if gone or task.status != "finished":
-            reason = "the Dask scheduler is gone" if gone else _reason(task)
-            desk.coordinator.lost(number, reason)
-            return
+            desk.coordinator.lost(number, GONE if gone else _reason(task))
+            return True
         try:
             outcome = task.result(timeout=LOST_AFTER_S)
-        except Exception as error:
-            desk.coordinator.lost(number, f"its result was lost with its worker ({type(error).__name__})")
-            return
+        except TimeoutError:
+            return False
+        except DISCONNECTED as error:
+            desk.coordinator.lost(number, f"its result was lost ({type(error).__name__})")
+            return True
         for message in outcome["sent"]:
             desk.coordinator.received(number, message)
         desk.coordinator.done(number, outcome["result"])
+        return True
 
 
 def _reason(task: distributed.Future) -> str:
     try:
         error = task.exception(timeout=LOST_AFTER_S)
-    except Exception as failed:
+    except DISCONNECTED as failed:
         error = failed
     return f"{type(error).__name__}: {error}" if error is not None else f"Dask reports it as {task.status}"
 
@@ -152,29 +191,38 @@ class _Desk:
     begun: set[int] = field(factory=set, init=False)  # parts of which a worker sent something
     boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
 
-    def hear(self) -> None:
-        """Take one message, if there is any; waits a moment for it. Raises OSError and others without a scheduler."""
+    def hear(self) -> bool:
+        """Take one message, if there is any; waits a moment for it. Returns whether the scheduler was there."""
         try:
-            question = json.loads(self.inbox.get(timeout=LISTEN_S))
+            received = self.inbox.get(timeout=LISTEN_S, callback_timeout=LISTEN_S + LOST_AFTER_S)
         except TimeoutError:
-            return
+            return True
+        except DISCONNECTED:
+            time.sleep(LISTEN_S)
+            return False
+        question = json.loads(received)
         self.begun.add(question["number"])
         for message in question["sent"]:
             self.coordinator.received(question["number"], message)
-        box = self.boxes.setdefault(question["box"], distributed.Queue(question["box"], client=self.client))
-        self.pool.submit(self._answer, box, question)
+        self.pool.submit(self._answer, question)
+        return True
 
-    def _answer(self, box: distributed.Queue, question: Message) -> None:
+    def _answer(self, question: Message) -> None:
         answer = self.coordinator.answer(question["number"], question["ask"])
-        with suppress(Exception):  # without a scheduler there is nobody to answer
-            box.put(json.dumps({"id": question["id"], "answer": answer}), timeout=LOST_AFTER_S)
+        with suppress(*DISCONNECTED):  # without a scheduler there is nobody to answer
+            name = question["box"]
+            if name not in self.boxes:  # once: Dask keeps a queue until it was closed as often as it was made
+                self.boxes[name] = distributed.Queue(name, client=self.client)
+            self.boxes[name].put(json.dumps({"id": question["id"], "answer": answer}), callback_timeout=SILENT_S)
 
 
 @contextmanager
-def _desk(client: distributed.Client, coordinator: Coordinator, name: str, tasks: int) -> Iterator[_Desk]:
+def _desk(
+    client: distributed.Client, coordinator: Coordinator, inbox: distributed.Queue, tasks: int
+) -> Iterator[_Desk]:
     """A desk for so many tasks, closed at the end with its queues."""
     pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="answer")
-    desk = _Desk(client=client, coordinator=coordinator, inbox=distributed.Queue(name, client=client), pool=pool)
+    desk = _Desk(client=client, coordinator=coordinator, inbox=inbox, pool=pool)
     try:
         yield desk
     finally:
@@ -243,12 +291,14 @@ class _QueueLine:
     def request(self, message: Message) -> Message:
         with self._asking:
             self._asked += 1
-            request = {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}
-            patience_s = GRANT_S if message["kind"] == "grant" else 2 * LOST_AFTER_S
+            request = json.dumps(
+                {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}
+            )
+            patience_s = GRANT_S if message["kind"] == "grant" else SILENT_S
             try:
-                self.inbox.put(json.dumps(request), timeout=LOST_AFTER_S)
+                self.inbox.put(request, callback_timeout=SILENT_S)
                 return self._answer(time.monotonic() + patience_s)
-            except (TimeoutError, asyncio.CancelledError, RuntimeError) as error:
+            except DISCONNECTED as error:
                 raise OSError(f"the coordinator does not answer: {error}") from None
 
     def _answer(self, end: float) -> Message:
@@ -256,7 +306,7 @@ class _QueueLine:
             if not self.is_wanted():
                 raise OSError("the coordinator is gone")
             try:
-                message = json.loads(self.answers.get(timeout=1.0))
+                message = json.loads(self.answers.get(timeout=1.0, callback_timeout=SILENT_S))
             except TimeoutError:
                 if time.monotonic() >= end:
                     raise
@@ -266,5 +316,6 @@ class _QueueLine:
                 return answer
 
     def close(self) -> None:
-        with suppress(Exception):
-            self.answers.close()
+        for queue in (self.inbox, self.answers):
+            with suppress(Exception):
+                queue.close()
