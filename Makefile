@@ -43,7 +43,7 @@ quick: setup  ## the tests without sockets and processes, for the person who edi
 	@$(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket
 
 doors: setup  ## the doors with the real clients, each installed into an environment of its own below .doors
-	@$(BIN)/pytest -n $(WORKERS) -m doors --timeout 3600 tests/test_doors.py tests/test_schedulers.py $(PYTEST)
+	@$(BIN)/pytest -n $(WORKERS) -m doors tests/test_doors.py tests/test_schedulers.py $(PYTEST)
 
 dates: setup  ## the quick tests on the days of DATES
 	@for at in $(DATES); do echo "at $$at"; \
@@ -51,7 +51,7 @@ dates: setup  ## the quick tests on the days of DATES
 
 test-all: test dates  ## all tests, the quick ones on several days, and those that need other programs
 	@$(UV) sync -q --all-packages $(OPTIONAL) --python $(PYTHON)
-	@$(BIN)/pytest -n $(WORKERS) -m large --timeout 900 $(PYTEST)
+	@$(BIN)/pytest -n $(WORKERS) -m large $(PYTEST)
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -63,7 +63,7 @@ bench: setup  ## the tables of docs/performance.md; MEMORY=1 adds ten million re
 
 soak: setup  ## the long runs: kills at random moments, faults in random combinations
 	@$(UV) sync -q --all-packages --group engines --python $(PYTHON)
-	@$(BIN)/pytest -m soak -o addopts="--import-mode=importlib" --timeout 3600 $(PYTEST)
+	@$(BIN)/pytest -m soak -o addopts="--import-mode=importlib" $(PYTEST)
 
 setup: .venv/.ready
 

@@ -31,6 +31,9 @@ SLOW_NAMES = {
 # Modules of the tests that serve a provider or start a process.
 HELPERS = {"invented", "small", "worlds"}
 
+# Longer than the bound of other tests, however they are selected: rounds of kills take minutes on a busy machine.
+LONG_S = {"soak": 3600, "doors": 3600, "large": 900}
+
 _travel = pytest.StashKey[time_machine.travel]()
 
 
@@ -59,6 +62,10 @@ def _is_slow(module: ModuleType) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        bounds = [seconds for name, seconds in LONG_S.items() if item.get_closest_marker(name)]
+        if bounds and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(max(bounds)))
     if not config.getoption("--quick"):
         return
     slow = [item for item in items if isinstance(item, pytest.Function) and _is_slow(item.module)]
