@@ -85,6 +85,7 @@ FIXED = (
         "fetched and not yet written, of all partitions (or one body)",
     ),
     ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
+    ("_fetch.scheduler", "LAST_ANSWERS_S", "s", "a run that ends waits for the answers to submissions of reports"),
     ("connector", "MOST_REQUESTS", "", "first requests of one slice"),
     ("_recording.recorder", "MOST_HELD_BYTES", "MiB", "answers without records that a recording holds in memory"),
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),

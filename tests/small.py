@@ -3,6 +3,7 @@ A small provider for tests of a read: streams declared by the test, answers give
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ class Small:
     chosen: Sequence[str] = ()  # the streams that a run reads; empty: all
     statuses: dict[bytes, int] = field(factory=dict)  # of certain bodies
     on_event: Callable[[Any], None] = lambda event: None  # gets each event of a run
+    stop: threading.Event = field(factory=threading.Event)  # ends a run, as Ctrl-C does
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -65,7 +67,7 @@ class Small:
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = evolve(self._job(server.base_url, since, until, more), allowed=allowed)
-            return run(new_run([job], clock=FakeClock(self.now), on_event=self._observe, tape=tape))
+            return run(new_run([job], clock=FakeClock(self.now, self.stop), on_event=self._observe, tape=tape))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""

@@ -3,8 +3,10 @@ Reports that a provider makes on demand: wherever their rows lie, all pages of t
 """
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from penstock import (
     Stream,
     Unsigned,
     Waiting,
+    added,
     hookimpl,
     named,
     record,
@@ -48,6 +51,14 @@ ROWS = [{"id": number} for number in range(1, 6)]
 class Sale:
     """A sale."""
 
+    id: int
+
+
+@record()
+class DailySale:
+    """A sale of a day."""
+
+    day: date = added(description="the day of the sale")
     id: int
 
 
@@ -213,6 +224,48 @@ def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
     assert target is not None
     assert target.ledger.pending("shop", "sales") == ()
     target.close()
+
+
+def test_reports_whose_submission_is_under_way_when_a_run_ends_are_adopted(tmp_path: Path) -> None:
+    """
+    Ctrl-C comes while submissions have no answer yet. Their answers are waited for: the next run submits none again.
+    """
+    made: list[bytes] = []
+    interrupts = True
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "GET":
+            return {"data": ROWS}
+        made.append(request.body)
+        if interrupts:
+            shop.stop.set()
+            time.sleep(0.3)  # longer than the scheduler needs to notice it
+        return {"id": json.loads(request.body)["day"]}
+
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=DailySale,
+        kind="report",
+        key="id",
+        day="day",
+        requests=lambda settings, slice_: Request.json(
+            "POST", f"{settings.base_url}/orders", {"day": slice_.since.isoformat()}
+        ),
+        envelope=Envelope(items="data"),
+        poller=Slow(),
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    first = shop.run()
+
+    assert (first.exit_code, shop.rows("sales")) == (130, [])
+    assert made
+
+    interrupts, shop.stop = False, threading.Event()
+    second = shop.run()
+
+    assert (second.exit_code, len(shop.rows("sales"))) == (0, 15)
+    assert len(made) == len(set(made)) == 3
 
 
 @pytest.mark.parametrize(("broken", "exit_code"), [(3, 0), (99, 1)], ids=["a moment", "each time"])

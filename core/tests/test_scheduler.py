@@ -323,6 +323,32 @@ def test_the_end_is_noticed_while_a_call_hangs(how: str):
     assert [type(error) for error in errors] == [type(over)] * 3
 
 
+@pytest.mark.parametrize("how", ["stop", "deadline"])
+def test_the_answer_to_a_submission_under_way_is_handed_over_at_the_end(how: str):
+    """
+    A stop or a deadline waits for the answers to submissions, and for no others. What a reading requests next is not
+    sent.
+    """
+    clock, got = Clock(), []
+    client = FakeClient(concurrency=3, delay_s=lambda name: 20.0 if name == "page" else 0.6)
+
+    def submission(name: str) -> Reading:
+        got.append(name_of((yield (a_call(name)._replace(submits=True),))))
+        yield (a_call("page"),)
+
+    def page() -> Reading:
+        got.append(name_of((yield (a_call("page"),))))
+
+    scheduler = Scheduler(clock, clock.monotonic() + 0.3 if how == "deadline" else None)
+    scheduler.add([Task(client, lambda: submission("a")), Task(client, lambda: submission("b")), Task(client, page)])
+    if how == "stop":
+        threading.Timer(0.3, clock.stop.set).start()
+    scheduler.run()
+
+    assert sorted(got) == ["a", "b"]
+    assert sorted(client.came) == ["a", "b", "page"]
+
+
 def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pytest.MonkeyPatch):
     """
     With one request at a time, what waits for the loop to be idle is not done after each response.

@@ -46,6 +46,9 @@ TICK_S = 0.2
 # An outcome that comes within this time is no reason to be idle: with one request at a time, each would be one.
 SOON_S = 0.01
 
+# How long a run that ends waits for the answers to submissions of reports that are under way.
+LAST_ANSWERS_S = 3.0
+
 
 class Call(NamedTuple):
     """
@@ -53,7 +56,8 @@ class Call(NamedTuple):
 
     ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
     or unreadable answer is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
-    of the items, to detect a repeated page.
+    of the items, to detect a repeated page. ``submits``: it submits a report, whose id is in the answer; where the run
+    ends meanwhile, the answer is waited for.
     """
 
     request: Request
@@ -63,6 +67,7 @@ class Call(NamedTuple):
     digest: bool = False
     account: str | None = None  # whose credentials sign it, where accounts have their own
     partitions: tuple[Partition, ...] = ()  # that its answer is for
+    submits: bool = False
 
 
 class Outcome(NamedTuple):
@@ -289,13 +294,15 @@ class Scheduler:
     def _resume_next(self) -> None:
         """Resume one reading with the outcome that is next in its order."""
         task = self._ready.popleft()
-        if not task.can_resume:
-            return  # it ended meanwhile
+        if task.can_resume:  # else it ended meanwhile
+            self._resume(task, self._next_outcome(task))
+
+    def _next_outcome(self, task: Task) -> Outcome:
         outcome = task.slots.popleft().outcome
         assert outcome is not None
         self._unread_bytes -= outcome.size
         task.queue.ready -= 1
-        self._resume(task, outcome)
+        return outcome
 
     def _start(self, task: Task) -> None:
         task.active = True
@@ -336,6 +343,7 @@ class Scheduler:
         task.on_end(error)
 
     def _end_all(self, error: PenstockError) -> None:
+        self._take_last_answers()
         for task in list(self._active):
             if task.reading is not None:
                 task.reading.close()
@@ -345,6 +353,26 @@ class Scheduler:
         for client in self._clients.values():
             while client.waiting:
                 client.waiting.popleft().on_end(error)
+
+    def _take_last_answers(self) -> None:
+        """
+        Resume the readings that wait for the answer to a submission, as far as it comes within ``LAST_ANSWERS_S``: the
+        next run would submit a report again whose id was not recorded. What a reading requests next is not sent.
+        """
+        until = self.clock.monotonic() + LAST_ANSWERS_S
+        while tasks := [task for task in self._active if _is_submitting(task)]:
+            for task in tasks:
+                if task.can_resume:
+                    assert task.reading is not None
+                    with contextlib.suppress(Exception):  # the run ends anyway, and the next one meets it again
+                        task.reading.send(self._next_outcome(task))
+            if any(map(_is_submitting, tasks)) and not self._took_one(max(0.0, until - self.clock.monotonic())):
+                return
+
+
+def _is_submitting(task: Task) -> bool:
+    """Whether the task waits for the answer to a submission that was given to a thread."""
+    return bool(task.slots) and task.slots[0].submitted and task.slots[0].call.submits
 
 
 class _ClientQueue:

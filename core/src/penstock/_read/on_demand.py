@@ -223,7 +223,8 @@ class Reports:
         return report or (yield from self._submitted(submission))
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
-        outcome = answered((yield (call_of(self.planned, submission, None, lenient=True),)))
+        call = call_of(self.planned, submission, None, lenient=True)
+        outcome = answered((yield (call._replace(submits=True),)))
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
         assert outcome.response is not None
