@@ -370,6 +370,28 @@ def test_an_empty_page_that_should_be_the_only_one_is_read_again(empty: int, tmp
     assert len(shop.requests) == 2
 
 
+@pytest.mark.parametrize("empty", [1, 9], ids=["once", "always"])
+def test_an_empty_array_in_place_of_an_object_is_read_again(empty: int, tmp_path: Path) -> None:
+    """
+    A provider may send its records in an object or as a bare array. An empty array may be a failure of what stands
+    before it, and states nothing. Twice empty, it is empty.
+    """
+    left = [empty]
+
+    def answer(request: SandboxRequest) -> Any:
+        left[0] -= 1
+        return {"data": ids(1, 2), "total": 2} if left[0] < 0 else []
+
+    either = Envelope(items=("data", ""), total="total")
+    shop = Small(
+        folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=either)], answer=answer
+    )
+
+    assert shop.run().exit_code == 0
+    assert len(shop.rows("orders")) == (2 if empty == 1 else 0)
+    assert len(shop.requests) == 2
+
+
 @pytest.mark.parametrize("short", [1, 9], ids=["once", "always"])
 def test_a_first_page_that_is_shorter_than_the_others_is_read_again(short: int, tmp_path: Path) -> None:
     """

@@ -130,7 +130,7 @@ class Envelope:
             return self._from_object(body, response)
         raw = _checked(RAW.decode, body, response)
         if first == b"[" and "" in self.items:
-            return self._with_items(Answer(), raw, "$")
+            return self._with_items(Answer(bare=len(self.items) > 1), raw, "$")
         if self.optional and _nothing(raw):
             return Answer()
         kind = "an array" if first == b"[" else "a single value"

@@ -435,6 +435,8 @@ class Answer:
 
     ``provisional``: why the provider's numbers are not final yet; "" if they are, or if the answer does not state it.
     A provisional answer is delivered, and its partition stays open.
+
+    ``bare``: the body is the array of the items itself, where the envelope declares an object as well.
     """
 
     items: Iterable[Items] = ()  # may be iterated over several times; of a large file, it is read each time
@@ -443,6 +445,7 @@ class Answer:
     head: Mapping[str, Any] = field(factory=dict)
     problem: str | None = None
     provisional: str = ""
+    bare: bool = False
 
 
 @frozen(kw_only=True)

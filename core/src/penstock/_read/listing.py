@@ -90,7 +90,8 @@ class Listing:
     def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:
         """
         Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
-        short page before the last, and in the first reading for an empty last one where the number of pages is stated.
+        short page before the last, and in the first reading for an empty last one where the number of pages is stated,
+        and for an empty array in place of an answer that may be an object.
         """
         assert outcome.response is not None
         counts = self.counts
@@ -121,6 +122,8 @@ class Listing:
         is_last_stated = self._left == 1 or (self._first is None and page.answer.pages == 1)
         if self.first_read and is_last_stated and not count and counts.total is None:
             raise PagingError(f"{counts.what}: page {page.index + 1}, the last one that the provider states, is empty")
+        if self.first_read and self._first is None and page.answer.bare and not count:
+            raise PagingError(f"{counts.what}: the answer is an empty array, without the object that may be around it")
         self._first = self._first or page
         self.last = page
         return page
