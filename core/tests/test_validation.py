@@ -166,7 +166,7 @@ MISTAKEN = [
     (clicks(account="acount_id"), "account names the column 'acount_id', which Click does not have"),
     (clicks(account="account"), "write account='account_id'"),
     (clicks(day="report_day"), "write day='report_date'"),
-    (clicks(day="parts"), "day 'parts' is a json column; annotate it as date"),
+    (clicks(day="parts"), "day 'parts' is of type json; annotate it as date"),
     (clicks(account="pin"), "account 'pin' is secret"),
     (clicks(key=("id", "clickid")), "key names the column 'clickid', which Click does not have"),
     (clicks(key="parts"), "key 'parts' is a json column"),

@@ -78,7 +78,13 @@ FORMS = (
     '21.11.2026,2026-11-21 09:30:00,--,"$1,002.25",false,\n'
 )
 SALES = [{"saleId": f"s{number}", "day": f"2026-11-{20 + number}", "clicks": number} for number in range(3)]
+VISITS = [{"visitId": f"v{number}", "siteId": "s9", "at": f"2026-11-20T1{number}:00:00Z"} for number in range(4)]
+SHOPS = "Shop ID,Day,Orders\n17,2026-11-20,4\n17,2026-11-21,2\n17,2026-11-22,3\n"
+NODES = [{"node": {"id": f"o{one}", "shopId": 17, "total": 2}} for one in range(4)]
 SAMPLES = {
+    "visits": json.dumps({"visits": VISITS, "total": 4}),
+    "shops": SHOPS,
+    "nodes": json.dumps({"data": {"edges": NODES}}),
     "sales": json.dumps({"sales": SALES, "hasMore": True}),
     "clicks": json.dumps(CLICKS),
     "offers": json.dumps(OFFERS),
@@ -108,6 +114,9 @@ PACKED = {
 # sample, then the choices
 MADE = {
     "graphql": ("orders", "--login bearer --paging cursor --kind report --path /graphql --account shop_id"),
+    "own_account": ("visits", "--login header --paging page_number --kind report --account site_id"),
+    "own_account_csv": ("shops", "--login none --paging none --kind report --account shop_id"),
+    "own_account_node": ("nodes", "--login none --paging offset --kind listing --account shop_id"),
     "one_a_day": ("sales", "--login bearer --paging page_number --kind report"),
     "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
     "oauth_page": ("clicks", "--login oauth_client --paging page_number --kind report --account account_id"),
@@ -196,6 +205,9 @@ def written(name: str, place: Path) -> None:
 # One of each kind; the others, which take a second each, are read in make test-all.
 QUICK = (
     "graphql",
+    "own_account",
+    "own_account_csv",
+    "own_account_node",
     "oauth_page",
     "hmac_account",
     "param_offset",

@@ -274,7 +274,7 @@ def _problems_in_columns(stream: Stream, known: Mapping[str, Column]) -> Iterato
                 seen = f"{what} {_no_column(stream, name, {})}, and nothing fills {near}"
                 yield f"{seen}; write {what}={near!r}"
         elif known[name].type not in types:
-            yield f"{what} {name!r} is a {known[name].type} column; annotate it as {_ANNOTATED[types[0]]}"
+            yield f"{what} {name!r} is of type {known[name].type}; annotate it as {_ANNOTATED[types[0]]}"
         elif known[name].secret:
             yield f"{what} {name!r} is secret, so it is never delivered; name another column"
     if isinstance(stream.day_of, str):

@@ -117,6 +117,22 @@ def _moves(stream: StreamTexts) -> bool:
     return stream.is_report and stream.record.day is not None
 
 
+def account_column(stream: StreamTexts) -> Guess | None:
+    """The column of the records that states their account, where there is one."""
+    return next((column for column in stream.record.columns if column.name == stream.account), None)
+
+
+def is_numbered(stream: StreamTexts) -> bool:
+    """Whether the records state their account as a number."""
+    column = account_column(stream)
+    return column is not None and any(isinstance(one.get(column.member), int) for one in stream.given.sample.records)
+
+
+def accounts(streams: Sequence[StreamTexts]) -> tuple[str, ...]:
+    """The accounts of the sandbox."""
+    return ("1", "2") if any(map(is_numbered, streams)) else ("demo-1", "demo-2")
+
+
 def _records_method(stream: StreamTexts) -> str:
     """The method with the records of a day, or of a parent's row; empty where they are those of the sample."""
     given, link, day = stream.given, stream.link, stream.record.day
@@ -148,6 +164,8 @@ def _records_method(stream: StreamTexts) -> str:
     if stream.account:
         lines.append(f"        records = {records}[: len({records}) - ACCOUNTS.index(account)]  # accounts differ")
         records = "records"
+        if (own := account_column(stream)) is not None:
+            changed.append(f"{literal(own.member)}: {'int(account)' if is_numbered(stream) else 'account'}")
     if link is not None and link.own is not None:
         changed.append(f"{literal(link.own)}: {link.stream.singular}[{literal(link.member)}]")
     made = f"[{{**one, {', '.join(changed)}}} for one in {records}]" if changed else records

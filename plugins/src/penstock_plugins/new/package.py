@@ -245,7 +245,7 @@ class _Texts:
             constants.append(f"SIZE = {imitation.size_of_page(streams)}  # records of a page")
         constants.append(login)
         if choices.account:
-            constants.append('ACCOUNTS = ("demo-1", "demo-2")')
+            constants.append(f"ACCOUNTS = {literal(imitation.accounts(streams))}")
         if self._has_token:
             constants.append(f"TOKEN_PATH = {literal(urlsplit(choices.token_url).path)}")
             is_open.append("request.path == TOKEN_PATH")

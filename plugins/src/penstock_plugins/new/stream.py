@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from penstock import UsageError, placeholders, snake
 
 from penstock_plugins.new.code import IMPORTABLE, call, literal
-from penstock_plugins.new.infer import Guesses, guessed
+from penstock_plugins.new.infer import Guess, Guesses, guessed
 from penstock_plugins.new.sample import Sample, is_granting, is_personal
 
 LOGINS = (
@@ -131,7 +131,9 @@ class StreamTexts:
     link: ParentLink | None = None
 
     @classmethod
-    def of(cls, given: StreamChoices, parent: "StreamTexts | None", **more: Any) -> "StreamTexts":
+    def of(
+        cls, given: StreamChoices, parent: "StreamTexts | None", account: str | None = None, **more: Any
+    ) -> "StreamTexts":
         """Raises UsageError for choices that do not go together."""
         sample, name = given.sample, given.name
         if given.paging == "cursor" and not sample.items:
@@ -152,7 +154,9 @@ class StreamTexts:
         link = _link(given, record, parent)
         if link is not None:
             record = _of_child(record, link)
-        return cls(given=given, record=record, link=link, **more)
+        if account is not None:
+            record = evolve(record, columns=tuple(_account(one) if one.name == account else one for one in record.columns))
+        return cls(given=given, record=record, link=link, account=account, **more)
 
     @property
     def is_report(self) -> bool:
@@ -387,6 +391,12 @@ def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> 
     name = f"{parent.given.singular}_{column.name}" if column.name in _GENERIC_KEYS else column.name
     own = next((column.member for column in record.columns if column.name == name), None)
     return ParentLink(stream=parent.given, column=column.name, member=column.member, name=name, own=own)
+
+
+def _account(column: Guess) -> Guess:
+    """The column of the accounts, which are text and in every record."""
+    options = {name: value for name, value in column.options.items() if name == "member"}
+    return evolve(column, type="str", options=options, nullable=False)
 
 
 def _of_child(record: Guesses, link: ParentLink) -> Guesses:
