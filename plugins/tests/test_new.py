@@ -116,7 +116,7 @@ MADE = {
     "graphql": ("orders", "--login bearer --paging cursor --kind report --path /graphql --account shop_id"),
     "own_account": ("visits", "--login header --paging page_number --kind report --account site_id"),
     "own_account_csv": ("shops", "--login none --paging none --kind report --account shop_id"),
-    "own_account_node": ("nodes", "--login none --paging offset --kind listing --account shop_id"),
+    "own_account_node": ("nodes", "--login none --paging offset --kind listing --account shopId"),
     "one_a_day": ("sales", "--login bearer --paging page_number --kind report"),
     "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
     "oauth_page": ("clicks", "--login oauth_client --paging page_number --kind report --account account_id"),

@@ -127,7 +127,7 @@ def _choices(name: str, sample: str, read: Sample, given: dict[str, Any]) -> Cho
         login_name=given["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
         token_url=token_url,
         signed=given["signed"].replace("\\n", "\n") if given["signed"] else SIGNED,
-        account=given["account"],
+        account=_account(given["account"]),
         guessed=frozenset(option for option, value in stated.items() if not value),
     )
 
@@ -150,6 +150,15 @@ def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None
 def _check_name(option: str, stream: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", stream) or keyword.iskeyword(stream):
         raise UsageError(f"{option}: {stream!r} is no name; write lower-case letters, digits and _, such as clicks")
+
+
+def _account(name: str | None) -> str | None:
+    """The column of accounts, which may be given by its member."""
+    if name is None:
+        return None
+    column = snake(name)
+    _check_name("--account", column)
+    return column
 
 
 def _stream_name(place: str, sample: Sample) -> str:

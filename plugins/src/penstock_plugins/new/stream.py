@@ -155,7 +155,9 @@ class StreamTexts:
         if link is not None:
             record = _of_child(record, link)
         if account is not None:
-            record = evolve(record, columns=tuple(_account(one) if one.name == account else one for one in record.columns))
+            record = evolve(
+                record, columns=tuple(_account(one) if one.name == account else one for one in record.columns)
+            )
         return cls(given=given, record=record, link=link, account=account, **more)
 
     @property
