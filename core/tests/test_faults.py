@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import penstock.sandbox
+import penstock.testing
 import pytest
 from attrs import evolve
 from penstock._fetch.transport import Transport
@@ -454,3 +456,17 @@ def test_a_body_that_is_too_large_is_refused_unread() -> None:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\nabcd")
         assert client.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
     assert seen == []
+
+
+# --- where they are -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["FAULTS", "Fault", "Server", "faults_named", "serve", "with_faults"])
+def test_what_is_in_sandbox_is_named_where_tests_look_for_it(name: str) -> None:
+    """
+    An import of a server or a fault from penstock.testing, where they were, states where it is.
+    """
+    assert hasattr(penstock.sandbox, name)
+
+    with pytest.raises(ImportError, match=f"from penstock.sandbox import {name}"):
+        getattr(penstock.testing, name)
