@@ -58,6 +58,7 @@ from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.sinks import RunRecord
 from penstock.testing.memory import MemorySink
+from penstock_plugins.files.sink import FileTarget
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 FIRST, LAST = date(2026, 3, 7), date(2026, 3, 9)
@@ -755,6 +756,29 @@ def test_deleted_days_are_named_and_not_marked(project: Project) -> None:
     assert project.verify("daily", since=DAYS["until"]).deleted == ()
     project.run("daily", **DAYS)
     assert project.verify("daily").deleted == ()
+
+
+def test_a_sink_older_than_a_bound_is_asked_without_it(
+    project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A target whose verify takes no days, and a ledger whose restatements cannot be bounded, give the same result.
+    """
+    verify, restated = FileTarget.verify, SqliteLedger.restated
+    monkeypatch.setattr(FileTarget, "verify", lambda self, stream, entries: verify(self, stream, entries))
+    monkeypatch.setattr(SqliteLedger, "restated", lambda self, source=None, *, since=None: restated(self, source))
+    project.run("daily", **DAYS)
+    shop.change = lambda shop, day, answer: {"sales": answer["sales"][:1], "total": 1}
+    project.run("daily", **DAYS)
+    assert project.changes(since=FIRST).changes
+    project.forget("shop", "sales", since=LAST, until=LAST)
+    counted = project.forget("shop", "sales", since=FIRST, until=FIRST, accounts=["7"], rows=True)
+
+    found = project.verify("daily")
+
+    assert [one.partitions for one in counted.targets] == [1]
+    assert [one.partition for one in found.deleted] == [{"shop_id": "7", "day": str(FIRST)}]
+    assert {one.partition["day"] for one in found.differences} == {str(LAST)}
 
 
 def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: Project, tmp_path: Path) -> None:

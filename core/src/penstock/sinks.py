@@ -11,6 +11,8 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
                                                   target.commit_group in place of commit, if it has this method
     target.finish(stream)                         once per stream and run, after its last partition
     target.close()                                releases the lock
+
+These protocols gain optional methods, and their methods gain optional parameters: a sink without them works as before.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence

@@ -23,7 +23,7 @@ from penstock.names import did_you_mean
 from penstock.project.delivered import FORGET_PREFIX
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
-from penstock.project.targets import Days, SourceLedger, View, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, narrowed, nothing_of
 from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, Verifiable, commit_all
 
 
@@ -206,8 +206,11 @@ def deleted(of: SourceLedger, days: Days) -> dict[Partition, Restatement]:
     """
     The partitions of a window whose rows ``forget`` deleted, and that were not read again: each with what it changed.
     """
-    deleting = of.ledger.restated(of.source, runs=FORGET_PREFIX)
-    deletions = {change.partition: change for change in deleting if days.holds(change.partition)}
+    deletions = {
+        change.partition: change
+        for change in narrowed(of.ledger.restated, runs=FORGET_PREFIX)(of.source)
+        if change.run_id.startswith(FORGET_PREFIX) and days.holds(change.partition)
+    }
     for stream in {partition.stream for partition in deletions}:
         for partition in of.entries(stream, days):
             deletions.pop(partition, None)
@@ -234,7 +237,7 @@ def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Lay
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
         nothing = nothing_of(target.source, stream, first.partition_columns, first.day_column, names)
-        held = target.opened.verify(stream, [nothing], since=days.since, until=days.until)
+        held = narrowed(target.opened.verify, since=days.since, until=days.until)(stream, [nothing])
         partitions += [difference.partition for difference in held]
     return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]
 

@@ -2,11 +2,12 @@
 The targets that a call looks at, opened for reading, and the days and accounts that it selects in them.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -55,6 +56,17 @@ class SourceLedger:
             if any(partition in partitions for partition in report.partitions):
                 self.ledger.drop(report)
         self.ledger.forget(self.source, partitions)
+
+
+def narrowed(method: Callable[..., Iterable[_T]], **bounds: Any) -> Callable[..., Iterable[_T]]:
+    """
+    A method of a target or a ledger with those of these bounds that it takes.
+
+    A plugin may be older than a parameter that was added to its protocol. A bound only saves it work: callers drop what
+    lies outside of it.
+    """
+    taken = inspect.signature(method).parameters
+    return partial(method, **{name: bound for name, bound in bounds.items() if name in taken})
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Comparison of the data in targets with their ledgers.
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,7 +18,7 @@ from penstock.names import counted
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
-from penstock.project.targets import Days, SourceLedger, View, Viewed, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, Viewed, narrowed, nothing_of
 from penstock.sinks import Difference, Ledger, LedgerEntry, Target, Verifiable
 
 ROWS_AT_ONCE = 10_000  # rows of a ledger
@@ -103,12 +102,12 @@ class _Verification:
         for stream in dict.fromkeys([*of.streams, *own]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
             differing: dict[Partition, Difference] = {}
-            compared = partial(target.verify, stream, since=self.days.since, until=self.days.until)
+            compared = narrowed(target.verify, since=self.days.since, until=self.days.until)
             try:
-                for difference in compared(entries):
+                for difference in compared(stream, entries):
                     differing.setdefault(difference.partition, difference)
                 if not len(entries) and stream in own:
-                    for difference in compared([_nothing(source, stream, declared)]):
+                    for difference in compared(stream, [_nothing(source, stream, declared)]):
                         differing.setdefault(difference.partition, evolve(difference, uncounted=True))
             except PenstockError as error:
                 self.view.failed[f"{shown} {source}.{stream}"] = str(error)
