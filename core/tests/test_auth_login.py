@@ -93,3 +93,26 @@ def test_the_first_token_may_be_over_too() -> None:
 
     assert response.status == 200
     assert [request.headers for request in sent.requests] == [(("Token", "1"),), (("Token", "2"),)]
+
+
+def test_a_request_takes_its_turn_after_the_login() -> None:
+    """
+    Requests that waited for one login are spaced as any: the login may take longer than many turns.
+    """
+    clock = FakeClock()
+    starts: list[float] = []
+
+    def login(request: Request) -> Response:
+        clock.advance(10)
+        return a_response({"token": 1})
+
+    def sent(request: Request) -> Response:
+        starts.append(clock.monotonic())
+        return a_response()
+
+    exchange = SignedExchange(Door(), sent, login, clock)
+    retrying = Retrying(exchange, RetryPolicy(), RateLimit(clock, 1.0), Budget(clock))
+    for _ in range(3):
+        retrying(READ, expired)
+
+    assert [one - starts[0] for one in starts] == [0.0, 1.0, 2.0]

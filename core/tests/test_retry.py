@@ -70,6 +70,9 @@ class Signed:
             raise answer
         return answer
 
+    def grant(self) -> Grant | None:
+        return self.current
+
     def renew(self, used: Grant | None) -> None:
         self.renewed += 1
         self.current = Grant(Secret("next token"))

@@ -355,14 +355,16 @@ class Retrying:
         observer: Observer,
     ) -> _JudgedAttempt:
         """Make one attempt when its turn has come; ``expired``: the grant to renew first."""
-        self.rate_limit.wait_turn()
         grant, skew = self.exchange.current, self.exchange.skew
         response, answer = None, Answer()
         verdict: Verdict
         try:
             if expired is not None:
                 self.exchange.renew(expired)
-                grant = self.exchange.current
+            elif request.credentials:
+                self.exchange.grant()  # before the turn: all that wait for one login would start together after it
+            self.rate_limit.wait_turn()
+            grant, skew = self.exchange.current, self.exchange.skew
             observer.sending()
             began = self.budget.clock.monotonic()
             try:
@@ -373,5 +375,4 @@ class Retrying:
             verdict, answer = judge(response)
         except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
             verdict = Retry(failed)
-        # The first attempt of all logged in itself.
-        return _JudgedAttempt(response, verdict, answer, grant or self.exchange.current, skew)
+        return _JudgedAttempt(response, verdict, answer, grant, skew)

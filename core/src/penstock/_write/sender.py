@@ -215,8 +215,8 @@ class Sender:
         while True:
             if clock.stop.is_set():  # send no further row
                 raise StoppedError("interrupted")
-            rate_limit.wait_turn()
             exchange.grant()  # before the row: if the login fails, the row was not sent
+            rate_limit.wait_turn()
             grant, skew = exchange.current, exchange.skew
             self.job.sending(write.numbers)
             response, outcome = self._attempt(write)
