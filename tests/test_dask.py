@@ -4,6 +4,7 @@ Runs by the workers of a Dask cluster: a real scheduler and workers in processes
 
 import json
 import os
+import re
 import signal
 import socket
 import socketserver
@@ -16,6 +17,8 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
+from urllib.request import urlopen
 
 import many
 import penstock_plugins
@@ -92,6 +95,27 @@ class Cluster:
         """What was logged by ``"scheduler"``, ``"worker"``, or one of them: ``"worker-1234"``, with its pid."""
         return "".join(file.read_text(errors="replace") for file in self.folder.glob(f"{name}-*.log"))
 
+    def log_everything(self) -> None:
+        """From now on, at debug level."""
+        self.environ["DASK_LOGGING__DISTRIBUTED"] = "debug"
+
+    def everything_logged(self) -> str:
+        return self.log("scheduler") + self.log("worker")
+
+    def pages(self) -> str:
+        """What the scheduler serves over HTTP about its workers and tasks."""
+        info = f"http://127.0.0.1:{json.loads(self.address_file.read_text())['services']['dashboard']}"
+        read: dict[str, str] = {}
+        left = [f"{info}/info/main/{name}.html" for name in ("workers", "exceptions", "logs")]
+        while left:
+            page = left.pop()
+            if page not in read:
+                with urlopen(page) as answer:
+                    read[page] = answer.read().decode()
+                links = re.findall(r'href="([^"#?]*)"', read[page])
+                left += [link for link in (urljoin(page, one) for one in links) if link.startswith(f"{info}/info/")]
+        return "".join(read.values())
+
     def _process(self, name: str, *options: str, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
         """``before``: the words of a command that runs this one."""
         log = self.folder / f"{name}-{time.monotonic_ns()}.log"
@@ -103,7 +127,8 @@ class Cluster:
             module,
             "--scheduler-file",
             str(self.address_file),
-            "--no-dashboard",
+            "--dashboard-address",
+            "127.0.0.1:0",
             *options,
         ]
         with log.open("wb") as out:
@@ -221,14 +246,19 @@ def test_a_cluster_does_the_work_of_one_run(world: Divided, cluster: Cluster) ->
 def test_no_secret_passes_the_scheduler(world: Divided, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Over a scheduler without TLS, no byte between client, scheduler and workers is of a secret: not the password, not a
-    token, not the target's address. The cluster's logs have none either.
+    token, not the target's address. Neither have the cluster's logs at debug level, and the pages of the scheduler.
     """
     cluster.between = Recorder()
     cluster.environ["DASK_DISTRIBUTED__COMM__COMPRESSION"] = "False"
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__COMPRESSION", "False")
+    cluster.log_everything()
     cluster.start(workers=2)
+    world.app.slow_s = 0.1  # so that the pages are read during the run
 
-    code, report = world.run(engine=cluster.engine, workers=None)
+    process = world.start(engine=cluster.engine, workers=None)
+    eventually(lambda: sum(world.app.asked.values()) > 20)
+    pages = cluster.pages()
+    code, report = world.ended(process)
     cluster.between.close()
 
     assert code == 0, report
@@ -237,9 +267,10 @@ def test_no_secret_passes_the_scheduler(world: Divided, cluster: Cluster, monkey
     for known in (b"penstock.toml", b"warehouse", b"shop6", b'"kind": "state"'):  # what names and messages look like
         assert known in seen, known
     assert world.app.asked["login"] == 2  # of each worker
+    assert f"penstock-{report['run_id']}-1" in pages
     for secret in (b"sesame", world.target.encode(), b"token-number"):
         assert secret not in seen
-        assert secret.decode() not in cluster.log("worker") + cluster.log("scheduler")
+        assert secret.decode() not in cluster.everything_logged() + pages
 
 
 def test_limits_hold_over_the_cluster(world: Divided, cluster: Cluster) -> None:
@@ -405,7 +436,8 @@ def test_one_token_serves_all_workers_over_tls(
     world: Divided, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Over TLS the coordinator logs in once for all workers, also where each login ends the token before it.
+    Over TLS the coordinator logs in once for all workers, also where each login ends the token before it. No log of the
+    cluster has the token, at debug level either.
     """
     certificate, key = cluster.folder / "tls.crt", cluster.folder / "tls.key"
     subprocess.run(
@@ -425,6 +457,7 @@ def test_one_token_serves_all_workers_over_tls(
         monkeypatch.setenv(name, value)
     world.app.one_token = True
     world.app.slow_s = 0.01
+    cluster.log_everything()
     cluster.start(workers=2)
     assert cluster.engine.startswith("dask:tls://")
 
@@ -433,6 +466,10 @@ def test_one_token_serves_all_workers_over_tls(
     assert code == 0, report
     assert world.app.asked["login"] == 1
     world.assert_true()
+    logged = cluster.everything_logged()
+    assert "queue_put" in logged
+    assert "token-number" not in logged
+    assert "sesame" not in logged
 
 
 @pytest.mark.parametrize(

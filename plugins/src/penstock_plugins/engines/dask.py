@@ -2,7 +2,9 @@
 Workers of a Dask cluster, one task for each part of a run: ``penstock run NAME --engine dask://SCHEDULER:8786``.
 
 Dask distributes, and gives the task of a worker that died to another one. Workers and coordinator write to each other
-through two kinds of Dask queues: one that the coordinator reads, and one for the answers to each task.
+through two kinds of Dask queues: one that the coordinator reads, and one for the answers to each task. The scheduler
+passes their messages on unread (``to_serialize``): its log at debug level states every message that it reads, and over
+TLS an answer may hold a token.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from uuid import uuid4
 
 import distributed
 from attrs import define, field
+from distributed.protocol import to_serialize
 from penstock import PluginError, UsageError
 from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
@@ -213,7 +216,8 @@ class _Desk:
             name = question["box"]
             if name not in self.boxes:  # once: Dask keeps a queue until it was closed as often as it was made
                 self.boxes[name] = distributed.Queue(name, client=self.client)
-            self.boxes[name].put(json.dumps({"id": question["id"], "answer": answer}), callback_timeout=SILENT_S)
+            text = json.dumps({"id": question["id"], "answer": answer})
+            self.boxes[name].put(to_serialize(text), callback_timeout=SILENT_S)
 
 
 @contextmanager
@@ -296,7 +300,7 @@ class _QueueLine:
             )
             patience_s = GRANT_S if message["kind"] == "grant" else SILENT_S
             try:
-                self.inbox.put(request, callback_timeout=SILENT_S)
+                self.inbox.put(to_serialize(request), callback_timeout=SILENT_S)
                 return self._answer(time.monotonic() + patience_s)
             except DISCONNECTED as error:
                 raise OSError(f"the coordinator does not answer: {error}") from None
