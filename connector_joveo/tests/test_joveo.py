@@ -38,7 +38,7 @@ from penstock import (
     Waiting,
     columns_of,
 )
-from penstock._write.answers import decided
+from penstock._write.answers import outcome_of
 from penstock.testing import verdict_on
 
 from connector_joveo import records
@@ -446,7 +446,7 @@ def test_a_write_without_a_word_of_its_outcome_is_unknown(action: str, body: byt
     """
     declared = next(one for one in ACTIONS if one.name == action)
 
-    (receipt,) = decided(CONNECTOR, declared, answer(body), [{}])  # type: ignore[misc]
+    (receipt,) = outcome_of(CONNECTOR, declared, answer(body), [{}])  # type: ignore[misc]
 
     assert (receipt.status == "unknown") is unknown
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock._write.answers import decided
+from penstock._write.answers import outcome_of
 from penstock._write.parameters import typed, validated
-from penstock._write.requests import Row, WriteRequest, built, packed
+from penstock._write.requests import Row, WriteRequest, build_request, pack_rows
 from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, SourceSettings
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
@@ -158,7 +158,7 @@ def test_each_field_goes_to_its_place() -> None:
     """
     values = {**PLACE, "thing_id": "a/b ü", "tag": ["x", "y"], "dry": False, "unit_price": Decimal("0.10"), "note": "é"}
 
-    request = built(ACTION, SETTINGS, [{**values, "trace": "t1"}])
+    request = build_request(ACTION, SETTINGS, [{**values, "trace": "t1"}])
 
     assert request.full_url == "https://api.example.com/shops/s/things/a%2Fb%20%C3%BC?dry=false&tag=x&tag=y"
     assert request.headers == (("X-Trace", "t1"), ("Content-Type", "application/json"))
@@ -172,7 +172,7 @@ def test_a_path_cannot_be_left(value: str, path: str) -> None:
     """
     A value is a segment and nothing else.
     """
-    assert built(ACTION, SETTINGS, [{**PLACE, "shop": value}]).url == f"https://api.example.com{path}"
+    assert build_request(ACTION, SETTINGS, [{**PLACE, "shop": value}]).url == f"https://api.example.com{path}"
 
 
 def test_the_settings_may_say_where() -> None:
@@ -181,7 +181,7 @@ def test_the_settings_may_say_where() -> None:
     """
     action = evolve(ACTION, endpoint=lambda settings: ("POST", "/v2/{thing_id}"))
 
-    request = built(action, SETTINGS, [PLACE])
+    request = build_request(action, SETTINGS, [PLACE])
 
     assert (request.method, request.url) == ("POST", "https://api.example.com/v2/t")
 
@@ -190,7 +190,7 @@ def test_an_action_without_body_fields_sends_none() -> None:
     """
     Not even an empty object.
     """
-    assert built(evolve(ACTION, fields=ACTION.fields[:2]), SETTINGS, [PLACE]).body is None
+    assert build_request(evolve(ACTION, fields=ACTION.fields[:2]), SETTINGS, [PLACE]).body is None
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
     """
     values = validated(action, SETTINGS, typed(action, {**(PLACE if action is not EVENTS else {}), **given}))
 
-    assert a_response(built(action, SETTINGS, [values]).body).json(exact=True) == body
+    assert a_response(build_request(action, SETTINGS, [values]).body).json(exact=True) == body
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_bodies_are_looked_at(action: Action, given: dict[str, Any], reported: s
 def rows_by_request(action: Action, values: list[dict[str, Any]]) -> list[Any]:
     """Numbers of the rows of each request, or the reason of a refusal."""
     rows = [Row(number=number, values=one) for number, one in enumerate(values)]
-    found = packed(action, SETTINGS, rows, length=lambda request: len(request.full_url))
+    found = pack_rows(action, SETTINGS, rows, length=lambda request: len(request.full_url))
     return [list(one.numbers) if isinstance(one, WriteRequest) else one.reason for one in found]
 
 
@@ -270,7 +270,7 @@ def test_a_row_with_several_values_is_bounded() -> None:
         {"user": "u", "id": ["a" * 200]},
     ]
 
-    length = len(built(SEEN, SETTINGS, [rows[-1]]).full_url)
+    length = len(build_request(SEEN, SETTINGS, [rows[-1]]).full_url)
     assert rows_by_request(SEEN, rows) == [
         [0],
         [1],
@@ -285,7 +285,9 @@ def test_a_request_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     However many rows share it, and whatever is measured of it.
     """
     calls = []
-    monkeypatch.setattr("penstock._write.requests.built", lambda *args: calls.append(args) or built(*args))
+    monkeypatch.setattr(
+        "penstock._write.requests.build_request", lambda *args: calls.append(args) or build_request(*args)
+    )
     rows: list[dict[str, Any]] = [{"account": "a", "event_id": str(number)} for number in range(9)]
 
     assert len(rows_by_request(EVENTS, rows)) == len(calls) == 3
@@ -311,7 +313,7 @@ def acme(judge: Any = None, **more: Any) -> Connector:
 
 
 def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> Any:
-    output = decided(acme(judge), action, response, [PLACE, PLACE])
+    output = outcome_of(acme(judge), action, response, [PLACE, PLACE])
     if isinstance(output, Retry):
         return "again"
     if isinstance(output, Refuse):
@@ -408,7 +410,7 @@ def test_an_action_may_judge_each_row() -> None:
     """
     receipts = [Receipt(row=0, status="done"), Receipt(row=1, status="refused", reason="no such id")]
 
-    output = decided(acme(), evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE])
+    output = outcome_of(acme(), evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE])
 
     assert output == receipts
 
@@ -417,8 +419,8 @@ def test_the_reason_and_the_answer_are_kept() -> None:
     """
     The provider's words, and its whole answer with its digits.
     """
-    (done,) = decided(acme(), ACTION, a_response(b'{"result": 1.50, "message": "made"}'), [PLACE])  # type: ignore[misc]
-    (bad,) = decided(acme(), ACTION, a_response({"message": "no such shop"}, status=404), [PLACE])  # type: ignore[misc]
+    (done,) = outcome_of(acme(), ACTION, a_response(b'{"result": 1.50, "message": "made"}'), [PLACE])  # type: ignore[misc]
+    (bad,) = outcome_of(acme(), ACTION, a_response({"message": "no such shop"}, status=404), [PLACE])  # type: ignore[misc]
 
     assert (done.reason, done.answer) == ("made", {"result": Decimal("1.50"), "message": "made"})
     assert "no such shop" in bad.reason
@@ -431,8 +433,8 @@ def test_a_table_of_statuses_decides_for_writes_too() -> None:
     """
     connector = acme(statuses={409: Refusal("Choose another name."), 418: Throttle()}, reason=("error.message",))
 
-    (refused,) = decided(connector, ACTION, a_response({"error": {"message": "taken"}}, status=409), [PLACE])  # type: ignore[misc]
-    throttled = decided(connector, ACTION, a_response({}, status=418), [PLACE])
+    (refused,) = outcome_of(connector, ACTION, a_response({"error": {"message": "taken"}}, status=409), [PLACE])  # type: ignore[misc]
+    throttled = outcome_of(connector, ACTION, a_response({}, status=418), [PLACE])
 
     assert (refused.status, refused.reason) == (
         "refused",

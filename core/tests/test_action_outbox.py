@@ -19,7 +19,7 @@ from penstock._write.outbox import (
     Outbox,
     OutboxJob,
     PreviousJob,
-    Refused,
+    Rejection,
     Resume,
     Start,
     decide,
@@ -362,7 +362,7 @@ def test_what_a_command_does_about_a_job(
     )
 
     if isinstance(decision, str):
-        assert isinstance(found, Refused)
+        assert isinstance(found, Rejection)
         assert decision in found.reason
     else:
         assert found == decision

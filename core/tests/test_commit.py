@@ -9,8 +9,9 @@ import pytest
 from attrs import evolve
 from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
+from penstock._read.result import LoadedPartition, ReadResult
 from penstock._read.source_report import SourceReport
-from penstock._run.commit import GROUP_PARTITIONS, Committer, unreadable
+from penstock._run.commit import GROUP_PARTITIONS, Committer, replacement_error
 from penstock._run.context import RunContext
 from penstock._util.clock import StandingClock
 from penstock.connector import Stream
@@ -38,6 +39,21 @@ DAY = Partition("clicks", (("report_date", "2026-08-01"),))
 BEFORE = LedgerEntry(
     source="s", partition=DAY, state="delivered", run_id="r1", read_at=datetime(2026, 8, 2, tzinfo=UTC), rows=7
 )
+
+
+SOURCE = a_source(STREAM)
+
+
+def planned(partition: Partition) -> PlannedSlice:
+    """A slice of one partition."""
+    return PlannedSlice(
+        stream=STREAM,
+        partitions=(partition,),
+        reasons=("missing",),
+        slice=Slice(now=NOW),
+        source=SOURCE,
+        fingerprint="",
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +86,13 @@ def test_rejected_records_do_not_empty_a_partition(
     A partition of which every record was set aside fails, also on its first read; rows that were there stay.
     """
     counts = PartitionCounts(rows=rows, rejected=[BAD] * rejected)
-    error = unreadable(DAY, counts, former, [BAD] * undated)
+    result = ReadResult(
+        planned=evolve(planned(DAY), entries={} if former is None else {DAY: former}),
+        began_at=NOW,
+        partitions={DAY: LoadedPartition(counts, None)},
+        undated=[BAD] * undated,
+    )
+    error = replacement_error(result, DAY)
 
     assert (error is None) == (refused is None)
     if refused is not None:
@@ -102,23 +124,14 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     context = RunContext(
         jobs=(), clock=StandingClock(NOW), started_at=NOW, report=RunReport(run_id="r1"), emit=events.append
     )
-    source = a_source(STREAM)
     committer = Committer(
-        source=source,
+        source=SOURCE,
         target=MemoryTarget(MemorySink(None), ledger),
-        report=SourceReport("s", context.report, context.emit),
+        source_report=SourceReport("s", context.report, context.emit),
         context=context,
     )
     for number, error in enumerate(errors):
-        planned = PlannedSlice(
-            stream=STREAM,
-            partitions=(Partition("clicks", (("account", str(number)),)),),
-            reasons=("missing",),
-            slice=Slice(now=NOW, account=str(number)),
-            source=source,
-            fingerprint="",
-        )
-        committer.fail(planned, ServerError(error))
+        committer.fail(planned(Partition("clicks", (("account", str(number)),))), ServerError(error))
     committer.flush()
     assert [error["message"] for error in context.report.errors] == errors
     return [event["message"] for event in events if event["event"] == "note"]

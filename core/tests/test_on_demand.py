@@ -77,7 +77,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
         handles=Handles(),
-        listener=SourceReport("s", RunReport(run_id="r1"), ignore),
+        source_report=SourceReport("s", RunReport(run_id="r1"), ignore),
     )
 
 

@@ -24,7 +24,7 @@ from penstock import (
     record,
 )
 from penstock._fetch.scheduler import Call
-from penstock._fetch.verdict import judged, judges_of
+from penstock._fetch.verdict import judge_response, judges_of
 from penstock.testing import a_response
 
 REQUEST = Request(url="http://localhost/things")
@@ -62,7 +62,7 @@ THINGS = Stream(
 
 def verdict(status: int, body: Any = b"", *, stream: Stream | None = None) -> Any:
     judges = judges_of(SHOP, stream, REQUEST)
-    return judged("Shop", Call(REQUEST, None), a_response(body, status=status), judges, SHOP.reason)[0]
+    return judge_response("Shop", Call(REQUEST, None), a_response(body, status=status), judges, SHOP.reason)[0]
 
 
 def test_a_status_of_the_table_has_its_advice_and_the_reason_of_the_body():

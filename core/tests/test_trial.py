@@ -15,7 +15,7 @@ from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Sour
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
-from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, checked, named
+from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, check_returned, named
 from penstock.records import added, record
 from penstock.redact import Secret
 from penstock.report_files import ReportFile
@@ -328,7 +328,7 @@ def test_a_wrong_state_fails_a_run_by_name() -> None:
     A text is not taken for a report that is ready.
     """
     with pytest.raises(PluginError, match=r"Poller\.state \(test_trial\.py, line \d+\) returned str \('done'\)"):
-        checked(Poller("done").state, "done", ReportState, STATES)
+        check_returned(Poller("done").state, "done", ReportState, STATES)
 
 
 def test_a_gzip_body_without_a_report_envelope_is_named() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock._fetch.scheduler import Call
-from penstock._fetch.verdict import RETRIED_STATUSES, by_status, judged
+from penstock._fetch.verdict import RETRIED_STATUSES, by_status, judge_response
 from penstock.envelope import Envelope
 from penstock.errors import (
     AuthenticationError,
@@ -30,7 +30,7 @@ LISTED = Envelope(items="data", head=("status",))
 
 def output(response: Response, **more: Any) -> tuple[Verdict, Answer]:
     judges = more.pop("judges", ())
-    return judged("shop", Call(REQUEST, more.pop("envelope", LISTED), **more), response, judges)
+    return judge_response("shop", Call(REQUEST, more.pop("envelope", LISTED), **more), response, judges)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
@@ -300,6 +300,6 @@ def test_a_download_needs_no_new_token():
     request = Request(url="http://localhost/file", credentials=False)
     refusal = Retry(AuthenticationError("expired link"), renew=True)
 
-    verdict, _ = judged("shop", Call(request, None), a_response(status=403), (lambda r, a: refusal,))
+    verdict, _ = judge_response("shop", Call(request, None), a_response(status=403), (lambda r, a: refusal,))
 
     assert verdict == Refuse(refusal.error)

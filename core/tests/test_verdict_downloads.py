@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from penstock._fetch.scheduler import Call
-from penstock._fetch.verdict import judged
+from penstock._fetch.verdict import judge_response
 from penstock.errors import RefusedError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Refuse, Retry
@@ -21,7 +21,7 @@ def test_a_new_token_is_tried_only_where_one_is_sent(credentials: bool, verdict:
     def judge(response: Response, answer: Answer | None) -> Retry:
         return Retry(RefusedError("no right"), renew=True)
 
-    output, _ = judged(
+    output, _ = judge_response(
         "provider",
         Call(Request(url="https://provider.example/file", credentials=credentials), envelope=None),
         Response(status=403, received_at=datetime(2026, 3, 1, tzinfo=UTC)),

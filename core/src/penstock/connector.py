@@ -33,8 +33,8 @@ from penstock.protocols import (
     Paginator,
     Poller,
     StatusRule,
+    check_returned,
     check_statuses,
-    checked,
 )
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
@@ -340,8 +340,11 @@ class Parent:
         write = '[{"name": row["column"]}]'
         made = self.links(row)
         if isinstance(made, (str, bytes, Mapping)):
-            checked(self.links, made, list, write)
-        return [checked(self.links, link, Mapping, write) for link in checked(self.links, made, Iterable, write)]
+            check_returned(self.links, made, list, write)
+        return [
+            check_returned(self.links, link, Mapping, write)
+            for link in check_returned(self.links, made, Iterable, write)
+        ]
 
 
 @frozen(kw_only=True, eq=False, repr=False)

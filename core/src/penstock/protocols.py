@@ -19,7 +19,7 @@ from penstock.redact import Secret, clip
 Exchange = Callable[[Request], Response]
 
 
-def checked(function: Any, value: Any, types: Any, write: str) -> Any:
+def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
     """What a function of a plugin returned. Raises PluginError for anything but ``types``; ``write``: what is right."""
     if isinstance(value, types):
         return value

@@ -22,7 +22,7 @@ from penstock.connector import Parent, Stream, keys_of
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, place_of
-from penstock.protocols import STATES, VERDICTS, Grant, ReportState, Unsigned, Verdict, checked
+from penstock.protocols import STATES, VERDICTS, Grant, ReportState, Unsigned, Verdict, check_returned
 from penstock.redact import MASK, SHORTEST_MASKED, Secret
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
@@ -335,6 +335,6 @@ def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     except Exception:
         return
     try:
-        checked(poller.state, state, ReportState, STATES)
+        check_returned(poller.state, state, ReportState, STATES)
     except PluginError as error:
         yield str(error)

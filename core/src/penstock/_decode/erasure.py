@@ -5,9 +5,9 @@ What must go from rows that an earlier reading delivered with personal data, so 
 from collections.abc import Callable
 from typing import Any
 
-from penstock._decode.compiled import StreamDecoder
 from penstock._decode.nested import personal_cleaner
 from penstock._decode.page import EXACT_JSON, PLAIN
+from penstock._decode.stream_decoder import StreamDecoder
 from penstock.sinks import EXTRA, Erasure
 
 

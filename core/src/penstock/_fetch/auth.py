@@ -14,7 +14,7 @@ from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, PluginError
 from penstock.model import Request, Response
-from penstock.protocols import GRANT, Authenticator, Exchange, Grant, LoginSigning, Renewing, checked
+from penstock.protocols import GRANT, Authenticator, Exchange, Grant, LoginSigning, Renewing, check_returned
 from penstock.redact import mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.
@@ -56,7 +56,7 @@ class SignedExchange:
         if (url := sendable(request.url)) != request.url:  # what is signed is what leaves
             request = evolve(request, url=url)
         signed = self.authenticator.sign(request, self.now(), self.grant())
-        checked(self.authenticator.sign, signed, Request, "request.with_headers(...)")
+        check_returned(self.authenticator.sign, signed, Request, "request.with_headers(...)")
         for name, value in (*signed.params, *signed.headers):
             if name in signed.masked and (name, value) not in request.params:
                 mask_temporarily(value)  # a provider may repeat it in a body, and it is valid for a while
@@ -109,7 +109,7 @@ class SignedExchange:
 
     def _log_in(self) -> None:
         request = self.authenticator.grant_request()
-        checked(self.authenticator.grant_request, request, Request | None, "Request(...), or None")
+        check_returned(self.authenticator.grant_request, request, Request | None, "Request(...), or None")
         if request is None:
             return
         if self._refused is not None:
@@ -123,7 +123,7 @@ class SignedExchange:
                 self.current = self.store.log_in(self.account, renewing, self._send_login)
             else:
                 granted = self.authenticator.read_grant(self._send_login(request))
-                self.current = grant = checked(self.authenticator.read_grant, granted, Grant, GRANT)
+                self.current = grant = check_returned(self.authenticator.read_grant, granted, Grant, GRANT)
                 if grant.keep:
                     raise PluginError(
                         f"{type(self.authenticator).__name__} returned Grant(keep=...) and has no renew_request, so "

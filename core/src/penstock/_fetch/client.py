@@ -20,7 +20,7 @@ from penstock._fetch.retry import Budget, FailedAttempt, Observer, Retrying, Ret
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
-from penstock._fetch.verdict import judged, judges_of
+from penstock._fetch.verdict import judge_response, judges_of
 from penstock._util.clock import Clock
 from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
@@ -138,18 +138,18 @@ class SourceClient:
                     account=whose,
                     granted=partial(sharing.grant, self.source.name, whose) if sharing is not None else None,
                 )
-                self._by_credentials[whose] = self._retried(exchange)
+                self._by_credentials[whose] = self._with_retries(exchange)
             return self._by_credentials[whose]
 
-    def _retried(self, exchange: SignedExchange) -> Retrying:
+    def _with_retries(self, exchange: SignedExchange) -> Retrying:
         return Retrying(exchange, self.policy, self.rate_limit, self.budget, self.source.name)
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
         outcome = (
-            self._made(call)
+            self._attempt_call(call)
             if self.tape is None
-            else self.tape.exchange(self.source, call, partial(self._made, call), self._replayed)
+            else self.tape.exchange(self.source, call, partial(self._attempt_call, call), self._replay)
         )
         response = outcome.response
         if outcome.error is not None or response is None:
@@ -161,12 +161,12 @@ class SourceClient:
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
 
-    def _made(self, call: Call) -> Outcome:
+    def _attempt_call(self, call: Call) -> Outcome:
         observer = _CallObserver(self, call)
         try:
             self.check_not_parked()
             send = self._retrying_for(call.account)
-            response, verdict, answer = send(call.request, partial(self._judged, call), observer)
+            response, verdict, answer = send(call.request, partial(self._judge, call), observer)
         except ParkedError as error:
             if self._parked is None and self.others is not None:
                 self.others.parked(self.source.name, error)
@@ -176,27 +176,27 @@ class SourceClient:
             return Outcome(call=call, response=observer.response, error=error)
         return Outcome(call=call, response=response, verdict=verdict, answer=answer)
 
-    def _replayed(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+    def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
         self.count_request(call)
-        return self._judged(call, response)
+        return self._judge(call, response)
 
     def close(self) -> None:
         self._transport.close()
 
-    def _judged(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+    def _judge(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         connector = self.source.connector
         judges = judges_of(connector, call.stream, call.request)
-        return judged(connector.title, call, response, judges, connector.reason)
+        return judge_response(connector.title, call, response, judges, connector.reason)
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
-        send = self._retried(SignedExchange(Unsigned(), self._transport, self._log_in, self.clock))
+        send = self._with_retries(SignedExchange(Unsigned(), self._transport, self._log_in, self.clock))
         call = Call(request=request, envelope=None, lenient=True)
-        return send(request, partial(self._judged_login, call), _CallObserver(self, call))[0]
+        return send(request, partial(self._judge_login, call), _CallObserver(self, call))[0]
 
-    def _judged_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
-        verdict, answer = judged(self.source.connector.title, call, response, judges=())
+    def _judge_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+        verdict, answer = judge_response(self.source.connector.title, call, response, judges=())
         if isinstance(verdict, Retry) and verdict.renew:
             verdict = Refuse(verdict.error)
         return verdict, answer

@@ -20,7 +20,7 @@ from penstock._util.files import exclusive, write_json
 from penstock.errors import AuthenticationError, ConfigError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import GRANT, Grant, Renewing, checked
+from penstock.protocols import GRANT, Grant, Renewing, check_returned
 from penstock.redact import Secret
 
 # The newest tokens, and those before them: a process that is killed between the provider's answer and the write leaves
@@ -59,7 +59,9 @@ class TokenStore:
                     request = authenticator.renew_request({name: Secret(value) for name, value in used.items()})
                 try:
                     answer = send(request)
-                    grant: Grant = checked(authenticator.read_grant, authenticator.read_grant(answer), Grant, GRANT)
+                    grant: Grant = check_returned(
+                        authenticator.read_grant, authenticator.read_grant(answer), Grant, GRANT
+                    )
                 except AuthenticationError as error:
                     refused = refused or error
                     continue

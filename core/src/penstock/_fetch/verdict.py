@@ -27,7 +27,18 @@ from penstock.errors import (
     WrongFormatError,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import VERDICTS, Accept, BodyDecoder, Judge, Refuse, Retry, Skip, StatusRule, Verdict, checked
+from penstock.protocols import (
+    VERDICTS,
+    Accept,
+    BodyDecoder,
+    Judge,
+    Refuse,
+    Retry,
+    Skip,
+    StatusRule,
+    Verdict,
+    check_returned,
+)
 from penstock.redact import clip
 
 _SMALL = 1 << 16  # bytes of a body without records that is looked at
@@ -35,7 +46,7 @@ _SMALL = 1 << 16  # bytes of a body without records that is looked at
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
 
-def judged(
+def judge_response(
     provider: str, call: Call, response: Response, judges: Sequence[Judge], reason: Sequence[str] = ()
 ) -> tuple[Verdict, Answer]:
     """
@@ -52,7 +63,7 @@ def judged(
         return Refuse(error), Answer()
     verdict = None
     for judge in judges:
-        if (verdict := checked(judge, judge(response, answer), Verdict | None, VERDICTS)) is not None:
+        if (verdict := check_returned(judge, judge(response, answer), Verdict | None, VERDICTS)) is not None:
             break
     if verdict is None:
         verdict = by_status(provider, request, response, reason, call.account)
@@ -157,7 +168,7 @@ def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answ
     if envelope is None:
         return None, None
     try:
-        answer = checked(envelope, envelope(response), Answer, "Answer(items=...)")
+        answer = check_returned(envelope, envelope(response), Answer, "Answer(items=...)")
     except BrokenBodyError as error:
         return None, error
     return answer, WrongFormatError(answer.problem) if answer.problem else None

@@ -9,10 +9,10 @@ from attrs import define, evolve, field
 from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
-from penstock._read.reconcile import PageCounts, StreamReads, counts_upwards
+from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
-from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, checked
+from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, check_returned
 
 EMPTY_PAGES = 100
 """Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
@@ -57,7 +57,7 @@ class Listing:
     first_read: bool = False
     calls: tuple[Call, ...] = ()
     polled: Outcome | None = None
-    counts: PageCounts = field(init=False)
+    counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
     _empty: list[Request] = field(factory=list, init=False)  # of the last pages, those in a row without elements
     _first: Page | None = field(default=None, init=False)
@@ -65,7 +65,7 @@ class Listing:
     _restarted: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = PageCounts(what=self.planned)
+        self.counts = ListingCounts(what=self.planned)
         if self.polled is not None:
             self._count(self.polled.call.request)
 
@@ -161,8 +161,8 @@ class Listing:
         next one. Empty where the next page was requested already, None after the last page.
         """
         if page is self._first and (rest := self.paginator.rest(page)) is not None:
-            for later in checked(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
-                checked(self.paginator.rest, later, Request, "a list of requests, or None")
+            for later in check_returned(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
+                check_returned(self.paginator.rest, later, Request, "a list of requests, or None")
             self._left = len(rest)
             if rest:
                 return self._calls(rest)
@@ -175,7 +175,9 @@ class Listing:
             step: Callable[[Page], Request | None] = self.paginator.beyond
         else:
             step = self.paginator.next
-        request: Request | None = checked(step, step(page), Request | None, "page.request.with_param(...), or None")
+        request: Request | None = check_returned(
+            step, step(page), Request | None, "page.request.with_param(...), or None"
+        )
         if request is None:
             return None
         self._check_end(page, request)

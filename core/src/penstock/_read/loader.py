@@ -43,7 +43,7 @@ class Loader:
     components: Components
     target: Target | None
     dependencies: Dependencies
-    listener: SourceReport
+    source_report: SourceReport
 
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     _held: list[Callable[[], None]] | None = field(default=None, init=False)  # what is to be done on release
@@ -230,9 +230,9 @@ class Loader:
         if decoded.count:
             self.result.add_page(absent=decoded.absent, unknown=unknown)
         if unknown:
-            self.listener.unknown(stream, unknown)
+            self.source_report.unknown(stream, unknown)
         if decoded.unread_example is not None:
-            self.listener.unread(stream, decoded.unread_example)
+            self.source_report.unread(stream, decoded.unread_example)
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
@@ -296,7 +296,7 @@ class Loader:
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
-        self.listener.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
+        self.source_report.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _hooked(self, batch: Batch) -> Batch:
         for hook in self.planned.source.registry.batch_hooks():

@@ -21,7 +21,18 @@ from penstock.connector import SourceSettings, Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import STATES, BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting, checked
+from penstock.protocols import (
+    STATES,
+    BodyDecoder,
+    Empty,
+    Gone,
+    Poller,
+    Ready,
+    Refuse,
+    ReportState,
+    Waiting,
+    check_returned,
+)
 from penstock.redact import clip
 from penstock.sinks import Ledger, PendingReport
 
@@ -133,7 +144,7 @@ class Reports:
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
     handles: Handles  # of the source
-    listener: SourceReport
+    source_report: SourceReport
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
@@ -145,11 +156,11 @@ class Reports:
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
         stream = self.planned.stream.name
-        self.listener.event("report_waiting", stream=stream)
+        self.source_report.event("report_waiting", stream=stream)
         try:
             return (yield from self._finished(submission))
         finally:
-            self.listener.event("report_ready", stream=stream)
+            self.source_report.event("report_ready", stream=stream)
 
     def _finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         report = yield from self._begun(submission)
@@ -158,7 +169,7 @@ class Reports:
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
-            self.listener.note(f"{self.planned}: {reason}; submitting the report anew")
+            self.source_report.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submitted(submission)
             outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Waiting):
@@ -229,7 +240,7 @@ class Reports:
             raise outcome.verdict.error
         assert outcome.response is not None
         try:
-            handle = checked(self.poller.handle, self.poller.handle(outcome.response), str, "the id as a text")
+            handle = check_returned(self.poller.handle, self.poller.handle(outcome.response), str, "the id as a text")
         except BrokenBodyError as error:
             raise broken_page(error) from None
         report = PendingReport(
@@ -301,7 +312,9 @@ class Reports:
             state: ReportState = Waiting()
             try:
                 if outcome.response.status != 202:
-                    state = checked(self.poller.state, self.poller.state(outcome.response, age_s), ReportState, STATES)
+                    state = check_returned(
+                        self.poller.state, self.poller.state(outcome.response, age_s), ReportState, STATES
+                    )
                 broken = 0
             except BrokenBodyError as error:  # the answer is broken, such as a login page; the report is not
                 broken += 1
@@ -311,7 +324,7 @@ class Reports:
                 return outcome, state
             if state.note and state.note != noted:
                 noted = state.note
-                self.listener.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
+                self.source_report.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 return outcome, state
             pause_s = min(times.longest_s, pause_s * 1.5)
@@ -319,7 +332,7 @@ class Reports:
 
     def _poll(self, submission: Request, report: PendingReport) -> Call:
         poll = self.poller.poll(submission, report.handle)
-        checked(self.poller.poll, poll, Request, "Request(url=...)")
+        check_returned(self.poller.poll, poll, Request, "Request(url=...)")
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
         return call_of(self.planned, poll, self.envelope, lenient=True, digest=True)
 

@@ -18,13 +18,13 @@ from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
+from penstock._read.ignored import LISTINGS, ignored_members
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportLostError, Reports, answered, check_rows
 from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadResult
 from penstock._read.source_report import SourceReport
-from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
 from penstock.model import Request, Slice
@@ -61,7 +61,7 @@ class Reader:
     clock: Clock
     dependencies: Dependencies
     stream_reads: StreamReads
-    listener: SourceReport
+    source_report: SourceReport
 
     _result: ReadResult = field(init=False)  # of the reading under way
     _loader: Loader = field(init=False)
@@ -108,7 +108,7 @@ class Reader:
             components=self.components,
             target=self.target,
             dependencies=self.dependencies,
-            listener=self.listener,
+            source_report=self.source_report,
         )
         try:
             self._loader.begin()
@@ -310,9 +310,9 @@ class Reader:
             return
         self.stream_reads.searched += 1
         counted = listing.counts.total is not None
-        if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
+        if note := ignored_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS
-            self.listener.note(f"{self.planned.stream.name}: {note}")
+            self.source_report.note(f"{self.planned.stream.name}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
@@ -336,7 +336,7 @@ class Reader:
         return within_a_day and self.planned.stream.inexact_bounds and self._loader.has_overrun
 
     def _note(self, text: str) -> None:
-        self.listener.note(f"{self.planned}: {text}")
+        self.source_report.note(f"{self.planned}: {text}")
 
 
 def halves(slice_: Slice) -> list[Slice]:

@@ -83,7 +83,7 @@ def broken_page(error: BrokenBodyError) -> BrokenPageError:
 
 
 @define(eq=False, repr=False)
-class PageCounts:
+class ListingCounts:
     """
     The counts of one listing, over all its pages. No page may be repeated. The numbers that the provider states must
     not change, and must agree with the pages.

@@ -22,7 +22,7 @@ class ListedAccounts:
     """The listed accounts of one job, for the streams that are divided by them."""
 
     job: Job
-    report: SourceReport
+    source_report: SourceReport
     planner: Planner
     dependencies: Dependencies
     ledger: Ledger | None
@@ -101,8 +101,8 @@ class ListedAccounts:
     def _fail(self, stream: Stream, account: str | None, text: str) -> None:
         """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
         place = None if account is None else {stream.account or "account": account}
-        self.report.count(stream.name, planned=1, failed=1)
-        self.report.fail(stream.name, place, ProviderError(text))
+        self.source_report.count(stream.name, planned=1, failed=1)
+        self.source_report.fail(stream.name, place, ProviderError(text))
 
     def _note_gone(self, ledger: Ledger, lister: Stream, dependents: Sequence[Stream], gone: Sequence[str]) -> None:
         """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""

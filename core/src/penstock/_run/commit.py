@@ -44,7 +44,7 @@ class Committer:
 
     source: ConfiguredSource
     target: Target
-    report: SourceReport
+    source_report: SourceReport
     context: RunContext
     output_closed: bool = field(default=False, init=False)
     ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
@@ -60,7 +60,7 @@ class Committer:
 
     def __attrs_post_init__(self) -> None:
         self._groups = isinstance(self.target, Grouping)
-        self._measures = Measures(self.target.ledger, self.report)
+        self._measures = Measures(self.target.ledger, self.source_report)
 
     def expect(self, planned: PlannedSlice) -> None:
         """Register a slice before it is read. Called in the order of the days."""
@@ -91,8 +91,8 @@ class Committer:
         ]
         if rejected:
             stream = result.planned.stream.name
-            self.report.count(stream, rejected=len(rejected))
-            self.report.note(
+            self.source_report.count(stream, rejected=len(rejected))
+            self.source_report.note(
                 f"{stream}, read for other streams: {len(rejected)} set aside, so that nothing was requested by them; "
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
@@ -119,7 +119,7 @@ class Committer:
         """
         for entry in entries:
             self._count(entry, PartitionCounts(promised=entry.promised, unread_values=entry.unread_values))
-            self.report.count(entry.partition.stream, planned=int(planned))
+            self.source_report.count(entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
@@ -127,7 +127,7 @@ class Committer:
         self._measures.report_lost()
         whole = getattr(self.target, "whole_stream", False)
         for name in sorted(self._delivered):
-            counts = self.report.stream(name)
+            counts = self.source_report.stream(name)
             if whole and counts.delivered < counts.planned:
                 self.context.report.notices.append(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
@@ -137,8 +137,8 @@ class Committer:
             try:
                 self.target.finish(name)
             except PenstockError as error:
-                self.report.fail(name, None, error)
-                self.report.count(name, failed=1)
+                self.source_report.fail(name, None, error)
+                self.source_report.count(name, failed=1)
 
     def record_run(self) -> None:
         """Record the run in the ledger, for ``penstock status``."""
@@ -210,7 +210,7 @@ class Committer:
             loaded.writer.abort()
             self._keep_newer(partition)
             return None
-        error = refusal(result, partition)
+        error = replacement_error(result, partition)
         if error is None:
             return self._entry(result, partition, undated)
         loaded.writer.abort()
@@ -224,7 +224,7 @@ class Committer:
             return False
         fault_point("partition.delivered")
         self._count(done, result.partitions[partition].counts)
-        self.report.delivered(done, result.planned.entries.get(partition))
+        self.source_report.delivered(done, result.planned.entries.get(partition))
         self._measures.report_absent(result)
         return True
 
@@ -236,7 +236,7 @@ class Committer:
 
     def _keep_newer(self, partition: Partition) -> None:
         """Count a partition as final, whose delivered rows are newer than the recording."""
-        self.report.count(partition.stream, planned=-1, final=1)
+        self.source_report.count(partition.stream, planned=-1, final=1)
         text = f"{self.source.name}: what was read after the recording stays as it is"
         if text not in self.context.report.notices:
             self.context.report.notices.append(text)
@@ -275,7 +275,7 @@ class Committer:
 
     def _count(self, entry: LedgerEntry, read: PartitionCounts) -> None:
         self._delivered.add(entry.partition.stream)
-        self.report.count_delivered(entry, read)
+        self.source_report.count_delivered(entry, read)
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class Committer:
         if isinstance(error, ParkedError):
             if self.source.name not in self.context.report.parked:
                 self.context.report.parked[self.source.name] = str(error)
-                self.report.note(str(error), parked=True)
+                self.source_report.note(str(error), parked=True)
             return
         if isinstance(error, DeadlineReachedError):
             self.context.report.deadline = True
@@ -304,11 +304,11 @@ class Committer:
         if not isinstance(error, PenstockError):
             error = self._defect(error)
         if planned.to_deliver:
-            self.report.count(planned.stream.name, failed=len(partitions))
+            self.source_report.count(planned.stream.name, failed=len(partitions))
         for partition in partitions:
             if planned.to_deliver and self.target.ledger is not None:
                 self._failures.append((partition, str(error)))
-            self.report.fail(planned.stream.name, partition.as_dict(), error)
+            self.source_report.fail(planned.stream.name, partition.as_dict(), error)
         if len(self._failures) >= GROUP_PARTITIONS:
             self._record_failures()
 
@@ -335,35 +335,28 @@ class Committer:
         except PenstockError as gone:
             if str(gone) not in self._unnoted:
                 self._unnoted.add(str(gone))
-                self.report.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
+                self.source_report.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
         if not isinstance(error, Exception):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
-        self.report.event("defect", message=mask(str(error)), trace=trace)
+        self.source_report.event("defect", message=mask(str(error)), trace=trace)
         return PluginError(
             f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
             f"{self.source.connector.name} or of penstock, not of your configuration; --debug shows where."
         )
 
 
-def refusal(result: ReadResult, partition: Partition) -> BrokenBodyError | None:
-    """The error of a partition whose rows must not replace the former ones, see :func:`unreadable`."""
-    former = result.planned.entries.get(partition)
-    return unreadable(partition, result.partitions[partition].counts, former, result.undated)
-
-
-def unreadable(
-    partition: Partition, counts: PartitionCounts, former: LedgerEntry | None, undated: Sequence[Rejected]
-) -> BrokenBodyError | None:
+def replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyError | None:
     """
-    The error of a read that must not replace a partition. Either every record of it was rejected; or it has no record,
-    there were rows before, and the ``undated`` records, whose day cannot be read, may belong to it.
+    The error of a read that must not replace a partition; None if it may. Either every record of it was rejected; or it
+    has no record, there were rows before, and the undated records, whose day cannot be read, may belong to it.
     """
+    counts, former = result.partitions[partition].counts, result.planned.entries.get(partition)
     before = former.rows if former is not None and former.delivered else 0
-    rejected = counts.rejected or (undated if before else ())
+    rejected = counts.rejected or (result.undated if before else ())
     if counts.rows or not rejected:
         return None
     first, number = rejected[0], len(rejected)

@@ -21,7 +21,7 @@ from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
 from penstock._plan.planner import Job, Plan
 from penstock._run.context import RunContext
-from penstock._run.runner import opened, run
+from penstock._run.runner import open_jobs, run
 from penstock._run.source import SourceRun
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message, Work
@@ -68,7 +68,7 @@ def run_divided(
     """
     report = context.report
     locked = [evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
-    with opened(locked, context) as sources:
+    with open_jobs(locked, context) as sources:
         by_name = {source.source.name: source for source in sources}
         coordinator = RunCoordinator(context=context, division=division, sources=by_name)
         context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_name)})

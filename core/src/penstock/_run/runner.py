@@ -23,7 +23,7 @@ def run(context: RunContext) -> RunReport:
     later failures are in the report.
     """
     report, tape = context.report, context.tape
-    with opened(context.jobs, context) as sources:
+    with open_jobs(context.jobs, context) as sources:
         if tape is not None:
             tape.begin(context.started_at, [source.source for source in sources])
         context.emit(
@@ -43,13 +43,13 @@ def run(context: RunContext) -> RunReport:
             try:
                 report.notices.extend(tape.finish())
             except PenstockError as error:
-                sources[0].report.fail(None, None, error)
+                sources[0].source_report.fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 
 
 @contextmanager
-def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]]:
+def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]]:
     """
     Open the jobs, without those whose source another run holds; close them and their clients at the end. Meanwhile
     a target that waits for a lock is interrupted when the run is to end. Raises LockHeldError if none is left.
@@ -64,7 +64,7 @@ def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]
         for job in jobs:
             source = None
             try:
-                source = SourceRun.opened(job, context)
+                source = SourceRun.open(job, context)
                 sources.append(source)
                 source.prepare()
             except LockHeldError as error:

@@ -23,7 +23,7 @@ KEPT_ANSWER_BYTES = 256 * 1024
 _UNSURE = "It may have been carried out."
 
 
-def decided(
+def outcome_of(
     connector: Connector, action: Action, response: Response, rows: Sequence[Values]
 ) -> Sequence[Receipt] | Retry | Refuse:
     """

@@ -21,9 +21,9 @@ from penstock._fetch.retry import Budget
 from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
 from penstock._write.parameters import typed, validated
-from penstock._write.requests import Row, destination, packed
+from penstock._write.requests import Row, destination, pack_rows
 from penstock._write.rows import RowFile, Rows, SingleRow
-from penstock._write.sender import Sender, blocks, prepared, url_length
+from penstock._write.sender import Sender, blocks, prepare_row, url_length
 from penstock.actions import Action
 from penstock.errors import UsageError
 from penstock.events import OnEvent, ignore
@@ -133,10 +133,10 @@ class ActionJob:
         action, settings, authenticator = self.action, self.source.settings, client.exchange.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
         for block in blocks(self._read(self._folder(), fresh=True)):
-            ready = [prepared(action, settings, input_row, self._defaults) for input_row in block]
+            ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]
             yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
             these = [row for row in ready if isinstance(row, Row)]
-            for write in packed(action, settings, these, length=url_length(client)):
+            for write in pack_rows(action, settings, these, length=url_length(client)):
                 if isinstance(write, Receipt):
                     yield write
                     continue

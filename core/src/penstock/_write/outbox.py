@@ -101,7 +101,7 @@ class Outbox:
                     resume=resume or retry_unknown,
                     confirmed=confirmed,
                 )
-                if isinstance(decision, Refused):
+                if isinstance(decision, Rejection):
                     raise UsageError(decision.reason)
                 number = apply(connection, decision, key, now)
                 forget_old(connection, now)
@@ -213,7 +213,7 @@ class Resume:
 
 
 @frozen
-class Refused:
+class Rejection:
     """Send nothing, for this reason."""
 
     reason: str
@@ -221,7 +221,7 @@ class Refused:
 
 def decide(
     key: JobKey, previous: PreviousJob | None, *, other_begun_at: str | None, resume: bool, confirmed: bool
-) -> Start | Resume | Refused:
+) -> Start | Resume | Rejection:
     """
     The decision for a command with this key. No row that the provider may have is sent twice without confirmation.
 
@@ -230,16 +230,16 @@ def decide(
     """
     if previous is None:
         if resume and other_begun_at is not None:
-            return Refused(_begun_otherwise(key, other_begun_at))
+            return Rejection(_begun_otherwise(key, other_begun_at))
         return Start()
     elsewhere = previous.destination not in ("", mask(key.destination))
     if not previous.captured:
         return Resume(previous.number, previous.finished) if resume and not elsewhere else Start(previous.number)
     if elsewhere and not confirmed and (resume or not previous.finished):
-        return Refused(_elsewhere(key, previous))
+        return Rejection(_elsewhere(key, previous))
     if resume:
         return Resume(previous.number, previous.finished)
-    return Start(previous.number) if previous.finished or elsewhere else Refused(_unfinished(key, previous))
+    return Start(previous.number) if previous.finished or elsewhere else Rejection(_unfinished(key, previous))
 
 
 def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:

@@ -49,7 +49,7 @@ def destination(action: Action, settings: Any) -> str:
     return str(settings.base_url).rstrip("/") + endpoint_of(action, settings)[1].partition("?")[0]
 
 
-def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
+def build_request(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
     """
     The one request for these rows, unsigned. ValueError where the values cannot be written as JSON.
 
@@ -99,7 +99,7 @@ def _encoded(value: Any) -> bytes:
         raise ValueError(f"cannot be written as JSON: {error}") from None
 
 
-def packed(
+def pack_rows(
     action: Action, settings: Any, rows: Iterable[Row], *, length: Callable[[Request], int]
 ) -> Iterator[WriteRequest | Receipt]:
     """
@@ -109,11 +109,11 @@ def packed(
     """
     for group in _batches(action, rows) if action.bulk else ([row] for row in rows):
         try:
-            request = built(action, settings, [row.values for row in group])
+            request = build_request(action, settings, [row.values for row in group])
         except ValueError as error:
             if len(group) > 1:  # one of them cannot be written: each alone
                 for row in group:
-                    yield from packed(action, settings, [row], length=length)
+                    yield from pack_rows(action, settings, [row], length=length)
             else:
                 yield Receipt(row=group[0].number, status="refused", reason=str(error))
             continue

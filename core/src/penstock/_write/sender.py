@@ -18,10 +18,10 @@ from attrs import define, evolve, field, frozen
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Attempts, CorrectClock, FailedAttempt, Park, Renew, Wait, parked
 from penstock._plugins.registry import place_in_plugin
-from penstock._write.answers import alike, decided, one_line
+from penstock._write.answers import alike, one_line, outcome_of
 from penstock._write.outbox import OutboxJob
 from penstock._write.parameters import typed, validated
-from penstock._write.requests import Row, WriteRequest, packed
+from penstock._write.requests import Row, WriteRequest, pack_rows
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError
@@ -56,7 +56,7 @@ class JobResult:
         return ", ".join(parts) or "no rows"
 
 
-def prepared(action: Action, settings: Any, input_row: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
+def prepare_row(action: Action, settings: Any, input_row: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
     """
     The row ready to be sent, or refused with all of its problems. ``defaults`` are typed, and so are the values of a
     row that is ``typed``.
@@ -119,9 +119,9 @@ class Sender:
             if self._halted is None:
                 over = self.job.settled(block[0].number, block[-1].number)
                 fresh = [input_row for input_row in block if input_row.number not in over]
-                ready = [prepared(self.action, settings, input_row, self.defaults) for input_row in fresh]
+                ready = [prepare_row(self.action, settings, input_row, self.defaults) for input_row in fresh]
                 these = [row for row in ready if isinstance(row, Row)]
-                writes = list(packed(self.action, settings, these, length=length))
+                writes = list(pack_rows(self.action, settings, these, length=length))
                 self.job.settle([receipt for receipt in (*ready, *writes) if isinstance(receipt, Receipt)])
                 yield from self._settled()
                 for write in (write for write in writes if isinstance(write, WriteRequest)):
@@ -266,7 +266,7 @@ class Sender:
             response = self.client.exchange(write.request)
         except PenstockError as error:
             return None, outcome_of_lost(write, error, repeatable=self.action.repeatable)
-        outcome = decided(self.client.source.connector, self.action, response, write.values)
+        outcome = outcome_of(self.client.source.connector, self.action, response, write.values)
         if isinstance(outcome, Refuse):
             return response, outcome.error
         if self.action.repeatable and not isinstance(outcome, Retry) and outcome[0].status == "unknown":

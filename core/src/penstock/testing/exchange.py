@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from penstock._fetch.scheduler import Call
-from penstock._fetch.verdict import judged, judges_of
+from penstock._fetch.verdict import judge_response, judges_of
 from penstock.connector import Connector, Stream
 from penstock.model import Pairs, Request, Response
 from penstock.protocols import Named, Verdict
@@ -42,7 +42,7 @@ def verdict_on(
     envelope: Any = None if isinstance(declared, (Named, FunctionType)) else declared
     request = Request(url="https://provider.example/path")
     judges = judges_of(connector, stream, request)
-    return judged(connector.title, Call(request, envelope), response, judges, connector.reason)[0]
+    return judge_response(connector.title, Call(request, envelope), response, judges, connector.reason)[0]
 
 
 class ScriptedExchange:

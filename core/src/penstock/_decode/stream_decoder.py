@@ -244,7 +244,7 @@ class StreamDecoder:
     @property
     def streams(self) -> "tuple[StreamDecoder, ...]":
         """The stream itself, then those derived from it."""
-        return (self, *(child.compiled for child in self.derived))
+        return (self, *(child.decoder for child in self.derived))
 
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:
@@ -290,14 +290,14 @@ class StreamDecoder:
         declared = child.derived
         if declared is None or declared.column not in self.columns:
             raise TypeError(f"{child.name} is not derived from a column of {self._stream.name}")
-        compiled = StreamDecoder(
+        decoder = StreamDecoder(
             self.layout.source,
             child,
             columns_of_derived(child, self.layout, self.columns),
             self._options._replace(needed=tuple(declared.stamps)),
             parent=self._stream,
         )
-        return _Derived(compiled, self.columns[declared.column], stamps_of(child, self.layout))
+        return _Derived(decoder, self.columns[declared.column], stamps_of(child, self.layout))
 
     # --- the way of a page ------------------------------------------------------------------------------------------
 
@@ -410,12 +410,12 @@ class StreamDecoder:
 class _Derived(NamedTuple):
     """A derived stream: the column that it is cut from, and the columns that its rows are stamped with."""
 
-    compiled: StreamDecoder
+    decoder: StreamDecoder
     column: Column
     stamps: Mapping[str, str]
 
     def cut(self, page: RawPage) -> Decoded:
-        return self.compiled._decode(elements_of(page, self.column, self.stamps), NOTHING_REQUESTED, SeenKeys())
+        return self.decoder._decode(elements_of(page, self.column, self.stamps), NOTHING_REQUESTED, SeenKeys())
 
 
 _OF_EXTRA = "members that the record class does not know, and values that do not fit their column"

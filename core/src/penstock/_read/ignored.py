@@ -24,7 +24,7 @@ _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalr
 _AROUND = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 
-def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
+def ignored_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
     """
     A note about the members of the last page of a listing that name a further page, state a larger total, or errors
     beside the data, and that neither envelope nor paginator reads, and about a total that the envelope names and no
