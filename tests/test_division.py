@@ -52,7 +52,7 @@ def test_every_unit_has_one_part(parts: int) -> None:
         for unit in [*known, Unit("shop", "a new one"), Unit("shop", None, "offers")]:
             part = division.part_of(unit)
             assert 1 <= part <= parts
-            assert part in division.holders["shop"]
+            assert part in division.parts_by_source["shop"]
     assert divide(parts, {"shop": 8}, known) == divide(parts, {"shop": 8}, dict(reversed(known.items())))
 
 
@@ -92,15 +92,15 @@ def test_a_source_has_no_more_parts_than_requests_at_once() -> None:
         divide(16, {"shop": 2, "other": 1}),
         divide(16, {"shop": 2, "other": 1}, units(40) | units(9, "other")),
     ):
-        assert (len(division.holders["shop"]), len(division.holders["other"])) == (2, 1)
+        assert (len(division.parts_by_source["shop"]), len(division.parts_by_source["other"])) == (2, 1)
 
 
 def test_without_listed_accounts_a_part_without_work_holds_nothing() -> None:
     """
     Two accounts need two parts, so that their source's limits are shared among two.
     """
-    assert len(divide(8, {"shop": 8}, units(2)).holders["shop"]) == 2
-    assert len(divide(8, {"shop": 8}, units(2), ["shop"]).holders["shop"]) == 8
+    assert len(divide(8, {"shop": 8}, units(2)).parts_by_source["shop"]) == 2
+    assert len(divide(8, {"shop": 8}, units(2), ["shop"]).parts_by_source["shop"]) == 8
 
 
 def many_source(**more: Any) -> Any:
@@ -136,7 +136,7 @@ def test_no_second_has_more_requests_than_the_source_allows(
     source = many_source(concurrency=9, requests_per_second=rate)
     division = shards(workers, [source])
     starts = []
-    for number in division.holders["many"]:
+    for number in division.parts_by_source["many"]:
         clock = FakeClock()
         limit = RateLimit(clock, Share(division=division, number=number).limited(source).requests_per_second)
         for part, wait in waits:

@@ -211,9 +211,9 @@ class SourceClient:
         if call.stream is not None:
             self.report.count(self.source.name, call.stream.name, **more)
 
-    def was_answered(self, holder: str | None) -> bool:
+    def was_answered(self, owner: str | None) -> bool:
         """Whether a request was answered with the credentials of this account; None: with those of the source."""
-        return holder in self._answered
+        return owner in self._answered
 
     def park(self, error: ParkedError) -> None:
         """Make no further request: another process met a wait that is too long."""

@@ -73,7 +73,7 @@ def unit_of_partition(source: ConfiguredSource, partition: Partition) -> Unit:
 @frozen(kw_only=True)
 class Division:
     """
-    ``holders``: by source, the numbers of the parts that read it, ascending; the first part is 1.
+    ``parts_by_source``: by source, the numbers of the parts that read it, ascending; the first part is 1.
 
     ``assigned``: the part of each unit that was known when the run was divided. The part of any other one follows from
     its name alone: whoever computes it, and whatever other accounts there are, finds the same part. Successive blocks
@@ -81,15 +81,15 @@ class Division:
     """
 
     parts: int
-    holders: Mapping[str, tuple[int, ...]]
+    parts_by_source: Mapping[str, tuple[int, ...]]
     assigned: Mapping[Unit, int] = field(factory=dict)
 
     def part_of(self, unit: Unit) -> int:
         """The number of the part that reads this unit."""
         found = self.assigned.get(unit)
         if found is None:
-            holders = self.holders[unit.source]
-            found = holders[(_number(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(holders)]
+            numbers = self.parts_by_source[unit.source]
+            found = numbers[(_number(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
         return found
 
 
@@ -106,9 +106,9 @@ def divide(
 
     Known units are dealt, the heaviest first, each to the part of its source with the least work so far.
     """
-    allowed = {source: _ring(source, parts, count) for source, count in most.items()}
+    allowed = {source: _allowed_parts(source, parts, count) for source, count in most.items()}
     if weights is None:
-        return Division(parts=parts, holders=allowed)
+        return Division(parts=parts, parts_by_source=allowed)
     load = dict.fromkeys(range(1, parts + 1), 0)
     chosen: dict[str, set[int]] = {source: set() for source in most}
     assigned: dict[Unit, int] = {}
@@ -121,14 +121,14 @@ def divide(
         chosen[unit.source].add(part)
         assigned[unit] = part
     growing = set(listed)
-    holders = {
+    numbers = {
         source: allowed[source] if source in growing else tuple(sorted(chosen[source])) or allowed[source][:1]
         for source in most
     }
-    return Division(parts=parts, holders=holders, assigned=assigned)
+    return Division(parts=parts, parts_by_source=numbers, assigned=assigned)
 
 
-def _ring(source: str, parts: int, most: int) -> tuple[int, ...]:
+def _allowed_parts(source: str, parts: int, most: int) -> tuple[int, ...]:
     """So many parts, beginning at one that depends on the source: sources that allow few spread over all parts."""
     count, first = min(parts, max(1, most)), _number(source)
     return tuple(sorted((first + number) % parts + 1 for number in range(count)))
@@ -165,16 +165,16 @@ class Share:
             for day in (first, *rest)
         ]
 
-    def holds(self, source: str) -> bool:
+    def reads(self, source: str) -> bool:
         """Whether this part reads anything of the source."""
-        return self.number in self.division.holders[source]
+        return self.number in self.division.parts_by_source[source]
 
     def limited(self, source: ConfiguredSource) -> ConfiguredSource:
         """The source with this part's share of its concurrent requests and of its requests per second."""
-        holders = self.division.holders[source.name]
-        if len(holders) == 1:
+        numbers = self.division.parts_by_source[source.name]
+        if len(numbers) == 1:
             return source
-        index, parts = holders.index(self.number), len(holders)
+        index, parts = numbers.index(self.number), len(numbers)
         rate = source.requests_per_second
         return evolve(
             source,

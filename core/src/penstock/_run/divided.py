@@ -100,10 +100,10 @@ class RunCoordinator:
 
     @parts.default
     def _with_free_sources(self) -> dict[int, tuple[str, ...]]:
-        holders = self.division.holders
+        numbers = self.division.parts_by_source
         every = range(1, self.division.parts + 1)
-        holding = {number: tuple(name for name in self.sources if number in holders[name]) for number in every}
-        return {number: names for number, names in holding.items() if names}
+        sources = {number: tuple(name for name in self.sources if number in numbers[name]) for number in every}
+        return {number: names for number, names in sources.items() if names}
 
     @property
     def over(self) -> bool:
@@ -135,7 +135,7 @@ class RunCoordinator:
             source = self.sources[event["source"]].source
             stream = source.stream(event["stream"])
             of_all_parts = stream.account is not None or block_days(source, stream)
-            if of_all_parts and len(counts) < len(self.division.holders[source.name]):
+            if of_all_parts and len(counts) < len(self.division.parts_by_source[source.name]):
                 return  # once, when all have planned
         self.context.emit(event)
 

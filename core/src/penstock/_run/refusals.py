@@ -16,11 +16,11 @@ FORBIDDEN = 3
 
 @define(eq=False, repr=False)
 class Refusals:
-    """The refusals of one source. A holder of credentials is an account that has its own; None: the source."""
+    """The refusals of one source. An owner of credentials is an account that has its own; None: the source."""
 
     source: ConfiguredSource
     client: SourceClient
-    _credentials: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by holder
+    _credentials: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by owner
     _accounts: dict[Key, ForbiddenError] = field(factory=dict, init=False)
 
     def check(self, planned: PlannedSlice) -> None:
@@ -32,17 +32,17 @@ class Refusals:
 
     def add(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be answered."""
-        holder = self.source.credentials_of(planned.account)
+        owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
             self._accounts[key_of(planned)] = error
-            forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == holder]
-            if len(forbidden) >= FORBIDDEN and not self.client.was_answered(holder):
-                self._credentials[holder] = error
+            forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
+            if len(forbidden) >= FORBIDDEN and not self.client.was_answered(owner):
+                self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
-            self._credentials[holder] = error
+            self._credentials[owner] = error
 
     @property
     def of_credentials(self) -> bool:
         """Whether credentials were refused: themselves, or every request that was made with them."""
-        holders = {self.source.credentials_of(account) for _, account in self._accounts}
-        return bool(self._credentials) or not all(map(self.client.was_answered, holders))
+        owners = {self.source.credentials_of(account) for _, account in self._accounts}
+        return bool(self._credentials) or not all(map(self.client.was_answered, owners))

@@ -159,8 +159,8 @@ def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     made = []
     for job in jobs:
         name, parts = job.source.name, share.division.parts
-        readers = len(share.division.holders[name])
-        if not share.holds(name):
+        readers = len(share.division.parts_by_source[name])
+        if not share.reads(name):
             notice(f"{name} allows {readers} requests at once, so {readers} of {parts} shards read it; not this one")
             continue
         part = Part(

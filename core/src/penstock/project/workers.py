@@ -86,8 +86,8 @@ def run_by_workers(
     with closing(engine_of(setup, engine, workers)) as chosen:
         order = order_for(setup, name, selection, chosen, context)
         division = _divided(context, chosen)
-        holders = {number for numbers in division.holders.values() for number in numbers}
-        if len(holders) > 1 or not chosen.is_local:
+        numbers_with_work = {number for numbers in division.parts_by_source.values() for number in numbers}
+        if len(numbers_with_work) > 1 or not chosen.is_local:
             order = evolve(order, division=division)
 
             def assign(number: int, sources: Sequence[str]) -> Assignment:
