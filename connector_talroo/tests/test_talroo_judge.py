@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connector_talroo.source import judge, states_its_total
-from connector_talroo.streams import REPORT
-from penstock import Answer, Refuse, Response, Retry, Verdict, errors
+from connector_talroo.source import CONNECTOR, judge
+from connector_talroo.streams import STREAMS
+from penstock import Accept, Refuse, Retry, Verdict, errors
+from penstock.testing import a_response, verdict_on
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2026, 3, 10, 12, 0, 0, tzinfo=UTC)
@@ -27,18 +28,10 @@ ERRORS = {
 }
 
 
-def a_response(body: Any, status: int = 200, **headers: str) -> Response:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Response(status=status, headers=tuple(headers.items()), body=raw, received_at=NOW)
-
-
-def judged(response: Response) -> Verdict | None:
-    """As the core judges: the stream's judge first, each with what the envelope read, or None."""
-    try:
-        answer: Answer | None = REPORT(response)
-    except errors.BrokenBodyError:
-        answer = None
-    return states_its_total(response, answer) or judge(response, answer)
+def verdict_of(body: Any, status: int = 200, date: str | None = None) -> Verdict:
+    """The core's verdict on an answer to a request for clicks."""
+    headers = () if date is None else (("date", date),)
+    return verdict_on(a_response(body, status=status, headers=headers, received_at=NOW), CONNECTOR, STREAMS[0])
 
 
 def error_of(verdict: Verdict | None) -> errors.ProviderError:
@@ -63,10 +56,11 @@ def test_a_message_in_the_body_decides(name: str, status: int) -> None:
     kind, error, advice = ERRORS[name]
     body = (FIXTURES / name).read_bytes()
 
-    verdict = judged(a_response(body, status))
+    verdict = verdict_of(body, status)
 
     assert type(verdict) is kind
-    assert type(error_of(verdict)) is error
+    is_forbidden = status == 403 and error is errors.AuthenticationError  # of the account
+    assert type(error_of(verdict)) is (errors.ForbiddenError if is_forbidden else error)
     text = str(error_of(verdict))
     assert "Talroo" in text
     assert repr(json.loads(body)["message"]) in text
@@ -78,7 +72,7 @@ def test_a_message_is_known_in_any_case_and_with_blanks() -> None:
     """
     Upper case and blanks around it change nothing.
     """
-    verdict = judged(a_response({"status": 0, "message": "  Server Is BUSY\n"}))
+    verdict = verdict_of({"status": 0, "message": "  Server Is BUSY\n"})
 
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, errors.ServerError)
@@ -89,7 +83,7 @@ def test_a_refused_ticket_is_tried_with_the_provider_s_clock() -> None:
     Only a refused ticket leads to that, and nothing else.
     """
     for name in ERRORS:
-        verdict = judged(a_response((FIXTURES / name).read_bytes()))
+        verdict = verdict_of((FIXTURES / name).read_bytes())
         corrects = isinstance(verdict, Retry) and verdict.correct_clock
         assert corrects == (name == "error_unauthorized_request.json")
 
@@ -110,14 +104,14 @@ def test_a_refused_ticket_says_what_the_clocks_say(date: str, output: str) -> No
     """
     body = (FIXTURES / "error_unauthorized_request.json").read_bytes()
 
-    assert output in str(error_of(judged(a_response(body, date=date))))
+    assert output in str(error_of(verdict_of(body, date=date)))
 
 
 def test_too_many_requests_slow_the_whole_source() -> None:
     """
     The pause is the declared one, since the provider names none.
     """
-    verdict = judged(a_response((FIXTURES / "error_too_many_requests.json").read_bytes()))
+    verdict = verdict_of((FIXTURES / "error_too_many_requests.json").read_bytes())
 
     assert isinstance(verdict, Retry)
     assert verdict.throttle
@@ -133,7 +127,7 @@ def test_an_unknown_message_is_final_and_passed_on(message: Any, shown: str) -> 
     """
     The provider's words reach the user, within bounds.
     """
-    verdict = judged(a_response({"status": 0, "message": message}))
+    verdict = verdict_of({"status": 0, "message": message})
 
     assert isinstance(verdict, Refuse)
     assert shown in str(verdict.error)
@@ -145,7 +139,10 @@ def test_an_unknown_message_leaves_a_passing_trouble_to_the_http_status(status: 
     """
     What is tried again for its status is tried again with a body, too.
     """
-    assert judged(a_response({"status": 0, "message": "maintenance"}, status)) is None
+    verdict = verdict_of({"status": 0, "message": "maintenance"}, status)
+
+    assert isinstance(verdict, Retry)
+    assert f"HTTP {status}" in str(verdict.error)
 
 
 @pytest.mark.parametrize("status", [1, "1", " 1 "], ids=repr)
@@ -153,7 +150,7 @@ def test_a_good_answer_is_accepted_in_either_spelling(status: Any) -> None:
     """
     A number or its digits.
     """
-    assert judged(a_response({"status": status, "total_clicks": 0, "clicks_report": []})) is None
+    assert verdict_of({"status": status, "total_clicks": 0, "clicks_report": []}) == Accept()
 
 
 @pytest.mark.parametrize("name", ["get_clicks", "get_clicks_empty_list.synthetic", "get_clicks_empty_object.synthetic"])
@@ -161,7 +158,7 @@ def test_the_sample_answers_are_accepted(name: str) -> None:
     """
     The judge has nothing to say of them.
     """
-    assert judged(a_response((FIXTURES / f"{name}.json").read_bytes())) is None
+    assert verdict_of((FIXTURES / f"{name}.json").read_bytes()) == Accept()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +178,7 @@ def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
     """
     It is requested again; it never counts as an empty report, nor as proof of the credentials.
     """
-    verdict = judged(a_response(body))
+    verdict = verdict_of(body)
 
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, errors.BrokenBodyError)
@@ -200,7 +197,7 @@ def test_a_broken_body_is_not_said_to_lack_the_status_that_it_shows(body: Any, o
     """
     The message quotes the body's beginning, which may well be a good status.
     """
-    assert output in str(error_of(judged(a_response(body))))
+    assert output in str(error_of(verdict_of(body)))
 
 
 @pytest.mark.parametrize("status", [301, 401, 404, 502], ids=str)
@@ -208,7 +205,10 @@ def test_without_a_status_in_the_body_the_http_status_counts(status: int) -> Non
     """
     A gateway's page is the gateway's.
     """
-    assert judged(a_response(b"<html>no</html>", status)) is None
+    verdict = verdict_of(b"<html>no</html>", status)
+
+    assert isinstance(verdict, Retry | Refuse)
+    assert f"HTTP {status}" in str(verdict.error)
 
 
 @pytest.mark.parametrize("report", [{}, {"clicks_report": []}, {"clicks_report": {"2019-05-01": []}}], ids=str)
@@ -216,7 +216,7 @@ def test_a_zero_that_is_not_stated_is_no_zero(report: dict[str, Any]) -> None:
     """
     Good or not: without total_clicks a report is not taken.
     """
-    verdict = judged(a_response({"status": 1, **report}))
+    verdict = verdict_of({"status": 1, **report})
 
     assert isinstance(verdict, Retry)
     assert "total_clicks" in str(verdict.error)

@@ -35,7 +35,7 @@ _NAMES = {
     "filters": "known_filters",
     "handover": "HandoverSink",
     "model": """
-        Answer Batch Items Kind Page Pairs Partition Receipt ReceiptStatus Rejected Request Response Slice
+        EXACT_JSON Answer Batch Items Kind Page Pairs Partition Receipt ReceiptStatus Rejected Request Response Slice
         encode_query flag origin_of
     """,
     "names": "did_you_mean",

@@ -71,6 +71,7 @@ from penstock.fault_points import fault_point as fault_point
 from penstock.filters import known_filters as known_filters
 from penstock.handover import HandoverSink as HandoverSink
 from penstock.model import (
+    EXACT_JSON as EXACT_JSON,
     Answer as Answer,
     Batch as Batch,
     Items as Items,

@@ -19,6 +19,7 @@ from html.parser import HTMLParser
 from typing import Any, BinaryIO, Literal, Protocol
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
+import msgspec
 from attrs import evolve, field, frozen
 
 from penstock.redact import MASK, Secret, clip, mask
@@ -523,6 +524,10 @@ class Receipt:
 # --- texts of answers ---
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+
+
+EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
+"""Writes JSON with the digits of its numbers kept: a Decimal as a number, never through a float."""
 
 
 def exact_json(text: str) -> Any:

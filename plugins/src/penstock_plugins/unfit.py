@@ -8,9 +8,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, field, frozen
-from penstock import Layout, LedgerEntry, Rejected, SinkError
-
-_encoder = msgspec.json.Encoder(decimal_format="number")
+from penstock import EXACT_JSON, Layout, LedgerEntry, Rejected, SinkError
 
 
 @frozen(eq=False, repr=False)
@@ -25,10 +23,10 @@ class Unfit:
         """``column``: the one whose value does not fit; None: not known."""
         declared = next((column_ for column_ in layout.columns if column_.name == column), None)
         raw = {name: None if value is msgspec.UNSET else value for name, value in values.items()}
-        where = ",".join(f"@.{name}=={_encoder.encode(values.get(name)).decode()}" for name in layout.key)
+        where = ",".join(f"@.{name}=={EXACT_JSON.encode(values.get(name)).decode()}" for name in layout.key)
         path = f"$[?({where})]" + (f".{declared.member or declared.name}" if declared is not None else "")
         return cls(
-            Rejected(stream=layout.stream, path=path, reason=reason, raw=_encoder.encode(raw).decode()),
+            Rejected(stream=layout.stream, path=path, reason=reason, raw=EXACT_JSON.encode(raw).decode()),
             values,
         )
 

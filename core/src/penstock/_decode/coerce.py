@@ -25,7 +25,8 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+", re.ASCII)  # 1.000 is one or a thousand
 _DIGITS = re.compile(r"[+-]?\d{1,400}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # of JSON, and +1, 1. and .5
+# A number of JSON, and +1, 1. and .5. Decimal would take 1_000 as well.
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TRUE_FALSE = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -139,7 +140,7 @@ def exact(value: Any) -> Decimal:
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise MisfitError(f"expected a number, got {_kind(value)}")
-    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+    if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
         raise MisfitError(f"{_quoted(value)} is no number")
     try:
         number = Decimal(value)

@@ -15,10 +15,11 @@ from msgspec import Raw
 
 from penstock._decode.coerce import MisfitError, Misfits, coerce, days_of, exact, whole
 from penstock._decode.nested import Masks
-from penstock._decode.page import EXACT_JSON, NULL, PLAIN, RawPage, fill, fill_each, nulls, values_of
+from penstock._decode.page import NULL, PLAIN, RawPage, fill, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects
 from penstock._decode.values import all_bounded, exact_all, whole_all
 from penstock.errors import PluginError
+from penstock.model import EXACT_JSON
 from penstock.records import Column
 from penstock.redact import clip
 

@@ -7,8 +7,9 @@ from itertools import accumulate, chain, repeat
 
 from msgspec import Raw, ValidationError
 
-from penstock._decode.page import DICTS, EXACT_JSON, LISTS, NO_ELEMENTS, NULL, RAWS, RawPage, array_of, values_of
+from penstock._decode.page import DICTS, LISTS, NO_ELEMENTS, NULL, RAWS, RawPage, array_of, values_of
 from penstock.connector import Stream
+from penstock.model import EXACT_JSON
 from penstock.records import Column
 from penstock.sinks import Layout
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock._decode.nested import personal_cleaner
-from penstock._decode.page import EXACT_JSON, PLAIN
+from penstock._decode.page import PLAIN
 from penstock._decode.stream_decoder import StreamDecoder
+from penstock.model import EXACT_JSON
 from penstock.sinks import EXTRA, Erasure
 
 

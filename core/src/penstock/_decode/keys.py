@@ -11,9 +11,10 @@ from typing import Any
 from attrs import define, field
 from msgspec import Raw
 
-from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, nulls, values_of
+from penstock._decode.page import PLAIN, RawPage, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects
 from penstock._decode.seen import SeenKeys, fingerprints
+from penstock.model import EXACT_JSON
 from penstock.records import Column
 
 

@@ -10,7 +10,8 @@ from attrs import frozen
 from msgspec import UNSET, DecodeError, Raw
 
 from penstock._decode.coerce import NoObject
-from penstock._decode.page import EXACT_JSON, PLAIN
+from penstock._decode.page import PLAIN
+from penstock.model import EXACT_JSON
 from penstock.records import Column
 from penstock.redact import MASK
 

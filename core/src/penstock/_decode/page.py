@@ -19,7 +19,7 @@ from attrs import define, field
 from msgspec import Raw
 
 from penstock.errors import BrokenBodyError
-from penstock.model import Items, Rejected
+from penstock.model import EXACT_JSON, Items, Rejected
 
 # --- codecs ---------------------------------------------------------------------------------------------------------
 
@@ -43,7 +43,6 @@ RAWS = decoders(Raw)
 DICTS = decoders(dict[str, Raw])
 PLAIN: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(float_hook=Decimal)
 LISTS = msgspec.json.Decoder(list[list[Raw]])
-EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
 NULL = Raw(b"null")
 NO_ELEMENTS = Raw(b"[]")
 

@@ -11,8 +11,8 @@ from msgspec import UNSET, DecodeError, Raw, ValidationError
 
 from penstock._decode.coerce import Misfits, NoObject, bounded
 from penstock._decode.nested import Masks
-from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, values_of
-from penstock.model import Rejected
+from penstock._decode.page import PLAIN, RawPage, fill_each, values_of
+from penstock.model import EXACT_JSON, Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
 from penstock.sinks import EXTRA

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from penstock._decode.page import EXACT_JSON
+from penstock.model import EXACT_JSON
 
 KEYS_IN_MEMORY = 100_000
 """Keys of one listing that are held in memory; those before them are held in a temporary file."""

@@ -526,6 +526,14 @@ def place_in_plugin(error: BaseException | None) -> str:
     return ""
 
 
+def defect(error: Exception, connector: str, what_now: str) -> PluginError:
+    """An unforeseen error as that of a connector or of penstock: with its place, and what to do or to expect."""
+    return PluginError(
+        f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
+        f"penstock, not of your configuration. {what_now}"
+    )
+
+
 def _meant(error: BaseException | None) -> str:
     """What an author probably meant who misspelt a name of penstock's or left out names of arguments."""
     text = str(error)

@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.dependencies import Key, key_of
 from penstock._plan.finality import open_until
 from penstock._plan.planner import PlannedSlice
-from penstock._plugins.registry import place_in_plugin
+from penstock._plugins.registry import defect
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import ReadResult
 from penstock._read.source_report import SourceReport
@@ -24,7 +24,6 @@ from penstock.errors import (
     OutputClosedError,
     ParkedError,
     PenstockError,
-    PluginError,
     StoppedError,
 )
 from penstock.fault_points import fault_point
@@ -343,10 +342,7 @@ class Committer:
             raise error
         trace = mask("".join(traceback.format_exception(error)))
         self.source_report.event("defect", message=mask(str(error)), trace=trace)
-        return PluginError(
-            f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
-            f"{self.source.connector.name} or of penstock, not of your configuration; --debug shows where."
-        )
+        return defect(error, self.source.connector.name, "--debug shows where.")
 
 
 def replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyError | None:

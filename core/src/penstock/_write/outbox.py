@@ -19,11 +19,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
 from attrs import define, field, frozen
 
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
-from penstock.model import Receipt, ReceiptStatus
+from penstock.model import EXACT_JSON, Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
 
 SCHEMA_VERSION = 1
@@ -467,7 +466,7 @@ def _receipt(row: int, state: str, reason: str, answer: str | None) -> Receipt:
 
 def _json(value: Any) -> str:
     # Exact numbers, as the provider wrote them.
-    return msgspec.json.Encoder(decimal_format="number").encode(mask_json(value)).decode()
+    return EXACT_JSON.encode(mask_json(value)).decode()
 
 
 def _unusable(path: Path, error: OSError) -> TargetError:

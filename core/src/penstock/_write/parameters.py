@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
+from penstock._decode.coerce import NUMBER
 from penstock.actions import Action, Field, Values
 from penstock.model import exact_json
 from penstock.names import nearest
@@ -19,7 +20,6 @@ from penstock.redact import mask
 BODY = "body"  # the parameter that is a whole body, or one object of it
 
 _DIGITS = re.compile(r"[+-]?\d{1,18}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # Decimal would take 1_000 as well
 
 
 def typed(action: Action, parameters: Mapping[str, Any], *, text: bool = False) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _integer(value: Any) -> int:
 
 
 def _number(value: Any) -> int | Decimal:
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
         with contextlib.suppress(InvalidOperation):  # an exponent beyond all bounds
             value = Decimal(value.strip())
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and Decimal(value).is_finite():

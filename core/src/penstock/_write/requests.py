@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from penstock._write.parameters import BODY, members_of
 from penstock.actions import Action, MostValues, Values
-from penstock.model import Receipt, Request
+from penstock.model import EXACT_JSON, Receipt, Request
 from penstock.templates import fill_path
 
 
@@ -94,7 +94,7 @@ def _written(value: Any) -> str:
 
 def _encoded(value: Any) -> bytes:
     try:
-        return msgspec.json.Encoder(decimal_format="number").encode(value)
+        return EXACT_JSON.encode(value)
     except (TypeError, OverflowError, RecursionError, UnicodeEncodeError, msgspec.MsgspecError) as error:
         raise ValueError(f"cannot be written as JSON: {error}") from None
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
-import msgspec
 from attrs import frozen
 
 from penstock.errors import UsageError
-from penstock.model import exact_json
+from penstock.model import EXACT_JSON, exact_json
 
 MOST_LINE_BYTES = 16 * 1024 * 1024
 
@@ -58,7 +57,7 @@ class SingleRow:
     header: bytes = b""
 
     def __iter__(self) -> Iterator[InputRow]:
-        raw = msgspec.json.Encoder(decimal_format="number").encode(self.values) + b"\n"
+        raw = EXACT_JSON.encode(self.values) + b"\n"
         yield InputRow(number=0, values=self.values, typed=True, raw=raw)
 
 

@@ -17,14 +17,14 @@ from attrs import define, evolve, field, frozen
 
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Attempts, CorrectClock, FailedAttempt, Park, Renew, Wait, parked
-from penstock._plugins.registry import place_in_plugin
+from penstock._plugins.registry import defect
 from penstock._write.answers import alike, one_line, outcome_of
 from penstock._write.outbox import OutboxJob
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, pack_rows
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
-from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError
+from penstock.errors import PenstockError, StoppedError, TransportError, UsageError
 from penstock.model import Receipt, Request, Response
 from penstock.protocols import Refuse, Retry
 
@@ -197,12 +197,7 @@ class Sender:
         except PenstockError as error:
             self._halt(error)
         except Exception as error:
-            self._halt(
-                PluginError(
-                    f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
-                    f"{self.client.source.connector.name} or of penstock. What was under way counts as unknown."
-                )
-            )
+            self._halt(defect(error, self.client.source.connector.name, "What was under way counts as unknown."))
 
     def _halt(self, error: PenstockError) -> None:
         self._halted = self._halted or error

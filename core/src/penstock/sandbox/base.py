@@ -19,14 +19,13 @@ from urllib.parse import unquote
 import msgspec
 from attrs import define, evolve, field
 
+from penstock.model import EXACT_JSON
 from penstock.sandbox.app import SandboxRequest, SandboxResponse
 
 REQUESTS_REMEMBERED = 10_000  # requests
 
 Handler = Callable[..., SandboxResponse]
 Failure = int | SandboxResponse | Callable[[SandboxResponse], SandboxResponse]
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class SandboxError(Exception):
@@ -260,7 +259,7 @@ def _compile(route: str) -> tuple[str, "re.Pattern[str]"]:
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> SandboxResponse:
     """``value`` as JSON: a Decimal as a number with its digits, dates and times as ISO 8601 text."""
     return SandboxResponse(
-        status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=_encode(value)
+        status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=EXACT_JSON.encode(value)
     )
 
 

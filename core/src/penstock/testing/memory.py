@@ -10,10 +10,9 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock.ledger import SqliteLedger
-from penstock.model import Batch, Partition
+from penstock.model import EXACT_JSON, Batch, Partition
 from penstock.sinks import BaseTarget, Layout, LedgerEntry
 
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER = msgspec.json.Decoder(float_hook=str)
 
 
@@ -76,7 +75,7 @@ class MemoryWriter:
 
     def write(self, batch: Batch) -> None:
         rows = self._batches.setdefault(batch.layout.stream, [])
-        rows.extend(_DECODER.decode(_ENCODER.encode(row)) for row in batch)
+        rows.extend(_DECODER.decode(EXACT_JSON.encode(row)) for row in batch)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         for layout in self.layouts:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 from attrs import field, frozen
-from penstock import Column, Erasure, Layout
+from penstock import EXACT_JSON, Column, Erasure, Layout
 
 from penstock_plugins.csv_records import csv_records
 from penstock_plugins.files.codec import TextEncoder
@@ -32,7 +32,6 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # A null between the elements of a JSON array.
 _NOTHING = msgspec.Raw(b"")
-_json = msgspec.json.Encoder(decimal_format="number")
 
 
 def _unquoted(text: str) -> int:
@@ -148,7 +147,7 @@ def _has_none(values: Sequence[Any]) -> bool:
 
 
 def _from_json(columns: Sequence[Sequence[Any]]) -> bytes:
-    lines = _json.encode_lines(list(zip(*map(_empty_nulls, columns), strict=True)))
+    lines = EXACT_JSON.encode_lines(list(zip(*map(_empty_nulls, columns), strict=True)))
     return csv_records(lines, end=b"\r\n", nul=_NUL.encode())
 
 

@@ -10,12 +10,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 from attrs import field, frozen
-from penstock import Erasure, Layout
+from penstock import EXACT_JSON, Erasure, Layout
 
 from penstock_plugins.files.codec import TextEncoder
 
 _BLOCK_BYTES = 1 << 20
-_encoder = msgspec.json.Encoder(decimal_format="number")
 _NULL = msgspec.Raw(b"null")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text_encoder = msgspec.json.Encoder(decimal_format="string")
@@ -44,7 +43,7 @@ class JsonLines:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise ValueError(str(error)) from error
             lost = sum([_erase(row, erasure) for row in rows])
-            yield _encoder.encode_lines(rows), lost
+            yield EXACT_JSON.encode_lines(rows), lost
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
         try:
@@ -56,7 +55,7 @@ class JsonLines:
 
 def encode_lines(rows: Sequence[Any], *, decimals_as_text: bool = False) -> bytes:
     """Rows as JSON lines, in one call. Hidden attributes (``msgspec.UNSET``) are left out."""
-    encoder = _text_encoder if decimals_as_text else _encoder
+    encoder = _text_encoder if decimals_as_text else EXACT_JSON
     lines = encoder.encode_lines(rows)
     if len(BytesIO(lines).readlines()) != len(rows):  # a fifth of the time of lines.count()
         # A nested part that was kept byte for byte holds a line break; outside of texts JSON may be written without.

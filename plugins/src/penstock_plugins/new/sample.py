@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from attrs import evolve, frozen
-from penstock import UsageError, snake
+from penstock import EXACT_JSON, UsageError, snake
 
 MOST_KEPT = 200  # records of the sample that the sandbox serves
 MOST_HEADER_LINES = 50
@@ -51,8 +51,6 @@ _TOTALS = re.compile(
 _LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
 
 Record = dict[str, Any]
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @frozen(kw_only=True)
@@ -180,7 +178,7 @@ def _json_sample(text: str) -> Sample:
         raise UsageError("the sample is nested too deeply") from None
     value = _without_secrets(value, {})
     try:
-        _encode(value)
+        EXACT_JSON.encode(value)
     except UnicodeEncodeError:
         raise UsageError("the sample has half a character (an escape such as \\ud800 alone); remove it") from None
     longest = max(_arrays(value), key=lambda array: len(array[1]), default=None)
@@ -201,7 +199,7 @@ def _json_sample(text: str) -> Sample:
         value = value[:MOST_KEPT] if isinstance(value, list) else value
     return Sample(
         format="json",
-        text=msgspec.json.format(_encode(value), indent=2).decode() + "\n",
+        text=msgspec.json.format(EXACT_JSON.encode(value), indent=2).decode() + "\n",
         **_of_records(records),
         items=items,
         is_array=isinstance(value, list),

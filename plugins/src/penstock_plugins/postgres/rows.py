@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 from attrs import define, field
 from msgspec import UNSET, Raw
-from penstock import EXTRA
+from penstock import EXACT_JSON, EXTRA
 
 from penstock_plugins.csv_records import csv_records
 from penstock_plugins.postgres.database import quoted, short
@@ -27,7 +27,6 @@ from penstock_plugins.unfit import Unfit
 # A partition of so many rows and bytes of JSON at most is a parameter of its statements. Above, COPY is faster.
 SMALL_ROWS, SMALL_BYTES = 500, 2**18
 
-_encoder = msgspec.json.Encoder(decimal_format="number")
 # Decimals as texts: a text may be any number of Postgres, NaN and infinities included, a number of JSON may not.
 _copy_encoder = msgspec.json.Encoder(decimal_format="string")
 _cells = msgspec.json.Decoder(list[Any])
@@ -91,7 +90,7 @@ class SmallRows:
         try:
             if not self.types.are_plain(rows):
                 return False
-            text = _encoder.encode(rows)
+            text = EXACT_JSON.encode(rows)
         except MISFITS:
             return False
         if self.size + len(text) > SMALL_BYTES:
