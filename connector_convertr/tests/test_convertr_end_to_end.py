@@ -3,6 +3,7 @@ From the imitation over HTTP into files: what lies there is what the provider ho
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -237,6 +238,28 @@ def test_a_lead_that_moves_behind_a_bare_array(bench: Bench, most_per_page: int,
     assert {row["lead_id"] for row in bench.rows("lead_data")} == {row["id"] for row in expected}
     counted = report.stream("convertr", "leads").as_dict()
     assert (counted["records"], counted["repeated"]) == (len(expected), len(expected) - 2)
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_an_empty_page_in_the_middle_of_bare_arrays(bench: Bench, number: int) -> None:
+    """
+    An empty page that is a failure ends the first reading too early; the second one goes on until nothing is new.
+    """
+    bench.sandbox.always_bare, bench.sandbox.most_per_page = True, 30
+    failed: list[str] = []
+
+    def fail(request: SandboxRequest) -> SandboxRequest:
+        if failed or not re.search(rf"[?&]page={number}\b", request.target):
+            return request
+        failed.append(request.target)
+        return evolve(request, target=re.sub(r"([?&])page=\d+", r"\1page=999", request.target))
+
+    bench.change = fail
+    report = bench.run("campaigns", concurrency=1)
+
+    assert report.exit_code == 0, problems(report)
+    assert len(failed) == 1
+    assert bench.rows("campaigns") == bench.truth("campaigns")
 
 
 def test_a_bare_array_whose_server_ignores_the_page(bench: Bench) -> None:

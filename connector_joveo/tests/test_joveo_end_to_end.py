@@ -258,6 +258,32 @@ def test_a_record_that_a_deleted_one_hides_is_not_lost(
     assert requested.count(other) <= 3
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["from page 0", "from page 1, with an empty page 0"])
+@pytest.mark.parametrize(("empty", "count"), [(0, 150), (1, 205), (2, 205), (3, 1700)])
+def test_an_empty_page_that_is_a_failure_costs_no_row(
+    reading: Reading, server: Server, app: JoveoSandbox, empty: int, count: int, first: int
+) -> None:
+    """
+    Where no number of records is stated, an empty page is no certain end: the second reading has what is behind it.
+    """
+    client = client_ids(app)[0]
+    failed: list[int] = []
+
+    def page(body: Any, request: SandboxRequest) -> Any:
+        query = parse_qs(request.query)
+        number, limit = int(query["page"][0]), int(query["limit"][0])
+        if (number == empty and not failed) or number < first:
+            failed.append(number)
+            return {"data": []}
+        return {"data": [{"id": f"g{one}"} for one in range(count)][(number - first) * limit :][:limit]}
+
+    server.app = altered(app, ".*/jobgroups", page)
+    report = reading("job_groups", client_ids=[client])
+
+    assert report.exit_code == 0
+    assert len(reading.rows("job_groups")) == count
+
+
 @pytest.mark.parametrize(
     ("summary", "most", "promised"),
     [

@@ -56,7 +56,7 @@ def test_page_one_is_asked_for_and_may_repeat_page_zero(
     [
         (1, 1, 2, 1, True, "2"),
         (2, 1, 3, 1, True, None),
-        (2, 2, 6, 2, False, None),
+        (2, 2, 6, 2, False, "0"),
         (2, 1, 5, 1, False, None),
         (2, 2, 6, 4, True, "0"),
         (3, 2, 8, 4, True, "0"),

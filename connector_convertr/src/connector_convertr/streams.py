@@ -27,15 +27,16 @@ class Pages(PageNumber):
 
     A record that leaves the list during the read moves those behind it up by one, so that one of them is on no page
     that was read. A total shows this, a bare array does not. The second reading has the missed records; its other
-    records are dropped as repeated. A link to a next page means that there is one, also after a short page, and where
-    the total is reached.
+    records are dropped as repeated. It goes on behind the number of pages of the first reading while it brings new
+    records: an empty page may have ended that one too early. A link to a next page means that there is one, also after
+    a short page, and where the total is reached.
     """
 
     def next(self, page: Page) -> Request | None:
         number = self._number(page.request)
         before = self._before(page)
         if before:
-            return page.request.with_param(self.param, str(number + 1)) if number < before else None
+            return page.request.with_param(self.param, str(number + 1)) if number < before or page.fresh else None
         following = super().next(page) or self.beyond(page)
         if following is not None or page.index == 0 or page.answer.total is not None:
             return following

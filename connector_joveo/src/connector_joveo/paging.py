@@ -17,7 +17,8 @@ class ReadTwice(PageNumber):
 
     A record that leaves the list during the read moves those behind it up by one, so that one of them is on no page
     that was read. The second reading has the missed records, since its pages end elsewhere; its other records are
-    dropped as repeated.
+    dropped as repeated. An empty page may be a failure, too: a listing that only such a page makes one of one page is
+    read twice as well, and the second reading goes on behind the end of the first one while it brings new records.
     """
 
     reads_twice: ClassVar[bool] = True
@@ -29,9 +30,7 @@ class ReadTwice(PageNumber):
         if self._again(page):
             return self._in_second(page)
         following = self._in_first(page)
-        # What fits on one page came at one moment.
-        several = page.distinct > page.longest
-        if following is not None or not several or page.answer.total is not None or self.capped(page):
+        if following is not None or page.answer.total is not None or self.capped(page) or self._is_one_page(page):
             return following
         start = self._number(page.request) - page.index
         return self._with(self._with(page.request, self.param, start), self.size_param, self.size - 1)
@@ -46,12 +45,21 @@ class ReadTwice(PageNumber):
     def _in_first(self, page: Page) -> Request | None:
         return super().next(page)
 
+    def _is_one_page(self, page: Page) -> bool:
+        """Whether the listing that ends with this page is of one page, whose records came at one moment."""
+        after_an_empty_one = page.index + bool(page.count) == 2 and page.listed == page.distinct > 0
+        return page.distinct < self.size and page.distinct <= page.longest and not after_an_empty_one
+
     def _in_second(self, page: Page) -> Request | None:
-        """The end is the page that the first reading ended with, or shortly behind it: the pages are shorter by one."""
+        """
+        The end is the page that the first reading ended with, or shortly behind it: the pages are shorter by one. It is
+        later where records come that the first reading has not. The first page may be empty, as in the first reading.
+        """
         number = self._number(page.request)
         pages = page.index + 1 - number  # of the first reading, one more or less
-        done = page.count < page.longest or page.count == 0 or number > pages + 2 + pages // (self.size - 1)
-        return None if done else self._after(page)
+        behind = number > pages + 2 + pages // (self.size - 1)
+        short = page.count < page.longest if page.count else number > self.first_page
+        return None if short or (behind and not page.fresh) else self._after(page)
 
 
 @frozen(kw_only=True)
