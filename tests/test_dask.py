@@ -436,8 +436,8 @@ def test_one_token_serves_all_workers_over_tls(
     world: Divided, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Over TLS the coordinator logs in once for all workers, also where each login ends the token before it. No log of the
-    cluster has the token, at debug level either.
+    Over TLS the coordinator logs in once for all workers and once more when the token has ended, also where each login
+    ends the token before it and the password that it took. No log of the cluster has a token, at debug level either.
     """
     certificate, key = cluster.folder / "tls.crt", cluster.folder / "tls.key"
     subprocess.run(
@@ -455,8 +455,11 @@ def test_one_token_serves_all_workers_over_tls(
     cluster.environ["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "True"
     for name, value in cluster.environ.items():
         monkeypatch.setenv(name, value)
-    world.app.one_token = True
-    world.app.slow_s = 0.01
+    configure(world, base_url(world), "concurrency = 4\nchanging = true")
+    app = world.app
+    app.one_token = app.changing = True
+    app.token_uses = 40
+    app.slow_s = 0.01
     cluster.log_everything()
     cluster.start(workers=2)
     assert cluster.engine.startswith("dask:tls://")
@@ -464,12 +467,13 @@ def test_one_token_serves_all_workers_over_tls(
     code, report = world.run(engine=cluster.engine, workers=None)
 
     assert code == 0, report
-    assert world.app.asked["login"] == 1
+    requests = sum(app.asked.values()) - app.asked["login"]
+    assert app.asked["login"] == (requests - app.refused) // app.token_uses + 1 > 1
     world.assert_true()
     logged = cluster.everything_logged()
     assert "queue_put" in logged
-    assert "token-number" not in logged
-    assert "sesame" not in logged
+    for secret in ("sesame", "token-number", "password-number"):
+        assert secret not in logged
 
 
 @pytest.mark.parametrize(
