@@ -4,6 +4,7 @@ Locks of a source in a directory: files that a process holds until it closes the
 
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,19 @@ KILLED_WAIT_S = 1.0
 TRY_S = 0.05
 
 PARTS = "divided into "
+ON = " on the machine "
+
+
+def machine() -> str:
+    """
+    This machine: the id of its present boot, which all its containers have, or its name.
+
+    Parts of one run write one ledger, and SQLite's log cannot be shared over a network.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -41,7 +55,7 @@ class SourceLock:
         path = state / f"{file_name(source)}.lock"
         if part is None:
             return cls(files=(locked(path, what, run_id),), what=what)
-        file, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}")
+        file, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}{ON}{machine()}")
         try:
             own = locked(state / f"{file_name(source)}.{file_name(part.name)}.lock", f"{part.name} of {what}", run_id)
         except BaseException:
@@ -154,6 +168,11 @@ def _mark(file: BinaryIO, run: str) -> None:
 
 
 def _held(what: str, holder: str) -> LockHeldError:
+    if ON in holder and not holder.endswith(f"{ON}{machine()}"):
+        return LockHeldError(
+            f"shards of a run write {what} on another machine ({holder}). Wait for them to end. Machines cannot share "
+            "the ledger, an SQLite file: run all shards on one machine, or name a Postgres database."
+        )
     return LockHeldError(
         f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
         "that was killed holds no lock."
