@@ -1529,19 +1529,6 @@ def test_a_source_that_was_not_read_is_a_line_of_cron(capsys: pytest.CaptureFixt
     assert re.fullmatch(r"penstock: shop (is parked|was not read): another run writes shop\n", capsys.readouterr().err)
 
 
-def test_plan_and_status_show_the_requests_that_are_left(here: Here) -> None:
-    """
-    Where the configuration has the number that the provider allows in a month.
-    """
-    allowed = ["--set", "source.shop.requests_per_month=5"]
-    here("run", "daily", *days(2))
-
-    assert here("plan", "daily", *days(2), *allowed).endswith(
-        "shop: 2 of 5 requests of this month are left, which is less\n"
-    )
-    assert "3 of 5 requests this month" in here("status", *allowed)
-
-
 def test_the_name_of_a_connector_is_answered_with_its_sources(here: Here) -> None:
     """
     Where the sources of a connector have names of their own.

@@ -217,11 +217,6 @@ class SourceSettings:
     requests_per_second: float | None = setting(
         None, help="rate of requests; default: what the provider allows", validator=_positive_or_none
     )
-    requests_per_month: int | None = setting(
-        None,
-        help="requests that the provider allows in a calendar month (UTC); plan and status compare with it",
-        validator=_positive_or_none,
-    )
     concurrency: int | None = setting(
         None,
         help="requests in flight at once; default: what the provider allows",

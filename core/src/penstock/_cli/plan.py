@@ -78,12 +78,6 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
         f"{counted(len(result.partitions), 'partition')} to read, {result.final} final, "
         f"{least}{counted(result.requests, 'request')}{_time(result)}"
     )
-    for source, (used, allowed) in result.used.items():
-        left = max(0, allowed - used)
-        more = result.requests_of.get(source, 0) > left
-        print_text(
-            f"{source}: {left:,} of {allowed:,} requests of this month are left{', which is less' if more else ''}"
-        )
     return result.exit_code
 
 

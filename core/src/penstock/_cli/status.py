@@ -167,7 +167,7 @@ def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose:
                 ended = "has not finished" if last.exit_code is None else f"ended with {last.exit_code}"
                 good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
                 print_text(f"{source.source}: the run of {ago(last.started_at, now)} {ended}, {good}")
-        by_source = ", ".join(f"{source.source} {_requests(source)}" for source in ran)
+        by_source = ", ".join(f"{source.source} {source.requests_this_month}" for source in ran)
         requests = counted(sum(source.requests_this_month for source in ran), "request")
         print_text(f"{requests} this month ({by_source})")
         return
@@ -178,12 +178,7 @@ def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose:
         print_table([named, "started", "took", "exit", "records"], list(map(run_row, source.runs)))
         good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
         noun = "request" if source.requests_this_month == 1 else "requests"
-        print(f"{good}, {_requests(source)} {noun} this month")
-
-
-def _requests(source: SourceStatus) -> str:
-    allowed = source.requests_per_month
-    return f"{source.requests_this_month}{'' if allowed is None else f' of {allowed:,}'}"
+        print(f"{good}, {source.requests_this_month} {noun} this month")
 
 
 def _folded(source: SourceStatus) -> dict[str, int]:

@@ -3,7 +3,7 @@ The jobs of a call of ``plan`` or ``run``: the sources and streams of a pipeline
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 from attrs import evolve, field, frozen
@@ -16,12 +16,11 @@ from penstock._plan.planner import Job, Plan, PlannedPartition, plan
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import window
 from penstock.errors import ConfigError, UsageError
-from penstock.ledger.sql import RUNS_KEPT
 from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.redact import clip
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Part, RunRecord, Sink, Target
+from penstock.sinks import Part, Sink, Target
 
 
 def _as_tuple(names: Sequence[str] | None) -> tuple[str, ...]:
@@ -134,23 +133,6 @@ def plan_of(job: Job, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
     with blamed(job.source.connector):
         return plan(job, now)
-
-
-def requests_this_month(sink: Sink, source: str, now: datetime) -> int:
-    """The requests of this month's runs of a source into a target; 0 where nothing was written yet."""
-    target = sink.open_readonly(source)
-    if target is None:
-        return 0
-    try:
-        return 0 if target.ledger is None else requests_of_month(target.ledger.runs(source, RUNS_KEPT), now)
-    finally:
-        target.close()
-
-
-def requests_of_month(runs: Iterable[RunRecord], now: datetime) -> int:
-    """The requests of the runs that started in the calendar month of ``now`` (UTC)."""
-    month = f"{now.astimezone(UTC):%Y-%m}"
-    return sum(run.requests for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == month)
 
 
 def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:

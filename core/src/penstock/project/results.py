@@ -106,8 +106,7 @@ class SourceStatus:
     """
     One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first.
 
-    ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target;
-    ``requests_per_month``: the number that the configuration allows.
+    ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target.
     ``changed``: by stream, the partitions with records set aside, or values not read, that the next run reads again,
     since the record class or the connector's version changed. ``configured``: false for a source that the
     configuration, which has others, does not have.
@@ -119,7 +118,6 @@ class SourceStatus:
     runs: tuple[RunInfo, ...] = ()
     last_good: datetime | None = None
     requests_this_month: int = 0
-    requests_per_month: int | None = None
     changed: Mapping[str, int] = field(factory=dict)
 
 
@@ -128,11 +126,10 @@ class Problem:
     """
     A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``,
     ``not read``, ``truncated`` or ``left open`` (the provider has not listed the account for at most a week, and what
-    is open stays so); or, of a whole source, ``quota``: it made more requests this month than the
-    configuration allows, or ``parked``: its last run left it for a later one, as the
-    provider demanded; then ``stream`` and ``account`` are empty. Or, of a whole stream, ``restated``: in the last 24
-    hours the provider restated rows or sums of a month that is over; ``new``: the last run met members that
-    no column holds, and that no run met a week ago. ``count``: of partitions, or of records, values, members.
+    is open stays so); or, of a whole source, ``parked``: its last run left it for a later one, as the provider
+    demanded; then ``stream`` and ``account`` are empty. Or, of a whole stream, ``restated``: in the last 24 hours the
+    provider restated rows or sums of a month that is over; ``new``: the last run met members that no column holds, and
+    that no run met a week ago. ``count``: of partitions, or of records, values, members.
     ``last_read``: the last good reading of these partitions, or the last good run.
     """
 

@@ -99,8 +99,7 @@ class PlanResult:
     ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``final``: the
     number of partitions that need no reading. ``exact``: whether a run makes just the requests counted here (retries
     and a login apart), or at least these. ``pace``: requests per second by source, where
-    one is set. ``used``: by source with ``requests_per_month``, the requests of this month's runs into the target, and
-    the number allowed. ``target`` None: no target was used yet, so everything counts as missing.
+    one is set. ``target`` None: no target was used yet, so everything counts as missing.
     """
 
     partitions: tuple[PlannedPartition, ...]
@@ -108,7 +107,6 @@ class PlanResult:
     final: int = 0
     exact: bool = False
     pace: Mapping[str, float] = field(factory=dict)
-    used: Mapping[str, tuple[int, int]] = field(factory=dict)
     target: str | None = None
     notices: tuple[str, ...] = ()
     exit_code: int = 0

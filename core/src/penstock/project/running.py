@@ -21,7 +21,7 @@ from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
-from penstock.project.jobs import Selection, jobs_for, pipeline_of, plan_of, requests_this_month, sharded, with_shards
+from penstock.project.jobs import Selection, jobs_for, pipeline_of, plan_of, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Notices, Setup, unfailing
@@ -110,11 +110,6 @@ class Running:
             final=sum(sum(plan.final.values()) for plan in plans),
             exact=all(plan.exact for plan in plans),
             pace={job.source.name: rate for job in jobs if (rate := job.source.requests_per_second) is not None},
-            used={
-                job.source.name: (requests_this_month(job.sink, job.source.name, now), allowed)
-                for job in jobs
-                if (allowed := job.source.settings.requests_per_month) is not None
-            },
             target=sink.shown if sink is not None else None,
             notices=tuple(notices.texts),
             exit_code=int(not is_first),

@@ -3,7 +3,7 @@ The state of a source in a target, from its ledger: accounts, last runs, and pro
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import asdict, evolve
@@ -16,7 +16,6 @@ from penstock.errors import PenstockError
 from penstock.ledger.sql import RUNS_KEPT
 from penstock.names import counted
 from penstock.project.delivered import changes_of, moved_in_words
-from penstock.project.jobs import requests_of_month
 from penstock.project.results import (
     AccountStatus,
     Change,
@@ -65,8 +64,7 @@ def source_status(
         ),
         runs=tuple(run_info(run, of.target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
-        requests_this_month=requests_of_month(runs, now),
-        requests_per_month=None if configured is None else configured.settings.requests_per_month,
+        requests_this_month=_requests_of_month(runs, now),
         changed=_changed(
             configured, ledger, {count.stream for count in counts if count.rejected or count.unread_values}
         ),
@@ -166,6 +164,12 @@ def _account_status(
     )
 
 
+def _requests_of_month(runs: Iterable[RunRecord], now: datetime) -> int:
+    """The requests of the runs that started in the calendar month of ``now`` (UTC)."""
+    month = f"{now.astimezone(UTC):%Y-%m}"
+    return sum(run.requests for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == month)
+
+
 def run_info(run: RunRecord, target: str) -> RunInfo:
     streams = run.report.get("streams", {}).values()
     return RunInfo(
@@ -194,11 +198,8 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
     """
     if not status.configured:
         return []
-    name, allowed, problems = status.source, status.requests_per_month, []
-    if allowed is not None and status.requests_this_month > allowed:
-        reason = f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}"
-        problems.append(Problem(source=name, kind="quota", count=1, last_read=status.last_good, reason=reason))
-    problems += [
+    name = status.source
+    problems = [
         Problem(source=name, kind="parked", count=1, last_read=status.last_good, reason=reason)
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
