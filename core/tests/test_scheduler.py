@@ -359,10 +359,10 @@ def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pyte
     def reading() -> Reading:
         yield (a_call("a"),)
 
-    scheduler = Scheduler(Clock(), idle=lambda: idle.append(True))
+    scheduler = Scheduler(Clock())
     scheduler.add([Task(FakeClient(concurrency=1), reading) for _ in range(5)])
 
-    assert scheduler.run() is None
+    assert scheduler.run(idle=lambda: idle.append(True)) is None
     assert idle == []
 
 
@@ -381,8 +381,8 @@ def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.
     def reading() -> Reading:
         yield (a_call("a"),)
 
-    scheduler = Scheduler(Clock(), idle=idle.set)
+    scheduler = Scheduler(Clock())
     scheduler.add([Task(Late(concurrency=1), reading)])
 
-    assert scheduler.run() is None
+    assert scheduler.run(idle=idle.set) is None
     assert idle.is_set()

@@ -119,7 +119,6 @@ class Task:
     after: Hashable | None = None
     on_end: Callable[[BaseException | None], None] = lambda error: None
     reading: Reading | None = field(default=None, init=False)
-    queue: "_ClientQueue" = field(init=False)
     slots: deque["_Slot"] = field(factory=deque, init=False)
     waiting: int = field(default=0, init=False)  # slots that were not submitted
     resumes_at: float | None = field(default=None, init=False)
@@ -151,7 +150,6 @@ class Scheduler:
 
     clock: Clock
     deadline: float | None = None
-    idle: Callable[[], None] = lambda: None  # called before the loop waits for longer than SOON_S
     read_ahead_bytes: int = READ_AHEAD_BYTES
     _clients: dict[int, "_ClientQueue"] = field(factory=dict, init=False)
     _aside: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
@@ -168,9 +166,8 @@ class Scheduler:
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks; may be called from within a reading or an ``on_end``."""
         for task in tasks:
-            task.queue = self._queue_of(task.client)
             if task.after is None or task.after in self._released:
-                task.queue.waiting.append(task)
+                self._queue_of(task).waiting.append(task)
             else:
                 self._aside.setdefault(task.after, []).append(task)
 
@@ -178,10 +175,13 @@ class Scheduler:
         """Let the tasks after ``key`` start, before other waiting tasks. May be called wherever :meth:`add` may."""
         self._released.add(key)
         for task in reversed(self._aside.pop(key, [])):
-            task.queue.waiting.appendleft(task)
+            self._queue_of(task).waiting.appendleft(task)
 
-    def run(self) -> PenstockError | None:
-        """Run all tasks. Returns the error that ended the run early, if one did."""
+    def run(self, idle: Callable[[], None] = lambda: None) -> PenstockError | None:
+        """
+        Run all tasks. Returns the error that ended the run early, if one did. ``idle`` is called before the loop waits
+        for longer than ``SOON_S``.
+        """
         try:
             while True:
                 over = self._over()
@@ -193,7 +193,7 @@ class Scheduler:
                 if self._ready:
                     self._resume_next()
                 elif self._active or self._under_way:
-                    self._wait()
+                    self._wait(idle)
                 elif self._aside:
                     # Nothing runs that could release these: each fails, with the reason why it cannot start.
                     self.release(next(iter(self._aside)))
@@ -223,7 +223,7 @@ class Scheduler:
 
     def _hand_out(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
-        client = task.queue
+        client = self._queue_of(task)
         for slot in task.slots:
             if slot.submitted:
                 continue
@@ -241,18 +241,18 @@ class Scheduler:
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client.busy + client.ready < READ_AHEAD * client.concurrency
 
-    def _queue_of(self, client: Client) -> "_ClientQueue":
-        found = self._clients.get(id(client))
+    def _queue_of(self, task: Task) -> "_ClientQueue":
+        found = self._clients.get(id(task.client))
         if found is None:
-            found = self._clients[id(client)] = _ClientQueue(client, self._done)
+            found = self._clients[id(task.client)] = _ClientQueue(task.client, self._done)
         return found
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
-    def _wait(self) -> None:
+    def _wait(self, idle: Callable[[], None]) -> None:
         """Wait for the next outcome or timer."""
         if not self._under_way or not self._took_one(SOON_S):
-            self.idle()
+            idle()
             due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
             if self._under_way == 0 and self._timers:
                 with contextlib.suppress(StoppedError):  # run() looks at the stop itself
@@ -280,7 +280,7 @@ class Scheduler:
             self._take(*self._done.get())
 
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
-        client = task.queue
+        client = self._queue_of(task)
         self._under_way -= 1
         client.busy -= 1
         self._largest = max(self._largest, outcome.size)
@@ -301,7 +301,7 @@ class Scheduler:
         outcome = task.slots.popleft().outcome
         assert outcome is not None
         self._unread_bytes -= outcome.size
-        task.queue.ready -= 1
+        self._queue_of(task).ready -= 1
         return outcome
 
     def _start(self, task: Task) -> None:
@@ -337,7 +337,7 @@ class Scheduler:
         for slot in task.slots:
             if slot.outcome is not None:
                 self._unread_bytes -= slot.outcome.size
-                task.queue.ready -= 1
+                self._queue_of(task).ready -= 1
         task.slots.clear()
         task.waiting = 0
         task.on_end(error)

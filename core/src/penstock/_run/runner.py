@@ -31,8 +31,7 @@ def run(context: RunContext) -> RunReport:
         )
         for source in sources:
             source.begin()
-        context.scheduler.idle = partial(_flush, sources)
-        over = context.scheduler.run()
+        over = context.scheduler.run(idle=partial(_flush, sources))
         report.deadline |= isinstance(over, DeadlineReachedError)
         report.interrupted |= isinstance(over, StoppedError)
         _note_closed_output(report, sources)

@@ -146,7 +146,7 @@ class SqlLedger:
     indexes: tuple[str, ...] = (*INDEXES, BY_ACCOUNT)
     more_tables: tuple[str, ...] = ()
     compares = True  # a delivery is compared with the former one; False: the target does that, row by row
-    retention = Retention()
+    retention = Retention()  # a ledger takes its own when it is made
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement whose parameters are written ``?``; errors as SinkError or TargetError."""

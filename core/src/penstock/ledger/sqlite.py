@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from penstock.errors import PenstockError, SinkError, TargetError
-from penstock.ledger.sql import INDEXES, TABLES, SqlLedger
+from penstock.ledger.sql import INDEXES, TABLES, Retention, SqlLedger
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
@@ -44,8 +44,9 @@ class SqliteLedger(SqlLedger):
         "drop index if exists partitions_accounts",
     )
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False, retention: Retention | None = None) -> None:
         self.path = path
+        self.retention = retention or Retention()
         self._depth = 0
         self._connection: sqlite3.Connection | None = None
         try:

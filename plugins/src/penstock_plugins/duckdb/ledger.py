@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-from penstock.ledger import SqlLedger
+from penstock.ledger import Retention, SqlLedger
 
 from penstock_plugins.duckdb.database import Database, Result
 
@@ -33,8 +33,9 @@ class DuckLedger(SqlLedger):
     in_texts = """in (select unnest(from_json(?, '["VARCHAR"]')))"""
     indexes = ()
 
-    def __init__(self, database: Database, *, readonly: bool = False) -> None:
+    def __init__(self, database: Database, *, readonly: bool = False, retention: Retention | None = None) -> None:
         self._database = database
+        self.retention = retention or Retention()
         self.prefix = f"{database.catalog}.{SCHEMA}."
         if readonly:
             self._check_version()

@@ -69,8 +69,7 @@ class DuckSink:
         database = Database(self.path)
         try:
             database.lock(source, run_id)
-            ledger = DuckLedger(database)
-            ledger.retention = self.retention
+            ledger = DuckLedger(database, retention=self.retention)
             return DuckTarget(self, database, ledger, source)
         except BaseException:
             database.close()

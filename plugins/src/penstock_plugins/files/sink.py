@@ -90,8 +90,7 @@ class FileSink:
         lock = SourceLock.taken(state, source, f"{source} to {self.directory}", run_id, part)
         target = None
         try:
-            ledger = FileLedger(state / LEDGER)
-            ledger.retention = self.retention
+            ledger = FileLedger(state / LEDGER, retention=self.retention)
             target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
             target.files.check_places(streams)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 from penstock import LedgerEntry, LockHeldError, Partition, SinkError, TargetError
-from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
+from penstock.ledger import SCHEMA_VERSION, STANDING, Retention, SqlLedger
 from penstock.sinks import RunRecord
 
 from penstock_plugins.postgres.database import (
@@ -229,6 +229,7 @@ class PostgresLedger(SqlLedger):
         schema: str = SCHEMA,
         grant_to: Sequence[str] = (),
         guard: Callable[[], str] = lambda: "true",
+        retention: Retention | None = None,
     ) -> None:
         if not re.fullmatch(r"[^?%\0{}]+", schema):
             raise TargetError(f"{schema!r} cannot be the name of the ledger's schema. Choose letters and digits.")
@@ -237,6 +238,7 @@ class PostgresLedger(SqlLedger):
         self._last: LedgerEntry | None = None  # the delivery that was committed last
         self._deferred = False  # commits are confirmed before they are on the disk
         self._lost: SinkError | None = None  # deliveries that were committed, and are not there any more
+        self.retention = retention or Retention()
         self.schema = schema
         self.prefix = f"{quoted(schema)}."
         if not readonly:

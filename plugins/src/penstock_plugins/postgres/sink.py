@@ -118,9 +118,12 @@ class PostgresSink:
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)
             ledger = PostgresLedger(
-                database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
+                database,
+                schema=self.ledger_schema,
+                grant_to=self.grant_to,
+                guard=lambda: database.owns_sql(source),
+                retention=self.retention,
             )
-            ledger.retention = self.retention
         except BaseException:
             database.close()
             raise
