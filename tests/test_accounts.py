@@ -35,7 +35,8 @@ from penstock import (
 from penstock._cli import main
 from penstock._config import load
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job, Planner, plan
+from penstock._plan.plan import Job
+from penstock._plan.planner import Planner, plan
 from penstock._plan.selection import strange_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check

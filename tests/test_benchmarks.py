@@ -13,7 +13,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run

@@ -33,7 +33,7 @@ from penstock import (
 from penstock._config import load
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.token_store import TokenStore
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run

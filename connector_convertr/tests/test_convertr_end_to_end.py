@@ -16,7 +16,7 @@ from connector_convertr.config import ConvertrSettings
 from imitation_convertr import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
 from penstock import AuthenticationError, SandboxRequest, Secret
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry
 from penstock._run.check import check

@@ -17,7 +17,7 @@ from connector_joveo.sandbox import SANDBOX
 from connector_joveo.streams import STREAMS
 from imitation_joveo import JoveoSandbox
 from penstock import SandboxApp, SandboxRequest, SandboxResponse
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
 from penstock._run.context import new_run
 from penstock._run.runner import run

@@ -16,7 +16,7 @@ from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET
 from imitation_talroo import TalrooSandbox
 from penstock import AuthenticationError, SandboxResponse, Secret
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run

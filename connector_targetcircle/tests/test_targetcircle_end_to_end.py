@@ -18,7 +18,7 @@ from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN
 from imitation_targetcircle import TargetCircle
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, Secret
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run

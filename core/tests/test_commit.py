@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._read.source_report import SourceReport

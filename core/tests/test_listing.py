@@ -8,7 +8,7 @@ import pytest
 from attrs import frozen
 from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import EMPTY_PAGES, Listing
 from penstock._read.reconcile import StreamReads
 from penstock.connector import SourceSettings, Stream

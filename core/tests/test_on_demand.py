@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from penstock._fetch.scheduler import Call, Outcome, Pause
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportLostError, Reports, answered, submission_text
 from penstock._read.source_report import SourceReport
 from penstock.connector import SourceSettings, Stream

@@ -8,7 +8,8 @@ import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import example, given, strategies as st
 from penstock._plan.finality import fingerprint, is_of_today, read_by
-from penstock._plan.planner import Job, Planner, grouped, plan
+from penstock._plan.plan import Job
+from penstock._plan.planner import Planner, grouped, plan
 from penstock._plan.selection import chosen_streams
 from penstock.connector import OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError

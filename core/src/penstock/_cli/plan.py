@@ -12,7 +12,7 @@ from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import selection
 from penstock._cli.output import print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
-from penstock._plan.planner import PlannedPartition
+from penstock._plan.plan import PlannedPartition
 from penstock.names import counted
 from penstock.project.jobs import unnamed
 from penstock.project.run_result import PlanResult

@@ -10,7 +10,7 @@ import msgspec
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock.connector import Stream
 from penstock.model import Batch, Partition
 

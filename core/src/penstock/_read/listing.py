@@ -8,7 +8,7 @@ from attrs import define, evolve, field
 
 from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice

@@ -16,7 +16,7 @@ from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._fetch.scheduler import Outcome
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected

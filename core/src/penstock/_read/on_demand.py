@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.finality import is_of_today
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
 from penstock._read.source_report import SourceReport

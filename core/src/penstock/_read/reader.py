@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from penstock._fetch.auth import TOLERATED_SKEW
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.ignored import LISTINGS, ignored_members
 from penstock._read.listing import Listing

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from attrs import define, field
 
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Reports
 from penstock._read.reconcile import PartitionCounts
 from penstock.model import Partition, Rejected

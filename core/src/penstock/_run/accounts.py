@@ -8,7 +8,8 @@ from typing import Any
 from attrs import define
 
 from penstock._plan.dependencies import Dependencies, key_of
-from penstock._plan.planner import Job, PlannedSlice, Planner, zone_memory, zone_text
+from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.planner import Planner, zone_memory, zone_text
 from penstock._read.source_report import SourceReport
 from penstock.connector import Stream, zone_exists
 from penstock.errors import ProviderError

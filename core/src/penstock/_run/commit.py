@@ -11,7 +11,7 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._plan.dependencies import Key, key_of
 from penstock._plan.finality import open_until
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock._plugins.registry import defect
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import ReadResult

@@ -13,7 +13,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Others, SourceClient, Tape
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Scheduler
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
 from penstock.events import Event, OnEvent, ignore

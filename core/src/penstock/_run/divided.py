@@ -19,7 +19,7 @@ from penstock import errors
 from penstock._fetch.auth import RENEWED_AT
 from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
-from penstock._plan.planner import Job, Plan
+from penstock._plan.plan import Job, Plan
 from penstock._run.context import RunContext
 from penstock._run.runner import open_jobs, run
 from penstock._run.source import SourceRun

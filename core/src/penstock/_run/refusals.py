@@ -7,7 +7,7 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._plan.dependencies import Key, key_of
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.plan import PlannedSlice
 from penstock.errors import AuthenticationError, ForbiddenError
 
 # After 403 for so many accounts, and an answer for none, the credentials are refused and nothing more is requested.

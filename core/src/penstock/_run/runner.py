@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.source import SourceRun
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError

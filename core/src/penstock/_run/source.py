@@ -14,7 +14,8 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Reading, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
-from penstock._plan.planner import Job, PlannedSlice, Planner, account_of
+from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.planner import Planner, account_of
 from penstock._read.components import Components, components_of
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader

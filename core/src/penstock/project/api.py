@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from penstock._config.schema import settings_schema
 from penstock._config.targets import findable
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError

@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.page import PLAIN
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._read.components import components_of
 from penstock._run.context import new_run
 from penstock._run.runner import run

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from penstock._plan.planner import PlannedPartition
+from penstock._plan.plan import PlannedPartition
 from penstock.errors import PenstockError
 from penstock.run_report import RunReport
 

@@ -15,7 +15,7 @@ from attrs import evolve
 from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._fetch.client import Tape
-from penstock._plan.planner import Job, Plan
+from penstock._plan.plan import Job, Plan
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock

@@ -19,7 +19,7 @@ from attrs import evolve, field, frozen
 
 from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Share, divide, most_parts
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
 from penstock._run.runner import run

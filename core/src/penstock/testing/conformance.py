@@ -30,7 +30,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._config.trial import problems_of
 from penstock._fetch.client import Tape
 from penstock._fetch.scheduler import Call, Outcome
-from penstock._plan.planner import Job
+from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry, describe_error, place_in_plugin
 from penstock._read.components import components_of

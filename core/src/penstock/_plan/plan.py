@@ -1,0 +1,144 @@
+"""
+The values of a plan: the job that it is for, and the partitions, slices and days that it consists of.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Literal
+
+from attrs import field, frozen
+
+from penstock._config.source import ConfiguredSource
+from penstock._plan.division import Share, block_days
+from penstock.connector import Stream
+from penstock.errors import TargetError
+from penstock.model import Partition, Slice
+from penstock.run_report import NONE_ALLOWED, Allowance
+from penstock.sinks import Divisible, LedgerEntry, Part, Sink, Target
+
+Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Job:
+    """
+    One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts and days
+    of this part, and ``part`` its lock. None: all of them, and the whole lock.
+    """
+
+    source: ConfiguredSource
+    streams: tuple[str, ...]
+    accounts: tuple[str, ...] = ()  # names or patterns; empty: all
+    sink: Sink
+    since: date | None = None
+    until: date | None = None
+    full: bool = False
+    allowed: Allowance = NONE_ALLOWED  # without exit code 5
+    share: Share | None = None
+    part: Part | None = None
+
+    def open(self, run_id: str, streams: Sequence[str]) -> Target:
+        """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        if self.part is None:
+            return self.sink.open(self.source.name, run_id, streams)
+        if not isinstance(self.sink, Divisible):
+            raise TargetError(
+                "this sink cannot be written by several processes at once. Choose one that can, such as jsonl:DIR, "
+                "csv:DIR or Postgres, or do not divide the run."
+            )
+        return self.sink.open(self.source.name, run_id, streams, part=self.part)
+
+    def has(self, stream: Stream, account: str | None) -> bool:
+        """Whether the stream's account (None: a stream without accounts) is in this job's share, see Share.has."""
+        return self.share is None or self.share.has(self.source, stream, account)
+
+    def days_in_share(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
+        """Those of an account's days, ascending, that are in this job's share."""
+        return days if self.share is None else self.share.days_in_share(self.source, stream, account, days)
+
+    @property
+    def chosen(self) -> list[Stream]:
+        """The streams to read, without those that are derived or in another share; in the order of declaration."""
+        return [
+            stream
+            for stream in ordered(self.source, self.streams)
+            if stream.derived is None
+            and (stream.account is not None or block_days(self.source, stream) or self.has(stream, None))
+        ]
+
+
+@frozen(kw_only=True)
+class PlannedPartition:
+    """
+    One partition that a run would read, the reason, and the least number of requests it takes. ``timezone``: the zone
+    of its account's days, where that is not the zone of the source. ``shard``: its number in a divided plan.
+    """
+
+    source: str
+    partition: Partition
+    reason: Reason
+    requests: int | None  # None: one per parent row; their number is not known before the parent was read
+    timezone: str | None = None
+    shard: int | None = None
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class PlannedSlice:
+    """A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why."""
+
+    stream: Stream
+    partitions: tuple[Partition, ...]
+    reasons: tuple[Reason, ...]
+    slice: Slice
+    source: ConfiguredSource  # as the account sees it
+    fingerprint: str  # of the settings that affect the answer
+    read_by: str = ""  # fingerprint of the record class and the connector's version
+    to_deliver: bool = True  # False: it is read only for the streams that its rows are needed by
+    entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
+
+    @property
+    def account(self) -> str | None:
+        return self.slice.account
+
+    def __str__(self) -> str:
+        first, last = self.partitions[0], self.partitions[-1]
+        return str(first) if first == last else f"{first} to {last.values[-1][1]}"
+
+
+@frozen(kw_only=True)
+class Plan:
+    """
+    ``final``: by stream, the partitions of the window that need no read. ``waiting``: a line for each stream whose
+    partitions are known only after another stream was read. ``exact``: whether a run takes exactly the requests that
+    are counted here (retries and a login apart), or at least these.
+    """
+
+    partitions: tuple[PlannedPartition, ...]
+    final: Mapping[str, int]
+    notices: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    exact: bool = False
+
+
+@frozen(kw_only=True)
+class Window:
+    """Requested days of a stream, both included; empty when ``until`` is before ``since``."""
+
+    since: date
+    until: date
+
+    @classmethod
+    def around(cls, days: "Iterable[Sequence[date]]") -> "Window":
+        """From the first of all these days to the last; each sequence ascends."""
+        known = list(days)
+        return cls(since=min(own[0] for own in known), until=max(own[-1] for own in known))
+
+    def days(self) -> list[date]:
+        """Every day, ascending."""
+        return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
+
+
+def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
+    """The streams of these names, in the order of their declaration."""
+    to_read = set(names)
+    return [stream for stream in source.streams if stream.name in to_read]
