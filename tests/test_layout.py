@@ -128,6 +128,31 @@ def test_plugins_know_no_connector(member: str) -> None:
             assert not re.match(r"penstock\._(?!_)", name), f"{path.name} imports {name}"
 
 
+PUBLIC = {"ledger", "sandbox", "testing"}
+
+
+def test_core_readme_names_what_members_import() -> None:
+    """
+    Connectors import public modules of the core only; the bundled plugins also those that its README names, and all of
+    these.
+    """
+    listed = (ROOT / "core" / "README.md").read_text().rpartition("import these of it besides: ")[2]
+    besides = set(re.findall(r"`penstock\.([a-z_.]+)`", listed))
+    imported: dict[str, set[str]] = {}
+    for member in [*CONNECTORS, "plugins"]:
+        found = imported[member] = set[str]()
+        for path in modules(ROOT / member / "src"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("penstock."):
+                    found.add(str(node.module).removeprefix("penstock."))
+                elif isinstance(node, ast.Import):
+                    found |= {name.name[9:] for name in node.names if name.name.startswith("penstock.")}
+
+    assert besides
+    assert imported.pop("plugins") - PUBLIC == besides
+    assert [name for found in imported.values() for name in sorted(found) if name.partition(".")[0] not in PUBLIC] == []
+
+
 @pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
 def test_top_module_costs_nothing(member: str) -> None:
     """

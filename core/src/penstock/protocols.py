@@ -20,7 +20,10 @@ Exchange = Callable[[Request], Response]
 
 
 def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
-    """What a function of a plugin returned. Raises PluginError for anything but ``types``; ``write``: what is right."""
+    """
+    Return ``value`` if it is one of ``types``; else raise PluginError. ``write``: the correct return expression, for
+    the message.
+    """
     if isinstance(value, types):
         return value
     owner, name = getattr(function, "__self__", None), getattr(function, "__name__", type(function).__name__)

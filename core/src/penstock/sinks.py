@@ -421,7 +421,7 @@ class BaseTarget:
     notices: Sequence[str] = ()
 
     def is_intact(self, entry: LedgerEntry) -> bool:
-        """Data that was delivered cannot be looked for: it is believed to be there."""
+        """Cannot be checked; always True."""
         return True
 
     def finish(self, stream: str) -> None:
@@ -511,9 +511,9 @@ class Verifiable(Protocol):
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
     ) -> Iterable[Difference]:
         """
-        The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
-        the entries say, and those that it holds and that are of no entry (``uncounted``). Reads all of it (rows and
-        sums, or bytes), and changes nothing. Where the ledger has no delivery, ``entries`` is one without rows, whose
+        Yield a Difference for each entry whose stored rows differ from it, and for stored data without an entry
+        (``uncounted``); of a stream, and of those derived from it. Reads all of it (rows and sums, or bytes), and
+        changes nothing. Where the ledger has no delivery, ``entries`` is one without rows, whose
         partition has the names of the columns.
 
         ``since``, ``until``: the entries are those of these days, both included (None: from the first, to the last).

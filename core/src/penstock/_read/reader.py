@@ -151,8 +151,8 @@ class Reader:
 
     def _read_slice(self, slice_: Slice, *, divisible: bool) -> Generator[Step, Outcome | None, bool]:
         """
-        The way of a page. Signing, sending, judging and retrying are the client's part of step 3. False where a
-        ``divisible`` slice reached a ceiling.
+        Read all pages of a slice, in seven steps. Signing, sending, judging and retrying are the client's part of
+        step 3. False where a ``divisible`` slice reached a ceiling.
         """
         requests = self._requests(slice_)  # 1. The requests that answer the slice.
         if self.reports is not None:

@@ -158,7 +158,7 @@ class ListingCounts:
 
 @define(eq=False, repr=False)
 class StreamReads:
-    """What all reads of one stream in a run know of each other."""
+    """Counters shared by all reads of one stream in a run."""
 
     skipped: int = 0  # requests
     answered: bool = False  # whether a request was answered

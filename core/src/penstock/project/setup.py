@@ -32,7 +32,7 @@ _logger = logging.getLogger("penstock")
 
 @define(eq=False, repr=False)
 class Notices:
-    """What a call has to say beside its result: each text once, and as an event when it is added."""
+    """The notices of one call: each text once, and as an event when it is added."""
 
     on_event: OnEvent = ignore
     texts: list[str] = field(factory=list, init=False)
