@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import penstock
+import penstock_plugins
 import pytest
 from attrs import evolve, frozen
 from penstock import Connector, Secret, SourceSettings, setting
+from penstock._cli import main
 from penstock._cli.sandbox import left_out, with_secrets
 from penstock._plugins.registry import Registry
 from penstock.testing.conformance import Subject, first_run, wrong_credentials
@@ -85,3 +87,16 @@ def test_what_the_demo_leaves_out_has_a_reason() -> None:
     reasons = left_out(Registry([Bare(), Mistaken()]))
     assert reasons.pop("bare") == "brings no local imitation of its provider"
     assert [reason[:7] for reason in reasons.values()] == ["broken:"]
+
+
+def test_a_demo_of_nothing_names_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Where no connector can be in the demo, each has its reason; without any connector, how to install one.
+    """
+    assert main(["demo"], plugins=[Bare(), Mistaken()]) == 2
+    reported = capsys.readouterr().err
+    assert "bare: brings no local imitation of its provider" in reported
+    assert "Mistaken: broken: it implements penstock_nonsense, which is not a hook" in reported
+
+    assert main(["demo"], plugins=[penstock_plugins]) == 2
+    assert "pip install ./connector_PROVIDER" in capsys.readouterr().err

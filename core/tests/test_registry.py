@@ -1,6 +1,7 @@
 """Plugins: found, listed, broken ones harmless, names that two claim used by nobody."""
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -142,6 +143,40 @@ def test_a_broken_plugin_is_listed_and_harms_nothing(plugin: type, reason: str) 
     assert [stream.name for stream in registry.streams("x")] == ["rows"]
     with pytest.raises(PluginError, match=plugin.__name__):
         Registry([plugin(), Sound()], strict=True)
+
+
+class Static:
+    @staticmethod
+    @penstock.hookimpl
+    def penstock_secrets() -> Mapping[str, Any]:
+        return {"safe": str.upper}
+
+
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [
+        (None, "it names None, which has no hook function; name a ConnectorPlugin(...)"),
+        ("acme", "it names a str, which has no hook function"),
+        ((ConnectorPlugin("acme:CONNECTOR"),), "it names a tuple, which has no hook function"),
+        (json, "it names the module json, which has no hook function"),
+        (
+            ConnectorPlugin,
+            "it names the class ConnectorPlugin; name an object of it, such as plugin = ConnectorPlugin(",
+        ),
+        (Sound, "it names the class Sound; name an object of it, such as plugin = Sound(...)"),
+    ],
+    ids=["None", "text", "tuple by a comma", "module without hooks", "class", "class of an author"],
+)
+def test_what_has_no_hook_that_can_be_called_is_broken(named: Any, reason: str) -> None:
+    """
+    It would offer nothing, and its connector would be one that is not installed.
+    """
+    (broken,) = Registry([named, Static]).broken()
+
+    assert reason in broken.reason
+    assert "safe" in Registry([named, Static]).secrets()
+    with pytest.raises(PluginError, match=r"Broken: .*; `penstock connectors` shows the reasons"):
+        Registry([named, Static]).connector("acme")
 
 
 MISTAKEN = """

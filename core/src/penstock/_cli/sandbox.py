@@ -51,6 +51,9 @@ def demo(session: Session) -> int:
         for name, sandbox in registry.sandboxes().items()
         if name in registry.connectors() and registry.streams(name)
     }
+    if not sandboxes and (reasons := left_out(registry)):
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in sorted(reasons.items()))
+        raise PluginError(f"no installed connector can be in the demo:{lines}")
     if not sandboxes:
         raise PluginError(
             "no installed connector brings a local imitation of its provider; install one, in a checkout of penstock: "

@@ -344,6 +344,8 @@ class Registry:
         hint = ""
         if what == "connector" and not meant:
             hint = " A connector is a package of its own, installed beside penstock."
+            if broken := ", ".join(sorted({str(fault.plugin) for fault in (*self._broken, *offers.failed)})):
+                hint += f" Broken: {broken}; `penstock connectors` shows the reasons."
         elif what == "sandbox" and name in self._offers("penstock_sources").usable:
             hint = f" {self.origin(name)} has no local imitation of its provider."
         raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}")
@@ -377,10 +379,15 @@ class Registry:
     def _hook_problem(self, module: object) -> str:
         """Why the hook functions of this module cannot be used; empty if they can."""
         hooks = [name for name in vars(hookspecs) if name.startswith("penstock_")]
-        for name in dir(module):
-            if not name.startswith("penstock_"):
-                continue
+        found = [name for name in dir(module) if name.startswith("penstock_")]
+        if not found:
+            return (
+                f"it names {_shown(module)}, which has no hook function; name a ConnectorPlugin(...), or what has some"
+            )
+        for name in found:
             options = self._manager.parse_hookimpl_opts(module, name)
+            if isinstance(module, type) and inspect.isfunction(inspect.getattr_static(module, name)):
+                return f"it names {_shown(module)}; name an object of it, such as plugin = {module.__name__}(...)"
             if options is None:
                 if name in hooks and inspect.isroutine(getattr(module, name)):
                     return f"{name} lacks the mark @penstock.hookimpl"
@@ -497,6 +504,15 @@ class Registry:
         if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self._broken):
             self._broken.append(broken)
         return broken
+
+
+def _shown(module: Any) -> str:
+    """What an entry point names, in words."""
+    if inspect.ismodule(module):
+        return f"the module {module.__name__}"
+    if isinstance(module, type):
+        return f"the class {module.__name__}"
+    return f"a {type(module).__name__}" if module is not None else "None"
 
 
 def _declaration(module: Any, hook: str) -> str:
