@@ -81,7 +81,9 @@ SALES = [{"saleId": f"s{number}", "day": f"2026-11-{20 + number}", "clicks": num
 VISITS = [{"visitId": f"v{number}", "siteId": "s9", "at": f"2026-11-20T1{number}:00:00Z"} for number in range(4)]
 SHOPS = "Shop ID,Day,Orders\n17,2026-11-20,4\n17,2026-11-21,2\n17,2026-11-22,3\n"
 NODES = [{"node": {"id": f"o{one}", "shopId": 17, "total": 2}} for one in range(4)]
+ADVERTISERS = "Date,Advertiser ID,Clicks\n2026-11-20,17,4\n2026-11-20,18,5\n2026-11-21,17,6\n"
 SAMPLES = {
+    "advertisers": ADVERTISERS,
     "visits": json.dumps({"visits": VISITS, "total": 4}),
     "shops": SHOPS,
     "nodes": json.dumps({"data": {"edges": NODES}}),
@@ -116,6 +118,7 @@ MADE = {
     "graphql": ("orders", "--login bearer --paging cursor --kind report --path /graphql --account shop_id"),
     "own_account": ("visits", "--login header --paging page_number --kind report --account site_id"),
     "own_account_csv": ("shops", "--login none --paging none --kind report --account shop_id"),
+    "own_account_key": ("advertisers", "--login none --kind on_demand --account advertiser_id"),
     "own_account_node": ("nodes", "--login none --paging offset --kind listing --account shopId"),
     "one_a_day": ("sales", "--login bearer --paging page_number --kind report"),
     "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
@@ -207,6 +210,7 @@ QUICK = (
     "graphql",
     "own_account",
     "own_account_csv",
+    "own_account_key",
     "own_account_node",
     "oauth_page",
     "hmac_account",

@@ -3,7 +3,8 @@ The sandbox of a new connector: a module that serves the samples, and states the
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from penstock_plugins.new.code import literal, used_names
 from penstock_plugins.new.infer import Guess
@@ -146,13 +147,23 @@ def _records_method(stream: StreamTexts) -> str:
     records = f"{given.name.upper()}_RECORDS"
     lines = [f"    def {given.name}_of(self, {', '.join(names)}):"]
     changed = []
+    own = account_column(stream)
+    of_one: list[str] = []
+    if own is not None and own.name in stream.record.key:
+        member = literal(own.member)
+        of_one = [
+            f"        first = {records}[0][{member}]  # the key tells accounts apart",
+            f"        records = [one for one in {records} if one[{member}] == first]",
+        ]
+        records = "records"
     if _moves(stream) and day is not None:
         member = literal(day.member)
         if _is_served_whole(stream):
-            lines.append('        """The records of the sample, moved to ``day``."""')
+            lines += ['        """The records of the sample, moved to ``day``."""', *of_one]
         else:
             lines += [
                 '        """The records of one of the sample\'s days, moved to ``day``."""',
+                *of_one,
                 f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
                 "        chosen = days[day.toordinal() % len(days)]",
                 f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
@@ -160,11 +171,11 @@ def _records_method(stream: StreamTexts) -> str:
             records = "records"
         changed.append(f"{member}: moved_to(day, one[{member}])")
     else:
-        lines.append('        """The records of the sample, as this request finds them."""')
+        lines += ['        """The records of the sample, as this request finds them."""', *of_one]
     if stream.account:
         lines.append(f"        records = {records}[: len({records}) - ACCOUNTS.index(account)]  # accounts differ")
         records = "records"
-        if (own := account_column(stream)) is not None:
+        if own is not None:
             changed.append(f"{literal(own.member)}: {'int(account)' if is_numbered(stream) else 'account'}")
     if link is not None and link.own is not None:
         changed.append(f"{literal(link.own)}: {link.stream.singular}[{literal(link.member)}]")
@@ -178,21 +189,29 @@ def size_of_page(streams: Sequence[StreamTexts]) -> int:
     return min(_size(_most(stream)) for stream in streams if stream.given.paging != "none")
 
 
+def _served(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
+    """The records that the sandbox has of an account: of one in the sample, where its key tells accounts apart."""
+    records, own = stream.given.sample.records[:MOST_KEPT], account_column(stream)
+    if own is None or own.name not in stream.record.key:
+        return records
+    return [one for one in records if one.get(own.member) == records[0].get(own.member)]
+
+
 def _most(stream: StreamTexts) -> int:
     """The number of records of a listing."""
-    records = stream.given.sample.records[:MOST_KEPT]
+    records = _served(stream)
     return _most_of_a_day(stream) if _moves(stream) and not _is_served_whole(stream) else len(records)
 
 
 def _most_of_a_day(stream: StreamTexts) -> int:
     day = stream.record.day.member if stream.record.day is not None else ""
-    days = [str(record.get(day))[:10] for record in stream.given.sample.records[:MOST_KEPT]]
+    days = [str(record.get(day))[:10] for record in _served(stream)]
     return max(map(days.count, days))
 
 
 def _is_served_whole(stream: StreamTexts) -> bool:
     """Whether each day has all records: those of one day are too few for two pages, and their keys differ."""
-    guesses, records = stream.record, stream.given.sample.records[:MOST_KEPT]
+    guesses, records = stream.record, _served(stream)
     if stream.given.paging == "none" or not _moves(stream) or _most_of_a_day(stream) > 1:
         return False
     members = [guess.member for guess in map(guesses.column, guesses.key or guesses.hashed) if guess != guesses.day]
