@@ -326,17 +326,16 @@ def test_durations(text: str, seconds: float) -> None:
     assert DURATION.convert(text, None, None) == seconds
 
 
-def test_a_closed_pipe_ends_a_listing_quietly() -> None:
+@pytest.mark.parametrize("words", ["connectors --json", "connectors", "init talroo"])
+def test_a_closed_pipe_ends_a_listing_quietly(words: str) -> None:
     """
-    ``penstock streams ... | head`` is no failure.
+    ``penstock streams ... | head`` is no failure, whatever prints: JSON, tables or lines.
     """
     read, write = os.pipe()
     os.close(read)
     program = Path(sys.executable).parent / "penstock"
     with os.fdopen(write, "wb") as closed:
-        done = subprocess.run(
-            [str(program), "connectors", "--json"], stdout=closed, stderr=subprocess.PIPE, check=False
-        )
+        done = subprocess.run([str(program), *words.split()], stdout=closed, stderr=subprocess.PIPE, check=False)
 
     assert (done.returncode, done.stderr) == (0, b"")
 

@@ -46,11 +46,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
     """
     from rich.console import Console
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:  # Console would end the process with 1
+            raise BrokenPipeError
+
     numeric = [any(isinstance(row[index], int | Decimal) for row in rows) for index in range(len(columns))]
     rows = list(zip(*map(_with_equal_digits, zip(*rows, strict=True)), strict=True)) if rows else rows
     texts = [[harmless(mask("" if cell is None else str(cell))) for cell in row] for row in rows]
     terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if terminal else UNWRAPPED_WIDTH, highlight=False, soft_wrap=False)
+    console = Output(file=sys.stdout, width=None if terminal else UNWRAPPED_WIDTH, highlight=False, soft_wrap=False)
     lines = [list(columns), *texts]
     widths = column_widths(lines, console.width)
     if widths is None and (heading := _heading(lines, numeric, console.width)) is not None:
