@@ -1184,10 +1184,12 @@ def test_lines_go_to_a_redirected_standard_output(here: Here) -> None:
 
 def test_an_option_of_another_command_is_named(here: Here) -> None:
     """
-    A mistaken option is answered with the command of a plugin that takes it.
+    A mistaken option is answered with the command of a plugin that takes it, where no other command does.
     """
     here("status", "--html", "status.html", code=2)
     assert "No such option '--html'. `penstock page` takes it. See: penstock status --help" in here.err
+    here("forget", "--dry-run", code=2)
+    assert "No such option '--dry-run'. See: penstock forget --help" in here.err
 
 
 def test_long_output_is_paged_on_a_terminal(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

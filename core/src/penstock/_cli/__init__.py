@@ -109,19 +109,22 @@ def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
 
 
 def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError:
-    """The error about an unknown option, with the command of a plugin that takes it, if one does."""
+    """The error about an unknown option, with the one command that takes it, if that is a plugin's."""
     from penstock.errors import PenstockError
 
     if error.ctx is None:
         return error
-    for name in session.registry.commands():
+    root, takers = Commands(), []
+    for name in (*COMMANDS, *session.registry.commands()):
         try:
-            command = _plugin_command(error.ctx, name)
+            command = root.get_command(error.ctx, name)
         except PenstockError:  # it is broken, which is no answer to this mistake
             continue
         if command is not None and any(error.option_name in option.opts for option in command.params):
-            return click.UsageError(f"No such option '{error.option_name}'. `penstock {name}` takes it.", error.ctx)
-    return error
+            takers.append(name)
+    if len(takers) != 1 or takers[0] in COMMANDS:
+        return error
+    return click.UsageError(f"No such option '{error.option_name}'. `penstock {takers[0]}` takes it.", error.ctx)
 
 
 def _unwritable(error: OSError) -> Exception:
