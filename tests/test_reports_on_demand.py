@@ -12,11 +12,12 @@ from typing import Any
 
 import penstock_plugins
 import pytest
-from attrs import frozen
+from attrs import define, field, frozen
 from penstock import (
     Connector,
     Envelope,
     Grant,
+    OpenFor,
     Ready,
     ReportState,
     Request,
@@ -35,6 +36,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
+from penstock._read.on_demand import Reports
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock.run_report import RunReport
@@ -266,6 +268,93 @@ def test_reports_whose_submission_is_under_way_when_a_run_ends_are_adopted(tmp_p
 
     assert (second.exit_code, len(shop.rows("sales"))) == (0, 15)
     assert len(made) == len(set(made)) == 3
+
+
+@record()
+class DatedSale:
+    """A sale, with its own date."""
+
+    day: date = added(description="the day of the sale")
+    sold: date
+    id: int
+    price: int
+
+
+def dated_sales() -> Stream:
+    """Reports of three days, which stay open."""
+    return Stream(
+        name="sales",
+        summary="sales",
+        record=DatedSale,
+        kind="report",
+        key="id",
+        day="day",
+        day_of="sold",
+        days_per_request=3,
+        open_for=OpenFor(30),
+        requests=lambda settings, slice_: Request.json(
+            "POST", f"{settings.base_url}/orders", {"days": [day.isoformat() for day in slice_.days]}
+        ),
+        envelope=Envelope(items="data"),
+        poller=Slow(),
+    )
+
+
+@define
+class Priced:
+    """Answers with reports of one sale a day, whose price is that of the moment of the submission."""
+
+    price: int = 1
+    made: list[Any] = field(factory=list)
+    on_submission: Callable[[], None] = lambda: None
+
+    def __call__(self, request: SandboxRequest) -> Any:
+        if request.method == "GET":
+            return {"data": self.made[int(request.path.rpartition("/")[2])]}
+        days = json.loads(request.body)["days"]
+        self.made.append([{"sold": day, "id": 1, "price": self.price} for day in days])
+        self.on_submission()
+        return {"id": len(self.made) - 1}
+
+
+def test_a_report_of_an_earlier_run_does_not_replace_newer_rows(tmp_path: Path) -> None:
+    """
+    A run is interrupted while its report of three days is made, another one delivers two of these days, and then the
+    first command is repeated: the provider restated the days meanwhile, and the first report is not read any more.
+    """
+    provider = Priced()
+    shop = Small(folder=tmp_path, streams=[dated_sales()], answer=provider)
+    provider.on_submission = shop.stop.set
+    assert (shop.run().exit_code, len(provider.made)) == (130, 1)
+
+    provider.price, provider.on_submission, shop.stop = 2, lambda: None, threading.Event()
+    shop.now += timedelta(minutes=1)
+    assert shop.run(since="2026-06-15").exit_code == 0
+
+    shop.now += timedelta(minutes=1)
+    assert shop.run().exit_code == 0
+    assert [row["price"] for row in shop.rows("sales")] == [2, 2, 2]
+    assert len(provider.made) == 3
+
+
+@pytest.mark.parametrize(("later", "price"), [(timedelta(minutes=1), 1), (timedelta(days=1), 2)], ids=["soon", "late"])
+def test_a_report_that_was_delivered_is_not_read_again_the_day_after(
+    later: timedelta, price: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A run is killed between the delivery of a report and the record that it is done with. The run after it reads the
+    report again if it starts soon; later, the provider may have restated the days.
+    """
+    provider = Priced()
+    shop = Small(folder=tmp_path, streams=[dated_sales()], answer=provider)
+    with monkeypatch.context() as killed:
+        killed.setattr(Reports, "delivered", lambda self: None)
+        assert shop.run().exit_code == 0
+
+    provider.price = 2
+    shop.now += later
+    assert shop.run().exit_code == 0
+    assert [row["price"] for row in shop.rows("sales")] == [price] * 3
 
 
 @pytest.mark.parametrize(("broken", "exit_code"), [(3, 0), (99, 1)], ids=["a moment", "each time"])

@@ -280,11 +280,23 @@ class Reports:
         report = self.adoptable.pop(text, None)
         if report is None:
             return None
-        if not is_of_today(report.fingerprint, self.planned.fingerprint):
+        if not is_of_today(report.fingerprint, self.planned.fingerprint) or self._is_outdated(report):
             self._drop(report)
             return None
         self.under_way.append(report)
         return report
+
+    def _is_outdated(self, report: PendingReport) -> bool:
+        """
+        Whether newer rows were delivered than this report has; or, if it is past its deadline, its own, by a run that
+        was killed before it dropped the report.
+        """
+        former = map(self.planned.entries.get, self.planned.partitions)
+        read = [entry.read_at for entry in former if entry is not None and entry.read_at is not None]
+        if any(at > report.submitted_at for at in read):
+            return True
+        its_own = len(read) == len(self.planned.partitions) and set(read) == {report.submitted_at}
+        return its_own and self._age_s(report) >= self._times.deadline_s
 
     def _drop(self, report: PendingReport) -> None:
         self.handles.release(report)
