@@ -2,7 +2,7 @@
 ``connectors`` and ``streams``: what is installed, without any configuration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,6 +12,7 @@ from penstock._cli import complete
 from penstock._cli.output import paged, print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json, as_json_or_csv, command
 from penstock._cli.stderr import to_stderr
+from penstock._plugins.registry import Registry
 from penstock.connector import Stream
 from penstock.errors import PluginError, UsageError
 from penstock.names import did_you_mean
@@ -24,60 +25,68 @@ def connectors(session: Session, json_: bool) -> None:
     """
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
+    registry = session.registry
+    listed = _installed(registry)
+    if listed["broken"] and session.strict_plugins:  # others were refused when they were loaded
+        reasons = "\n".join(f"{each['distribution']} {each['version']}: {each['reason']}" for each in listed["broken"])
+        raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{reasons}")
+    if json_:
+        print_json(listed)
+        return
+    _print_installed(listed)
+    if session.debug:
+        for plugin in registry.broken():
+            to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
+
+
+def _installed(registry: Registry) -> dict[str, list[dict[str, Any]]]:
+    """The connectors, sinks and commands that are installed, and the plugins that are broken."""
     from penstock._config.trial import trial_problems
 
-    registry = session.registry
     sandboxes = registry.sandboxes()
-    installed = [
-        {
-            "name": name,
-            "summary": connector.summary,
-            "distribution": registry.origin(name).distribution,
-            "version": registry.origin(name).version,
-            "sandbox": name in sandboxes,
-        }
-        for name, connector in registry.connectors().items()
-    ]
-    sinks = [
-        {"name": kind.name, "to": kind.example, "summary": kind.summary, "promise": kind.promise}
-        for kind in registry.sinks().values()
-    ]
-    broken = [
-        {"distribution": fault.plugin.distribution, "version": fault.plugin.version, "reason": fault.reason}
-        for fault in (*registry.broken(), *trial_problems(registry))
-    ]
-    if broken and session.strict_plugins:  # others were refused when they were loaded
-        listed = "\n".join(f"{plugin['distribution']} {plugin['version']}: {plugin['reason']}" for plugin in broken)
-        raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{listed}")
-    commands = [{"name": command.name, "summary": command.summary} for command in registry.commands().values()]
-    if json_:
-        print_json({"connectors": installed, "sinks": sinks, "commands": commands, "broken": broken})
-        return
-    if installed:
+    return {
+        "connectors": [
+            {
+                "name": name,
+                "summary": connector.summary,
+                "distribution": registry.origin(name).distribution,
+                "version": registry.origin(name).version,
+                "sandbox": name in sandboxes,
+            }
+            for name, connector in registry.connectors().items()
+        ],
+        "sinks": [
+            {"name": kind.name, "to": kind.example, "summary": kind.summary, "promise": kind.promise}
+            for kind in registry.sinks().values()
+        ],
+        "commands": [{"name": command.name, "summary": command.summary} for command in registry.commands().values()],
+        "broken": [
+            {"distribution": fault.plugin.distribution, "version": fault.plugin.version, "reason": fault.reason}
+            for fault in (*registry.broken(), *trial_problems(registry))
+        ],
+    }
+
+
+def _print_installed(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A table of each kind of which there is any."""
+    if listed["connectors"]:
         print_table(
             ["connector", "version", "sandbox", "summary"],
             [
                 [connector["name"], connector["version"], "yes" if connector["sandbox"] else "", connector["summary"]]
-                for connector in installed
+                for connector in listed["connectors"]
             ],
         )
     else:
         print("No connector is installed. In a checkout of penstock: pip install ./connector_PROVIDER")
-    if sinks:
-        print()
-        print_table(["sink", "--to", "summary"], [[sink["name"], sink["to"], sink["summary"]] for sink in sinks])
-    if commands:
-        print()
-        print_table(["command", "summary"], [[command["name"], command["summary"]] for command in commands])
-    if broken:
-        print()
-        print_table(
-            ["broken plugin", "version", "reason"],
-            [[plugin["distribution"], plugin["version"], plugin["reason"]] for plugin in broken],
-        )
-        if session.debug:
-            for plugin in registry.broken():
-                to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
+    for kind, header, keys in (
+        ("sinks", ["sink", "--to", "summary"], ["name", "to", "summary"]),
+        ("commands", ["command", "summary"], ["name", "summary"]),
+        ("broken", ["broken plugin", "version", "reason"], ["distribution", "version", "reason"]),
+    ):
+        if listed[kind]:
+            print()
+            print_table(header, [[each[key] for key in keys] for each in listed[kind]])
 
 
 @command()
@@ -92,62 +101,70 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
 
     STREAM is a name, a part of one, or a pattern. With --csv one row per field.
     """
-    registry = session.registry
-    if connector not in registry.connectors():
-        # A source's name is accepted for its connector's, since other commands take the source's.
-        try:
-            registry.connector(connector)
-        except PluginError:
-            if connector not in session.config.sources:
-                raise
-            connector = session.config.connector_of(connector)
-    offered = [described(stream) for stream in registry.streams(connector)]
+    connector = _connector_of(session, connector)
+    offered, actions = _offered(session.registry, connector, stream, search)
+    if json_:
+        print_json({"connector": connector, "streams": offered, "actions": actions})
+    elif csv_:
+        rows = [{"stream": each["name"], "kind": each["kind"], **field} for each in offered for field in each["fields"]]
+        print_csv(rows, ("stream", "kind", "name", "type"))
+    elif not offered and not actions:
+        print(f"nothing of {connector} has {search!r} in it" if search else f"{connector} offers nothing")
+    else:
+        with paged():
+            _print_offered(offered, actions)
+
+
+def _connector_of(session: Session, name: str) -> str:
+    """The connector of this name, or of the source of this name, since other commands take the source's."""
+    if name in session.registry.connectors():
+        return name
+    try:
+        session.registry.connector(name)
+    except PluginError:
+        if name not in session.config.sources:
+            raise
+        return session.config.connector_of(name)
+    return name
+
+
+def _offered(
+    registry: Registry, connector: str, stream: str | None, search: str | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """
+    The streams and actions of a connector, each as JSON. ``stream``: only the streams of this name or pattern, and no
+    actions; UsageError if there is none. ``search``: only what has this text in it.
+    """
+    offered = [described(each) for each in registry.streams(connector)]
     actions = [
-        {
-            "name": action.name,
-            "summary": action.summary,
-            "not_built": action.not_built or None,
-        }
+        {"name": action.name, "summary": action.summary, "not_built": action.not_built or None}
         for action in registry.actions(connector)
     ]
     if stream is not None:
-        exact = [entry for entry in offered if entry["name"] == stream]
-        parts = [entry for entry in offered if stream in entry["name"] or fnmatchcase(entry["name"], stream)]
-        offered, actions = exact or parts, []
-        if not offered:
-            known = [stream.name for stream in registry.streams(connector)]
+        exact = [each for each in offered if each["name"] == stream]
+        parts = [each for each in offered if stream in each["name"] or fnmatchcase(each["name"], stream)]
+        if not (exact or parts):
+            known = [each["name"] for each in offered]
             raise UsageError(f"{connector} has no stream {stream!r}.{did_you_mean(stream, known)}".rstrip("."))
+        offered, actions = exact or parts, []
     if search is not None:
-        offered = [entry for entry in offered if _holds(entry, search.lower())]
+        offered = [each for each in offered if _holds(each, search.lower())]
         actions = [action for action in actions if _holds(action, search.lower())]
-    if json_:
-        print_json({"connector": connector, "streams": offered, "actions": actions})
-        return
-    if csv_:
-        print_csv(
+    return offered, actions
+
+
+def _print_offered(offered: Sequence[dict[str, Any]], actions: Sequence[dict[str, Any]]) -> None:
+    if offered:
+        _print_streams(offered)
+    if actions:
+        print()
+        print_table(
+            ["action", "summary"],
             [
-                {"stream": entry["name"], "kind": entry["kind"], **field}
-                for entry in offered
-                for field in entry["fields"]
+                [action["name"], f"not built: {action['not_built']}" if action["not_built"] else action["summary"]]
+                for action in actions
             ],
-            ("stream", "kind", "name", "type"),
         )
-        return
-    if not offered and not actions:
-        print(f"nothing of {connector} has {search!r} in it" if search else f"{connector} offers nothing")
-        return
-    with paged():
-        if offered:
-            _print_streams(offered)
-        if actions:
-            print()
-            print_table(
-                ["action", "summary"],
-                [
-                    [action["name"], f"not built: {action['not_built']}" if action["not_built"] else action["summary"]]
-                    for action in actions
-                ],
-            )
 
 
 def _holds(listed: dict[str, Any], text: str) -> bool:

@@ -449,10 +449,15 @@ def _problems_in_templates(stream: Stream, settings: type | None) -> Iterator[st
                 f"{single} takes one parent row, and per_request is {parent.per_request}; name the column in a list of "
                 "one element of json, or write requests="
             )
-    if parent is not None and parent.links is not _NO_LINKS:
-        return  # the names that links gives a row are not known
+    if parent is None or parent.links is _NO_LINKS:  # else the names that links gives a row are not known
+        yield from _unknown_names(stream, settings, [(what, name) for what, name, _ in named])
+
+
+def _unknown_names(stream: Stream, settings: type | None, named: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The names in templates (``named``: place and name) that no request of the stream has a value for."""
+    parent = stream.parent
     fields = {field.name: field for field in attrs.fields(settings)} if settings is not None else {}
-    for what, name, _ in named:
+    for what, name in named:
         if parent is not None and name in parent.columns:
             continue
         if name in SLICE_VALUES:

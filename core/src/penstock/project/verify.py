@@ -101,14 +101,9 @@ class _Verification:
         of = SourceLedger(shown, source, ledger)
         for stream in dict.fromkeys([*of.streams, *own]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
-            differing: dict[Partition, Difference] = {}
-            compared = narrowed(target.verify, since=self.days.since, until=self.days.until)
+            empty = _nothing(source, stream, declared) if stream in own else None
             try:
-                for difference in compared(stream, entries):
-                    differing.setdefault(difference.partition, difference)
-                if not len(entries) and stream in own:
-                    for difference in compared(stream, [_nothing(source, stream, declared)]):
-                        differing.setdefault(difference.partition, evolve(difference, uncounted=True))
+                differences = self._compare(target, stream, entries, empty)
             except PenstockError as error:
                 self.view.failed[f"{shown} {source}.{stream}"] = str(error)
                 self.view.notices.add(f"{source}.{stream} was not compared: {error}")
@@ -119,7 +114,6 @@ class _Verification:
                     f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
                     "wrote them, and the next run settles that"
                 )
-            differences = [difference for difference in differing.values() if self.days.holds(difference.partition)]
             settled = [difference for difference in differences if difference.partition not in unsettled]
             self._add_stream(of, stream, settled, _repairs(settled, declared.get(stream), absent, self.today))
         again = [
@@ -139,6 +133,22 @@ class _Verification:
             for partition, deletion in sorted(deleted(of, self.days).items())
             if (partition.stream, partition.as_dict()) not in again
         ]
+
+    def _compare(
+        self, target: Verifiable, stream: str, entries: "DeliveredEntries", empty: LedgerEntry | None
+    ) -> list[Difference]:
+        """
+        The differences of a stream, one for each partition, on the days that are looked at. ``empty``: the entry to
+        compare with where the ledger has no delivery.
+        """
+        compared = narrowed(target.verify, since=self.days.since, until=self.days.until)
+        differing: dict[Partition, Difference] = {}
+        for difference in compared(stream, entries):
+            differing.setdefault(difference.partition, difference)
+        if not len(entries) and empty is not None:
+            for difference in compared(stream, [empty]):
+                differing.setdefault(difference.partition, evolve(difference, uncounted=True))
+        return [difference for difference in differing.values() if self.days.holds(difference.partition)]
 
     def _add_stream(
         self, of: SourceLedger, stream: str, differences: Sequence[Difference], repairs: dict[Partition, str]

@@ -376,66 +376,93 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
     sink, paths = MemorySink(folder / "ledger.sqlite"), _Paths()
     with subject.served() as (server, app):
         report = subject.run(server.base_url, sink, tape=paths)
-        rows = delivered_to(sink)
-        wrong = _wrong_exit("exit code", report, "the first run", 0)
-        source = subject.source(server.base_url)
+        rows, source = delivered_to(sink), subject.source(server.base_url)
         streams = {stream.name: stream for stream in source.streams}
-        children = {name for name, stream in streams.items() if stream.parent is not None}
-        if any(error["stream"] in children and "HTTP 404" in error["message"] for error in report.errors):
-            advice = 'if a row of the parent may be gone, write statuses={404: Skip("...")} in the stream'
-            wrong = [Finding(finding.check, f"{finding}; {advice}") for finding in wrong]
-        for (_, name), counts in report.streams.items():
-            if counts.rejected or counts.unread_values:
-                example = counts.unread_example or _first_rejected(sink, subject.name, name)
-                first = f", the first: {example}" if example else ""
-                seen = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
-                wrong.append(Finding("rejected", f"{name}: {seen}"))
-            on_purpose = streams[name].inexact_bounds or getattr(streams[name].paginator, "reads_twice", False)
-            if counts.repeated and not on_purpose:
-                wrong.append(Finding("repeated", f"{name}: {counts.repeated} records came twice"))
-            if counts.unknown_members:
-                members = ", ".join(sorted(counts.unknown_members))
-                first = min(counts.unknown_members)
-                text = (
-                    f"{name}: members that the record class lacks: {members}; declare them, such as {first}: str | None"
-                )
-                wrong.append(Finding("unknown members", text))
-        for name in chosen_streams(source, subject.streams):
-            failed = any(error["stream"] == name for error in report.errors)
-            if not failed and not any(found for key, found in rows.items() if key[0] == name):
-                text = f"{name}: the sandbox has no record of it, so that nothing was tried"
-                wrong.append(Finding("nothing to read", text))
-        untold: set[str] = set()
-        untrue: dict[str, list[Finding]] = {}
-        for key, found in rows.items():
-            wrong += _of_keys(streams[key[0]], key, found)
-            if truth is not None:
-                true = _stated(truth, (app, key[0]), _named(sink, key))
-                if true is None:
-                    untold.add(key[0])
-                else:
-                    untrue.setdefault(key[0], []).extend(_of_truth(streams[key[0]], key, found, true))
-        for problems in untrue.values():
-            more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
-            wrong += [Finding("truth", f"{problem}{more}") for problem in sorted(problems)[:1]]
-        wrong += [
-            Finding(
-                "truth",
-                f"{name}: no row was compared with what the sandbox holds. Give the sandbox a method "
-                "truth(stream, **partition) that returns the true rows, or conforms a truth=..., if only UNKNOWN",
-            )
-            for name in sorted(untold)
+        chosen = chosen_streams(source, subject.streams)
+        wrong = [
+            *_of_exit(report, streams),
+            *_of_counts(report, streams, sink, subject.name),
+            *_of_empty_streams(report, chosen, rows),
+            *(finding for key, found in rows.items() for finding in _of_keys(streams[key[0]], key, found)),
         ]
-        wrong += paths.findings(chosen_streams(source, subject.streams))
-        if report.total("requests") > len(server.requests):
-            seen = f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url"
-            wrong.append(Finding("origin", seen))
-        login = _grant_request(source)
-        sent = [request for request in server.requests if login is None or request.path != _path(login, server)]
-        if len(sent) > report.total("requests"):
-            seen = f"{len(sent)} requests came to base_url, and penstock sent {report.total('requests')}"
-            wrong.append(Finding("origin", f"{seen}: a connector makes requests, and sends none itself"))
+        if truth is not None:
+            wrong += _of_truths(rows, streams, lambda key: _stated(truth, (app, key[0]), _named(sink, key)))
+        wrong += paths.findings(chosen)
+        wrong += _of_requests(report, server, _grant_request(source))
     return rows, wrong
+
+
+def _of_exit(report: RunReport, streams: Mapping[str, Stream]) -> list[Finding]:
+    """The exit code, where it is not 0; with advice where a child stream got a 404."""
+    wrong = _wrong_exit("exit code", report, "the first run", 0)
+    children = {name for name, stream in streams.items() if stream.parent is not None}
+    if any(error["stream"] in children and "HTTP 404" in error["message"] for error in report.errors):
+        advice = 'if a row of the parent may be gone, write statuses={404: Skip("...")} in the stream'
+        return [Finding(finding.check, f"{finding}; {advice}") for finding in wrong]
+    return wrong
+
+
+def _of_counts(report: RunReport, streams: Mapping[str, Stream], sink: MemorySink, source: str) -> Iterator[Finding]:
+    """Records that were rejected or came twice, values that were not read, and members without a column."""
+    for (_, name), counts in report.streams.items():
+        if counts.rejected or counts.unread_values:
+            example = counts.unread_example or _first_rejected(sink, source, name)
+            first = f", the first: {example}" if example else ""
+            seen = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
+            yield Finding("rejected", f"{name}: {seen}")
+        on_purpose = streams[name].inexact_bounds or getattr(streams[name].paginator, "reads_twice", False)
+        if counts.repeated and not on_purpose:
+            yield Finding("repeated", f"{name}: {counts.repeated} records came twice")
+        if counts.unknown_members:
+            members, first = ", ".join(sorted(counts.unknown_members)), min(counts.unknown_members)
+            text = f"{name}: members that the record class lacks: {members}; declare them, such as {first}: str | None"
+            yield Finding("unknown members", text)
+
+
+def _of_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -> Iterator[Finding]:
+    """Streams that did not fail, and of which the sandbox has no record."""
+    for name in chosen:
+        failed = any(error["stream"] == name for error in report.errors)
+        if not failed and not any(found for key, found in rows.items() if key[0] == name):
+            text = f"{name}: the sandbox has no record of it, so that nothing was tried"
+            yield Finding("nothing to read", text)
+
+
+def _of_truths(
+    rows: Rows, streams: Mapping[str, Stream], true_rows: Callable[[Key], Iterable[Mapping[str, Any]] | None]
+) -> Iterator[Finding]:
+    """
+    Rows that differ from the true ones, one finding a stream; and streams of which no row was compared. ``true_rows``:
+    of a partition; None where they are unknown.
+    """
+    unknown: set[str] = set()
+    untrue: dict[str, list[Finding]] = {}
+    for key, found in rows.items():
+        true = true_rows(key)
+        if true is None:
+            unknown.add(key[0])
+        else:
+            untrue.setdefault(key[0], []).extend(_of_truth(streams[key[0]], key, found, true))
+    for problems in untrue.values():
+        more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
+        yield from (Finding("truth", f"{problem}{more}") for problem in sorted(problems)[:1])
+    for name in sorted(unknown):
+        text = (
+            f"{name}: no row was compared with what the sandbox holds. Give the sandbox a method "
+            "truth(stream, **partition) that returns the true rows, or conforms a truth=..., if only UNKNOWN"
+        )
+        yield Finding("truth", text)
+
+
+def _of_requests(report: RunReport, server: Server, login: Request | None) -> Iterator[Finding]:
+    """Requests to other hosts than ``base_url``, and requests that penstock did not send."""
+    sent = report.total("requests")
+    if sent > len(server.requests):
+        yield Finding("origin", f"{sent} requests were sent, and {len(server.requests)} came to base_url")
+    came = [request for request in server.requests if login is None or request.path != _path(login, server)]
+    if len(came) > sent:
+        seen = f"{len(came)} requests came to base_url, and penstock sent {sent}"
+        yield Finding("origin", f"{seen}: a connector makes requests, and sends none itself")
 
 
 def _named(sink: MemorySink, key: Key) -> dict[str, str]:
