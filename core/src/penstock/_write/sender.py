@@ -204,31 +204,16 @@ class Sender:
 
     def _send(self, write: WriteRequest) -> Sequence[Receipt]:
         """Send one request until its outcome is known, or cannot be known. Receipts by the row's place in it."""
-        client, clock = self.client, self.client.clock
-        exchange, rate_limit, policy = client.exchange, client.rate_limit, client.policy
-        attempts, unsure = Attempts(policy=policy), False
+        exchange = self.client.exchange
+        attempts, unsure = Attempts(policy=self.client.policy), False
         while True:
-            if clock.stop.is_set():  # send no further row
-                raise StoppedError("interrupted")
-            exchange.grant()  # before the row: if the login fails, the row was not sent
-            rate_limit.wait_turn()
+            self._begin_attempt(write)
             grant, skew = exchange.current, exchange.skew
-            self.job.sending(write.numbers)
             response, outcome = self._attempt(write)
-            match outcome:
-                case Unsure(error):
-                    unsure, verdict = True, Retry(error)
-                    self.job.lost(write.numbers, one_line(error))
-                case Retry() as verdict:
-                    self.job.never_left(write.numbers)
-                case PenstockError() as error:
-                    self.job.never_left(write.numbers)
-                    raise error
-                case receipts:
-                    if unsure and self.action.destroys and response is not None and response.status == 404:
-                        reason = "it was gone when it was requested again after an unknown outcome"
-                        return alike(write.rows, "done", reason)
-                    return receipts
+            if not isinstance(outcome, (Unsure, Retry, PenstockError)):
+                return self._receipts(write, response, outcome, unsure=unsure)
+            verdict = self._record_attempt(write, outcome)
+            unsure = unsure or isinstance(outcome, Unsure)
             step, attempts = attempts.after(
                 verdict,
                 response,
@@ -241,19 +226,49 @@ class Sender:
                     exchange.renew(grant)
                 case CorrectClock() if response is not None and exchange.correct_clock(response, skew):
                     pass
-                case Wait(seconds, cool_down_s):
-                    rate_limit.cool_down(cool_down_s or 0.0)
-                    failed = FailedAttempt(error=verdict.error, pause_s=seconds)
-                    client.emit(failed.event(client.source.name, None, write.request))
-                    clock.sleep(seconds)
+                case Wait():
+                    self._wait(write, step, verdict.error)
                 case Park(seconds) if response is not None and not unsure:
-                    raise parked(verdict.error, seconds, policy, response)
+                    raise parked(verdict.error, seconds, self.client.policy, response)
                 case _ if unsure:
                     return unknown(write, verdict.error)
                 case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:
                     return alike(write.rows, "refused", one_line(verdict.error))
                 case _:
                     raise verdict.error
+
+    def _begin_attempt(self, write: WriteRequest) -> None:
+        """Log in, wait for the turn, and record that the rows are being sent. StoppedError: no further row is sent."""
+        if self.client.clock.stop.is_set():
+            raise StoppedError("interrupted")
+        self.client.exchange.grant()  # before the row: if the login fails, the row was not sent
+        self.client.rate_limit.wait_turn()
+        self.job.sending(write.numbers)
+
+    def _record_attempt(self, write: WriteRequest, outcome: "Unsure | Retry | PenstockError") -> Retry:
+        """Record in the outbox whether a failed attempt left, and return its verdict. Raises what ends the job."""
+        if isinstance(outcome, Unsure):
+            self.job.lost(write.numbers, one_line(outcome.error))
+            return Retry(outcome.error)
+        self.job.never_left(write.numbers)
+        if isinstance(outcome, PenstockError):
+            raise outcome
+        return outcome
+
+    def _receipts(
+        self, write: WriteRequest, response: Response | None, receipts: Sequence[Receipt], *, unsure: bool
+    ) -> Sequence[Receipt]:
+        """The receipts of an attempt. A 404 after a deletion of unknown outcome (``unsure``) means that it was done."""
+        if unsure and self.action.destroys and response is not None and response.status == 404:
+            return alike(write.rows, "done", "it was gone when it was requested again after an unknown outcome")
+        return receipts
+
+    def _wait(self, write: WriteRequest, wait: Wait, error: PenstockError) -> None:
+        """Pause before the next attempt, and the whole source if the provider throttles."""
+        client = self.client
+        client.rate_limit.cool_down(wait.cool_down_s or 0.0)
+        client.emit(FailedAttempt(error=error, pause_s=wait.seconds).event(client.source.name, None, write.request))
+        client.clock.sleep(wait.seconds)
 
     def _attempt(self, write: WriteRequest) -> "tuple[Response | None, AttemptOutcome]":
         """One attempt: the response, and what it means to the rows."""
