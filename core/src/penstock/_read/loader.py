@@ -3,10 +3,9 @@ Load the pages of one planned slice: decode them, write each row with its partit
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field
@@ -46,7 +45,8 @@ class Loader:
     source_report: SourceReport
 
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
-    _held: list[Callable[[], None]] | None = field(default=None, init=False)  # what is to be done on release
+    _held: list[Decoded] | None = field(default=None, init=False)  # pages to be written on release
+    _held_promise: int | None = field(default=None, init=False)  # what the provider states for their listings
     _held_records: int = field(default=0, init=False)
     _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
     _keys: SliceKeys = field(factory=SliceKeys, init=False)
@@ -78,7 +78,7 @@ class Loader:
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
-        self._held, self._held_records = [], 0
+        self._held, self._held_promise, self._held_records = [], None, 0
         self._occurrences.savepoint()
         self._keys.savepoint()
 
@@ -87,14 +87,17 @@ class Loader:
         held, self._held = self._held, None
         self._occurrences.release()
         self._keys.release()
-        for do in held or ():
-            do()
+        for decoded in held or ():
+            self._write_decoded(decoded)
+        if self._held_promise is not None:
+            self.promise(self._held_promise)
+            self._held_promise = None
 
     def discard(self) -> bool:
         """Drop the held rows. False if there were too many to hold, so that they were written."""
         if self._held is None:
             return False
-        self._held = None
+        self._held = self._held_promise = None
         self._occurrences.rollback()
         self._keys.rollback()
         return True
@@ -102,7 +105,7 @@ class Loader:
     def promise(self, total: int) -> None:
         """Add the number of records that the provider states for a listing; ignored if it is for several partitions."""
         if self._held is not None:
-            self._held.append(partial(self.promise, total))
+            self._held_promise = (self._held_promise or 0) + total
         elif len(self.result.partitions) == 1:
             self._first.counts.promised = (self._first.counts.promised or 0) + total
 
@@ -160,7 +163,7 @@ class Loader:
         if self._held is None:
             self._write_decoded(decoded)
             return
-        self._held.append(partial(self._write_decoded, decoded))
+        self._held.append(decoded)
         self._held_records += decoded.count
         if self._held_records > HELD_RECORDS:
             self.release()
