@@ -21,6 +21,9 @@ from penstock.redact import Secret
 
 ENVIRONMENT = "PENSTOCK_"
 
+# Keys of earlier versions -> the remedy.
+_DROPPED = {"requests_per_month": "delete it; no run obeyed it, and `penstock status` has the requests of the month"}
+
 
 @frozen(eq=False, repr=False)
 class RawValue:
@@ -127,6 +130,9 @@ class _Checking:
                     values[key] = _converted(self._keys[key], self._value(raw, self._hints[key], f"{prefix}{key}"))
                 except _InvalidError as error:
                     self.found += [f"{place}{text}" for text in error.texts]
+                continue
+            if key in _DROPPED:  # the nearest key that there is would be another thing
+                self.found.append(f"{place}: is no key any more: {_DROPPED[key]}")
                 continue
             what = "unknown key" if account is None else "not a key of an account"
             meant = did_you_mean(key, [*known, *self.context.further])
