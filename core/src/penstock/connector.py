@@ -315,7 +315,7 @@ class Limits:
     cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Parent:
     """
     A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
@@ -342,7 +342,7 @@ class Parent:
         ]
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Derived:
     """
     A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with
