@@ -385,7 +385,7 @@ class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual answers. Optional besides:
     :class:`Grouping`, :class:`Preparing`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
-    :class:`ListsFinal`; and the attributes of :class:`BaseTarget`.
+    :class:`ListsFinal`, :class:`Advising`; and the attributes of :class:`BaseTarget`.
     """
 
     @property
@@ -576,7 +576,8 @@ class Erasing(Protocol):
 
 class Sink(Protocol):
     """
-    An output as configured. It holds no resources; a run opens a target for each source.
+    An output as configured. It holds no resources; a run opens a target for each source. Optional besides:
+    :class:`Divisible`, :class:`Adopting`.
 
     A sink whose targets have no ledger has an attribute ``keeps_ledger`` that is false: such a one may take the rows of
     a masked recording.

@@ -47,8 +47,8 @@ class Decoded:
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
 
-    ``unread_values``: values that did not fit
-    a nullable column, became null and are kept in ``_extra``; ``unread_example``: path and reason of the first.
+    ``unread_values``: values that did not fit a nullable column, became null and are kept in ``_extra``;
+    ``unread_example``: path and reason of the first.
     ``derived``: the batches of the derived streams, in their order. ``absent``: the measures that no element has, where
     some elements have unknown members instead.
     """

@@ -1,7 +1,12 @@
 """
 The read of one slice: its pages and reports are decoded, counted and passed to the writers of its partitions.
 
-``reader`` has the steps. It uses ``components`` (the stream's decoder, paginator and poller), ``on_demand`` (reports),
-``listing`` (the pages of one request), ``loader`` (rows into the writers of a ``result``), ``reconcile`` (counts) and
-``unread``.
+- ``reader``: the steps, in their order
+- ``components``: the stream's decoder, paginator and poller
+- ``on_demand``: reports that are submitted and polled
+- ``listing``: the pages of one request
+- ``loader``: rows into the writers of a ``result``
+- ``reconcile``: the provider's counts against those that arrived
+- ``ignored``: members that state something about the listing, and that nothing reads
+- ``source_report``: what a read adds to the report of the run
 """
