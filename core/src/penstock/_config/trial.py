@@ -61,13 +61,13 @@ def problems_of(registry: Registry, connector: str) -> list[str]:
         source = ConfiguredSource.of(registry, connector, settings)
     except ConfigError as error:
         return [f"its settings class refuses the settings of its sandbox: {problem}" for problem in error.problems]
-    problems = list(_of_parameters(source))
+    problems = list(_problems_in_parameters(source))
     if problems:
         return problems  # the calls below would fail for the same reason
-    problems += _of_connector(source)
+    problems += _problems_in_connector(source)
     for stream in source.streams:
         if not stream.not_built and stream.derived is None:
-            problems += [f"stream {stream.name}: {problem}" for problem in _of_stream(source, stream)]
+            problems += [f"stream {stream.name}: {problem}" for problem in _problems_in_stream(source, stream)]
     return problems
 
 
@@ -82,7 +82,7 @@ _CALLED = {  # the values that the core passes to each function
 }
 
 
-def _of_parameters(source: ConfiguredSource) -> Iterator[str]:
+def _problems_in_parameters(source: ConfiguredSource) -> Iterator[str]:
     """Functions that do not take what the core passes to them."""
     places = [("", source.connector), *((f"stream {stream.name}: ", stream) for stream in source.streams)]
     for where, declared in places:
@@ -107,7 +107,7 @@ def _of_parameters(source: ConfiguredSource) -> Iterator[str]:
                 continue
 
 
-def _of_connector(source: ConfiguredSource) -> Iterator[str]:
+def _problems_in_connector(source: ConfiguredSource) -> Iterator[str]:
     """What its authenticator and its check return."""
     connector, settings = source.connector, source.settings
     try:
@@ -127,7 +127,7 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
                 yield f"{type(signer).__name__}.sign ({place_of(type(signer).sign)}) {problem}"
     except Exception as error:
         yield f"authenticator failed with {_failure(error)}"
-    yield from _of_judge(connector.judge)
+    yield from _problems_in_judge(connector.judge)
     if connector.check is None:
         return
     now = datetime.combine(DAY, time(12), UTC)
@@ -160,7 +160,7 @@ def _problem_of_sign(signer: Any) -> str | None:
     return None
 
 
-def _of_judge(judge: Any) -> Iterator[str]:
+def _problems_in_judge(judge: Any) -> Iterator[str]:
     """Whether a judge answers with a verdict or None. It gets an empty object, for which it may raise an error."""
     if judge is None:
         return
@@ -176,7 +176,7 @@ def _type_of(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
 
 
-def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     try:
         accounts: Any = source.accounts_of(stream) if stream.account is not None else None
     except Exception as error:
@@ -185,13 +185,13 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     if stream.account is not None and (problem := _problem_of_accounts(source, stream, accounts)):
         yield problem
         return
-    yield from _of_judge(stream.judge)
+    yield from _problems_in_judge(stream.judge)
     if stream.earliest is not None and not isinstance(first := stream.earliest(DAY), date):
         yield f"earliest ({place_of(stream.earliest)}) returned {_type_of(first)}; write return today - timedelta(...)"
     account = next(iter(accounts or ()), "1") if stream.account is not None else None
     source = source.for_account(account)
-    yield from _of_components(source, stream)
-    yield from _of_poller(source, stream)
+    yield from _problems_in_components(source, stream)
+    yield from _problems_in_poller(source, stream)
     slice_ = _slice(source, stream, account)
     if stream.parent is not None:
         try:
@@ -212,7 +212,7 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
         for request in requests[:1]:
             yield from _secrets_in(source, stream, request)
         stamped = set.intersection(*(set(request.columns) for request in requests)) if requests else set()
-        yield from _of_added_columns(source, stream, stamped)
+        yield from _problems_in_added_columns(source, stream, stamped)
 
 
 def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any) -> str | None:
@@ -269,7 +269,7 @@ def _secrets_in(source: ConfiguredSource, stream: Stream, request: Request) -> I
             )
 
 
-def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str]) -> Iterator[str]:
+def _problems_in_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str]) -> Iterator[str]:
     """Columns that the provider does not send and that nothing fills."""
     try:
         envelope = source.component("decoder", stream.envelope)
@@ -294,7 +294,7 @@ def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str
         )
 
 
-def _of_components(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     """What functions of the settings make: the components themselves are checked where they are declared."""
     for name in COMPONENTS:
         function = getattr(stream, name)
@@ -325,7 +325,7 @@ def _failure(error: Exception) -> str:
     return f"{describe_error(error)}{place_in_plugin(error)}{remedy}"
 
 
-def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+def _problems_in_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     """Whether a poller answers with a state. It gets an empty object, for which most raise an error."""
     if stream.poller is None:
         return

@@ -380,19 +380,19 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
         streams = {stream.name: stream for stream in source.streams}
         chosen = chosen_streams(source, subject.streams)
         wrong = [
-            *_of_exit(report, streams),
-            *_of_counts(report, streams, sink, subject.name),
-            *_of_empty_streams(report, chosen, rows),
-            *(finding for key, found in rows.items() for finding in _of_keys(streams[key[0]], key, found)),
+            *_check_exit(report, streams),
+            *_check_counts(report, streams, sink, subject.name),
+            *_check_empty_streams(report, chosen, rows),
+            *(finding for key, found in rows.items() for finding in _check_keys(streams[key[0]], key, found)),
         ]
         if truth is not None:
-            wrong += _of_truths(rows, streams, lambda key: _stated(truth, (app, key[0]), _named(sink, key)))
+            wrong += _check_truths(rows, streams, lambda key: _stated(truth, (app, key[0]), _named(sink, key)))
         wrong += paths.findings(chosen)
-        wrong += _of_requests(report, server, _grant_request(source))
+        wrong += _check_requests(report, server, _grant_request(source))
     return rows, wrong
 
 
-def _of_exit(report: RunReport, streams: Mapping[str, Stream]) -> list[Finding]:
+def _check_exit(report: RunReport, streams: Mapping[str, Stream]) -> list[Finding]:
     """The exit code, where it is not 0; with advice where a child stream got a 404."""
     wrong = _wrong_exit("exit code", report, "the first run", 0)
     children = {name for name, stream in streams.items() if stream.parent is not None}
@@ -402,7 +402,7 @@ def _of_exit(report: RunReport, streams: Mapping[str, Stream]) -> list[Finding]:
     return wrong
 
 
-def _of_counts(report: RunReport, streams: Mapping[str, Stream], sink: MemorySink, source: str) -> Iterator[Finding]:
+def _check_counts(report: RunReport, streams: Mapping[str, Stream], sink: MemorySink, source: str) -> Iterator[Finding]:
     """Records that were rejected or came twice, values that were not read, and members without a column."""
     for (_, name), counts in report.streams.items():
         if counts.rejected or counts.unread_values:
@@ -419,7 +419,7 @@ def _of_counts(report: RunReport, streams: Mapping[str, Stream], sink: MemorySin
             yield Finding("unknown members", text)
 
 
-def _of_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -> Iterator[Finding]:
+def _check_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -> Iterator[Finding]:
     """Streams that did not fail, and of which the sandbox has no record."""
     for name in chosen:
         failed = any(error["stream"] == name for error in report.errors)
@@ -428,7 +428,7 @@ def _of_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -> I
             yield Finding("nothing to read", text)
 
 
-def _of_truths(
+def _check_truths(
     rows: Rows, streams: Mapping[str, Stream], true_rows: Callable[[Key], Iterable[Mapping[str, Any]] | None]
 ) -> Iterator[Finding]:
     """
@@ -442,7 +442,7 @@ def _of_truths(
         if true is None:
             unknown.add(key[0])
         else:
-            untrue.setdefault(key[0], []).extend(_of_truth(streams[key[0]], key, found, true))
+            untrue.setdefault(key[0], []).extend(_check_truth(streams[key[0]], key, found, true))
     for problems in untrue.values():
         more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
         yield from (Finding("truth", f"{problem}{more}") for problem in sorted(problems)[:1])
@@ -454,7 +454,7 @@ def _of_truths(
         yield Finding("truth", text)
 
 
-def _of_requests(report: RunReport, server: Server, login: Request | None) -> Iterator[Finding]:
+def _check_requests(report: RunReport, server: Server, login: Request | None) -> Iterator[Finding]:
     """Requests to other hosts than ``base_url``, and requests that penstock did not send."""
     sent = report.total("requests")
     if sent > len(server.requests):
@@ -471,7 +471,7 @@ def _named(sink: MemorySink, key: Key) -> dict[str, str]:
     return next(each.as_dict() for each in partitions if tuple(value for _, value in each.values) == key[1])
 
 
-def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
+def _check_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
     if not stream.key:
         return []
     several = [key for key, times in Counter(tuple(map(row.get, stream.key)) for row in rows).items() if times > 1]
@@ -479,7 +479,7 @@ def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
     return [Finding("key", f"{text}{several[0]}")] if several else []
 
 
-def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[Finding]:
+def _check_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[Finding]:
     by_member = {column.member: column.name for column in stream.columns if column.member is not None}
     expected = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
     stated = {name for row in expected for name in row}

@@ -251,23 +251,23 @@ def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool, written: str) ->
     if kinds == {bool}:
         return evolve(made, type="bool")
     if kinds == {dict}:
-        return _of_objects(made, values)
+        return _infer_objects(made, values)
     if kinds <= {int, Decimal}:
-        return _of_numbers(made, values)
+        return _infer_numbers(made, values)
     if kinds == {str}:
-        return _of_texts(made, values, is_csv=is_csv, written=written)
+        return _infer_texts(made, values, is_csv=is_csv, written=written)
     if kinds == {str, int}:
         return evolve(made, notes=("text and numbers",))
     return evolve(made, type="Json")
 
 
-def _of_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> Guess:
+def _infer_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> Guess:
     """An amount with its currency, also where it alone is in further objects, else a nested value."""
     at = at or made.member
     members = {member for value in values for member in value}
     if len(members) == 1 and all(isinstance(inner, dict) for value in values for inner in value.values()):
         (inner,) = members
-        return _of_objects(made, [value[inner] for value in values if inner in value], f"{at}.{inner}")
+        return _infer_objects(made, [value[inner] for value in values if inner in value], f"{at}.{inner}")
     amount = next((member for member in ("value", "amount") if member in members), None)
     codes = sorted(member for member in members if _are_currencies(value.get(member) for value in values))
     currency = next(
@@ -282,7 +282,7 @@ def _of_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> 
     return evolve(made, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
 
 
-def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
+def _infer_numbers(made: Guess, values: Sequence[Any]) -> Guess:
     if all(isinstance(value, int) for value in values):
         for format_, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
             if _TIME.search(made.name) and all(value in span for value in values):
@@ -292,7 +292,7 @@ def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
     return evolve(made, type="Decimal")
 
 
-def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str) -> Guess:
+def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str) -> Guess:
     def all_are(pattern: "re.Pattern[str]") -> bool:
         return all(pattern.fullmatch(value) for value in values)
 
@@ -316,7 +316,7 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str)
         return made
     if all_are(re.compile("(?i)true|false")):
         return evolve(made, type="bool")
-    if written and not all_are(_INTEGER) and (numbers := _of_format(made, values, written)) is not None:
+    if written and not all_are(_INTEGER) and (numbers := _infer_format(made, values, written)) is not None:
         return numbers
     numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
     if numeric and (_MONEY.search(made.name) or not all_are(_INTEGER)):
@@ -324,7 +324,7 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str)
     if numeric and (is_csv or _COUNT.search(made.name)):
         return evolve(made, type="int")
     if _MONEY.search(made.name) or _COUNT.search(made.name):
-        return _of_spelled_numbers(made, values)
+        return _infer_spelled_numbers(made, values)
     return made
 
 
@@ -336,7 +336,7 @@ def _written_as(value: str, format_: str) -> bool:
     return True
 
 
-def _of_format(made: Guess, values: Sequence[str], format_: str) -> Guess | None:
+def _infer_format(made: Guess, values: Sequence[str], format_: str) -> Guess | None:
     """Numbers in the form of the sample; None where the values are none."""
     thousands, point = _SEPARATORS[format_]
     whole = rf"\d{{1,3}}({thousands}\d{{3}})+|\d+"
@@ -347,7 +347,7 @@ def _of_format(made: Guess, values: Sequence[str], format_: str) -> Guess | None
     return evolve(made, type="int" if is_whole else "Decimal", options={"number": format_}, notes=notes)
 
 
-def _of_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
+def _infer_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
     """Numbers for people: separators, currency signs. A guess between two readings keeps the text."""
     digits = [re.sub(r"[^\d.,' ]", "", value).strip() for value in values]
     for format_, pattern in zip(
