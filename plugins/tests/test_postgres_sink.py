@@ -920,14 +920,14 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: 
     target = sink(dsn).open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    original = type(writer)._committed
+    original = type(writer)._commit_with_retries
 
     def committed_and_lost(self: Any, entry: LedgerEntry) -> LedgerEntry:
-        monkeypatch.setattr(type(writer), "_committed", original)
+        monkeypatch.setattr(type(writer), "_commit_with_retries", original)
         original(self, entry)
         raise LostSessionError("the answer to COMMIT never came")
 
-    monkeypatch.setattr(type(writer), "_committed", committed_and_lost)
+    monkeypatch.setattr(type(writer), "_commit_with_retries", committed_and_lost)
     entry = writer.commit(an_entry(target.ledger, a_day(), rows=1))
     target.close()
 

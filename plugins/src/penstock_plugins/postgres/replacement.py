@@ -115,8 +115,8 @@ class Replacement:
         a deleted one. Raises NotStoredError.
         """
         if not self.table.comparable:
-            return self._replaced(compared)
-        return self._one_by_one(compared) if in_order else self._at_once(compared)
+            return self._replace_all(compared)
+        return self._apply_in_order(compared) if in_order else self._apply_in_one_statement(compared)
 
     def is_stored(self) -> bool:
         """Whether the rows of ``scope`` are those of the stage, each as often."""
@@ -198,7 +198,7 @@ class Replacement:
         shown += [f"{side}.s{number}" for side in ("before", "after") for number in range(len(self.measures))]
         return ", ".join(f"(select {name} from {name.partition('.')[0]})" for name in shown)
 
-    def _at_once(self, compared: Sequence[str]) -> RowChanges:
+    def _apply_in_one_statement(self, compared: Sequence[str]) -> RowChanges:
         delete, update, insert_new = self._steps()
         expressions, rows = with_stages(self.stage, *self.scope.stages)
         row = self.database.row(
@@ -209,7 +209,7 @@ class Replacement:
         )
         return self._checked(row[:3], row[3:])
 
-    def _one_by_one(self, compared: Sequence[str]) -> RowChanges:
+    def _apply_in_order(self, compared: Sequence[str]) -> RowChanges:
         expressions, rows = with_stages(self.stage, *self.scope.stages)
         values = list(self.scope.values)
         first = f"with {expressions}{self._changes(compared)}"
@@ -229,7 +229,7 @@ class Replacement:
 
     # --- rows without a key -----------------------------------------------------------------------------------------
 
-    def _replaced(self, compared: Sequence[str]) -> RowChanges:
+    def _replace_all(self, compared: Sequence[str]) -> RowChanges:
         """Compare rows without a key as multisets; if they differ, replace all of them."""
         table = self.table
         outcome = self._compared(table.columns)

@@ -229,7 +229,7 @@ class PostgresTarget(BaseTarget):
         self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
         self.tables = Tables(database, ledger, source, self._place)
         self.notices: list[str] = self.tables.notices
-        self._there: dict[str, bool] = {}
+        self._nonempty: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
         self._stages = 0
         self._shared_stages: dict[tuple[int, str, tuple[str, ...]], str] = {}
@@ -285,7 +285,7 @@ class PostgresTarget(BaseTarget):
             self._of_stream[layout.stream] = first.stream
         tables = [self.tables.table(layout) for layout in layouts]
         self.tables.check_free(tables)
-        self._there.clear()
+        self._nonempty.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
         return writer
@@ -298,7 +298,7 @@ class PostgresTarget(BaseTarget):
         done: list[LedgerEntry | Exception] = []
         for small, group in groupby(commits, key=lambda commit: commit[0].is_small):
             several = list(group)
-            done += self._committed_at_once(several) if small and len(several) > 1 else map(_committed, several)
+            done += self._committed_at_once(several) if small and len(several) > 1 else map(_commit_alone, several)
         return done
 
     def _committed_at_once(
@@ -314,9 +314,9 @@ class PostgresTarget(BaseTarget):
                     writer.abort()
                 return [error] * len(commits)
             if isinstance(error, HeldTableError):
-                self.tables.waited_in_vain([table for writer, _ in commits for table in writer.tables])
+                self.tables.lock_timeout_error([table for writer, _ in commits for table in writer.tables])
             lost = isinstance(error, LostSessionError)
-            return [_committed(commit, lost=lost) for commit in commits]
+            return [_commit_alone(commit, lost=lost) for commit in commits]
         for writer, _ in commits:
             writer.abort()
         self.ledger.remember(done[-1])
@@ -327,16 +327,16 @@ class PostgresTarget(BaseTarget):
         """Whether the tables with its rows exist and are not empty."""
         streams = [entry.partition.stream, *entry.derived_rows]
         self._locate()
-        return all(self._there.get(stream, False) for stream in streams if rows_in(entry, stream))
+        return all(self._nonempty.get(stream, False) for stream in streams if rows_in(entry, stream))
 
     def _locate(self) -> None:
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
-            for known in self.ledger.tables(self.source) if not self._there else ():
+            for known in self.ledger.tables(self.source) if not self._nonempty else ():
                 table = located(self.database, self.source, known)
                 if table is not None and table.ours:
                     check_readable(self.database, table)
-                self._there[known.stream] = table is not None and (not table.ours or self._holds_rows(table))
+                self._nonempty[known.stream] = table is not None and (not table.ours or self._holds_rows(table))
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
@@ -345,7 +345,7 @@ class PostgresTarget(BaseTarget):
         self._locate()
         with self.database.explained():
             tables = [known.stream for known in self.ledger.tables(self.source) if known.of_stream == stream]
-            if tables and all(self._there.get(table, False) for table in tables):
+            if tables and all(self._nonempty.get(table, False) for table in tables):
                 days = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
                 for day, _, _ in days:
                     yield day
@@ -380,16 +380,16 @@ class PostgresTarget(BaseTarget):
             known = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = known.get(erasure.layout.stream)
-                located_ = located(self.database, self.source, table) if table is not None else None
-                if table is None or located_ is None:
+                existing = located(self.database, self.source, table) if table is not None else None
+                if table is None or existing is None:
                     continue
-                if not located_.ours:
+                if not existing.ours:
                     raise TargetError(
                         f"{self.database.place}: the table {table.name} is not recognised as that of {self.source}."
                         f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
                         "of the stream was erased."
                     )
-                rows += erase(self.database, self.source, located_, erasure)
+                rows += erase(self.database, self.source, existing, erasure)
             fault_point("postgres.erased")
             for entry in entries:
                 self.ledger.deliver(entry)
@@ -452,7 +452,7 @@ class PostgresTarget(BaseTarget):
             return True
 
 
-def _committed(commit: tuple[PostgresWriter, LedgerEntry], *, lost: bool = False) -> LedgerEntry | Exception:
+def _commit_alone(commit: tuple[PostgresWriter, LedgerEntry], *, lost: bool = False) -> LedgerEntry | Exception:
     """The entry as committed by itself, or why it was not."""
     writer, entry = commit
     try:

@@ -162,7 +162,7 @@ class Tables:
                 with short_wait(self._database):
                     # Sources of one fresh run must not both make the table.
                     self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
-                    made = self._made(layout)
+                    made = self._create_or_evolve(layout)
                 self._keep_up(layout)
                 return made
             except SinkError as error:
@@ -177,7 +177,7 @@ class Tables:
         )
         raise self._refused[layout.stream]
 
-    def waited_in_vain(self, tables: Sequence[Table]) -> SinkError:
+    def lock_timeout_error(self, tables: Sequence[Table]) -> SinkError:
         """
         The error of a commit that waited for another session's lock on one of these tables, or on rows of it. For the
         rest of the run, statements wait no longer than one try of a change.
@@ -235,7 +235,7 @@ class Tables:
         ).fetchall()
         return ", ".join(f"session {pid} of {user}, {state}" for pid, state, user in rows) or "who, cannot be seen"
 
-    def _made(self, layout: Layout) -> Table:
+    def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
         known = self._known().get(layout.stream)
         steps = self._needed(candidate, known)

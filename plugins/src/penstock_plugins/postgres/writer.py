@@ -89,11 +89,11 @@ class PostgresWriter:
         try:
             self._target.tables.check_free(self.tables)
             try:
-                committed = self._committed_again(entry) if lost else self._committed(entry)
+                committed = self._commit_in_new_session(entry) if lost else self._commit_with_retries(entry)
             except LostSessionError:
-                committed = self._committed_again(entry)
+                committed = self._commit_in_new_session(entry)
         except HeldTableError as error:
-            raise self._target.tables.waited_in_vain(self.tables) from error
+            raise self._target.tables.lock_timeout_error(self.tables) from error
         finally:
             self.abort()
         self._target.ledger.remember(committed)
@@ -107,7 +107,7 @@ class PostgresWriter:
 
     # --- a session that was lost ------------------------------------------------------------------------------------
 
-    def _committed_again(self, entry: LedgerEntry) -> LedgerEntry:
+    def _commit_in_new_session(self, entry: LedgerEntry) -> LedgerEntry:
         """
         Commit again, in a new session. If the former one was lost during its COMMIT, the ledger shows whether it was
         carried out.
@@ -121,7 +121,7 @@ class PostgresWriter:
             and recorded.delivered
         ):
             return evolve(without(entry, self._left_out()), rows=recorded.rows, sums=recorded.sums)
-        return self._committed(entry)
+        return self._commit_with_retries(entry)
 
     def _check_session(self) -> None:
         """Raises SinkError if rows were in temporary tables of a lost session."""
@@ -143,7 +143,7 @@ class PostgresWriter:
         """Write a small partition and its ledger row inside the transaction of a group."""
         self._check_session()
         self._find_former(entry)
-        return self._written(entry, self._stages())
+        return self._write_in_transaction(entry, self._stages())
 
     def _find_former(self, entry: LedgerEntry) -> None:
         """Find out what the commit replaces: the former reading, and the tables that may have rows of it."""
@@ -163,7 +163,7 @@ class PostgresWriter:
         }
         return {stream: stage for stream, stage in stages.items() if stage is not None}
 
-    def _written(self, entry: LedgerEntry, stages: Mapping[str, Stage]) -> LedgerEntry:
+    def _write_in_transaction(self, entry: LedgerEntry, stages: Mapping[str, Stage]) -> LedgerEntry:
         fault_point("postgres.begun")
         entry = self._replace(entry, stages)
         self._check_stored(stages)
@@ -172,7 +172,7 @@ class PostgresWriter:
         fault_point("postgres.recorded")
         return entry
 
-    def _committed(self, entry: LedgerEntry) -> LedgerEntry:
+    def _commit_with_retries(self, entry: LedgerEntry) -> LedgerEntry:
         with self._database.explained():
             self._check_session()
             self._find_former(entry)
@@ -186,13 +186,13 @@ class PostgresWriter:
                 stages = self._stages()
                 try:
                     with self._database.transaction():
-                        written = self._written(fitting, stages)
+                        written = self._write_in_transaction(fitting, stages)
                         self._target.tables.check_unchanged(self.tables)
                         return written
                 except (*_CONFLICTS, RefusedError, NotStoredError, *TWICE, *OF_A_ROW) as error:
-                    self._mend(error)
+                    self._adapt_to(error)
 
-    def _mend(self, error: Exception) -> None:
+    def _adapt_to(self, error: Exception) -> None:
         """Change what the next try sends, by the first of these means that applies. Raises if none is left."""
         several = self._rows.values()
         if isinstance(error, _CONFLICTS):
@@ -204,7 +204,9 @@ class PostgresWriter:
         elif any(rows.format() for rows in several):
             pass  # COPY names the row that is refused
         elif isinstance(error, OF_A_ROW):
-            if is_without_partition(error) or not any(rows.reject_unfit(self._in_the_way(rows)) for rows in several):
+            if is_without_partition(error) or not any(
+                rows.reject_unfit(self._scope_of_former_rows(rows)) for rows in several
+            ):
                 raise error
         elif any(rows.drop_repeats() for rows in several):
             pass
@@ -215,7 +217,7 @@ class PostgresWriter:
         else:
             self._in_order = True  # another unique index of the table: delete before others are inserted
 
-    def _in_the_way(self, rows: NewRows) -> Scope | None:
+    def _scope_of_former_rows(self, rows: NewRows) -> Scope | None:
         """The former rows of a table without a key: no statement replaces one by one."""
         return None if self._merged or rows.table.comparable else self._scope(rows.table)
 
