@@ -112,7 +112,7 @@ def test_a_repeated_row_stays_unknown_when_the_repetition_never_left(outbox: Out
     """
     job = outbox.open(KEY, NOW)
     job.sending([0])
-    job.lost([0], "reset")
+    job.mark_unknown([0], "reset")
     job.sending([0])
     job.never_left([0])
 

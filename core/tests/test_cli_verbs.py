@@ -36,7 +36,7 @@ from penstock._cli.signals import stopping
 from penstock._cli.status import _print_problems, _print_sources
 from penstock._config import load
 from penstock._plugins.registry import Registry
-from penstock._run.history import History
+from penstock._run.used_targets import UsedTargets
 from penstock._util.clock import Clock
 from penstock._util.text import without_place
 from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettings, Stream, setting
@@ -1749,17 +1749,17 @@ def test_targets_are_remembered_without_passwords(tmp_path: Path) -> None:
     """
     The target used last comes first; the file is its owner's only.
     """
-    history = History(tmp_path)
+    used = UsedTargets(tmp_path)
     start = datetime(2026, 1, 1, tzinfo=UTC)
 
-    history.remember("jsonl:/a", ["x", "y"], start)
-    history.remember("jsonl:/b", ["x"], start + timedelta(hours=1))
+    used.remember("jsonl:/a", ["x", "y"], start)
+    used.remember("jsonl:/b", ["x"], start + timedelta(hours=1))
 
-    assert history.targets() == {"jsonl:/b": ("x",), "jsonl:/a": ("x", "y")}
-    assert history.targets(["y"]) == {"jsonl:/a": ("y",)}
-    assert history.file.stat().st_mode & 0o777 == 0o600
-    history.file.write_text("broken")
-    assert history.targets() == {}
+    assert used.targets() == {"jsonl:/b": ("x",), "jsonl:/a": ("x", "y")}
+    assert used.targets(["y"]) == {"jsonl:/a": ("y",)}
+    assert used.file.stat().st_mode & 0o777 == 0o600
+    used.file.write_text("broken")
+    assert used.targets() == {}
 
 
 # --- imitations -----------------------------------------------------------------------------------------------------

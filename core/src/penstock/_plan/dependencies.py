@@ -27,9 +27,9 @@ class Dependencies:
     """
     The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.
 
-    A stream's account is *over* when all its slices have ended, and *well* if none of them failed, and none of their
-    partitions was refused. Where both have days, a child is requested by its parent's rows of the same days, and needs
-    only these.
+    A stream's account is *over* when all its slices have ended. It *succeeded* if none of them failed, and none of
+    their partitions was refused. Where both have days, a child is requested by its parent's rows of the same days, and
+    needs only these.
 
     ``first``: the streams that can be read at once, parents first: the chosen ones, and those that are read only
     because a chosen one needs them. ``dependents`` follow later: the streams that are divided by the accounts of
@@ -43,7 +43,7 @@ class Dependencies:
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by partition
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
-    _unwell: set[Key] = field(factory=set, init=False)
+    _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
     _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of slices that did not fail
 
@@ -89,7 +89,7 @@ class Dependencies:
 
     # --- rows that are kept -------------------------------------------------------------------------------------------
 
-    def see(self, planned: PlannedSlice, partition: Partition, batch: Batch) -> None:
+    def record(self, planned: PlannedSlice, partition: Partition, batch: Batch) -> None:
         """Keep the columns of these rows of a partition that other streams need, if any."""
         columns = self.columns(planned.stream)
         if columns:
@@ -117,14 +117,14 @@ class Dependencies:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
         self._refused.add(partition)
 
-    def note_end(self, planned: PlannedSlice, *, well: bool) -> None:
-        """A slice has ended; ``well``: it did not fail."""
+    def note_end(self, planned: PlannedSlice, *, succeeded: bool) -> None:
+        """A slice has ended; ``succeeded``: it did not fail."""
         key = key_of(planned)
         self._under_way[key] -= 1
-        good = [partition for partition in planned.partitions if well and partition not in self._refused]
+        good = [partition for partition in planned.partitions if succeeded and partition not in self._refused]
         self._days_read.setdefault(key, set()).update(partition.day for partition in good if partition.day is not None)
         if len(good) < len(planned.partitions):
-            self._unwell.add(key)
+            self._unsuccessful.add(key)
 
     def drop(self, planned: PlannedSlice) -> None:
         """Drop rows that no child needs, once the accounts were taken from them."""
@@ -135,14 +135,14 @@ class Dependencies:
         """Whether all slices of a stream's account have ended."""
         return self._under_way.get(key) == 0
 
-    def is_well(self, key: Key, days: Sequence[date] = ()) -> bool:
+    def succeeded(self, key: Key, days: Sequence[date] = ()) -> bool:
         """
         Whether all slices of the account ended and none failed. With ``days``, only those days must have been read,
         where the stream has days.
         """
         if days and self.source.stream(key[0]).kind != "snapshot":
             return self.is_over(key) and set(days) <= self._days_read.get(key, set())
-        return self.is_over(key) and key not in self._unwell
+        return self.is_over(key) and key not in self._unsuccessful
 
 
 def _plain(value: Any) -> Any:

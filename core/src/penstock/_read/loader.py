@@ -289,7 +289,7 @@ class Loader:
         for column in batch.layout.columns:
             if column.unit_of and totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
-        self.dependencies.see(self.planned, partition, batch)
+        self.dependencies.record(self.planned, partition, batch)
         if loaded.writer is not None and len(batch):
             loaded.writer.write(batch)
 

@@ -193,7 +193,7 @@ class Reports:
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
-    def lost(self, response: Response) -> bool:
+    def is_expired(self, response: Response) -> bool:
         """Whether this refused answer to a page or download means that a report expired meanwhile."""
         return bool(self.under_way) and self.poller.lost(response)
 

@@ -202,7 +202,7 @@ class Reader:
         (submission,) = requests
         outcome, state = yield from self.reports.finished(submission)
         self._result.began_at = self.reports.submitted_at
-        self._see_clock(outcome)
+        self._record_clock_lag(outcome)
         if isinstance(state, Empty):
             return []
         if not state.downloads and not state.pages:
@@ -253,13 +253,13 @@ class Reader:
             outcome, listing.polled = listing.polled, None
         else:
             outcome = answered((yield calls))
-            self._see_clock(outcome)
+            self._record_clock_lag(outcome)
         refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
-        if self.reports is not None and refused is not None and self.reports.lost(refused):
+        if self.reports is not None and refused is not None and self.reports.is_expired(refused):
             raise ReportLostError(refused)
         return outcome
 
-    def _see_clock(self, outcome: Outcome) -> None:
+    def _record_clock_lag(self, outcome: Outcome) -> None:
         """Record how far the provider's clock is behind ours: by its Date header, and the age of what a cache sent."""
         response = outcome.response
         if response is None or not outcome.call.request.credentials or (theirs := response.date) is None:
@@ -267,7 +267,7 @@ class Reader:
         age = response.header("age") or ""
         behind = response.received_at - theirs - timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
         if TOLERATED_SKEW < behind <= FARTHEST_BEHIND:
-            self._result.behind = max(self._result.behind, behind)
+            self._result.clock_lag = max(self._result.clock_lag, behind)
 
     def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """Load a page: the number of its elements, and how many of them no earlier page had."""

@@ -27,9 +27,9 @@ class ReadResult:
     """
     The writer of each partition, ready to be committed when the reading has ended, and its counts.
 
-    ``began_at``: of reports on demand, when the first was submitted; ``behind``: how far the provider's clock is behind
-    ours. ``reports``: those that the rows are from. ``truncated``: the provider cut an answer at its ceiling, and there
-    may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
+    ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how far the provider's clock is
+    behind ours. ``reports``: those that the rows are from. ``truncated``: the provider cut an answer at its ceiling,
+    and there may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
     ``skipped``: why a request found no record; "": each found one. ``undated``: records that were set aside and have no
     requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record
     class does not have, in order.
@@ -37,7 +37,7 @@ class ReadResult:
 
     planned: PlannedSlice
     began_at: datetime
-    behind: timedelta = timedelta(0)
+    clock_lag: timedelta = timedelta(0)
     reports: Reports | None = None
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
@@ -50,7 +50,7 @@ class ReadResult:
     @property
     def read_at(self) -> datetime:
         """When the reading began, by the slower clock: a day that is over here and not there may get more rows."""
-        return self.began_at - self.behind
+        return self.began_at - self.clock_lag
 
     @property
     def absent(self) -> frozenset[str]:

@@ -37,7 +37,7 @@ class ListedAccounts:
         dependents = self.dependencies.dependents.pop(lister.name, [])
         if not dependents:
             return
-        if not self.dependencies.is_well(key_of(planned)):
+        if not self.dependencies.succeeded(key_of(planned)):
             yield from ((stream, self.planner.accounts(stream) or ()) for stream in dependents)
             return
         rows = self.dependencies.rows(key_of(planned))

@@ -72,7 +72,7 @@ class Committer:
         older day must not overwrite the same row read with a newer one: each is kept until those before it are
         committed or have failed.
         """
-        self._measures.see(result)
+        self._measures.record(result)
         if result.planned.stream.kind == "changes":
             self._read[result.planned] = result
             self._commit_in_order(result.planned)
@@ -244,7 +244,7 @@ class Committer:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        lost = self._measures.lost(result)
+        lost = self._measures.disappeared(result)
         imperfect = (
             result.undated or lost or any(partition.counts.is_imperfect for partition in result.partitions.values())
         )

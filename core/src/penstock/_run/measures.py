@@ -30,7 +30,7 @@ class Measures:
     _found_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
     _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
 
-    def see(self, result: ReadResult) -> None:
+    def record(self, result: ReadResult) -> None:
         """
         Note from which day on this run has each measure, and which days have none: days come in any order, and those
         of a group are not in the ledger yet.
@@ -47,7 +47,7 @@ class Measures:
                     self._absent_on.get((stream, name), (days[0], ())), (days[0], tuple(result.unknown))
                 )
 
-    def lost(self, result: ReadResult) -> frozenset[str]:
+    def disappeared(self, result: ReadResult) -> frozenset[str]:
         """
         The measures that no record of a slice has, that earlier readings in the target have, and in place of which
         there are unknown members: the provider has probably renamed theirs.
@@ -65,7 +65,7 @@ class Measures:
 
     def report_absent(self, result: ReadResult) -> None:
         """After a commit: report the measures of a slice that no record has."""
-        lost, stream = self.lost(result), result.planned.stream.name
+        lost, stream = self.disappeared(result), result.planned.stream.name
         counts = self.source_report.stream(stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):

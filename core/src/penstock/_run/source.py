@@ -177,7 +177,7 @@ class SourceRun:
         self._refusals.check(planned)
         self.client.check_not_parked()
         parent = self._parent_of(planned)
-        if parent is not None and not self._dependencies.is_well(parent, planned.slice.days):
+        if parent is not None and not self._dependencies.succeeded(parent, planned.slice.days):
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
@@ -243,7 +243,7 @@ class SourceRun:
         self._refusals.add(planned, error)
         if error is not None:
             self.committer.fail(planned, error)
-        self._dependencies.note_end(planned, well=error is None)
+        self._dependencies.note_end(planned, succeeded=error is None)
         if self._dependencies.is_over(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))
         for dependent, accounts in self._listed.of(planned):

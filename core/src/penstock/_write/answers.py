@@ -48,17 +48,17 @@ def outcome_of(
     if isinstance(meaning, Accept):
         meaning = _by_body(connector, action, response)
     if isinstance(meaning, _Done):
-        return alike(rows, "done", meaning.reason, _kept(response))
+        return same_receipts(rows, "done", meaning.reason, _kept(response))
     if isinstance(meaning, Skip):
-        return alike(rows, "refused", meaning.reason)
+        return same_receipts(rows, "refused", meaning.reason)
     if isinstance(meaning, Refuse):
         if not isinstance(meaning.error, RefusedError):
             return meaning
-        return alike(rows, "refused", str(meaning.error), _kept(response))
+        return same_receipts(rows, "refused", str(meaning.error), _kept(response))
     if isinstance(meaning, Retry):
         if meaning.throttle or meaning.renew or meaning.correct_clock:
             return meaning
-        return alike(rows, "unknown", str(meaning.error), _kept(response))
+        return same_receipts(rows, "unknown", str(meaning.error), _kept(response))
     return meaning
 
 
@@ -142,7 +142,7 @@ def _refusing(flags: Mapping[str, Any]) -> str | None:
     return None
 
 
-def alike(rows: Sequence[object], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
+def same_receipts(rows: Sequence[object], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
     """The same receipt for each row of a request, by the row's place in it."""
     return [Receipt(row=number, status=status, reason=reason, answer=answer) for number in range(len(rows))]
 

@@ -369,7 +369,7 @@ class OutboxJob:
             )
             self.connection.execute("commit")
 
-    def lost(self, rows: Sequence[int], reason: str) -> None:
+    def mark_unknown(self, rows: Sequence[int], reason: str) -> None:
         """Record that these rows were sent, may have arrived, and are about to be sent again."""
         with self._statements():
             self.connection.executemany(

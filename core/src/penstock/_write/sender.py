@@ -18,7 +18,7 @@ from attrs import define, evolve, field, frozen
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Attempts, CorrectClock, FailedAttempt, Park, Renew, Wait, parked
 from penstock._plugins.registry import defect
-from penstock._write.answers import alike, one_line, outcome_of
+from penstock._write.answers import one_line, outcome_of, same_receipts
 from penstock._write.outbox import OutboxJob
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, pack_rows
@@ -233,7 +233,7 @@ class Sender:
                 case _ if unsure:
                     return unknown(write, verdict.error)
                 case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:
-                    return alike(write.rows, "refused", one_line(verdict.error))
+                    return same_receipts(write.rows, "refused", one_line(verdict.error))
                 case _:
                     raise verdict.error
 
@@ -248,7 +248,7 @@ class Sender:
     def _record_attempt(self, write: WriteRequest, outcome: "Unsure | Retry | PenstockError") -> Retry:
         """Record in the outbox whether a failed attempt left, and return its verdict. Raises what ends the job."""
         if isinstance(outcome, Unsure):
-            self.job.lost(write.numbers, one_line(outcome.error))
+            self.job.mark_unknown(write.numbers, one_line(outcome.error))
             return Retry(outcome.error)
         self.job.never_left(write.numbers)
         if isinstance(outcome, PenstockError):
@@ -260,7 +260,7 @@ class Sender:
     ) -> Sequence[Receipt]:
         """The receipts of an attempt. A 404 after a deletion of unknown outcome (``unsure``) means that it was done."""
         if unsure and self.action.destroys and response is not None and response.status == 404:
-            return alike(write.rows, "done", "it was gone when it was requested again after an unknown outcome")
+            return same_receipts(write.rows, "done", "it was gone when it was requested again after an unknown outcome")
         return receipts
 
     def _wait(self, write: WriteRequest, wait: Wait, error: PenstockError) -> None:
@@ -316,4 +316,4 @@ def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bo
 
 def unknown(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
     reason = f"sent, without an answer that states whether it arrived: {one_line(error)}"
-    return alike(write.rows, "unknown", reason)
+    return same_receipts(write.rows, "unknown", reason)

@@ -289,7 +289,7 @@ class Project(Running):
         with its ledger. ``target``: as ``to`` had it. Raises UsageError for one that was not used.
         """
         whole = findable(target)  # a directory is remembered by its whole path
-        self._setup.history.forget(whole if whole in self._setup.history.targets() else target)
+        self._setup.used_targets.forget(whole if whole in self._setup.used_targets.targets() else target)
 
     def erase_personal(
         self, source: str, stream: str | None = None, *, to: str | None = None, dry_run: bool = False

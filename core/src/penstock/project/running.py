@@ -123,7 +123,7 @@ class Running:
         cannot be read is left out, with a notice, unless it is the only one.
         """
         is_source = name not in self._setup.config.pipelines
-        history = self._setup.history.targets([name]) if selection.to is None and is_source else ()
+        history = self._setup.used_targets.targets([name]) if selection.to is None and is_source else ()
         candidates: list[str | None] = [*history] or [None]
         for used in candidates:
             jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True, used=used)
@@ -253,7 +253,7 @@ class Running:
         if sink is None or sink.remembered is None:
             return
         try:
-            self._setup.history.remember(sink.remembered, [job.source.name for job in jobs], clock.now())
+            self._setup.used_targets.remember(sink.remembered, [job.source.name for job in jobs], clock.now())
         except OSError as error:
             notice(
                 f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "

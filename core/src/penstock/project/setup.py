@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock._config.source import ConfiguredSource
     from penstock._plugins.registry import Registry
     from penstock._recording.replay import Recording
-    from penstock._run.history import History
+    from penstock._run.used_targets import UsedTargets
     from penstock.connector import Connector
 
 Notice = Callable[[str], None]
@@ -108,10 +108,10 @@ class Setup:
         return config
 
     @cached_property
-    def history(self) -> "History":
-        from penstock._run.history import History
+    def used_targets(self) -> "UsedTargets":
+        from penstock._run.used_targets import UsedTargets
 
-        return History(None if isinstance(self.file, Mapping) else self.config.folder)
+        return UsedTargets(None if isinstance(self.file, Mapping) else self.config.folder)
 
     def with_recorded(self, recording: "Recording") -> "Setup":
         """This setup, in which a recorded source that is not configured has the settings of the recording."""

@@ -17,7 +17,7 @@ from penstock.process import write_whole
 
 
 @frozen(eq=False, repr=False)
-class History:
+class UsedTargets:
     """The targets used from the configuration in ``folder``; None: remembered by this object only."""
 
     folder: Path | None
