@@ -314,7 +314,7 @@ class PostgresTarget(BaseTarget):
                     writer.abort()
                 return [error] * len(commits)
             if isinstance(error, HeldTableError):
-                self.tables.lock_timeout_error([table for writer, _ in commits for table in writer.tables])
+                self.tables.hold_back([table for writer, _ in commits for table in writer.tables])
             lost = isinstance(error, LostSessionError)
             return [_commit_alone(commit, lost=lost) for commit in commits]
         for writer, _ in commits:

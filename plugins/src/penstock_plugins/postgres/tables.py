@@ -177,10 +177,10 @@ class Tables:
         )
         raise self._refused[layout.stream]
 
-    def lock_timeout_error(self, tables: Sequence[Table]) -> SinkError:
+    def hold_back(self, tables: Sequence[Table]) -> SinkError:
         """
-        The error of a commit that waited for another session's lock on one of these tables, or on rows of it. For the
-        rest of the run, statements wait no longer than one try of a change.
+        Refuse these tables while another session holds a lock on them, after a commit that waited for it in vain. For
+        the rest of the run, statements wait no longer than one try of a change. Returns the error of that commit.
         """
         waited = self._database.lock_timeout
         self._database.lock_timeout = f"{TRY_MS}ms"

@@ -93,7 +93,7 @@ class PostgresWriter:
             except LostSessionError:
                 committed = self._commit_in_new_session(entry)
         except HeldTableError as error:
-            raise self._target.tables.lock_timeout_error(self.tables) from error
+            raise self._target.tables.hold_back(self.tables) from error
         finally:
             self.abort()
         self._target.ledger.remember(committed)
