@@ -375,7 +375,7 @@ def test_a_scheduler_that_ends_while_workers_are_tried(cluster: Cluster) -> None
 
 def test_a_worker_that_hangs_while_it_is_tried(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A worker that does not answer refuses the run, after a bounded time.
+    A worker that does not reply refuses the run, after a bounded time.
     """
     monkeypatch.setattr("penstock_plugins.engines.dask.CHECK_S", 1.0)
     cluster.start(workers=1)
@@ -399,7 +399,7 @@ class Results:
 
     def received(self, number: int, message: Any) -> None: ...
 
-    def answer(self, number: int, message: Any) -> dict[str, Any]:
+    def reply(self, number: int, message: Any) -> dict[str, Any]:
         return {"stop": False, "resting": {}, "parked": {}}
 
     def done(self, number: int, result: Any) -> None:
@@ -416,7 +416,7 @@ def test_a_scheduler_that_hangs_does_not_keep_a_run_that_is_over(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    SIGTERM and the deadline end a run whose scheduler gives no answer any more.
+    SIGTERM and the deadline end a run whose scheduler gives no reply any more.
     """
     for name in ("GRACE_S", "LOST_AFTER_S"):
         monkeypatch.setattr(f"penstock_plugins.engines.dask.{name}", 1.0)

@@ -285,7 +285,7 @@ def test_refused_credentials_are_exit_code_3(files: Divided) -> None:
 
 def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A part that gets no answer from the coordinator stops. That is an error of the run, which nobody interrupted: exit
+    A part that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
     code 1. The next run reads the rest.
     """
     cut = threading.Event()
@@ -294,7 +294,7 @@ def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.Mo
         if line.number == 2 and message["kind"] == "state":
             cut.set()
             raise OSError("the line is cut")
-        return cast("Mapping[str, Any]", line.coordinator.answer(line.number, message))
+        return cast("Mapping[str, Any]", line.coordinator.reply(line.number, message))
 
     monkeypatch.setattr(threads.ThreadLine, "request", request)
     files.app.throttled = lambda request: None if cut.wait(60) else SandboxResponse(status=500)
@@ -302,7 +302,7 @@ def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.Mo
 
     assert code == 1, report
     assert [one["error"] for one in report["errors"]] == ["WorkerLostError"]
-    assert "worker 2 of this run ended before its work was done: it had no answer" in report["errors"][0]["message"]
+    assert "worker 2 of this run ended before its work was done: it had no reply" in report["errors"][0]["message"]
     monkeypatch.undo()
     assert files.run_here()[0] == 0
     files.assert_true()

@@ -2,7 +2,7 @@
 The interface of engines: where the parts of a divided run are carried out.
 
 An engine starts workers, carries messages between them and the coordinator, and notices a worker that dies. It divides
-nothing, knows no source, and sees no secret, except for the tokens in answers: see :attr:`Engine.carries_secrets`.
+nothing, knows no source, and sees no secret, except for the tokens in replies: see :attr:`Engine.carries_secrets`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ class Line(Protocol):
         """Pass a message to :meth:`Coordinator.received`; messages of one worker arrive in their order."""
 
     def request(self, message: Message) -> Message:
-        """The answer of :meth:`Coordinator.answer`. It may take as long as a login."""
+        """The reply of :meth:`Coordinator.reply`. It may take as long as a login."""
 
 
 Work = Callable[[Assignment, Line], Message]
@@ -61,8 +61,8 @@ class Coordinator(Protocol):
     def received(self, number: int, message: Message) -> None:
         """Called with each message of a worker."""
 
-    def answer(self, number: int, message: Message) -> Message:
-        """The answer to a worker."""
+    def reply(self, number: int, message: Message) -> Message:
+        """The reply to a request of a worker."""
 
     def done(self, number: int, result: Message) -> None:
         """A worker has carried out its assignment."""

@@ -51,7 +51,7 @@ class Tape(Protocol):
         """Called after the last call. Returns notices; raises SinkError."""
 
 
-class Others(Protocol):
+class Peers(Protocol):
     """The other processes of a divided run. Methods are called from fetching threads."""
 
     @property
@@ -80,7 +80,7 @@ class SourceClient:
     report: RunReport
     emit: OnEvent = ignore
     tape: Tape | None = None  # of a run that is recorded, or answered from a recording
-    others: Others | None = None
+    peers: Peers | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
@@ -105,7 +105,7 @@ class SourceClient:
             origins=[origin_of(url) for key in connector.origins if (url := getattr(settings, key))],
             clock=self.clock,
         )
-        cooled_down = partial(self.others.cooled_down, self.source.name) if self.others is not None else None
+        cooled_down = partial(self.peers.cooled_down, self.source.name) if self.peers is not None else None
         self.rate_limit = RateLimit(self.clock, self.source.requests_per_second, cooled_down)
         self.policy = RetryPolicy(
             retries=settings.retries,
@@ -128,7 +128,7 @@ class SourceClient:
         whose = self.source.credentials_of(account)
         with self._lock:
             if whose not in self._by_credentials:
-                sharing = self.others if self.others is not None and self.others.shares_tokens else None
+                sharing = self.peers if self.peers is not None and self.peers.shares_tokens else None
                 exchange = SignedExchange(
                     self.source.authenticator(whose),
                     self._transport,
@@ -168,8 +168,8 @@ class SourceClient:
             send = self._retrying_for(call.account)
             response, verdict, answer = send(call.request, partial(self._judge, call), observer)
         except ParkedError as error:
-            if self._parked is None and self.others is not None:
-                self.others.parked(self.source.name, error)
+            if self._parked is None and self.peers is not None:
+                self.peers.parked(self.source.name, error)
             self._parked = error
             return Outcome(call=call, response=observer.response, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it

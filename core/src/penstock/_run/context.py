@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Others, SourceClient, Tape
+from penstock._fetch.client import Peers, SourceClient, Tape
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
@@ -23,7 +23,7 @@ from penstock.run_report import NONE_ALLOWED, RunReport
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``tape``: records the exchanges, or answers the requests. ``others``: of
+    The jobs of one run, and what they share. ``tape``: records the exchanges, or answers the requests. ``peers``: of
     one part of a divided run, the other processes; its coordinator reports events to plugins, and records the run.
     """
 
@@ -34,7 +34,7 @@ class RunContext:
     emit: OnEvent
     deadline: float | None = None  # on the monotonic clock
     tape: Tape | None = None
-    others: Others | None = None
+    peers: Peers | None = None
     budget: Budget = field(init=False)
     scheduler: Scheduler = field(init=False)
     clients: dict[str, SourceClient] = field(factory=dict, init=False)  # by source
@@ -72,7 +72,7 @@ class RunContext:
                     report=self.report,
                     emit=self.emit,
                     tape=self.tape,
-                    others=self.others,
+                    peers=self.peers,
                 )
             return self.clients[source.name]
 

@@ -139,7 +139,7 @@ class RunCoordinator:
                 return  # once, when all have planned
         self.context.emit(event)
 
-    def answer(self, number: int, message: Message) -> Message:
+    def reply(self, number: int, message: Message) -> Message:
         return self._state() if message["kind"] == "state" else self._grant(message)
 
     def _state(self) -> Message:
@@ -249,29 +249,29 @@ def run_part(
         report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=send_event,
         deadline=None if left_s is None else clock.monotonic() + left_s,
-        others=LineToOthers(line=line, shares_tokens=shared_tokens),
+        peers=LineToPeers(line=line, shares_tokens=shared_tokens),
     )
     with _following(line, clock, context.clients) as cut:
         report = run(context)
     if report.interrupted and cut.is_set():  # nobody interrupted the run
-        raise WorkerLostError("it had no answer from the coordinator of the run any more")
+        raise WorkerLostError("it had no reply from the coordinator of the run any more")
     return report
 
 
 @define(eq=False, repr=False, kw_only=True)
-class LineToOthers:
-    """See :class:`penstock._fetch.client.Others`."""
+class LineToPeers:
+    """See :class:`penstock._fetch.client.Peers`."""
 
     line: Line
     shares_tokens: bool
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         token = used.token.reveal() if used is not None else None
-        answer = self._request({"kind": "grant", "source": source, "account": account, "used": token})
-        if "error" in answer:
-            kind = getattr(errors, answer["error"], AuthenticationError)
-            raise (AuthenticationError if kind is ParkedError else kind)(answer["message"])
-        return Grant(token=Secret(answer["token"]), life_s=answer["life_s"])
+        reply = self._request({"kind": "grant", "source": source, "account": account, "used": token})
+        if "error" in reply:
+            kind = getattr(errors, reply["error"], AuthenticationError)
+            raise (AuthenticationError if kind is ParkedError else kind)(reply["message"])
+        return Grant(token=Secret(reply["token"]), life_s=reply["life_s"])
 
     def cooled_down(self, source: str, seconds: float) -> None:
         with suppress(OSError):

@@ -55,7 +55,7 @@ class SourceRun:
     def __attrs_post_init__(self) -> None:
         self.source_report = SourceReport(self.source.name, self.context.report, self.context.emit)
         self.committer = Committer(self.source, self.target, self.source_report, self.context)
-        this_run = self.context.report.run_id if self.context.others is not None else None
+        this_run = self.context.report.run_id if self.context.peers is not None else None
         self._planner = Planner(self.job, self.context.started_at, self.target, this_run)
         self._dependencies = Dependencies(self.source, self._planner.chosen)
         self._listed = ListedAccounts(
@@ -109,7 +109,7 @@ class SourceRun:
             self._listed.fail_unlisted()
             self._drop_stale_reports()
         self.context.report.notices.extend(dict.fromkeys(self._planner.notices))
-        if self.context.others is None:
+        if self.context.peers is None:
             self.committer.record_run()
 
     def interrupt(self, reason: PenstockError) -> None:

@@ -38,11 +38,11 @@ LOCK_EVERY_S = 2.0
 
 
 @frozen(kw_only=True)
-class Order:
+class WorkerSetup:
     """
     What a worker needs to know; no secret is among it. ``versions``: of the distributions that it must have.
 
-    ``relieved``: another worker may take over the part of one that was lost, whose lock may be held for a while.
+    ``may_be_replaced``: another worker may take over the part of one that was lost, whose lock may be held for a while.
     """
 
     file: str | None
@@ -54,7 +54,7 @@ class Order:
     name: str
     selection: Selection
     shared_tokens: bool
-    relieved: bool
+    may_be_replaced: bool
     started_at: datetime
     deadline_at: datetime | None = None
     division: Division | None = field(default=None, repr=False)
@@ -84,20 +84,20 @@ def run_by_workers(
     Raises UsageError for what cannot be divided, before anything is requested.
     """
     with closing(engine_of(setup, engine, workers)) as chosen:
-        order = order_for(setup, name, selection, chosen, context)
+        worker = worker_setup(setup, name, selection, chosen, context)
         division = _divided(context, chosen)
         numbers_with_work = {number for numbers in division.parts_by_source.values() for number in numbers}
         if len(numbers_with_work) > 1 or not chosen.is_local:
-            order = evolve(order, division=division)
+            worker = evolve(worker, division=division)
 
             def assign(number: int, sources: Sequence[str]) -> Assignment:
-                return Assignment(number=number, run_id=context.report.run_id, sources=tuple(sources), task=order)
+                return Assignment(number=number, run_id=context.report.run_id, sources=tuple(sources), task=worker)
 
             return run_divided(context, division, chosen, work, assign)
     return run(context)
 
 
-def order_for(setup: Setup, name: str, selection: Selection, engine: Engine, context: RunContext) -> Order:
+def worker_setup(setup: Setup, name: str, selection: Selection, engine: Engine, context: RunContext) -> WorkerSetup:
     """What each worker needs to know, after one has tried it. Raises UsageError for what cannot be divided."""
     _refuse_what_stays_here(setup, selection, engine)
     for job in context.jobs:
@@ -113,7 +113,7 @@ def order_for(setup: Setup, name: str, selection: Selection, engine: Engine, con
             )
         if not engine.carries_secrets:
             _refuse_changing_tokens(job)
-    order = Order(
+    worker = WorkerSetup(
         file=None if setup.config.path is None else str(setup.config.path.absolute()),
         sets=tuple(setup.sets),
         plugins=_modules(setup),
@@ -123,12 +123,12 @@ def order_for(setup: Setup, name: str, selection: Selection, engine: Engine, con
         name=name,
         selection=selection,
         shared_tokens=engine.carries_secrets,
-        relieved=not engine.is_local,
+        may_be_replaced=not engine.is_local,
         started_at=context.started_at,
         deadline_at=context.deadline_at,
     )
-    engine.check(partial(try_worker, order))
-    return order
+    engine.check(partial(try_worker, worker))
+    return worker
 
 
 def _divided(context: RunContext, engine: Engine) -> Division:
@@ -151,31 +151,31 @@ def _masked_errors() -> Iterator[None]:
 
 
 @_masked_errors()
-def try_worker(order: Order) -> None:
+def try_worker(worker: WorkerSetup) -> None:
     """Raises PenstockError where this process cannot carry out a part: its installation, configuration or secrets."""
-    check_versions(order.versions)
-    jobs_for(_setup(order), order.name, order.selection, order.started_at, lambda text: None)
+    check_versions(worker.versions)
+    jobs_for(_setup(worker), worker.name, worker.selection, worker.started_at, lambda text: None)
 
 
 @_masked_errors()
 def work(assignment: Assignment, line: Line) -> Message:
     """Carry out an assignment. The result has the report, or the reason why there is none."""
-    order: Order = assignment.task
-    check_versions(order.versions)
+    worker: WorkerSetup = assignment.task
+    check_versions(worker.versions)
     clock = Clock()
-    end = clock.monotonic() + (LOST_HOST_S if order.relieved else 0.0)
+    end = clock.monotonic() + (LOST_HOST_S if worker.may_be_replaced else 0.0)
     try:
-        jobs = _jobs(assignment, order)
+        jobs = _jobs(assignment, worker)
         while True:
             try:
                 report = run_part(
                     jobs,
                     assignment,
                     line,
-                    started_at=order.started_at,
+                    started_at=worker.started_at,
                     clock=clock,
-                    deadline_at=order.deadline_at,
-                    shared_tokens=order.shared_tokens,
+                    deadline_at=worker.deadline_at,
+                    shared_tokens=worker.shared_tokens,
                 )
                 break
             except LockHeldError:  # by the worker in whose place this one is
@@ -187,10 +187,10 @@ def work(assignment: Assignment, line: Line) -> Message:
     return {"report": report.as_part()}
 
 
-def _jobs(assignment: Assignment, order: Order) -> list[Job]:
-    assert order.division is not None, "an assignment is part of a division"
-    jobs, _ = jobs_for(_setup(order), order.name, order.selection, order.started_at, lambda text: None)
-    share = Share(division=order.division, number=assignment.number)
+def _jobs(assignment: Assignment, worker: WorkerSetup) -> list[Job]:
+    assert worker.division is not None, "an assignment is part of a division"
+    jobs, _ = jobs_for(_setup(worker), worker.name, worker.selection, worker.started_at, lambda text: None)
+    share = Share(division=worker.division, number=assignment.number)
     part = part_of(assignment.run_id, assignment.number)
     return [
         evolve(job, source=share.limited(job.source), share=share, part=part)
@@ -199,14 +199,14 @@ def _jobs(assignment: Assignment, order: Order) -> list[Job]:
     ]
 
 
-def _setup(order: Order) -> Setup:
-    sys.path.extend(path for path in order.path if path not in sys.path)
+def _setup(worker: WorkerSetup) -> Setup:
+    sys.path.extend(path for path in worker.path if path not in sys.path)
     return Setup(
-        file={} if order.file is None else Path(order.file),  # a file in this process's directory is another one
-        sets=order.sets,
-        plugins=None if order.plugins is None else tuple(map(import_module, order.plugins)),
+        file={} if worker.file is None else Path(worker.file),  # a file in this process's directory is another one
+        sets=worker.sets,
+        plugins=None if worker.plugins is None else tuple(map(import_module, worker.plugins)),
         environ=os.environ,
-        strict_plugins=order.strict_plugins,
+        strict_plugins=worker.strict_plugins,
     )
 
 

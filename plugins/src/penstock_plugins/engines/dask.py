@@ -2,9 +2,9 @@
 Workers of a Dask cluster, one task for each part of a run: ``penstock run NAME --engine dask://SCHEDULER:8786``.
 
 Dask distributes, and gives the task of a worker that died to another one. Workers and coordinator write to each other
-through two kinds of Dask queues: one that the coordinator reads, and one for the answers to each task. The scheduler
+through two kinds of Dask queues: one that the coordinator reads, and one for the replies to each task. The scheduler
 passes their messages on unread (``to_serialize``): its log at debug level states every message that it reads, and over
-TLS an answer may hold a token.
+TLS a reply may hold a token.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ CHECK_S = 120.0  # for a worker to import the connectors and read the configurat
 LISTEN_S = 0.1
 LOST_AFTER_S = 5.0  # without a connection to the scheduler, the parts are lost to the coordinator
 SILENT_S = 30.0  # a busy machine pauses a process for seconds; Dask's own connections have this bound
-GRANT_S = 300.0  # for an answer: a login may be retried for a while
+GRANT_S = 300.0  # for a reply: a login may be retried for a while
 # What Dask raises, apart from OSError, when a connection ends during a call: asyncio's cancellation, RuntimeError of a
 # closed loop, KeyError of a queue that a restarted scheduler does not have, ...
 DISCONNECTED = (Exception, asyncio.CancelledError)
@@ -185,7 +185,7 @@ def _reason(task: distributed.Future) -> str:
 
 @define(eq=False, repr=False, kw_only=True)
 class _Desk:
-    """The coordinator's side of the queues. ``pool``: gives the answers, of which one may take as long as a login."""
+    """The coordinator's side of the queues. ``pool``: gives the replies, of which one may take as long as a login."""
 
     client: distributed.Client
     coordinator: Coordinator
@@ -203,20 +203,20 @@ class _Desk:
         except DISCONNECTED:
             time.sleep(LISTEN_S)
             return False
-        question = json.loads(received)
-        self.begun.add(question["number"])
-        for message in question["sent"]:
-            self.coordinator.received(question["number"], message)
-        self.pool.submit(self._answer, question)
+        request = json.loads(received)
+        self.begun.add(request["number"])
+        for message in request["sent"]:
+            self.coordinator.received(request["number"], message)
+        self.pool.submit(self._reply, request)
         return True
 
-    def _answer(self, question: Message) -> None:
-        answer = self.coordinator.answer(question["number"], question["ask"])
-        with suppress(*DISCONNECTED):  # without a scheduler there is nobody to answer
-            name = question["box"]
+    def _reply(self, request: Message) -> None:
+        reply = self.coordinator.reply(request["number"], request["message"])
+        with suppress(*DISCONNECTED):  # without a scheduler there is nobody to reply to
+            name = request["box"]
             if name not in self.boxes:  # once: Dask keeps a queue until it was closed as often as it was made
                 self.boxes[name] = distributed.Queue(name, client=self.client)
-            text = json.dumps({"id": question["id"], "answer": answer})
+            text = json.dumps({"id": request["id"], "reply": reply})
             self.boxes[name].put(to_serialize(text), callback_timeout=SILENT_S)
 
 
@@ -225,7 +225,7 @@ def _desk(
     client: distributed.Client, coordinator: Coordinator, inbox: distributed.Queue, tasks: int
 ) -> Iterator[_Desk]:
     """A desk for so many tasks, closed at the end with its queues."""
-    pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="answer")
+    pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="reply")
     desk = _Desk(client=client, coordinator=coordinator, inbox=inbox, pool=pool)
     try:
         yield desk
@@ -249,7 +249,7 @@ def carry_out(assignment: Assignment, work: Work, inbox: str) -> Message:
         number=assignment.number,
         box=box,
         inbox=distributed.Queue(inbox, client=client),
-        answers=distributed.Queue(box, client=client),
+        replies=distributed.Queue(box, client=client),
         is_wanted=lambda: _is_wanted(worker, key),
     )
     try:
@@ -275,11 +275,11 @@ class _QueueLine:
     number: int
     box: str
     inbox: distributed.Queue
-    answers: distributed.Queue
+    replies: distributed.Queue
     is_wanted: Callable[[], bool]
     _sent: list[Message] = field(factory=list, init=False)
-    _asked: int = field(default=0, init=False)
-    _asking: threading.Lock = field(factory=threading.Lock, init=False)
+    _requests: int = field(default=0, init=False)
+    _requesting: threading.Lock = field(factory=threading.Lock, init=False)
     _sending: threading.Lock = field(factory=threading.Lock, init=False)
 
     def send(self, message: Message) -> None:
@@ -293,33 +293,33 @@ class _QueueLine:
         return sent
 
     def request(self, message: Message) -> Message:
-        with self._asking:
-            self._asked += 1
+        with self._requesting:
+            self._requests += 1
             request = json.dumps(
-                {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}
+                {"number": self.number, "box": self.box, "id": self._requests, "sent": self.taken(), "message": message}
             )
             patience_s = GRANT_S if message["kind"] == "grant" else SILENT_S
             try:
                 self.inbox.put(to_serialize(request), callback_timeout=SILENT_S)
-                return self._answer(time.monotonic() + patience_s)
+                return self._reply(time.monotonic() + patience_s)
             except DISCONNECTED as error:
-                raise OSError(f"the coordinator does not answer: {error}") from None
+                raise OSError(f"the coordinator does not reply: {error}") from None
 
-    def _answer(self, end: float) -> Message:
+    def _reply(self, end: float) -> Message:
         while True:
             if not self.is_wanted():
                 raise OSError("the coordinator is gone")
             try:
-                message = json.loads(self.answers.get(timeout=1.0, callback_timeout=SILENT_S))
+                message = json.loads(self.replies.get(timeout=1.0, callback_timeout=SILENT_S))
             except TimeoutError:
                 if time.monotonic() >= end:
                     raise
                 continue
-            if message["id"] == self._asked:  # else one that came too late
-                answer: Message = message["answer"]
-                return answer
+            if message["id"] == self._requests:  # else one that came too late
+                reply: Message = message["reply"]
+                return reply
 
     def close(self) -> None:
-        for queue in (self.inbox, self.answers):
+        for queue in (self.inbox, self.replies):
             with suppress(Exception):
                 queue.close()

@@ -79,8 +79,8 @@ def _hear(
             kind, message = pipe.recv()
             if kind == "send":
                 coordinator.received(number, message)
-            elif kind == "ask":
-                pipe.send(coordinator.answer(number, message))
+            elif kind == "request":
+                pipe.send(coordinator.reply(number, message))
             elif kind == "done":
                 coordinator.done(number, message)
                 break
@@ -106,20 +106,20 @@ class _PipeLine:
     """See :class:`penstock.engines.Line`."""
 
     pipe: Connection
-    _asking: threading.Lock = field(factory=threading.Lock, init=False)
+    _requesting: threading.Lock = field(factory=threading.Lock, init=False)
     _sending: threading.Lock = field(factory=threading.Lock, init=False)
 
     def send(self, message: Message) -> None:
         self.put("send", message)
 
     def request(self, message: Message) -> Message:
-        with self._asking:
-            self.put("ask", message)
+        with self._requesting:
+            self.put("request", message)
             try:
-                answer: Message = self.pipe.recv()
+                reply: Message = self.pipe.recv()
             except EOFError:
                 raise OSError("the coordinator has ended") from None
-            return answer
+            return reply
 
     def put(self, kind: str, message: object) -> None:
         with self._sending:
