@@ -102,7 +102,7 @@ class Orders:
         found = response.members() or {}
         return Ready() if found["ready"] else Waiting()
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         return False
 
 

@@ -500,7 +500,7 @@ class Polled:
             return Waiting()
         return Ready(downloads=(Request.link(self.base, told["link"], credentials=False),))
 
-    def lost(self, response: Any) -> bool:
+    def expired(self, response: Any) -> bool:
         return False
 
 

@@ -91,7 +91,7 @@ class Orders:
     def state(self, response: Response, age_s: float) -> Ready:
         return self.place(str((response.members() or {})["rows"]))
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         return False
 
 
@@ -180,7 +180,7 @@ class Slow:
     def state(self, response: Response, age_s: float) -> ReportState:
         return Ready() if "data" in (response.members() or {}) else Waiting()
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         return False
 
 

@@ -411,7 +411,7 @@ def talroo_bookmarks() -> Bookmarks:
     return Bookmarks(project.layouts("talroo"), ["clicks"])
 
 
-def delivered(day: date, *, account: str = "2112", fingerprint: str = "f", read_by: str = "") -> LedgerEntry:
+def delivered(day: date, *, account: str = "2112", fingerprint: str = "f", reader_version: str = "") -> LedgerEntry:
     closed = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=4)
     return LedgerEntry(
         source="talroo",
@@ -421,7 +421,7 @@ def delivered(day: date, *, account: str = "2112", fingerprint: str = "f", read_
         read_at=closed + timedelta(hours=1),
         open_until=closed,
         fingerprint=fingerprint,
-        read_by=read_by,
+        reader_version=reader_version,
     )
 
 
@@ -432,7 +432,7 @@ def test_a_year_of_days_is_one_range() -> None:
     """
     bookmarks, first = talroo_bookmarks(), date(2025, 1, 1)
     for number in range(365):
-        bookmarks.delivered(delivered(first + timedelta(days=number), read_by="v1" if number == 100 else ""))
+        bookmarks.delivered(delivered(first + timedelta(days=number), reader_version="v1" if number == 100 else ""))
 
     state = bookmarks.state("clicks")
 
@@ -442,7 +442,7 @@ def test_a_year_of_days_is_one_range() -> None:
     assert loaded.state("clicks") == state
     entries = StateLedger(loaded).entries("talroo", "clicks", since=first + timedelta(days=99), accounts=["2112"])
     assert len(entries) == 266
-    assert {entry.read_by for entry in entries.values()} == {"", "v1"}
+    assert {entry.reader_version for entry in entries.values()} == {"", "v1"}
     assert all(entry.final("f") for entry in entries.values())
 
 

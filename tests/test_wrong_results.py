@@ -81,7 +81,7 @@ class Report:
     def state(self, response: Response, age_s: float) -> Any:
         return self.found
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         return False
 
 

@@ -486,12 +486,12 @@ def test_states(response: Response, state: Any) -> None:
     assert POLLER.state(response, 1.0) == state
 
 
-@pytest.mark.parametrize(("status", "lost"), [(404, True), (410, True), (400, False), (500, False)], ids=str)
-def test_lost(status: int, lost: bool) -> None:
+@pytest.mark.parametrize(("status", "expired"), [(404, True), (410, True), (400, False), (500, False)], ids=str)
+def test_expired(status: int, expired: bool) -> None:
     """
     A page that is no more means that the report expired.
     """
-    assert POLLER.lost(an_answer("", status)) is lost
+    assert POLLER.expired(an_answer("", status)) is expired
 
 
 def test_report_promises_its_pages() -> None:

@@ -133,7 +133,7 @@ class Poller:
     def state(self, response: Any, age_s: float) -> Any:
         return "done"
 
-    def lost(self, response: Any) -> bool:
+    def expired(self, response: Any) -> bool:
         return False
 
 

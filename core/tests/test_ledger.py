@@ -33,7 +33,7 @@ DELIVERY = LedgerEntry(
     repeated=1,
     truncated=True,
     unread_values=2,
-    read_by="Click 1.2",
+    reader_version="Click 1.2",
     sums={"price": Decimal("1.10")},
     derived_rows={"tags": 2},
     files=(LedgerFile(path="talroo/clicks/data.jsonl", size=10, checksum="crc32:00000001"), LedgerFile(path="none")),
@@ -440,7 +440,7 @@ def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly
     first = found[DAY]
     assert (first.rows, first.promised, first.rejected, first.sums) == (3, 5, 1, {"price": Decimal("1.10")})
     assert (first.version, first.derived_rows, first.read_at) == (1, {"tags": 2}, NIGHT)
-    assert (found[DAY].unread_values, found[DAY].read_by, len(found)) == (0, "", 7)
+    assert (found[DAY].unread_values, found[DAY].reader_version, len(found)) == (0, "", 7)
     assert set(counts) == {"2112", 'a"\\b, "c":', None, "9", "10"}
     assert (counts["2112"].final, counts["2112"].open, counts["9"].failed) == (1, 2, 1)
     assert len(ledger.entries("talroo", "clicks", since=date(2026, 3, 2), until=date(2026, 3, 2))) == 2
@@ -453,10 +453,10 @@ def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly
         ledger.close()
         assert path.read_bytes() == before
         return
-    ledger.deliver(evolve(DELIVERY, version=1, rows=9, read_by="b", unread_values=1))
+    ledger.deliver(evolve(DELIVERY, version=1, rows=9, reader_version="b", unread_values=1))
     ledger.close()
     again = SqliteLedger(path)
-    assert (again.entry("talroo", DAY).read_by, again.fact("schema")) == ("b", str(SCHEMA_VERSION))
+    assert (again.entry("talroo", DAY).reader_version, again.fact("schema")) == ("b", str(SCHEMA_VERSION))
     assert [one.rows for one in again.restated()] == [(3, 9)]
     again.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
-from penstock._read.on_demand import Handles, ReportLostError, Reports, answered, submission_text
+from penstock._read.on_demand import Handles, ReportExpiredError, Reports, answered, submission_text
 from penstock._read.source_report import SourceReport
 from penstock.connector import SourceSettings, Stream
 from penstock.envelope import Envelope
@@ -28,7 +28,7 @@ def test_a_report_that_expired_is_no_wrong_address() -> None:
     """
     The provider's refusal of a page is about a wrong address; for an expired report that would mislead.
     """
-    lost = ReportLostError(a_response(b"", status=404))
+    lost = ReportExpiredError(a_response(b"", status=404))
 
     assert isinstance(lost, InconsistentReadError)
     assert str(lost) == "the report expired while it was read (HTTP 404)"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import example, given, strategies as st
-from penstock._plan.finality import fingerprint, is_of_today, read_by
+from penstock._plan.finality import fingerprint, is_of_today, reader_version
 from penstock._plan.plan import Job
 from penstock._plan.planner import Planner, grouped, plan
 from penstock._plan.selection import chosen_streams
@@ -110,7 +110,7 @@ class ListingTarget(FakeTarget):
             account, day = values.get("account_id", ""), partition.values[-1][1]
             within = partition.stream == stream and since.isoformat() <= day <= until.isoformat()
             if within and entry.final(entry.fingerprint) and entry.error is None and self.is_intact(entry):
-                of = (entry.fingerprint, entry.run_id, entry.read_at, entry.read_by)
+                of = (entry.fingerprint, entry.run_id, entry.read_at, entry.reader_version)
                 yield FinalDay(account, day, *of, entry.complete)
 
 
@@ -237,7 +237,7 @@ READINGS = st.fixed_dictionaries(
         "read_at": st.sampled_from([datetime(2026, 8, day, tzinfo=UTC) for day in (3, 4, 5, 12, 13)]),
         "open_until": st.sampled_from([datetime(2026, 8, 3, tzinfo=UTC), datetime(2026, 8, 6, tzinfo=UTC), None]),
         "fingerprint": st.sampled_from([fingerprint(Settings(ids=("1",)), CLICKS), "other settings"]),
-        "read_by": st.sampled_from(["", "another", "today's"]),
+        "reader_version": st.sampled_from(["", "another", "today's"]),
         "rejected": st.integers(0, 1),
         "unread_values": st.integers(0, 1),
         "error": st.sampled_from([None, None, "HTTP 500"]),
@@ -255,8 +255,8 @@ def test_a_list_of_final_days_and_their_rows_give_the_same_plan(
     """
     day = date(2026, 8, 1)
     job = a_job(since=day, until=day)
-    if reading.get("read_by") == "today's":
-        reading["read_by"] = read_by(job.source, CLICKS)
+    if reading.get("reader_version") == "today's":
+        reading["reader_version"] = reader_version(job.source, CLICKS)
     partition, entry = read(day.isoformat(), **{"read_at": NOW, **reading})
     plans = []
     for target_of in (FakeTarget, ListingTarget):
@@ -603,8 +603,8 @@ def test_a_day_with_records_set_aside_is_read_again_when_its_reader_changes(
     """
     day = "2026-08-05"
     job = a_job(since=date.fromisoformat(day), until=date.fromisoformat(day))
-    known = read_by(job.source, CLICKS) if reader == "today's" else reader
-    held = dict([read(day, datetime(2026, 8, 12, 1, tzinfo=UTC), read_by=known, **bad)])
+    known = reader_version(job.source, CLICKS) if reader == "today's" else reader
+    held = dict([read(day, datetime(2026, 8, 12, 1, tzinfo=UTC), reader_version=known, **bad)])
     job = evolve(job, sink=FakeSink(target_of(FakeLedger(held))))
 
     assert [one.reason for one in plan(job, NOW).partitions] == reasons
@@ -621,9 +621,9 @@ def test_the_reader_is_the_record_class_and_the_version() -> None:
         name: str | None = None
 
     source = a_job().source
-    assert read_by(source, CLICKS) == read_by(a_job().source, CLICKS)
-    assert read_by(source, evolve(CLICKS, record=Wider)) != read_by(source, CLICKS)
-    assert read_by(evolve(source, version="2"), CLICKS) != read_by(source, CLICKS)
+    assert reader_version(source, CLICKS) == reader_version(a_job().source, CLICKS)
+    assert reader_version(source, evolve(CLICKS, record=Wider)) != reader_version(source, CLICKS)
+    assert reader_version(evolve(source, version="2"), CLICKS) != reader_version(source, CLICKS)
 
 
 def test_reports_under_way_are_looked_up_by_account() -> None:

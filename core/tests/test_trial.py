@@ -58,7 +58,7 @@ class Poller:
     def state(self, response: Response, age_s: float) -> Any:
         return self._state
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         return False
 
 
@@ -189,7 +189,7 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
 @pytest.mark.parametrize(
     ("stream", "output"),
     [
-        ({"poller": lambda settings: 1}, "poller is int (1) without handle, poll, state, lost; see "),
+        ({"poller": lambda settings: 1}, "poller is int (1) without handle, poll, state, expired; see "),
         ({"paginator": lambda settings: None}, ") returned nothing; write return, and the paginator"),
         ({"paginator": lambda settings: named("pager")}, "no paginator named 'pager' is installed"),
         ({"envelope": lambda settings: settings.items}, "envelope failed with AttributeError: 'AcmeSettings' object "),

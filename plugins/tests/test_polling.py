@@ -118,4 +118,4 @@ def test_a_report_that_is_unknown_is_gone(status: int) -> None:
     It is submitted again, once.
     """
     assert isinstance(Polled().state(a_response({}, status=status), 1.0), Gone)
-    assert Polled().lost(a_response({}, status=status))
+    assert Polled().expired(a_response({}, status=status))

@@ -90,7 +90,7 @@ class JoveoReport:
         downloads = [_download(base, link) for link in links]
         return Ready(tuple({_file(download): download for download in downloads}.values()))
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         """A download link that is refused has expired: the report is submitted again."""
         return response.status in (403, 404, 410)
 

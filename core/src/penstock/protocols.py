@@ -394,8 +394,11 @@ class Poller(Protocol):
         an earlier run submitted may be :class:`Gone`.
         """
 
-    def lost(self, response: Response) -> bool:
-        """Whether this refused answer to a later page or download means the report expired meanwhile."""
+    def expired(self, response: Response) -> bool:
+        """
+        Whether this refused response to a page or download of a ready report means that the report has expired. The
+        core then requests its state again.
+        """
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------

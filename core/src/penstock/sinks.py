@@ -130,7 +130,7 @@ class LedgerEntry:
     truncated: bool = False
     # Set only if a record of the request was rejected or a value unread: the fingerprint of the record class and the
     # connector's version. A plan reads such a day again with another record class or version.
-    read_by: str = ""
+    reader_version: str = ""
     sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
     derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
     files: tuple[LedgerFile, ...] = ()  # set by a target of files: the stream's, then those of streams derived from it
@@ -238,7 +238,7 @@ class FinalDay(NamedTuple):
     fingerprint: str
     run_id: str
     read_at: datetime
-    read_by: str
+    reader_version: str
     complete: bool
 
 
@@ -299,10 +299,10 @@ class Ledger(Protocol):
         """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""
         return ()
 
-    def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
+    def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         """
-        How many delivered partitions hold what another record class or connector version could not read. The next run
-        reads them again.
+        The number of delivered partitions with records or values that another version of the reader (record class and
+        connector) could not read. The next run reads them again.
         """
         return 0
 

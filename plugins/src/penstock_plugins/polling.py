@@ -82,7 +82,7 @@ class Polled:
         return Request.link(submitted.url, fill_path(self.state_url or below, {"id": handle}))
 
     def state(self, response: Response, age_s: float) -> ReportState:
-        if self.lost(response):
+        if self.expired(response):
             return Gone(f"the provider has no such report (HTTP {response.status})")
         answer = response.json()
         if self.state_at is not None:
@@ -102,7 +102,7 @@ class Polled:
                 return Waiting("" if state in self.waiting else str(word))
         return self._ready(answer)
 
-    def lost(self, response: Response) -> bool:
+    def expired(self, response: Response) -> bool:
         return response.status in (404, 410)
 
     def _ready(self, answer: Any) -> Ready:

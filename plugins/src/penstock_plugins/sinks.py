@@ -10,8 +10,8 @@ from penstock import Sink, SinkKind, UsageError, setting
 
 from penstock_plugins.doors.singer_settings import SINGER
 from penstock_plugins.extras import installed
-from penstock_plugins.history import HistorySettings
 from penstock_plugins.postgres.settings import POSTGRES
+from penstock_plugins.retention import RetentionSettings
 
 _PROMISE = (
     "a partition's file appears whole or not at all and replaces its predecessor; killed at any moment, the next run "
@@ -20,7 +20,7 @@ _PROMISE = (
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class JsonlSettings(HistorySettings):
+class JsonlSettings(RetentionSettings):
     path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
     gzip: bool = setting(False, help="whether files are compressed")
 
@@ -31,7 +31,7 @@ def _one_character(settings: object, attribute: "Attribute[str]", value: str) ->
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class CsvSettings(HistorySettings):
+class CsvSettings(RetentionSettings):
     path: Path = setting(help="a directory, or one file that ends in .csv or .csv.gz")
     gzip: bool = setting(False, help="whether files are compressed")
     escape_formulas: bool = setting(
@@ -60,13 +60,13 @@ def _decimal_scale() -> Any:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class ParquetSettings(HistorySettings):
+class ParquetSettings(RetentionSettings):
     path: Path = setting(help="a directory, or one file that ends in .parquet")
     decimal_scale: int = _decimal_scale()
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class DuckSettings(HistorySettings):
+class DuckSettings(RetentionSettings):
     path: Path = setting(help="the DuckDB file; it is made by the first run")
     decimal_scale: int = _decimal_scale()
 

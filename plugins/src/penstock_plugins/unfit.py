@@ -47,7 +47,7 @@ def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Un
 
 
 @frozen(eq=False, repr=False)
-class LeftOut:
+class Omissions:
     """
     What a target leaves out of a delivery, of one stream: records that it cannot hold, and rows that repeat a key.
     ``sums``: those of the rows that are left, where rows are left out that repeat a key.
@@ -59,36 +59,37 @@ class LeftOut:
     sums: Mapping[str, Decimal] | None = None
 
 
-def without(entry: LedgerEntry, left_out: Sequence[LeftOut]) -> LedgerEntry:
+def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions]) -> LedgerEntry:
     """A delivery without what the target leaves out of its stream and of those derived from it."""
     changes: dict[str, Any] = {}
-    for left in left_out:
-        rows = len(left.unfit) + left.repeated
+    for omitted in omissions:
+        rows = len(omitted.unfit) + omitted.repeated
         if not rows:
             continue
-        if left.layout.stream != entry.partition.stream:
+        if omitted.layout.stream != entry.partition.stream:
             derived = changes.setdefault("derived_rows", {**entry.derived_rows})
-            derived[left.layout.stream] = derived.get(left.layout.stream, 0) - rows
+            derived[omitted.layout.stream] = derived.get(omitted.layout.stream, 0) - rows
             continue
         changes |= {
             "rows": entry.rows - rows,
-            "rejected": entry.rejected + len(left.unfit),
-            "repeated": entry.repeated + left.repeated,
-            "sums": sums_without(entry.sums, left.layout, left.unfit) if left.sums is None else left.sums,
+            "rejected": entry.rejected + len(omitted.unfit),
+            "repeated": entry.repeated + omitted.repeated,
+            "sums": sums_without(entry.sums, omitted.layout, omitted.unfit) if omitted.sums is None else omitted.sums,
         }
-    rejected = [unfit.rejected for left in left_out for unfit in left.unfit]
+    rejected = [unfit.rejected for omitted in omissions for unfit in omitted.unfit]
     return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if changes else entry
 
 
-def without_unfit(entry: LedgerEntry, left_out: Sequence[LeftOut], target: str) -> LedgerEntry:
+def entry_without_unfit(entry: LedgerEntry, omissions: Sequence[Omissions], target: str) -> LedgerEntry:
     """
-    As :func:`without`. Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
+    As :func:`entry_without`. Raises SinkError if no record of the stream is left: the delivered rows are not replaced
+    by nothing.
     """
-    for left in left_out:
-        if left.unfit and left.layout.stream == entry.partition.stream and entry.rows == len(left.unfit):
-            first = left.unfit[0].rejected
+    for omitted in omissions:
+        if omitted.unfit and omitted.layout.stream == entry.partition.stream and entry.rows == len(omitted.unfit):
+            first = omitted.unfit[0].rejected
             raise SinkError(
-                f"{target} cannot hold any of the {len(left.unfit)} records of {entry.partition}, the first because "
+                f"{target} cannot hold any of the {len(omitted.unfit)} records of {entry.partition}, the first because "
                 f"{first.path}: {first.reason}. What was delivered before stays."
             )
-    return without(entry, left_out)
+    return entry_without(entry, omissions)

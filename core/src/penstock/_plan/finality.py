@@ -71,10 +71,11 @@ def is_of_today(stored: str, today: str) -> bool:
     return stored == today or stored == today.partition("@")[0]
 
 
-def read_by(source: ConfiguredSource, stream: Stream) -> str:
+def reader_version(source: ConfiguredSource, stream: Stream) -> str:
     """
-    A hash of what reads a stream: its record class, those of streams derived from it, and the connector's version. A
-    day with records that were set aside, or values that could not be read, is read again when it changes.
+    The version of the reader of a stream: a hash of its record class, those of streams derived from it, and the
+    connector's version. A day with records that were set aside, or values that could not be read, is read again when it
+    changes.
     """
     columns = [
         attrs.asdict(column)

@@ -92,7 +92,7 @@ class PlannedSlice:
     slice: Slice
     source: ConfiguredSource  # as the account sees it
     fingerprint: str  # of the settings that affect the answer
-    read_by: str = ""  # fingerprint of the record class and the connector's version
+    reader_version: str = ""  # see finality.reader_version
     to_deliver: bool = True  # False: it is read only for the streams that its rows are needed by
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
 

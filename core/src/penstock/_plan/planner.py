@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import block_days
-from penstock._plan.finality import closes_at, fingerprint, is_of_today, parent_with_days, read_by
+from penstock._plan.finality import closes_at, fingerprint, is_of_today, parent_with_days, reader_version
 from penstock._plan.plan import Job, Plan, PlannedPartition, PlannedSlice, Reason, Window
 from penstock._plan.selection import matches
 from penstock.connector import Stream
@@ -89,14 +89,14 @@ def _is_exact(source: ConfiguredSource, stream: Stream) -> bool:
 @frozen(kw_only=True, eq=False, repr=False)
 class _View:
     """
-    A stream as some accounts see it: the source with their settings and zone, and today's fingerprints of these
-    settings and of what reads the stream.
+    A stream as some accounts see it: the source with their settings and zone, today's fingerprint of these settings
+    and today's version of the reader.
     """
 
     stream: Stream
     source: ConfiguredSource
     fingerprint: str
-    read_by: str
+    reader_version: str
     _closes: dict[date, datetime] = field(factory=dict, init=False, repr=False)
 
     def closes_at(self, day: date) -> datetime:
@@ -138,7 +138,7 @@ class _Delivered(Protocol):
     @property
     def fingerprint(self) -> str: ...
     @property
-    def read_by(self) -> str: ...
+    def reader_version(self) -> str: ...
     @property
     def complete(self) -> bool: ...
     @property
@@ -479,9 +479,9 @@ class Planner:
         source = self.source_of(stream, account)
         key = (stream.name, id(source))  # most accounts share a source
         if key not in self._views:
-            own = read_by(source, stream) if account is None else self._view(stream, None).read_by
+            own = reader_version(source, stream) if account is None else self._view(stream, None).reader_version
             made = fingerprint(source.settings, stream)
-            self._views[key] = _View(stream=stream, source=source, fingerprint=made, read_by=own)
+            self._views[key] = _View(stream=stream, source=source, fingerprint=made, reader_version=own)
         return self._views[key]
 
     def _ledger_rows(self, stream: Stream, days: DaysByAccount) -> _LedgerRows:
@@ -582,7 +582,7 @@ class Planner:
         """
         if not is_of_today(entry.fingerprint, view.fingerprint):
             return "changed"
-        if entry.read_by != view.read_by if entry.read_by else not entry.complete:
+        if entry.reader_version != view.reader_version if entry.reader_version else not entry.complete:
             return "changed"  # what could not be read may be readable now
         # It is open again if the provider's restatement period (``open_for``) was since extended, and if the ledger's
         # time is in the future: the clock of that run was ahead.
@@ -608,7 +608,7 @@ class Planner:
             slice=Slice(now=self.now, account=account, days=days, start=start, end=end),
             source=view.source,
             fingerprint=view.fingerprint,
-            read_by=view.read_by,
+            reader_version=view.reader_version,
             to_deliver=stream in self.chosen,
             entries={partition: rows.entries[partition] for partition in reasons if partition in rows.entries},
         )

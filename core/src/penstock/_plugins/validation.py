@@ -44,7 +44,7 @@ Lookup = Callable[[Any, Named], object]
 
 _NO_LINKS = attrs.fields(Parent).links.default
 _PAGES = tuple(name for name in vars(SinglePage) if not name.startswith("_"))
-_REPORTS = ("handle", "poll", "state", "lost")
+_REPORTS = ("handle", "poll", "state", "expired")
 COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, required methods
     "envelope": ("decoder", ()),
     "downloads": ("decoder", ()),

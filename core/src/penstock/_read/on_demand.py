@@ -42,7 +42,7 @@ UNKNOWN = (404, 410)
 MOST_BROKEN_POLLS = 3  # consecutive answers to polls that state nothing, after which the slice is read again
 
 
-class ReportLostError(InconsistentReadError):
+class ReportExpiredError(InconsistentReadError):
     """
     A report expired while its pages were read. The next read requests its state again, which gives fresh links, or the
     answer that it is gone.
@@ -195,7 +195,7 @@ class Reports:
 
     def is_expired(self, response: Response) -> bool:
         """Whether this refused answer to a page or download means that a report expired meanwhile."""
-        return bool(self.under_way) and self.poller.lost(response)
+        return bool(self.under_way) and self.poller.expired(response)
 
     def unusable(self) -> None:
         """

@@ -21,7 +21,7 @@ from penstock._read.components import Components
 from penstock._read.ignored import LISTINGS, ignored_members
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
-from penstock._read.on_demand import ReportLostError, Reports, answered, check_rows
+from penstock._read.on_demand import ReportExpiredError, Reports, answered, check_rows
 from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadResult
 from penstock._read.source_report import SourceReport
@@ -248,7 +248,7 @@ class Reader:
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
     def _fetched(self, listing: Listing, calls: tuple[Call, ...]) -> Generator[Step, Outcome | None, Outcome]:
-        """The outcome of the next call. Raises the error of a call without an answer, or ReportLostError."""
+        """The outcome of the next call. Raises the error of a call without an answer, or ReportExpiredError."""
         if listing.polled is not None:
             outcome, listing.polled = listing.polled, None
         else:
@@ -256,7 +256,7 @@ class Reader:
             self._record_clock_lag(outcome)
         refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
         if self.reports is not None and refused is not None and self.reports.is_expired(refused):
-            raise ReportLostError(refused)
+            raise ReportExpiredError(refused)
         return outcome
 
     def _record_clock_lag(self, outcome: Outcome) -> None:

@@ -257,7 +257,7 @@ class Committer:
             read_at=result.read_at,
             open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,
-            read_by=planned.read_by if imperfect else "",
+            reader_version=planned.reader_version if imperfect else "",
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),

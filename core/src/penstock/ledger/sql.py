@@ -18,10 +18,10 @@ from attrs import evolve, frozen
 
 from penstock.errors import SinkError, TargetError
 from penstock.ledger.texts import (
+    column_values,
     dated,
     encoded,
     entry_of,
-    facts_of,
     json_text,
     known_moment,
     moment_of,
@@ -108,8 +108,8 @@ _ERRORS = """select stream, account, max(day || '|' || error)
 
 _HERE = "source = ? and stream = ? and partition = ?"
 # Of an intent's row, where nothing was delivered before.
-_NOTHING = facts_of(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
-_FACTS = tuple(_NOTHING)
+_NOTHING = column_values(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
+_COLUMNS = tuple(_NOTHING)
 
 
 @frozen(kw_only=True)
@@ -260,19 +260,19 @@ class SqlLedger:
         """
         _, (where, values) = _windows(source, stream, since or date.min, until)
         where, values = self._of_accounts(where, values, accounts)
-        for account, day, fingerprint, run_id, read_at, read_by, unread, files, rows in self._sql(
+        for account, day, fingerprint, run_id, read_at, reader_version, unread, files, rows in self._sql(
             "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
             f"from {{t}}partitions where {where} and standing = 'final'",
             *values,
         ):
             moment = known_moment(read_at)
-            yield FinalDay(account, day, fingerprint, run_id, moment, read_by, complete=not unread), files, rows
+            yield FinalDay(account, day, fingerprint, run_id, moment, reader_version, complete=not unread), files, rows
 
-    def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
+    def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         ((count,),) = self._sql(
             "select count(*) from {t}partitions where source = ? and stream = ? and state = 'delivered' "
             "and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end",
-            *(source, stream, read_by),
+            *(source, stream, reader_version),
         ).fetchall()
         return int(count)
 
@@ -296,15 +296,15 @@ class SqlLedger:
 
     def _entries(self, where: str, *values: Any) -> Iterator[LedgerEntry]:
         """Entries; of one with an intent, the intent."""
-        facts = ", ".join(_FACTS)
+        names = ", ".join(_COLUMNS)
         rows = self._sql(
-            f"select source, stream, partition, version, intent, {facts} from {{t}}partitions where {where}",
+            f"select source, stream, partition, version, intent, {names} from {{t}}partitions where {where}",
             *values,
         ).fetchall()
         for source, stream, text, version, intent, *stored in rows:
             partition = partition_of(stream, text)
             if intent is None:
-                yield entry_of(source, partition, version, dict(zip(_FACTS, stored, strict=True)))
+                yield entry_of(source, partition, version, dict(zip(_COLUMNS, stored, strict=True)))
             else:
                 meant = json.loads(intent)
                 entry = entry_of(source, partition, version, meant["entry"])
@@ -326,13 +326,13 @@ class SqlLedger:
             self._store_rejected([entry for entry in entries if entry.state != "intended"])
 
     def _deliver(self, entry: LedgerEntry) -> None:
-        facts = facts_of(entry)
+        values = column_values(entry)
         if entry.state == "intended":
             rejected = [rejected_texts(record) for record in entry.rejected_records]
-            changes: dict[str, Any] = {"intent": encoded({"entry": facts, "rejected": rejected})}
+            changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
             first = {**_NOTHING, **changes}  # of a partition without a row
         else:
-            first = changes = {**facts, "intent": None}
+            first = changes = {**values, "intent": None}
         if self.compares and entry.kind == "report" and entry.state == "delivered" and entry.version:
             self._compare(entry)
         if not self._put(entry, changes, first):
@@ -451,7 +451,7 @@ class SqlLedger:
                 self.fail(source, partition, error, run_id)
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        failed = facts_of(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))
+        failed = column_values(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))
         first = {**failed, "error": mask(error), "attempts": 1}
         self._sql(
             f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "

@@ -18,7 +18,7 @@ from penstock.redact import mask
 from penstock.sinks import LedgerEntry, LedgerFile
 
 
-def facts_of(entry: LedgerEntry) -> dict[str, Any]:
+def column_values(entry: LedgerEntry) -> dict[str, Any]:
     """An entry as column values, all but its key, version and rejected records."""
     return {
         "state": entry.state,
@@ -32,7 +32,7 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
         "unread_values": entry.unread_values,
         "repeated": entry.repeated,
         "truncated": int(entry.truncated),
-        "read_by": entry.read_by,
+        "read_by": entry.reader_version,
         "sums": encoded({column: str(value) for column, value in entry.sums.items()}) if entry.sums else "{}",
         "derived_rows": encoded(dict(entry.derived_rows)) if entry.derived_rows else "{}",
         "files": files_text(entry.files),
@@ -132,7 +132,8 @@ _FROM_ROW: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> LedgerEntry:
-    """The entry whose :func:`facts_of` these are."""
-    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
-    return LedgerEntry(source=source, partition=partition, version=version, **values)
+def entry_of(source: str, partition: Partition, version: int, stored: Mapping[str, Any]) -> LedgerEntry:
+    """The entry whose :func:`column_values` are stored."""
+    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in stored.items()}
+    read_by = values.pop("read_by", "")  # an intent of an earlier version has none
+    return LedgerEntry(source=source, partition=partition, version=version, reader_version=read_by, **values)

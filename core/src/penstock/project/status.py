@@ -9,7 +9,7 @@ from typing import Any
 from attrs import asdict, evolve
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.finality import read_by
+from penstock._plan.finality import reader_version
 from penstock._plan.planner import zone_memory, zone_of
 from penstock._util.text import without_place
 from penstock.errors import PenstockError
@@ -94,7 +94,7 @@ def _changed(configured: ConfiguredSource | None, ledger: Ledger, unread: Collec
     if configured is None:
         return {}
     counts = {
-        stream.name: ledger.read_otherwise(configured.name, stream.name, read_by(configured, stream))
+        stream.name: ledger.unread_by_other_versions(configured.name, stream.name, reader_version(configured, stream))
         for stream in configured.streams
         if stream.name in unread
     }

@@ -655,7 +655,7 @@ class SinkSuite:
             (2, [], {}),
             (3, [click(3)], {"open_until": later}),
             (4, [click(4)], {"open_until": None}),
-            (5, [click(5)], {"unread_values": 1, "read_by": "reader"}),
+            (5, [click(5)], {"unread_values": 1, "reader_version": "reader"}),
             (6, [click(6)], {}),
         ]
         for day, rows, facts in days:
@@ -680,7 +680,7 @@ class SinkSuite:
             for partition in final:
                 entry, listed = entries[partition], found[partition.values[-1][1]]
                 assert listed[0] == account
-                assert listed[2:6] == (entry.fingerprint, entry.run_id, entry.read_at, entry.read_by)
+                assert listed[2:6] == (entry.fingerprint, entry.run_id, entry.read_at, entry.reader_version)
                 assert listed.complete == (not entry.unread_values)
             assert list(seen.final_days(stream, **window, accounts=["another"])) == []
             nothing: dict[str, Any] = {"since": date(2026, 4, 1), "until": date(2026, 4, 2)}

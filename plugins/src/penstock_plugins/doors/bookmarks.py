@@ -48,7 +48,7 @@ class _Final:
     """How a day became final: the seconds from its beginning to its close, and what could not be read of it."""
 
     open_s: int
-    read_by: str
+    reader_version: str
 
 
 @define
@@ -74,7 +74,7 @@ class _Account:
             ranges: dict[str, list[Any]] = {}
             for first, last in _ranges(self.days):
                 final = self.days[first]
-                ranges[f"{first}/{last}"] = [final.open_s, final.read_by]
+                ranges[f"{first}/{last}"] = [final.open_s, final.reader_version]
             self._state = {"fingerprint": self.fingerprint, "final": ranges}
         return self._state
 
@@ -179,7 +179,7 @@ class Bookmarks:
                     read_at=closed,
                     open_until=closed,
                     fingerprint=first.fingerprint,
-                    read_by=final.read_by,
+                    reader_version=final.reader_version,
                 )
 
     def submitted(self, report: PendingReport) -> None:
@@ -210,9 +210,9 @@ class Bookmarks:
 
 def _account(stored: Mapping[str, Any]) -> _Account:
     made = _Account(str(stored["fingerprint"]))
-    for text, (open_s, read_by) in stored["final"].items():
+    for text, (open_s, reader_version) in stored["final"].items():
         for day in _days_in(text):
-            made.days[day] = _Final(int(open_s), str(read_by))
+            made.days[day] = _Final(int(open_s), str(reader_version))
     return made
 
 
@@ -258,7 +258,7 @@ def _final(entry: LedgerEntry, day: date) -> _Final | None:
     if not entry.final(entry.fingerprint) or entry.open_until is None:
         return None
     opened = entry.open_until - datetime.combine(day, time(), UTC)
-    return _Final(int(opened.total_seconds()), entry.read_by)
+    return _Final(int(opened.total_seconds()), entry.reader_version)
 
 
 @define(eq=False, repr=False)

@@ -37,7 +37,7 @@ from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
-from penstock_plugins.unfit import LeftOut, without_unfit
+from penstock_plugins.unfit import Omissions, entry_without_unfit
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -393,8 +393,8 @@ class DuckWriter:
 
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
-        left_out = [LeftOut(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
-        fitting = without_unfit(entry, left_out, self._target.name)
+        omissions = [Omissions(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
+        fitting = entry_without_unfit(entry, omissions, self._target.name)
         for buffer in self._buffers.values():
             self._target.make(buffer.layout)
             self._store(buffer)

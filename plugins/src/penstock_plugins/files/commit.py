@@ -19,7 +19,7 @@ from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.disk import file_errors, sync_directory
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.places import SourceFiles
-from penstock_plugins.unfit import LeftOut, without_unfit
+from penstock_plugins.unfit import Omissions, entry_without_unfit
 
 Finished = Mapping[RecordDraft, bool | Exception]
 """Drafts that are durable (false: without a row, so that there is no file), or could not be written."""
@@ -41,8 +41,8 @@ class FileWriter:
 
     def fitting(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that the format cannot hold."""
-        left_out = [LeftOut(layout, self.drafts[layout.stream].unfit) for layout in self._layouts]
-        return without_unfit(entry, left_out, self._files.shown)
+        omissions = [Omissions(layout, self.drafts[layout.stream].unfit) for layout in self._layouts]
+        return entry_without_unfit(entry, omissions, self._files.shown)
 
     def abort(self) -> None:
         for draft in self.drafts.values():

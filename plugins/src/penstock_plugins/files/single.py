@@ -22,7 +22,7 @@ from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
 from penstock_plugins.files.locks import locked
 from penstock_plugins.files.merge import copy, merge
-from penstock_plugins.unfit import LeftOut, without_unfit
+from penstock_plugins.unfit import Omissions, entry_without_unfit
 
 
 @frozen(kw_only=True)
@@ -163,7 +163,7 @@ class SingleFileWriter:
             self._draft.rows(batch.rows)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        entry = without_unfit(entry, [LeftOut(self._layout, self._draft.unfit)], str(self._target.path))
+        entry = entry_without_unfit(entry, [Omissions(self._layout, self._draft.unfit)], str(self._target.path))
         self._target.keep(entry.partition, Path(self._draft.path) if self._draft.finish() else None)
         return entry
 

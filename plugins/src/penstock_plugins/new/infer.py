@@ -124,9 +124,9 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
     values = {member: [record.get(member) for record in sample.records] for member in sample.members}
     currencies = [member for member in sample.members if re.search(r"(^|_)currency(_code)?$", snake(member))]
     currencies += [member for member in sample.members if _are_currencies(values[member])]
-    written = _written(values.values())
+    number_format = _number_format(values.values())
     for member in sample.members:
-        column = _column(member, values[member], is_csv=sample.format == "csv", written=written)
+        column = _column(member, values[member], is_csv=sample.format == "csv", number_format=number_format)
         column = evolve(column, within=sample.within if member in sample.inner else "")
         beside = [name for name in currencies if (name in sample.inner) == (member in sample.inner)]
         is_amount = _MONEY.search(column.name) or re.search(r"(^|_)total$", column.name)
@@ -193,10 +193,10 @@ def _are_currencies(values: Iterable[Any]) -> bool:
     return bool(known) and all(isinstance(value, str) and _CURRENCIES.fullmatch(value) for value in known)
 
 
-def _written(columns: Iterable[Sequence[Any]]) -> str:
+def _number_format(columns: Iterable[Sequence[Any]]) -> str:
     """
-    How all numbers of the sample are written, where one leaves no doubt: a number with separators of thousands and of
-    decimals. In such a sample ``2.264`` is no decimal number. "" where none does.
+    The format of all numbers of the sample, if one number has separators of thousands and of decimals; else "". In a
+    sample with such a format ``2.264`` is no decimal number.
     """
     texts = [_digits(value) for values in columns for value in values if isinstance(value, str) and len(value) < 40]
     for format_, (thousands, point) in _SEPARATORS.items():
@@ -211,7 +211,7 @@ def _digits(value: str) -> str:
     return re.sub(r"^[-+(]?\s?([$€£¥]|[A-Z]{3}\b)?\s?[-+]?|\s?([$€£¥%]|\b[A-Z]{3})?[-)]?$", "", value.strip())
 
 
-def _column(member: str, values: Sequence[Any], *, is_csv: bool, written: str) -> Guess:
+def _column(member: str, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
     name = snake(member)
     made = Guess(name=name, member=member, type="str")
     blanks = {value for value in values if isinstance(value, str) and value in _NULLS}
@@ -219,7 +219,7 @@ def _column(member: str, values: Sequence[Any], *, is_csv: bool, written: str) -
     made = evolve(made, nullable=len(known) < len(values))
     if not known:
         return evolve(made, nullable=True, notes=("empty in every record of the sample",))
-    made = _typed(made, known, is_csv=is_csv, written=written)
+    made = _typed(made, known, is_csv=is_csv, number_format=number_format)
     if blanks and made.type not in ("str", "Json"):
         made = evolve(made, options={**made.options, "null": tuple(sorted(blanks))})
     elif any(isinstance(value, str) and value == "" for value in values) and made.type == "str" and not is_csv:
@@ -246,7 +246,7 @@ def _summed(made: Guess) -> Guess:
     return evolve(made, options={**made.options, **additive}, notes=(*made.notes, *notes))
 
 
-def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool, written: str) -> Guess:
+def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         return evolve(made, type="bool")
@@ -255,7 +255,7 @@ def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool, written: str) ->
     if kinds <= {int, Decimal}:
         return _infer_numbers(made, values)
     if kinds == {str}:
-        return _infer_texts(made, values, is_csv=is_csv, written=written)
+        return _infer_texts(made, values, is_csv=is_csv, number_format=number_format)
     if kinds == {str, int}:
         return evolve(made, notes=("text and numbers",))
     return evolve(made, type="Json")
@@ -292,7 +292,7 @@ def _infer_numbers(made: Guess, values: Sequence[Any]) -> Guess:
     return evolve(made, type="Decimal")
 
 
-def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str) -> Guess:
+def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, number_format: str) -> Guess:
     def all_are(pattern: "re.Pattern[str]") -> bool:
         return all(pattern.fullmatch(value) for value in values)
 
@@ -304,7 +304,7 @@ def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: s
             return evolve(made, type="datetime")
         return evolve(made, type="datetime", options={"zone": "naive"}) if not any(zoned) else made
     for format_ in _FORMATS:
-        if all(_written_as(value, format_) for value in values) and (format_ != "%Y%m%d" or _TIME.search(made.name)):
+        if all(_has_format(value, format_) for value in values) and (format_ != "%Y%m%d" or _TIME.search(made.name)):
             timed = "%H" in format_
             unsure = format_.startswith(("%m/", "%d/")) and all(
                 int(re.split("[/ ]", value)[1]) <= 12 for value in values
@@ -316,7 +316,7 @@ def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: s
         return made
     if all_are(re.compile("(?i)true|false")):
         return evolve(made, type="bool")
-    if written and not all_are(_INTEGER) and (numbers := _infer_format(made, values, written)) is not None:
+    if number_format and not all_are(_INTEGER) and (numbers := _infer_format(made, values, number_format)) is not None:
         return numbers
     numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
     if numeric and (_MONEY.search(made.name) or not all_are(_INTEGER)):
@@ -328,7 +328,7 @@ def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: s
     return made
 
 
-def _written_as(value: str, format_: str) -> bool:
+def _has_format(value: str, format_: str) -> bool:
     try:
         datetime.strptime(value, format_)  # noqa: DTZ007  only whether it fits
     except ValueError:

@@ -19,7 +19,7 @@ from penstock_plugins.postgres.database import columns_sql, quoted
 from penstock_plugins.postgres.replacement import NotStoredError, Scope, Stage
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, SmallRows
 from penstock_plugins.postgres.tables import Table
-from penstock_plugins.unfit import LeftOut, Unfit
+from penstock_plugins.unfit import Omissions, Unfit
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.sink import PostgresTarget
@@ -166,9 +166,9 @@ class NewRows:
 
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
-    def left_out(self) -> LeftOut:
+    def omissions(self) -> Omissions:
         """What was rejected or dropped."""
-        return LeftOut(self.layout, self.unfit, self._repeated, self._sums())
+        return Omissions(self.layout, self.unfit, self._repeated, self._sums())
 
     def _sums(self) -> dict[str, Decimal] | None:
         """The sums of the rows that are left, where some were dropped; else None."""

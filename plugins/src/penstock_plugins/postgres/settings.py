@@ -9,14 +9,14 @@ from attrs import frozen
 from penstock import Secret, SinkKind, setting
 
 from penstock_plugins.extras import installed
-from penstock_plugins.history import HistorySettings
+from penstock_plugins.retention import RetentionSettings
 
 if TYPE_CHECKING:
     from penstock import Sink
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class PostgresSettings(HistorySettings):
+class PostgresSettings(RetentionSettings):
     dsn: Secret = setting(help="postgresql://user:password@host/database, or host=... dbname=...", repr=False)
     schema: str = setting(
         "{source}", help="where the tables are; may hold {source} and {connector}; without {source}, sources share them"

@@ -34,7 +34,7 @@ from penstock_plugins.postgres.replacement import (
     with_stages,
 )
 from penstock_plugins.postgres.tables import Table
-from penstock_plugins.unfit import LeftOut, without
+from penstock_plugins.unfit import Omissions, entry_without
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.sink import PostgresTarget
@@ -120,7 +120,7 @@ class PostgresWriter:
             and (recorded.version, recorded.run_id) == (entry.version + 1, entry.run_id)
             and recorded.delivered
         ):
-            return evolve(without(entry, self._left_out()), rows=recorded.rows, sums=recorded.sums)
+            return evolve(entry_without(entry, self._omissions()), rows=recorded.rows, sums=recorded.sums)
         return self._commit_with_retries(entry)
 
     def _check_session(self) -> None:
@@ -181,7 +181,7 @@ class PostgresWriter:
                 if rows.stage is not None and rows.chunks:
                     rows.move_to_stage()
             while True:
-                fitting = without(entry, self._left_out())
+                fitting = entry_without(entry, self._omissions())
                 self._check_any_fits(fitting)
                 stages = self._stages()
                 try:
@@ -221,8 +221,8 @@ class PostgresWriter:
         """The former rows of a table without a key: no statement replaces one by one."""
         return None if self._merged or rows.table.comparable else self._scope(rows.table)
 
-    def _left_out(self) -> list[LeftOut]:
-        return [rows.left_out() for rows in self._rows.values()]
+    def _omissions(self) -> list[Omissions]:
+        return [rows.omissions() for rows in self._rows.values()]
 
     def _not_stored(self) -> SinkError:
         names = ", ".join(new.table.sql for new in self._rows.values())

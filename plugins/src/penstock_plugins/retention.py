@@ -1,5 +1,5 @@
 """
-The settings of the history that a target's ledger keeps, the same for every sink with a ledger of its own.
+The settings of what a target's ledger retains, the same for every sink with a ledger of its own.
 """
 
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class HistorySettings:
+class RetentionSettings:
     keep_runs: int = setting(1000, help="records of runs that the ledger keeps of a source", validator=validators.ge(1))
     keep_run_days: int = setting(400, help="days that it keeps them", validator=validators.ge(1))
     keep_restatement_days: int | None = setting(
