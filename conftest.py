@@ -29,7 +29,7 @@ SLOW_NAMES = {
 }
 
 # Modules of the tests that serve a provider or start a process.
-HELPERS = {"invented", "small", "worlds"}
+HELPERS = {"command_line", "market", "providers", "scripted_provider", "seeded_provider"}
 
 # Longer than the bound of other tests, however they are selected: rounds of kills take minutes on a busy machine.
 LONG_S = {"soak": 3600, "doors": 3600, "large": 900}

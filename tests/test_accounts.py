@@ -48,7 +48,7 @@ from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.clock import FakeClock
 from penstock.testing.memory import MemorySink
-from small import Small
+from scripted_provider import ScriptedProvider
 
 # 05:30 of the 3rd in Auckland, where the 2nd is over; 08:30 of the 2nd in Los Angeles, where it is not.
 NOW = datetime(2026, 3, 2, 16, 30, tzinfo=UTC)
@@ -551,7 +551,7 @@ def test_a_listed_account_without_a_name_is_an_error(
     """
     listed: dict[str, Any] = {"envelope": Envelope(items="data")}
     sites = [{"id": 1, "code": "a"}, {"id": 2, **more}]
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[
             Stream(name="sites", record=Site, path="/sites", **listed),
@@ -584,11 +584,11 @@ class Sold:
     number: int = column(default=...)
 
 
-def sites_of(folder: Path, codes: list[str]) -> Small:
+def sites_of(folder: Path, codes: list[str]) -> ScriptedProvider:
     """A shop that lists its sites, and what each of them sold by day."""
     listed: dict[str, Any] = {"envelope": Envelope(items="data")}
     by_site = {"accounts_from": ("sites", "code"), "params": {"code": "{account}"}, **listed}
-    return Small(
+    return ScriptedProvider(
         folder=folder,
         streams=[
             Stream(name="sites", record=Site, path="/sites", **listed),

@@ -19,7 +19,7 @@ from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors.airbyte import ENDED_EARLY, AirbyteMessages
-from worlds import CONVERTR, JOVEO, TALROO, TODAY, Provider, bag, then
+from providers import CONVERTR, JOVEO, TALROO, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
 FINAL = (TODAY - timedelta(days=5)).isoformat()

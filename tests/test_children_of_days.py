@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock import Envelope, OpenFor, Parent, SandboxRequest, Stream, added, column, record
-from small import Small
+from scripted_provider import ScriptedProvider
 
 ORDERS = {"2026-06-14": ("a", "b"), "2026-06-15": (), "2026-06-16": ("c",)}
 
@@ -48,7 +48,7 @@ def answer(request: SandboxRequest) -> Any:
     return {"data": [{"number": 1}, {"number": 2}]}
 
 
-def by_day(shop: Small) -> set[tuple[str, str, int]]:
+def by_day(shop: ScriptedProvider) -> set[tuple[str, str, int]]:
     return {(str(row["day"]), row["id"], row["number"]) for row in shop.rows("lines")}
 
 
@@ -63,7 +63,7 @@ def test_the_rows_of_a_day_are_requested_by_the_parents_rows_of_that_day(days: i
     listing = orders()
     if days > 1:
         listing = evolve(listing, record=DatedOrder, params={}, days_per_request=days, day_of="ordered_on", key=("id",))
-    shop = Small(folder=tmp_path, streams=[listing, lines()], answer=answer if days == 1 else all_days)
+    shop = ScriptedProvider(folder=tmp_path, streams=[listing, lines()], answer=answer if days == 1 else all_days)
 
     report = shop.run()
 
@@ -90,7 +90,7 @@ def test_a_day_of_the_parent_is_read_again_only_where_its_children_are(tmp_path:
     """
     Days that are final for both are not requested again; a child's open day requests its parent's same day.
     """
-    shop = Small(folder=tmp_path, streams=[orders(open_for=OpenFor(0)), lines()], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[orders(open_for=OpenFor(0)), lines()], answer=answer)
     assert shop.run().exit_code == 0
 
     assert shop.run().exit_code == 0
@@ -111,7 +111,7 @@ def test_a_failed_day_of_the_parent_fails_its_children_of_that_day_only(tmp_path
     The other days are delivered; the failed one is read by the next run.
     """
     failing = {"2026-06-14"}
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(), lines()],
         answer=lambda request: 404 if request.params.get("day") in failing else answer(request),
@@ -131,7 +131,7 @@ def test_a_child_alone_reads_the_parents_days_that_it_needs(tmp_path: Path) -> N
     """
     ``--streams lines`` requests the orders of the days that are read, and delivers lines only.
     """
-    shop = Small(folder=tmp_path, streams=[orders(), lines()], answer=answer, chosen=["lines"])
+    shop = ScriptedProvider(folder=tmp_path, streams=[orders(), lines()], answer=answer, chosen=["lines"])
 
     assert shop.run().exit_code == 0
     assert by_day(shop) == EXPECTED
@@ -147,7 +147,7 @@ def test_a_snapshot_of_children_states_that_it_has_the_rows_of_the_window_only(t
     """
     A snapshot is replaced whole, so rows of days outside of a narrower window go; a notice names it.
     """
-    shop = Small(folder=tmp_path, streams=[orders(), lines(kind="snapshot", day=None)], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[orders(), lines(kind="snapshot", day=None)], answer=answer)
 
     report = shop.run(since="2026-06-16")
 
@@ -168,7 +168,9 @@ def test_a_childs_day_is_open_as_long_as_its_parents(tmp_path: Path) -> None:
             return {"data": [{"id": order} for order in (*ORDERS[day], *added_later.get(day, ()))]}
         return answer(request)
 
-    shop = Small(folder=tmp_path, streams=[orders(open_for=OpenFor(5)), lines(open_for=OpenFor(0))], answer=with_added)
+    shop = ScriptedProvider(
+        folder=tmp_path, streams=[orders(open_for=OpenFor(5)), lines(open_for=OpenFor(0))], answer=with_added
+    )
     assert shop.run().exit_code == 0
 
     added_later["2026-06-15"] = ("late",)
@@ -197,7 +199,7 @@ def test_a_final_day_of_children_is_read_again_with_its_parents_day(before: bool
             return {"data": [{"id": order} for order in ids[request.params["day"]]]}
         return answer(request)
 
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(record=NumberedOrder), lines()],
         answer=numbered,
@@ -224,7 +226,7 @@ def test_a_day_that_is_final_is_not_read_for_children_that_left_retention(tmp_pa
     Where the provider serves children for fewer days than their parents, the days before are read of neither.
     """
     closed = OpenFor(0)
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(open_for=closed), lines(open_for=closed, earliest=lambda today: today - timedelta(days=1))],
         answer=answer,

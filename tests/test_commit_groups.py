@@ -25,7 +25,7 @@ from penstock import (
 from penstock._run import commit
 from penstock.ledger import SqliteLedger
 from penstock.testing.memory import MemorySink, MemoryTarget, MemoryWriter
-from small import Small
+from scripted_provider import ScriptedProvider
 
 
 @record()
@@ -80,7 +80,7 @@ class Watched(MemoryWriter):
         self.aborted = True
 
 
-def a_shop(folder: Path, rows_of_last: int = 1) -> Small:
+def a_shop(folder: Path, rows_of_last: int = 1) -> ScriptedProvider:
     """Three days, one request; the last one has so many rows."""
 
     def requests(settings: Any, slice_: Slice) -> list[Request]:
@@ -102,7 +102,7 @@ def a_shop(folder: Path, rows_of_last: int = 1) -> Small:
         numbers = [14, 15, *([16] * rows_of_last)]
         return {"data": [{"click_id": f"c{n}", "report_date": f"2026-06-{day}"} for n, day in enumerate(numbers)]}
 
-    shop = Small(folder=folder, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=folder, streams=[stream], answer=answer)
     shop.sink = GroupSink(folder / "ledger.sqlite")
     return shop
 

@@ -17,13 +17,13 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import evolve
+from command_line import command, toml
 from imitation_ebay import CLIENT, SECRET, SELLERS, Ebay
 from penstock import ConnectorPlugin, Sandbox, SandboxRequest, SandboxResponse
 from penstock._plugins.registry import Registry
 from penstock.sandbox.server import serve
-from penstock.testing.conformance import TODAY, Subject, conforms, delivered_to
+from penstock.testing.conformance import QUICK, TODAY, Subject, conforms, delivered_to
 from penstock.testing.memory import MemorySink
-from worlds import QUICK, command, toml
 
 pytestmark = pytest.mark.large  # the kit and kills: five seconds each
 

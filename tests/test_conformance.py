@@ -44,7 +44,7 @@ from penstock.sandbox.server import serve
 from penstock.testing.conformance import CHECKS, UNKNOWN, NotConforming, conforms
 from penstock_plugins.paging import PageNumber
 from penstock_plugins.tokens import HeaderTokens
-from worlds import PROVIDERS, Provider
+from providers import PROVIDERS, Provider
 
 # How a provider refuses a token that ran out.
 EXPIRED = {"joveo": 403}

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from worlds import MAIN, PROVIDERS, configure
+from command_line import MAIN, configure
+from providers import PROVIDERS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = (ROOT / "Containerfile").read_text()

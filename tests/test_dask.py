@@ -2,34 +2,24 @@
 Runs by the workers of a Dask cluster: a real scheduler and workers in processes of their own, killed at will.
 """
 
-import json
 import os
-import re
 import signal
-import socket
-import socketserver
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
-from urllib.request import urlopen
 
-import many
+import market
 import penstock_plugins
 import pytest
 from attrs import define, field
-from many import SHOPS, Imitation
+from dask_cluster import Cluster, RecordingProxy, configure, free
+from market_runs import DividedRuns, base_url, eventually
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.engines import Assignment
-from penstock.sandbox.server import serve
-from pg_server import server as postgres
-from test_workers import Divided, base_url, eventually
 
 pytest.importorskip("distributed", reason="no Dask distributed: uv sync --group engines")
 pytestmark = pytest.mark.large
@@ -37,195 +27,7 @@ pytestmark = pytest.mark.large
 HERE = Path(__file__).parent
 
 
-@define(eq=False)
-class Cluster:
-    """A scheduler and its workers, each a process."""
-
-    folder: Path
-    environ: dict[str, str] = field(factory=dict)
-    between: "Recorder | None" = None  # what workers and clients connect to in place of the scheduler
-    scheduler: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
-    workers: "list[subprocess.Popen[bytes]]" = field(factory=list, init=False)
-
-    def start(self, workers: int) -> "Cluster":
-        self.address_file.unlink(missing_ok=True)
-        self.scheduler = self._process("scheduler", "--port", "0", "--host", "127.0.0.1")
-        eventually(lambda: self.address_file.exists() and self.address_file.stat().st_size)
-        if self.between is not None:
-            found = json.loads(self.address_file.read_text())
-            found["address"] = f"tcp://127.0.0.1:{self.between.to(int(found['address'].rpartition(':')[2]))}"
-            self.address_file.write_text(json.dumps(found))
-        self.are_registered([self.add() for _ in range(workers)])
-        return self
-
-    def are_registered(self, workers: "Sequence[subprocess.Popen[bytes]]") -> None:
-        """Wait until these workers are connected. Others may have been killed before they were."""
-        eventually(lambda: all("Registered to" in self.log(f"worker-{worker.pid}") for worker in workers))
-
-    def start_on(self, here: str, hosts: Mapping[str, str]) -> None:
-        """The scheduler at this address, and a worker in each network namespace. ``hosts``: their names by address."""
-        self.address_file.unlink(missing_ok=True)
-        self.scheduler = self._process("scheduler", "--port", "0", "--host", here)
-        eventually(lambda: self.address_file.exists() and self.address_file.stat().st_size)
-        for address, name in hosts.items():
-            options = ("--nthreads", "1", "--no-nanny", "--host", address)
-            self.workers.append(self._process("worker", *options, before=("ip", "netns", "exec", name)))
-        self.are_registered(self.workers)
-
-    def add(self) -> "subprocess.Popen[bytes]":
-        options = ["--nthreads", "1", "--no-nanny", "--death-timeout", "20"]
-        if self.between is None:
-            options += ["--host", "127.0.0.1"]
-        else:
-            port = free_port()
-            options += ["--listen-address", f"tcp://127.0.0.1:{port}"]
-            options += ["--contact-address", f"tcp://127.0.0.1:{self.between.to(port)}"]
-        self.workers.append(self._process("worker", *options))
-        return self.workers[-1]
-
-    @property
-    def address_file(self) -> Path:
-        return self.folder / "scheduler.json"
-
-    @property
-    def engine(self) -> str:
-        return "dask:" + json.loads(self.address_file.read_text())["address"].removeprefix("tcp:")
-
-    def log(self, name: str) -> str:
-        """What was logged by ``"scheduler"``, ``"worker"``, or one of them: ``"worker-1234"``, with its pid."""
-        return "".join(file.read_text(errors="replace") for file in self.folder.glob(f"{name}-*.log"))
-
-    def log_everything(self) -> None:
-        """From now on, at debug level."""
-        self.environ["DASK_LOGGING__DISTRIBUTED"] = "debug"
-
-    def everything_logged(self) -> str:
-        return self.log("scheduler") + self.log("worker")
-
-    def pages(self) -> str:
-        """What the scheduler serves over HTTP about its workers and tasks."""
-        info = f"http://127.0.0.1:{json.loads(self.address_file.read_text())['services']['dashboard']}"
-        read: dict[str, str] = {}
-        left = [f"{info}/info/main/{name}.html" for name in ("workers", "exceptions", "logs")]
-        while left:
-            page = left.pop()
-            if page not in read:
-                with urlopen(page) as answer:
-                    read[page] = answer.read().decode()
-                links = re.findall(r'href="([^"#?]*)"', read[page])
-                left += [link for link in (urljoin(page, one) for one in links) if link.startswith(f"{info}/info/")]
-        return "".join(read.values())
-
-    def _process(self, name: str, *options: str, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-        """``before``: the words of a command that runs this one."""
-        log = self.folder / f"{name}-{time.monotonic_ns()}.log"
-        module = f"distributed.cli.dask_{name}"
-        words = [
-            *before,
-            sys.executable,
-            "-m",
-            module,
-            "--scheduler-file",
-            str(self.address_file),
-            "--dashboard-address",
-            "127.0.0.1:0",
-            *options,
-        ]
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                words,
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(HERE), **self.environ},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        log.rename(log.with_stem(f"{name}-{process.pid}-"))
-        return process
-
-    def close(self) -> None:
-        for process in filter(None, (*self.workers, self.scheduler)):
-            with suppress(OSError):
-                process.kill()
-            process.wait()
-
-
-@define(eq=False)
-class Recorder:
-    """Passes connections on, and keeps every byte that goes either way."""
-
-    seen: bytearray = field(factory=bytearray)
-    _servers: list[socketserver.ThreadingTCPServer] = field(factory=list, init=False)
-
-    def to(self, port: int) -> int:
-        """A new port whose connections are passed on to this one."""
-        recorder = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as onward:
-                    back = threading.Thread(target=recorder.copy, args=(onward, self.request), daemon=True)
-                    back.start()
-                    recorder.copy(self.request, onward)
-                    back.join()
-
-        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        server.block_on_close = False
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self._servers.append(server)
-        return int(server.server_address[1])
-
-    def copy(self, one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                self.seen += data
-                other.sendall(data)
-        with suppress(OSError):
-            other.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    made = Cluster(folder)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[Divided]:
-    """A world whose target is Postgres. Its secrets are in the environment only."""
-    with serve(app := Imitation()) as server, postgres().database() as dsn:
-        cluster.environ.update(MANY_PASSWORD="sesame", MANY_DSN=dsn)
-        monkeypatch.setenv("MANY_PASSWORD", "sesame")
-        monkeypatch.setenv("MANY_DSN", dsn)
-        made = Divided(app, tmp_path, dsn)
-        configure(made, server.base_url)
-        made.sink = "warehouse"
-        yield made
-        assert server.errors == []
-
-
-def configure(world: Divided, base_url: str, more: str = "concurrency = 4", shops: Sequence[str] = SHOPS) -> None:
-    (world.folder / "penstock.toml").write_text(
-        f'[source.many]\nbase_url = "{base_url}"\npassword = {{ env = "MANY_PASSWORD" }}\n'
-        f"retry_first_s = 0.01\nshops = {json.dumps(shops)}\n{more}\n"
-        '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "MANY_DSN" }\n'
-    )
-
-
-def test_a_cluster_does_the_work_of_one_run(world: Divided, cluster: Cluster) -> None:
+def test_a_cluster_does_the_work_of_one_run(world: DividedRuns, cluster: Cluster) -> None:
     """
     The rows and counts are those of one run, within the source's limits; a second run reads what is open only.
     """
@@ -238,17 +40,17 @@ def test_a_cluster_does_the_work_of_one_run(world: Divided, cluster: Cluster) ->
     world.assert_true()
     assert world.app.at_once <= 4
     assert len(set(world.app.submitted)) == len(world.app.submitted)
-    assert sum(one["partitions"]["delivered"] for one in report["sources"]["many"]["streams"].values()) == 85
+    assert sum(one["partitions"]["delivered"] for one in report["sources"]["market"]["streams"].values()) == 85
     code, report = world.run(engine=cluster.engine, workers=None)
-    assert (code, report["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"]) == (0, 24)
+    assert (code, report["sources"]["market"]["streams"]["sales"]["partitions"]["skipped"]) == (0, 24)
 
 
-def test_no_secret_passes_the_scheduler(world: Divided, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_passes_the_scheduler(world: DividedRuns, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Over a scheduler without TLS, no byte between client, scheduler and workers is of a secret: not the password, not a
     token, not the target's address. Neither have the cluster's logs at debug level, and the pages of the scheduler.
     """
-    cluster.between = Recorder()
+    cluster.between = RecordingProxy()
     cluster.environ["DASK_DISTRIBUTED__COMM__COMPRESSION"] = "False"
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__COMPRESSION", "False")
     cluster.log_everything()
@@ -273,7 +75,7 @@ def test_no_secret_passes_the_scheduler(world: Divided, cluster: Cluster, monkey
         assert secret.decode() not in cluster.everything_logged() + pages
 
 
-def test_limits_hold_over_the_cluster(world: Divided, cluster: Cluster) -> None:
+def test_limits_hold_over_the_cluster(world: DividedRuns, cluster: Cluster) -> None:
     """
     All workers together take as long as the source's rate demands, with no more requests at once than it allows; one
     that the provider parks for an hour parks all of them, with exit code 4.
@@ -301,22 +103,22 @@ def test_limits_hold_over_the_cluster(world: Divided, cluster: Cluster) -> None:
     code, report = world.run(engine=cluster.engine, workers=None, full=True)
 
     assert code == 4, report
-    assert report["parked"].keys() == {"many"}
+    assert report["parked"].keys() == {"market"}
     assert sum(one > first[0] for one in world.app.times) <= 4  # those on their way, and one of each other worker
 
 
-def test_a_worker_that_cannot_is_refused_before_any_request(world: Divided, cluster: Cluster) -> None:
+def test_a_worker_that_cannot_is_refused_before_any_request(world: DividedRuns, cluster: Cluster) -> None:
     """
     A worker without a secret, or with another version of a distribution, ends the run before anything is requested.
     """
-    cluster.environ.pop("MANY_PASSWORD")
+    cluster.environ.pop("MARKET_PASSWORD")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MANY_PASSWORD")
+        patch.delenv("MARKET_PASSWORD")
         cluster.start(workers=1)
-    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
-    with pytest.raises(PluginError, match="MANY_PASSWORD"):
-        project.run("many", to="warehouse", streams=["items"], engine=cluster.engine)
-    cluster.environ["MANY_PASSWORD"] = "sesame"
+    project = Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins])
+    with pytest.raises(PluginError, match="MARKET_PASSWORD"):
+        project.run("market", to="warehouse", streams=["items"], engine=cluster.engine)
+    cluster.environ["MARKET_PASSWORD"] = "sesame"
     gone = cluster.workers.pop()
     gone.kill()
     gone.wait()
@@ -328,11 +130,11 @@ def test_a_worker_that_cannot_is_refused_before_any_request(world: Divided, clus
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("penstock._plugins.registry.Registry.versions", versions)
         with pytest.raises(PluginError, match=r"penstock-core is version .* and 0\.0\.1 where the run was started"):
-            eventually(lambda: project.run("many", to="warehouse", streams=["items"], engine=cluster.engine))
+            eventually(lambda: project.run("market", to="warehouse", streams=["items"], engine=cluster.engine))
     assert not world.app.asked
 
 
-def test_no_queue_is_left(world: Divided, cluster: Cluster) -> None:
+def test_no_queue_is_left(world: DividedRuns, cluster: Cluster) -> None:
     """
     The queues of a run end with it: a scheduler that serves every morning does not grow.
     """
@@ -341,7 +143,7 @@ def test_no_queue_is_left(world: Divided, cluster: Cluster) -> None:
     assert world.run(engine=cluster.engine, workers=None)[0] == 0
 
     with closing(engine(cluster)) as dask:
-        eventually(lambda: dask.client.run_on_scheduler(many.queues) == [])
+        eventually(lambda: dask.client.run_on_scheduler(market.queues) == [])
 
 
 def engine(cluster: Cluster) -> Any:
@@ -357,7 +159,7 @@ def test_a_worker_that_ends_while_all_are_tried_refuses_nothing(cluster: Cluster
     cluster.start(workers=2)
 
     with closing(engine(cluster)) as dask:
-        dask.check(partial(many.end_once, cluster.folder / "ended"))
+        dask.check(partial(market.end_once, cluster.folder / "ended"))
 
         assert [worker.wait() for worker in cluster.workers if worker.poll() is not None] == [9]
 
@@ -409,7 +211,7 @@ class Results:
         self.lost_by[number] = reason
 
 
-ONE = Assignment(number=1, run_id="r", sources=("many",), task=None)
+ONE = Assignment(number=1, run_id="r", sources=("market",), task=None)
 
 
 def test_a_scheduler_that_hangs_does_not_keep_a_run_that_is_over(
@@ -427,13 +229,13 @@ def test_a_scheduler_that_hangs_does_not_keep_a_run_that_is_over(
     with closing(engine(cluster)) as dask:
         assert dask.client
         threading.Timer(2.0, cluster.scheduler.send_signal, [signal.SIGSTOP]).start()
-        dask.run([ONE], many.wait, results)
+        dask.run([ONE], market.wait, results)
 
     assert list(results.lost_by) == [1]
 
 
 def test_one_token_serves_all_workers_over_tls(
-    world: Divided, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    world: DividedRuns, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Over TLS the coordinator logs in once for all workers and once more when the token has ended, also where each login
@@ -485,41 +287,41 @@ def test_one_token_serves_all_workers_over_tls(
     ids=["files", "password"],
 )
 def test_what_machines_cannot_share_is_refused(
-    world: Divided, cluster: Cluster, options: dict[str, Any], reason: str
+    world: DividedRuns, cluster: Cluster, options: dict[str, Any], reason: str
 ) -> None:
     """
     A target with one machine's ledger, and a password that would be sent, are refused by name.
     """
-    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    project = Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins])
 
     with pytest.raises(UsageError, match=reason):
-        project.run("many", streams=["items"], engine="dask://127.0.0.1:1", **options)
+        project.run("market", streams=["items"], engine="dask://127.0.0.1:1", **options)
 
 
-def test_tokens_that_change_are_not_shared_without_tls(world: Divided) -> None:
+def test_tokens_that_change_are_not_shared_without_tls(world: DividedRuns) -> None:
     """
     Over a scheduler without TLS, a source is refused whose workers would end each other's tokens.
     """
     configure(world, base_url(world), "changing = true")
-    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    project = Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins])
 
     with pytest.raises(UsageError, match="token that changes with every grant"):
-        project.run("many", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
+        project.run("market", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
     assert not world.app.asked
 
 
-def test_a_scheduler_that_is_not_there(world: Divided) -> None:
+def test_a_scheduler_that_is_not_there(world: DividedRuns) -> None:
     """
     An address without a scheduler is one message.
     """
-    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    project = Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("penstock_plugins.engines.dask.CONNECT_S", 1.0)
         with pytest.raises(UsageError, match="cannot be reached"):
-            project.run("many", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
+            project.run("market", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
 
 
-def test_the_part_of_a_killed_worker_goes_elsewhere(world: Divided, cluster: Cluster) -> None:
+def test_the_part_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster: Cluster) -> None:
     """
     kill -9 of a worker: another one takes over its part, goes on from the ledger, and adopts its reports. The run ends
     with 0, and its counts are those of one run.
@@ -533,12 +335,12 @@ def test_the_part_of_a_killed_worker_goes_elsewhere(world: Divided, cluster: Clu
 
     assert code == 0, report
     world.assert_true()
-    assert sum(one["partitions"]["delivered"] for one in report["sources"]["many"]["streams"].values()) == 85
+    assert sum(one["partitions"]["delivered"] for one in report["sources"]["market"]["streams"].values()) == 85
     assert len(world.app.submitted) - len(set(world.app.submitted)) <= 2
 
 
 @pytest.mark.parametrize("victim", ["scheduler", "client"])
-def test_the_next_run_goes_on(world: Divided, cluster: Cluster, victim: str) -> None:
+def test_the_next_run_goes_on(world: DividedRuns, cluster: Cluster, victim: str) -> None:
     """
     kill -9 of the scheduler is exit code 1, that of the client ends the workers' parts; the next run leaves exactly the
     provider's rows.
@@ -564,12 +366,7 @@ def test_the_next_run_goes_on(world: Divided, cluster: Cluster, victim: str) -> 
     world.assert_true()
 
 
-def free(result: tuple[int, dict[str, Any]]) -> tuple[int, dict[str, Any]] | None:
-    """The result of a run that had the lock."""
-    return None if result[0] == 6 else result
-
-
-def test_sigterm_reaches_the_cluster(world: Divided, cluster: Cluster) -> None:
+def test_sigterm_reaches_the_cluster(world: DividedRuns, cluster: Cluster) -> None:
     """
     SIGTERM of the client ends the parts on all workers: exit code 130.
     """
@@ -586,7 +383,7 @@ def test_sigterm_reaches_the_cluster(world: Divided, cluster: Cluster) -> None:
     world.assert_true()
 
 
-def test_a_deadline_ends_a_run_without_workers(world: Divided, cluster: Cluster) -> None:
+def test_a_deadline_ends_a_run_without_workers(world: DividedRuns, cluster: Cluster) -> None:
     """
     Where the last worker has died, the deadline ends the run: exit code 4. The next run goes on.
     """

@@ -16,7 +16,7 @@ from penstock.testing.conformance import QUICK
 from penstock_plugins.doors import dlt as door
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.deliveries import CommittedPartition, deliveries
-from worlds import CONVERTR, TALROO, TODAY, Provider, bag, then
+from providers import CONVERTR, TALROO, TODAY, Provider, bag, then
 
 DAYS = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
 

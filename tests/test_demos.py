@@ -14,7 +14,7 @@ from penstock._cli import main
 from penstock._cli.sandbox import left_out, with_secrets
 from penstock._plugins.registry import Registry
 from penstock.testing.conformance import Subject, first_run, wrong_credentials
-from worlds import REGISTRY
+from providers import REGISTRY
 
 READING = [name for name in REGISTRY.sandboxes() if REGISTRY.streams(name)]
 

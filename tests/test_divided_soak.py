@@ -1,6 +1,6 @@
 """
-Divided runs of which processes are killed at random moments, round after round: the rows, the reports and the limits
-are counted at the provider and in the target.
+Divided runs of which processes are killed at random moments, round after round: the rows, the reports and the
+limits are counted at the provider and in the target.
 """
 
 import os
@@ -15,14 +15,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import many
+import market
 import psycopg
 import pytest
 from attrs import define
+from dask_cluster import Cluster, cluster, configure, free, world
+from market_runs import DividedRuns, base_url, eventually, linux, worker_pids
 from penstock.sandbox.server import serve
-from pg_server import server as postgres
-from test_dask import Cluster, cluster, configure, free, world
-from test_workers import Divided, base_url, eventually, linux, worker_pids
+from postgres_server import server as postgres
 
 __all__ = ["cluster", "world"]  # fixtures
 
@@ -33,11 +33,11 @@ ROUNDS = int(os.environ.get("PENSTOCK_ROUNDS", "10"))  # of each seed
 patient = pytest.mark.timeout(max(3600, 900 * ROUNDS))
 
 
-def empty(world: Divided) -> None:
+def empty(world: DividedRuns) -> None:
     """An empty target, and counts from the start."""
     with psycopg.connect(world.target, autocommit=True) as connection:
         connection.execute("set client_min_messages = warning")
-        connection.execute("drop schema if exists many, penstock cascade")
+        connection.execute("drop schema if exists market, penstock cascade")
     world.app.forget()
 
 
@@ -45,7 +45,7 @@ def empty(world: Divided) -> None:
 class Kills:
     """Rounds of a killed run and the run after it, each in an empty target."""
 
-    world: Divided
+    world: DividedRuns
     cluster: Cluster | None
     chance: random.Random
     run_s: float = 5.0  # how long the last whole run took
@@ -79,7 +79,7 @@ class Kills:
         assert code != 2 or not app.asked, report
         if survives and code == 0:  # one report and one set of rows, as if nothing had happened
             self.world.assert_true()
-            delivered = sum(one["partitions"]["delivered"] for one in report["sources"]["many"]["streams"].values())
+            delivered = sum(one["partitions"]["delivered"] for one in report["sources"]["market"]["streams"].values())
             assert delivered == 85, report
         engine = self._engine(first=False)
         began = time.monotonic()
@@ -124,7 +124,7 @@ class Kills:
                 time.sleep(self.chance.uniform(0, 0.5))
 
 
-def kills(world: Divided, cluster: Cluster | None, seed: int, rounds: int) -> None:
+def kills(world: DividedRuns, cluster: Cluster | None, seed: int, rounds: int) -> None:
     configure(world, base_url(world), f"concurrency = 4\nrequests_per_second = {PER_SECOND}")
     if cluster is not None:
         cluster.start(workers=2)
@@ -140,7 +140,7 @@ def kills(world: Divided, cluster: Cluster | None, seed: int, rounds: int) -> No
 @pytest.mark.soak
 @patient
 @pytest.mark.parametrize("seed", range(10))
-def test_kills_over_dask(world: Divided, cluster: Cluster, seed: int) -> None:
+def test_kills_over_dask(world: DividedRuns, cluster: Cluster, seed: int) -> None:
     """
     Workers, the scheduler or the client are killed at a random request: the run after it, started at once, leaves
     exactly the provider's rows, no report is submitted again whose handle was read, and the limits hold.
@@ -152,7 +152,7 @@ def test_kills_over_dask(world: Divided, cluster: Cluster, seed: int) -> None:
 @pytest.mark.soak
 @patient
 @pytest.mark.parametrize("seed", range(10))
-def test_kills_of_processes(world: Divided, seed: int) -> None:
+def test_kills_of_processes(world: DividedRuns, seed: int) -> None:
     """
     The same for a run by processes of this machine, of which a worker or the parent is killed.
     """
@@ -162,14 +162,14 @@ def test_kills_of_processes(world: Divided, seed: int) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_sixty_accounts_of_forty_days(world: Divided, cluster: Cluster, engine: str, workers: int) -> None:
+def test_sixty_accounts_of_forty_days(world: DividedRuns, cluster: Cluster, engine: str, workers: int) -> None:
     """
     Any number of workers leaves the same rows from the same requests, within the source's limit; a second run finds
     all final.
     """
     app = world.app
     app.shops = tuple(f"shop{number}" for number in range(1, 61))
-    app.window = (many.FIRST, many.FIRST + timedelta(days=39))
+    app.window = (market.FIRST, market.FIRST + timedelta(days=39))
     configure(world, base_url(world), "concurrency = 8", shops=app.shops)
     more: dict[str, Any] = {"workers": workers, "streams": ["sales", "items", "stock"]}
     if engine == "dask":
@@ -189,7 +189,7 @@ def test_sixty_accounts_of_forty_days(world: Divided, cluster: Cluster, engine: 
     code, report = world.run(**more)
     assert code == 0, report
     assert app.asked["sales"] == 0
-    assert report["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"] == 60 * 40
+    assert report["sources"]["market"]["streams"]["sales"]["partitions"]["skipped"] == 60 * 40
 
 
 def ip(*words: str) -> None:
@@ -229,16 +229,16 @@ def test_workers_on_hosts_of_their_own(tmp_path: Path, monkeypatch: pytest.Monke
     with (
         hosts(2) as names,
         tempfile.NamedTemporaryFile("w") as rules,
-        serve(app := many.Imitation(), host=HERE) as server,
+        serve(app := market.Market(), host=HERE) as server,
     ):
         rules.write("local all all trust\nhost all all 10.77.0.0/16 trust\n")
         rules.flush()
         os.chmod(rules.name, 0o644)
         with postgres(listen_addresses=HERE, hba_file=rules.name).database() as local:
             user, database = local.partition("://")[2].partition("@")[0], local.partition("@/")[2].partition("?")[0]
-            world = Divided(app, tmp_path, f"postgresql://{user}@{HERE}/{database}")
+            world = DividedRuns(app, tmp_path, f"postgresql://{user}@{HERE}/{database}")
             world.sink = "warehouse"
-            for key, value in (("MANY_PASSWORD", "sesame"), ("MANY_DSN", world.target)):
+            for key, value in (("MARKET_PASSWORD", "sesame"), ("MARKET_DSN", world.target)):
                 cluster.environ[key] = value
                 monkeypatch.setenv(key, value)
             configure(world, server.base_url, "concurrency = 4\nallow_http = true")
@@ -265,7 +265,7 @@ def test_workers_on_hosts_of_their_own(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.large
-def test_some_kills_over_dask(world: Divided, cluster: Cluster) -> None:
+def test_some_kills_over_dask(world: DividedRuns, cluster: Cluster) -> None:
     """
     The same, for some rounds.
     """
@@ -273,7 +273,7 @@ def test_some_kills_over_dask(world: Divided, cluster: Cluster) -> None:
 
 
 @pytest.mark.large
-def test_some_kills_of_processes(world: Divided) -> None:
+def test_some_kills_of_processes(world: DividedRuns) -> None:
     """
     The same, for some rounds.
     """

@@ -2,10 +2,7 @@
 The division of a run: which part reads what, by a pure function; and shards, each a process of its own.
 """
 
-import json
 import math
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -13,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import many
+import market
 import penstock_plugins
-import psycopg
 import pytest
-from attrs import define
 from hypothesis import given, strategies as st
-from many import ALL, WINDOW, Imitation, shown
+from market import ALL, WINDOW, Market
+from market_runs import MarketRuns
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
 from penstock._fetch.rate_limit import RateLimit
 from penstock._plan.division import BLOCK_DAYS, Division, Share, Unit, block_days, divide, shards, unit_of
@@ -29,8 +25,7 @@ from penstock.testing.sinks import SOURCE
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.postgres.sink import PostgresSink
-from pg_server import server as postgres
-from psycopg.rows import dict_row
+from postgres_server import server as postgres
 
 HERE = Path(__file__).parent
 
@@ -105,9 +100,9 @@ def test_without_listed_accounts_a_part_without_work_holds_nothing() -> None:
 
 def many_source(**more: Any) -> Any:
     project = Project(
-        {"source": {"many": {"base_url": "http://127.0.0.1:1", "password": "sesame", **more}}}, plugins=[many]
+        {"source": {"market": {"base_url": "http://127.0.0.1:1", "password": "sesame", **more}}}, plugins=[market]
     )
-    return project._setup.source("many")
+    return project._setup.source("market")
 
 
 def test_shares_of_the_limits_make_the_whole() -> None:
@@ -115,7 +110,7 @@ def test_shares_of_the_limits_make_the_whole() -> None:
     The parts of a source together make no more requests, at once and per second, than the source alone.
     """
     source = many_source(concurrency=7, requests_per_second=3.0)
-    division = divide(3, {"many": 7})
+    division = divide(3, {"market": 7})
     settings = [Share(division=division, number=number).limited(source).settings for number in (1, 2, 3)]
 
     assert sorted(one.concurrency for one in settings) == [2, 2, 3]
@@ -136,7 +131,7 @@ def test_no_second_has_more_requests_than_the_source_allows(
     source = many_source(concurrency=9, requests_per_second=rate)
     division = shards(workers, [source])
     starts = []
-    for number in division.parts_by_source["many"]:
+    for number in division.parts_by_source["market"]:
         clock = FakeClock()
         limit = RateLimit(clock, Share(division=division, number=number).limited(source).requests_per_second)
         for part, wait in waits:
@@ -155,8 +150,8 @@ def test_what_depends_on_each_other_stays_together() -> None:
     """
     source = many_source()
     for parts in (2, 3, 5):
-        division: Division = divide(parts, {"many": 8})
-        for shop in many.SHOPS:
+        division: Division = divide(parts, {"market": 8})
+        for shop in market.SHOPS:
             homes = {
                 number
                 for number in range(1, parts + 1)
@@ -167,7 +162,7 @@ def test_what_depends_on_each_other_stays_together() -> None:
 
 
 def days(count: int) -> list[date]:
-    return [many.FIRST + timedelta(days=number) for number in range(count)]
+    return [market.FIRST + timedelta(days=number) for number in range(count)]
 
 
 def test_the_days_of_a_report_are_divided() -> None:
@@ -220,65 +215,12 @@ def test_a_report_that_others_depend_on_is_not_divided(role: str) -> None:
 
 # --- shards -----------------------------------------------------------------------------------------------------------
 
-RUN = """
-import sys, many, penstock_plugins
-from penstock import Project
-config, target, since, until, *more = sys.argv[1:]
-result = Project(config, plugins=[many, penstock_plugins]).run(
-    "many", to=target, since=since, until=until, **dict(one.split("=") for one in more)
-)
-print(result.summary, result.report["errors"], file=sys.stderr)
-sys.exit(result.exit_code)
-"""
-
-
-@define(eq=False)
-class World:
-    """The imitation, served; a folder with a configuration; and a target."""
-
-    app: Imitation
-    folder: Path
-    target: str
-
-    def configure(self, base_url: str, **more: Any) -> None:
-        values = {"base_url": base_url, "password": "sesame", "retry_first_s": 0.01, "retry_max_s": 0.05, **more}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        (self.folder / "penstock.toml").write_text("\n".join(["[source.many]", *lines, ""]))
-
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, str(self.folder / "penstock.toml"), self.target, *map(str, WINDOW), *words],
-            cwd=HERE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def finished(self, *words: str) -> tuple[int, str]:
-        process = self.start(*words)
-        _, printed = process.communicate()
-        return process.returncode, printed
-
-    def rows(self, stream: str) -> list[tuple[Any, ...]]:
-        if self.target.startswith("jsonl:"):
-            root = Path(self.target.removeprefix("jsonl:")) / "many" / stream
-            return shown(
-                stream,
-                [json.loads(line) for file in root.rglob("data.jsonl") for line in file.read_text().splitlines()],
-            )
-        with psycopg.connect(self.target, row_factory=dict_row) as connection:
-            return shown(stream, connection.execute(f'select * from many."{stream}"').fetchall())
-
-    def assert_true(self) -> None:
-        """The target holds the provider's rows, each once."""
-        for stream in ALL:
-            assert self.rows(stream) == self.app.expected(stream), stream
-
 
 @pytest.fixture(params=["jsonl", "postgres"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    with serve(app := Imitation()) as server, postgres().database() as dsn:
-        made = World(app, tmp_path, f"jsonl:{tmp_path / 'out'}" if request.param == "jsonl" else dsn)
-        made.configure(server.base_url, concurrency=4, shops=list(many.SHOPS))
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MarketRuns]:
+    with serve(app := Market()) as server, postgres().database() as dsn:
+        made = MarketRuns(app, tmp_path, f"jsonl:{tmp_path / 'out'}" if request.param == "jsonl" else dsn)
+        made.configure(server.base_url, concurrency=4, shops=list(market.SHOPS))
         yield made
         assert server.errors == []
 
@@ -294,7 +236,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     ids=["jsonl-listed", "postgres-configured", "jsonl-configured", "postgres-listed"],
     indirect=["world"],
 )
-def test_shards_at_once_leave_the_rows_of_one_run(world: World, listed: bool) -> None:
+def test_shards_at_once_leave_the_rows_of_one_run(world: MarketRuns, listed: bool) -> None:
     """
     Three shards that run at once write exactly the rows of one run, whether the accounts are configured or listed; no
     report is requested twice. A run of everything has then only open partitions to read.
@@ -323,16 +265,16 @@ def test_the_plan_names_the_shard_of_each_partition(tmp_path: Path) -> None:
     """
     ``plan`` with shards gives each partition the number of the shard that reads it; a shard's plan is its part.
     """
-    settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": list(many.SHOPS)}
-    project = Project({"source": {"many": settings}}, plugins=[many, penstock_plugins])
+    settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": list(market.SHOPS)}
+    project = Project({"source": {"market": settings}}, plugins=[market, penstock_plugins])
 
-    plan = project.plan("many", since=WINDOW[0], until=WINDOW[1], shards=3)
+    plan = project.plan("market", since=WINDOW[0], until=WINDOW[1], shards=3)
 
     by_shop: dict[str, set[int | None]] = {}
     for one in plan.partitions:
         if one.partition.stream != "sales":  # whose days are divided
             by_shop.setdefault(one.partition.as_dict().get("shop", ""), set()).add(one.shard)
-    assert {shop for shop, found in by_shop.items() if len(found) == 1} == {"", *many.SHOPS}
+    assert {shop for shop, found in by_shop.items() if len(found) == 1} == {"", *market.SHOPS}
     assert all(one.shard in (1, 2, 3) for one in plan.partitions)
     assert sum(count for count, _ in plan.shards.values()) == len(plan.partitions)
 
@@ -343,11 +285,12 @@ def test_no_shard(text: str) -> None:
     A text that names no shard is refused.
     """
     project = Project(
-        {"source": {"many": {"base_url": "http://127.0.0.1:1", "password": "sesame"}}}, plugins=[many, penstock_plugins]
+        {"source": {"market": {"base_url": "http://127.0.0.1:1", "password": "sesame"}}},
+        plugins=[market, penstock_plugins],
     )
 
     with pytest.raises(UsageError, match="3/16"):
-        project.run("many", to="jsonl:out", shard=text)
+        project.run("market", to="jsonl:out", shard=text)
 
 
 def test_a_target_for_one_process_refuses_shards(tmp_path: Path) -> None:
@@ -355,10 +298,10 @@ def test_a_target_for_one_process_refuses_shards(tmp_path: Path) -> None:
     A single file and standard output are written by one process only.
     """
     settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": ["shop1"]}
-    project = Project({"source": {"many": settings}}, plugins=[many, penstock_plugins])
+    project = Project({"source": {"market": settings}}, plugins=[market, penstock_plugins])
 
     with pytest.raises(UsageError, match="several processes"):
-        project.run("many", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], shard="1/2")
+        project.run("market", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], shard="1/2")
 
 
 # --- the lock of parts ------------------------------------------------------------------------------------------------

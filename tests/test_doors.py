@@ -6,7 +6,6 @@ penstock's processes is at 2026-11-21, that of the clients is the machine's.
 """
 
 import csv
-import fcntl
 import json
 import os
 import re
@@ -22,47 +21,20 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 from attrs import define, field
+from clients import HANGS_S, QUICKLY, ROOT, client
+from command_line import toml
 from imitation_convertr import ConvertrSandbox
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
-from pg_server import server as postgres
-from worlds import toml
+from postgres_server import server as postgres
 
 pytestmark = pytest.mark.doors
 
-ROOT = Path(__file__).parents[1]
-UV = ROOT / ".tools" / "bin" / "uv"
-ENVIRONMENTS = ROOT / ".doors"
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 TODAY = NOW.date()
 LATER = "2026-11-21T09:00:00+00:00"
 START = date(2026, 11, 15)
 
-# For libraries that import penstock: the packages of this repository, and what sets the clock of a process.
-OWN = ("time-machine", *(f"-e{ROOT / name}" for name in ("core", "plugins", "connector_talroo", "connector_convertr")))
-
-# Name -> requirements. Where a client fails with what is newest, the reason is behind it.
-CLIENTS: Mapping[str, tuple[str, ...]] = {
-    "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),  # singer-python 5.8 imports pkg_resources
-    "meltanolabs-target-csv": ("meltanolabs-target-csv==0.5.0",),
-    "meltanolabs-target-postgres": ("meltanolabs-target-postgres==0.8.1",),
-    "pipelinewise-target-postgres": ("pipelinewise-target-postgres==2.1.2",),
-    "target-duckdb": ("target-duckdb==0.8.0",),
-    "singer-tools": ("singer-tools==0.4.1",),
-    "singer-sdk": ("singer-sdk==0.54.9", "pytest"),
-    "meltano": ("meltano==4.4.1",),
-    "airbyte": ("airbyte==0.71.3",),
-    "airbyte-cdk": ("airbyte-cdk[dev]==7.39.1",),
-    "airflow": ("apache-airflow==3.3.2", *OWN),
-    "dagster": ("dagster==1.13.28", *OWN),
-    "dlt": ("dlt[duckdb]==1.31.0", *OWN),
-    "prefect": ("prefect==3.8.8", "fastapi>=0.139,<0.150", *OWN),  # fastapi 0.165 breaks prefect's server
-}
-
-# No client takes more than half a minute on a quiet machine: this ends what hangs, however busy the machine is.
-HANGS_S = 1800
-
-QUICKLY = {"PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500", "PENSTOCK_SOURCE__TALROO__CONCURRENCY": "4"}
 
 PENSTOCK = f"""#!{sys.executable}
 import os, sys, time_machine
@@ -70,24 +42,6 @@ time_machine.travel(os.environ.get("NOW", {NOW.isoformat()!r}), tick=True).start
 from penstock._cli import script
 sys.exit(script())
 """
-
-
-def client(name: str) -> Path:
-    """The directory of the client's programs; it is installed when it is not there, or another version is."""
-    place, wanted = ENVIRONMENTS / name, "\n".join(CLIENTS[name])
-    made = place / "requirements"
-    ENVIRONMENTS.mkdir(exist_ok=True)
-    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the same test run may install it
-        if not made.exists() or made.read_text() != wanted:
-            for words in (
-                ["venv", "-q", "--clear", "--python", sys.executable, str(place)],
-                # The workspace compiles what it installs; a client runs a few of its modules, once.
-                ["pip", "install", "-q", "--no-compile", "--python", str(place / "bin" / "python"), *CLIENTS[name]],
-            ):
-                subprocess.run([str(UV), *words], check=True, timeout=HANGS_S)
-            made.write_text(wanted)
-    return place / "bin"
 
 
 SITE = f"""

@@ -40,7 +40,7 @@ from penstock import (
 from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
 from penstock.sandbox.server import Server, serve
-from pg_server import server as postgres
+from postgres_server import server as postgres
 
 LIBRARIES = {"parquet": "pyarrow", "duckdb": "duckdb"}
 DAYS: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 2)}

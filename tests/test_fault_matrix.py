@@ -20,7 +20,7 @@ from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to, noon_of
 from penstock.testing.memory import MemorySink
-from worlds import PROVIDERS, TALROO, Provider, bag
+from providers import PROVIDERS, TALROO, Provider, bag
 
 PARKS = "throttled_hours"
 TRANSIENT = sorted(name for name, fault in FAULTS.items() if fault.kind == "transient" and name != PARKS)

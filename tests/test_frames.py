@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import time_machine
+from command_line import configure
 from penstock import CountMismatchError, Project, SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
-from worlds import TALROO, TODAY, Provider, configure
+from providers import TALROO, TODAY, Provider
 
 pytestmark = pytest.mark.large
 

@@ -23,7 +23,7 @@ from penstock import (
 )
 from penstock._decode import compile_stream
 from penstock.sandbox.server import serve
-from test_no_python_per_record import calls_of
+from python_calls import calls_of
 
 FEW, MORE = 64, 192  # one group of partitions, and three
 MOST_CALLS = 980  # of a partition; 930 with Python 3.11 and urllib3 2.8

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from command_line import command, configure
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
-from worlds import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, TODAY, Provider, Row, bag, command, configure
+from providers import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, TODAY, Provider, Row, bag
 
 SINKS = ("jsonl", "csv")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from penstock import ReportFile, Request, Stream, column, record
 from penstock._fetch import transport
-from small import Small
+from scripted_provider import ScriptedProvider
 
 
 @record()
@@ -23,7 +23,7 @@ class Spend:
     spend: Decimal = column(member="Spend", default=..., additive=True)
 
 
-def a_shop(folder: Path, body: bytes) -> Small:
+def a_shop(folder: Path, body: bytes) -> ScriptedProvider:
     stream = Stream(
         name="spend",
         summary="",
@@ -36,7 +36,7 @@ def a_shop(folder: Path, body: bytes) -> Small:
         requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/spend")],
         envelope=ReportFile(totals="Total"),
     )
-    return Small(folder=folder, streams=[stream], answer=lambda request: body)
+    return ScriptedProvider(folder=folder, streams=[stream], answer=lambda request: body)
 
 
 def a_report(rows: int, total: str) -> bytes:

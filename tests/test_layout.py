@@ -229,6 +229,20 @@ def test_test_files_have_names_of_their_own() -> None:
     assert sorted(names) == sorted(set(names))
 
 
+def test_tests_hold_tests_and_helpers_only() -> None:
+    """
+    What test files share is in ``tests/helpers``, or the imitation of a connector's provider beside its tests; no test
+    file imports another one.
+    """
+    folders = [ROOT / member / "tests" for member in (*MEMBERS, ".")]
+    tests = [path for folder in folders for path in folder.glob("test_*.py")]
+    others = [path.name for folder in folders for path in folder.glob("*.py") if path not in tests]
+    assert [name for name in others if not name.startswith(("imitation_", "conftest"))] == []
+    assert [
+        (path.name, name) for path in tests for name in imports(ast.parse(path.read_text())) if name.startswith("test_")
+    ] == []
+
+
 def test_no_machine_is_named() -> None:
     """
     No tracked file holds a path of some developer's machine, or a key.

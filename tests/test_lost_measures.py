@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from penstock import Envelope, ReportFile, SandboxRequest, Stream, column, derived, record
 from penstock.run_report import Allowance
-from small import Small
+from scripted_provider import ScriptedProvider
 
 
 @record()
@@ -27,7 +27,7 @@ class Renamed(Spend):
     spend: Decimal | None = column(member="spend_usd", additive=True)
 
 
-def a_shop(folder: Path, answer: Any, **stream: Any) -> Small:
+def a_shop(folder: Path, answer: Any, **stream: Any) -> ScriptedProvider:
     given: dict[str, Any] = {
         "record": Spend,
         "kind": "report",
@@ -38,7 +38,7 @@ def a_shop(folder: Path, answer: Any, **stream: Any) -> Small:
         "envelope": Envelope(items="data"),
         **stream,
     }
-    return Small(folder=folder, streams=[Stream(name="spend", summary="", **given)], answer=answer)
+    return ScriptedProvider(folder=folder, streams=[Stream(name="spend", summary="", **given)], answer=answer)
 
 
 BEFORE = {"id": "1", "spend": "2.50", "price": "300"}

@@ -7,14 +7,11 @@ one call per record would add 3,000.
 """
 
 import json
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import penstock_plugins
@@ -53,6 +50,7 @@ from penstock.sandbox.server import serve
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.messages import MessageSink
 from penstock_plugins.doors.singer_messages import SingerMessages
+from python_calls import calls_of
 
 FEW, MORE = 1000, 2000  # records a page
 PAGES = 3
@@ -168,33 +166,6 @@ def provider(size: int) -> SandboxApp:
     return answer
 
 
-def calls_of(work: Callable[[], object]) -> int:
-    """How many calls of Python functions it takes, in this thread and those that fetch."""
-    counts: list[list[int]] = []
-
-    def start() -> Callable[[FrameType, str, Any], None]:
-        mine = [0]
-        counts.append(mine)
-
-        def count(frame: FrameType, event: str, argument: Any) -> None:
-            mine[0] += event == "call"
-
-        return count
-
-    def in_thread(frame: FrameType, event: str, argument: Any) -> None:
-        # The server's threads are none of ours.
-        sys.setprofile(start() if threading.current_thread().name.startswith(("fetch-", "read ")) else None)
-
-    threading.setprofile(in_thread)
-    sys.setprofile(start())
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
-    return sum(one for (one,) in counts)
-
-
 def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> int:
     """The calls of one run that reads the stream in pages of this size, after one that compiled and imported all."""
     registry = Registry([penstock_plugins, ShopPlugin(size), *plugins])
@@ -235,7 +206,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
     if request.param != "postgresql":
         yield lambda name: "singer" if request.param == "singer" else f"{request.param}:{tmp_path / name}"
         return
-    from pg_server import server
+    from postgres_server import server
 
     with server().database() as dsn:
         yield lambda name: dsn

@@ -19,7 +19,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from page_world import LAST, NOW, SMALL, World
+from generated_ledger import LAST, NOW, SMALL, GeneratedLedger
 from penstock import (
     Connector,
     ConnectorPlugin,
@@ -80,7 +80,7 @@ def page_of(facts: Facts) -> Page:
 
 def one_stream(days: int = 6, wrong: float = 0.0) -> Facts:
     """Two accounts of one stream, without anything unusual."""
-    facts = World(sources={"joveo": ("stats",)}, accounts=("1", "2"), days=days, wrong=wrong).facts()
+    facts = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1", "2"), days=days, wrong=wrong).facts()
     return evolve(facts, changes=[], runs=[])
 
 
@@ -173,7 +173,7 @@ def test_sums_and_differences_are_exact() -> None:
 
 
 def a_change(facts: Facts) -> Any:
-    world = World(sources={"joveo": ("stats",)}, accounts=("1",), days=200)
+    world = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=200)
     return next(one for one in world.facts().changes if one.account == {"client_id": "1"})
 
 
@@ -250,7 +250,7 @@ def test_a_bad_last_run_is_a_problem() -> None:
     """
     Also if no partition failed, such as with refused credentials; a target that cannot be read comes with it.
     """
-    runs = World(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
+    runs = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
     refused = evolve(runs[0], exit_code=3)
     facts = evolve(one_stream(), runs=[refused, *runs[1:]])
     unreadable = evolve(facts.status.targets[0], target="lake", sources=(), problems=(), error="no such directory")
@@ -269,7 +269,7 @@ def test_a_parked_source_is_a_problem() -> None:
     In the provider's words, once: that its last run ended with 4 is not another problem. A kind of a later version is
     shown, too.
     """
-    runs = World(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
+    runs = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
     facts = evolve(one_stream(), runs=[evolve(runs[0], exit_code=4)])
     parked = {"kind": "parked", "stream": "", "account": {}, "first_day": None, "last_day": None}
     facts = with_problems(
@@ -336,7 +336,7 @@ def test_members_that_no_column_holds_are_news() -> None:
     """
     Those of the last run, by stream.
     """
-    runs = World(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
+    runs = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
     (members,) = content(evolve(one_stream(), runs=runs)).summary["news"]
     assert (members["stream"], members["members"]) == ("job_stats", ["costPerHire", "remote"])
     assert content(evolve(one_stream(), runs=runs[1:])).summary["news"] == []
@@ -380,7 +380,7 @@ def test_hostile_names_stay_text(hostile: str) -> None:
     Names of sources, streams, accounts and targets, errors and reasons: the same elements as without them, the same
     text.
     """
-    plain = World(sources={"joveo": ("stats",)}, accounts=("one", "two"), days=9, wrong=0.5)
+    plain = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("one", "two"), days=9, wrong=0.5)
     world = evolve(plain, sources={hostile: (hostile,)}, accounts=(hostile, "two"), target=hostile)
     facts = world.facts()
     broken = [evolve(one, error=hostile) if one.error else one for one in facts.partitions]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from page_world import LARGE, NOW, SMALL, World
+from generated_ledger import LARGE, NOW, SMALL, GeneratedLedger
 from penstock.sandbox.server import serve
 from penstock_plugins.page.command import PageServer
 from penstock_plugins.page.content import content
@@ -46,7 +46,7 @@ def opens(browser: Any, tmp_path: Path) -> Iterator[Opens]:
     faults: list[str] = []
     contexts = []
 
-    def open_(world: World, *, url: str | None = None, at: datetime | None = NOW, **options: Any) -> Opened:
+    def open_(world: GeneratedLedger, *, url: str | None = None, at: datetime | None = NOW, **options: Any) -> Opened:
         if url is None:
             file = tmp_path / "page.html"
             file.write_text(render(content(world.facts())), encoding="utf-8")
@@ -265,7 +265,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(opens: Opens) -> None:
 
 @pytest.mark.parametrize("options", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("world", [SMALL, LARGE], ids=["few days", "many days"])
-def test_the_legend_has_the_signs_of_the_calendar(opens: Opens, world: World, options: dict[str, Any]) -> None:
+def test_the_legend_has_the_signs_of_the_calendar(
+    opens: Opens, world: GeneratedLedger, options: dict[str, Any]
+) -> None:
     """
     Letters where the days are wide enough for them, else patterns, in both.
     """

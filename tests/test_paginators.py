@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field, frozen
 from penstock import Answer, Envelope, Page, Request, Response, SandboxRequest, SandboxResponse, Stream, named, record
 from penstock_plugins.paging import Cursor, Link, Offset, PageNumber
-from small import Small
+from scripted_provider import ScriptedProvider
 
 SIZE = 3
 READINGS = 6  # how often a slice is read whose pages do not fit together: they may have moved meanwhile
@@ -144,7 +144,7 @@ class Shop:
     respond: Callable[[SandboxRequest, int], Any] | None = None
     envelope: Envelope = field(factory=lambda: Envelope(items="rows"))
     options: dict[str, Any] = field(factory=dict)
-    small: Small = field(init=False)
+    small: ScriptedProvider = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         style = self.style
@@ -163,7 +163,7 @@ class Shop:
             envelope=self.envelope,
             paginator=named(style.part, **style.options, **self.options),
         )
-        self.small = Small(folder=self.folder, streams=[stream], answer=self._answer)
+        self.small = ScriptedProvider(folder=self.folder, streams=[stream], answer=self._answer)
 
     def _answer(self, request: SandboxRequest) -> Any:
         start = self.style.start(request)

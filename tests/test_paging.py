@@ -29,7 +29,7 @@ from penstock import (
     record,
 )
 from penstock_plugins.paging import Offset, PageNumber
-from small import Small
+from scripted_provider import ScriptedProvider
 
 
 @record()
@@ -84,7 +84,7 @@ def test_a_provider_that_caps_its_pages_loses_no_row(cap: int, tmp_path: Path) -
     """
     A page shorter than the declared size is no last page: the provider may give fewer than were requested.
     """
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(paginator=named("page_number", size_param="size", size=2))],
         answer=lambda request: page_of(ids(1, 7), request, cap),
@@ -99,7 +99,7 @@ def test_a_short_page_in_the_middle_of_a_listing_loses_no_row(tmp_path: Path) ->
     A provider that removes records after it cut the page: only an empty page is the last.
     """
     pages = {"1": ids(1, 3), "2": ids(4, 1), "3": ids(7, 3)}
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(paginator=named("page_number", size_param="size", size=3))],
         answer=lambda request: {"data": pages.get(request.params["page"], [])},
@@ -117,7 +117,7 @@ def test_looking_behind_the_longest_page_costs_one_request_a_run(tmp_path: Path)
     counts = {"a": 9, "b": 8, "c": 0, "d": 3, "e": 8}
     paginator = named("page_number", size=100, short_page_ends=True)
     stream = orders(accounts=lambda settings: tuple(counts), paginator=paginator)
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[stream],
         answer=lambda request: page_of(ids(1, counts[request.path[1:]]), request, 100),
@@ -140,7 +140,7 @@ def test_two_empty_pages_in_a_row_end_a_listing_that_counts_upwards(tmp_path: Pa
     """
     The error names the paginator; nothing is replaced.
     """
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(paginator=Endless())],
         answer=lambda request: {"data": ids(1, 2) if "page" not in request.params else []},
@@ -162,7 +162,7 @@ def test_more_records_than_the_stated_total_end_a_listing(tmp_path: Path) -> Non
         number = int(request.params.get("page", 1))
         return {"data": ids(2 * number, 2), "total": 3}
 
-    shop = Small(folder=tmp_path, streams=[orders(paginator=Endless())], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[orders(paginator=Endless())], answer=answer)
 
     report = shop.run()
 
@@ -193,7 +193,7 @@ def test_a_total_that_is_too_low_ends_no_listing_that_goes_on(
         return {"data": ids(1, listed)[at : at + 2], "total": total, "more": at + 2 < listed}
 
     envelope = Envelope(items="data", total="total", head=("more",))
-    shop = Small(folder=tmp_path, streams=[orders(paginator=paginator, envelope=envelope)], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[orders(paginator=paginator, envelope=envelope)], answer=answer)
 
     report = shop.run()
 
@@ -246,7 +246,7 @@ def test_pages_by_body_and_by_header(paginator: SinglePage, circle: bool, tmp_pa
         first = Request.json("POST", url, {"query": "orders", "after": ""})
         yield first if isinstance(paginator, InBody) else Request(url=url)
 
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[orders(requests=requests, paginator=paginator, envelope=Envelope(items="data", head=("next",)))],
         answer=answer,
@@ -286,7 +286,7 @@ def too_much(response: Response, answer: Answer | None) -> Verdict | None:
     return Refuse(RefusedError("the provider refuses so many records at once")) if refused else None
 
 
-def reduced(folder: Path, most: dict[int, int]) -> Small:
+def reduced(folder: Path, most: dict[int, int]) -> ScriptedProvider:
     """A shop of 12 orders that answers at most ``most`` of them from an offset on, by the first that applies."""
 
     def answer(request: SandboxRequest) -> Any:
@@ -295,7 +295,7 @@ def reduced(folder: Path, most: dict[int, int]) -> Small:
             return b"500 reduce the amount of data"
         return {"data": ids(1, 12)[offset : offset + limit]}
 
-    return Small(folder=folder, streams=[orders(paginator=Shrinking(), judge=too_much)], answer=answer)
+    return ScriptedProvider(folder=folder, streams=[orders(paginator=Shrinking(), judge=too_much)], answer=answer)
 
 
 @pytest.mark.parametrize("most", [{0: 2}, {0: 8, 4: 2, 8: 1}], ids=["from the start", "in the middle"])
@@ -340,7 +340,7 @@ def test_an_empty_last_page_is_read_again(empty: int, rows: int, tmp_path: Path)
         return {**page, "pages": 3}
 
     stated = Envelope(items="data", pages="pages")
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=stated)], answer=answer
     )
 
@@ -361,7 +361,7 @@ def test_an_empty_page_that_should_be_the_only_one_is_read_again(empty: int, tmp
         return {"data": ids(1, 2) if left[0] < 0 else [], "pages": 1}
 
     stated = Envelope(items="data", pages="pages")
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=stated)], answer=answer
     )
 
@@ -383,7 +383,7 @@ def test_an_empty_array_in_place_of_an_object_is_read_again(empty: int, tmp_path
         return {"data": ids(1, 2), "total": 2} if left[0] < 0 else []
 
     either = Envelope(items=("data", ""), total="total")
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=either)], answer=answer
     )
 
@@ -407,7 +407,7 @@ def test_a_first_page_that_is_shorter_than_the_others_is_read_again(short: int, 
         return {**page, "pages": 3}
 
     stated = Envelope(items="data", pages="pages")
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=stated)], answer=answer
     )
 
@@ -430,7 +430,7 @@ class Cut(SinglePage):
         return page.count >= CEILING
 
 
-def divided(folder: Path, times: list[datetime], *, of: str = "time", **changes: Any) -> Small:
+def divided(folder: Path, times: list[datetime], *, of: str = "time", **changes: Any) -> ScriptedProvider:
     """A shop whose orders were made at these times, read by time, by day, or by nothing that can be divided."""
 
     def requests(settings: Any, slice_: Slice) -> Iterable[Request]:
@@ -464,14 +464,14 @@ def divided(folder: Path, times: list[datetime], *, of: str = "time", **changes:
         paginator=Cut(),
         open_for=OpenFor(0),
     )
-    return Small(folder=folder, streams=[evolve(stream, **changes)], answer=answer)
+    return ScriptedProvider(folder=folder, streams=[evolve(stream, **changes)], answer=answer)
 
 
 def at(*hours: float) -> list[datetime]:
     return [datetime.fromisoformat("2026-06-14") + timedelta(hours=hour) for hour in hours]
 
 
-def targets(shop: Small) -> list[str]:
+def targets(shop: ScriptedProvider) -> list[str]:
     return [request.target for request in shop.requests]
 
 

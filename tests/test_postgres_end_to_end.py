@@ -18,12 +18,13 @@ from typing import Any
 import psycopg
 import pytest
 from attrs import define, field
+from command_line import command, configure, finished
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
-from pg_server import server as postgres
+from postgres_server import server as postgres
+from providers import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
-from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag, command, configure, finished
 
 POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
 STAMPS = ("_run_id", "_loaded_at")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import configure, finished
 from penstock.sandbox.server import serve
-from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, configure, finished
+from providers import CONVERTR, PROVIDERS, TALROO, TODAY, Provider
 
 pytestmark = pytest.mark.large
 

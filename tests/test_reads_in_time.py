@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from penstock import Envelope, OpenFor, Request, SandboxRequest, SandboxResponse, Stream, record
-from small import Small
+from scripted_provider import ScriptedProvider
 
 MIDNIGHT = datetime(2026, 6, 17, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
         requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{slice_.since}")],
         envelope=Envelope(),
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=answer, now=MIDNIGHT + timedelta(minutes=25))
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer, now=MIDNIGHT + timedelta(minutes=25))
 
     shop.run(since="2026-06-16")
     sales.append("2")

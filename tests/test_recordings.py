@@ -38,8 +38,8 @@ from penstock.project.api import Project
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import serve
 from penstock.testing import replayed
-from small import Small
-from worlds import PROVIDERS, Provider, then
+from providers import PROVIDERS, Provider, then
+from scripted_provider import ScriptedProvider
 
 HOW = ("record", "record_full")
 
@@ -248,21 +248,21 @@ ANN = {
 }
 
 
-def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any) -> Small:
+def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any) -> ScriptedProvider:
     given: dict[str, Any] = {"path": "/buyers", "kind": "snapshot", "envelope": Envelope(items="data")}
     given = {"record": Buyer, **given, **stream}
-    return Small(folder=folder, streams=[Stream(name="buyers", summary="", **given)], answer=answer)
+    return ScriptedProvider(folder=folder, streams=[Stream(name="buyers", summary="", **given)], answer=answer)
 
 
-def taped(shop: Small, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
+def taped(shop: ScriptedProvider, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
     """The report of a recorded run, and every byte of the recording."""
     report = shop.run(tape=Recorder(folder, full))
     return report, content(folder)
 
 
-def again(shop: Small, folder: Path) -> Any:
+def again(shop: ScriptedProvider, folder: Path) -> Any:
     """The report of a run from the recording, whose provider answers nothing."""
-    other = Small(folder=folder / "again", streams=shop.streams, answer=lambda request: 500)
+    other = ScriptedProvider(folder=folder / "again", streams=shop.streams, answer=lambda request: 500)
     report: Any = other.run(tape=Recording.open(folder))
     assert other.requests == []
     shop.sink = other.sink
@@ -569,7 +569,7 @@ def test_children_are_found_by_masked_parents(tmp_path: Path) -> None:
             return [{"order": "1" if "Ann" in request.path else "2"}]
         return [{"name": "Ann Canary"}, {"name": "Bob Canary"}]
 
-    shop = Small(folder=tmp_path, streams=[people, orders], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[people, orders], answer=answer)
 
     first, kept = taped(shop, tmp_path / "tape")
     second = again(shop, tmp_path / "tape")

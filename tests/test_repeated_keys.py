@@ -16,8 +16,8 @@ import pytest
 from attrs import evolve
 from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Stream, named, record
 from penstock._plugins.registry import Registry
-from pg_server import server as postgres
-from small import Small
+from postgres_server import server as postgres
+from scripted_provider import ScriptedProvider
 
 
 @record()
@@ -88,7 +88,7 @@ def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_pa
     identical repeat is counted and written once.
     """
     sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
-    shop = Small(folder=tmp_path / "shop", streams=[a_stream(kind)], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path / "shop", streams=[a_stream(kind)], answer=answer)
     shop.sink = sinks.open(sinks.parse(target))
 
     report = shop.run(since="2026-06-14", until="2026-06-14")
@@ -124,7 +124,7 @@ def test_a_key_in_the_answers_to_two_requests_is_there_once(kind: str, target: s
         paginator=None,
         **({"day": None, "day_of": None} if kind == "snapshot" else {}),
     )
-    shop = Small(folder=tmp_path / "shop", streams=[stream], answer=answers_by_state)
+    shop = ScriptedProvider(folder=tmp_path / "shop", streams=[stream], answer=answers_by_state)
     shop.sink = sinks.open(sinks.parse(target))
 
     report = shop.run(since="2026-06-14", until="2026-06-14")
@@ -154,7 +154,7 @@ def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp
         paginator=None,
         requests=lambda settings, slice_: Request(url=f"{settings.base_url}/e", params=[("day", str(slice_.since))]),
     )
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path / "shop",
         streams=[stream],
         answer=lambda request: SandboxResponse(status=404) if request.params["day"] in failing else a_history(request),

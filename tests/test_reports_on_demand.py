@@ -43,8 +43,8 @@ from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
 from penstock_plugins.polling import Polled
-from small import Small
-from worlds import then
+from providers import then
+from scripted_provider import ScriptedProvider
 
 ROWS = [{"id": number} for number in range(1, 6)]
 
@@ -211,7 +211,7 @@ def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
         poller=Slow(),
         poll_first_s=1.0,
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     first = shop.run(poll_deadline_s=5)
 
     assert (first.exit_code, made) == (1, ["r1"])
@@ -257,7 +257,7 @@ def test_reports_whose_submission_is_under_way_when_a_run_ends_are_adopted(tmp_p
         envelope=Envelope(items="data"),
         poller=Slow(),
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     first = shop.run()
 
     assert (first.exit_code, shop.rows("sales")) == (130, [])
@@ -323,7 +323,7 @@ def test_a_report_of_an_earlier_run_does_not_replace_newer_rows(tmp_path: Path) 
     first command is repeated: the provider restated the days meanwhile, and the first report is not read any more.
     """
     provider = Priced()
-    shop = Small(folder=tmp_path, streams=[dated_sales()], answer=provider)
+    shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
     provider.on_submission = shop.stop.set
     assert (shop.run().exit_code, len(provider.made)) == (130, 1)
 
@@ -346,7 +346,7 @@ def test_a_report_that_was_delivered_is_not_read_again_the_day_after(
     report again if it starts soon; later, the provider may have restated the days.
     """
     provider = Priced()
-    shop = Small(folder=tmp_path, streams=[dated_sales()], answer=provider)
+    shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
     with monkeypatch.context() as killed:
         killed.setattr(Reports, "delivered", lambda self: None)
         assert shop.run().exit_code == 0
@@ -383,7 +383,7 @@ def test_a_broken_answer_to_a_poll_is_polled_again(broken: int, exit_code: int, 
         envelope=Envelope(items="data"),
         poller=Polled(),
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     report = shop.run()
 
     assert (report.exit_code, len(made)) == (exit_code, 1), report.errors
@@ -424,7 +424,7 @@ def test_a_report_that_cannot_be_delivered_is_submitted_anew_by_the_next_run(
         poller=named("polled", rows_at="rows"),
         poll_first_s=0.01,
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
 
     assert shop.run().exit_code == 1
     assert shop.run().exit_code == 0
@@ -464,7 +464,7 @@ def test_a_finished_report_without_the_declared_rows_is_no_empty_report(
         poller=Polled(state_at=None),
         poll_first_s=0.01,
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer)
     assert shop.run().exit_code == 0
 
     bodies.append(body)
@@ -501,7 +501,7 @@ def test_one_report_for_two_submissions_is_not_delivered(named_apart: bool, tmp_
             return {"id": handle}
         return {"status": "ready", "data": [{"id": made[request.path.rpartition("/")[2]]}]}
 
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[
             Stream(

@@ -12,7 +12,7 @@ from penstock._run.refusals import FORBIDDEN
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.sinks import LedgerEntry
 from penstock.testing.memory import MemoryWriter
-from small import Small
+from scripted_provider import ScriptedProvider
 
 ACCOUNTS = ("a", "b", "c", "d", "e", "f")
 FORBIDS = SandboxResponse(status=403, body=b'{"message": "account b is not yours"}')
@@ -27,7 +27,7 @@ class Click:
     click_id: str = column(default=...)
 
 
-def a_shop(folder: Path, answer: Any, accounts: tuple[str, ...] = ACCOUNTS) -> Small:
+def a_shop(folder: Path, answer: Any, accounts: tuple[str, ...] = ACCOUNTS) -> ScriptedProvider:
     def requests(settings: Any, slice_: Slice) -> list[Request]:
         return [Request(url=f"{settings.base_url}/{slice_.account}", params=(("day", slice_.since.isoformat()),))]
 
@@ -43,14 +43,14 @@ def a_shop(folder: Path, answer: Any, accounts: tuple[str, ...] = ACCOUNTS) -> S
         requests=requests,
         envelope=Envelope(items="data"),
     )
-    return Small(folder=folder, streams=[stream], answer=answer)
+    return ScriptedProvider(folder=folder, streams=[stream], answer=answer)
 
 
 def good(request: SandboxRequest) -> Any:
     return {"data": [{"click_id": f"{request.path}{request.params['day']}"}]}
 
 
-def delivered(shop: Small) -> dict[str, int]:
+def delivered(shop: ScriptedProvider) -> dict[str, int]:
     """Rows by account."""
     found: dict[str, int] = {}
     for row in shop.rows("clicks"):
@@ -183,7 +183,7 @@ def test_records_that_are_all_gone_replace_nothing(gone: str, exit_code: int, tm
     """
     there = set("abc")
     snapshot: dict[str, Any] = {"record": Click, "kind": "snapshot", "key": "click_id", "summary": ""}
-    shop = Small(
+    shop = ScriptedProvider(
         folder=tmp_path,
         streams=[
             Stream(name="clicks", path="/clicks", **snapshot),

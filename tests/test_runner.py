@@ -16,6 +16,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import define, field, frozen
+from command_line import command, configure
 from penstock import (
     Connector,
     Envelope,
@@ -43,7 +44,7 @@ from penstock.ledger import SqliteLedger
 from penstock.run_report import Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
-from worlds import CONVERTR, TALROO, TODAY, bag, command, configure, then
+from providers import CONVERTR, TALROO, TODAY, bag, then
 
 # --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from attrs import define
+from clients import HANGS_S, QUICKLY, ROOT, client
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
-from test_doors import HANGS_S, QUICKLY, ROOT, client
 from time_machine import escape_hatch
 
 pytestmark = pytest.mark.doors

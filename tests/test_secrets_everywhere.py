@@ -17,11 +17,12 @@ import imitation_joveo
 import imitation_talroo
 import pytest
 from attrs import define, evolve, field
+from command_line import configure
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
 from penstock._cli import main
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve
-from worlds import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider, configure
+from providers import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider
 
 # Signs that every encoding changes: JSON, percent, base64 at each alignment.
 MARK = 'S3cr3t"&/+ö~{n}'

@@ -26,7 +26,7 @@ from penstock import (
     record,
 )
 from penstock.run_report import Allowance
-from small import Small
+from scripted_provider import ScriptedProvider
 
 DAYS = ("2026-06-14", "2026-06-15", "2026-06-16")
 
@@ -49,7 +49,9 @@ def spend_of(settings: Any, slice_: Slice) -> list[Request]:
     return [Request(url=f"{settings.base_url}/spend", params=params)]
 
 
-def a_shop(folder: Path, days: dict[str, list[dict[str, Any]]], *, per_request: int = 1, open_days: int = 0) -> Small:
+def a_shop(
+    folder: Path, days: dict[str, list[dict[str, Any]]], *, per_request: int = 1, open_days: int = 0
+) -> ScriptedProvider:
     """A shop whose ``days`` hold the records that it sends for each day."""
 
     def answer(request: SandboxRequest) -> Any:
@@ -69,7 +71,7 @@ def a_shop(folder: Path, days: dict[str, list[dict[str, Any]]], *, per_request: 
         envelope=Envelope(items="data"),
         open_for=OpenFor(open_days),
     )
-    return Small(folder=folder, streams=[stream], answer=answer)
+    return ScriptedProvider(folder=folder, streams=[stream], answer=answer)
 
 
 def good() -> dict[str, list[dict[str, Any]]]:
@@ -99,7 +101,7 @@ def test_an_amount_without_a_currency_counts_as_a_value_that_could_not_be_read(t
     """
     rows = [{"id": "1", "amount": "2.50", "unit": "EUR"}, {"id": "2", "amount": "1"}, {"id": "3", "amount": 0}]
     stream = Stream(name="sales", record=Sale, kind="snapshot", path="/sales", envelope=Envelope(items="data"))
-    shop = Small(folder=tmp_path, streams=[stream], answer=lambda request: {"data": rows})
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: {"data": rows})
 
     report = shop.run()
 
@@ -213,7 +215,7 @@ def test_every_kind_of_stream_fails_when_nothing_can_be_read(kind: str, tmp_path
         envelope=Envelope(items="data"),
         **({} if kind == "snapshot" else {"day": "changed_on"}),
     )
-    shop = Small(folder=tmp_path, streams=[stream], answer=lambda request: {"data": [a_row("never")]})
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: {"data": [a_row("never")]})
 
     report = shop.run(since=DAYS[2], allowed=Allowance.parse(True))
 
@@ -258,7 +260,7 @@ def test_a_derived_record_that_is_set_aside_counts(tmp_path: Path) -> None:
         derived=Derived(stream="orders", column="lines", stamps={"order_id": "id"}),
     )
     answer = {"data": [{"id": 1, "lines": [{"number": 1}, {"number": "one"}]}]}
-    shop = Small(folder=tmp_path, streams=[orders, lines], answer=lambda request: answer)
+    shop = ScriptedProvider(folder=tmp_path, streams=[orders, lines], answer=lambda request: answer)
 
     report = shop.run()
 
@@ -339,7 +341,7 @@ class PartOfItem:
     number: int = column(default=...)
 
 
-def items_and_parts(folder: Path, ids: list[Any], chosen: tuple[str, ...]) -> Small:
+def items_and_parts(folder: Path, ids: list[Any], chosen: tuple[str, ...]) -> ScriptedProvider:
     listed: dict[str, Any] = {"envelope": Envelope(items="data")}
     items = Stream(name="items", record=Item, path="/items", **listed)
     parent = Parent(stream="items", columns=("id",))
@@ -348,7 +350,7 @@ def items_and_parts(folder: Path, ids: list[Any], chosen: tuple[str, ...]) -> Sm
     def answer(request: SandboxRequest) -> Any:
         return {"data": [{"id": one} for one in ids] if request.path == "/items" else [{"number": 1}]}
 
-    return Small(folder=folder, streams=[items, parts], answer=answer, chosen=chosen)
+    return ScriptedProvider(folder=folder, streams=[items, parts], answer=answer, chosen=chosen)
 
 
 @pytest.mark.parametrize("chosen", [(), ("parts",)], ids=["with the parent", "alone"])

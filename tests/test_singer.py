@@ -31,7 +31,7 @@ from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors.bookmarks import MOST_REPORTS, Bookmarks, StateLedger
 from penstock_plugins.doors.messages import Texts
-from worlds import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
+from providers import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
 FINAL, OPEN = TODAY - timedelta(days=5), TODAY - timedelta(days=2)  # Talroo's days stay open for three days

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from attrs import define
+from command_line import command, configure, finished, toml
 from penstock import Project, SandboxResponse, Secret, UsageError
 from penstock.errors import TargetError
 from penstock.project.run_result import RunResult
@@ -26,7 +27,7 @@ from penstock.testing.conformance import QUICK
 from penstock_plugins.doors import singer_target
 from penstock_plugins.doors.singer_settings import SINGER
 from penstock_plugins.files.locks import alone
-from worlds import TALROO, TARGETCIRCLE, TODAY, Provider, bag, command, configure, finished, then, toml
+from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 # Appends what it reads to a file, then prints the last state, as a target does after it stored everything.
 TARGET = """

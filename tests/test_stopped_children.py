@@ -6,9 +6,9 @@ import json
 import threading
 from pathlib import Path
 
-import many
+import market
 import penstock_plugins
-from many import SHOPS, Imitation, shown
+from market import SHOPS, Market, shown
 from penstock import Project, SandboxRequest, SandboxResponse
 from penstock.sandbox.server import serve
 
@@ -25,24 +25,24 @@ def test_complete_accounts_are_kept(tmp_path: Path) -> None:
             stop.set()
         return None
 
-    with serve(app := Imitation(throttled=at_half)) as server:
+    with serve(app := Market(throttled=at_half)) as server:
         (tmp_path / "penstock.toml").write_text(
-            f'[source.many]\nbase_url = "{server.base_url}"\npassword = "sesame"\nconcurrency = 1\n'
+            f'[source.market]\nbase_url = "{server.base_url}"\npassword = "sesame"\nconcurrency = 1\n'
             f"shops = {json.dumps(SHOPS)}\n"
         )
-        project = Project(tmp_path / "penstock.toml", plugins=[many, penstock_plugins])
-        result = project.run("many", to=f"jsonl:{tmp_path / 'out'}", streams=["stock"], stop=stop)
+        project = Project(tmp_path / "penstock.toml", plugins=[market, penstock_plugins])
+        result = project.run("market", to=f"jsonl:{tmp_path / 'out'}", streams=["stock"], stop=stop)
 
         assert result.exit_code == 130
         assert delivered(tmp_path) == [row for row in app.expected("stock") if row[0] in SHOPS[:3]]
-        counts = result.report["sources"]["many"]["streams"]["stock"]["partitions"]
+        counts = result.report["sources"]["market"]["streams"]["stock"]["partitions"]
         assert (counts["delivered"], counts["failed"]) == (3, 0)
 
-        result = project.run("many", to=f"jsonl:{tmp_path / 'out'}", streams=["stock"])
+        result = project.run("market", to=f"jsonl:{tmp_path / 'out'}", streams=["stock"])
         assert result.exit_code == 0, result.errors
         assert delivered(tmp_path) == app.expected("stock")
 
 
 def delivered(folder: Path) -> list[tuple[str, ...]]:
-    files = (folder / "out" / "many" / "stock").rglob("data.jsonl")
+    files = (folder / "out" / "market" / "stock").rglob("data.jsonl")
     return shown("stock", [json.loads(line) for file in files for line in file.read_text().splitlines()])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from penstock import Envelope, SandboxRequest, Stream, graphql_judge, named, record
-from small import Small
+from scripted_provider import ScriptedProvider
 
 
 @record()
@@ -18,7 +18,7 @@ class Sale:
     amount: Decimal | None = None
 
 
-def a_shop(folder: Path, answer: Any, **stream: Any) -> Small:
+def a_shop(folder: Path, answer: Any, **stream: Any) -> ScriptedProvider:
     given: dict[str, Any] = {
         "path": "/sales",
         "kind": "snapshot",
@@ -27,7 +27,9 @@ def a_shop(folder: Path, answer: Any, **stream: Any) -> Small:
         **stream,
     }
     serve = answer if callable(answer) else lambda request: answer
-    return Small(folder=folder, streams=[Stream(name="sales", summary="", record=Sale, **given)], answer=serve)
+    return ScriptedProvider(
+        folder=folder, streams=[Stream(name="sales", summary="", record=Sale, **given)], answer=serve
+    )
 
 
 ONE = [{"id": "1"}]

@@ -4,10 +4,7 @@ Runs that are divided among processes: rows, limits, tokens, report and exit cod
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,99 +12,36 @@ from pathlib import Path
 from typing import Any, cast
 
 import attrs
-import many
+import market
 import penstock_plugins
 import pytest
-import threads
-from many import SHOPS, WINDOW, Imitation
+import thread_engine
+from market import SHOPS, Market
+from market_runs import DividedRuns, base_url, eventually, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
 from penstock.engines import Assignment
 from penstock.project import workers
 from penstock.run_report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
 from penstock_plugins.engines.processes import Processes
-from pg_server import server as postgres
-from test_division import World
+from postgres_server import server as postgres
 
 HERE = Path(__file__).parent
 
-# A run in a process of its own, so that signals reach it and it can be killed. Prints its report, or why there is none.
-RUN = """
-import json, signal, sys, threading
-import many, penstock_plugins
-from penstock import PenstockError, Project
-
-if __name__ == "__main__":
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-    config, target, since, until, more = sys.argv[1:]
-    try:
-        result = Project(config, plugins=[many, penstock_plugins]).run(
-            "many", to=target, since=since, until=until, stop=stop, **json.loads(more)
-        )
-    except PenstockError as error:
-        print(json.dumps({"refused": str(error)}), flush=True)
-        sys.exit(2)
-    print(json.dumps({**result.report, "summary": result.summary}), flush=True)
-    sys.exit(result.exit_code)
-"""
-
-
-class Divided(World):
-    """A world whose runs are divided among processes. ``sink``: the name of its target, where it has one."""
-
-    sink: str = ""
-
-    def start(self, **more: Any) -> "subprocess.Popen[str]":  # type: ignore[override]
-        script = self.folder / "run.py"
-        script.write_text(RUN)
-        return subprocess.Popen(
-            [
-                *(
-                    sys.executable,
-                    str(script),
-                    str(self.folder / "penstock.toml"),
-                    self.sink or self.target,
-                    *map(str, self.app.window),
-                ),
-                json.dumps({"workers": 2, **more}),
-            ],
-            env={**os.environ, "PYTHONPATH": str(HERE)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ended(self, process: "subprocess.Popen[str]") -> tuple[int, dict[str, Any]]:
-        """Exit code and report; a traceback is a failure."""
-        out, printed = process.communicate()
-        assert "Traceback" not in printed, printed
-        return process.returncode, json.loads(out) if out.strip() else {"printed": printed}
-
-    def run(self, **more: Any) -> tuple[int, dict[str, Any]]:
-        return self.ended(self.start(**more))
-
-    def run_here(self, **more: Any) -> tuple[int, dict[str, Any]]:
-        """A run divided among threads of this process, which start at once."""
-        project = Project(self.folder / "penstock.toml", plugins=[many, penstock_plugins, threads])
-        options = {"engine": "threads", "workers": 2, "since": WINDOW[0], "until": WINDOW[1], **more}
-        result = project.run("many", to=self.target, **options)
-        return result.exit_code, dict(result.report)
-
 
 @pytest.fixture(params=["jsonl", "postgres"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Divided]:
-    with serve(app := Imitation()) as server, postgres().database() as dsn:
-        made = Divided(app, tmp_path, f"jsonl:{tmp_path / 'out'}" if request.param == "jsonl" else dsn)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DividedRuns]:
+    with serve(app := Market()) as server, postgres().database() as dsn:
+        made = DividedRuns(app, tmp_path, f"jsonl:{tmp_path / 'out'}" if request.param == "jsonl" else dsn)
         made.configure(server.base_url, concurrency=4, shops=list(SHOPS))
         yield made
         assert server.errors == []
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Divided]:
-    with serve(app := Imitation()) as server:
-        made = Divided(app, tmp_path, f"jsonl:{tmp_path / 'out'}")
+def files(tmp_path: Path) -> Iterator[DividedRuns]:
+    with serve(app := Market()) as server:
+        made = DividedRuns(app, tmp_path, f"jsonl:{tmp_path / 'out'}")
         made.configure(server.base_url, concurrency=4, shops=list(SHOPS))
         yield made
         assert server.errors == []
@@ -122,15 +56,9 @@ postgres_first = pytest.mark.parametrize(
 )
 
 
-def base_url(world: World) -> str:
-    found = re.search(r'base_url = "(.*)"', (world.folder / "penstock.toml").read_text())
-    assert found is not None
-    return found[1]
-
-
 def counts(report: dict[str, Any]) -> dict[str, Any]:
     """The counts of a report that do not depend on times."""
-    streams = report["sources"]["many"]["streams"]
+    streams = report["sources"]["market"]["streams"]
     return {
         name: {key: one[key] for key in ("partitions", "records", "promised", "rejected", "repeated", "restated")}
         for name, one in streams.items()
@@ -138,7 +66,7 @@ def counts(report: dict[str, Any]) -> dict[str, Any]:
 
 
 @jsonl_first
-def test_two_workers_do_the_work_of_one_run(world: Divided, tmp_path: Path) -> None:
+def test_two_workers_do_the_work_of_one_run(world: DividedRuns, tmp_path: Path) -> None:
     """
     The rows, the counts, the exit code and the one run in the ledger are those of a run by one process; all workers
     use one token, and no report is requested twice.
@@ -152,20 +80,22 @@ def test_two_workers_do_the_work_of_one_run(world: Divided, tmp_path: Path) -> N
     assert world.app.asked["login"] == 1
     assert world.app.at_once <= 4
     assert len(set(world.app.submitted)) == len(world.app.submitted)
-    alone = Divided(world.app, tmp_path / "alone", f"jsonl:{tmp_path / 'alone' / 'out'}")
+    alone = DividedRuns(world.app, tmp_path / "alone", f"jsonl:{tmp_path / 'alone' / 'out'}")
     alone.folder.mkdir()
     alone.configure(base_url(world), concurrency=4, shops=list(SHOPS))
     _, single = alone.run_here(engine=None, workers=1)
     assert counts(report) == counts(single)
-    runs = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins]).runs("many", to=world.target).runs
+    runs = (
+        Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins]).runs("market", to=world.target).runs
+    )
     assert [one.run_id for one in runs] == [report["run_id"]]
 
     code, second = world.run(workers=1)
     assert code == 0
-    assert second["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"] == len(SHOPS) * many.DAYS
+    assert second["sources"]["market"]["streams"]["sales"]["partitions"]["skipped"] == len(SHOPS) * market.DAYS
 
 
-def test_listed_accounts_are_divided(files: Divided) -> None:
+def test_listed_accounts_are_divided(files: DividedRuns) -> None:
     """
     Accounts that the provider lists are read once each, also those that no run knew before.
     """
@@ -176,10 +106,10 @@ def test_listed_accounts_are_divided(files: Divided) -> None:
     assert code == 0, report
     files.assert_true()
     assert len(set(files.app.submitted)) == len(files.app.submitted)
-    assert report["sources"]["many"]["streams"]["shops"]["partitions"]["delivered"] == 1
+    assert report["sources"]["market"]["streams"]["shops"]["partitions"]["delivered"] == 1
 
 
-def test_the_days_of_one_account_are_divided(files: Divided) -> None:
+def test_the_days_of_one_account_are_divided(files: DividedRuns) -> None:
     """
     The days of a report of a single account are read by several workers, each day once.
     """
@@ -191,14 +121,14 @@ def test_the_days_of_one_account_are_divided(files: Divided) -> None:
 
     assert code == 0, report
     assert files.rows("sales") == files.app.expected("sales")
-    assert files.app.asked["sales"] == many.DAYS
+    assert files.app.asked["sales"] == market.DAYS
     assert sum(one["event"] == "stream_started" for one in events) == 2  # by each worker
-    assert [one["partitions"] for one in events if one["event"] == "planned"] == [many.DAYS]
+    assert [one["partitions"] for one in events if one["event"] == "planned"] == [market.DAYS]
     code, report = files.run_here(streams=["sales"])
-    assert (code, report["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"]) == (0, many.DAYS)
+    assert (code, report["sources"]["market"]["streams"]["sales"]["partitions"]["skipped"]) == (0, market.DAYS)
 
 
-def test_the_pace_holds_over_all_workers(files: Divided) -> None:
+def test_the_pace_holds_over_all_workers(files: DividedRuns) -> None:
     """
     The workers together start no more requests in a second than the source allows.
     """
@@ -213,7 +143,7 @@ def test_the_pace_holds_over_all_workers(files: Divided) -> None:
     assert most <= 20 + 3, most
 
 
-def test_a_quota_parks_all_workers(files: Divided) -> None:
+def test_a_quota_parks_all_workers(files: DividedRuns) -> None:
     """
     Once the provider states a wait of an hour to one worker, none of them goes on requesting: exit code 4.
     """
@@ -232,12 +162,12 @@ def test_a_quota_parks_all_workers(files: Divided) -> None:
     code, report = files.run_here(streams=["sales"])
 
     assert code == 4, report
-    assert report["parked"].keys() == {"many"}
+    assert report["parked"].keys() == {"market"}
     assert sum(one > first[0] for one in files.app.times) <= 2  # one of each worker was on its way, or two
 
 
 @pytest.mark.parametrize("changing", [False, True], ids=["one password", "a new password each time"])
-def test_a_token_that_ended_is_granted_again_once(files: Divided, changing: bool) -> None:
+def test_a_token_that_ended_is_granted_again_once(files: DividedRuns, changing: bool) -> None:
     """
     Workers whose token ends at the same moment get one new token, granted once, also where a login ends the token
     before it, or the password that it took.
@@ -257,7 +187,7 @@ def test_a_token_that_ended_is_granted_again_once(files: Divided, changing: bool
     assert files.app.refused <= 4 * files.app.asked["login"]  # those that were on their way
 
 
-def test_a_failure_is_reported_as_ever(files: Divided) -> None:
+def test_a_failure_is_reported_as_ever(files: DividedRuns) -> None:
     """
     Partitions that fail in a worker are errors of the run: exit code 1, all others are delivered.
     """
@@ -267,10 +197,10 @@ def test_a_failure_is_reported_as_ever(files: Divided) -> None:
 
     assert code == 1
     assert {one["partition"]["shop"] for one in report["errors"]} == {"shop2"}
-    assert report["sources"]["many"]["streams"]["sales"]["partitions"]["delivered"] == 5 * many.DAYS
+    assert report["sources"]["market"]["streams"]["sales"]["partitions"]["delivered"] == 5 * market.DAYS
 
 
-def test_refused_credentials_are_exit_code_3(files: Divided) -> None:
+def test_refused_credentials_are_exit_code_3(files: DividedRuns) -> None:
     """
     A login that the provider refuses is tried once for all workers.
     """
@@ -283,7 +213,7 @@ def test_refused_credentials_are_exit_code_3(files: Divided) -> None:
     assert files.app.asked["login"] == 1
 
 
-def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_whose_line_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A part that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
     code 1. The next run reads the rest.
@@ -296,7 +226,7 @@ def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.Mo
             raise OSError("the line is cut")
         return cast("Mapping[str, Any]", line.coordinator.reply(line.number, message))
 
-    monkeypatch.setattr(threads.ThreadLine, "request", request)
+    monkeypatch.setattr(thread_engine.ThreadLine, "request", request)
     files.app.throttled = lambda request: None if cut.wait(60) else SandboxResponse(status=500)
     code, report = files.run_here()
 
@@ -306,33 +236,6 @@ def test_a_part_whose_line_is_cut_is_lost(files: Divided, monkeypatch: pytest.Mo
     monkeypatch.undo()
     assert files.run_here()[0] == 0
     files.assert_true()
-
-
-def worker_pids(parent: int) -> list[int]:
-    """The worker processes of a run; multiprocessing's helper is none."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-            command = (status.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and "spawn_main" in command:
-            found.append(int(status.parent.name))
-    return found
-
-
-def eventually(found: Any, seconds: float = 100.0) -> Any:
-    """The first true value that ``found`` returns. The bound is generous: it ends a test that would hang."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in time")
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find processes in /proc")
 
 
 def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
@@ -348,7 +251,7 @@ def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture
             lost.append(reason)
 
     only = Assignment(number=0, run_id="r", sources=(), task=None)
-    Processes(1).run([only], many.fail, cast("Any", Office()))
+    Processes(1).run([only], market.fail, cast("Any", Office()))
 
     assert lost == ["KeyError: 'token=***'"]
     assert capfd.readouterr().err == ""
@@ -367,7 +270,7 @@ def test_an_error_that_leaves_a_worker_is_masked() -> None:
 
 @linux
 @postgres_first
-def test_a_killed_worker_is_reported(world: Divided) -> None:
+def test_a_killed_worker_is_reported(world: DividedRuns) -> None:
     """
     kill -9 of a worker: the run says so and exits 1, its counts have what the worker had committed, and the next run,
     started at once, leaves exactly the provider's rows and requests no report again whose handle was read.
@@ -384,11 +287,11 @@ def test_a_killed_worker_is_reported(world: Divided) -> None:
     # A day of changes beside files counts as delivered when it is merged, which the next run does.
     delivered = {
         name: one["partitions"]["delivered"]
-        for name, one in report["sources"]["many"]["streams"].items()
+        for name, one in report["sources"]["market"]["streams"].items()
         if name != "events"
     }
-    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
-    rows = project.partitions("many", to=world.target).partitions
+    project = Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins])
+    rows = project.partitions("market", to=world.target).partitions
     ledger = [one for one in rows if one.run_id == report["run_id"] and one.stream != "events"]
     if "jsonl" not in world.target:  # beside files the ledger also has intents, which the next run completes
         assert sum(delivered.values()) == len(ledger)
@@ -404,7 +307,7 @@ def test_a_killed_worker_is_reported(world: Divided) -> None:
 @jsonl_first
 @pytest.mark.parametrize("at", ["early", "late"])
 @pytest.mark.large
-def test_workers_end_with_their_parent(world: Divided, at: str) -> None:
+def test_workers_end_with_their_parent(world: DividedRuns, at: str) -> None:
     """
     kill -9 of the parent ends its workers at once; the next run starts at once and leaves the provider's rows.
     """
@@ -423,7 +326,7 @@ def test_workers_end_with_their_parent(world: Divided, at: str) -> None:
     assert not [pid for pid in workers if (Path("/proc") / str(pid)).exists()]
 
 
-def test_a_stop_reaches_all_workers(files: Divided) -> None:
+def test_a_stop_reaches_all_workers(files: DividedRuns) -> None:
     """
     A run that is stopped ends all workers: exit code 130, what is complete stays, the next run reads the rest.
     """
@@ -441,7 +344,7 @@ def test_a_stop_reaches_all_workers(files: Divided) -> None:
 
 
 @pytest.mark.large
-def test_sigterm_reaches_all_workers(files: Divided) -> None:
+def test_sigterm_reaches_all_workers(files: DividedRuns) -> None:
     """
     SIGTERM ends all workers cleanly: exit code 130, what is complete stays, the next run reads the rest.
     """
@@ -459,7 +362,7 @@ def test_sigterm_reaches_all_workers(files: Divided) -> None:
 
 
 @pytest.mark.large
-def test_a_deadline_reaches_all_workers(files: Divided) -> None:
+def test_a_deadline_reaches_all_workers(files: DividedRuns) -> None:
     """
     The deadline of a run is that of each worker: exit code 4.
     """
@@ -471,7 +374,7 @@ def test_a_deadline_reaches_all_workers(files: Divided) -> None:
     assert report["seconds"] < 10
 
 
-def test_the_lock_excludes_other_runs(files: Divided) -> None:
+def test_the_lock_excludes_other_runs(files: DividedRuns) -> None:
     """
     Another run of the source ends with 6 while workers write it.
     """
@@ -495,14 +398,14 @@ def test_the_lock_excludes_other_runs(files: Divided) -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_what_cannot_be_divided_is_refused(files: Divided, more: dict[str, Any], reason: str) -> None:
+def test_what_cannot_be_divided_is_refused(files: DividedRuns, more: dict[str, Any], reason: str) -> None:
     """
     A mistake is refused before anything is requested.
     """
-    project = Project(files.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    project = Project(files.folder / "penstock.toml", plugins=[market, penstock_plugins])
 
     with pytest.raises(UsageError, match=reason):
-        project.run("many", to=files.target, **more)
+        project.run("market", to=files.target, **more)
     assert not files.app.asked
 
 
@@ -511,13 +414,13 @@ def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:
     Workers read secrets by themselves: a configuration that is no file is refused, and so is a sink with one writer.
     """
     settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": ["shop1", "shop2"]}
-    project = Project({"source": {"many": settings}}, plugins=[many, penstock_plugins])
+    project = Project({"source": {"market": settings}}, plugins=[market, penstock_plugins])
     with pytest.raises(UsageError, match="give a file"):
-        project.run("many", to=f"jsonl:{tmp_path}", workers=2)
-    (tmp_path / "penstock.toml").write_text('[source.many]\nbase_url = "http://127.0.0.1:1"\npassword = "sesame"\n')
+        project.run("market", to=f"jsonl:{tmp_path}", workers=2)
+    (tmp_path / "penstock.toml").write_text('[source.market]\nbase_url = "http://127.0.0.1:1"\npassword = "sesame"\n')
     with pytest.raises(UsageError, match="several workers"):
-        Project(tmp_path / "penstock.toml", plugins=[many, penstock_plugins]).run(
-            "many", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], workers=2
+        Project(tmp_path / "penstock.toml", plugins=[market, penstock_plugins]).run(
+            "market", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], workers=2
         )
 
 
@@ -528,12 +431,12 @@ def test_parts_of_a_report_make_the_whole() -> None:
     whole = RunReport(run_id="r")
     for number in (1, 2):
         part = RunReport(run_id="r", refused=number == 2, parked={f"source{number}": "for an hour"})
-        one = part.stream("many", "sales")
+        one = part.stream("market", "sales")
         one.planned, one.delivered, one.records, one.promised, one.seconds = 3, 2, 10 * number, None, float(number)
         one.unknown_members.add(f"member{number}")
-        part.count("many", "items", failed=1)
-        part.stream("many", "items").promised = number
-        part.error("many", "items", {"shop": str(number)}, UsageError("no"))
+        part.count("market", "items", failed=1)
+        part.stream("market", "items").promised = number
+        part.error("market", "items", {"shop": str(number)}, UsageError("no"))
         part.notices.append("the same")
         whole.add_part(json.loads(json.dumps(part.as_part())))
 
@@ -545,11 +448,11 @@ def test_parts_of_a_report_make_the_whole() -> None:
             "restated": [{"rows": [1, 2]}],
             "unread_example": "e",
         }
-        setattr(full.stream("many", "all"), one.name, values.get(one.name, 3))
+        setattr(full.stream("market", "all"), one.name, values.get(one.name, 3))
     copy = RunReport(run_id="r")
     copy.add_part(json.loads(json.dumps(full.as_part())))
-    assert attrs.asdict(copy.stream("many", "all")) == attrs.asdict(full.stream("many", "all"))
-    sales, items = whole.stream("many", "sales"), whole.stream("many", "items")
+    assert attrs.asdict(copy.stream("market", "all")) == attrs.asdict(full.stream("market", "all"))
+    sales, items = whole.stream("market", "sales"), whole.stream("market", "items")
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
     assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
     assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)

@@ -615,7 +615,7 @@ def test_rows_come_from_a_query(sensis: Bench) -> None:
     With the rows it had when the job began, also after a stop; a job that came to its end leaves no copy of them.
     """
     import psycopg
-    from pg_server import server as postgres
+    from postgres_server import server as postgres
 
     with postgres().database() as dsn:
         with psycopg.connect(dsn, autocommit=True) as connection:

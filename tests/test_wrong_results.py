@@ -29,7 +29,7 @@ from penstock import (
 from penstock._fetch.auth import SignedExchange
 from penstock.errors import PluginError
 from penstock.testing import FakeClock, a_response
-from small import Small
+from scripted_provider import ScriptedProvider
 
 
 @record(kind="snapshot", key="id")
@@ -162,7 +162,7 @@ def test_a_wrong_result_fails_by_name(result: str, tmp_path: Path) -> None:
     """
     streams, message = RESULTS[result]
 
-    report = Small(folder=tmp_path, streams=streams, answer=lambda request: [{"id": "1"}]).run()
+    report = ScriptedProvider(folder=tmp_path, streams=streams, answer=lambda request: [{"id": "1"}]).run()
 
     assert report.exit_code == 1
     assert any(re.search(message, error["message"]) for error in report.errors), report.errors
@@ -177,7 +177,9 @@ def test_the_last_state_of_a_report_is_in_the_message(tmp_path: Path) -> None:
         (Waiting(), '[{"id": "1"}]'),
     ):
         stream = evolve(SALES, poller=Report(found=state), poll_first_s=0.1, poll_max_s=1.0, poll_deadline_s=2.0)
-        report = Small(folder=tmp_path / seen[:3], streams=[stream], answer=lambda request: [{"id": "1"}]).run()
+        report = ScriptedProvider(
+            folder=tmp_path / seen[:3], streams=[stream], answer=lambda request: [{"id": "1"}]
+        ).run()
 
         assert "was not ready 2 s after it was submitted; " in report.errors[0]["message"]
         assert seen in report.errors[0]["message"]

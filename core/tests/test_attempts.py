@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
-from observed import Observed
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Budget, FailedAttempt, Retrying, RetryPolicy
@@ -16,6 +15,7 @@ from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError,
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Retry, Unsigned, Verdict
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from recording_observer import RecordingObserver
 
 REQUEST = Request(url="http://localhost/")
 
@@ -34,7 +34,7 @@ def no_login(request: Request) -> Response:
 
 def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAttempt]:
     """The retry events, two at most. All answers were requested."""
-    clock, observed = FakeClock(), Observed()
+    clock, observed = FakeClock(), RecordingObserver()
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)
     retrying = Retrying(
@@ -85,7 +85,7 @@ def test_what_is_sent_is_told_before_it_is_answered() -> None:
     """
     A request that a stop overtakes left all the same.
     """
-    observed = Observed()
+    observed = RecordingObserver()
     clock = FakeClock()
     exchange = SignedExchange(Unsigned(), ScriptedExchange([StoppedError("stopped")]), no_login, clock)
     retrying = Retrying(exchange, RetryPolicy(), RateLimit(clock), Budget(clock))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import LoadedPartition, ReadResult
@@ -23,7 +24,6 @@ from penstock.records import record
 from penstock.run_report import RunReport
 from penstock.sinks import LedgerEntry
 from penstock.testing.memory import MemorySink, MemoryTarget
-from sources import a_source
 
 NOW = datetime(2026, 8, 2, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import many
+import market
 import penstock
 import penstock_plugins
 import pytest
@@ -379,17 +379,17 @@ def test_hook_penstock_engines(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """
     plugin = example("penstock_engines")
     monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
-    app = many.Imitation()
+    app = market.Market()
     with serve(app) as server:
         Path("penstock.toml").write_text(
-            f'[source.many]\nbase_url = "{server.base_url}"\npassword = "sesame"\nshops = ["shop1", "shop2"]\n'
+            f'[source.market]\nbase_url = "{server.base_url}"\npassword = "sesame"\nshops = ["shop1", "shop2"]\n'
         )
-        result = Project("penstock.toml", plugins=[many, plugin, penstock_plugins]).run(
-            "many", to="jsonl:out", streams=["items"], engine="threads", workers=2
+        result = Project("penstock.toml", plugins=[market, plugin, penstock_plugins]).run(
+            "market", to="jsonl:out", streams=["items"], engine="threads", workers=2
         )
 
     assert (result.exit_code, result.errors) == (0, ())
-    assert len(list(Path("out/many/items").rglob("data.jsonl"))) == 2
+    assert len(list(Path("out/market/items").rglob("data.jsonl"))) == 2
 
 
 def test_hook_penstock_batch(place: Path) -> None:
@@ -441,7 +441,7 @@ class KeySettings(SourceSettings):
     key: Secret = setting(help="the key")
 
 
-class Imitation:
+class Market:
     """Three clicks a day. Subclasses serve them as an example reads them."""
 
     def __init__(self, base_url: str, today: date) -> None:
@@ -460,20 +460,20 @@ class Imitation:
         return json_answer({"clicks": rows, "total": 3})
 
 
-class OfKeys(Imitation):
+class OfKeys(Market):
     def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
         allowed = request.headers.get("x-key") == "demo-key" and request.headers.get("x-time", "").isdigit()
         return super().answer(request, rows) if allowed else json_answer({}, 401)
 
 
-class OfCursors(Imitation):
+class OfCursors(Market):
     def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
         start = int(request.path.partition("/after/")[2] or 0)
         following = {"next": str(start + 2)} if start + 2 < len(rows) else {}
         return json_answer({"clicks": rows[start : start + 2], "total": 3, **following})
 
 
-class OfTickets(Imitation):
+class OfTickets(Market):
     def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
         if request.path == "/clicks":
             return json_answer({"ticket": request.params["day"]})
@@ -483,7 +483,7 @@ class OfTickets(Imitation):
         return json_answer(done if self.polls % 2 else {"state": "running"})
 
 
-class OfSemicolons(Imitation):
+class OfSemicolons(Market):
     def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
         lines = "".join(f"{row['clickId']};\n" for row in rows)
         return SandboxResponse(headers={"Content-Type": "text/csv"}, body=f"clickId;ip\n{lines}#3\n".encode())

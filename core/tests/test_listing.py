@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from attrs import frozen
+from configured_source import a_source
 from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.plan import PlannedSlice
@@ -24,7 +25,6 @@ from penstock.errors import (
 from penstock.model import Answer, Page, Partition, Request, Response, Slice
 from penstock.protocols import Accept, Refuse, SinglePage
 from penstock.records import record
-from sources import a_source
 
 NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
 URL = "http://localhost/clicks"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from configured_source import a_source
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportExpiredError, Reports, answered, submission_text
@@ -19,7 +20,6 @@ from penstock.protocols import Accept, Ready, Refuse
 from penstock.run_report import RunReport
 from penstock.sinks import PendingReport
 from penstock.testing import FakeClock, a_response
-from sources import a_source
 
 REFUSAL = RefusedError("nothing is at this address; correct base_url")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field, frozen
+from configured_source import a_source
 from hypothesis import example, given, strategies as st
 from penstock._plan.finality import fingerprint, is_of_today, reader_version
 from penstock._plan.plan import Job
@@ -16,7 +17,6 @@ from penstock.errors import UsageError
 from penstock.model import Partition, Request, Slice
 from penstock.records import record
 from penstock.sinks import FinalDay, LedgerEntry, PendingReport
-from sources import a_source
 
 
 @record()

@@ -3,7 +3,6 @@ The event of a request: what it was for, and its URL without anything that only 
 """
 
 import pytest
-from observed import Observed
 from penstock import Partition, Request, Secret
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.client import url_template
@@ -14,6 +13,7 @@ from penstock.errors import TransportError
 from penstock.model import Answer, Response
 from penstock.protocols import Accept, Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from recording_observer import RecordingObserver
 
 PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01")))
 
@@ -44,7 +44,7 @@ def test_each_attempt_ends_once() -> None:
     With its response or without one, and its time; before the pause that follows.
     """
     clock = FakeClock()
-    observed = Observed()
+    observed = RecordingObserver()
 
     def reset(request: Request) -> Response:
         clock.sleep(0.25)

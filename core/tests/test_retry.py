@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
-from observed import Observed
 from penstock._fetch.retry import (
     BOUND_RETRIES,
     RENEWALS,
@@ -42,6 +41,7 @@ from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
 from penstock.testing import FakeClock, a_response
+from recording_observer import RecordingObserver
 
 REQUEST = Request(url="http://localhost/report")
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -362,7 +362,7 @@ def test_every_retry_is_reported():
     """
     With the error of the attempt that failed and the pause that follows; the attempt that ended well is none.
     """
-    observed = Observed()
+    observed = RecordingObserver()
     exchange = Signed([TransportError("reset"), GOOD])
 
     retrying(exchange)(REQUEST, by_status, observed)

@@ -56,7 +56,7 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
-from pg_server import binaries, server
+from postgres_server import binaries, server
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ from penstock_plugins.postgres import database
 from penstock_plugins.postgres.database import LostSessionError, lock_key, short
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
-from pg_server import server, with_database
+from postgres_server import server, with_database
 from psycopg.types.json import set_json_loads
 
 MORNING = datetime(2026, 3, 2)  # noqa: DTZ001 (a provider that names no zone)

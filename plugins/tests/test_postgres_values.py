@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw
 from penstock import Batch, Column, Layout, LedgerEntry, Secret
 from penstock.testing.sinks import SOURCE, a_day, an_entry, rows_of
 from penstock_plugins.postgres.sink import PostgresSink
-from pg_server import server
+from postgres_server import server
 
 TYPES: dict[str, Any] = {
     "text": "text",

@@ -1,5 +1,5 @@
 """
-An invented ledger for the tests of the page: streams of several accounts over some days, with everything that can be
+A generated ledger for the tests of the page: streams of several accounts over some days, with everything that can be
 wrong with one.
 """
 
@@ -32,7 +32,7 @@ FORBIDDEN = (
 
 
 @frozen(kw_only=True)
-class World:
+class GeneratedLedger:
     """``wrong``: the share of partitions with something unusual."""
 
     sources: Mapping[str, Sequence[str]]
@@ -221,10 +221,10 @@ def _report() -> dict[str, Any]:
 
 CLIENTS = ("2112", "2113", "Northwind Staffing", "Acme Jobs GmbH & Co. KG", "old-account", "harbor-logistics-emea")
 
-SMALL = World(
+SMALL = GeneratedLedger(
     sources={"talroo": ("clicks",), "joveo": ("job_stats", "campaigns")}, accounts=CLIENTS, days=60, wrong=0.03
 )
-LARGE = World(
+LARGE = GeneratedLedger(
     sources={
         name: tuple(f"{kind}_stats" for kind in ("job", "publisher", "campaign", "category", "location"))
         for name in ("joveo", "talroo", "targetcircle", "convertr")

@@ -250,7 +250,7 @@ class Traits:
 
 
 @define(eq=False, kw_only=True)
-class Invented:
+class SeededProvider:
     """
     The provider of a number. ``rows`` holds the entries, by shop and id.
 

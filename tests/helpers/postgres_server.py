@@ -3,7 +3,7 @@ A private Postgres for tests: started on first use, stopped when the process end
 
 ::
 
-    from pg_server import server
+    from postgres_server import server
 
     @pytest.fixture
     def dsn() -> Iterator[str]:

@@ -1,6 +1,6 @@
 """
-A provider with many shops, for runs that are divided: a plugin that other processes import by name, and its imitation,
-which counts what it is asked.
+A provider of many shops, for runs that are divided: a plugin that other processes import by name, and its imitation,
+which counts the requests that it receives.
 """
 
 import json
@@ -49,7 +49,7 @@ ALL = ("shops", "sales", "items", "stock", "orders", "events")
 
 
 @frozen(kw_only=True)
-class ManySettings(SourceSettings):
+class MarketSettings(SourceSettings):
     base_url: str = setting(help="where the shops answer")
     password: Secret = setting(help="for a token")
     shops: tuple[str, ...] = setting((), help="which shops; default: all that the provider lists")
@@ -60,7 +60,7 @@ class ManySettings(SourceSettings):
 class Tokens(Unsigned):
     """A token that a login grants. The imitation forgets every token but the last."""
 
-    settings: ManySettings
+    settings: MarketSettings
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         assert grant is not None
@@ -232,9 +232,9 @@ STREAMS = (
 @hookimpl
 def penstock_sources() -> Iterable[Connector]:
     yield Connector(
-        name="many",
-        summary="many shops",
-        settings=ManySettings,
+        name="market",
+        summary="a market of many shops",
+        settings=MarketSettings,
         authenticator=lambda settings: (ChangingTokens if settings.changing else Tokens)(settings),
         limits=Limits(concurrency=8),
     )
@@ -242,11 +242,11 @@ def penstock_sources() -> Iterable[Connector]:
 
 @hookimpl
 def penstock_record_streams(source: str) -> Iterable[Stream]:
-    return STREAMS if source == "many" else ()
+    return STREAMS if source == "market" else ()
 
 
 @define(eq=False)
-class Imitation:
+class Market:
     """
     The provider. Rows are a function of shop and day. ``slow_s``: how long each answer takes. ``window``: the days that
     a run reads.
@@ -303,10 +303,10 @@ class Imitation:
         if request.body != self._password:
             return SandboxResponse(status=403)
         if self.changing:
-            self._password = f"password-number-{self.asked['login']}-of-many".encode()
+            self._password = f"password-number-{self.asked['login']}-of-the-market".encode()
         if self.one_token:
             self._tokens.clear()
-        self._tokens.append(f"token-number-{self.asked['login']}-of-many")
+        self._tokens.append(f"token-number-{self.asked['login']}-of-the-market")
         granted = {"token": self._tokens[-1], "password": self._password.decode()}
         return SandboxResponse(body=json.dumps(granted).encode())
 

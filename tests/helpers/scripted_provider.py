@@ -32,7 +32,7 @@ Answer = Callable[[SandboxRequest], Any]
 
 
 @define(kw_only=True, eq=False)
-class Small:
+class ScriptedProvider:
     """
     The source ``shop``, read into memory. ``answer`` gives JSON-like data, a status, bytes, or a whole response.
     ``notes`` are those of the last run, ``requests`` all that the provider received in it.

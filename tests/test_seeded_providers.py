@@ -25,11 +25,11 @@ import penstock_plugins
 import psycopg
 import pytest
 from attrs import define, evolve, field
-from invented import Invented, Plain, plain
 from penstock import Project, UsageError
 from penstock.sandbox.server import Server, serve
 from penstock.testing import FakeClock
-from pg_server import server as postgres
+from postgres_server import server as postgres
+from seeded_provider import Plain, SeededProvider, plain
 
 TARGETS = ("jsonl", "csv", "postgresql", "parquet", "duckdb")
 FEW = (8, 14, 20, 33, 61, 103)  # most traits, in the time of a test run
@@ -46,7 +46,7 @@ STEPS = (
 class Weeks:
     """A provider and a target over some days. ``done`` is what happened, for the message of a failure."""
 
-    provider: Invented
+    provider: SeededProvider
     server: Server
     target: str
     chance: Random
@@ -249,7 +249,7 @@ def end_sessions(dsn: str) -> None:
 
 def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
     chance = Random(seed)
-    provider = Invented(seed=seed)
+    provider = SeededProvider(seed=seed)
     if target.startswith("postgresql"):
         provider.disturb = lambda: end_sessions(target)
     with serve(provider) as server:
@@ -288,7 +288,7 @@ def test_derived_rows_of_several_days_in_one_request_are_of_their_own_day(target
     """
     Each row of a derived stream is written with the day of its parent's row, and replaced with that day.
     """
-    provider = Invented(seed=14)
+    provider = SeededProvider(seed=14)
     provider.traits = evolve(
         provider.traits,
         kind="report",

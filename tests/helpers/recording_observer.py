@@ -8,7 +8,7 @@ from penstock.model import Response
 
 
 @define(eq=False)
-class Observed(Observer):
+class RecordingObserver(Observer):
     """``events``, in their order: ("sending",), ("attempted", status, seconds), ("retried", the error's class)."""
 
     events: list[tuple[object, ...]] = field(factory=list, init=False)
