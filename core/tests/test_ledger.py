@@ -657,3 +657,45 @@ def test_times_without_a_zone_are_refused(ledger):
     """
     with pytest.raises(ValueError, match="no zone"):
         ledger.deliver(evolve(DELIVERY, read_at=NIGHT.replace(tzinfo=None)))
+
+
+def test_rejected_records_cost_two_queries(ledger):
+    """
+    Whatever the number of partitions that have one; no partition without one is read.
+    """
+    days = [day_of("1", date(2026, 3, number)) for number in range(1, 21)]
+    for number, day in enumerate(days):
+        ledger.deliver(evolve(DELIVERY, partition=day, rejected_records=(BAD,) * (number % 2)))
+    statements = []
+    execute = ledger._execute
+    ledger._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
+    found = [entry.partition for entry, _ in ledger.rejected("talroo")]
+    plans = [
+        [one[-1] for one in execute(f"explain query plan {text}", values).fetchall()] for text, values in statements
+    ]
+
+    assert found == days[1::2]
+    assert len(statements) == 2
+    assert not any("SCAN" in step for plan in plans for step in plan), plans
+
+
+def test_what_forget_deleted_is_found_by_an_index(ledger):
+    """
+    The restatements that ``forget`` recorded are read without those of the provider, and these by their time.
+    """
+    ledger.deliver(DELIVERY)
+    for number, run_id in enumerate(["r1", "forget-1", "forgetful"], start=1):
+        ledger.deliver(evolve(DELIVERY, run_id=run_id, version=number, rows=3 + number))
+    statements = []
+    execute = ledger._execute
+    ledger._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
+    found = [change.run_id for change in ledger.restated("talroo", runs="forget-")]
+    others = [change.run_id for change in ledger.restated("talroo", since=NIGHT)]
+    plans = [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in statements]
+
+    assert found == ["forget-1"]
+    assert others == ["r1", "forget-1", "forgetful"]
+    assert plans == [
+        "SEARCH restatements USING INDEX restatements_forgotten (source=?)",
+        "SEARCH restatements USING INDEX restatements_at (source=? AND restated_at>?)",
+    ]

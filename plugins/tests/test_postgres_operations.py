@@ -1748,6 +1748,43 @@ def test_rows_of_no_delivery_are_named(dsn: str):
     assert {one.partition for one in found} == {a_day(2), odd}
 
 
+def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    By the index on the day, also where the column of the day was widened; what lies outside of the window is not read.
+    """
+    for day in (1, 2):
+        delivered(dsn, [a_click_of(day, 1)], run_id=f"r{day}", partition=a_day(day))
+    # They are of no delivery, and of other days.
+    ask(
+        dsn,
+        "insert into acme.clicks select '2112', '2030-01-01'::date + n / 9, 'x' || n from generate_series(1, 20000) n; "
+        "insert into acme.clicks select '2112', '2026-03-02', 'theirs'; analyze acme.clicks",
+    )
+    pages = ask(dsn, "select relpages from pg_class where oid = 'acme.clicks'::regclass")[0][0]
+    for type_ in ("date", "timestamp"):
+        ask(dsn, f"alter table acme.clicks alter report_date type {type_}")
+        seen = sink(dsn).open_readonly(SOURCE)
+        assert seen is not None
+        entries = list(seen.ledger.entries(SOURCE, "clicks", since=date(2026, 3, 2)).values())
+        sent = with_values(monkeypatch, seen.database)
+        found = list(seen.verify("clicks", entries, since=date(2026, 3, 2), until=date(2026, 3, 2)))
+        statement, values = next(one for one in sent if "count(*)" in one[0])
+        ((explained,),) = seen.database.run(f"explain (analyze, buffers, format json) {statement}", values).fetchall()
+        seen.close()
+
+        assert [one.what for one in found] == ["clicks: 2 rows in acme.clicks, 1 were delivered"]
+        plan = explained[0]["Plan"]
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 10 < pages, explained
+
+
+def with_values(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[tuple[str, Sequence[Any]]]:
+    """Every statement from now on, with its parameters."""
+    found: list[tuple[str, Sequence[Any]]] = []
+    run = database.run
+    monkeypatch.setattr(database, "run", lambda text, values=(): found.append((text, values)) or run(text, values))
+    return found
+
+
 def verified(dsn: str, stream: str, **settings: Any) -> list[str]:
     seen = sink(dsn, **settings).open_readonly(SOURCE)
     assert seen is not None

@@ -9,11 +9,12 @@ is for people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
 Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
 """
 
-from penstock.ledger.sql import SCHEMA_VERSION, STANDING, UNSETTLED, Retention, SqlLedger
+from penstock.ledger.sql import FORGET_PREFIX, SCHEMA_VERSION, STANDING, UNSETTLED, Retention, SqlLedger
 from penstock.ledger.sqlite import SqliteLedger
 from penstock.ledger.texts import files_from, files_text, partition_of
 
 __all__ = [
+    "FORGET_PREFIX",
     "SCHEMA_VERSION",
     "STANDING",
     "UNSETTLED",

@@ -40,6 +40,7 @@ STANDING = (
     "when intent is null and state = 'delivered' and coalesce(read_at >= open_until, false) then 'final' "
     "else 'open' end"
 )
+FORGET_PREFIX = "forget-"  # the id of what `penstock forget` did begins with it
 FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
 RUNS_KEPT = 1000  # of each source
 RUN_DAYS_KEPT = 400
@@ -80,6 +81,8 @@ TABLES = {
         restated_at {time} not null default ({now}), rows_before bigint not null, rows_after bigint not null,
         came bigint, went bigint, changed bigint, sums {json} not null""",
 }
+# As in the index. Its text is part of the statement: a database compares it with that of the index.
+FORGOTTEN = f"substr(run_id, 1, {len(FORGET_PREFIX)}) = '{FORGET_PREFIX}'"
 INDEXES = (
     "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
     "drop index if exists {t}partitions_counts",  # of earlier versions
@@ -87,7 +90,9 @@ INDEXES = (
     "create index if not exists partitions_unsettled on {t}partitions (source) "
     "where intent is not null or state in ('intended', 'staged')",
     "create index if not exists runs_started on {t}runs (source, started_at)",
-    "create index if not exists restatements_stream on {t}restatements (source, stream, restated_at)",
+    "create index if not exists restatements_at on {t}restatements (source, restated_at)",
+    "drop index if exists {t}restatements_stream",  # of earlier versions
+    f"create index if not exists restatements_forgotten on {{t}}restatements (source, restated_at) where {FORGOTTEN}",
 )
 # For `status`: rows come grouped, without a sort.
 BY_ACCOUNT = "create index if not exists partitions_accounts on {t}partitions (source, stream, account, day)"
@@ -377,17 +382,20 @@ class SqlLedger:
     def restated(
         self, source: str | None = None, *, since: datetime | None = None, runs: str = ""
     ) -> Iterator[Restatement]:
-        terms = {
-            "source = ?": source,
-            "restated_at >= ?": time_text(since),
-            "run_id like ?": f"{runs}%" if runs else None,
-        }
-        terms = {term: value for term, value in terms.items() if value is not None}
+        terms: dict[str, tuple[Any, ...]] = {}
+        if source is not None:
+            terms["source = ?"] = (source,)
+        if since is not None:
+            terms["restated_at >= ?"] = (time_text(since),)
+        if runs == FORGET_PREFIX:
+            terms[FORGOTTEN] = ()
+        elif runs:
+            terms[f"substr(run_id, 1, {len(runs)}) = ?"] = (runs,)
         rows = self._sql(
             "select source, stream, cast(partition as text), run_id, restated_at, rows_before, rows_after, came, went, "
             f"changed, cast(sums as text) from {{t}}restatements where {' and '.join(terms) or 'true'} "
             "order by restated_at, source, stream",
-            *terms.values(),
+            *(value for values in terms.values() for value in values),
         ).fetchall()
         for of, name, text, run_id, at, before, after, came, went, changed, sums in rows:
             yield Restatement(
@@ -477,17 +485,27 @@ class SqlLedger:
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[LedgerEntry, Rejected]]:
         """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
-        rows = self._sql(
-            "select source, stream, partition, of_stream, path, reason, raw from {t}rejected "
-            "where (? is null or source = ?) and (? is null or stream = ? or of_stream = ?) "
-            "order by source, stream, partition, number".replace("? is null", "cast(? as text) is null"),
-            *(source, source, stream, stream, stream),
-        ).fetchall()
-        entry: LedgerEntry | None = None
-        for at, of, text, of_stream, path, reason, raw in rows:
-            partition = partition_of(of, text)
-            if entry is None or (entry.source, entry.partition) != (at, partition):
-                entry = self.entry(at, partition)
+        terms: dict[str, tuple[str, ...]] = {}
+        if source is not None:
+            terms["source = ?"] = (source,)
+        if stream is not None:
+            terms["(stream = ? or of_stream = ?)"] = (stream, stream)
+        where, values = " and ".join(terms) or "true", [value for values in terms.values() for value in values]
+        # The entry of a partition is read once, not with each of its records.
+        entries = {
+            (entry.source, entry.partition.stream, entry.partition.text): entry
+            for entry in self._entries(
+                "(source, stream, partition) in "
+                f"(select distinct source, stream, partition from {{t}}rejected where {where})",
+                *values,
+            )
+        }
+        for at, of, text, of_stream, path, reason, raw in self._sql(
+            f"select source, stream, partition, of_stream, path, reason, raw from {{t}}rejected where {where} "
+            "order by source, stream, partition, number",
+            *values,
+        ):
+            entry = entries.get((at, of, text))
             if entry is not None:
                 yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 

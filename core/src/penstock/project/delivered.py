@@ -8,6 +8,7 @@ from decimal import Decimal, localcontext
 
 from attrs import evolve, fields_dict
 
+from penstock.ledger import FORGET_PREFIX
 from penstock.model import Partition
 from penstock.project.results import (
     Change,
@@ -17,8 +18,6 @@ from penstock.project.results import (
 )
 from penstock.project.targets import Days, SourceLedger
 from penstock.sinks import LedgerEntry
-
-FORGET_PREFIX = "forget-"  # the id of what `forget` did begins with it
 
 # --- totals -----------------------------------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import LockHeldError, TargetError, UsageError
+from penstock.ledger import FORGET_PREFIX
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
-from penstock.project.delivered import FORGET_PREFIX
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
 from penstock.project.targets import Days, SourceLedger, View, narrowed, nothing_of

@@ -242,56 +242,64 @@ class DuckTarget(BaseTarget):
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
     ) -> Iterator[Difference]:
         """
-        Rows and sums of each partition, computed by DuckDB. The rows of a stream of changes have no partition: of it,
-        only that there are rows at all.
+        Rows and sums of each partition, computed by one query for each table; rows of other days are not read. The rows
+        of a stream of changes have no partition: of it, only that there are rows at all.
         """
-        for entry in entries:
-            counts = {entry.partition.stream: entry.rows, **entry.derived_rows}
-            for name, expected in counts.items():
-                if difference := self._difference(name, entry, expected):
-                    yield Difference(partition=entry.partition, what=f"{name}: {difference}")
-                    break
         for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
-            yield from self._uncounted(name, entries)
+            yield from self._differences(name, entries, since, until)
 
-    def _uncounted(self, name: str, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
-        """The partitions with rows in a table that are of no entry."""
-        types, columns = self._types(name), [column for column, _ in entries[0].partition.values]
-        if self._comment(name) != f"{_MARK}{self.source}.{name}" or not columns or not types.keys() >= set(columns):
-            return  # merged, or not penstock's
-        texts = ", ".join(f"coalesce({quoted(column)}::varchar, '')" for column in columns)
-        rows = self.database.run(f"select {texts}, count(*) from {self.table(name)} group by all").rows
-        counted = {tuple(value for _, value in entry.partition.values) for entry in entries}
-        for *values, count in rows:
-            if tuple(values) not in counted:
-                partition = Partition(
-                    stream=entries[0].partition.stream, values=tuple(zip(columns, values, strict=True))
-                )
-                what = f"{name}: {count} rows in {self.source}.{name}"
-                yield Difference(partition=partition, what=what, uncounted=True)
-
-    def _difference(self, stream: str, entry: LedgerEntry, expected: int) -> str:
-        comment = self._comment(stream)
+    def _differences(
+        self, name: str, entries: Sequence[LedgerEntry], since: date | None, until: date | None
+    ) -> Iterator[Difference]:
+        """The partitions whose rows in a table differ from their entry, and those that are of no entry."""
+        first = entries[0].partition
+        columns, types, comment = [column for column, _ in first.values], self._types(name), self._comment(name)
         if comment is None:
-            return f"the table {self.source}.{stream} is gone" if expected else ""
-        if not expected and not comment.startswith(f"{_MARK}{self.source}.{stream}"):
-            return ""
-        types = self._types(stream)
-        if comment.endswith(_MERGED):
-            ((rows,),) = self.database.run(f"select count(*) from {self.table(stream)}").rows
-            return "there is no row" if expected and not rows else ""
-        measures = [name for name in entry.sums if name in types and stream == entry.partition.stream]
-        sums = "".join(f", coalesce(sum({quoted(name)}), 0)" for name in measures)
-        where, values = _where(entry.partition, types)
-        ((rows, *totals),) = self.database.run(
-            f"select count(*){sums} from {self.table(stream)} where {where}", values
+            yield from _all_lost(name, entries, f"the table {self.source}.{name} is gone")
+            return
+        if comment.endswith(_MERGED) or not types.keys() >= set(columns):
+            if not self.database.run(f"select 1 from {self.table(name)} limit 1").rows:
+                yield from _all_lost(name, entries, "there is no row")
+            return
+        ours = comment == f"{_MARK}{self.source}.{name}"
+        every = dict.fromkeys(measure for entry in entries for measure in entry.sums) if name == first.stream else ()
+        measures = [measure for measure in every if measure in types]
+        day = columns[-1] if first.day is not None and types[columns[-1]] == "DATE" else None
+        edges = {} if day is None else {f"{quoted(day)} >=": since, f"{quoted(day)} <=": until}
+        contents = self._contents(name, columns, measures, edges)
+        nothing = (0, *[Decimal(0)] * len(measures))
+        for entry in entries:
+            rows, *totals = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
+            delivered = _rows_in(entry, name)
+            if rows == delivered:
+                what = _moved(entry, dict(zip(measures, totals, strict=True)))
+            elif delivered or ours:
+                what = f"{rows} rows in {self.source}.{name}, {delivered} were delivered"
+            else:
+                what = ""
+            if what:
+                yield Difference(partition=entry.partition, what=f"{name}: {what}")
+        for values, (rows, *_) in contents.items() if ours and columns else ():
+            partition = Partition(stream=first.stream, values=tuple(zip(columns, values, strict=True)))
+            what = f"{name}: {rows} rows in {self.source}.{name}"
+            yield Difference(partition=partition, what=what, uncounted=True)
+
+    def _contents(
+        self, name: str, columns: Sequence[str], measures: Sequence[str], edges: Mapping[str, date | None]
+    ) -> dict[tuple[str, ...], tuple[Any, ...]]:
+        """
+        Rows and sums of a table by the texts of the partition's columns. ``edges``: the start of a condition, and the
+        day to compare with (None: no condition).
+        """
+        texts = [f"coalesce({quoted(column)}::varchar, '')" for column in columns]
+        sums = [f"coalesce(sum({quoted(measure)}), 0)" for measure in measures]
+        bounds = {f"{start} cast(? as date)": edge.isoformat() for start, edge in edges.items() if edge is not None}
+        rows = self.database.run(
+            f"select {', '.join([*texts, 'count(*)', *sums])} from {self.table(name)} "
+            f"where {' and '.join(bounds) or 'true'} group by all",
+            [*bounds.values()],
         ).rows
-        if rows != expected:
-            return f"{rows} rows in {self.source}.{stream}, {expected} were delivered"
-        for name, total in zip(measures, totals, strict=True):
-            if Decimal(total) != entry.sums[name]:
-                return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
-        return ""
+        return {row[: len(columns)]: row[len(columns) :] for row in rows}
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`: one transaction; the columns stay, and are null."""
@@ -342,6 +350,26 @@ def _tried(call: Callable[[A], R], value: A) -> R | Exception:
         return call(value)
     except Exception as error:
         return error
+
+
+def _rows_in(entry: LedgerEntry, stream: str) -> int:
+    """The rows of an entry in a stream's table."""
+    return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)
+
+
+def _all_lost(stream: str, entries: Sequence[LedgerEntry], what: str) -> Iterator[Difference]:
+    """All partitions with rows in a stream's table, as lost."""
+    return (
+        Difference(partition=entry.partition, what=f"{stream}: {what}") for entry in entries if _rows_in(entry, stream)
+    )
+
+
+def _moved(entry: LedgerEntry, totals: Mapping[str, Any]) -> str:
+    """The first measure of an entry whose sum is another one in the table, in a phrase; empty: there is none."""
+    for name, total in totals.items():
+        if name in entry.sums and Decimal(total) != entry.sums[name]:
+            return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
+    return ""
 
 
 def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -354,18 +354,22 @@ class PostgresTarget(BaseTarget):
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
     ) -> Iterator[Difference]:
         """
-        Rows and sums of each partition, counted by the database. Of a stream that is merged by key, whose rows have no
-        partition, the rows of the source. A table that another session keeps locked is tried a few times, for a moment.
+        Rows and sums of each partition, counted by the database; rows of other days are not read. Of a stream that is
+        merged by key, whose rows have no partition, all rows of the source are counted. A table that another session
+        keeps locked is tried a few times, for a moment.
         """
         for known in self.ledger.tables(self.source):
             if known.of_stream == stream:
-                yield from self._verified(known, entries)
+                yield from self._verified(known, entries, since, until)
 
-    def _verified(self, known: LedgerTable, entries: Sequence[LedgerEntry]) -> list[Difference]:
+    def _verified(
+        self, known: LedgerTable, entries: Sequence[LedgerEntry], since: date | None, until: date | None
+    ) -> list[Difference]:
         for _ in range(VERIFY_TRIES):
             with suppress(HeldTableError), short_wait(self.database):
                 merged = self.ledger.merged_rows(self.source, known.stream)
-                return list(Verification(self.database, self.source, known, merged).differences(entries))
+                verification = Verification(self.database, self.source, known, merged, since, until)
+                return list(verification.differences(entries))
             self.database.pause(VERIFY_PAUSE_S)
         raise SinkError(
             f"{known.name} was not compared: other sessions hold it ({self.tables.holders(known.sql)}). Nothing was "

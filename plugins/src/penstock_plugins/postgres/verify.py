@@ -6,6 +6,7 @@ Comparison of a stream's table with the ledger: rows and sums of each partition,
 # ruff: noqa: S608
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal
 
 from attrs import frozen
@@ -30,13 +31,16 @@ class _Content:
 class Verification:
     """
     Compares the table of a stream with the ledger. ``merged``: the rows that the commits of a stream merged by key left
-    in the table; with other rows there, all of its partitions differ.
+    in the table; with other rows there, all of its partitions differ. ``since``, ``until``: the entries are those of
+    these days, both included; rows of other days are not read. None: from the first, to the last.
     """
 
     database: Database
     source: str
     known: LedgerTable
     merged: int | None = None
+    since: date | None = None
+    until: date | None = None
 
     def differences(self, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """The partitions whose rows or sums differ, and those with rows in the table that are of no entry."""
@@ -59,7 +63,8 @@ class Verification:
         if stream == self.known.of_stream:
             every = dict.fromkeys(measure for entry in entries for measure in entry.sums)
             measures = tuple(measure for measure in every if short(measure) in types)
-        contents = self._contents(table, {column: types[short(column)] for column in columns}, measures)
+        day = columns[-1] if entries[0].partition.day is not None else None
+        contents = self._contents(table, {column: types[short(column)] for column in columns}, measures, day)
         for entry in entries:
             values = tuple(value for _, value in entry.partition.values)
             content = contents.pop(values, _Content(rows=0, sums={}))
@@ -99,17 +104,21 @@ class Verification:
         return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
 
     def _contents(
-        self, table: Located, columns: Mapping[str, str], measures: Sequence[str]
+        self, table: Located, columns: Mapping[str, str], measures: Sequence[str], day: str | None
     ) -> dict[tuple[str, ...], _Content]:
         """
         Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
-        their types.
+        their types; ``day``: the one with the day.
         """
         # A date is written as the ledger has it whatever the session's DateStyle is, and where its column was widened.
         days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
         texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
         sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
         where, values = of_source(self.source, shared=table.shared)
+        if day is not None and columns[day] in ("date", NAIVE):
+            for bound, edge in ((">= %s::date", self.since), ("< %s::date + 1", self.until)):
+                if edge is not None:
+                    where, values = f"{where} and {quoted(day)} {bound}", [*values, edge.isoformat()]
         group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
         rows = self.database.run(
             f"select {', '.join([*texts, 'count(*)', *sums])} from {table.sql} where {where} {group}", values
