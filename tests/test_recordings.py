@@ -207,7 +207,7 @@ def test_a_request_that_was_not_recorded_is_named(tmp_path: Path) -> None:
     found = empty.run("talroo", to="-", replay=tmp_path / "record_full", since="2026-03-01", until="2026-03-01")
 
     assert found.exit_code == 1
-    assert "has no answer to GET http://127.0.0.1" in found.errors[0]["message"]
+    assert "has no response to GET http://127.0.0.1" in found.errors[0]["message"]
     with pytest.raises(UsageError, match="this is no recording that can be read"):
         empty.run("talroo", to="-", replay=tmp_path / "out")
     with pytest.raises(UsageError, match="there are files in it"):
@@ -598,7 +598,7 @@ def test_a_body_that_cannot_be_masked_is_not_kept(tmp_path: Path) -> None:
     second = again(shop, tmp_path / "tape")
 
     assert b"Canary" not in kept
-    assert "1 answers are in the recording without their body" in " ".join(first.notices)
+    assert "1 responses are in the recording without their body" in " ".join(first.notices)
     assert "--record-full keeps it as it is" in second.errors[0]["message"]
 
 
@@ -621,7 +621,7 @@ def test_names_of_members_that_are_personal_are_not_kept(tmp_path: Path) -> None
 
     assert first.exit_code == 0, first.errors
     assert leaked(kept) == []
-    assert "1 answers are in the recording without their body" in " ".join(first.notices)
+    assert "1 responses are in the recording without their body" in " ".join(first.notices)
 
 
 @frozen

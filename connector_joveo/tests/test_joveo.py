@@ -38,7 +38,7 @@ from penstock import (
     Waiting,
     columns_of,
 )
-from penstock._write.answers import outcome_of
+from penstock._write.outcomes import outcome_of
 from penstock.testing import verdict_on
 
 from connector_joveo import records

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock._write.answers import outcome_of
+from penstock._write.outcomes import outcome_of
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, build_request, pack_rows
 from penstock.actions import Action, Field, MostValues

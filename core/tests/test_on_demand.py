@@ -9,7 +9,7 @@ import pytest
 from configured_source import a_source
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
-from penstock._read.on_demand import Handles, ReportExpiredError, Reports, answered, submission_text
+from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
 from penstock._read.source_report import SourceReport
 from penstock.connector import SourceSettings, Stream
 from penstock.envelope import Envelope
@@ -38,14 +38,14 @@ def test_a_report_that_expired_is_no_wrong_address() -> None:
 
 def test_a_call_without_an_answer_raises_its_error() -> None:
     """
-    An answer is handed on whatever the verdict; the error of a request that was not answered is raised.
+    An answer is handed on whatever the verdict; the error of a request that was not with_response is raised.
     """
     call = Call(request=Request(url="https://api.example.com/reports/1"), envelope=None)
     refused = Outcome(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))
 
-    assert answered(refused) is refused
+    assert with_response(refused) is refused
     with pytest.raises(RefusedError):
-        answered(Outcome(call=call, error=REFUSAL))
+        with_response(Outcome(call=call, error=REFUSAL))
 
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

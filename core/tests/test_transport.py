@@ -273,13 +273,13 @@ def test_every_status_is_an_answer(server: Server, make: Make, status: int) -> N
 
 NOT_WHOLE = {
     "reset": "broke the connection",
-    "silent_close": "closed the connection without an answer",
+    "silent_close": "closed the connection without a response",
     "reset_in_body": "broke the connection",
-    "cut_head": "cut its answer inside the headers",
-    "cut": r"cut its answer after [\d,]+ of [\d,]+ bytes",
+    "cut_head": "cut its response inside the headers",
+    "cut": r"cut its response after [\d,]+ of [\d,]+ bytes",
     "cut_chunk": "inside a chunk",
     "cut_between_chunks": "between two chunks",
-    "length_too_long": "cut its answer after",
+    "length_too_long": "cut its response after",
     "length_too_short": "sent more than the",
     "two_lengths": "contradicts itself about the length",
     "no_http": "not HTTP",
@@ -408,7 +408,7 @@ def test_coding_nobody_asked_for_is_refused(server: Server, make: Make) -> None:
     """
     server.app = packed(b"...", "br")
 
-    with pytest.raises(TransportError, match="compresses its answer"):
+    with pytest.raises(TransportError, match="compresses its response"):
         make()(Request(url=server.base_url))
 
 
@@ -939,8 +939,8 @@ def test_a_large_body_of_a_report_comes_as_a_file(
         (fault(making.huge(2, chunked=False)), BoundExceededError, "more than 1 MiB .*max_report_mib"),
         (fault(making.huge(2, chunked=True)), BoundExceededError, "more than 1 MiB .*max_report_mib"),
         (fault(making.bomb(40)), BoundExceededError, "more than 1 MiB when decompressed .*max_report_mib"),
-        (FAULTS["cut_chunk"], TransportError, "cut its answer"),
-        (FAULTS["cut_between_chunks"], TransportError, "cut its answer"),
+        (FAULTS["cut_chunk"], TransportError, "cut its response"),
+        (FAULTS["cut_between_chunks"], TransportError, "cut its response"),
     ],
     ids=["announced", "chunked", "bomb", "cut in a chunk", "cut between chunks"],
 )

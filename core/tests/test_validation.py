@@ -226,7 +226,7 @@ MISTAKEN = [
     (clicks(envelope=named("xml")), "envelope: no decoder named 'xml' is installed"),
     (clicks(paginator=SinglePage), "paginator is the class SinglePage; write SinglePage(...)"),
     (clicks(paginator="offset"), "paginator is the text 'offset'; write paginator=named(\"offset\")"),
-    (clicks(poller=SinglePage()), "poller is SinglePage without handle, poll, state, lost"),
+    (clicks(poller=SinglePage()), "poller is SinglePage without handle, poll, state, expired"),
     (clicks(envelope="clicks"), "envelope is the text 'clicks'; write envelope=Envelope(items=\"clicks\")"),
     (
         clicks(required_settings=("acount_ids",)),

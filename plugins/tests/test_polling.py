@@ -41,7 +41,7 @@ def test_a_submission_without_an_id_is_an_error(answer: Any, options: dict[str, 
     """
     It is sent again only where the answer is of another kind, so that the next one may be better.
     """
-    with pytest.raises(error, match=r"its answer has no (id|Location header) that names it"):
+    with pytest.raises(error, match=r"its response has no (id|Location header) that names it"):
         Polled(**options).handle(a_response(answer))
 
 
@@ -101,7 +101,7 @@ def test_the_state_is_read_by_its_words(options: dict[str, Any], answer: Any, st
         ({}, {"state": "done"}, "no state at status"),
         ({}, [1], "no state at status"),
         ({"download_at": "url"}, {"status": "done"}, "url names no link"),
-        ({"rows_url": "/r/{key}"}, {"status": "done"}, "the answer has no key for its URL"),
+        ({"rows_url": "/r/{key}"}, {"status": "done"}, "its state has no key for its URL"),
     ],
 )
 def test_an_answer_that_is_not_as_declared_is_broken(options: dict[str, Any], answer: Any, problem: str) -> None:

@@ -18,7 +18,8 @@ Values = Mapping[str, Any]
 
 ActionJudge = Callable[[Response, Sequence[Values]], Sequence[Receipt] | Verdict | None]
 """
-What the answer means to the rows of its request: a receipt for each (``row``: its place in the request), or a verdict.
+What the response means to the rows of its request: a receipt for each (``row``: its place in the request), or a
+verdict.
 
 ``Refuse`` with a RefusedError refuses these rows, with any other error it ends the job, these rows unsent. ``Retry``
 with a pause or a new grant means that nothing was captured; without, that the outcome is unknown.

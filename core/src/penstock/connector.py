@@ -73,8 +73,8 @@ def setting(
     ``secret``: False states that a key is no secret, although its name looks like one; a secret is a ``Secret``.
     ``per_account``: an account may have a value of its own, in ``[source.NAME.accounts.ACCOUNT]``.
 
-    ``affects_data``: the provider's answer depends on it; a changed value makes the next run read delivered partitions
-    again.
+    ``affects_data``: the provider's response depends on it; a changed value makes the next run read delivered
+    partitions again.
     ``more`` goes to :func:`attrs.field` (``validator``; ``converter``, which must leave its own results unchanged).
     """
     if default is not attrs.NOTHING:
@@ -197,7 +197,7 @@ class SourceSettings:
     """
 
     base_url: str = setting(
-        help="where the provider answers; requests and credentials go to this origin only", validator=is_base_url
+        help="the provider's origin; requests and credentials go to this origin only", validator=is_base_url
     )
     start: date | None = setting(
         None, help="the first day to read; default: the provider's retention, else 90 days ago"
@@ -248,7 +248,7 @@ class SourceSettings:
     throttle_wait_s: float = setting(
         300.0, help="longest pause that a provider may impose (Retry-After), in seconds", validator=_not_negative
     )
-    max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB", validator=_positive)
+    max_body_mib: int = setting(256, help="largest body, decompressed, in MiB", validator=_positive)
     max_report_mib: int = setting(4096, help="largest report file, unpacked, in MiB", validator=_positive)
     max_pages: int = setting(100_000, help="most pages of one listing", validator=_positive)
     include_personal: bool = setting(True, help="whether columns with personal data are delivered", affects_data=True)
@@ -413,11 +413,11 @@ class Stream:
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
         the provider may return rows outside the requested period, up to a day behind it. They are dropped and counted
-        as repeated: the request for their own period returns them too. An answer with only such rows fails. Needs
+        as repeated: the request for their own period returns them too. A response with only such rows fails. Needs
         ``day_of``, a time. A provider that turns out to return whole days gets no request for a part of a day.
     ``smallest``
-        the shortest span that a request can cover. A slice whose answer reached the provider's ceiling is halved, down
-        to this span. An answer that reaches the ceiling even then is delivered and marked truncated.
+        the shortest span that a request can cover. A slice whose response reached the provider's ceiling is halved,
+        down to this span. A response that reaches the ceiling even then is delivered and marked truncated.
     ``parent``, ``derived``
         it is requested for the rows of another stream, or cut from its batches.
     ``envelope``, ``paginator``, ``poller``, ``downloads``

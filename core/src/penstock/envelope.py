@@ -1,7 +1,7 @@
 """
 Body to items: the position of the elements in a body, and the counts that the provider states.
 
-:class:`Envelope` reads only the outside of an answer in JSON: elements are checked for syntax and passed over, which
+:class:`Envelope` reads only the outside of a body in JSON: elements are checked for syntax and passed over, which
 costs about a sixth of decoding them, and leaves nothing malformed, cut or wrongly encoded to be found later.
 """
 
@@ -66,7 +66,7 @@ class Envelope:
         more members for the judge, in ``Answer.head`` under their paths as plain values (exact decimals).
     ``echoes``
         path -> the parameter of the request that the answer repeats there, such as ``{"start_day": "start"}``. Another
-        text there is an answer to another request (of a cache, say), and is requested again; absent or null: not
+        text there is in the response to another request (of a cache, say), and is requested again; absent or null: not
         stated.
     ``provisional_unless``
         path -> the value it has once the numbers are final, such as ``{"isDataGolden": True}`` or

@@ -94,7 +94,7 @@ class SinkError(PenstockError):
 
 
 class ProviderError(PenstockError):
-    """The provider, or a proxy in between, failed or gave an invalid answer."""
+    """The provider, or a proxy in between, failed or sent an invalid response."""
 
 
 class AuthenticationError(ProviderError):
@@ -106,12 +106,12 @@ class AuthenticationError(ProviderError):
 class ForbiddenError(AuthenticationError):
     """
     The provider refused a request (403) with credentials that it may take for others. It fails the account that was
-    requested; where no request with these credentials is answered, they are refused.
+    requested; where no request with these credentials is accepted, they are refused.
     """
 
 
 class TransportError(ProviderError):
-    """No whole answer arrived: no connection, reset, time-out, a body cut short or not decompressible."""
+    """No whole response arrived: no connection, reset, time-out, a body cut short or not decompressible."""
 
 
 class UntrustedError(ProviderError):
@@ -119,7 +119,7 @@ class UntrustedError(ProviderError):
 
 
 class NotReadyError(ProviderError):
-    """The provider took the request and has no answer yet (202)."""
+    """The provider took the request and has no result yet (202)."""
 
 
 class ServerError(ProviderError):
@@ -154,13 +154,13 @@ class BoundExceededError(ProviderError):
 
 
 class ForeignOriginError(ProviderError):
-    """An answer points to another host, or from https to http; credentials do not follow."""
+    """A response points to another host, or from https to http; credentials do not follow."""
 
 
 class InconsistentReadError(ProviderError):
     """
-    The answers of one read contradict each other, for example since the provider's data changed meanwhile. The read is
-    repeated a bounded number of times; for an error of any other class it is not.
+    The responses of one read contradict each other, for example since the provider's data changed meanwhile. The read
+    is repeated a bounded number of times; for an error of any other class it is not.
     """
 
     @property
@@ -178,7 +178,7 @@ class CountMismatchError(InconsistentReadError):
 
 
 class BrokenPageError(BrokenBodyError, InconsistentReadError):
-    """An answer that was accepted cannot be decoded, or belongs to days that were not requested."""
+    """A response that was accepted cannot be decoded, or belongs to days that were not requested."""
 
 
 class RejectedRecordsError(ProviderError):

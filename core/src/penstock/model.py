@@ -147,7 +147,7 @@ class Slice:
     What one request covers: consecutive days of an account, or an account of a snapshot.
 
     ``start`` (included) and ``end`` (not included) are aware, in the source's zone: the first day's beginning and the
-    last day's end, unless the core split the slice because the provider cut its answer short; for ``changes`` with
+    last day's end, unless the core split the slice because the provider cut its response short; for ``changes`` with
     overlap and lag. None, as ``days`` is empty, for a snapshot. ``parents`` holds the parent rows of a child's request,
     each a mapping of the columns that the stream's ``Parent`` names.
     """
@@ -181,7 +181,7 @@ class Request:
     One HTTP request, complete but for what the authenticator adds.
 
     ``url`` is absolute and, unless an authenticator finished it, without a query; ``params`` keep their order and are
-    encoded once, by :func:`encode_query`. ``columns`` are stamped on every record of the answer. ``masked`` names the
+    encoded once, by :func:`encode_query`. ``columns`` are stamped on every record of the response. ``masked`` names the
     parameters and headers whose values are not shown.
     """
 
@@ -206,7 +206,7 @@ class Request:
     @classmethod
     def link(cls, base: str, link: str, *, keep_scheme: bool = False, **more: Any) -> "Request":
         """
-        A GET of ``link`` as an answer gave it (absolute, or relative to ``base``), its query split into ``params``.
+        A GET of ``link`` as a response has it (absolute, or relative to ``base``), its query split into ``params``.
         ``keep_scheme``: a link to the host of ``base`` gets the scheme of ``base``, where a provider behind a proxy
         writes http for https.
         """
@@ -270,9 +270,9 @@ class BodyFile(Protocol):
 @frozen(kw_only=True)
 class Response:
     """
-    A whole HTTP answer; header names are lower case, the body is decompressed.
+    A whole HTTP response; header names are lower case, the body is decompressed.
 
-    ``measured``: whether the answer states where its body ends, as by its length. A body that just ended with its
+    ``measured``: whether the response states where its body ends, as by its length. A body that just ended with its
     connection may be cut, which shows only in a format that has an end of its own, such as JSON.
 
     ``file``: where a large body is, whose decoder reads files (:class:`~penstock.report_files.ReportFile`); ``body`` is
@@ -512,7 +512,7 @@ class Receipt:
     """
     The result of a write to a provider, for one input row (0-based). ``unknown``: sent, without a response.
 
-    ``answer``: the provider's response as JSON-like values, where it contains more than the status.
+    ``answer``: the body of the provider's response as JSON-like values, where it contains more than the status.
     """
 
     row: int
@@ -521,7 +521,7 @@ class Receipt:
     answer: Any = None
 
 
-# --- texts of answers ---
+# --- texts of bodies ---
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 

@@ -37,7 +37,7 @@ def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
 
 @frozen
 class Accept:
-    """The answer is good. ``answer``, if given, replaces what the envelope read."""
+    """The response is good. ``answer``, if given, replaces what the envelope read."""
 
     answer: Answer | None = None
 
@@ -59,7 +59,7 @@ class Retry:
     ``renew``
         log in again first. The second time in one request, ``error`` is raised;
     ``correct_clock``
-        sign with the time of the answer's ``Date`` header, if it is more than 60 s from ours. If it is not, and the
+        sign with the time of the response's ``Date`` header, if it is more than 60 s from ours. If it is not, and the
         second time in one request, ``error`` is raised.
     """
 
@@ -72,7 +72,7 @@ class Retry:
 
 @frozen
 class Refuse:
-    """The answer is final and bad."""
+    """The response is final and bad."""
 
     error: ProviderError = field(validator=_is_error)
 
@@ -130,7 +130,7 @@ class Throttle:
 @frozen
 class Unavailable:
     """
-    What a status means: the provider cannot answer now. The request is tried again.
+    What a status means: the provider cannot respond now. The request is tried again.
     """
 
     advice: str = "It may be better later."
@@ -159,7 +159,7 @@ def check_statuses(instance: Any, attribute: Any, table: Mapping[int, StatusRule
 
 class Judge(Protocol):
     """
-    Decides whether one answer is good. Called in the fetching thread, inside the retry.
+    Decides whether one response is good. Called in the fetching thread, inside the retry.
 
     ``answer`` is what the envelope read, or None when the body did not fit it. None leaves the decision to the HTTP
     status: 2xx is accepted if the envelope was read, 401 and 403 are refused credentials, 404 is refused, 408, 425,
@@ -206,7 +206,7 @@ class Authenticator(Protocol):
         """The login or token call, sent as it is; None when no token is needed."""
 
     def read_grant(self, response: Response) -> Grant:
-        """The token in the answer of the login; raises AuthenticationError when it was refused."""
+        """The token in the response to the login; raises AuthenticationError when it was refused."""
 
     def explain(self, request: Request, now: datetime) -> str:
         """What was signed, for the message of a refused signature; secrets are masked by the caller."""
@@ -237,7 +237,7 @@ class Unsigned:
         return None
 
     def read_grant(self, response: Response) -> Grant:
-        raise NotImplementedError("an authenticator with a grant_request must read its answer")
+        raise NotImplementedError("an authenticator with a grant_request must read its response")
 
     def explain(self, request: Request, now: datetime) -> str:
         return ""
@@ -295,7 +295,7 @@ class Paginator(Protocol):
 @frozen
 class SinglePage:
     """
-    One answer holds everything; also the base that spares a paginator what it does not need.
+    One response holds everything; also the base that spares a paginator what it does not need.
 
     ``reads_twice``: whether it reads a listing again on purpose, so that records come twice without any fault.
     """
@@ -349,9 +349,9 @@ class Waiting:
 @frozen
 class Ready:
     """
-    Finished. The rows begin in the poll's own answer; or in the answers to ``pages``, requests to the provider itself;
-    or to ``downloads``, files which may be at another origin and are requested without credentials. A relative URL is
-    relative to that of the poll.
+    Finished. The rows begin in the poll's own response; or in the responses to ``pages``, requests to the provider
+    itself; or to ``downloads``, files which may be at another origin and are requested without credentials. A relative
+    URL is relative to that of the poll.
 
     Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
     the others by its envelope.
@@ -381,7 +381,7 @@ class Poller(Protocol):
     """Decides whether a report is ready. The ledger keeps its handle, so that another process can continue from it."""
 
     def handle(self, response: Response) -> str:
-        """The report's name (an id, a URL), from the answer to the submission; raises ReportError without one."""
+        """The report's name (an id, a URL), from the response to the submission; raises ReportError without one."""
 
     def poll(self, submitted: Request, handle: str) -> Request:
         """The request for its state."""

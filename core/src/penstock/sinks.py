@@ -121,7 +121,7 @@ class LedgerEntry:
     run_id: str
     read_at: datetime | None = None  # aware; of a report, when it was submitted
     open_until: datetime | None = None  # aware; None: never final
-    fingerprint: str = ""  # of the settings that affect the answer
+    fingerprint: str = ""  # of the settings that affect the response
     rows: int = 0
     promised: int | None = None
     rejected: int = 0  # records set aside, those of derived streams included
@@ -168,7 +168,7 @@ class PendingReport:
     """
     A report that was submitted and not yet delivered, with all that another process needs to continue.
 
-    ``request`` is the submission as JSON without credentials, ``partitions`` are those that its answer will hold.
+    ``request`` is the submission as JSON without credentials, ``partitions`` are those that the report will hold.
     """
 
     source: str
@@ -277,7 +277,7 @@ class Ledger(Protocol):
     The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
 
     Every method is durable when it returns. Methods may be called from the run's main thread only. Optional besides:
-    :class:`GroupingLedger`. A class that derives from it has the answers of a ledger that keeps nothing, where there
+    :class:`GroupingLedger`. A class that derives from it has the defaults of a ledger that keeps nothing, where there
     are such.
 
     Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
@@ -383,7 +383,7 @@ class Committing(Writer, Protocol):
 
 class Target(Protocol):
     """
-    A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual answers. Optional besides:
+    A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual defaults. Optional besides:
     :class:`Grouping`, :class:`Preparing`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
     :class:`ListsFinal`, :class:`Advising`; and the attributes of :class:`BaseTarget`.
     """
@@ -407,7 +407,7 @@ class Target(Protocol):
 
 class BaseTarget:
     """
-    The usual answers of a target, for a class that derives from it: no ledger, nothing to complete, nothing to close.
+    The usual defaults of a target, for a class that derives from it: no ledger, nothing to complete, nothing to close.
 
     ``whole_stream``: it delivers a stream as a whole, such as a single file: ``finish`` is called only when all
     partitions of the stream were read. ``deletes_rows``: false for one in which the rows that a new reading lacks stay,

@@ -61,8 +61,8 @@ def penstock_paginators() -> "Iterable[Registration]":
 
     yield Registration(name="page_number", factory=PageNumber, summary="page=1, 2, 3, ...")
     yield Registration(name="offset", factory=Offset, summary="offset=0, 100, 200, ...")
-    yield Registration(name="cursor", factory=Cursor, summary="cursor=..., which the answer before names")
-    yield Registration(name="link", factory=Link, summary="a link to the next page, in the answer or its Link header")
+    yield Registration(name="cursor", factory=Cursor, summary="cursor=..., which the former page names")
+    yield Registration(name="link", factory=Link, summary="a link to the next page, in the body or the Link header")
 
 
 @hookimpl

@@ -31,7 +31,7 @@ class Paged(SinglePage):
         the last one, where nothing is stated. Only for a provider that documents full pages: one that removes records
         after it cut the page (deleted ones, those without a permission) sends short pages in the middle of a listing.
     ``ends_on``
-        the statuses with which the provider answers a page after the last one. Only for a provider that documents it.
+        the statuses with which the provider refuses a page after the last one. Only for a provider that documents it.
     ``too_large``
         the statuses with which the provider refuses a page as too large. The page is then requested at half the size,
         down to 1, and so are those after it. A status of 5xx is tried again first, unless ``statuses`` of the stream,

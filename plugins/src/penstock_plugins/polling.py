@@ -31,21 +31,22 @@ class Polled:
     A report on demand, by paths of members (dotted) and the words of its state, which are compared without case.
 
     ``id_at``
-        the path of the report's id in the answer to the submission; None: its ``Location`` header, a link to the state.
+        the path of the report's id in the response to the submission; None: its ``Location`` header, a link to the
+        state.
     ``state_url``
         the URL of the request for its state, relative to that of the submission; ``{id}`` stands for the id, encoded as
         one segment. Default: the id below the submission's URL.
     ``state_at``, ``ready``, ``waiting``, ``failed``, ``empty``
-        the path of the state in the answer to a poll, and the words that mean: finished, in progress, failed (it is
+        the path of the state in the response to a poll, and the words that mean: finished, in progress, failed (it is
         submitted again, once), finished without records. Another word counts as in progress, and is logged. With
-        ``state_at=None`` any good answer but one with status 202 is the report itself.
+        ``state_at=None`` any good response but one with status 202 is the report itself.
     ``download_at``
         the path of the link, or of an array of links, to the files of a finished report. They may be at any origin and
         are requested without credentials.
     ``rows_at``, ``rows_url``
         the path of the link to the rows at the provider itself; or their URL, relative to that of the poll, in which
-        ``{name}`` stands for a member of the answer to the poll. Both are requested with credentials. With none of the
-        three, the answer to the last poll has the rows.
+        ``{name}`` stands for a member of the response to the poll. Both are requested with credentials. With none of
+        the three, the response to the last poll has the rows.
     ``reason_at``
         the path at which a failed report states why.
     """
@@ -68,10 +69,10 @@ class Polled:
         if value not in (None, "") and not isinstance(value, (dict, list, bool)):
             return str(value)
         where = "Location header" if self.id_at is None else self.id_at
-        # An answer of another kind, such as a login page, may be better the next time.
+        # A response of another kind, such as a login page, may be better the next time.
         error = ReportError if self.id_at is not None and isinstance(answer, dict) else BrokenBodyError
         raise error(
-            f"the provider accepted the report with HTTP {response.status}, and its answer has no {where} that names "
+            f"the provider accepted the report with HTTP {response.status}, and its response has no {where} that names "
             f"it; it begins: {response.text(120) or 'nothing'}. Correct id_at of the poller if the id is elsewhere"
         )
 
@@ -89,7 +90,7 @@ class Polled:
             word = _member(answer, self.state_at)
             if word is None or isinstance(word, (dict, list)):
                 raise BrokenBodyError(
-                    f"the answer to a poll has no state at {self.state_at} (HTTP {response.status}); it begins: "
+                    f"the response to a poll has no state at {self.state_at} (HTTP {response.status}); it begins: "
                     f"{response.text(120) or 'nothing'}"
                 )
             state = str(word).lower()
@@ -113,7 +114,7 @@ class Polled:
         if self.rows_url is not None:
             values = {name: _member(answer, name) for name in placeholders(self.rows_url)}
             if missing := [name for name, value in values.items() if value in (None, "")]:
-                raise BrokenBodyError(f"the report is ready, and the answer has no {', '.join(missing)} for its URL")
+                raise BrokenBodyError(f"the report is ready, and its state has no {', '.join(missing)} for its URL")
             return Ready(pages=(Request(url=fill_path(self.rows_url, values)),))
         return Ready()
 

@@ -73,7 +73,7 @@ class GrantedToken(Unsigned):
     """
     A token that a login call grants, sent in a header or as a query parameter, with fixed secrets beside it.
 
-    ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the answer's member names;
+    ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the response's member names;
     ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param`` carries the token.
 
     A token is renewed before it expires, and once if the provider refuses it with 401. For another status the connector
@@ -117,7 +117,7 @@ def grant_in(
     token_member: str = "access_token",  # noqa: S107
     life_member: str = "expires_in",
 ) -> Grant:
-    """The token in the answer of a login. Raises AuthenticationError where it was refused, or has none."""
+    """The token in the response to a login. Raises AuthenticationError where it was refused, or has none."""
     provider = authenticator.provider
     if response.status in authenticator.refused:
         raise AuthenticationError(
@@ -221,7 +221,7 @@ class OAuthRefresh(OAuthGrant):
     """
     The refresh token grant of OAuth 2.0 (RFC 6749, section 6): a token for ``Authorization: Bearer``.
 
-    A provider may answer with a new refresh token in place of the former one. It is then kept in the source's token
+    A provider may return a new refresh token in place of the former one. It is then kept in the source's token
     store and used for the next grant; the configured one begins the chain. Its other options are those of
     :class:`OAuthClient`.
     """

@@ -118,7 +118,7 @@ def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError
     for name in (*COMMANDS, *session.registry.commands()):
         try:
             command = root.get_command(error.ctx, name)
-        except PenstockError:  # it is broken, which is no answer to this mistake
+        except PenstockError:  # a broken command takes no option
             continue
         if command is not None and any(error.option_name in option.opts for option in command.params):
             takers.append(name)

@@ -29,7 +29,7 @@ _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperatio
 
 class Requested(NamedTuple):
     """
-    What a request states of the rows of its answer.
+    What a request states of the rows of its response.
 
     ``stamps`` (``Request.columns`` and the values of the partition): written to every row. ``days``: the requested
     days; rows of other days are rejected. ``span`` (start included, end not): rows outside of it (``Stream.day_of``)
@@ -175,7 +175,7 @@ class ColumnRules:
     def _stamped(self, name: str) -> Column:
         if name not in self.columns:
             raise PluginError(
-                f"{self.name}: an answer is stamped with {name}, which the record class does not declare."
+                f"{self.name}: a response is stamped with {name}, which the record class does not declare."
             )
         return self.columns[name]
 

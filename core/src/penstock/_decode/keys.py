@@ -24,7 +24,7 @@ class Keys:
     Checks the keys of one stream's rows, page by page.
 
     ``key``: the columns of the stream's key. ``identity``: the columns that identify a row in one listing: the key, and
-    the day if an answer covers several. ``day``: the column within which equal rows are numbered. ``last_wins``: a row
+    the day if a response covers several. ``day``: the column within which equal rows are numbered. ``last_wins``: a row
     replaces an earlier one of the same key with other values; otherwise it is rejected.
     """
 
@@ -131,7 +131,7 @@ class Keys:
         return [PLAIN.decode(value) if isinstance(value, Raw) else value for value in values]
 
 
-THIS_PAGE, EARLIER_PAGE, OTHER_LISTING = "this page", "an earlier page", "the answer to another request"
+THIS_PAGE, EARLIER_PAGE, OTHER_LISTING = "this page", "an earlier page", "the response to another request"
 
 
 @define(eq=False, repr=False)

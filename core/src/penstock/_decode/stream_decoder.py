@@ -213,7 +213,7 @@ class StreamDecoder:
     def _keys_of(self, divided_as: Stream) -> Keys:
         """``divided_as``: the stream that determines the partitions."""
         stream, day = self._stream, divided_as.day
-        # One answer for two days may have a row of the same key on each.
+        # One response for two days may have a row of the same key on each.
         several_days = (_value(divided_as.days_per_request, int) or 1) > 1
         return Keys(
             columns=self.columns,
@@ -404,7 +404,7 @@ class StreamDecoder:
         """An error of reading JSON (``NOT_READ``) as the provider's."""
         if isinstance(error, RecursionError):
             return BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.")
-        return BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.")
+        return BrokenBodyError(f"{self._name}: the response is no JSON: {error}.")
 
 
 class _Derived(NamedTuple):

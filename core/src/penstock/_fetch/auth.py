@@ -136,7 +136,7 @@ class SignedExchange:
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s
 
     def _send_login(self, request: Request) -> Response:
-        """The answer to the login, which is signed first where the authenticator does that."""
+        """The response to the login, which is signed first where the authenticator does that."""
         if hasattr(self.authenticator, "sign_login"):
             request = cast("LoginSigning", self.authenticator).sign_login(request, self.now())
         return self.login(request)

@@ -34,8 +34,8 @@ Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 class Tape(Protocol):
     """
-    Records the calls of a run, or answers them from a recording (:mod:`penstock._recording`). ``until``: when
-    the last answer of a recording came; None for one that records.
+    Records the calls of a run, or replays a recording (:mod:`penstock._recording`). ``until``: when the last response
+    of a recording came; None for one that records.
     """
 
     @property
@@ -79,14 +79,14 @@ class SourceClient:
     budget: Budget
     report: RunReport
     emit: OnEvent = ignore
-    tape: Tape | None = None  # of a run that is recorded, or answered from a recording
+    tape: Tape | None = None  # of a run that is recorded or replayed
     peers: Peers | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
     _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
-    _answered: set[str | None] = field(factory=set, init=False)  # whose credentials a request was answered with
+    _accepted: set[str | None] = field(factory=set, init=False)  # the owners of credentials that the provider accepted
     _parked: ParkedError | None = field(default=None, init=False)
     _transport: Transport = field(init=False)
 
@@ -155,7 +155,7 @@ class SourceClient:
         if outcome.error is not None or response is None:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
-            self._answered.add(self.source.credentials_of(call.account))
+            self._accepted.add(self.source.credentials_of(call.account))
         self.count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
@@ -211,9 +211,9 @@ class SourceClient:
         if call.stream is not None:
             self.report.count(self.source.name, call.stream.name, **more)
 
-    def was_answered(self, owner: str | None) -> bool:
-        """Whether a request was answered with the credentials of this account; None: with those of the source."""
-        return owner in self._answered
+    def accepted(self, owner: str | None) -> bool:
+        """Whether the provider accepted a request with the credentials of this account; None: of the source."""
+        return owner in self._accepted
 
     def park(self, error: ParkedError) -> None:
         """Make no further request: another process met a wait that is too long."""

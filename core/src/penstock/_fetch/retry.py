@@ -373,6 +373,6 @@ class Retrying:
                 observer.attempted(response, self.budget.clock.monotonic() - began)
             self.budget.responded(self.source)
             verdict, answer = judge(response)
-        except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
+        except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's response
             verdict = Retry(failed)
         return _JudgedAttempt(response, verdict, answer, grant, skew)

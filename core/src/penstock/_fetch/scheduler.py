@@ -46,8 +46,8 @@ TICK_S = 0.2
 # An outcome that comes within this time is no reason to be idle: with one request at a time, each would be one.
 SOON_S = 0.01
 
-# How long a run that ends waits for the answers to submissions of reports that are under way.
-LAST_ANSWERS_S = 3.0
+# How long a run that ends waits for the responses to submissions of reports that are under way.
+LAST_RESPONSES_S = 3.0
 
 
 class Call(NamedTuple):
@@ -55,9 +55,9 @@ class Call(NamedTuple):
     One request for a fetching thread to make. ``envelope`` finds the items in its body; None where there are none.
 
     ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
-    or unreadable answer is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
-    of the items, to detect a repeated page. ``submits``: it submits a report, whose id is in the answer; where the run
-    ends meanwhile, the answer is waited for.
+    or unreadable response is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
+    of the items, to detect a repeated page. ``submits``: it submits a report, whose id is in the response; where the
+    run ends meanwhile, the response is waited for.
     """
 
     request: Request
@@ -66,12 +66,12 @@ class Call(NamedTuple):
     lenient: bool = False
     digest: bool = False
     account: str | None = None  # whose credentials sign it, where accounts have their own
-    partitions: tuple[Partition, ...] = ()  # that its answer is for
+    partitions: tuple[Partition, ...] = ()  # that its response is for
     submits: bool = False
 
 
 class Outcome(NamedTuple):
-    """The result of a call: an accepted answer, or the error after all retries."""
+    """The result of a call: an accepted response, or the error after all retries."""
 
     call: Call
     response: Response | None = None
@@ -343,7 +343,7 @@ class Scheduler:
         task.on_end(error)
 
     def _end_all(self, error: PenstockError) -> None:
-        self._take_last_answers()
+        self._take_last_responses()
         for task in list(self._active):
             if task.reading is not None:
                 task.reading.close()
@@ -354,12 +354,12 @@ class Scheduler:
             while client.waiting:
                 client.waiting.popleft().on_end(error)
 
-    def _take_last_answers(self) -> None:
+    def _take_last_responses(self) -> None:
         """
-        Resume the readings that wait for the answer to a submission, as far as it comes within ``LAST_ANSWERS_S``: the
-        next run would submit a report again whose id was not recorded. What a reading requests next is not sent.
+        Resume the readings that wait for the response to a submission, as far as it comes within ``LAST_RESPONSES_S``:
+        the next run would submit a report again whose id was not recorded. What a reading requests next is not sent.
         """
-        until = self.clock.monotonic() + LAST_ANSWERS_S
+        until = self.clock.monotonic() + LAST_RESPONSES_S
         while tasks := [task for task in self._active if _is_submitting(task)]:
             for task in tasks:
                 if task.can_resume:
@@ -371,7 +371,7 @@ class Scheduler:
 
 
 def _is_submitting(task: Task) -> bool:
-    """Whether the task waits for the answer to a submission that was given to a thread."""
+    """Whether the task waits for the response to a submission that was given to a thread."""
     return bool(task.slots) and task.slots[0].submitted and task.slots[0].call.submits
 
 

@@ -23,8 +23,8 @@ from penstock.model import Request, Response
 from penstock.protocols import GRANT, Grant, Renewing, check_returned
 from penstock.redact import Secret
 
-# The newest tokens, and those before them: a process that is killed between the provider's answer and the write leaves
-# used tokens in the file, which some providers accept once more.
+# The newest tokens, and those before them: a process that is killed between the provider's response and the write
+# leaves used tokens in the file, which some providers accept once more.
 KEPT = 2
 
 LOCK_TRY_S = 0.1
@@ -58,9 +58,9 @@ class TokenStore:
                 if used is not None:
                     request = authenticator.renew_request({name: Secret(value) for name, value in used.items()})
                 try:
-                    answer = send(request)
+                    response = send(request)
                     grant: Grant = check_returned(
-                        authenticator.read_grant, authenticator.read_grant(answer), Grant, GRANT
+                        authenticator.read_grant, authenticator.read_grant(response), Grant, GRANT
                     )
                 except AuthenticationError as error:
                     refused = refused or error

@@ -79,7 +79,7 @@ class Transport:
     ``REQUESTS_CA_BUNDLE``, else the system's. At most ``connections`` are open to each host.
 
     A call raises TransportError (worth another try), UntrustedError, BoundExceededError, ForeignOriginError, or
-    StoppedError after :meth:`close` or once the clock was stopped. Any status is an answer: the judge decides on it.
+    StoppedError after :meth:`close` or once the clock was stopped. Any status is a response: the judge decides on it.
     """
 
     timeout_s: float
@@ -206,7 +206,7 @@ class Transport:
         body = self._body(reply, bound)
         size = len(body) if isinstance(body, bytes) else body.size
         if attempt.ends_early:
-            raise _NotWholeError(f"cut its answer after {size:,} bytes, before its end")
+            raise _NotWholeError(f"cut its response after {size:,} bytes, before its end")
         if attempt.surplus and request.method != "HEAD" and reply.status not in _WITHOUT_BODY:
             raise _NotWholeError(f"sent more than the {size:,} bytes that its headers promise")
         headers = tuple((name.lower(), value) for name, value in reply.headers.items())
@@ -341,7 +341,7 @@ class Transport:
         if attempt.overdue:
             times = self.total_timeout_s / self.timeout_s
             return BoundExceededError(
-                f"{host} had not finished its answer after {self.total_timeout_s:g} s ({brief(request)}). If it is "
+                f"{host} had not finished its response after {self.total_timeout_s:g} s ({brief(request)}). If it is "
                 f"that slow, raise timeout_s (an attempt may take {times:g} times as long), or request fewer days at "
                 "once."
             )
@@ -391,15 +391,15 @@ class Transport:
             case ssl.SSLError():
                 return f"broke the TLS connection ({error.reason or 'no reason given'})"
             case http.client.RemoteDisconnected():
-                return "closed the connection without an answer"
+                return "closed the connection without a response"
             case failures.IncompleteRead() if error.expected is not None:
                 got = int(error.partial)
-                return f"cut its answer after {got:,} of {got + error.expected:,} bytes"
+                return f"cut its response after {got:,} of {got + error.expected:,} bytes"
             case http.client.IncompleteRead() if error.expected is not None:
                 got = len(error.partial)
-                return f"cut its answer after {got:,} of {got + error.expected:,} bytes"
+                return f"cut its response after {got:,} of {got + error.expected:,} bytes"
             case http.client.IncompleteRead():
-                return "cut its answer inside a chunk or between two chunks"
+                return "cut its response inside a chunk or between two chunks"
             case ConnectionError():
                 return f"broke the connection ({error.strerror or 'reset'})"
             case http.client.HTTPException() | ValueError():  # ValueError: http.client on a chunk of negative length
@@ -430,7 +430,7 @@ class _TooLargeError(Exception):
 
 
 class _NotWholeError(Exception):
-    """The answer is not whole, or contradicts its headers; the text continues "HOST ..."."""
+    """The response is not whole, or contradicts its headers; the text continues "HOST ..."."""
 
 
 class _Attempt:
@@ -441,7 +441,7 @@ class _Attempt:
         self.authority, self.target = address
         self.max_idle_s = IDLE_S
         self.connection: _Watched | None = None
-        self.socket: Any = None  # also when urllib3 let go of it, since the answer has "Connection: close"
+        self.socket: Any = None  # also when urllib3 let go of it, since the response has "Connection: close"
         self.check_peer: Any = None
         self.sent = False  # some of the request may have left
         self.overdue = False
@@ -473,7 +473,7 @@ class _Body(io.BufferedReader):
         super().__init__(raw, 1 << 16)
         self._socket = sock
         self._attempt = _current.attempt  # the body may be closed by another thread
-        self.of_answer = False  # not of a proxy's answer to CONNECT: what follows that is not its surplus
+        self.of_response = False  # not of a proxy's response to CONNECT: what follows that is not its surplus
 
     def readline(self, size: int | None = -1, /) -> bytes:
         line = super().readline(size)
@@ -482,7 +482,7 @@ class _Body(io.BufferedReader):
         return line
 
     def close(self) -> None:
-        if not self.closed and self.of_answer:
+        if not self.closed and self.of_response:
             surplus = self._attempt.surplus = self._more()
             if self._attempt.connection is not None:
                 self._attempt.connection.idle_since = -1e9 if surplus else time.monotonic()
@@ -509,9 +509,9 @@ class _Reply(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         if _current.attempt.ends_early:  # http.client takes what came for all headers there are
-            raise _NotWholeError("cut its answer inside the headers")
+            raise _NotWholeError("cut its response inside the headers")
         if self.fp is not None:
-            self.fp.of_answer = True
+            self.fp.of_response = True
 
 
 class _Watched(HTTPConnection):
@@ -610,7 +610,7 @@ def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spoo
     if not body or coding in ("", "identity"):
         return body
     if coding not in ("gzip", "x-gzip"):
-        raise _NotWholeError("compresses its answer in a way that the request did not allow")
+        raise _NotWholeError("compresses its response in a way that the request did not allow")
     try:
         with gzip.open(io.BytesIO(body) if isinstance(body, bytes) else body.open()) as packed:
             return _collected(iter(partial(packed.read, BLOCK), b""), bound, " when decompressed")

@@ -52,8 +52,8 @@ def judge_response(
     """
     The verdict on a response, and the content of its envelope.
 
-    The judges decide in order, then the HTTP status. 204 means: no records. A call whose accepted answer is broken is
-    repeated, one whose answer is whole and of another format or shape is not; a lenient call accepts both, and the
+    The judges decide in order, then the HTTP status. 204 means: no records. A call whose accepted response is broken is
+    repeated, one whose response is whole and of another format or shape is not; a lenient call accepts both, and the
     answer has the problem.
     """
     request = call.request
@@ -68,7 +68,7 @@ def judge_response(
     if verdict is None:
         verdict = by_status(provider, request, response, reason, call.account)
         if response.status == 202 and call.envelope is not None and not call.lenient:
-            verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the answer is not ready yet"))
+            verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the result is not ready yet"))
     if response.status == 403 and request.credentials:
         verdict = _forbidden(verdict, call.account)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
@@ -92,7 +92,7 @@ def _error_in_accepted(
     if problem is not None:
         seen = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
     elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
-        seen = f" and states {other}: the answer to another request, of a cache perhaps. Nothing was replaced."
+        seen = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
     elif answer is not None and (stated := failure_beside_no_records(call.envelope, response, answer)):
         name, value = stated
         seen = (
@@ -175,11 +175,11 @@ def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answ
 
 
 def _forbidden(verdict: Verdict, account: str | None) -> Verdict:
-    """The same verdict on a 403, for the request's account: others may be answered with the same credentials."""
+    """The same verdict on a 403, for the request's account: others may be accepted with the same credentials."""
     if isinstance(verdict, (Retry, Refuse)) and type(verdict.error) is AuthenticationError:
         text = str(verdict.error)
         if account is not None and _OF_ACCOUNT not in text:
-            text += f" If other accounts are answered, {_OF_ACCOUNT} {account}."
+            text += f" If other accounts are accepted, {_OF_ACCOUNT} {account}."
         return evolve(verdict, error=ForbiddenError(text))
     return verdict
 
@@ -227,7 +227,7 @@ def by_status(
         return Accept()
     seen = f"{provider} answered {request} with HTTP {status}"
     if partial:
-        return Retry(BrokenBodyError(f"{seen}: a part of the answer, though the request names no range"))
+        return Retry(BrokenBodyError(f"{seen}: a part of the body, though the request names no range"))
     words = response.reason(reason)
     detail = f": {words}" if words else ""
     if status == 429:

@@ -44,7 +44,7 @@ def parent_with_days(source: ConfiguredSource, stream: Stream) -> Stream | None:
 
 def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     """
-    A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
+    A hash of the settings that affect the provider's response. Changing one of them makes delivered days be read again.
 
     Settings at their default are left out: a new setting of a later version changes no fingerprint. The host of
     ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows. That of the

@@ -91,7 +91,7 @@ class PlannedSlice:
     reasons: tuple[Reason, ...]
     slice: Slice
     source: ConfiguredSource  # as the account sees it
-    fingerprint: str  # of the settings that affect the answer
+    fingerprint: str  # of the settings that affect the response
     reader_version: str = ""  # see finality.reader_version
     to_deliver: bool = True  # False: it is read only for the streams that its rows are needed by
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned

@@ -45,7 +45,7 @@ class Listing:
 
     ``first_read``: its slice was not read before, so that what may be a defect of this reading is an error.
     ``calls``: the first calls; empty if they were made together with those of the listing before. ``polled``: the first
-    page, if the answer to a poll contains it.
+    page, if the response to a poll contains it.
     """
 
     planned: PlannedSlice

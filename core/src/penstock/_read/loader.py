@@ -202,7 +202,8 @@ class Loader:
         if requested is None or not stated or stated & {str(day) for day in requested}:
             return
         raise BrokenPageError(
-            f"{self.planned}: the answer to {request} is of {', '.join(sorted(stated)[:3])}, not of the requested days"
+            f"{self.planned}: the response to {request} is of {', '.join(sorted(stated)[:3])}, not of the requested "
+            "days"
         )
 
     # --- rows ---------------------------------------------------------------------------------------------------------

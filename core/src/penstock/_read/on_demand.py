@@ -39,13 +39,13 @@ from penstock.sinks import Ledger, PendingReport
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
 UNKNOWN = (404, 410)
 
-MOST_BROKEN_POLLS = 3  # consecutive answers to polls that state nothing, after which the slice is read again
+MOST_BROKEN_POLLS = 3  # consecutive responses to polls that state nothing, after which the slice is read again
 
 
 class ReportExpiredError(InconsistentReadError):
     """
-    A report expired while its pages were read. The next read requests its state again, which gives fresh links, or the
-    answer that it is gone.
+    A report expired while its pages were read. The next read requests its state again, which gives fresh links, or
+    states that it is gone.
     """
 
     def __init__(self, response: Response) -> None:
@@ -61,8 +61,8 @@ class ReportExpiredError(InconsistentReadError):
         )
 
 
-def answered(outcome: Outcome | None) -> Outcome:
-    """The outcome of a call with an answer, of any verdict. Raises the error of a call without one."""
+def with_response(outcome: Outcome | None) -> Outcome:
+    """The outcome of a call with a response, of any verdict. Raises the error of a call without one."""
     assert outcome is not None
     if outcome.error is not None:
         raise outcome.error
@@ -71,12 +71,12 @@ def answered(outcome: Outcome | None) -> Outcome:
 
 def check_rows(outcome: Outcome) -> None:
     """
-    Check the answer to a poll that should hold the rows of a report. Raises BrokenPageError where the envelope cannot
-    read it: a poll is accepted whatever its body is, since only its last answer has rows.
+    Check the response to a poll that should hold the rows of a report. Raises BrokenPageError where the envelope cannot
+    read it: a poll is accepted whatever its body is, since only its last response has rows.
     """
     if problem := outcome.answer.problem:
         raise BrokenPageError(
-            f"the answer to {outcome.call.request} states that the report is ready, and should have its rows, but "
+            f"the response to {outcome.call.request} states that the report is ready, and should have its rows, but "
             f"{problem[:1].lower()}{problem[1:]}"
         )
 
@@ -120,7 +120,7 @@ class Handles:
         return other
 
     def is_shared(self, poll: Request) -> bool:
-        """Whether several submissions were answered with the report of this poll."""
+        """Whether the responses to several submissions name the report of this poll."""
         return poll.identity in self._shared
 
     def release(self, report: PendingReport) -> None:
@@ -139,7 +139,7 @@ class Reports:
     source: ConfiguredSource
     planned: PlannedSlice
     poller: Poller
-    envelope: BodyDecoder  # for the answer to a poll, which may hold the records
+    envelope: BodyDecoder  # for the response to a poll, which may hold the records
     ledger: Ledger | None
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
@@ -194,7 +194,7 @@ class Reports:
         self.under_way.clear()
 
     def is_expired(self, response: Response) -> bool:
-        """Whether this refused answer to a page or download means that a report expired meanwhile."""
+        """Whether this refused response to a page or download means that a report expired meanwhile."""
         return bool(self.under_way) and self.poller.expired(response)
 
     def unusable(self) -> None:
@@ -235,7 +235,7 @@ class Reports:
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         call = call_of(self.planned, submission, None, lenient=True)
-        outcome = answered((yield (call._replace(submits=True),)))
+        outcome = with_response((yield (call._replace(submits=True),)))
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
         assert outcome.response is not None
@@ -272,7 +272,7 @@ class Reports:
         return ReportError(
             f"{self.source.name}: the provider named the same report ({clip(report.handle, 60)}) for {self.planned} "
             "and for another submission, so that it is not known whose rows it has; neither was delivered. If its "
-            "answer does name them apart, the poller must: correct handle()."
+            "response does name them apart, the poller must: correct handle()."
         )
 
     def _adopted(self, text: str) -> PendingReport | None:
@@ -316,7 +316,7 @@ class Reports:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ
         pause_s, noted, broken = times.first_s, "", 0
         while True:
-            outcome = answered((yield (self._poll(submission, report),)))
+            outcome = with_response((yield (self._poll(submission, report),)))
             assert outcome.response is not None
             if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
                 raise outcome.verdict.error
@@ -328,7 +328,7 @@ class Reports:
                         self.poller.state, self.poller.state(outcome.response, age_s), ReportState, STATES
                     )
                 broken = 0
-            except BrokenBodyError as error:  # the answer is broken, such as a login page; the report is not
+            except BrokenBodyError as error:  # the response is broken, such as a login page; the report is not
                 broken += 1
                 if broken > MOST_BROKEN_POLLS:
                     raise BrokenPageError(str(error)) from None

@@ -21,7 +21,7 @@ from penstock._read.components import Components
 from penstock._read.ignored import LISTINGS, ignored_members
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
-from penstock._read.on_demand import ReportExpiredError, Reports, answered, check_rows
+from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
 from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadResult
 from penstock._read.source_report import SourceReport
@@ -31,7 +31,7 @@ from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 from penstock.sinks import Target
 
-# Requests of a stream that may be skipped (a 404 of a detail read) while none is answered.
+# Requests of a stream that may be skipped (a 404 of a detail read) while none is accepted.
 MOST_SKIPPED = 3
 
 # How often a slice is read again from its start after an InconsistentReadError.
@@ -71,7 +71,7 @@ class Reader:
 
     def read(self) -> Generator[Step, Outcome | None, ReadResult]:
         """
-        Read the slice. After an InconsistentReadError it is read again. An answer that reached a ceiling is requested
+        Read the slice. After an InconsistentReadError it is read again. A response that reached a ceiling is requested
         in halves. Any other error is raised: failed requests have been retried already.
         """
         while True:
@@ -124,7 +124,7 @@ class Reader:
 
     def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
         """
-        Read a slice, or its halves if its answer reaches a ceiling. The rows of a slice that may be divided are held
+        Read a slice, or its halves if its response reaches a ceiling. The rows of a slice that may be divided are held
         until it is complete, so that no other slice must be read again because of it. False where they were too many
         to be held.
         """
@@ -154,7 +154,7 @@ class Reader:
         Read all pages of a slice, in seven steps. Signing, sending, judging and retrying are the client's part of
         step 3. False where a ``divisible`` slice reached a ceiling.
         """
-        requests = self._requests(slice_)  # 1. The requests that answer the slice.
+        requests = self._requests(slice_)  # 1. The requests of the slice.
         if self.reports is not None:
             yield from self.reports.submit(requests)
         for group in [requests] if self.reports is None else [[request] for request in requests]:
@@ -248,11 +248,11 @@ class Reader:
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
     def _fetched(self, listing: Listing, calls: tuple[Call, ...]) -> Generator[Step, Outcome | None, Outcome]:
-        """The outcome of the next call. Raises the error of a call without an answer, or ReportExpiredError."""
+        """The outcome of the next call. Raises the error of a call without a response, or ReportExpiredError."""
         if listing.polled is not None:
             outcome, listing.polled = listing.polled, None
         else:
-            outcome = answered((yield calls))
+            outcome = with_response((yield calls))
             self._record_clock_lag(outcome)
         refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
         if self.reports is not None and refused is not None and self.reports.is_expired(refused):
@@ -276,23 +276,23 @@ class Reader:
             self.stream_reads.skipped += 1
             self._result.skipped = outcome.verdict.reason
             return 0, 0
-        self.stream_reads.answered = True
+        self.stream_reads.any_accepted = True
         if outcome.answer.provisional and not self._result.provisional:
             self._result.provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
         return self._loader.load(listing, outcome, repeat=repeat)
 
     def _check_skipped(self) -> None:
-        """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""
+        """Raises ProviderError where no request of the stream was accepted in this run, and several were skipped."""
         reads, skipped = self.stream_reads, self._result.skipped
-        if skipped and not reads.answered and reads.skipped >= MOST_SKIPPED:
+        if skipped and not reads.any_accepted and reads.skipped >= MOST_SKIPPED:
             raise ProviderError(
                 f"{self.planned}: none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
                 f"the last because {skipped}. One may be gone, but hardly all: the provider fails, or serves "
                 "them elsewhere. Nothing was replaced."
             )
 
-    # --- 7: counts, and answers cut at a ceiling --------------------------------------------------------------------
+    # --- 7: counts, and responses cut at a ceiling ------------------------------------------------------------------
 
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
@@ -329,7 +329,7 @@ class Reader:
 
     def _overran(self, slice_: Slice) -> bool:
         """
-        Whether the answer to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
+        Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
         returns whole days, so that dividing a day has no effect.
         """
         within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY

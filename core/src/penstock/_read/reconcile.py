@@ -76,7 +76,7 @@ def check_rejected(rejected: Sequence[Rejected]) -> None:
 
 def broken_page(error: BrokenBodyError) -> BrokenPageError:
     """
-    A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this answer. A body
+    A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this response. A body
     that the client does not accept is retried there, and its BrokenBodyError ends the read.
     """
     return error if isinstance(error, BrokenPageError) else BrokenPageError(str(error))
@@ -161,7 +161,7 @@ class StreamReads:
     """Counters shared by all reads of one stream in a run."""
 
     skipped: int = 0  # requests
-    answered: bool = False  # whether a request was answered
+    any_accepted: bool = False  # whether a request was accepted
     searched: int = 0  # listings whose answers were searched for members that nothing reads
     _longest: dict[int | None, int] = field(factory=dict)  # page, by requested size
 

@@ -28,7 +28,7 @@ class ReadResult:
     The writer of each partition, ready to be committed when the reading has ended, and its counts.
 
     ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how far the provider's clock is
-    behind ours. ``reports``: those that the rows are from. ``truncated``: the provider cut an answer at its ceiling,
+    behind ours. ``reports``: those that the rows are from. ``truncated``: the provider cut a response at its ceiling,
     and there may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
     ``skipped``: why a request found no record; "": each found one. ``undated``: records that were set aside and have no
     requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record

@@ -1,8 +1,8 @@
 """
 What a recording hides: secrets, and in a masked one all values that may be personal.
 
-A body keeps its form: only values are replaced, byte by byte, so that an answer that is cut, or that no parser takes,
-stays the odd answer that it is. Equal values get equal replacements, so that keys stay distinct and a child's request
+A body keeps its form: only values are replaced, byte by byte, so that a body that is cut, or that no parser takes,
+stays the odd body that it is. Equal values get equal replacements, so that keys stay distinct and a child's request
 still names its parent's row. Nothing leads back from a replacement: its key is thrown away with the process.
 """
 

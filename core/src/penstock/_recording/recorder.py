@@ -1,12 +1,12 @@
 """
-Record the exchanges of a run in a directory, from which :mod:`penstock._recording.replay` answers a later run.
+Record the exchanges of a run in a directory, which :mod:`penstock._recording.replay` replays in a later run.
 
 Both are tapes (:class:`penstock._fetch.client.Tape`). A tape sees a call before its request is signed and repeated: a
-recording holds neither signatures nor logins, and of a request that was repeated the last answer.
+recording holds neither signatures nor logins, and of a request that was repeated the last response.
 ``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
 beside it: without content coding, else as it was received.
 
-With a tape, a source has one request in flight. What is requested next may depend on which answer comes first (a page
+With a tape, a source has one request in flight. What is requested next may depend on which response comes first (a page
 shorter than those of other accounts is the last of its listing), so the order must be the same in both runs.
 """
 
@@ -51,9 +51,9 @@ _CREDENTIALS = frozenset(  # headers
 )
 _PACKED = (GZIP, *ZIP)
 _BLOCK = 1 << 20
-MOST_HELD_BYTES = 256 << 20  # of answers without records, in memory until the end of the run
+MOST_HELD_BYTES = 256 << 20  # of responses without records, in memory until the end of the run
 _NOT_MASKABLE = "its format is not one that can be masked value by value; --record-full keeps it as it is"
-_TOO_MANY = "too many answers before it had no records to be kept in memory"
+_TOO_MANY = "too many responses before it had no records to be kept in memory"
 SHORTEST_GRANT = 8  # letters: shorter values in the query of a download, such as a version, occur elsewhere by chance
 
 
@@ -123,12 +123,12 @@ class Recorder:
         if not self._withheld:
             return ()
         return (
-            f"{self._withheld} answers are in the recording without their body, since its format cannot be masked "
-            f"(--record-full keeps those), or since more than {MOST_HELD_BYTES >> 20} MiB of answers had no records",
+            f"{self._withheld} responses are in the recording without their body, since its format cannot be masked "
+            f"(--record-full keeps those), or since more than {MOST_HELD_BYTES >> 20} MiB of responses had no records",
         )
 
     def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
-        """Make the call, and keep it. An answer without records is kept in memory until the end of the run."""
+        """Make the call, and keep it. A response without records is kept in memory until the end of the run."""
         with self._lock:
             self._number += 1
             number = self._number
@@ -221,7 +221,7 @@ class Recorder:
         return self._fields[key]
 
     def _body(self, exchange: "_Exchange") -> "_Body":
-        """The body of an answer as it is kept."""
+        """The body of a response as it is kept."""
         response, answer, stream = exchange.outcome.response, exchange.outcome.answer, exchange.call.stream
         assert response is not None
         if stream is None:
@@ -300,7 +300,7 @@ class Recorder:
         return found
 
     def _shortened(self, response: Response) -> "_Body":
-        """The first words of an answer that is no data, such as an error page: no more than a message shows."""
+        """The first words of a response that is no data, such as an error page: no more than a message shows."""
         words = response.words(200)
         if response.body.lstrip().startswith(b"<"):
             words = f"<p>{html.escape(words)}</p>"
@@ -311,7 +311,7 @@ class Recorder:
         return _Body(suffix="", withheld=why)
 
     def _without_links(self, exchange: "_Exchange") -> "_Body":
-        """The body of an answer without records: links to downloads without what grants access to them."""
+        """The body of a response without records: links to downloads without what grants access to them."""
         response = exchange.outcome.response
         if response is None:
             return _Body(suffix="")
@@ -351,7 +351,7 @@ class Recorder:
         return f"{name}={self._masking.alias(unquote(value.replace('+', ' ')))}" if mark else self._masking.alias(pair)
 
     def _request(self, call: Call) -> dict[str, Any]:
-        """The request as it is kept: as a later run makes it from the masked answers."""
+        """The request as it is kept: as a later run makes it from the masked responses."""
         request = call.request
         if not request.credentials:
             masked = tuple((name, self._masking.alias(value)) for name, value in request.params)
@@ -418,7 +418,7 @@ class _Exchange:
 
     @property
     def has_records(self) -> bool:
-        """Whether records are in the answer. An object that answers a submission or a poll is the report's state."""
+        """Whether records are in the response. The response to a submission or a poll has the state of the report."""
         response, items = self.outcome.response, self.outcome.answer.items
         if response is not None and response.file is not None:
             return True

@@ -1,5 +1,5 @@
 """
-Answer the requests of a run from a recording (:mod:`penstock._recording.recorder`), without network.
+Replay a recording in place of the network (:mod:`penstock._recording.recorder`), without network.
 """
 
 import json
@@ -28,10 +28,10 @@ from penstock.redact import MASK, Secret
 @define(eq=False, repr=False)
 class Recording:
     """
-    A recording to run from. Each of its answers is used once, those to equal requests in their order.
+    A recording to run from. Each of its responses is used once, those to equal requests in their order.
 
     ``masked``: why its rows are not those of the provider; "": they are. ``started_at``: when the recorded run began,
-    ``until``: when its last answer came.
+    ``until``: when its last response came.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Recording:
     finished: bool
     options: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, Any]]
-    _answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = field(repr=False)
+    _responses: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = field(repr=False)
     _used: set[str] = field(factory=set, init=False, repr=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -55,16 +55,16 @@ class Recording:
             for source in manifest["sources"]:
                 paths = (folder / quote(source, safe="")).glob("*.exchange.json")
                 found += [(source, path, json.loads(path.read_text())) for path in paths]
-            answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = {}
+            responses: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = {}
             masked = "it was made with --record, which masks personal data" if manifest["masked"] else ""
-            for source, path, about in sorted(found, key=lambda answer: int(answer[2]["number"])):
+            for source, path, about in sorted(found, key=lambda one: int(one[2]["number"])):
                 base_url = manifest["sources"][source]["settings"].get("base_url", "")
                 key = _key(source, about["stream"], about["request"], base_url)
-                answers.setdefault(key, deque()).append((path, about))
+                responses.setdefault(key, deque()).append((path, about))
                 if "received_at" in about:
                     until = max(until, datetime.fromisoformat(about["received_at"]))
                 if about.get("altered") and not masked:
-                    masked = f"a credential was masked in its answer {path.name}"
+                    masked = f"a credential was masked in its response {path.name}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
             raise UsageError(
@@ -80,7 +80,7 @@ class Recording:
             finished=manifest["finished"],
             options=manifest["options"],
             sources=manifest["sources"],
-            answers=answers,
+            responses=responses,
         )
 
     def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
@@ -97,9 +97,9 @@ class Recording:
         with self._lock:
             again = key in self._used
             self._used.add(key)
-            path, about = self._answers[key].popleft() if self._answers.get(key) else (self.folder, {})
+            path, about = self._responses[key].popleft() if self._responses.get(key) else (self.folder, {})
         if not about:
-            more = "no further answer to" if again else "no answer to"
+            more = "no further response to" if again else "no response to"
             return Outcome(call=call, error=TransportError(f"the recording {self.folder} has {more} {call.request}"))
         if "error" in about:
             return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}"))

@@ -228,7 +228,7 @@ class Committer:
         return True
 
     def _is_newer(self, former: LedgerEntry) -> bool:
-        """Whether what was delivered was read after the answers of the recording that this run reads."""
+        """Whether what was delivered was read after the responses of the recording that this run reads."""
         if self.context.recorded_until is None or not former.delivered or former.read_at is None:
             return False
         return former.read_at > self.context.recorded_until

@@ -23,7 +23,7 @@ from penstock.run_report import NONE_ALLOWED, RunReport
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``tape``: records the exchanges, or answers the requests. ``peers``: of
+    The jobs of one run, and what they share. ``tape``: records the exchanges, or replays them. ``peers``: of
     one part of a divided run, the other processes; its coordinator reports events to plugins, and records the run.
     """
 
@@ -46,7 +46,7 @@ class RunContext:
 
     @property
     def recorded_until(self) -> datetime | None:
-        """Of a run from a recording: when its last answer came."""
+        """Of a run from a recording: when its last response came."""
         return self.tape.until if self.tape is not None else None
 
     @property

@@ -10,7 +10,8 @@ from penstock._plan.dependencies import Key, key_of
 from penstock._plan.plan import PlannedSlice
 from penstock.errors import AuthenticationError, ForbiddenError
 
-# After 403 for so many accounts, and an answer for none, the credentials are refused and nothing more is requested.
+# After 403 for so many accounts, and an accepted request of none, the credentials are refused and nothing more is
+# requested.
 FORBIDDEN = 3
 
 
@@ -31,12 +32,12 @@ class Refusals:
             raise forbidden
 
     def add(self, planned: PlannedSlice, error: BaseException | None) -> None:
-        """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be answered."""
+        """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be accepted."""
         owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
             self._accounts[key_of(planned)] = error
             forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
-            if len(forbidden) >= FORBIDDEN and not self.client.was_answered(owner):
+            if len(forbidden) >= FORBIDDEN and not self.client.accepted(owner):
                 self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
@@ -45,4 +46,4 @@ class Refusals:
     def of_credentials(self) -> bool:
         """Whether credentials were refused: themselves, or every request that was made with them."""
         owners = {self.source.credentials_of(account) for _, account in self._accounts}
-        return bool(self._credentials) or not all(map(self.client.was_answered, owners))
+        return bool(self._credentials) or not all(map(self.client.accepted, owners))

@@ -2,5 +2,5 @@
 Writes to providers: rows to requests, the outbox, receipts.
 
 ``job`` joins ``rows`` (the input), ``outbox`` (what was sent) and ``sender`` (the loop). Values only: ``parameters`` (a
-row's texts to typed values), ``requests`` (these to requests), ``answers`` (a response to receipts).
+row's texts to typed values), ``requests`` (these to requests), ``outcomes`` (a response to receipts).
 """

@@ -18,8 +18,8 @@ from attrs import define, evolve, field, frozen
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Attempts, CorrectClock, FailedAttempt, Park, Renew, Wait, parked
 from penstock._plugins.registry import defect
-from penstock._write.answers import one_line, outcome_of, same_receipts
 from penstock._write.outbox import OutboxJob
+from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, pack_rows
 from penstock._write.rows import InputRow, Rows
@@ -315,5 +315,5 @@ def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bo
 
 
 def unknown(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
-    reason = f"sent, without an answer that states whether it arrived: {one_line(error)}"
+    reason = f"sent, without a response that states whether it arrived: {one_line(error)}"
     return same_receipts(write.rows, "unknown", reason)

@@ -137,7 +137,7 @@ def _send(receiver: Notification, content: bytes) -> None:
     finally:
         transport.close()
     if response.status >= 300:
-        raise OSError(f"it answered with HTTP {response.status}")
+        raise OSError(f"it responded with HTTP {response.status}")
 
 
 def _name(receiver: Notification) -> str:

@@ -172,7 +172,7 @@ class Running:
         ``if __name__ == "__main__":``. ``stop``: when it is set, the run ends cleanly.
 
         ``record``: a new directory for every exchange, with secrets and all that may be personal masked;
-        ``record_full``: the same with credentials masked only. ``replay``: a recording that answers the requests, at
+        ``record_full``: the same with credentials masked only. ``replay``: a recording that replaces the provider, at
         the time of the recorded run; what this call leaves out (streams, accounts, days) is as it was there. A masked
         one is refused for a target with a ledger.
 
@@ -283,7 +283,7 @@ def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: N
     assert replay is not None
     recording = Recording.open(Path(replay))
     if not recording.finished:
-        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their answer")
+        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
     return recording
 
 

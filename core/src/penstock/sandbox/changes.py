@@ -31,14 +31,14 @@ class FaultContext:
         self.request = request
         self.before = before  # the last regular response of this path
         self._app = app
-        self._answer: SandboxResponse | None = None
+        self._response: SandboxResponse | None = None
 
     @property
-    def answer(self) -> SandboxResponse:
+    def response(self) -> SandboxResponse:
         """The regular response. The app gets the request only if a fault reads this."""
-        if self._answer is None:
-            self._answer = self._app(self.request)
-        return self._answer
+        if self._response is None:
+            self._response = self._app(self.request)
+        return self._response
 
 
 Change = Callable[[FaultContext], SandboxResponse | None]
@@ -76,8 +76,8 @@ def with_header(name: str, value: str) -> Change:
     """The regular response with this header in place of its own."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        kept = {known: old for known, old in context.answer.headers.items() if known.lower() != name.lower()}
-        return evolve(context.answer, headers={**kept, name: value})
+        kept = {known: old for known, old in context.response.headers.items() if known.lower() != name.lower()}
+        return evolve(context.response, headers={**kept, name: value})
 
     return change
 
@@ -85,85 +85,87 @@ def with_header(name: str, value: str) -> Change:
 # --- the wire -------------------------------------------------------------------------------------------------------
 
 
-def _scripted(answer: SandboxResponse, steps: Iterable[Step]) -> Scripted:
-    return Scripted(status=answer.status, headers=answer.headers, steps=steps)
+def _scripted(response: SandboxResponse, steps: Iterable[Step]) -> Scripted:
+    return Scripted(status=response.status, headers=response.headers, steps=steps)
 
 
-def _head(answer: SandboxResponse, length: int | None) -> bytes:
+def _head(response: SandboxResponse, length: int | None) -> bytes:
     # A script ends with its connection: the header keeps a client from using it for its next request.
     framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
-    return head_of(answer, framing, ("Connection", "close"))
+    return head_of(response, framing, ("Connection", "close"))
 
 
 def reset(context: FaultContext) -> SandboxResponse:
     """The request is processed; the connection is reset before the response."""
-    return _scripted(context.answer, (Reset(),))
+    return _scripted(context.response, (Reset(),))
 
 
 def silent_close(context: FaultContext) -> SandboxResponse:
     """The connection is closed without a response."""
-    return _scripted(context.answer, ())
+    return _scripted(context.response, ())
 
 
 def cut_head(context: FaultContext) -> SandboxResponse:
     """The status line, then the end of the connection: it resembles a response without headers."""
-    head = _head(context.answer, len(context.answer.body))
-    return _scripted(context.answer, (head[: head.index(b"\r\n") + 2],))
+    head = _head(context.response, len(context.response.body))
+    return _scripted(context.response, (head[: head.index(b"\r\n") + 2],))
 
 
 def reset_in_body(context: FaultContext) -> SandboxResponse:
     """Half of the body, then a reset."""
-    body = context.answer.body
+    body = context.response.body
     # The pause lets what was sent arrive: a reset throws away what is still under way.
     return _scripted(
-        context.answer, (_head(context.answer, len(body)) + body[: len(body) // 2], SendPause(0.05), Reset())
+        context.response, (_head(context.response, len(body)) + body[: len(body) // 2], SendPause(0.05), Reset())
     )
 
 
 def cut(context: FaultContext) -> SandboxResponse:
     """Half of the body that ``Content-Length`` announces."""
-    body = context.answer.body
-    return _scripted(context.answer, (_head(context.answer, len(body) + (not body)) + body[: len(body) // 2],))
+    body = context.response.body
+    return _scripted(context.response, (_head(context.response, len(body) + (not body)) + body[: len(body) // 2],))
 
 
 def cut_chunk(context: FaultContext) -> SandboxResponse:
     """A chunk that ends half-way."""
-    body = context.answer.body
-    return _scripted(context.answer, (_head(context.answer, None) + b"%x\r\n" % len(body) + body[: len(body) // 2],))
+    body = context.response.body
+    return _scripted(
+        context.response, (_head(context.response, None) + b"%x\r\n" % len(body) + body[: len(body) // 2],)
+    )
 
 
 def cut_between_chunks(context: FaultContext) -> SandboxResponse:
     """Whole chunks; the empty chunk that ends the body is missing."""
-    body = context.answer.body
+    body = context.response.body
     half = body[: len(body) // 2 + 1]
-    return _scripted(context.answer, (_head(context.answer, None) + b"%x\r\n%b\r\n" % (len(half), half),))
+    return _scripted(context.response, (_head(context.response, None) + b"%x\r\n%b\r\n" % (len(half), half),))
 
 
 def wrong_length(by: int) -> Change:
     """A ``Content-Length`` that is ``by`` bytes off; the whole body is sent."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        body = context.answer.body
-        return _scripted(context.answer, (_head(context.answer, max(1, len(body) + by)) + body,))
+        body = context.response.body
+        return _scripted(context.response, (_head(context.response, max(1, len(body) + by)) + body,))
 
     return change
 
 
 def two_lengths(context: FaultContext) -> SandboxResponse:
     """Two ``Content-Length`` headers, the second with half of the body."""
-    body = context.answer.body
-    head = head_of(context.answer, ("Content-Length", str(len(body))), ("Content-Length", str(len(body) // 2)))
-    return _scripted(context.answer, (head + body,))
+    body = context.response.body
+    head = head_of(context.response, ("Content-Length", str(len(body))), ("Content-Length", str(len(body) // 2)))
+    return _scripted(context.response, (head + body,))
 
 
 def stall(seconds: float, *, in_body: bool = False) -> Change:
     """Nothing comes for a while, then the rest does."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        body = context.answer.body
-        whole = _head(context.answer, len(body)) + body
+        body = context.response.body
+        whole = _head(context.response, len(body)) + body
         at = len(whole) - len(body) // 2 if in_body else 0
-        return _scripted(context.answer, (whole[:at], SendPause(seconds), whole[at:]))
+        return _scripted(context.response, (whole[:at], SendPause(seconds), whole[at:]))
 
     return change
 
@@ -172,8 +174,8 @@ def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
     """One byte every ``pause_s``, so that no wait for a byte is long; the rest at once after ``most_s``."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        body = context.answer.body
-        head = _head(context.answer, len(body))
+        body = context.response.body
+        head = _head(context.response, len(body))
         at_once, slowly = (b"", head + body) if of_head else (head, body)
 
         def steps() -> Iterator[Step]:
@@ -184,34 +186,34 @@ def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
                 yield SendPause(pause_s)
             yield slowly[slow:]
 
-        return _scripted(context.answer, steps())
+        return _scripted(context.response, steps())
 
     return change
 
 
 def no_http(context: FaultContext) -> SandboxResponse:
-    """Bytes that are no HTTP answer: the start of a TLS alert."""
-    return _scripted(context.answer, (b"\x15\x03\x01\x00\x02\x02\x28 what is this\r\n",))
+    """Bytes that are no HTTP response: the start of a TLS alert."""
+    return _scripted(context.response, (b"\x15\x03\x01\x00\x02\x02\x28 what is this\r\n",))
 
 
 # --- size -----------------------------------------------------------------------------------------------------------
 
 
 def huge(mib: int, *, chunked: bool) -> Change:
-    """The app's answer followed by ``mib`` MiB of spaces, which JSON allows; its length announced, or not."""
+    """The app's response followed by ``mib`` MiB of spaces, which JSON allows; its length announced, or not."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        body, blanks = context.answer.body, b" " * MIB
+        body, blanks = context.response.body, b" " * MIB
 
         def steps() -> Iterator[Step]:
-            yield _head(context.answer, None if chunked else len(body) + mib * MIB)
+            yield _head(context.response, None if chunked else len(body) + mib * MIB)
             for piece in (body, *[blanks] * mib):
                 if piece:
                     yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
             if chunked:
                 yield b"0\r\n\r\n"
 
-        return _scripted(context.answer, steps())
+        return _scripted(context.response, steps())
 
     return change
 
@@ -220,8 +222,8 @@ def bomb(mib: int) -> Change:
     """A small gzip body that is ``mib`` MiB large when decompressed."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        headers = {**context.answer.headers, "Content-Encoding": "gzip"}
-        return evolve(context.answer, headers=headers, body=gzip.compress(context.answer.body) + _blanks(mib))
+        headers = {**context.response.headers, "Content-Encoding": "gzip"}
+        return evolve(context.response, headers=headers, body=gzip.compress(context.response.body) + _blanks(mib))
 
     return change
 
@@ -237,11 +239,11 @@ def gzip_broken(*, cut_off: bool) -> Change:
     """A gzip body that is damaged in the middle, or ends too early."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        packed = gzip.compress(context.answer.body, mtime=0)
+        packed = gzip.compress(context.response.body, mtime=0)
         half = len(packed) // 2
         # Its check sum is at the end, so a change there is always noticed, whatever the body.
         broken = packed[:half] if cut_off else packed[:-8] + bytes(byte ^ 0xFF for byte in packed[-8:])
-        return evolve(context.answer, headers={**context.answer.headers, "Content-Encoding": "gzip"}, body=broken)
+        return evolve(context.response, headers={**context.response.headers, "Content-Encoding": "gzip"}, body=broken)
 
     return change
 
@@ -261,9 +263,9 @@ def with_body(new: bytes | None, content_type: str = "application/json") -> Chan
     """
 
     def change(context: FaultContext) -> SandboxResponse:
-        body = context.answer.body
+        body = context.response.body
         if new is None and not body.startswith((b"{", b"[", b"\x1f\x8b", b"PK")):
-            return context.answer
+            return context.response
         raw = body[: len(body) // 2] if new is None else new
         return SandboxResponse(headers={"Content-Type": content_type}, body=raw)
 
@@ -298,13 +300,13 @@ def in_record(edit: Callable[[bytes], bytes]) -> Change:
     """Edit the record in the middle. None if the edit changes nothing."""
 
     def change(context: FaultContext) -> SandboxResponse | None:
-        raw = context.answer.body
+        raw = context.response.body
         spans = records_in(raw)
         if not spans:
             return None
         start, end = spans[len(spans) // 2]
         edited = edit(raw[start:end])
-        return evolve(context.answer, body=raw[:start] + edited + raw[end:]) if edited != raw[start:end] else None
+        return evolve(context.response, body=raw[:start] + edited + raw[end:]) if edited != raw[start:end] else None
 
     return change
 
@@ -313,13 +315,13 @@ def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
     """Edit every second record, the first one included."""
 
     def change(context: FaultContext) -> SandboxResponse | None:
-        raw = context.answer.body
+        raw = context.response.body
         parts, at = [], 0
         for start, end in records_in(raw)[::2]:
             parts += [raw[at:start], edit(raw[start:end])]
             at = end
         edited = b"".join([*parts, raw[at:]])
-        return evolve(context.answer, body=edited) if edited != raw else None
+        return evolve(context.response, body=edited) if edited != raw else None
 
     return change
 
@@ -353,8 +355,8 @@ def second_key(record: bytes) -> bytes:
 
 
 def repeated_page(context: FaultContext) -> SandboxResponse | None:
-    """The answer to the page before, again; the first page has none."""
-    raw = context.answer.body
+    """The response to the page before, again; the first page has none."""
+    raw = context.response.body
     return context.before if context.before is not None and records_in(raw) and context.before.body != raw else None
 
 
@@ -364,17 +366,17 @@ def next_links(target: Callable[[SandboxRequest], str]) -> Change:
     def change(context: FaultContext) -> SandboxResponse | None:
         where = json.dumps(target(context.request)).encode()
         edited = re.sub(
-            rb'("[^"\\]*next[^"\\]*"\s*:\s*)"[^"]+"', lambda hit: hit[1] + where, context.answer.body, flags=re.I
+            rb'("[^"\\]*next[^"\\]*"\s*:\s*)"[^"]+"', lambda hit: hit[1] + where, context.response.body, flags=re.I
         )
         headers = {
             name: re.sub("<[^>]*>(?=[^,]*next)", f"<{target(context.request)}>", value)
             if name.lower() == "link"
             else value
-            for name, value in context.answer.headers.items()
+            for name, value in context.response.headers.items()
         }
-        if edited == context.answer.body and headers == dict(context.answer.headers):
+        if edited == context.response.body and headers == dict(context.response.headers):
             return None
-        return evolve(context.answer, body=edited, headers=headers)
+        return evolve(context.response, body=edited, headers=headers)
 
     return change
 

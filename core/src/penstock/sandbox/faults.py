@@ -146,12 +146,12 @@ class _Faulty:
             if changed is not None:
                 self._applied(key, index)
                 return changed
-        answer = context.answer
+        response = context.response
         with self._lock:
-            self._good[path] = answer
+            self._good[path] = response
             if self._to_come[key][:1] == [_PASS]:
                 del self._to_come[key][0]
-        return answer
+        return response
 
     def _candidates(self, request: SandboxRequest, key: Hashable) -> list[int]:
         """

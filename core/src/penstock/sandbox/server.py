@@ -44,7 +44,7 @@ Step = bytes | SendPause | Reset
 @frozen(kw_only=True)
 class Scripted(SandboxResponse):
     """
-    A raw answer, head included, sent step by step. The connection is closed after it.
+    A raw response, head included, sent step by step. The connection is closed after it.
 
     ``steps`` is iterated once, while it is sent: a generator may make a body larger than memory.
     """
@@ -138,19 +138,19 @@ class Server:
         """How many connections were accepted so far."""
         return self._listener.accepted
 
-    def answer(self, request: SandboxRequest) -> SandboxResponse:
+    def respond(self, request: SandboxRequest) -> SandboxResponse:
         if len(self.requests) < REQUESTS_REMEMBERED:
             self.requests.append(request)
         try:
             if self.app is None:
                 return SandboxResponse(status=503, headers={"Retry-After": "1"}, body=b"nothing is served here yet")
-            answer: Any = self.app(request)
-            if not isinstance(answer, SandboxResponse):
+            response: Any = self.app(request)
+            if not isinstance(response, SandboxResponse):
                 raise TypeError(
-                    f"{request.method} {request.path} was answered with {type(answer).__name__}; write return "
+                    f"{request.method} {request.path} was answered with {type(response).__name__}; write return "
                     "json_response(...), or SandboxResponse(...)"
                 )
-            return answer
+            return response
         except Exception as error:
             self.errors.append(error)
             return SandboxResponse(
@@ -218,7 +218,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         owner = self.server.owner
         try:
             length = int(self.headers.get("Content-Length") or 0)
@@ -237,7 +237,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 headers={name.lower(): value for name, value in self.headers.items()},
                 body=self.rfile.read(length) if length else b"",
             )
-            response = owner.answer(request)
+            response = owner.respond(request)
         if isinstance(response, Scripted):
             self._play(response)
             return
@@ -273,4 +273,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             else:
                 self.connection.sendall(step)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _respond  # noqa: N815

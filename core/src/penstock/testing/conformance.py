@@ -170,7 +170,7 @@ class Subject:
     ) -> RunReport:
         """
         Read the streams (default: the subject's) of these days (default: all of the window) in this process. ``watch``
-        changes the streams, ``tape`` records or answers the calls, and ``settings`` are those of the source.
+        changes the streams, ``tape`` records or replays the calls, and ``settings`` are those of the source.
         """
         days, clock = days or self.window(), clock or noon_of(self.today)
         source = self.source(base_url, **settings)
@@ -680,7 +680,7 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
         chosen = chosen_streams(subject.source(server.base_url), subject.streams)
         server.app = subject.make(
             server.base_url, subject.today
-        )  # it answers as it did at first, from the same address
+        )  # it responds as it did at first, from the same address
         tape, sink = _Moved(pages), MemorySink(folder / "moved.sqlite")
         report = subject.run(server.base_url, sink, tape=tape)
     wrong = [
@@ -864,7 +864,7 @@ def secrets_of(subject: Subject) -> list[str]:
 def one_reading_check(subject: Subject) -> list[Finding]:
     """
     ``penstock check`` sends one request that only reads (and a login), to the origin of base_url. A POST reads where a
-    stream's rows are the answer to one.
+    stream's rows are the response to one.
     """
     with subject.served() as (server, _):
         source = subject.source(server.base_url)

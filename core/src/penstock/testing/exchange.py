@@ -1,4 +1,4 @@
-"""An exchange with scripted answers."""
+"""An exchange with scripted responses."""
 
 import json
 import threading
@@ -47,13 +47,13 @@ def verdict_on(
 
 class ScriptedExchange:
     """
-    Takes its answers in order: a response is returned, an exception raised, a callable called with the request.
+    Takes its script in order: a response is returned, an exception raised, a callable called with the request.
 
-    ``requests`` has the requests so far. One request more than answers is an AssertionError that names it.
+    ``requests`` has the requests so far. One request beyond the script is an AssertionError that names it.
     """
 
-    def __init__(self, answers: Iterable[Scripted]) -> None:
-        self._answers = iter(list(answers))
+    def __init__(self, script: Iterable[Scripted]) -> None:
+        self._script = iter(list(script))
         self._lock = threading.Lock()
         self.requests: list[Request] = []
 
@@ -61,9 +61,9 @@ class ScriptedExchange:
         with self._lock:
             self.requests.append(request)
             try:
-                answer = next(self._answers)
+                step = next(self._script)
             except StopIteration:
                 raise AssertionError(f"request {len(self.requests)} was not foreseen: {request}") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer if isinstance(answer, Response) else answer(request)
+        if isinstance(step, Exception):
+            raise step
+        return step if isinstance(step, Response) else step(request)

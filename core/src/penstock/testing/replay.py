@@ -1,5 +1,5 @@
 """
-Recordings as fixtures: an answer that a provider once gave, read by a connector in a test.
+Recordings as fixtures: a response that a provider once gave, read by a connector in a test.
 
 ::
 

@@ -205,19 +205,21 @@ def _body(option: str, sample: str) -> bytes:
     import urllib3
 
     try:
-        answer = urllib3.request("GET", sample, timeout=FETCH_S, retries=False, preload_content=False)
-        body = answer.read(MOST_BYTES + 1, decode_content=True)
+        response = urllib3.request("GET", sample, timeout=FETCH_S, retries=False, preload_content=False)
+        body = response.read(MOST_BYTES + 1, decode_content=True)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise UsageError(
-            f"{option}: the URL cannot be fetched ({type(error).__name__}); save an answer in a file, and give that"
+            f"{option}: the URL cannot be fetched ({type(error).__name__}); save a response in a file, and give that"
         ) from None
-    if answer.status != 200:
+    if response.status != 200:
         raise UsageError(
-            f"{option}: the URL answered HTTP {answer.status}. It is fetched without credentials: fetch it yourself, "
+            f"{option}: the URL answered HTTP {response.status}. It is fetched without credentials: fetch it yourself, "
             "for example with curl, and give the file"
         )
     if len(body) > MOST_BYTES:
-        raise UsageError(f"{option}: the answer is larger than {MOST_BYTES >> 20} MiB; give a file with fewer records")
+        raise UsageError(
+            f"{option}: the response is larger than {MOST_BYTES >> 20} MiB; give a file with fewer records"
+        )
     return body
 
 

@@ -51,7 +51,7 @@ def part(table: str, kind: str, key: str, /, **values: str) -> str:
 
 
 def is_of_graphql(sample: Sample) -> bool:
-    """Whether it is the answer to a query of GraphQL, by the form in which such connections are paged."""
+    """Whether it is the response to a query of GraphQL, by the form in which such connections are paged."""
     return sample.items.startswith("data.") and (sample.cursor or "").endswith("pageInfo.endCursor")
 
 

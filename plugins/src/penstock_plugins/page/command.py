@@ -93,8 +93,8 @@ def write(file: Path, text: str) -> None:
 @frozen
 class PageServer:
     """
-    Answers requests with a page. Only for the names of this machine, so that no other site can read it through a name
-    that leads here; only GET and HEAD.
+    Responds to requests with a page. Only for the names of this machine, so that no other site can read it through a
+    name that leads here; only GET and HEAD.
 
     A page is shown again for :data:`KEPT_TIMES` times as long as it took to make, so that reloading a large one is no
     load on its target; it states when it was made. ``clock``: seconds.
@@ -107,17 +107,17 @@ class PageServer:
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         if not _is_local(request.headers.get("host", "")):
-            return _answer(403, "this page is served to this machine only: open it at http://127.0.0.1")
+            return _response(403, "this page is served to this machine only: open it at http://127.0.0.1")
         if request.method not in ("GET", "HEAD"):
-            return _answer(405, "this page can only be read")
+            return _response(405, "this page can only be read")
         if request.path != "/":
-            return _answer(404, "the page is at /")
+            return _response(404, "the page is at /")
         try:
             with self._one:
                 text = self._page()
         except PenstockError as error:
-            return _answer(503, f"the page cannot be made: {error}")
-        return _answer(200, text, "text/html")
+            return _response(503, f"the page cannot be made: {error}")
+        return _response(200, text, "text/html")
 
     def _page(self) -> str:
         began = self._clock()
@@ -133,7 +133,7 @@ def _is_local(host: str) -> bool:
     return host.rpartition(":")[0] in ("127.0.0.1", "localhost") or host in ("127.0.0.1", "localhost")
 
 
-def _answer(status: int, text: str, kind: str = "text/plain") -> SandboxResponse:
+def _response(status: int, text: str, kind: str = "text/plain") -> SandboxResponse:
     return SandboxResponse(
         status=status,
         headers={

@@ -85,14 +85,14 @@ COLUMN_COMMENTS = {
     "run_id": "The run that wrote this",
     "read_at": "When the delivered rows were read; of a report, when it was submitted",
     "open_until": "The time from which a reading is final; null: never",
-    "fingerprint": "Fingerprint of the settings that affect the answer",
+    "fingerprint": "Fingerprint of the settings that affect the response",
     "rows": "Rows delivered",
     "tables.rows": "Of a stream that is merged by key: the rows of the source that its commits left in the table",
     "promised": "Records that the provider stated; null: none",
     "rejected": "Records set aside",
     "unread_values": "Values that did not fit their column: null there, kept in _extra",
     "repeated": "Records that an earlier page of the same reading had",
-    "truncated": "1: the answer reached a documented ceiling of the provider",
+    "truncated": "1: the response reached a documented ceiling of the provider",
     "read_by": "Fingerprint of the record class and the connector's version",
     "sums": "The sum of each measure over the rows, as JSON text",
     "restatements.sums": "The measures whose sum changed: before and after",
@@ -111,12 +111,12 @@ COLUMN_COMMENTS = {
     "changed": "Rows that had other values",
     "number": "Counts the records of a partition",
     "of_stream": "The stream whose record it is, or whose partitions bring the rows",
-    "path": "Its path in the answer",
+    "path": "Its path in the response",
     "reason": "The reason why it was set aside",
     "raw": "The record as received, secrets masked",
     "handle": "The provider's name of the report",
     "request": "The submission, without credentials",
-    "reports.partitions": "The partitions that its answer will hold, as JSON",
+    "reports.partitions": "The partitions that the report will hold, as JSON",
     "submitted_at": "When it was submitted",
     "position": "Counts the accounts",
     "started_at": "When the run began",
@@ -150,7 +150,7 @@ def division_of(database: Database, schema: str, source: str) -> str | None:
 
 
 def _is_made(database: Database, schema: str) -> bool:
-    """Whether the schema has a ledger. The catalog answers also who may not use the schema."""
+    """Whether the schema has a ledger. The catalog shows it also to a user who may not use the schema."""
     statement = (
         "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = %s and "
         "relname = 'meta' and relkind in ('r', 'p'))"
