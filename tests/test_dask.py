@@ -16,10 +16,12 @@ import market
 import penstock_plugins
 import pytest
 from attrs import define, field
-from dask_cluster import Cluster, RecordingProxy, configure, free
+from dask_cluster import Cluster, RecordingProxy, cluster, configure, free, world
 from market_runs import DividedRuns, base_url, eventually
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.engines import Assignment
+
+__all__ = ["cluster", "world"]  # fixtures
 
 pytest.importorskip("distributed", reason="no Dask distributed: uv sync --group engines")
 pytestmark = pytest.mark.large
