@@ -7,8 +7,8 @@ collected: pytest would otherwise take each directory for a package of that name
 
 import importlib
 import subprocess
+from collections.abc import Iterator
 from datetime import datetime
-from types import ModuleType
 
 import pytest
 import time_machine
@@ -27,6 +27,8 @@ SLOW_NAMES = {
     *("subprocess", "socket", "Process", "serve", "Server", "conforms", "problems_with", "SinkSuite"),
     *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure", "first_run"),
 }
+
+SLOW_FIXTURES = {"dsn"}
 
 # Modules of the tests that serve a provider or start a process.
 HELPERS = {"command_line", "market", "providers", "scripted_provider", "seeded_provider"}
@@ -55,10 +57,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_travel].stop()
 
 
-def _is_slow(module: ModuleType) -> bool:
-    """Whether the module imports a name of ``SLOW_NAMES``, or anything from a helper module that does."""
-    helpers = {getattr(value, "__module__", None) for value in vars(module).values()} & HELPERS
-    return bool(helpers or SLOW_NAMES & set(vars(module)))
+def _is_slow(test: pytest.Function) -> bool:
+    """Whether the test has a fixture of ``SLOW_FIXTURES``, or its module a name of ``SLOW_NAMES`` or of ``HELPERS``."""
+    names = vars(test.module)
+    helpers = {getattr(value, "__module__", None) for value in names.values()} & HELPERS
+    return bool(helpers or SLOW_NAMES & set(names) or SLOW_FIXTURES & set(test.fixturenames))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,7 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(max(bounds)))
     if not config.getoption("--quick"):
         return
-    slow = [item for item in items if isinstance(item, pytest.Function) and _is_slow(item.module)]
+    slow = [item for item in items if isinstance(item, pytest.Function) and _is_slow(item)]
     items[:] = [item for item in items if item not in set(slow)]
     config.hook.pytest_deselected(items=slow)
 
@@ -92,6 +95,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{len(_skipped)} skipped, which --no-skips does not allow:", red=True)
         for name in _skipped:
             terminalreporter.write_line(f"  {name}")
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    """A new, empty database of the private Postgres."""
+    from postgres_server import server
+
+    with server().database() as name:
+        yield name
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,6 @@ from command_line import toml
 from imitation_convertr import ConvertrSandbox
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
-from postgres_server import server as postgres
 
 pytestmark = pytest.mark.doors
 
@@ -146,12 +145,6 @@ def convertr(tmp_path: Path) -> Iterator[Place]:
         place.keys = {**keys, "base_url": server.base_url, "requests_per_second": 1000.0, "concurrency": 4}
         place.write("convertr.json", {**place.keys, "start": START.isoformat()})
         yield place
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with postgres().database() as dsn:
-        yield dsn
 
 
 # --- Singer -----------------------------------------------------------------------------------------------------------

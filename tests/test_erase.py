@@ -263,12 +263,6 @@ def test_a_target_without_a_ledger_is_left_by_name(server: Server, tmp_path: Pat
         here.project(include_personal=False).erase_personal("leads", to=f"jsonl:{tmp_path}/leads.jsonl")
 
 
-@pytest.fixture(scope="module")
-def dsn() -> Iterator[str]:
-    with postgres().database() as made:
-        yield made
-
-
 def test_columns_of_a_table_become_null(server: Server, tmp_path: Path, dsn: str) -> None:
     """
     The table holds what a reading of today would have left in it, with the columns; a column that its owner made not

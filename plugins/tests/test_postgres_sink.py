@@ -47,6 +47,7 @@ from penstock_plugins.postgres import database
 from penstock_plugins.postgres.database import LostSessionError, lock_key, short
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from postgres_runs import as_role, query, sink
 from postgres_server import server, with_database
 from psycopg.types.json import set_json_loads
 
@@ -130,7 +131,7 @@ def test_small_and_copied_rows_are_the_same(dsn: str, monkeypatch: pytest.Monkey
             committed = delivered(dsn, rows, run_id=f"r{number}")
 
     assert committed.changes == {"came": 0, "went": 0, "changed": 0}
-    assert ask(dsn, "select distinct _run_id from acme.clicks") == [("r0",)]
+    assert query(dsn, "select distinct _run_id from acme.clicks") == [("r0",)]
 
 
 @pytest.mark.parametrize(
@@ -196,27 +197,6 @@ def deliver_all(
     return writer.commit(entry)
 
 
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with server().database() as dsn:
-        yield dsn
-
-
-def sink(dsn: str, **more: Any) -> PostgresSink:
-    return PostgresSink(dsn=Secret(dsn), lock_wait_ms=300, **more)
-
-
-def ask(dsn: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
-def as_role(dsn: str, role: str) -> str:
-    """The same database, with the rights of another role; of a server that asks for passwords, too."""
-    return f"{dsn}{'&' if '?' in dsn else '?'}options=-crole%3D{role}"
-
-
 def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any) -> LedgerEntry:
     """One run that delivers one partition."""
     target = sink(dsn, **facts.pop("sink", {})).open(SOURCE, facts.get("run_id", "r1"))
@@ -235,7 +215,7 @@ def test_tables_say_what_they_hold(dsn: str):
     """
     delivered(dsn, [click(1)], run_id="r7")
 
-    columns = ask(dsn, "select column_name, data_type from information_schema.columns where table_schema = 'acme'")
+    columns = query(dsn, "select column_name, data_type from information_schema.columns where table_schema = 'acme'")
     assert dict(columns) == {
         "advertiser_id": "text",
         "report_date": "date",
@@ -254,11 +234,11 @@ def test_tables_say_what_they_hold(dsn: str):
     keys = (
         "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'acme.clicks'::regclass and contype = 'p'"
     )
-    assert ask(dsn, keys) == [("PRIMARY KEY (advertiser_id, report_date, click_id)",)]
-    assert ask(dsn, "select col_description('acme.clicks'::regclass, 6), obj_description('acme.clicks'::regclass)") == [
-        ("Unit: USD", "Clicks on jobs\n\nWritten by penstock: acme.clicks")
-    ]
-    assert ask(dsn, "select _run_id, _loaded_at > now() - interval '1 minute' from acme.clicks") == [("r7", True)]
+    assert query(dsn, keys) == [("PRIMARY KEY (advertiser_id, report_date, click_id)",)]
+    assert query(
+        dsn, "select col_description('acme.clicks'::regclass, 6), obj_description('acme.clicks'::regclass)"
+    ) == [("Unit: USD", "Clicks on jobs\n\nWritten by penstock: acme.clicks")]
+    assert query(dsn, "select _run_id, _loaded_at > now() - interval '1 minute' from acme.clicks") == [("r7", True)]
 
 
 def test_schema_and_tables_can_be_chosen(dsn: str):
@@ -268,7 +248,7 @@ def test_schema_and_tables_can_be_chosen(dsn: str):
     name = "x" * 80
     delivered(dsn, [click(1)], sink={"schema": "raw", "tables": {"clicks": name}})
 
-    assert ask(dsn, f'select count(*) from raw."{short(name)}"') == [(1,)]
+    assert query(dsn, f'select count(*) from raw."{short(name)}"') == [(1,)]
     assert len(short(name)) <= 63
     assert short(name) != short(name + "y")
 
@@ -285,11 +265,11 @@ def test_a_table_of_somebody_else_is_refused(dsn: str):
     """
     What penstock did not make is not touched, not even when its columns would fit.
     """
-    ask(dsn, "create schema acme; create table acme.clicks (click_id text); insert into acme.clicks values ('mine')")
+    query(dsn, "create schema acme; create table acme.clicks (click_id text); insert into acme.clicks values ('mine')")
 
     with pytest.raises(TargetError, match="not made by penstock"):
         delivered(dsn, [click(1)])
-    assert ask(dsn, "select * from acme.clicks") == [("mine",)]
+    assert query(dsn, "select * from acme.clicks") == [("mine",)]
 
 
 def test_a_table_of_another_source_is_refused(dsn: str):
@@ -306,19 +286,22 @@ def test_a_table_of_another_source_is_refused(dsn: str):
     target.close()
     cure = re.search(r"and run: (.*?)\. Or give them", str(told.value), re.DOTALL)
     assert cure is not None
-    ask(dsn, f"alter table rawacme.clicks drop constraint clicks_pkey; {cure[1]}")
+    query(dsn, f"alter table rawacme.clicks drop constraint clicks_pkey; {cure[1]}")
     for source, run in (("other", "r3"), ("acme", "r4")):
         target = sink(dsn, schema="rawacme").open(source, run)
         deliver_all(target, [click(1), click(2)], evolve(CLICKS, source=source))
         target.close()
-    assert ask(dsn, "select _source, count(*) from rawacme.clicks group by 1 order by 1") == [("acme", 2), ("other", 2)]
+    assert query(dsn, "select _source, count(*) from rawacme.clicks group by 1 order by 1") == [
+        ("acme", 2),
+        ("other", 2),
+    ]
 
 
 def test_a_ledger_of_somebody_else_is_refused(dsn: str):
     """
     A schema named penstock with other tables in it is left alone.
     """
-    ask(dsn, "create schema penstock; create table penstock.water (litres int)")
+    query(dsn, "create schema penstock; create table penstock.water (litres int)")
 
     with pytest.raises(TargetError, match="did not make"):
         sink(dsn).open(SOURCE, "r1")
@@ -381,7 +364,7 @@ def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str,
     Looking names the table, what was seen and what to do, before anything is requested; it makes and changes nothing.
     """
     delivered(dsn, [click(1)])
-    ask(dsn, done)
+    query(dsn, done)
     before = everything(dsn)
     target = sink(dsn, **settings).open(SOURCE, "r2", ["clicks"])
 
@@ -423,11 +406,11 @@ def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure
     database = dsn.partition("?")[0].rpartition("/")[2]
     role = f"loader_{database}"
     writes = f"grant usage on schema acme to {role}; grant select, insert, update, delete on acme.clicks to {role}"
-    ask(dsn, f"create role {role}; grant usage on schema penstock to {role}")
-    ask(dsn, f"grant select, insert, update, delete on all tables in schema penstock to {role}")
+    query(dsn, f"create role {role}; grant usage on schema penstock to {role}")
+    query(dsn, f"grant select, insert, update, delete on all tables in schema penstock to {role}")
     try:
         reads = writes.replace(", insert, update, delete", "")
-        ask(dsn, done.format(writes=writes, reads=reads, database=database))
+        query(dsn, done.format(writes=writes, reads=reads, database=database))
         target = sink(as_role(dsn, role)).open(SOURCE, "r2", ["clicks"])
         with pytest.raises(TargetError, match=f"{said}.*{role}|{role}.*{said}") as refused:
             target.prepare([CLICKS])
@@ -435,10 +418,10 @@ def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure
 
         told = re.search(rf"{cure}.*?(?=; or set|\.$)", str(refused.value))
         assert told is not None
-        ask(dsn, told[0])
+        query(dsn, told[0])
         assert delivered(as_role(dsn, role), [click(1), click(2)], run_id="r3").rows == 2
     finally:
-        ask(dsn, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
+        query(dsn, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
 
 
 def test_looking_at_tables_that_fit_makes_none(dsn: str):
@@ -456,13 +439,13 @@ def test_looking_at_tables_that_fit_makes_none(dsn: str):
     target = sink(dsn).open(SOURCE, "r2", ["clicks"])
     target.prepare([changed(CLICKS, Column(name="device", type="text")), LEADS])
     assert ("acme", "clicks", "device", "text") in everything(dsn)
-    assert ask(dsn, "select to_regclass('acme.leads')") == [(None,)]
+    assert query(dsn, "select to_regclass('acme.leads')") == [(None,)]
     target.close()
 
 
 def everything(dsn: str) -> list[tuple[Any, ...]]:
     """Every column of every table that is not Postgres' own."""
-    return ask(
+    return query(
         dsn,
         "select table_schema::text, table_name::text, column_name::text, data_type::text "
         "from information_schema.columns where table_schema not in ('pg_catalog', 'information_schema') "
@@ -476,7 +459,7 @@ def test_a_dropped_or_emptied_table_is_read_again(dsn: str):
     """
     for statement in ("drop table acme.clicks", "truncate acme.clicks"):
         delivered(dsn, [click(1)])
-        ask(dsn, statement)
+        query(dsn, statement)
         seen = sink(dsn).open_readonly(SOURCE)
         assert seen is not None
         (entry,) = seen.ledger.entries(SOURCE, "clicks").values()
@@ -510,7 +493,7 @@ def test_a_new_column_is_added(dsn: str):
     day = a_day(2)
     delivered(dsn, [click(2, report_date=date(2026, 3, 2), device="phone")], wider, partition=day, run_id="r2")
 
-    assert ask(dsn, "select click_id, device from acme.clicks order by 1") == [("c1", None), ("c2", "phone")]
+    assert query(dsn, "select click_id, device from acme.clicks order by 1") == [("c1", None), ("c2", "phone")]
 
 
 @pytest.mark.parametrize(
@@ -530,7 +513,7 @@ def test_types_widen(dsn: str, before: Any, after: Any, value: Any, found: Any):
     layout = changed(CLICKS, Column(name="x", type=after, zone="naive"))
     entry = delivered(dsn, [click(1, x=value)], layout, run_id="r2")
 
-    assert ask(dsn, "select x from acme.clicks") == [(found,)]
+    assert query(dsn, "select x from acme.clicks") == [(found,)]
     assert entry.rejected == 0
 
 
@@ -544,7 +527,7 @@ def test_a_contradiction_is_refused(dsn: str, after: Any):
         delivered(dsn, [click(1)], changed(CLICKS, Column(name="url", type=after)), run_id="r2")
 
     assert after[:4].replace("inte", "bigint").replace("date", "timestamp") in str(refused.value)
-    assert ask(dsn, "select url from acme.clicks") == [("https://jobs.example/1",)]
+    assert query(dsn, "select url from acme.clicks") == [("https://jobs.example/1",)]
 
 
 @pytest.mark.parametrize("layout", [CLICKS, LEADS], ids=["replaced", "merged"])
@@ -555,10 +538,10 @@ def test_a_key_whose_index_includes_other_columns_is_used(dsn: str, layout: Layo
     rows, name, other = ([click(1)], "clicks", "url") if layout is CLICKS else ([lead(1)], "leads", "status")
     delivered(dsn, rows, layout)
     key = ", ".join(layout.unique_columns)
-    ask(dsn, f"alter table acme.{name} drop constraint {name}_pkey, add primary key ({key}) include ({other})")
+    query(dsn, f"alter table acme.{name} drop constraint {name}_pkey, add primary key ({key}) include ({other})")
     delivered(dsn, rows, layout, run_id="r2")
 
-    assert ask(dsn, f"select count(*) from acme.{name}") == [(1,)]
+    assert query(dsn, f"select count(*) from acme.{name}") == [(1,)]
 
 
 def test_another_key_is_refused(dsn: str):
@@ -578,14 +561,14 @@ def test_a_column_of_somebody_else_that_wants_values_is_refused(dsn: str):
     What was delivered stays, and no record is set aside for it. One with a default is filled.
     """
     delivered(dsn, [click(1)])
-    ask(dsn, "alter table acme.clicks add column team text not null default 'a'")
+    query(dsn, "alter table acme.clicks add column team text not null default 'a'")
     delivered(dsn, [click(1), click(2)], run_id="r2")
-    ask(dsn, "alter table acme.clicks alter column team drop default")
+    query(dsn, "alter table acme.clicks alter column team drop default")
 
     with pytest.raises(TargetError, match="no values for: team"):
         delivered(dsn, [click(3)], run_id="r3")
 
-    assert ask(dsn, "select click_id, team from acme.clicks order by 1") == [("c1", "a"), ("c2", "a")]
+    assert query(dsn, "select click_id, team from acme.clicks order by 1") == [("c1", "a"), ("c2", "a")]
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 2**25], ids=["staged", "direct"])
@@ -612,13 +595,13 @@ def test_what_a_column_cannot_hold_is_set_aside(dsn: str, values: dict[str, Any]
     entry = delivered(dsn, rows, sums={"price": Decimal("0.40")}, sink={"memory_bytes": memory_bytes})
     again = delivered(dsn, rows, run_id="r2", sums={"price": Decimal("0.40")}, sink={"memory_bytes": memory_bytes})
 
-    assert ask(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c3",), ("c4",)]
+    assert query(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c3",), ("c4",)]
     assert (entry.rows, entry.rejected, entry.sums) == (3, 1, {"price": Decimal("0.30")})
     assert (again.rows, again.rejected) == (3, 1)
     (rejected,) = entry.rejected_records
     assert reason in rejected.reason
-    assert ask(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
-    assert ask(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
+    assert query(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
+    assert query(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
     assert values.get("seen_at") is None or re.search(
         "10000-01-01T04:00:00[+]00:00|9999-12-31T23:00:00-05:00", rejected.raw
     )
@@ -629,16 +612,16 @@ def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
     The partition fails, and keeps its rows and its row in the ledger; so does a day without rows, which is not empty.
     """
     delivered(dsn, [click(1), click(2)])
-    ask(dsn, "alter table acme.clicks add constraint none check (price > 1000) not valid")
+    query(dsn, "alter table acme.clicks add constraint none check (price > 1000) not valid")
 
     with pytest.raises(SinkError, match=r'refuses all 2 records of clicks.*"none".*The rows delivered before stay'):
         delivered(dsn, [click(3), click(2, url="other")], run_id="r2")
 
-    assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
-    assert ask(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
+    assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
+    assert query(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
     with pytest.raises(SinkError, match=r'refuses all 1 records of clicks.*"none"'):
         delivered(dsn, [click(1)], run_id="r3", partition=a_day(2))
-    assert ask(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
+    assert query(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
 
 
 def test_a_key_that_comes_twice_is_kept_once(dsn: str):
@@ -649,7 +632,7 @@ def test_a_key_that_comes_twice_is_kept_once(dsn: str):
         dsn, [click(1), click(2), click(1, url="later", price=Decimal(5))], sums={"price": Decimal("5.2")}
     )
 
-    assert ask(dsn, "select click_id, url from acme.clicks order by 1") == [
+    assert query(dsn, "select click_id, url from acme.clicks order by 1") == [
         ("c1", "https://jobs.example/1"),
         ("c2", "https://jobs.example/2"),
     ]
@@ -681,7 +664,7 @@ def test_restatements_say_what_moved(dsn: str):
 
     assert same.changes == {"came": 0, "went": 0, "changed": 0}
     assert entry.changes == {"came": 2, "went": 1, "changed": 1}
-    assert ask(
+    assert query(
         dsn,
         "select run_id, stream, partition ->> 'report_date', rows_before, rows_after, came, went, changed, sums "
         "from penstock.restatements",
@@ -730,7 +713,7 @@ def test_what_the_settings_changed_is_no_restatement(dsn: str, key: tuple[str, .
     unchanged = {"came": 0, "went": 0, "changed": 0}
     assert (back.changes, new.changes) == (unchanged, unchanged)
     assert later.changes == ({"came": 0, "went": 0, "changed": 1} if key else {"came": 1, "went": 1, "changed": 0})
-    assert ask(dsn, "select run_id, sums from penstock.restatements") == [("r4", {})]
+    assert query(dsn, "select run_id, sums from penstock.restatements") == [("r4", {})]
 
 
 def test_unchanged_rows_of_changes_keep_their_run(dsn: str):
@@ -740,7 +723,7 @@ def test_unchanged_rows_of_changes_keep_their_run(dsn: str):
     delivered(dsn, [lead(1), lead(2)], LEADS)
     delivered(dsn, [lead(1), lead(2, "sold")], LEADS, run_id="r2")
 
-    assert ask(dsn, "select lead_id, status, _run_id from acme.leads order by 1") == [
+    assert query(dsn, "select lead_id, status, _run_id from acme.leads order by 1") == [
         (1, "new", "r1"),
         (2, "sold", "r2"),
     ]
@@ -766,7 +749,7 @@ def test_memory_is_bounded_over_all_partitions(dsn: str):
     target.close()
 
     assert most <= 4000
-    assert ask(dsn, "select report_date, count(*) from acme.clicks group by 1 order by 1") == [
+    assert query(dsn, "select report_date, count(*) from acme.clicks group by 1 order by 1") == [
         (date(2026, 3, day), 100) for day in writers
     ]
 
@@ -778,7 +761,7 @@ def test_nothing_is_open_while_pages_are_fetched(dsn: str):
     target = sink(dsn, memory_bytes=0).open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    state = ask(
+    state = query(
         dsn,
         "select a.state, count(l.*) from pg_stat_activity a left join pg_locks l on l.pid = a.pid and "
         "l.locktype = 'relation' where a.application_name like 'penstock r1 %' group by 1",
@@ -791,7 +774,7 @@ def test_nothing_is_open_while_pages_are_fetched(dsn: str):
 
 def end_sessions(dsn: str, run_id: str) -> None:
     name = f"penstock {run_id} %"
-    ask(dsn, f"select pg_terminate_backend(pid) from pg_stat_activity where application_name like '{name}'")
+    query(dsn, f"select pg_terminate_backend(pid) from pg_stat_activity where application_name like '{name}'")
 
 
 @pytest.mark.parametrize("when", ["before", "postgres.begun", "postgres.written", "postgres.recorded"])
@@ -822,8 +805,8 @@ def test_a_lost_session_is_opened_again(dsn: str, when: str, monkeypatch: pytest
     target.close()
 
     assert committed.changes == {"came": 1, "went": 1, "changed": 0}
-    assert ask(dsn, "select click_id, _run_id from acme.clicks") == [("c2", "r2")]
-    assert ask(dsn, "select version from penstock.partitions where state = 'delivered'") == [(2,)]
+    assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c2", "r2")]
+    assert query(dsn, "select version from penstock.partitions where state = 'delivered'") == [(2,)]
 
 
 @pytest.mark.parametrize("method", ["restate", "deliver"])
@@ -850,9 +833,9 @@ def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, monkeypat
 
     assert ended
     assert committed.rows == 2
-    assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c2", "r2"), ("c3", "r2")]
-    assert ask(dsn, "select rows, version from penstock.partitions where state = 'delivered'") == [(2, 2)]
-    assert ask(dsn, "select count(*) from penstock.restatements") == [(1,)]
+    assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c2", "r2"), ("c3", "r2")]
+    assert query(dsn, "select rows, version from penstock.partitions where state = 'delivered'") == [(2, 2)]
+    assert query(dsn, "select count(*) from penstock.restatements") == [(1,)]
 
 
 def test_a_session_lost_between_two_partitions_is_opened_again(dsn: str):
@@ -870,7 +853,7 @@ def test_a_session_lost_between_two_partitions_is_opened_again(dsn: str):
         waiting.commit(an_entry(target.ledger, a_day(1), rows=1))
     target.close()
 
-    assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+    assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
 
 
 @pytest.mark.parametrize("why", ["unreachable", "locked"])
@@ -909,7 +892,7 @@ def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pyt
     else:
         target.database._next_try = 0.0  # after UNREACHABLE_S
         deliver_all(target, [click(2)], partition=a_day(1))
-        assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+        assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
     target.close()
 
 
@@ -932,7 +915,7 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: 
     target.close()
 
     assert entry.rows == 1
-    assert ask(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
+    assert query(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
 
 
 def test_the_lock_names_its_holder(dsn: str):
@@ -989,12 +972,12 @@ def test_another_encoding_is_refused(dsn: str):
     A database that cannot hold every text is refused at once, not at the first such text.
     """
     name = "latin_" + dsn.partition("?")[0].rpartition("/")[2]
-    ask(dsn, f"create database {name} template template0 encoding 'LATIN1'")
+    query(dsn, f"create database {name} template template0 encoding 'LATIN1'")
     try:
         with pytest.raises(TargetError, match="LATIN1"):
             sink(with_database(dsn, name)).open(SOURCE, "r1")
     finally:
-        ask(dsn, f"drop database {name} with (force)")
+        query(dsn, f"drop database {name} with (force)")
 
 
 def test_a_user_who_may_not_create(dsn: str):
@@ -1002,12 +985,12 @@ def test_a_user_who_may_not_create(dsn: str):
     Without the right to make the ledger the message says whose right is missing.
     """
     role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
-    ask(dsn, f"create role {role}")
+    query(dsn, f"create role {role}")
     try:
         with pytest.raises(TargetError, match=r"may not create it\. The database's owner must run: create schema"):
             sink(as_role(dsn, role)).open(SOURCE, "r1")
     finally:
-        ask(dsn, f"drop role {role}")
+        query(dsn, f"drop role {role}")
 
 
 def test_a_user_who_may_only_read(dsn: str):
@@ -1016,8 +999,8 @@ def test_a_user_who_may_only_read(dsn: str):
     """
     delivered(dsn, [click(1)])
     role = "reader_" + dsn.partition("?")[0].rpartition("/")[2]
-    ask(dsn, f"create role {role}; grant usage on schema penstock to {role}")
-    ask(dsn, f"grant select on all tables in schema penstock to {role}")
+    query(dsn, f"create role {role}; grant usage on schema penstock to {role}")
+    query(dsn, f"grant select on all tables in schema penstock to {role}")
     reading = sink(as_role(dsn, role))
     try:
         with pytest.raises(TargetError, match=f"{role} may not write the ledger .*partitions.*grant"):
@@ -1027,7 +1010,7 @@ def test_a_user_who_may_only_read(dsn: str):
         assert len(target.ledger.entries(SOURCE, "clicks")) == 1
         target.close()
     finally:
-        ask(dsn, f"drop owned by {role}; drop role {role}")
+        query(dsn, f"drop owned by {role}; drop role {role}")
 
 
 # --- query ----------------------------------------------------------------------------------------------------------
@@ -1105,7 +1088,7 @@ def test_a_target_of_the_former_version_is_brought_up_to_date(dsn: str, reader_f
     deliver_all(target, [click(0, price=Decimal("0.10"))])
     assert [one.run_id for one in target.ledger.restated(SOURCE)] == ["r1", "r1"]
     target.close()
-    assert ask(dsn, "select click_id, _run_id from acme.clicks") == [("c0", "r2")]  # which did not change
-    assert ask(dsn, "select pg_typeof(read_at)::text, account, day from penstock.partitions where source = 'acme'") == [
-        ("timestamp with time zone", "2112", "2026-03-01")
-    ]
+    assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c0", "r2")]  # which did not change
+    assert query(
+        dsn, "select pg_typeof(read_at)::text, account, day from penstock.partitions where source = 'acme'"
+    ) == [("timestamp with time zone", "2112", "2026-03-01")]

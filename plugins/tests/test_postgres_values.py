@@ -2,7 +2,7 @@
 Values on their way into a table: by COPY, and as a parameter, they arrive as they were.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,6 @@ from msgspec import UNSET, Raw
 from penstock import Batch, Column, Layout, LedgerEntry, Secret
 from penstock.testing.sinks import SOURCE, a_day, an_entry, rows_of
 from penstock_plugins.postgres.sink import PostgresSink
-from postgres_server import server
 
 TYPES: dict[str, Any] = {
     "text": "text",
@@ -42,12 +41,6 @@ THINGS = Layout(
     ),
 )
 OWN = {"advertiser_id": "2112", "report_date": date(2026, 3, 1)}
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with server().database() as dsn:
-        yield dsn
 
 
 @pytest.fixture(params=[500, -1], ids=["small", "copied"])

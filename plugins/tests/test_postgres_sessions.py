@@ -1,0 +1,454 @@
+"""
+Sessions of a target: locks, crashes of the server, publications, poolers.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from attrs import evolve
+from penstock import Column, RunRecord, Secret, SinkError, StoppedError, TargetError, UsageError
+from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, click, lead
+from penstock_plugins.postgres import database, tables
+from penstock_plugins.postgres.query import rows_of as queried
+from postgres_runs import a_click_of, deliver, delivered, name_of, query, sink, verified
+from postgres_server import server
+
+
+@contextmanager
+def reading(dsn: str) -> Iterator[None]:
+    """A session that read the table and forgot to end its transaction."""
+    with psycopg.connect(dsn) as other:
+        other.execute("select count(*) from acme.clicks")
+        yield
+
+
+WIDER = evolve(CLICKS, columns=(*CLICKS.columns[:-1], Column(name="device", type="text"), CLICKS.columns[-1]))
+
+
+def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    A new column is tried for a bounded time, once a run; the other streams go on, and readers are let in between.
+    """
+    monkeypatch.setattr(tables, "TRIES", 2)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    monkeypatch.setattr(tables, "BETWEEN_TRIES_S", 0.05)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    with reading(dsn):
+        target.prepare([WIDER, LEADS])
+        for day in (1, 2):
+            with pytest.raises(SinkError, match=r"others hold it \(session \d+ of .*idle in transaction"):
+                target.begin([WIDER], a_day(day))
+        deliver(target, [lead(1)], LEADS, run_id="r2")
+    target.close()
+    delivered(dsn, [click(1)], run_id="r3")
+    target = sink(dsn).open(SOURCE, "r4")
+    target.prepare([WIDER])
+    target.close()
+    assert ("device",) in query(dsn, "select column_name from information_schema.columns where table_name = 'clicks'")
+
+
+@pytest.mark.parametrize("step", ["change", "commit"])
+def test_a_wait_is_interrupted(dsn: str, step: str):
+    """
+    When the run is to end, the statement that waits for a lock is cancelled, and raises the reason.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    stop = threading.Event()
+    steps: dict[str, Callable[[], Any]] = {
+        "change": lambda: target.begin([WIDER], a_day()),
+        "commit": lambda: deliver(target, [click(1, url="new")], run_id="r2"),
+    }
+
+    def interrupt() -> None:
+        while not stop.wait(0.3):
+            target.interrupt(StoppedError("stopped"))
+
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table acme.clicks in access exclusive mode" if step == "change" else "select")
+        if step == "commit":
+            other.execute("update acme.clicks set url = 'mine'")
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(StoppedError):
+                steps[step]()
+        finally:
+            stop.set()
+            thread.join()
+        assert time.monotonic() - began < 40  # promised are 10; the lock would be waited for 60
+    target.close()
+    assert query(dsn, "select _run_id from acme.clicks") == [("r1",)]
+
+
+@contextmanager
+def crashing() -> Iterator[str]:
+    """A database of a server that writes commits to the disk late."""
+    with server(wal_writer_delay="10s", autovacuum="off", bgwriter_delay="10s").database() as dsn:
+        yield dsn
+
+
+def crash(dsn: str) -> None:
+    """End a process of the server so that all of it starts again, from what is on the disk."""
+    with psycopg.connect(dsn, autocommit=True) as witness:
+        # By a program of the server itself, as its user: this test need not be allowed to.
+        with suppress(psycopg.OperationalError), psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("copy (select 1) to program 'kill -9 $PPID'")
+        _wait_until(lambda: not _answers(witness))  # the server noticed
+    _wait_until(lambda: _accepts(dsn))
+
+
+def _answers(connection: "psycopg.Connection[Any]") -> bool:
+    with suppress(psycopg.OperationalError):
+        connection.execute("select 1")
+        return True
+    return False
+
+
+def _accepts(dsn: str) -> bool:
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(dsn).close()
+        return True
+    return False
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_server_that_lost_commits_fails_the_run():
+    """
+    It crashed with ``synchronous_commit = off``: a partition that was reported as delivered is gone, with its row in
+    the ledger. The partition under way fails, later ones are written, and the target is not closed in silence.
+    """
+    with crashing() as dsn:
+        delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
+        query(dsn, "checkpoint")
+        target = sink(dsn).open(SOURCE, "r2")
+        deliver(target, [a_click_of(2, 1)], partition=a_day(2), run_id="r2")
+        crash(dsn)
+
+        with pytest.raises(SinkError, match=r"has lost what was committed last, at least acme clicks\[.*2026-03-02"):
+            deliver(target, [a_click_of(3, 1)], partition=a_day(3), run_id="r2")
+        deliver(target, [a_click_of(4, 1)], partition=a_day(4), run_id="r2")
+        with pytest.raises(SinkError, match="has lost what was committed last"):
+            target.close()
+
+        days = "select extract(day from report_date)::int from acme.clicks order by 1"
+        assert query(dsn, days) == [(1,), (4,)]
+        assert query(dsn, "select day from penstock.days order by 1") == [("2026-03-01",), ("2026-03-04",)]
+
+
+def test_a_run_that_ended_is_on_the_disk():
+    """
+    Whatever ``synchronous_commit`` is: deliveries are there after a crash once their target is closed, and the record
+    of a run is written in a new session where the former one was lost.
+    """
+    with crashing() as dsn:
+        delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
+        crash(dsn)
+        assert query(dsn, "select click_id from acme.clicks") == [("c1",)]
+
+        target = sink(dsn).open(SOURCE, "r2")
+        deliver(target, [a_click_of(2, 1)], partition=a_day(2), run_id="r2")
+        query(dsn, "checkpoint")
+        crash(dsn)
+        target.ledger.record_run(RunRecord(run_id="r2", source=SOURCE, started_at=READ_AT))
+        target.close()
+        assert query(dsn, "select run_id from penstock.runs") == [("r2",)]
+
+
+def test_a_server_that_lost_commits_fails_the_end_of_the_run():
+    """
+    Also where the session is lost after the last delivery.
+    """
+    with crashing() as dsn:
+        delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
+        target = sink(dsn).open(SOURCE, "r2")
+        deliver(target, [a_click_of(2, 1)], partition=a_day(2), run_id="r2")
+        crash(dsn)
+        with pytest.raises(SinkError, match="has lost what was committed last"):
+            target.close()
+
+
+def test_a_publication_of_all_tables_is_no_obstacle():
+    """
+    Rows without a key can be deleted and replaced, those of the ledger, too.
+    """
+    keyless = evolve(CLICKS, stream="hits", key=())
+    partition = evolve(a_day(), stream="hits")
+    with server(wal_level="logical").database() as dsn:
+        query(dsn, "create publication everything for all tables")
+        for run_id, rows in (("r1", [click(1), click(1)]), ("r2", [click(1)])):
+            delivered(dsn, rows, keyless, run_id, partition=partition)
+            delivered(dsn, rows[:1], run_id=run_id)
+        for name in ("reports", "restatements", "rejected", "runs"):
+            query(dsn, f"delete from penstock.{name}")
+
+        assert query(dsn, "select click_id, _run_id from acme.hits") == [("c1", "r2")]
+
+
+# Of this test's database: a session of another test may still be on its way out.
+LOCKS = (
+    "select count(*) from pg_locks where locktype = 'advisory' "
+    "and database = (select oid from pg_database where datname = current_database())"
+)
+
+
+@contextmanager
+def pooler(dsn: str, mode: str, **more: Any) -> Iterator[str]:
+    """The database behind a real pgbouncer."""
+    # Not pytest's directory: another user runs the program, and pytest closes its directory to others.
+    directory = Path(tempfile.mkdtemp(prefix="bouncer"))
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    if not Path(program).exists():
+        pytest.skip("no pgbouncer on this machine (Debian: apt-get install pgbouncer)")
+    parts = urlsplit(dsn)
+    query = parse_qs(parts.query)
+    host = (query.get("host") or [parts.hostname or "127.0.0.1"])[0]
+    port = (query.get("port") or [str(parts.port or 5432)])[0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = free.getsockname()[1]
+    name = parts.path.lstrip("/")
+    user = parts.username or (query.get("user") or ["postgres"])[0]
+    password = f" password={parts.password}" if parts.password else ""
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": listen,
+        "auth_type": "any",
+        "pool_mode": mode,
+        "unix_socket_dir": "",
+        "logfile": directory / "log",
+        "ignore_startup_parameters": "extra_float_digits",
+        **more,
+    }
+    lines = [f"{key} = {value}" for key, value in settings.items()]
+    database = f"{name} = host={host} port={port} dbname={name} user={user}{password}"
+    (directory / "ini").write_text("\n".join(["[databases]", database, "[pgbouncer]", *lines, ""]))
+    directory.chmod(0o777)
+    account = ["-u", Path(host).owner() if Path(host).is_dir() else "nobody"] if os.getuid() == 0 else []
+    process = subprocess.Popen(
+        [program, *account, directory / "ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", listen), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < until, (directory / "log").read_text()
+                assert process.poll() is None, (directory / "log").read_text()
+                time.sleep(0.05)
+        yield f"postgresql://{user}@127.0.0.1:{listen}/{name}"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "more"),
+    [
+        ("transaction", {}),
+        ("transaction", {"server_round_robin": 1, "min_pool_size": 3}),
+        ("transaction", {"default_pool_size": 1}),
+        ("statement", {}),
+    ],
+    ids=["transaction", "round robin", "one connection", "statement"],
+)
+def test_a_pooler_of_transactions_is_refused(dsn: str, mode: str, more: dict[str, Any]):
+    """
+    It is found out when the target is opened, and named, whatever its pool looks like; no lock stays behind.
+    """
+    with pooler(dsn, mode, **more) as pooled:
+        with pytest.raises(TargetError, match="pool_mode = transaction"):
+            sink(pooled).open(SOURCE, "r1")
+        assert query(dsn, LOCKS) == [(0,)]
+
+
+def test_a_pooler_of_transactions_hands_no_setting_on(dsn: str):
+    """
+    Looking at a target and a query through it work, a run is refused; the sessions that others get are as they were.
+    """
+    delivered(dsn, [click(1)])
+    for setting in ("datestyle = 'SQL, DMY'", "timezone = 'Asia/Tokyo'"):
+        query(dsn, f"alter database {name_of(dsn)} set {setting}")
+    names = ("default_transaction_read_only", "lock_timeout", "idle_session_timeout", "enable_nestloop", "jit")
+    settings = "select " + ", ".join(f"current_setting('{name}')" for name in names)
+    with pooler(dsn, "transaction", default_pool_size=1) as pooled:
+        before = query(pooled, settings)
+        seen = sink(pooled).open_readonly(SOURCE)
+        assert seen is not None
+        entry = seen.ledger.entry(SOURCE, a_day())
+        assert entry is not None
+        assert entry.read_at == READ_AT
+        seen.close()
+        rows = queried(Secret(pooled), "select seen_at from acme.clicks")
+        assert [row["seen_at"] for row in rows] == [click(1)["seen_at"]]
+        with pytest.raises(UsageError, match="one select"):
+            list(queried(Secret(pooled), "insert into acme.clicks (click_id) values ('x') returning 1"))
+        with pytest.raises(TargetError, match="pool_mode = transaction"):
+            sink(pooled).open(SOURCE, "r2")
+
+        assert query(pooled, settings) == before
+        query(pooled, "create table mine (a int)")
+
+
+def test_a_pooler_of_sessions_is_used(dsn: str):
+    """
+    It gives a client one session until it leaves: lock and commits work.
+    """
+    with pooler(dsn, "session") as pooled:
+        delivered(pooled, [click(1)])
+        delivered(pooled, [click(2)], run_id="r2")
+
+    assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+KILLED = """
+import os, sys
+from penstock import Secret
+from penstock_plugins.postgres.sink import PostgresSink
+target = PostgresSink(dsn=Secret(sys.argv[1])).open("acme", "r2")
+target.database.run("create temporary table penstock_stage_1 (a int)")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("more", [{}, {"default_pool_size": 1}], ids=["", "one session"])
+def test_a_pooler_that_resets_nothing_is_used(dsn: str, more: dict[str, Any]):
+    """
+    What a run leaves in its session reaches neither the next run nor other clients, and what a killed one left in it
+    is cleared: locks, temporary tables, settings.
+    """
+    settings = "select current_setting('default_transaction_read_only'), current_setting('enable_nestloop')"
+    many = [click(number) for number in range(501)]
+    with pooler(dsn, "session", server_reset_query="", **more) as pooled:
+        delivered(pooled, [*many, click(501)])
+        delivered(pooled, many, run_id="r2")
+        subprocess.run([sys.executable, "-c", KILLED, pooled])
+        delivered(pooled, [click(1)], run_id="r3")
+        seen = sink(pooled).open_readonly(SOURCE)
+        assert seen is not None
+        seen.close()
+
+        assert query(pooled, settings) == [("off", "on")]
+        assert query(dsn, LOCKS) == [(0,)]
+    assert query(dsn, "select click_id from acme.clicks") == [("c1",)]
+
+
+def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    After a commit that waited in vain, a partition fails before it is fetched, while the lock is there.
+    """
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    held = "other sessions hold a lock .session .* idle in transaction., and the commit waited 1s for it"
+    with psycopg.connect(dsn) as other:
+        other.execute("create index on acme.clicks (url)")
+        for day in (1, 2):
+            with pytest.raises(SinkError, match=held):
+                deliver(target, [click(2)], run_id="r2", partition=a_day(day))
+        with pytest.raises(SinkError, match=held):
+            target.begin([CLICKS], a_day(3))
+        monkeypatch.setattr(tables, "HELD_S", 0)
+        target.tables._held.update({name: (error, 0.0) for name, (error, _) in target.tables._held.items()})
+        other.rollback()
+        deliver(target, [click(2)], run_id="r2")
+    target.close()
+
+    assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Rows of other partitions can be written meanwhile.
+    """
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    with psycopg.connect(dsn) as other:
+        other.execute("update acme.clicks set url = 'mine'")
+        with pytest.raises(SinkError, match="other sessions hold a lock"):
+            deliver(target, [click(1, url="new")], run_id="r2")
+        deliver(target, [click(2, report_date=date(2026, 3, 2))], run_id="r2", partition=a_day(2))
+        other.rollback()
+    target.close()
+
+    assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
+
+
+def test_what_cannot_be_looked_at_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    A table that another session has locked is opened without a long wait, and nothing of it counts as lost.
+    """
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    delivered(dsn, [click(1)])
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table acme.clicks in access exclusive mode")
+        target = sink(dsn).open(SOURCE, "r2")
+        target.prepare([CLICKS])
+        entry = target.ledger.entry(SOURCE, a_day())
+        assert entry is not None
+        assert target.is_intact(entry)
+        target.close()
+        other.rollback()
+
+
+def test_verify_waits_for_a_locked_table_for_moments_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    It names the session that holds the table, and compares it when it is free.
+    """
+    monkeypatch.setattr(tables, "TRY_MS", 50)
+    monkeypatch.setattr("penstock_plugins.postgres.sink.VERIFY_PAUSE_S", 0.01)
+    delivered(dsn, [click(1)])
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table acme.clicks in access exclusive mode")
+
+        seen = sink(dsn).open_readonly(SOURCE)
+        assert seen is not None
+        with pytest.raises(SinkError, match=rf"acme.clicks was not compared.*session {other.info.backend_pid} of"):
+            list(seen.verify("clicks", list(seen.ledger.entries(SOURCE, "clicks").values())))
+        seen.close()
+
+    assert verified(dsn, "clicks") == []
+
+
+def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):
+    """
+    A lock that was taken away, by a pooler that was not found out or by hand, fails the commit, and nothing is written.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    target.database.run("select pg_advisory_unlock_all()")
+    for rows, partition in (([click(2)], a_day()), ([click(3, report_date=date(2026, 3, 2))], a_day(2))):
+        with pytest.raises(TargetError, match="gives each transaction another session"):
+            deliver(target, rows, run_id="r2", partition=partition)
+    target.close()
+
+    assert query(dsn, "select click_id from acme.clicks") == [("c1",)]

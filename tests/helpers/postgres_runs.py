@@ -1,0 +1,79 @@
+"""
+Deliveries into Postgres: a target, partitions of it, and what the tables then hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import psycopg
+from attrs import evolve
+from penstock import Batch, Layout, LedgerEntry, Secret
+from penstock.testing.sinks import CLICKS, SOURCE, a_day, a_lead_day, an_entry, click, rows_of
+from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+
+
+def sink(dsn: str, **more: Any) -> PostgresSink:
+    return PostgresSink(dsn=Secret(dsn), lock_wait_ms=300, **more)
+
+
+def name_of(dsn: str) -> str:
+    """The database's name."""
+    return dsn.partition("?")[0].rpartition("/")[2]
+
+
+def query(dsn: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def deliver(
+    target: PostgresTarget, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any
+) -> LedgerEntry:
+    partition = facts.pop("partition", a_lead_day(1) if layout.kind == "changes" else a_day())
+    known = target.ledger.entry(target.source, partition)
+    entry = evolve(an_entry(None, partition, rows=len(rows), **facts), source=target.source)
+    entry = evolve(entry, version=known.version if known is not None else 0)
+    writer = target.begin([evolve(layout, source=target.source)], partition)
+    writer.write(Batch(layout=layout, rows=rows_of(layout, rows)))
+    return writer.commit(entry)
+
+
+def delivered(
+    dsn: str,
+    rows: Sequence[Mapping[str, Any]],
+    layout: Layout = CLICKS,
+    run_id: str = "r1",
+    source: str = SOURCE,
+    partition: Any = None,
+    **settings: Any,
+) -> LedgerEntry:
+    """One run that delivers one partition."""
+    target = sink(dsn, **settings).open(source, run_id)
+    try:
+        return deliver(target, rows, layout, run_id=run_id, **({"partition": partition} if partition else {}))
+    finally:
+        target.close()
+
+
+def a_trigger(dsn: str, table: str, when: str, does: str) -> None:
+    query(dsn, f"create function meddle() returns trigger language plpgsql as $$ begin {does} end $$")
+    each = "" if "for each" in when else "for each row"
+    query(dsn, f"create {when.replace('TABLE', table)} {each} execute function meddle()")
+
+
+def a_click_of(day: int, number: int, **values: Any) -> dict[str, Any]:
+    return click(number, report_date=date(2026, 3, day), **values)
+
+
+def as_role(dsn: str, role: str) -> str:
+    return f"{dsn}{'&' if '?' in dsn else '?'}options=-crole%3D{role}"
+
+
+def verified(dsn: str, stream: str, **settings: Any) -> list[str]:
+    seen = sink(dsn, **settings).open_readonly(SOURCE)
+    assert seen is not None
+    found = list(seen.verify(stream, list(seen.ledger.entries(SOURCE, stream).values())))
+    seen.close()
+    return [one.what for one in found]
