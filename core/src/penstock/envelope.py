@@ -125,13 +125,13 @@ class Envelope:
             return self._read(mended, response)
 
     def _read(self, body: bytes, response: Response) -> Answer:
-        first = _first(body)
+        first = _first_byte(body)
         if first == b"{":
             return self._from_object(body, response)
         raw = _checked(RAW.decode, body, response)
         if first == b"[" and "" in self.items:
             return self._with_items(Answer(bare=len(self.items) > 1), raw, "$")
-        if self.optional and _nothing(raw):
+        if self.optional and _is_empty(raw):
             return Answer()
         kind = "an array" if first == b"[" else "a single value"
         return Answer(problem=f"the body is {kind}, not {self._shape()}; it begins: {response.text(100)}")
@@ -162,7 +162,7 @@ class Envelope:
             if value is not None and value != _NULL:
                 return self._with_items(answer, value, f"$.{path}")
         if self.optional:
-            barriers = [text for path in self.items if (text := _barrier(members, path))]
+            barriers = [text for path in self.items if (text := _obstacle(members, path))]
             return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
         found = MEMBERS.decode(body)
         error = next(
@@ -193,7 +193,7 @@ class Envelope:
 
     def _with_items(self, answer: Answer, raw: Any, path: str) -> Answer:
         try:
-            if self.optional and (not raw if isinstance(raw, dict) else _nothing(raw)):
+            if self.optional and (not raw if isinstance(raw, dict) else _is_empty(raw)):
                 items: tuple[Items, ...] = ()
             elif self.keyed_by is not None:
                 items = tuple(
@@ -214,7 +214,7 @@ class Envelope:
     def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
         for index, outer in enumerate(_ELEMENTS.decode(raw)):
             inner = _follow(outer, within)
-            if inner is None or _nothing(inner):
+            if inner is None or _is_empty(inner):
                 continue
             stamped = {column: _follow(outer, at) for column, at in self.stamps.items()}
             columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
@@ -248,7 +248,7 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
         errors = _reader(("errors",))(response.body).get("errors")
     except (ValueError, RecursionError):
         return None  # no JSON object: the envelope or the status decides
-    if errors is None or _nothing(errors):
+    if errors is None or _is_empty(errors):
         return None
     found = _plain(errors)
     first = found[0] if isinstance(found, list) and isinstance(found[0], dict) else {}
@@ -287,7 +287,7 @@ def utf8_body(response: Response) -> bytes:
             if named is None or named[1].lower() in ("utf-8", "utf8"):
                 raise BrokenBodyError(f"The body is not valid UTF-8: {error.reason} at byte {error.start}.") from None
             body = _transcoded(body, named[1])
-    first = _first(body)
+    first = _first_byte(body)
     if not first:
         raise BrokenBodyError("The body is empty.")
     if first == b"<":
@@ -314,7 +314,7 @@ def _transcoded(body: bytes, charset: str) -> bytes:
         raise BrokenBodyError(f"The body is not in the charset {charset!r}: {error}.") from None
 
 
-def _first(body: bytes) -> bytes:
+def _first_byte(body: bytes) -> bytes:
     """The first byte that is not whitespace; empty if there is none."""
     return body[:64].lstrip()[:1] or body.lstrip()[:1]
 
@@ -324,7 +324,7 @@ def _first(body: bytes) -> bytes:
 _NULL = msgspec.Raw(b"null")
 
 
-def _nothing(raw: msgspec.Raw) -> bool:
+def _is_empty(raw: msgspec.Raw) -> bool:
     """Whether this is null or an empty array or object."""
     return re.fullmatch(rb"null|\[\s*\]|\{\s*\}", raw) is not None
 
@@ -395,7 +395,7 @@ def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, An
     for value in members.values():
         for raw in value.values() if isinstance(value, dict) else (value,):
             view = memoryview(raw)
-            if len(view) > _LARGE and (found := _place(body, view, at)) >= 0:
+            if len(view) > _LARGE and (found := _index_of(body, view, at)) >= 0:
                 outside, at = b"%bnull" % (outside + body[at:found]), found + len(view)
     outside += body[at:]
     if all(outside.count(f'"{name}"'.encode()) < 2 for name in names):
@@ -407,7 +407,7 @@ def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, An
     return next((name for name in names if stated.count(name) > 1), "")
 
 
-def _place(body: bytes, part: memoryview, at: int) -> int:
+def _index_of(body: bytes, part: memoryview, at: int) -> int:
     """The index of a part of the body, from ``at`` on; -1 if it is not there."""
     begins = bytes(part[:_LARGE])
     found = body.find(begins, at)
@@ -425,14 +425,14 @@ def _follow(members: Mapping[str, msgspec.Raw], path: str) -> msgspec.Raw | None
     return _follow(MEMBERS.decode(value), rest) if bytes(memoryview(value)[:1]) == b"{" else None
 
 
-def _barrier(members: Mapping[str, msgspec.Raw], path: str, above: str = "$") -> str | None:
+def _obstacle(members: Mapping[str, msgspec.Raw], path: str, above: str = "$") -> str | None:
     """What stands where a dotted path needs an object, unless that is null or empty; None where nothing does."""
     name, _, rest = path.partition(".")
     value = members.get(name)
-    if value is None or not rest or _nothing(value):
+    if value is None or not rest or _is_empty(value):
         return None
     if bytes(memoryview(value)[:1]) == b"{":
-        return _barrier(MEMBERS.decode(value), rest, f"{above}.{name}")
+        return _obstacle(MEMBERS.decode(value), rest, f"{above}.{name}")
     return f"{above}.{name} is {_begun(value)}"
 
 

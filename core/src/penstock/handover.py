@@ -21,7 +21,7 @@ READ_AHEAD = 2
 
 
 @frozen
-class _End(Generic[R]):
+class _EndOfRun(Generic[R]):
     """The last thing in the queue: how the run ended."""
 
     result: R | None = None
@@ -44,7 +44,7 @@ class HandoverSink(BaseTarget, Generic[T]):
     items: Callable[[LedgerEntry, Sequence[Batch]], Sequence[T]]
     ledger: Ledger | None = None
     stop: threading.Event = field(factory=threading.Event, init=False)
-    _queue: "queue.Queue[Sequence[T] | _End[object]]" = field(
+    _queue: "queue.Queue[Sequence[T] | _EndOfRun[object]]" = field(
         factory=lambda: queue.Queue(READ_AHEAD), init=False, repr=False
     )
 
@@ -57,7 +57,7 @@ class HandoverSink(BaseTarget, Generic[T]):
         thread = threading.Thread(target=self._run, args=(run,), name=name)
         thread.start()
         try:
-            while not isinstance(items := self._queue.get(), _End):
+            while not isinstance(items := self._queue.get(), _EndOfRun):
                 yield from items
             if items.error is not None:
                 raise items.error
@@ -87,9 +87,9 @@ class HandoverSink(BaseTarget, Generic[T]):
 
     def _run(self, run: Callable[[], object]) -> None:
         try:
-            end = _End(result=run())
+            end = _EndOfRun(result=run())
         except BaseException as error:  # raised in the thread of the caller
-            end = _End(error=error)
+            end = _EndOfRun(error=error)
         self._queue.put(end)
 
     def _end(self, thread: threading.Thread) -> None:

@@ -338,7 +338,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
             path=_steps(path),
             **about,
         )
-        if mistake := _mistake(column):
+        if mistake := _contradiction(column):
             raise TypeError(f"{at}: {mistake}")
         made.append(column)
     for name, currency in currencies.items():
@@ -381,7 +381,7 @@ _FORMATTED = ("date", "datetime")
 EPOCHS = ("epoch", "epoch_s", "epoch_ms")
 
 
-def _mistake(column: Column) -> str:
+def _contradiction(column: Column) -> str:
     """The contradiction between the column's options; empty if there is none."""
     if column.format and column.type not in _FORMATTED:
         return "only a date or a time has a format"

@@ -83,9 +83,9 @@ def act(
             click.echo(context.get_help())
             return 0 if help else 2
         raise click.UsageError("--list needs a SOURCE", context)
-    connector, actions = _offered(session, source)
+    connector, actions = _connector_and_actions(session, source)
     if list_:
-        _list(connector, actions, json_)
+        _list_actions(connector, actions, json_)
         return 0
     if action is None:
         raise click.UsageError(f"which action? `penstock act {source} --list` shows them", context)
@@ -102,7 +102,7 @@ act.add_help_option = False  # --help is the command's own: an action has one as
 # --- lists and help -------------------------------------------------------------------------------------------------
 
 
-def _offered(session: Session, source: str) -> tuple[Connector, tuple[Action, ...]]:
+def _connector_and_actions(session: Session, source: str) -> tuple[Connector, tuple[Action, ...]]:
     """The source's connector and its actions. A connector's name needs no configuration."""
     registry = session.registry
     name = source
@@ -124,20 +124,21 @@ def _chosen(source: str, name: str, actions: Sequence[Action]) -> Action:
     )
 
 
-def _marks(action: Action) -> list[str]:
+def _action_marks(action: Action) -> list[str]:
     marks = [f"not built: {action.not_built}"] if action.not_built else []
     marks += ["destroys: --yes"] if action.destroys else []
     return marks + (["repeatable"] if action.repeatable else [])
 
 
-def _list(connector: Connector, actions: Sequence[Action], json_: bool) -> None:
+def _list_actions(connector: Connector, actions: Sequence[Action], json_: bool) -> None:
     if json_:
         print_json({"connector": connector.name, "actions": [described(action) for action in actions]})
     elif not actions:
         print(f"{connector.name} has no writes")
     else:
         rows = [
-            [action.name, action.method, action.path, ", ".join(_marks(action)), action.summary] for action in actions
+            [action.name, action.method, action.path, ", ".join(_action_marks(action)), action.summary]
+            for action in actions
         ]
         print_table(["action", "method", "path", "notes", "summary"], rows)
 
@@ -165,7 +166,7 @@ def _describe(source: str, action: Action, json_: bool) -> None:
     required = " ".join(_example(field) for field in action.fields if field.required)
     print(f"penstock act {source} {action.name} {required}{' --yes' if action.destroys else ''}\n")
     print(f"{action.summary}\n{action.method} {action.path}")
-    for mark in _marks(action):
+    for mark in _action_marks(action):
         print(mark)
     if action.bulk:
         print(f"the body is a list: rows that share all else travel together, up to {action.rows_per_request}")
@@ -224,9 +225,9 @@ def _act(session: Session, name: str, action: Action, parameters: Sequence[str],
         raise UsageError(f"{action.name} is not built: {action.not_built}")
     if options.goes_on and options.dry_run:
         raise UsageError("--dry-run sends nothing, so there is nothing to resume")
-    texts = _pairs(action, parameters)
+    texts = _parameter_pairs(action, parameters)
     source = session.setup.source(name, session.notice)
-    rows = _input(session, options)
+    rows = _origin_of_rows(session, options)
     _check_files(options)
     with blamed(source.connector), ExitStack() as stack:
         job = ActionJob(source=source, action=action, parameters=texts, input=rows)
@@ -260,9 +261,9 @@ def _send(session: Session, stack: ExitStack, job: ActionJob, sender: Sender, op
     copy = stack.enter_context(written(options.receipts, "--receipts")) if options.receipts is not None else None
 
     def print_receipt(receipt: Receipt) -> None:
-        line = _line(receipt)
+        line = _receipt_line(receipt)
         try:
-            _put(line)
+            _print_line(line)
         except BrokenPipeError:  # the reader of the receipts is gone; the rows are sent all the same
             discard_output(sys.stdout)
         except OSError as error:
@@ -329,25 +330,25 @@ def _print_dry_run(session: Session, job: ActionJob, json_: bool) -> int:
             continue
         requests += 1
         if json_:
-            _put(json.dumps(row, ensure_ascii=False))
+            _print_line(json.dumps(row, ensure_ascii=False))
             continue
         if requests > 1:
-            _put("")
-        _put(row["request"])
+            _print_line("")
+        _print_line(row["request"])
         for name, value in row["headers"].items():
-            _put(f"{name}: {value}")
+            _print_line(f"{name}: {value}")
         if row["body"] is not None:
-            _put(f"\n{row['body']}")
+            _print_line(f"\n{row['body']}")
     if not session.quiet:
         session.say(f"dry run: nothing was sent; {counted(requests, 'request')}, {counted(refused, 'row')} refused")
     return 1 if refused else 0
 
 
-def _put(line: str) -> None:
+def _print_line(line: str) -> None:
     print(harmless(line), flush=True)
 
 
-def _line(receipt: Receipt) -> str:
+def _receipt_line(receipt: Receipt) -> str:
     """A receipt as it is printed: row, status, reason, and the provider's answer where there is one."""
     line = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
     shown = line if receipt.answer is None else {**line, "answer": mask_json(receipt.answer)}
@@ -357,7 +358,7 @@ def _line(receipt: Receipt) -> str:
 # --- input ----------------------------------------------------------------------------------------------------------
 
 
-def _pairs(action: Action, parameters: Sequence[str]) -> dict[str, Any]:
+def _parameter_pairs(action: Action, parameters: Sequence[str]) -> dict[str, Any]:
     """``key=value ...``, still text; a repeated field may come several times."""
     repeated = {
         name for field in action.fields if field.repeated for name in (field.name, field.member, *field.aliases)
@@ -388,7 +389,7 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _input(session: Session, options: _Options) -> Input:
+def _origin_of_rows(session: Session, options: _Options) -> Input:
     """The origin of the rows, from ``--from`` and ``--query``."""
     from_ = options.from_
     if options.query is not None:

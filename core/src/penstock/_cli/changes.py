@@ -87,13 +87,13 @@ def _print_changes(changes: Sequence[Change]) -> None:
         columns: dict[str, list[Any]] = {
             "account": [", ".join(change.account.values()) for change in those],
             "day": [change.day for change in those],
-            "restated": [_moves(change) for change in those],
+            "restated": [_changed_values(change) for change in those],
         }
         filled = {name: cells for name, cells in columns.items() if any(cells)}
         print_table(list(filled), list(zip(*filled.values(), strict=True)))
 
 
-def _moves(change: Change) -> str:
+def _changed_values(change: Change) -> str:
     """``rows 6 -> 5, clicks 276 -> 173``: what moved in one partition."""
     rows = [row for row in _change_rows(change) if row["before"] != row["after"]]
     return ", ".join(f"{row['what']} {row['before']} -> {row['after']}" for row in rows)

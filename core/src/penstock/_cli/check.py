@@ -53,12 +53,12 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
     project = session.project
     if name is None and place != ALL:
         raise UsageError("--adopt needs the source: penstock check SOURCE --adopt SCHEMA.TABLE")
-    looked = _looked(project, name, place, to, confirmed=False)
-    code = looked.exit_code
-    session.notices(looked.notices)
-    for text in looked.refused.values():
+    found = _tables_to_adopt(project, name, place, to, confirmed=False)
+    code = found.exit_code
+    session.notices(found.notices)
+    for text in found.refused.values():
         session.say(f"error: {text}", event="error", exit_code=code)
-    for table in looked.tables:
+    for table in found.tables:
         if table.differences:
             session.say(f"error: {_counts(table)}. It is not adopted, since these differ:", event="error", exit_code=1)
             for text in table.differences:
@@ -67,7 +67,7 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
                 f"penstock verify {table.source} --repair lets the next run read them again; then adopt the table",
                 event="note",
             )
-    fine = [table for table in looked.tables if not table.differences]
+    fine = [table for table in found.tables if not table.differences]
     if not fine:
         if not code:
             print_text("every table is recognised: there is none to adopt")
@@ -79,13 +79,15 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
         for table in fine:
             session.say(_counts(table), event="note")
         click.confirm(f"Adopt {what}?", abort=True, err=True)
-    for table in _looked(project, name, place, to, confirmed=True).tables:
+    for table in _tables_to_adopt(project, name, place, to, confirmed=True).tables:
         if table.adopted:
             print_text(f"{_counts(table)}: adopted")
     return code
 
 
-def _looked(project: Project, name: str | None, place: str, to: str | None, *, confirmed: bool) -> AdoptAllResult:
+def _tables_to_adopt(
+    project: Project, name: str | None, place: str, to: str | None, *, confirmed: bool
+) -> AdoptAllResult:
     if name is None or place == ALL:
         return project.adopt_all(name, to=to, confirmed=confirmed)
     table = project.adopt(name, place, to=to, confirmed=confirmed)

@@ -53,13 +53,13 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
             raise UsageError(f"{name} is a sink: `penstock init CONNECTOR` prints the keys of every sink, too")
     chosen = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
     reads = [connector.name for connector in chosen if session.registry.streams(connector.name)]
-    known = _known(session)
+    known = _configured_names(session)
     lines: list[str] = []
     if not known["source"]:
         lines += [_SCHEMA, "# completes and checks this file in an editor: penstock schema > penstock.schema.json", ""]
     names = []
     for number, connector in enumerate(chosen):
-        name = _free(connector.name, known["source"])
+        name = _free_name(connector.name, known["source"])
         names += [name] if connector.name in reads else []
         lines += source_lines(connector, name=name, brief=number > 0)
         lines.append("")
@@ -73,7 +73,7 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
     print("\n".join(lines).rstrip("\n"))
 
 
-def _known(session: Session) -> dict[str, list[str]]:
+def _configured_names(session: Session) -> dict[str, list[str]]:
     """The names that the configuration already has, by section; none, if it cannot be read."""
     try:
         config = session.config
@@ -82,7 +82,7 @@ def _known(session: Session) -> dict[str, list[str]]:
     return {"source": [*config.sources], "sink": [*config.sinks], "pipeline": [*config.pipelines]}
 
 
-def _free(name: str, taken: Collection[str]) -> str:
+def _free_name(name: str, taken: Collection[str]) -> str:
     """``name``, or the first of ``name_2``, ``name_3``, ... that is not taken."""
     return next(free for free in chain([name], (f"{name}_{number}" for number in count(2))) if free not in taken)
 

@@ -26,7 +26,7 @@ def connectors(session: Session, json_: bool) -> None:
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
     registry = session.registry
-    listed = _installed(registry)
+    listed = _installed_plugins(registry)
     if listed["broken"] and session.strict_plugins:  # others were refused when they were loaded
         reasons = "\n".join(f"{each['distribution']} {each['version']}: {each['reason']}" for each in listed["broken"])
         raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{reasons}")
@@ -39,7 +39,7 @@ def connectors(session: Session, json_: bool) -> None:
             to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
 
 
-def _installed(registry: Registry) -> dict[str, list[dict[str, Any]]]:
+def _installed_plugins(registry: Registry) -> dict[str, list[dict[str, Any]]]:
     """The connectors, sinks and commands that are installed, and the plugins that are broken."""
     from penstock._config.trial import trial_problems
 
@@ -102,7 +102,7 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
     STREAM is a name, a part of one, or a pattern. With --csv one row per field.
     """
     connector = _connector_of(session, connector)
-    offered, actions = _offered(session.registry, connector, stream, search)
+    offered, actions = _offered_streams(session.registry, connector, stream, search)
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
     elif csv_:
@@ -128,7 +128,7 @@ def _connector_of(session: Session, name: str) -> str:
     return name
 
 
-def _offered(
+def _offered_streams(
     registry: Registry, connector: str, stream: str | None, search: str | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
@@ -148,8 +148,8 @@ def _offered(
             raise UsageError(f"{connector} has no stream {stream!r}.{did_you_mean(stream, known)}".rstrip("."))
         offered, actions = exact or parts, []
     if search is not None:
-        offered = [each for each in offered if _holds(each, search.lower())]
-        actions = [action for action in actions if _holds(action, search.lower())]
+        offered = [each for each in offered if _contains_text(each, search.lower())]
+        actions = [action for action in actions if _contains_text(action, search.lower())]
     return offered, actions
 
 
@@ -167,7 +167,7 @@ def _print_offered(offered: Sequence[dict[str, Any]], actions: Sequence[dict[str
         )
 
 
-def _holds(listed: dict[str, Any], text: str) -> bool:
+def _contains_text(listed: dict[str, Any], text: str) -> bool:
     """Whether a stream or an action has this text in its name, its summary, or a field's name or description."""
     fields = listed.get("fields", [])
     texts = [listed["name"], listed["summary"], *(field[key] for field in fields for key in ("name", "description"))]
@@ -185,7 +185,7 @@ def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
                 ", ".join(stream["key"]),
                 " x ".join(stream["partition"]),
                 stream["final"],
-                _default(stream),
+                _is_default(stream),
                 stream["not_built"] or stream["summary"],
             ]
             for stream in offered
@@ -201,13 +201,19 @@ def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
         print_table(
             ["  field", "type", "unit", "notes", "description"],
             [
-                [f"  {field['name']}", field["type"], field["unit"], ", ".join(_marks(field)), field["description"]]
+                [
+                    f"  {field['name']}",
+                    field["type"],
+                    field["unit"],
+                    ", ".join(_field_marks(field)),
+                    field["description"],
+                ]
                 for field in stream["fields"]
             ],
         )
 
 
-def _default(stream: dict[str, Any]) -> str:
+def _is_default(stream: dict[str, Any]) -> str:
     """Whether a run without ``--streams`` reads it."""
     if stream["not_built"]:
         return "not built"
@@ -216,7 +222,7 @@ def _default(stream: dict[str, Any]) -> str:
     return f"with {', '.join(stream['needs'])}" if stream["needs"] else "yes"
 
 
-def _marks(field: dict[str, Any]) -> list[str]:
+def _field_marks(field: dict[str, Any]) -> list[str]:
     """The properties of a field (unit, personal, not additive, ...), as words."""
     marks = [] if field["nullable"] else ["required"]
     marks += ["additive"] if field["additive"] else []

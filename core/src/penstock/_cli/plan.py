@@ -69,19 +69,19 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
             [[number, source, *counts] for (number, source), counts in result.shards.items()],
         )
     elif result.partitions:
-        rows = [_span_row(spans) for spans in _alike(_spans(result.partitions), verbose=session.verbose)]
+        rows = [_span_row(spans) for spans in _combined_spans(_spans(result.partitions), verbose=session.verbose)]
         print_table(["stream", "account", "days", "reason", "requests"], rows)
-    for text in _joined(result.waiting):
+    for text in _grouped_by_text(result.waiting):
         print_text(text)
     least = "" if result.exact else "at least "
     print_text(
         f"{counted(len(result.partitions), 'partition')} to read, {result.final} final, "
-        f"{least}{counted(result.requests, 'request')}{_time(result)}"
+        f"{least}{counted(result.requests, 'request')}{_estimated_time(result)}"
     )
     return result.exit_code
 
 
-def _time(result: PlanResult) -> str:
+def _estimated_time(result: PlanResult) -> str:
     """How long the requests take at the configured pace, and, of several sources, how many each takes."""
     by_source = ", ".join(f"{name} {count}" for name, count in result.requests_of.items())
     several = f" ({by_source})" if len(result.requests_of) > 1 else ""
@@ -97,7 +97,7 @@ def _spans(partitions: Iterable[PlannedPartition]) -> Iterator[list[PlannedParti
     """Groups of partitions: consecutive days of one account with the same reason; any other partition by itself."""
     span: list[PlannedPartition] = []
     for part in partitions:
-        if span and not _follows(span[-1], part):
+        if span and not _is_next_day(span[-1], part):
             yield span
             span = []
         span.append(part)
@@ -105,7 +105,7 @@ def _spans(partitions: Iterable[PlannedPartition]) -> Iterator[list[PlannedParti
         yield span
 
 
-def _follows(former: PlannedPartition, part: PlannedPartition) -> bool:
+def _is_next_day(former: PlannedPartition, part: PlannedPartition) -> bool:
     """Whether ``part`` is the next day of the same account, for the same reason."""
     alike = [
         (planned.source, planned.partition.stream, planned.reason, planned.partition.values[:-1])
@@ -117,7 +117,7 @@ def _follows(former: PlannedPartition, part: PlannedPartition) -> bool:
     return days[1] - days[0] == timedelta(days=1)
 
 
-def _alike(spans: Iterable[Span], *, verbose: bool) -> list[list[Span]]:
+def _combined_spans(spans: Iterable[Span], *, verbose: bool) -> list[list[Span]]:
     """The spans of one stream with the same days and reason, together if they are many; ``verbose``: each alone."""
     groups: dict[tuple[Any, ...], list[Span]] = {}
     for span in spans:
@@ -149,7 +149,7 @@ def _span_row(spans: Sequence[Span]) -> list[Any]:
     return [f"{first.source}.{first.partition.stream}", account, f"{days}{zone}", first.reason, requests]
 
 
-def _joined(texts: Sequence[str]) -> list[str]:
+def _grouped_by_text(texts: Sequence[str]) -> list[str]:
     """Texts of the form ``STREAM: WHAT``; streams with the same text in one line."""
     groups: dict[str, list[str]] = {}
     for text in texts:

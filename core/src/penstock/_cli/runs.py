@@ -49,7 +49,7 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
         # A run's name begins with the time of its start.
         columns = ["run", "source", "target", "took", "exit", "records", "why"]
         rows = [
-            [run.run_id, run.source, run.target, *run_row(run)[2:4], run.records, _why(run, REASON_SHOWN)]
+            [run.run_id, run.source, run.target, *run_row(run)[2:4], run.records, _first_reason(run, REASON_SHOWN)]
             for run in result.runs
         ]
         if len({run.target for run in result.runs}) == 1:
@@ -62,10 +62,10 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
 
 
 def _run_cells(run: RunInfo) -> dict[str, Any]:
-    return {**{name: getattr(run, name) for name in RUN if name != "why"}, "why": _why(run)}
+    return {**{name: getattr(run, name) for name in RUN if name != "why"}, "why": _first_reason(run)}
 
 
-def _why(run: RunInfo, longest: int | None = None) -> str:
+def _first_reason(run: RunInfo, longest: int | None = None) -> str:
     """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
     parts = [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.rejected} set aside"] if run.rejected else []

@@ -108,13 +108,13 @@ def status(
                 _print_sources(target.sources, now, verbose=session.verbose)
     overdue = [problem for target in result.targets for problem in target.problems if problem.kind == "overdue"]
     if overdue:
-        places = ", ".join(_overdue(problem, now) for problem in overdue[:5])
+        places = ", ".join(_overdue_text(problem, now) for problem in overdue[:5])
         more = f" and {len(overdue) - 5} more (penstock status --problems --max-age ...)" if len(overdue) > 5 else ""
         session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}{more}")
     return result.exit_code
 
 
-def _overdue(problem: Problem, now: datetime) -> str:
+def _overdue_text(problem: Problem, now: datetime) -> str:
     """``talroo.clicks of 2113 (never read)``, or of a source that was never read ``talroo (never read)``"""
     stream = f".{problem.stream}" if problem.stream else ""
     account = f" of {', '.join(problem.account.values())}" if problem.account else ""
@@ -126,16 +126,16 @@ def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: b
     """A table of the streams of all sources, what is wrong first; then the last runs."""
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for source in sources:
-        folded = {} if verbose else _folded(source)
+        folded = {} if verbose else _combined_streams(source)
         for account in source.streams:
             rank = folded.get(account.stream)
             key = (str(rank),) if rank is not None else (account.stream, *(account.account.values() if verbose else ()))
             groups.setdefault((source.source, *key), []).append(account)
-    rows = sorted(groups.items(), key=lambda item: _rank(item[1]))
+    rows = sorted(groups.items(), key=lambda item: _severity(item[1]))
     print_table(
         ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
         [_status_row(source, group, now, verbose=verbose) for (source, *_), group in rows],
-        [_STYLES[_rank(group)] for _, group in rows],
+        [_STYLES[_severity(group)] for _, group in rows],
     )
     for source in sources:
         errors: dict[str, dict[str, None]] = {}
@@ -181,7 +181,7 @@ def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose:
         print(f"{good}, {source.requests_this_month} {noun} this month")
 
 
-def _folded(source: SourceStatus) -> dict[str, int]:
+def _combined_streams(source: SourceStatus) -> dict[str, int]:
     """
     The streams without days that share a line, with their rank: those of which nothing is wrong, and those that failed
     (the last errors name them), where these are many.
@@ -189,12 +189,14 @@ def _folded(source: SourceStatus) -> dict[str, int]:
     streams: dict[str, list[AccountStatus]] = {}
     for account in source.streams:
         streams.setdefault(account.stream, []).append(account)
-    ranks = {name: _rank(group) for name, group in streams.items() if not any(account.first_day for account in group)}
+    ranks = {
+        name: _severity(group) for name, group in streams.items() if not any(account.first_day for account in group)
+    }
     many = {rank for rank in (WRONG, FINE) if list(ranks.values()).count(rank) >= FOLDED_STREAMS}
     return {name: rank for name, rank in ranks.items() if rank in many}
 
 
-def _rank(group: Sequence[AccountStatus]) -> int:
+def _severity(group: Sequence[AccountStatus]) -> int:
     """What is wrong with accounts of a stream, the worst first."""
     read = [account for account in group if account.configured is not False]
     if any(account.failed or account.missing or account.overdue for account in read):

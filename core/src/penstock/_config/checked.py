@@ -81,7 +81,7 @@ def check_section(
     ``urls``: keys that are checked as ``base_url`` is. Raises ConfigError with ``problems``, which were found
     elsewhere, and all problems of this section.
     """
-    section = _Checking(cls, context, urls)
+    section = _SectionCheck(cls, context, urls)
     keys, accounts = section.split(keys)
     values = section.values(keys)
     tables = {account: section.values(own, account) for account, own in accounts.items()}
@@ -94,7 +94,7 @@ def check_section(
 
 
 @define(eq=False, repr=False)
-class _Checking:
+class _SectionCheck:
     """A section that is being checked. ``found``: its problems, ``notices``: what the user should know."""
 
     cls: type
@@ -200,7 +200,7 @@ class _Checking:
                 f'environment instead, or write {key} = {{ env = "NAME" }} in the file'
             )
         if isinstance(value, dict) and not is_table(hint):
-            value, text = self._referred(value, path), True
+            value, text = self._resolved_reference(value, path), True
         elif secret and not text and isinstance(value, str):
             # Without the key: equal notices are printed once, and a file may hold many secrets.
             self.notices.append(
@@ -223,7 +223,7 @@ class _Checking:
             return made.expanduser() if raw.text else self.context.folder / made.expanduser()
         return made
 
-    def _referred(self, table: Mapping[str, Any], path: str) -> str:
+    def _resolved_reference(self, table: Mapping[str, Any], path: str) -> str:
         """The text that a reference such as ``{ env = "NAME" }`` refers to."""
         kinds = ["env", "file", *self.context.secrets]
         kind, reference = next(iter(table.items())) if len(table) == 1 else ("", None)

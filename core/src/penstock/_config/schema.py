@@ -49,19 +49,19 @@ def json_schema(
         "minProperties": 1,
         "maxProperties": 1,
     }
-    sources = {name: _source(name, connector.settings) for name, connector in connectors.items()}
-    targets = {name: _section(sink.settings, "kind", name) for name, sink in sinks.items()}
+    sources = {name: _source_schema(name, connector.settings) for name, connector in connectors.items()}
+    targets = {name: _section_schema(sink.settings, "kind", name) for name, sink in sinks.items()}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "penstock.toml",
         "type": "object",
         "properties": {
-            "source": _named(sources, "connector"),
-            "sink": _named(targets, "kind"),
+            "source": _sections_by_name(sources, "connector"),
+            "sink": _sections_by_name(targets, "kind"),
             "pipeline": {
                 "type": "object",
                 "propertyNames": {"pattern": f"^{NAME}$"},
-                "additionalProperties": _pipeline(),
+                "additionalProperties": _pipeline_schema(),
             },
         },
         "additionalProperties": False,
@@ -82,7 +82,7 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
     attributes = keys_of(connector.settings)
     properties = {}
     for attribute in attributes:
-        schema = {**_type(hints[attribute.name]), "description": about(attribute).help}
+        schema = {**_type_schema(hints[attribute.name]), "description": about(attribute).help}
         if isinstance(attribute.default, (str, int, float, bool)):
             schema["default"] = attribute.default
         if bare_type(hints[attribute.name]) is Secret:
@@ -101,7 +101,7 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
     }
 
 
-def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
+def _sections_by_name(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
     """Sections by name. A section with the name of its connector or kind may omit that key; any other needs it."""
     prefix = "source" if key == "connector" else "sink"
     chosen = [
@@ -127,8 +127,8 @@ def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
     }
 
 
-def _source(name: str, settings: type) -> dict[str, Any]:
-    section = _section(settings, "connector", name)
+def _source_schema(name: str, settings: type) -> dict[str, Any]:
+    section = _section_schema(settings, "connector", name)
     own = {key.name for key in keys_of(settings) if about(key).per_account}
     if "accounts" not in section["properties"]:
         account = {key: value for key, value in section["properties"].items() if key in own or key == "timezone"}
@@ -142,29 +142,29 @@ def _source(name: str, settings: type) -> dict[str, Any]:
     return section
 
 
-def _pipeline() -> dict[str, Any]:
-    section = _section(Pipeline)
-    receiver = _section(Notification)
+def _pipeline_schema() -> dict[str, Any]:
+    section = _section_schema(Pipeline)
+    receiver = _section_schema(Notification)
     section["properties"]["notify"] |= {"anyOf": [receiver, {"type": "array", "items": receiver}]}
     return section
 
 
-def _section(settings: type, key: str = "", name: str = "") -> dict[str, Any]:
+def _section_schema(settings: type, key: str = "", name: str = "") -> dict[str, Any]:
     hints = typing.get_type_hints(settings)
     attributes = keys_of(settings)
     return {
         "type": "object",
         "properties": {
             **({key: {"const": name, "description": f"the {key}"}} if key else {}),
-            **{attribute.name: _key(attribute, hints[attribute.name]) for attribute in attributes},
+            **{attribute.name: _key_schema(attribute, hints[attribute.name]) for attribute in attributes},
         },
         "required": [attribute.name for attribute in attributes if attribute.default is attrs.NOTHING],
         "additionalProperties": False,
     }
 
 
-def _key(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
-    schema = _type(hint)
+def _key_schema(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
+    schema = _type_schema(hint)
     if not is_table(hint):
         schema = {"anyOf": [schema, {"$ref": "#/definitions/reference"}]}
     if isinstance(attribute.default, (str, int, float, bool)):
@@ -172,7 +172,7 @@ def _key(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
     return {**schema, "description": about(attribute).help}
 
 
-def _type(hint: Any) -> dict[str, Any]:
+def _type_schema(hint: Any) -> dict[str, Any]:
     """The schema of a type that settings may have."""
     bare = bare_type(hint)
     if bare in _TYPES:
@@ -185,13 +185,13 @@ def _type(hint: Any) -> dict[str, Any]:
         fields = [field for field in attrs.fields(origin) if field.init]
         return {
             "type": "object",
-            "properties": {field.name: _type(hints[field.name]) for field in fields},
+            "properties": {field.name: _type_schema(hints[field.name]) for field in fields},
             "required": [field.name for field in fields if field.default is attrs.NOTHING],
             "additionalProperties": False,
         }
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": _type(arguments[1]) if len(arguments) == 2 else {}}
+        return {"type": "object", "additionalProperties": _type_schema(arguments[1]) if len(arguments) == 2 else {}}
     if isinstance(origin, type) and issubclass(origin, (Sequence, set, frozenset)):
-        return {"type": "array", "items": _type(arguments[0]) if arguments else {}}
+        return {"type": "array", "items": _type_schema(arguments[0]) if arguments else {}}
     members = [argument for argument in arguments if argument is not type(None)]
-    return {"anyOf": [_type(member) for member in members]} if members else {}
+    return {"anyOf": [_type_schema(member) for member in members]} if members else {}

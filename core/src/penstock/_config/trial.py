@@ -223,7 +223,8 @@ def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any
             return None
         return (
             f"it is read account by account ({stream.account}), and the settings of the sandbox name no account; write "
-            f"{key}: tuple[str, ...] = setting(...), or accounts=lambda settings: settings.{_similar(source, key)}"
+            f"{key}: tuple[str, ...] = setting(...), or accounts=lambda settings: "
+            f"settings.{_similar_setting(source, key)}"
         )
     where = f" ({place_of(stream.accounts)})" if stream.accounts is not None else ""
     made = stream.configured_accounts(source.settings)
@@ -232,7 +233,7 @@ def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any
     return None
 
 
-def _similar(source: ConfiguredSource, key: str) -> str:
+def _similar_setting(source: ConfiguredSource, key: str) -> str:
     """The setting that is a list and may hold the accounts; ``key`` itself where there is none."""
     lists = [setting.name for setting in keys_of(type(source.settings)) if "tuple[str" in str(setting.type)]
     return nearest(key, lists, cutoff=0.0) or key

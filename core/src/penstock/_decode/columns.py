@@ -87,7 +87,7 @@ class ColumnRules:
         for name in self._stamped_not_null:
             if page.same.get(name) is None:
                 empty = nulls(values_of(page.rows, name))
-                if empty and len(empty) == len(page.rows) and not self._filled(page, name, requested.stamps):
+                if empty and len(empty) == len(page.rows) and not self._has_source(page, name, requested.stamps):
                     raise PluginError(
                         f"{self.name}: the column {name} is declared as added, and nothing fills it: name it in the "
                         f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
@@ -122,7 +122,7 @@ class ColumnRules:
             return value
         return Raw(EXACT_JSON.encode(masked)) if isinstance(value, Raw) else masked
 
-    def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
+    def _has_source(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
         """Whether a column that penstock adds has a source, even if that gives nulls only."""
         return (
             name in stamps or name in page.constants or name in page.stamps or (name == self.day and bool(self.day_of))
@@ -154,15 +154,17 @@ class ColumnRules:
         if column.added:
             page.same[name] = value
         else:
-            self._agree(page, name, [value] * len(page.rows))
+            self._compare_stamp(page, name, [value] * len(page.rows))
 
     def _stamp_each(self, page: RawPage, name: str, stamps: list[Any]) -> None:
         """Stamp a value of its own on each element."""
         column = self._stamped(name)
         values = page.at_rows(stamps)
         if column.type != "json":
-            made = {stamp: _fitted(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
-            values = [_fitted(column, value) if isinstance(value, (list, dict)) else made[value] for value in values]
+            made = {stamp: _as_column_type(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
+            values = [
+                _as_column_type(column, value) if isinstance(value, (list, dict)) else made[value] for value in values
+            ]
             bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
             self.rejects.reject(page, bad)
@@ -170,7 +172,7 @@ class ColumnRules:
             page.same.pop(name, None)
             fill_each(page.rows, name, values)
         else:
-            self._agree(page, name, values)
+            self._compare_stamp(page, name, values)
 
     def _stamped(self, name: str) -> Column:
         if name not in self.columns:
@@ -179,7 +181,7 @@ class ColumnRules:
             )
         return self.columns[name]
 
-    def _agree(self, page: RawPage, name: str, stamps: list[Any]) -> None:
+    def _compare_stamp(self, page: RawPage, name: str, stamps: list[Any]) -> None:
         """Compare a stamp with the column that the provider sends: fill its nulls, reject rows with another value."""
         values = values_of(page.rows, name)
         if values == stamps:
@@ -288,7 +290,7 @@ class ColumnRules:
             )
 
 
-def _fitted(column: Column, value: Any) -> Any:
+def _as_column_type(column: Column, value: Any) -> Any:
     """The value as the column's type, or a MisfitError (returned, not raised)."""
     try:
         return coerce(column, value)

@@ -87,7 +87,7 @@ class Keys:
                 empty = nulls(values_of(page.rows, name))
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
-    def _drop_repeats(self, page: RawPage, split: "_Split") -> None:
+    def _drop_repeats(self, page: RawPage, split: "_ClassifiedRows") -> None:
         """Reject the rows that contradict an earlier one, count and drop the repeated ones."""
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
@@ -135,7 +135,7 @@ THIS_PAGE, EARLIER_PAGE, OTHER_LISTING = "this page", "an earlier page", "the re
 
 
 @define(eq=False, repr=False)
-class _Split:
+class _ClassifiedRows:
     """The rows of a page, classified, by index."""
 
     index_of: dict[Any, int] = field(factory=dict)  # key -> its row, which is delivered unless it is repeated
@@ -153,12 +153,12 @@ def _classify(
     others: Mapping[Any, int],
     *,
     last_wins: bool,
-) -> _Split:
+) -> _ClassifiedRows:
     """
     Compare rows with fingerprints of rows with the same key: by key, those that an earlier chunk of the page had, an
     earlier page of the listing, and other listings of the slice.
     """
-    split = _Split()
+    split = _ClassifiedRows()
     for index, (key, made) in enumerate(zip(keys, prints, strict=True)):
         place = split.index_of.get(key)
         before = on_page.get(key, earlier.get(key)) if place is None else prints[place]

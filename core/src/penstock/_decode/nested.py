@@ -41,14 +41,14 @@ def personal_cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
     split, clean_paths, masks = [_split(path) for path in paths], cleaner(paths), Masks.of((), paths, labels=False)
 
     def clean(value: Any) -> Any:
-        if not all(_leads(value, steps) for steps in split):
+        if not all(_leads_through(value, steps) for steps in split):
             return MASK
         return masks.apply(clean_paths(value))
 
     return clean
 
 
-def _leads(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
+def _leads_through(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
     """Whether a path leads through objects and arrays only, as far as it leads."""
     if value is None:
         return True
@@ -61,7 +61,7 @@ def _leads(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
         inner = value
     else:
         inner = list(value.values()) if every else [value[name]] if name in value else []
-    return not rest or all(_leads(item, rest) for item in inner)
+    return not rest or all(_leads_through(item, rest) for item in inner)
 
 
 _STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")

@@ -169,7 +169,7 @@ class StreamDecoder:
         )
         self._keys = self._keys_of(divided_as)
         self.layout = self._layout(source, divided_as.partition_columns, parent_key)
-        self._watched = tuple(_watched(columns, hidden))
+        self._nullable_measures = tuple(_nullable_measures(columns, hidden))
         self._measures = tuple(
             column for column in columns if column.additive and not column.added and not column.unit_of
         )
@@ -359,7 +359,7 @@ class StreamDecoder:
 
         fresh = self._keys.check(page, seen, partial(self._read_again, page, requested))
         derived = tuple(child.cut(page) for child in self.derived)
-        absent = self._absent(page) if page.unknown else frozenset[str]()
+        absent = self._absent_measures(page) if page.unknown else frozenset[str]()
         examples = [*page.unread[:1], *(inner.unread_example for inner in derived if inner.unread_example is not None)]
         for name in self.rejects.hidden:
             fill(page.rows, name, UNSET)
@@ -389,13 +389,13 @@ class StreamDecoder:
         self._rules.apply(again, requested)
         return again.rows
 
-    def _absent(self, page: RawPage) -> frozenset[str]:
+    def _absent_measures(self, page: RawPage) -> frozenset[str]:
         """
         The measures that no element has. A page of which all members are known has none: what was renamed is unknown.
         """
         return frozenset(
             name
-            for name, read in self._watched
+            for name, read in self._nullable_measures
             if read.top_member not in page.members
             or (read.path and not any(value is not None for value in values_of(page.rows, read.name)))
         )
@@ -421,7 +421,7 @@ class _Derived(NamedTuple):
 _OF_EXTRA = "members that the record class does not know, and values that do not fit their column"
 
 
-def _watched(columns: Sequence[Column], hidden: Collection[str]) -> Iterator[tuple[str, Column]]:
+def _nullable_measures(columns: Sequence[Column], hidden: Collection[str]) -> Iterator[tuple[str, Column]]:
     """The measures that may be null in every record, each with the column that reads the provider's member."""
     by_name = {column.name: column for column in columns}
     for column in columns:

@@ -178,7 +178,7 @@ class RecordDecoder:
         try:
             row = shape.loose.one.decode(element)
         except ValidationError:
-            fitted = {column.name: self._fitted(column, members, unread) for column in self._sent}
+            fitted = {column.name: self._member_value(column, members, unread) for column in self._sent}
             for attribute, member in self._outer.attributes.items():
                 fitted[attribute] = PLAIN.decode(members[member]) if member in members else UNSET
             row = shape.wire(**fitted)
@@ -192,19 +192,21 @@ class RecordDecoder:
             self._rejects.unread(page, position, column, reason, row, value)
         return row
 
-    def _instead(self, column: Column, members: Mapping[str, Raw]) -> str:
+    def _possible_renames(self, column: Column, members: Mapping[str, Raw]) -> str:
         """The members that no column reads and one of which may be the missing one: a similar one, else a few."""
         others = [name for name in members if name not in self._members]
         if near := nearest(column.member or "", others):
             return f"; there is {clip(near, 60)}"
         return f"; there is {clip(', '.join(others), 60)}" if 0 < len(others) <= FEW else ""
 
-    def _fitted(self, column: Column, members: Mapping[str, Raw], unread: list[tuple[Column, str, Any]]) -> Any:
+    def _member_value(self, column: Column, members: Mapping[str, Raw], unread: list[tuple[Column, str, Any]]) -> Any:
         """One member's value as its column's type; unchanged for a converted column; null if it does not fit."""
         raw = members.get(column.member or "")
         if raw is None:
             if not column.nullable:
-                raise _UnfitError(column, f"the member {column.member!r} is missing{self._instead(column, members)}")
+                raise _UnfitError(
+                    column, f"the member {column.member!r} is missing{self._possible_renames(column, members)}"
+                )
             return None
         if column.name in self._raw:
             return raw

@@ -5,7 +5,7 @@ urllib3 handles connections, TLS, proxies and the framing of bodies. This module
 (a watch thread shuts the socket of an attempt that is out of time or stopped), bounds on the size of a body as sent and
 decompressed, the detection of bytes behind a body, and the origin rule (:class:`penstock._fetch.origin.Boundary`).
 urllib3's retries and redirects are off. Its re-encoding of URLs is undone, since a signature covers the URL byte for
-byte (``_Watched.putrequest``).
+byte (``_ReportingConnection.putrequest``).
 """
 
 import contextlib
@@ -440,7 +440,7 @@ class _Attempt:
         self.deadline = deadline
         self.authority, self.target = address
         self.max_idle_s = IDLE_S
-        self.connection: _Watched | None = None
+        self.connection: _ReportingConnection | None = None
         self.socket: Any = None  # also when urllib3 let go of it, since the response has "Connection: close"
         self.check_peer: Any = None
         self.sent = False  # some of the request may have left
@@ -483,12 +483,12 @@ class _Body(io.BufferedReader):
 
     def close(self) -> None:
         if not self.closed and self.of_response:
-            surplus = self._attempt.surplus = self._more()
+            surplus = self._attempt.surplus = self._has_surplus()
             if self._attempt.connection is not None:
                 self._attempt.connection.idle_since = -1e9 if surplus else time.monotonic()
         super().close()
 
-    def _more(self) -> bool:
+    def _has_surplus(self) -> bool:
         """Whether bytes behind the body have arrived already."""
         timeout = self._socket.gettimeout()
         try:
@@ -514,7 +514,7 @@ class _Reply(http.client.HTTPResponse):
             self.fp.of_response = True
 
 
-class _Watched(HTTPConnection):
+class _ReportingConnection(HTTPConnection):
     """A connection that reports to its attempt, and sends the URL unchanged."""
 
     idle_since = 0.0
@@ -549,16 +549,16 @@ class _Watched(HTTPConnection):
         super().endheaders(*args, **more)
 
 
-class _WatchedTls(_Watched, HTTPSConnection):
+class _ReportingTlsConnection(_ReportingConnection, HTTPSConnection):
     pass
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Watched
+    ConnectionCls = _ReportingConnection
 
 
 class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _WatchedTls
+    ConnectionCls = _ReportingTlsConnection
 
 
 def _socks_pool(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
@@ -573,8 +573,8 @@ def _socks_pool(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
         )
     socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where PySocks is missing
     manager = socks.SOCKSProxyManager(proxy, **options)
-    plain = type("SocksConnection", (_Watched, socks.SOCKSConnection), {})
-    secure = type("SocksTlsConnection", (_Watched, socks.SOCKSHTTPSConnection), {})
+    plain = type("SocksConnection", (_ReportingConnection, socks.SOCKSConnection), {})
+    secure = type("SocksTlsConnection", (_ReportingConnection, socks.SOCKSHTTPSConnection), {})
     manager.pool_classes_by_scheme = {
         "http": type("SocksPool", (socks.SOCKSHTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("SocksTlsPool", (socks.SOCKSHTTPSConnectionPool,), {"ConnectionCls": secure}),

@@ -70,7 +70,7 @@ def judge_response(
         if response.status == 202 and call.envelope is not None and not call.lenient:
             verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the result is not ready yet"))
     if response.status == 403 and request.credentials:
-        verdict = _forbidden(verdict, call.account)
+        verdict = _narrowed_to_account(verdict, call.account)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
         verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
     if not isinstance(verdict, Accept):
@@ -174,7 +174,7 @@ def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answ
     return answer, WrongFormatError(answer.problem) if answer.problem else None
 
 
-def _forbidden(verdict: Verdict, account: str | None) -> Verdict:
+def _narrowed_to_account(verdict: Verdict, account: str | None) -> Verdict:
     """The same verdict on a 403, for the request's account: others may be accepted with the same credentials."""
     if isinstance(verdict, (Retry, Refuse)) and type(verdict.error) is AuthenticationError:
         text = str(verdict.error)

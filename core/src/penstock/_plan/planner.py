@@ -87,7 +87,7 @@ def _is_exact(source: ConfiguredSource, stream: Stream) -> bool:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class _View:
+class _StreamView:
     """
     A stream as some accounts see it: the source with their settings and zone, today's fingerprint of these settings
     and today's version of the reader.
@@ -129,7 +129,7 @@ class _AccountPlan:
     final: int = 0
 
 
-class _Delivered(Protocol):
+class _Reading(Protocol):
     """
     A delivered day, as far as it decides whether the day is read again: a :class:`LedgerEntry`, or a
     :class:`penstock.sinks.FinalDay` of a target that lists them.
@@ -168,7 +168,7 @@ class Planner:
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
     chosen: list[Stream] = field(init=False)  # see Job.chosen
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
-    _views: dict[tuple[str, int], _View] = field(factory=dict, init=False)  # by stream and source
+    _views: dict[tuple[str, int], _StreamView] = field(factory=dict, init=False)  # by stream and source
     _children: dict[str, list[Stream]] = field(init=False)  # by parent: the streams to read that its rows request
 
     @chosen.default
@@ -235,9 +235,9 @@ class Planner:
             plans = self._plan_snapshots(stream, accounts)
         else:
             days = self._days_in_window(stream, accounts)
-            plans = self._plan_days(stream, days, self._needed(stream, days)) if days else {}
+            plans = self._plan_days(stream, days, self._needed_days(stream, days)) if days else {}
         if stream in self.chosen:
-            self._count(stream, plans.values())
+            self._count_final(stream, plans.values())
         return [
             self._slice(stream, account, {partition: plan.to_read[partition] for partition in group}, plan.rows)
             for account, plan in plans.items()
@@ -252,7 +252,7 @@ class Planner:
         days_per_request = self.source_of(stream, account).days_per_request(stream)
         return grouped(partitions, plan.rows.reports.get(account, ()), days_per_request)
 
-    def _count(self, stream: Stream, plans: Iterable[_AccountPlan]) -> None:
+    def _count_final(self, stream: Stream, plans: Iterable[_AccountPlan]) -> None:
         """Count the partitions of a stream that need no read."""
         for plan in plans:
             if plan.done:
@@ -265,12 +265,12 @@ class Planner:
         By account: its partition is read, unless this run has delivered it. One by whose rows others are requested, or
         divided, is read by each worker of the run.
         """
-        partitions = {account: _snapshot(stream, account) for account in accounts}
+        partitions = {account: _snapshot_partition(stream, account) for account in accounts}
         rows = self._ledger_rows(stream, dict.fromkeys(partitions, ()))
         is_for_others = stream.name in self._children or stream.name in self.job.source.listers
         plans = {}
         for account, partition in partitions.items():
-            done = None if is_for_others else self._done(partition, rows)
+            done = None if is_for_others else self._delivered_already(partition, rows)
             plans[account] = _AccountPlan(
                 rows=rows,
                 to_read={partition: "snapshot"} if done is None else {},
@@ -291,7 +291,7 @@ class Planner:
         self, stream: Stream, days: DaysByAccount, needed: Mapping[str | None, Collection[date]]
     ) -> dict[str | None, _AccountPlan]:
         """These ``days`` of each account. ``needed``: those to read whatever the target has of them."""
-        left = self._left(stream, days, needed)
+        left = self._days_to_check(stream, days, needed)
         rows = self._ledger_rows(stream, {account: own for account, own in left.items() if own})
         plans = {}
         for account, own in left.items():
@@ -299,7 +299,7 @@ class Planner:
             plans[account] = self._plan_account(stream, account, own, rows, needed[account], listed)
         return plans
 
-    def _needed(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
+    def _needed_days(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
         """
         By account, the days that must be read whatever the target has of them. A day of a parent and of its children
         is read in one run, if it is read for one of them: a row that the parent got since then has its children.
@@ -370,7 +370,7 @@ class Planner:
         }
         return {account: own for account, own in found.items() if own}
 
-    def _left(
+    def _days_to_check(
         self, stream: Stream, days: DaysByAccount, needed: Mapping[str | None, Collection[date]]
     ) -> dict[str | None, Sequence[date]]:
         """
@@ -475,13 +475,13 @@ class Planner:
             start = floor
         return Window(since=start, until=until)
 
-    def _view(self, stream: Stream, account: str | None) -> _View:
+    def _view(self, stream: Stream, account: str | None) -> _StreamView:
         source = self.source_of(stream, account)
         key = (stream.name, id(source))  # most accounts share a source
         if key not in self._views:
             own = reader_version(source, stream) if account is None else self._view(stream, None).reader_version
             made = fingerprint(source.settings, stream)
-            self._views[key] = _View(stream=stream, source=source, fingerprint=made, reader_version=own)
+            self._views[key] = _StreamView(stream=stream, source=source, fingerprint=made, reader_version=own)
         return self._views[key]
 
     def _ledger_rows(self, stream: Stream, days: DaysByAccount) -> _LedgerRows:
@@ -537,11 +537,11 @@ class Planner:
         done: list[LedgerEntry] = []
         view = self._view(stream, account)
         for_others_only = stream.name in self._children and stream not in self.chosen
-        for partition in _days(stream, account, days):
+        for partition in _day_partitions(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
             if not forced and for_others_only:
                 continue
-            if not forced and (entry := self._done(partition, rows)) is not None:
+            if not forced and (entry := self._delivered_already(partition, rows)) is not None:
                 done.append(entry)
             elif (reason := self._reason(view, partition, rows) or ("forced" if forced else None)) is not None:
                 to_read[partition] = reason
@@ -553,14 +553,14 @@ class Planner:
             to_read |= dict.fromkeys(sorted(later), "forced")
         return _AccountPlan(rows=rows, to_read=to_read, done=done, final=final)
 
-    def _done(self, partition: Partition, rows: _LedgerRows) -> LedgerEntry | None:
+    def _delivered_already(self, partition: Partition, rows: _LedgerRows) -> LedgerEntry | None:
         """The ledger's row of a partition that this run has delivered already; None: it has not."""
         entry = rows.entries.get(partition)
         if self.run_id is None or entry is None or entry.run_id != self.run_id or not entry.delivered or entry.error:
             return None
         return entry
 
-    def _reason(self, view: _View, partition: Partition, rows: _LedgerRows) -> Reason | None:
+    def _reason(self, view: _StreamView, partition: Partition, rows: _LedgerRows) -> Reason | None:
         """Why a day is read; None where it is final."""
         entry = rows.entries.get(partition)
         if entry is not None and entry.error is not None:
@@ -575,7 +575,7 @@ class Planner:
         # A target that lists its final days has checked all but this last step, see ListsFinal.
         return self._why_again(view, partition.day, entry) or (None if entry.closed else "open")
 
-    def _why_again(self, view: _View, day: date, entry: _Delivered) -> Reason | None:
+    def _why_again(self, view: _StreamView, day: date, entry: _Reading) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
@@ -637,13 +637,13 @@ def zone_of(text: str) -> tuple[str, str]:
     return account, zone
 
 
-def _snapshot(stream: Stream, account: str | None) -> Partition:
+def _snapshot_partition(stream: Stream, account: str | None) -> Partition:
     """The one partition of an account, without a day."""
     return Partition(stream.name, ((stream.account, account),) if stream.account and account is not None else ())
 
 
-def _days(stream: Stream, account: str | None, days: Iterable[date]) -> list[Partition]:
-    head = _snapshot(stream, account).values
+def _day_partitions(stream: Stream, account: str | None, days: Iterable[date]) -> list[Partition]:
+    head = _snapshot_partition(stream, account).values
     return [Partition(stream.name, (*head, (stream.day or "day", day.isoformat()))) for day in days]
 
 
@@ -663,7 +663,7 @@ def grouped(
             left = [partition for partition in left if partition not in theirs]
     run: list[Partition] = []
     for partition in left:
-        if run and (not _follows(partition, run[-1]) or len(run) >= days_per_request):
+        if run and (not _is_next_day(partition, run[-1]) or len(run) >= days_per_request):
             groups.append(run)
             run = []
         run.append(partition)
@@ -672,7 +672,7 @@ def grouped(
     return sorted(groups, key=lambda group: group[0].values)
 
 
-def _follows(partition: Partition, other: Partition) -> bool:
+def _is_next_day(partition: Partition, other: Partition) -> bool:
     """Whether the day of a partition is the one after the other's."""
     assert partition.day is not None
     assert other.day is not None

@@ -182,7 +182,7 @@ class Registry:
     def sink(self, name: str) -> SinkKind:
         """The sink of this name or scheme. Raises PluginError."""
         by_scheme = {kind.scheme: known for known, kind in self.sinks().items()}
-        found: SinkKind = self._need("penstock_sinks", by_scheme.get(name, name)).value
+        found: SinkKind = self._offer("penstock_sinks", by_scheme.get(name, name)).value
         return found
 
     def components(self, kind: ComponentKind) -> dict[str, Registration]:
@@ -191,7 +191,7 @@ class Registry:
 
     def component(self, kind: ComponentKind, named: Named) -> Any:
         """The component ``named``, made with its options. Raises PluginError."""
-        offer = self._need(f"penstock_{kind}s", named.name)
+        offer = self._offer(f"penstock_{kind}s", named.name)
         try:
             return offer.value.factory(**named.options)
         except UsageError:  # such as: the library that it needs is not installed
@@ -215,7 +215,7 @@ class Registry:
 
     def sandbox(self, connector: str) -> Sandbox:
         """The local imitation of this connector's provider. Raises PluginError."""
-        found: Sandbox = self._need("penstock_sandboxes", connector).value
+        found: Sandbox = self._offer("penstock_sandboxes", connector).value
         return found
 
     def commands(self) -> dict[str, Command]:
@@ -224,7 +224,7 @@ class Registry:
 
     def engine(self, name: str) -> Registration:
         """The engine of this name. Raises PluginError."""
-        found: Registration = self._need("penstock_engines", name).value
+        found: Registration = self._offer("penstock_engines", name).value
         return found
 
     def versions(self, connectors: Iterable[str]) -> dict[str, str]:
@@ -244,7 +244,7 @@ class Registry:
 
     @cached_property
     def _batch_hooks(self) -> tuple[Callable[[Batch], Batch | None], ...]:
-        return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
+        return tuple(_batch_hook(plugin, call) for plugin, call in self._callers_by_plugin("penstock_batch"))
 
     def event(self, event: Event) -> None:
         """Pass an event of a run to every follower. An exception is logged (once per plugin) and changes nothing."""
@@ -258,7 +258,7 @@ class Registry:
 
     @cached_property
     def _followers(self) -> tuple[tuple[Plugin, pluggy.HookCaller], ...]:
-        return tuple(self._callers("penstock_event"))
+        return tuple(self._callers_by_plugin("penstock_event"))
 
     def broken(self) -> tuple[Broken, ...]:
         """Everything that is not used, with its reason. Calls all hooks of all plugins."""
@@ -306,7 +306,7 @@ class Registry:
     def _connector(self, name: str) -> Offer:
         """The connector of this name, for which no plugin that states another name is imported. Raises PluginError."""
         stated = self._offers("penstock_sources", name).usable
-        return stated[name] if name in stated else self._need("penstock_sources", name)
+        return stated[name] if name in stated else self._offer("penstock_sources", name)
 
     def _all_of(self, connector: str, hook: str) -> tuple[Any, ...]:
         own = self.origin(connector)
@@ -314,10 +314,10 @@ class Registry:
         if reasons := [broken.reason for broken in offers.failed if broken.plugin == own]:
             raise PluginError(_advice(own, reasons))
         for name in offers.clashes:
-            self._need(hook, name, connector)
+            self._offer(hook, name, connector)
         return tuple(offer.value for offer in offers.usable.values())
 
-    def _need(self, hook: str, name: str, source: str = "") -> Offer:
+    def _offer(self, hook: str, name: str, source: str = "") -> Offer:
         """The offer of this name. Raises PluginError with the reason why there is none."""
         offers = self._offers(hook, source)
         what = f"{source} {_OFFERS[hook][1]}".strip()
@@ -397,7 +397,7 @@ class Registry:
                 return "penstock_batch cannot be a wrapper: each plugin receives the result of the one before it"
         return ""
 
-    def _callers(self, hook: str) -> Iterator[tuple[Plugin, pluggy.HookCaller]]:
+    def _callers_by_plugin(self, hook: str) -> Iterator[tuple[Plugin, pluggy.HookCaller]]:
         """Each plugin that implements ``hook``, with a caller for this plugin only, inside all wrappers."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         plain = [impl for impl in implementations if not (impl.wrapper or impl.hookwrapper)]
@@ -405,7 +405,7 @@ class Registry:
             others = [other.plugin for other in plain if other.plugin is not implementation.plugin]
             yield self._plugins[implementation.plugin_name], self._manager.subset_hook_caller(hook, others)
 
-    def _wrapped(self, hook: str) -> str:
+    def _wrapping_plugins(self, hook: str) -> str:
         """The plugins whose wrappers run around a hook, for the message of a failure that may be theirs."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         wrappers = [impl for impl in implementations if impl.wrapper or impl.hookwrapper]
@@ -422,7 +422,7 @@ class Registry:
         module = self._module(plugin)
         return module.name if isinstance(module, ConnectorPlugin) else ""
 
-    def _failed(self, plugin: Plugin, hook: str) -> str:
+    def _failed_function(self, plugin: Plugin, hook: str) -> str:
         """What failed in a hook: the function, or what its author declared in place of one."""
         declared = _declaration(self._module(plugin), hook)
         return f"{declared} cannot be used" if declared else f"{hook} failed"
@@ -437,7 +437,7 @@ class Registry:
         type_, what = _OFFERS[hook]
         offers: dict[str, list[Offer]] = {}
         failed: list[Broken] = []
-        for plugin, call in self._callers(hook):
+        for plugin, call in self._callers_by_plugin(hook):
             if hook == "penstock_sources" and source and self._stated_name(plugin) not in ("", source):
                 continue
             try:
@@ -445,7 +445,9 @@ class Registry:
             except _FAILURES as error:
                 failed.append(
                     self._break(
-                        plugin, f"{self._failed(plugin, hook)}: {describe_error(error)}{self._wrapped(hook)}", error
+                        plugin,
+                        f"{self._failed_function(plugin, hook)}: {describe_error(error)}{self._wrapping_plugins(hook)}",
+                        error,
                     )
                 )
                 continue
@@ -497,7 +499,7 @@ class Registry:
     def _break(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
         text = "" if error is None else describe_error(error)
-        meant = _meant(error)
+        meant = _probable_meaning(error)
         stop = "." if meant.startswith(" ") else ""
         broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}{stop}{meant}"), details)
         # A module that cannot be imported fails in every hook, and is reported once.
@@ -550,7 +552,7 @@ def defect(error: Exception, connector: str, what_now: str) -> PluginError:
     )
 
 
-def _meant(error: BaseException | None) -> str:
+def _probable_meaning(error: BaseException | None) -> str:
     """What an author probably meant who misspelt a name of penstock's or left out names of arguments."""
     text = str(error)
     if found := _UNEXPECTED.search(text):

@@ -113,7 +113,7 @@ class Listing:
             raise PagingError(f"{counts.what}: page {page.index + 1} came again with the records of an earlier one")
         if counts.total is not None and counts.distinct > counts.total:
             raise CountMismatchError(
-                f"{counts.what}: the provider states {counts.total} records, and {self._named} found more, "
+                f"{counts.what}: the provider states {counts.total} records, and {self._paginator_name} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
         self._empty = [] if count else [*self._empty, page.request]
@@ -141,8 +141,9 @@ class Listing:
             )
         if len(self._empty) > 1 and counts_upwards([*self._empty[-2:], request]):
             raise BoundExceededError(
-                f"{self.counts.what}: pages {page.index} and {page.index + 1} are empty, and {self._named} goes on to "
-                f"count upwards ({request}). A paginator ends a listing at an empty page: correct the connector."
+                f"{self.counts.what}: pages {page.index} and {page.index + 1} are empty, and {self._paginator_name} "
+                f"goes on to count upwards ({request}). A paginator ends a listing at an empty page: correct the "
+                "connector."
             )
 
     @property
@@ -151,7 +152,7 @@ class Listing:
         return self.last is not None and self.paginator.capped(self.last)
 
     @property
-    def _named(self) -> str:
+    def _paginator_name(self) -> str:
         """The paginator, for a message."""
         return f"the paginator {type(self.paginator).__name__}"
 

@@ -107,7 +107,7 @@ class Loader:
         if self._held is not None:
             self._held_promise = (self._held_promise or 0) + total
         elif len(self.result.partitions) == 1:
-            self._first.counts.promised = (self._first.counts.promised or 0) + total
+            self._first_partition.counts.promised = (self._first_partition.counts.promised or 0) + total
 
     def check_days(self) -> None:
         """
@@ -209,14 +209,14 @@ class Loader:
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     @property
-    def _first(self) -> LoadedPartition:
+    def _first_partition(self) -> LoadedPartition:
         """The first partition: repeated records, and derived ones that are set aside, have no day and count on it."""
         return self.result.partitions[self.planned.partitions[0]]
 
     def _write_decoded(self, decoded: Decoded) -> None:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
         self._observe(decoded)
-        counts = self._first.counts
+        counts = self._first_partition.counts
         counts.supersede(decoded.superseded)
         counts.add_repeated(decoded.repeated)
         counts.unread_values += decoded.unread_values
@@ -254,12 +254,12 @@ class Loader:
         loaded, name = self.result.partitions[partition], batch.layout.stream
         loaded.counts.derived_rows[name] = loaded.counts.derived_rows.get(name, 0) + len(batch)
         if len(batch) and loaded.writer is not None:
-            loaded.writer.write(self._hooked(batch))
+            loaded.writer.write(self._changed_by_plugins(batch))
 
     def _set_aside(self, rejected: Sequence[Rejected]) -> None:
         """Count each record that was set aside with its partition, or as ``undated``."""
         if len(self.result.partitions) == 1:
-            self._first.counts.reject(rejected)
+            self._first_partition.counts.reject(rejected)
             return
         by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
         for record in rejected:
@@ -284,7 +284,7 @@ class Loader:
         return days_of([value], self.planned.source.zone)[0]
 
     def _write(self, partition: Partition, batch: Batch) -> None:
-        loaded, batch = self.result.partitions[partition], self._hooked(batch)
+        loaded, batch = self.result.partitions[partition], self._changed_by_plugins(batch)
         totals = sums(batch)
         loaded.counts.add_rows(len(batch), totals)
         for column in batch.layout.columns:
@@ -302,7 +302,7 @@ class Loader:
         reason = f"it is missing or null, and {amount.name} has an amount"
         self.source_report.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
-    def _hooked(self, batch: Batch) -> Batch:
+    def _changed_by_plugins(self, batch: Batch) -> Batch:
         for hook in self.planned.source.registry.batch_hooks():
             batch = hook(batch) or batch
         return batch

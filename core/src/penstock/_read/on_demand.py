@@ -163,7 +163,7 @@ class Reports:
             self.source_report.event("report_ready", stream=stream)
 
     def _finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
-        report = yield from self._begun(submission)
+        report = yield from self._submitted_or_adopted(submission)
         late = self._age_s(report) >= self._times.deadline_s
         outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
@@ -223,9 +223,9 @@ class Reports:
     def submit(self, submissions: Sequence[Request]) -> Generator[Step, Outcome | None, None]:
         """Submit all of them before waiting for the first, so that the provider makes them in parallel."""
         for submission in submissions:
-            yield from self._begun(submission)
+            yield from self._submitted_or_adopted(submission)
 
-    def _begun(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+    def _submitted_or_adopted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         """The report of this submission: a pending one of this run or of an earlier run, or a new one."""
         text = submission_text(submission)
         report = next((pending for pending in self.under_way if pending.request == text), None) or self._adopted(text)

@@ -67,7 +67,7 @@ class Reader:
     _loader: Loader = field(init=False)
     _rereads: int = field(default=0, init=False)
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
-    _whole_days: bool = field(default=False, init=False)  # days are not divided, see _overran
+    _whole_days: bool = field(default=False, init=False)  # days are not divided, see _returned_whole_days
 
     def read(self) -> Generator[Step, Outcome | None, ReadResult]:
         """
@@ -138,7 +138,7 @@ class Reader:
                 self._loader.release()
                 return True
             self._divided.append(slice_)
-            if self._overran(slice_):
+            if self._returned_whole_days(slice_):
                 self._whole_days = True
                 self._note("a part of a day brings what is outside of it; requesting whole days")
                 return False
@@ -161,7 +161,7 @@ class Reader:
             for listing in (yield from self._listings(slice_, group)):  # 2. A report is polled until it is ready.
                 calls: tuple[Call, ...] | None = listing.calls
                 while calls is not None:
-                    outcome = yield from self._fetched(listing, calls)  # 3. Fetch a page.
+                    outcome = yield from self._next_outcome(listing, calls)  # 3. Fetch a page.
                     if isinstance(outcome.verdict, Refuse):
                         calls = listing.after_refusal(outcome)
                         continue
@@ -198,7 +198,7 @@ class Reader:
         """The listings that these requests begin, or those of the report that this one request submits."""
         envelope = self.components.envelope
         if self.reports is None:
-            return self._opened(slice_, requests, envelope)
+            return self._open_listings(slice_, requests, envelope)
         (submission,) = requests
         outcome, state = yield from self.reports.finished(submission)
         self._result.began_at = self.reports.submitted_at
@@ -218,9 +218,9 @@ class Reader:
             )
             for download in state.downloads or state.pages
         ]
-        return self._opened(slice_, named, self.components.downloads if state.downloads else envelope)
+        return self._open_listings(slice_, named, self.components.downloads if state.downloads else envelope)
 
-    def _opened(self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder) -> list[Listing]:
+    def _open_listings(self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
         listings = [self._listing(slice_, envelope, several=len(requests) > 1) for _ in requests]
         firsts = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
@@ -247,7 +247,7 @@ class Reader:
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _fetched(self, listing: Listing, calls: tuple[Call, ...]) -> Generator[Step, Outcome | None, Outcome]:
+    def _next_outcome(self, listing: Listing, calls: tuple[Call, ...]) -> Generator[Step, Outcome | None, Outcome]:
         """The outcome of the next call. Raises the error of a call without a response, or ReportExpiredError."""
         if listing.polled is not None:
             outcome, listing.polled = listing.polled, None
@@ -327,7 +327,7 @@ class Reader:
         same = [request.identity for request in self._requests(slice_)]
         return [] if any([request.identity for request in self._requests(half)] == same for half in found) else found
 
-    def _overran(self, slice_: Slice) -> bool:
+    def _returned_whole_days(self, slice_: Slice) -> bool:
         """
         Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
         returns whole days, so that dividing a day has no effect.

@@ -265,7 +265,7 @@ class Masking:
         value counts as one inside of a record. ``stamps``: column -> path in the objects around the records.
         """
         regions = None if items is None else _regions(body, items)
-        outer = () if items is None else _outer(items)
+        outer = () if items is None else _outer_arrays(items)
         chosen = {tuple(path.split(".")): fields.stamped.get(column) for column, path in stamps.items()}
         coming = sorted(marked(body, fields.marks), reverse=True) if fields.marks else []
         within_marked: list[tuple[int, int, int]] = []
@@ -338,7 +338,7 @@ def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def _outer(items: Iterable[Items]) -> set[tuple[str, ...]]:
+def _outer_arrays(items: Iterable[Items]) -> set[tuple[str, ...]]:
     """The paths of arrays whose elements hold the records, so that what stands beside these is of a record, too."""
     paths = {item.path.partition("[")[0] for item in items if "[" in item.path}
     return {tuple(path.removeprefix("$").strip(".").split(".")) if path != "$" else () for path in paths}

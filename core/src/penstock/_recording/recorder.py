@@ -137,7 +137,7 @@ class Recorder:
                 self._links.add(parts.path)
                 self._grants.update(value for _, value in parse_qsl(parts.query) if len(value) >= SHORTEST_GRANT)
             try:
-                self._learn(call.request)
+                self._note_masked_values(call.request)
             except OSError as error:
                 return Outcome(call=call, error=self._unwritable(error))
         outcome = send()
@@ -159,7 +159,7 @@ class Recorder:
     def _unwritable(self, error: OSError) -> SinkError:
         return SinkError(f"the recording {self.folder} cannot be written: {error.strerror}")
 
-    def _learn(self, request: Request) -> None:
+    def _note_masked_values(self, request: Request) -> None:
         """
         Take over what a request masks. The manifest is written at the first request and at each of these values, since
         a setting may be one of them.
@@ -397,11 +397,11 @@ class Recorder:
             if body.withheld:
                 about["withheld"] = body.withheld
             else:
-                about["bytes"] = _put(folder / f"{stem}{body.suffix}", body.content)
+                about["bytes"] = _write_new(folder / f"{stem}{body.suffix}", body.content)
             if body.altered:
                 about["altered"] = True
         text = json.dumps(mask_json(about), indent=2, ensure_ascii=False) + "\n"
-        _put(folder / f"{stem}.exchange.json", [text.encode(errors="replace")])
+        _write_new(folder / f"{stem}.exchange.json", [text.encode(errors="replace")])
 
     def _header(self, value: str) -> str:
         return self._masking.without_hidden(
@@ -442,7 +442,7 @@ class _Body:
         return made
 
 
-def _put(path: Path, content: Iterable[bytes]) -> int:
+def _write_new(path: Path, content: Iterable[bytes]) -> int:
     """Write a new file for its owner only, and return its size. It is not synced: a file that was cut is recognised."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         return sum(file.write(part) for part in content)

@@ -191,7 +191,7 @@ class Committer:
         entries = [
             (result, partition, entry)
             for result, partition in chosen
-            if (entry := self._accepted(result, partition, undated)) is not None
+            if (entry := self._entry_to_commit(result, partition, undated)) is not None
         ]
         commits = [(result.partitions[partition].writer, entry) for result, partition, entry in entries]
         done = commit_all(self.target, commits)
@@ -201,7 +201,9 @@ class Committer:
             if self._report_outcome(result, partition, outcome)
         ]
 
-    def _accepted(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
+    def _entry_to_commit(
+        self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]
+    ) -> LedgerEntry | None:
         """The new ledger row of a partition. None if its rows must not replace the former ones."""
         loaded, former = result.partitions[partition], result.planned.entries.get(partition)
         assert loaded.writer is not None

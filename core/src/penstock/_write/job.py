@@ -98,7 +98,7 @@ class ActionJob:
             case Path() as path:
                 return RowFile.at(path)
             case stream:
-                copy = self._folder() / "stdin"
+                copy = self._scratch_folder() / "stdin"
                 with copy.open("wb") as out:
                     shutil.copyfileobj(stream, out)
                 return RowFile.at(copy, STDIN)
@@ -132,7 +132,7 @@ class ActionJob:
         client = self._client(ignore)
         action, settings, authenticator = self.action, self.source.settings, client.exchange.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
-        for block in blocks(self._read(self._folder(), fresh=True)):
+        for block in blocks(self._read(self._scratch_folder(), fresh=True)):
             ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]
             yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
             these = [row for row in ready if isinstance(row, Row)]
@@ -176,7 +176,7 @@ class ActionJob:
         self._stack.callback(client.close)
         return client
 
-    def _folder(self) -> Path:
+    def _scratch_folder(self) -> Path:
         """A directory that is removed with the job."""
         return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
 

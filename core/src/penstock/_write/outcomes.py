@@ -37,7 +37,7 @@ def outcome_of(
         status_judge(connector.title, action.name, table, connector.reason)
         for table in (action.statuses, connector.statuses, _STATUSES)
     )
-    meaning: Sequence[Receipt] | Verdict | _Done | None = None
+    meaning: Sequence[Receipt] | Verdict | _AlreadyCaptured | None = None
     if action.judge is not None:
         meaning = action.judge(response, rows)
     for judge in (own, connector.judge, theirs, usual):
@@ -47,23 +47,23 @@ def outcome_of(
         meaning = _by_class(connector, seen, response)
     if isinstance(meaning, Accept):
         meaning = _by_body(connector, action, response)
-    if isinstance(meaning, _Done):
-        return same_receipts(rows, "done", meaning.reason, _kept(response))
+    if isinstance(meaning, _AlreadyCaptured):
+        return same_receipts(rows, "done", meaning.reason, _stored_answer(response))
     if isinstance(meaning, Skip):
         return same_receipts(rows, "refused", meaning.reason)
     if isinstance(meaning, Refuse):
         if not isinstance(meaning.error, RefusedError):
             return meaning
-        return same_receipts(rows, "refused", str(meaning.error), _kept(response))
+        return same_receipts(rows, "refused", str(meaning.error), _stored_answer(response))
     if isinstance(meaning, Retry):
         if meaning.throttle or meaning.renew or meaning.correct_clock:
             return meaning
-        return same_receipts(rows, "unknown", str(meaning.error), _kept(response))
+        return same_receipts(rows, "unknown", str(meaning.error), _stored_answer(response))
     return meaning
 
 
 @frozen
-class _Done:
+class _AlreadyCaptured:
     """The provider states that it was captured, for this reason."""
 
     reason: str = ""
@@ -94,31 +94,31 @@ def _by_class(connector: Connector, seen: str, response: Response) -> Verdict:
     return Unavailable(_UNSURE).verdict(answered)
 
 
-def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:
+def _by_body(connector: Connector, action: Action, response: Response) -> _AlreadyCaptured | Retry | Refuse:
     """The outcome of a response with a good status: done, unless the body states an error or is unreadable."""
     provider = connector.title
     if response.status == 204:
-        return _Done()
+        return _AlreadyCaptured()
     answer = response.json(exact=True)
     if answer is None and response.status == 202:
-        return _Done("accepted (HTTP 202), to be carried out later")
+        return _AlreadyCaptured("accepted (HTTP 202), to be carried out later")
     if answer is None:
         what = response.text(80) or "an empty body"
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
     if answer is False:
         return Refuse(RefusedError(f"{provider} states false"))
     if not isinstance(answer, dict):
-        return _Done()
+        return _AlreadyCaptured()
     reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
     flags = {
         name: flag(answer[name]) for name in ("success", "ok", "result", "failure", "statusCode") if name in answer
     }
-    refused = _refusing(flags)
+    refused = _refusing_member(flags)
     if refused is None:
         error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
         error = error or ("status" if is_failure(answer.get("status")) else None)
         if error is None or flags:
-            return _Done(reason)
+            return _AlreadyCaptured(reason)
         # A good status with an error in the body: one of them is not about this write.
         seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
         return Retry(ServerError(f"{seen}: {reason}; it may have been carried out"))
@@ -129,7 +129,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     return Refuse(RefusedError(text))
 
 
-def _refusing(flags: Mapping[str, Any]) -> str | None:
+def _refusing_member(flags: Mapping[str, Any]) -> str | None:
     """The member of a body that states a refusal."""
     for name in ("success", "ok", "result"):
         if name in flags and (flags[name] is False or flags[name] is None):
@@ -147,7 +147,7 @@ def same_receipts(rows: Sequence[object], status: ReceiptStatus, reason: str, an
     return [Receipt(row=number, status=status, reason=reason, answer=answer) for number in range(len(rows))]
 
 
-def _kept(response: Response) -> Any:
+def _stored_answer(response: Response) -> Any:
     """The body's JSON, to be stored with the receipts; None if it is no JSON or too large."""
     return response.json(exact=True) if len(response.body) <= KEPT_ANSWER_BYTES else None
 

@@ -129,7 +129,7 @@ class Sender:
                     yield from self._settled()
             if isinstance(self._halted, StoppedError):
                 break
-            yield from self._unsent(block)
+            yield from self._receipts_of_unsent(block)
         if self._halted is None:
             self.job.finish(count, self.client.clock.now())
 
@@ -167,7 +167,7 @@ class Sender:
         for receipt in self.job.receipts(self._reported):
             yield self._counted(receipt)
 
-    def _unsent(self, block: Sequence[InputRow]) -> Iterator[Receipt]:
+    def _receipts_of_unsent(self, block: Sequence[InputRow]) -> Iterator[Receipt]:
         """After an early end: the known outcomes of the block's rows, and that the others were not sent."""
         for input_row in block:
             if input_row.number < self._reported:

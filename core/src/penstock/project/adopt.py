@@ -23,7 +23,7 @@ def adopt(view: View, source: str, place: str, *, confirmed: bool) -> AdoptResul
     sink, shown = view.targets[0].sink.open(), view.targets[0].sink.shown
     if not isinstance(sink, Adopting):
         raise UsageError(f"{shown} has no tables to adopt")
-    return _adopted(sink, shown, source, streams, place, confirmed=confirmed)
+    return _adopt_in(sink, shown, source, streams, place, confirmed=confirmed)
 
 
 def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
@@ -42,7 +42,7 @@ def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
             streams = _layouts(view, source)
             for place in sink.unrecognised(source, streams):
                 try:
-                    made.append(_adopted(sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
+                    made.append(_adopt_in(sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
                 except PenstockError as error:
                     refused[place] = str(error)
     code = 2 if refused else int(any(table.differences for table in made))
@@ -57,7 +57,7 @@ def _layouts(view: View, source: str) -> list[tuple[Layout, ...]]:
     ]
 
 
-def _adopted(
+def _adopt_in(
     sink: Adopting, shown: str, source: str, streams: list[tuple[Layout, ...]], place: str, *, confirmed: bool
 ) -> AdoptResult:
     made = sink.adopt(source, run_id(datetime.now(UTC)), streams, place, confirmed=confirmed)

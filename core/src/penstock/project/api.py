@@ -43,7 +43,7 @@ from penstock.project.targets import Days, View
 from penstock.sinks import Advising, Layout
 
 
-class _Try(NamedTuple):
+class _CheckAttempt(NamedTuple):
     """A source, target or pipeline to be checked. ``attempt`` returns the message of success."""
 
     name: str
@@ -150,8 +150,10 @@ class Project(Running):
             hint = config.absent or ": `penstock init CONNECTOR` prints a source"
             raise UsageError(f"nothing is configured that could be checked{hint}")
         notices = Notices()
-        tries = [_Try(source, "source", partial(self._check_source, source, notices.add)) for source in sources]
-        tries += [_Try(sink, "target", partial(self._check_sink, sink, notices.add)) for sink in sinks]
+        tries = [
+            _CheckAttempt(source, "source", partial(self._check_source, source, notices.add)) for source in sources
+        ]
+        tries += [_CheckAttempt(sink, "target", partial(self._check_sink, sink, notices.add)) for sink in sinks]
         if len(tries) == 1:
             return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -159,7 +161,7 @@ class Project(Running):
         refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
         for piped in pipelines:
             if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
-                tried = _checked(_Try(piped, "pipeline", partial(self._check_pipeline, piped)))
+                tried = _checked(_CheckAttempt(piped, "pipeline", partial(self._check_pipeline, piped)))
                 checked += [tried] if tried.exit_code else []
         return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
 
@@ -381,7 +383,7 @@ class Project(Running):
         return View(self._setup, name, to, used_by_source)
 
 
-def _checked(to_try: _Try, *, alone: bool = False) -> Checked:
+def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:
     """The result of one try. ``alone``: a usage or configuration error is raised."""
     try:
         return Checked(name=to_try.name, kind=to_try.kind, message=to_try.attempt())

@@ -39,13 +39,13 @@ def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
             account=dict(account),
             period=period,
             rows=sum(entry.rows for entry in entries),
-            sums=_added(entry.sums for entry in entries),
+            sums=_total_sums(entry.sums for entry in entries),
         )
         for (stream, account, period), entries in by_period.items()
     ]
 
 
-def _added(several: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+def _total_sums(several: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
     """The sums of each column, exact to 1000 digits."""
     total: dict[str, Decimal] = {}
     with localcontext(prec=1000):
@@ -117,7 +117,7 @@ def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
             every,
             key=lambda change: (change.stream, *change.account.values(), change.day or date.min, change.changed_at),
         )
-    return [by_partition[partition] for partition in sorted(by_partition) if _differs(by_partition[partition])]
+    return [by_partition[partition] for partition in sorted(by_partition) if _has_net_change(by_partition[partition])]
 
 
 def joined(first: Change, last: Change) -> Change:
@@ -132,7 +132,7 @@ def joined(first: Change, last: Change) -> Change:
     return evolve(last, rows_before=first.rows_before, sums=sums, runs=(*first.runs, *last.runs))
 
 
-def _differs(change: Change) -> bool:
+def _has_net_change(change: Change) -> bool:
     """Whether a change is shown: one reading without other rows or sums changed values; several may cancel out."""
     return change.moved or len(change.runs) == 1
 

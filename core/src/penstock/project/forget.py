@@ -36,7 +36,7 @@ class _Locked(SourceLedger):
 
 
 @contextmanager
-def _opened(view: View, source: str) -> Iterator[list[_Locked]]:
+def _locked_targets(view: View, source: str) -> Iterator[list[_Locked]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
     if there is no other one. A place that has two names is opened once.
@@ -105,7 +105,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
     named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
-    with _opened(view, source) as locked:
+    with _locked_targets(view, source) as locked:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
             _check_deletes_rows(locked)
@@ -260,7 +260,7 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
             f"them again. Set include_personal = false in [source.{source}] first."
         )
-    with _opened(view, source) as locked:
+    with _locked_targets(view, source) as locked:
         erased = []
         for target in locked:
             if not isinstance(target.opened, Erasing):

@@ -101,7 +101,7 @@ def jobs_for(
     return jobs, configured_sink
 
 
-class _Named(NamedTuple):
+class _NamedJob(NamedTuple):
     """What the name of a pipeline or source means. ``to``: the sink's text; None: a sink of the caller, or none."""
 
     sources: tuple[str, ...]
@@ -115,18 +115,18 @@ def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | 
     return config.pipelines.get(name) if to is None or name not in config.sources else None
 
 
-def _named(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> _Named:
+def _named(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> _NamedJob:
     """Raises UsageError and ConfigError."""
     config, to = setup.config, selection.to
     if pipeline_of(config, name, to) is not None:
         pipeline = config.pipeline(name)
         if to is None:
-            return _Named(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
-        return _Named(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
+            return _NamedJob(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
+        return _NamedJob(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
     if to is not None:
-        return _Named((name,), to if isinstance(to, str) else None)
+        return _NamedJob((name,), to if isinstance(to, str) else None)
     if planning:
-        return _Named((name,), used, "sink")
+        return _NamedJob((name,), used, "sink")
     raise _no_place(setup, name)
 
 
@@ -252,12 +252,12 @@ def unnamed(config: Config, *, planning: bool) -> UsageError:
     """The error of a command line that names no pipeline and no source."""
     with_sink = "" if planning else " with --to, such as --to jsonl:data"
     return UsageError(
-        f"name what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')}{with_sink}"
-        f"{config.absent}"
+        f"name what to read: {_alternatives(config.pipelines, 'a pipeline')}, or "
+        f"{_alternatives(config.sources, 'a source')}{with_sink}{config.absent}"
     )
 
 
-def _or(names: Iterable[str], what: str) -> str:
+def _alternatives(names: Iterable[str], what: str) -> str:
     """``the pipeline daily or nightly``, or ``what`` without any names."""
     return f"{what.replace('a ', 'the ', 1)} {' or '.join(names)}" if names else what
 

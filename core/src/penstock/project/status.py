@@ -65,7 +65,7 @@ def source_status(
         runs=tuple(run_info(run, of.target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=_requests_of_month(runs, now),
-        changed=_changed(
+        changed=_unread_by_other_versions(
             configured, ledger, {count.stream for count in counts if count.rejected or count.unread_values}
         ),
     )
@@ -85,7 +85,9 @@ def is_gone(setup: Setup, source: str) -> bool:
     return bool(config.sources) and not config.problems and source not in config.sources
 
 
-def _changed(configured: ConfiguredSource | None, ledger: Ledger, unread: Collection[str]) -> dict[str, int]:
+def _unread_by_other_versions(
+    configured: ConfiguredSource | None, ledger: Ledger, unread: Collection[str]
+) -> dict[str, int]:
     """
     By stream, the partitions of which something could not be read, and which are read in another way today.
 

@@ -216,7 +216,7 @@ class DeliveredEntries(Sequence[LedgerEntry]):
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         count = 0
-        for number, (since, until) in enumerate(self._parts()):
+        for number, (since, until) in enumerate(self._windows()):
             for partition, entry in self._ledger.entries(self._source, self._stream, since=since, until=until).items():
                 if (number and partition.day is None) or not self._days.holds(partition):
                     continue  # what has no day is in each part
@@ -227,7 +227,7 @@ class DeliveredEntries(Sequence[LedgerEntry]):
                     self.unsettled.add(partition)
         self._count = count
 
-    def _parts(self) -> Iterator[tuple[date | None, date | None]]:
+    def _windows(self) -> Iterator[tuple[date | None, date | None]]:
         """Windows of some ``ROWS_AT_ONCE`` rows each."""
         since, until = self._days.since, self._days.until
         if since is not None and since == until:

@@ -44,7 +44,7 @@ _DAY = timedelta(days=1)
 
 
 @frozen
-class _Final:
+class _FinalDay:
     """How a day became final: the seconds from its beginning to its close, and what could not be read of it."""
 
     open_s: int
@@ -54,10 +54,10 @@ class _Final:
 @define
 class _Account:
     fingerprint: str
-    days: dict[date, _Final] = field(factory=dict)
+    days: dict[date, _FinalDay] = field(factory=dict)
     _state: dict[str, Any] | None = field(default=None, init=False)
 
-    def put(self, day: date, final: _Final | None) -> bool:
+    def put(self, day: date, final: _FinalDay | None) -> bool:
         """Set a day, or delete it; whether that changed anything."""
         if self.days.get(day) == final:
             return False
@@ -212,7 +212,7 @@ def _account(stored: Mapping[str, Any]) -> _Account:
     made = _Account(str(stored["fingerprint"]))
     for text, (open_s, reader_version) in stored["final"].items():
         for day in _days_in(text):
-            made.days[day] = _Final(int(open_s), str(reader_version))
+            made.days[day] = _FinalDay(int(open_s), str(reader_version))
     return made
 
 
@@ -254,11 +254,11 @@ def _account_of(partition: Partition) -> str:
     return partition.values[0][1] if len(partition.values) > 1 else ""
 
 
-def _final(entry: LedgerEntry, day: date) -> _Final | None:
+def _final(entry: LedgerEntry, day: date) -> _FinalDay | None:
     if not entry.final(entry.fingerprint) or entry.open_until is None:
         return None
     opened = entry.open_until - datetime.combine(day, time(), UTC)
-    return _Final(int(opened.total_seconds()), entry.reader_version)
+    return _FinalDay(int(opened.total_seconds()), entry.reader_version)
 
 
 @define(eq=False, repr=False)

@@ -80,7 +80,7 @@ def _asset(
             first, last = context.partition_time_window
             window = {"since": first.date(), "until": (last - timedelta(seconds=1)).date()}
         delivered: list[Mapping[str, Any]] = []
-        logged = _logged(context)
+        logged = _logger_of(context)
 
         def collect(event: Mapping[str, Any]) -> None:
             if event["event"] == "partition_delivered":
@@ -150,7 +150,7 @@ def _columns(dagster: Any, layout: Layout) -> Any:
     )
 
 
-def _logged(context: Any) -> Any:
+def _logger_of(context: Any) -> Any:
     """A function that writes what a person needs to Dagster's log of the step."""
 
     def log_event(event: Mapping[str, Any]) -> None:

@@ -168,7 +168,7 @@ def scale_of(column: Column, scale: int) -> int:
     return scale if column.decimal_scale is None else column.decimal_scale
 
 
-def _digits(value: Any) -> int:
+def _decimal_places(value: Any) -> int:
     """The digits after the point, zeros at the end included."""
     exponent: int = value.as_tuple().exponent
     return -exponent
@@ -182,7 +182,7 @@ def refuse_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: in
         most = scale_of(column, scale)
         for row in rows:
             value = row[column.name]
-            if value and _digits(value) > most and _digits(_WIDE.normalize(value)) > most:
+            if value and _decimal_places(value) > most and _decimal_places(_WIDE.normalize(value)) > most:
                 raise ProviderError(
                     f"{layout.stream}.{column.name}: {value} has more than {most} digits after the point, which the "
                     "destination would round. Write dlt_source(..., decimal_scale=18)"

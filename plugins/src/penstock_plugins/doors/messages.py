@@ -122,7 +122,7 @@ class MessageTarget(BaseTarget):
 
     @ledger.default
     def _of_bookmarks(self) -> StateLedger:
-        return StateLedger(self.sink.bookmarks, self._changed)
+        return StateLedger(self.sink.bookmarks, self._count_change)
 
     @property
     def chosen(self) -> Sequence[str]:
@@ -152,9 +152,9 @@ class MessageTarget(BaseTarget):
         stream = entry.partition.stream
         self._delivered[stream] = self._delivered.get(stream, 0) + (not entry.truncated)
         if self.sink.bookmarks.delivered(entry) or self._uncovered:
-            self._changed()
+            self._count_change()
 
-    def _changed(self) -> None:
+    def _count_change(self) -> None:
         """Count a change of the bookmarks, and write a state if its size is in proportion to the changes."""
         self._uncovered += 1
         states = self._states()

@@ -25,7 +25,7 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
     format_values = {
         "STREAM": upper,
         "file": f"{given.name}.{sample.format}",
-        "records": _unwrapped(stream, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
+        "records": _records_expression(stream, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
         "head": str(sample.head),
         "delimiter": literal(sample.delimiter),
         "encoding": literal(sample.written_in),
@@ -38,7 +38,7 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
         start = part("paging", stream.paging_name, "start", **stream.paging())
         page = f"        start = {start}\n        page = records[start : start + SIZE]"
     arguments = []
-    if _moves(stream):
+    if _moves_records(stream):
         since = next(name for name, value in params.items() if value == "{since}")
         arguments.append(f"date.fromisoformat(asked[{literal(since)}])")
     if link is not None:
@@ -78,7 +78,7 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
     }
 
 
-def _unwrapped(stream: StreamTexts, records: str) -> str:
+def _records_expression(stream: StreamTexts, records: str) -> str:
     """The expression of a sample's records, each with all its members."""
     within = stream.given.sample.within
     return f"[one | one[{literal(within)}] for one in {records}]" if within else records
@@ -113,7 +113,7 @@ def _answer(stream: StreamTexts) -> list[str]:
     return lines
 
 
-def _moves(stream: StreamTexts) -> bool:
+def _moves_records(stream: StreamTexts) -> bool:
     """Whether the sandbox moves the records to the requested day."""
     return stream.is_report and stream.record.day is not None
 
@@ -139,7 +139,7 @@ def _records_method(stream: StreamTexts) -> str:
     given, link, day = stream.given, stream.link, stream.record.day
     names = [
         *(["account"] if stream.account else []),
-        *(["day"] if _moves(stream) else []),
+        *(["day"] if _moves_records(stream) else []),
         *([link.stream.singular] if link is not None else []),
     ]
     if not names:
@@ -156,7 +156,7 @@ def _records_method(stream: StreamTexts) -> str:
             f"        records = [one for one in {records} if one[{member}] == first]",
         ]
         records = "records"
-    if _moves(stream) and day is not None:
+    if _moves_records(stream) and day is not None:
         member = literal(day.member)
         if _is_served_whole(stream):
             lines += ['        """The records of the sample, moved to ``day``."""', *of_one]
@@ -186,10 +186,10 @@ def _records_method(stream: StreamTexts) -> str:
 
 def size_of_page(streams: Sequence[StreamTexts]) -> int:
     """About a third of the records, so that each stream has several pages, and a shorter last one where that is so."""
-    return min(_size(_most(stream)) for stream in streams if stream.given.paging != "none")
+    return min(_size(_largest_listing(stream)) for stream in streams if stream.given.paging != "none")
 
 
-def _served(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
+def _served_records(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
     """The records that the sandbox has of an account: of one in the sample, where its key tells accounts apart."""
     records, own = stream.given.sample.records[:MOST_KEPT], account_column(stream)
     if own is None or own.name not in stream.record.key:
@@ -197,22 +197,22 @@ def _served(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
     return [one for one in records if one.get(own.member) == records[0].get(own.member)]
 
 
-def _most(stream: StreamTexts) -> int:
+def _largest_listing(stream: StreamTexts) -> int:
     """The number of records of a listing."""
-    records = _served(stream)
-    return _most_of_a_day(stream) if _moves(stream) and not _is_served_whole(stream) else len(records)
+    records = _served_records(stream)
+    return _most_of_a_day(stream) if _moves_records(stream) and not _is_served_whole(stream) else len(records)
 
 
 def _most_of_a_day(stream: StreamTexts) -> int:
     day = stream.record.day.member if stream.record.day is not None else ""
-    days = [str(record.get(day))[:10] for record in _served(stream)]
+    days = [str(record.get(day))[:10] for record in _served_records(stream)]
     return max(map(days.count, days))
 
 
 def _is_served_whole(stream: StreamTexts) -> bool:
     """Whether each day has all records: those of one day are too few for two pages, and their keys differ."""
-    guesses, records = stream.record, _served(stream)
-    if stream.given.paging == "none" or not _moves(stream) or _most_of_a_day(stream) > 1:
+    guesses, records = stream.record, _served_records(stream)
+    if stream.given.paging == "none" or not _moves_records(stream) or _most_of_a_day(stream) > 1:
         return False
     members = [guess.member for guess in map(guesses.column, guesses.key or guesses.hashed) if guess != guesses.day]
     keys = [tuple(str(record.get(member)) for member in members) for record in records]
@@ -243,7 +243,7 @@ def truth(streams: Sequence[StreamTexts]) -> str:
 def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
     given, link = stream.given, stream.link
     row = f"{given.singular}_row(one)"
-    arguments = [*(["account"] if stream.account else []), *(["day"] if _moves(stream) else [])]
+    arguments = [*(["account"] if stream.account else []), *(["day"] if _moves_records(stream) else [])]
     loop = ""
     if link is not None:
         parent = link.stream.singular
@@ -346,7 +346,9 @@ def moved_to(day, value):
 
 def moving(streams: Sequence[StreamTexts]) -> list[str]:
     """The functions that read and change the day of a record; of the one stream that has days."""
-    return [_moving(stream.record.day) for stream in streams if _moves(stream) and stream.record.day is not None]
+    return [
+        _moving(stream.record.day) for stream in streams if _moves_records(stream) and stream.record.day is not None
+    ]
 
 
 def _moving(day: Guess) -> str:

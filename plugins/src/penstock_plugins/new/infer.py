@@ -133,9 +133,9 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
         if column.call == "column" and column.type == "Decimal" and is_amount and beside:
             kept = {name: value for name, value in column.options.items() if name != "additive"}
             notes = tuple(note for note in column.notes if not note.startswith("money;"))
-            options = {"currency": beside[0], **_rate(column.name), **kept}
+            options = {"currency": beside[0], **_rate_option(column.name), **kept}
             column = evolve(column, call="money", path=member, options=options, notes=notes)
-        name = _free(column.name, columns)
+        name = _free_name(column.name, columns)
         if (camel(name) if is_camel else name) != member and column.call != "money":
             column = evolve(column, options={"member": member, **column.options})
         elif column.call == "money" and not column.path:
@@ -160,12 +160,12 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
     )
 
 
-def _rate(name: str) -> dict[str, bool]:
+def _rate_option(name: str) -> dict[str, bool]:
     """The option of an amount that must not be summed."""
     return {"additive": False} if _RATE.search(name) else {}
 
 
-def _free(name: str, columns: Iterable[Guess]) -> str:
+def _free_name(name: str, columns: Iterable[Guess]) -> str:
     """A column's name that is no word of Python's, no type, and not taken."""
     if name == "date":
         name = "day"
@@ -277,8 +277,8 @@ def _infer_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") 
         return evolve(made, type="Json")
     path = "" if at == made.member else at
     if (amount, currency) == ("value", "currency"):
-        return evolve(made, type="Decimal", call="money", path=path, options=_rate(made.name))
-    options = {"currency": f"{at}.{currency}", **_rate(made.name)}
+        return evolve(made, type="Decimal", call="money", path=path, options=_rate_option(made.name))
+    options = {"currency": f"{at}.{currency}", **_rate_option(made.name)}
     return evolve(made, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
 
 

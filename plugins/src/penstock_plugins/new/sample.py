@@ -188,13 +188,13 @@ def _json_sample(text: str) -> Sample:
         raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
     items, records = longest
     envelope = value if isinstance(value, dict) and items else {}
-    cursor = _stated(envelope, items, CURSORS, lambda value: value is None or _is_cursor(value))
+    cursor = _stated_path(envelope, items, CURSORS, lambda value: value is None or _is_cursor(value))
     if cursor and items.endswith(".edges"):
         for record in records:
             record.pop("cursor", None)  # of the pages, not of the record
-    link = _stated(envelope, items, LINKS, lambda value: isinstance(value, str) and _is_link(value))
+    link = _stated_path(envelope, items, LINKS, lambda value: isinstance(value, str) and _is_link(value))
     if items:
-        _cut(value, items)
+        _shortened(value, items)
     else:
         value = value[:MOST_KEPT] if isinstance(value, list) else value
     return Sample(
@@ -203,12 +203,12 @@ def _json_sample(text: str) -> Sample:
         **_of_records(records),
         items=items,
         is_array=isinstance(value, list),
-        total=_stated(envelope, items, TOTALS, lambda value: _is_count(value) and int(value) >= len(records)),
-        pages=_stated(envelope, items, PAGES, _is_count),
+        total=_stated_path(envelope, items, TOTALS, lambda value: _is_count(value) and int(value) >= len(records)),
+        pages=_stated_path(envelope, items, PAGES, _is_count),
         cursor=cursor,
         link=link,
         url=next((value for path, value in _members(envelope, items) if path == link and "://" in value), ""),
-        more=_stated(envelope, items, FLAGS, lambda value: isinstance(value, bool)),
+        more=_stated_path(envelope, items, FLAGS, lambda value: isinstance(value, bool)),
     )
 
 
@@ -237,14 +237,14 @@ def _arrays(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, l
                 yield from _arrays(inner, f"{path}.{member}" if path else member, depth - 1)
 
 
-def _cut(value: Any, path: str) -> None:
+def _shortened(value: Any, path: str) -> None:
     *outer, last = path.split(".")
     for member in outer:
         value = value[member]
     value[last] = value[last][:MOST_KEPT]
 
 
-def _stated(envelope: Any, items: str, names: Sequence[str], fits: Any) -> str | None:
+def _stated_path(envelope: Any, items: str, names: Sequence[str], fits: Any) -> str | None:
     """The path of the first member of one of these names whose value fits, outside of the records."""
     paths: dict[str, str] = {}
     for path, value in _members(envelope, items):

@@ -100,12 +100,12 @@ def _source(
         "openings": sorted(
             openings, key=lambda opening: (opening["closes"] is None, opening["closes"] or 0, opening["stream"])
         ),
-        "restated": {"count": len(changes), "last": [_placed(change) for change in changes[:CHANGES_SHOWN]]},
+        "restated": {"count": len(changes), "last": [_with_place(change) for change in changes[:CHANGES_SHOWN]]},
         "runs": [_run(run) for run in runs],
     }
 
 
-def _placed(change: Change) -> dict[str, Any]:
+def _with_place(change: Change) -> dict[str, Any]:
     day = change.day.isoformat() if change.day is not None else None
     return {**change_of(change), "stream": change.stream, "account": ", ".join(account_of(change)), "day": day}
 

@@ -202,7 +202,7 @@ class Database:
             parameters = dict(conninfo.conninfo_to_dict(dsn.reveal()))
         except (psycopg.ProgrammingError, UnicodeEncodeError):
             raise TargetError(_UNREADABLE) from None  # the library's message quotes it, password included
-        if _torn(dsn.reveal()):
+        if _has_unescaped_delimiter(dsn.reveal()):
             raise TargetError(_UNREADABLE)
         if isinstance(parameters.get("password"), str):
             Secret(parameters["password"])
@@ -378,13 +378,13 @@ class Database:
         self._locked = (source, wait_ms, part)
         key = lock_key(source)
         if part is not None:
-            self._take(lock_key(f"{source} {part.name}"), f"{part.name} of {source}", wait_ms)
+            self._take_lock(lock_key(f"{source} {part.name}"), f"{part.name} of {source}", wait_ms)
         if self.one("select pg_try_advisory_lock(%s)", (key,)):
             return True
-        self._take(key, source, wait_ms, shared=part is not None)
+        self._take_lock(key, source, wait_ms, shared=part is not None)
         return part is None
 
-    def _take(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:
+    def _take_lock(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:
         kind = "_shared" if shared else ""
         if self.one(f"select pg_try_advisory_lock{kind}(%s)", (key,)):
             return
@@ -406,7 +406,7 @@ class Database:
 
     def held(self, what: str, key: int) -> LockHeldError:
         return LockHeldError(
-            f"another run writes {what} to {self.place}: {self._holder(key)}. Wait for it to end; if it hangs, "
+            f"another run writes {what} to {self.place}: {self._lock_holder(key)}. Wait for it to end; if it hangs, "
             "end it, or its session with pg_terminate_backend."
         )
 
@@ -463,7 +463,7 @@ class Database:
                 return False
         return False
 
-    def _holder(self, key: int) -> str:
+    def _lock_holder(self, key: int) -> str:
         """The holder of the lock, as far as this user may see it."""
         bits = key % 2**64
         row = self.run(
@@ -498,13 +498,13 @@ class Database:
             return self.pooled()
         if self.connection.closed or state.startswith(("08", "57P")):
             setting = _TIMEOUTS.get(state)
-            remedy = self._without(setting) if setting else "Run again once the server can be reached."
+            remedy = self._remedy_for_setting(setting) if setting else "Run again once the server can be reached."
             return LostSessionError(
                 f"the connection to {seen}. It is lost, and with it what was not committed; all that was delivered "
                 f"stays. {remedy}"
             )
         if state == "57014":
-            return SinkError(f"{seen}. What was there before stays. {self._without('statement_timeout')}")
+            return SinkError(f"{seen}. What was there before stays. {self._remedy_for_setting('statement_timeout')}")
         if is_without_partition(error):
             return SinkError(
                 f"{seen}. Nothing of it was written; what was there before stays. Make a partition of the table for "
@@ -534,7 +534,7 @@ class Database:
             seen = f"{seen}. {error.diag.message_hint.strip().rstrip('.')}"
         return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
 
-    def _without(self, setting: str) -> str:
+    def _remedy_for_setting(self, setting: str) -> str:
         """The remedy where the server ended a session or a statement by a setting of its administrator."""
         return (
             f"If the server's {setting} is shorter than a partition takes, its administrator must run: alter role "
@@ -597,7 +597,7 @@ def is_without_partition(error: Exception) -> bool:
     return isinstance(error, errors.CheckViolation) and error.diag.constraint_name is None
 
 
-def _torn(dsn: str) -> bool:
+def _has_unescaped_delimiter(dsn: str) -> bool:
     """Whether a URL's login has an unescaped delimiter, so that part of the password is parsed as host or database."""
     place = dsn.partition("?")[0]
     login, at, rest = place.partition("://")[2].partition("@")

@@ -228,7 +228,7 @@ class NewRows:
         with self._database.connection.transaction(force_rollback=True):
             if replaced is not None:
                 self._database.run(f"delete from {self.table.sql} o where {replaced.where}", replaced.values)
-            bad = self._refused(places)
+            bad = self._refused_rows(places)
         for place, reason in bad:
             listed = ", ".join(_readable(quoted(name), type_) for name, type_ in self.table.types.items())
             row = self._database.row(f"delete from {self.stage} where ctid = %s::tid returning {listed}", (place,))
@@ -236,7 +236,7 @@ class NewRows:
             self._set_aside([self._formatter.refused(row, reason)])
         return formatted or len(self.unfit) > known
 
-    def _refused(self, places: Sequence[str]) -> list[tuple[str, str]]:
+    def _refused_rows(self, places: Sequence[str]) -> list[tuple[str, str]]:
         """The rows of the temporary table that cannot be stored, each with the reason."""
         if not places:
             return []
@@ -252,7 +252,7 @@ class NewRows:
             if len(places) == 1:
                 return [(places[0], error.diag.message_primary or str(error))]
             middle = len(places) // 2
-            return [*self._refused(places[:middle]), *self._refused(places[middle:])]
+            return [*self._refused_rows(places[:middle]), *self._refused_rows(places[middle:])]
         return []
 
 

@@ -129,7 +129,7 @@ class Replacement:
         missing: int = self.database.one(
             f"{first}select count(*) from {self.stage.name} n "
             f"left join {self.table.sql} o on {self.scope.where} and {self._equal} "
-            f"where o.{self._a_key} is null or {differ(self._others(self.table.columns), 'o.', 'n.')}",
+            f"where o.{self._any_key_column} is null or {differ(self._other_columns(self.table.columns), 'o.', 'n.')}",
             [*rows, *self.scope.values],
         )
         return not missing
@@ -137,7 +137,7 @@ class Replacement:
     # --- rows with a key --------------------------------------------------------------------------------------------
 
     @property
-    def _a_key(self) -> str:
+    def _any_key_column(self) -> str:
         """A column of the key, which is null in no row."""
         return quoted(self.table.key[0])
 
@@ -145,7 +145,7 @@ class Replacement:
     def _equal(self) -> str:
         return " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in self.table.key)
 
-    def _others(self, columns: Sequence[str]) -> list[str]:
+    def _other_columns(self, columns: Sequence[str]) -> list[str]:
         return [name for name in columns if name not in self.table.key]
 
     def _changes(self, compared: Sequence[str]) -> str:
@@ -155,16 +155,16 @@ class Replacement:
         A full join is hashed or merged, never a loop in a loop, whatever the statistics say of a new day. The scope
         occurs once.
         """
-        table, key = self.table, self._a_key
+        table, key = self.table, self._any_key_column
         old = "".join(f", o.{quoted(name)} as {_OLD_KEY.format(number)}" for number, name in enumerate(table.key))
         return (
             f"changes as materialized (select {columns_sql(table.columns, 'n.')}{old}, "
             f"case when n.{key} is null then 'deleted' when o.{key} is null then 'inserted' else 'updated' end "
             f"as penstock_is, "
-            f"{differ(self._others(compared), 'o.', 'n.')} as penstock_restated "
+            f"{differ(self._other_columns(compared), 'o.', 'n.')} as penstock_restated "
             f"from (select * from {table.sql} o where {self.scope.where}) o "
             f"full join {self.stage.name} n on {self._equal} "
-            f"where n.{key} is null or o.{key} is null or {differ(self._others(table.columns), 'o.', 'n.')})"
+            f"where n.{key} is null or o.{key} is null or {differ(self._other_columns(table.columns), 'o.', 'n.')})"
         )
 
     def _steps(self) -> tuple[str, str, str]:
@@ -174,7 +174,7 @@ class Replacement:
         deleted = " and ".join(
             f"o.{quoted(name)} = n.{_OLD_KEY.format(number)}" for number, name in enumerate(table.key)
         )
-        updates = [f"{quoted(name)} = n.{quoted(name)}" for name in self._others(table.columns)]
+        updates = [f"{quoted(name)} = n.{quoted(name)}" for name in self._other_columns(table.columns)]
         updates += [f"{quoted(name)} = default" for name in STAMPS]
         return (
             f"delete from {table.sql} o using changes n where n.penstock_is = 'deleted' and {where} and {deleted}",

@@ -92,7 +92,7 @@ class PostgresSink:
         self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None
     ) -> "PostgresTarget":
         self._check_names(source, streams)
-        database, ledger, first = self._connected(source, run_id, part)
+        database, ledger, first = self._connect(source, run_id, part)
         try:
             target = PostgresTarget(self, database, ledger, source)
             if part is not None:
@@ -105,7 +105,7 @@ class PostgresSink:
             raise
         return target
 
-    def _connected(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
+    def _connect(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
         database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
         try:
@@ -133,7 +133,7 @@ class PostgresSink:
         self, source: str, run_id: str, streams: Sequence[Sequence[Layout]], place: str, *, confirmed: bool
     ) -> Adoption:
         """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
-        database, ledger, _ = self._connected(source, run_id, None)
+        database, ledger, _ = self._connect(source, run_id, None)
         try:
             layouts = [layout for several in streams for layout in several]
             return adopt(database, ledger, source, layouts, place, self._place_of(source, streams), confirmed=confirmed)

@@ -122,7 +122,7 @@ class Tables:
             known = self._known()
             for candidate in self._candidates(layouts):
                 try:
-                    if self._needed(candidate, known.get(candidate.layout.stream)):
+                    if self._needed_steps(candidate, known.get(candidate.layout.stream)):
                         changes.append(candidate.layout)
                 except TargetError as error:
                     problems.append(str(error))
@@ -238,12 +238,12 @@ class Tables:
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
         known = self._known().get(layout.stream)
-        steps = self._needed(candidate, known)
+        steps = self._needed_steps(candidate, known)
         if candidate.seen.oid is None:
             _create(self._database, candidate)
         else:
             _evolve(self._database, candidate.place, steps)
-            self._lacking[layout.stream] = _upkeep(self._database, candidate)
+            self._lacking[layout.stream] = _upkeep_steps(self._database, candidate)
         if candidate.seen.oid is None or steps:
             (candidate,) = self._candidates([layout])
         if (recorded := candidate.recorded) != known:
@@ -273,7 +273,7 @@ class Tables:
             definition=definition_of(self._database, recorded.oid, [column.name for column in layout.columns]),
         )
 
-    def _needed(self, candidate: Candidate, known: LedgerTable | None) -> list[Step]:
+    def _needed_steps(self, candidate: Candidate, known: LedgerTable | None) -> list[Step]:
         """
         The changes that an existing table needs. Raises TargetError if they are not possible, or if this user may not
         make them.
@@ -286,10 +286,10 @@ class Tables:
             return []
         self._refuse_taken(candidate)
         self._refuse_foreign(candidate, known)
-        return self._fitting(candidate)
+        return self._fitting_steps(candidate)
 
-    def _fitting(self, candidate: Candidate) -> list[Step]:
-        """The changes that an existing table of the stream needs. Raises TargetError as :meth:`_needed` does."""
+    def _fitting_steps(self, candidate: Candidate) -> list[Step]:
+        """The changes that an existing table of the stream needs. Raises TargetError as :meth:`_needed_steps` does."""
         candidate.check_key()
         self._check_source(candidate)
         candidate.check_others()
@@ -326,7 +326,7 @@ class Tables:
             )
         self._refuse_taken(candidate)
         candidate.check_mark()
-        self._fitting(candidate)
+        self._fitting_steps(candidate)
         return candidate
 
     def adopt(self, candidate: Candidate) -> None:
@@ -426,7 +426,7 @@ def _storage(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-def _upkeep(database: Database, candidate: Candidate) -> list[str]:
+def _upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
     place, seen = candidate.place, candidate.seen
     if not (seen.owned and seen.plain):

@@ -294,7 +294,7 @@ class PostgresWriter:
         self._database.run("set constraints all immediate")
         for new in altering:
             is_derived = self._merged and new is not self._main
-            scope = self._children(new, stages[self._partition.stream]) if is_derived else self._scope(new.table)
+            scope = self._merge_children(new, stages[self._partition.stream]) if is_derived else self._scope(new.table)
             sent = Replacement(self._database, new.table, stages[new.layout.stream], scope)
             by_key = self._merged and not is_derived
             if not (sent.is_stored_by_key() if by_key else sent.is_stored()):
@@ -313,7 +313,7 @@ class PostgresWriter:
             self._database.run("select set_config('enable_nestloop', 'on', true)")
         for stream, new in self._rows.items():
             if new is not self._main:
-                outcome = self._bring_up_to_date(new, stages[stream], self._children(new, main))
+                outcome = self._bring_up_to_date(new, stages[stream], self._merge_children(new, main))
                 if more := outcome.after - outcome.before:
                     statement = self._target.ledger.merged_sql("%s::bigint")
                     self._database.run(statement, (more, self._target.source, stream))
@@ -341,7 +341,7 @@ class PostgresWriter:
         if (staged, same + done) != (new.count, new.count):
             raise NotStoredError
 
-    def _children(self, child: NewRows, parents: Stage) -> Scope:
+    def _merge_children(self, child: NewRows, parents: Stage) -> Scope:
         """The derived rows of the parents in this partition: all of them are replaced."""
         pairs = zip(child.layout.derived_by, self._main.layout.key, strict=True)
         equal = " and ".join(f"o.{quoted(own)} = p.{quoted(theirs)}" for own, theirs in pairs)
