@@ -5,11 +5,12 @@ A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what i
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
 - elsewhere ``reference`` (the public API, see :mod:`reference`), ``source keys``, ``bounds``, ``fixed bounds``,
-  ``sinks``, ``parts``, ``decisions`` or ``conforms``.
+  ``sinks``, ``parts``, ``decisions``, ``modules`` or ``conforms``.
 
 A test holds every file to what this script would write.
 """
 
+import ast
 import importlib
 import re
 import sys
@@ -24,8 +25,8 @@ import penstock
 from penstock._cli.init import toml_value
 from penstock._cli.listing import described
 from penstock._plugins.registry import COMPONENT_KINDS, Registry
-from penstock.connector import SourceSettings, about, keys_of
 from penstock.redact import Secret
+from penstock.settings import SourceSettings, info_of, keys_of
 from penstock.testing.conformance import CHECKS
 from reference import reference
 
@@ -157,6 +158,7 @@ def generated(path: Path, registry: Registry) -> str:
         "decisions": decisions,
         "reference": lambda: reference(registry),
         "conforms": conforms,
+        "modules": modules,
     }
 
     def made(found: re.Match[str]) -> str:
@@ -220,6 +222,23 @@ def decisions() -> list[str]:
     return [f"- [{title}]({path.name})" for title, path in zip(titles, found, strict=True)]
 
 
+def modules() -> list[str]:
+    """The public modules of the core, and the place from which authors import the names of each."""
+    folder = ROOT / "core" / "src" / "penstock"
+    files = [*folder.glob("[a-z]*.py"), *(folder / name / "__init__.py" for name in ("ledger", "sandbox", "testing"))]
+    exported = set(penstock.public_names().values())
+    rows = []
+    for path in sorted(files, key=lambda path: path.parent.name if path.stem == "__init__" else path.stem):
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        text = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+        what = re.sub(r":\w+:`~?\.?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`"))
+        place = (
+            f"`penstock.{name}`" if path.stem == "__init__" else "`penstock`" if f"penstock.{name}" in exported else "–"
+        )
+        rows.append([f"`{name}`", what, place])
+    return _table(["Module", "What", "Import from"], rows)
+
+
 def conforms() -> list[str]:
     return _table(["`conforms` tries", "It fails when"], [[name, text] for name, text in CHECKS.items()])
 
@@ -274,7 +293,7 @@ def _keys(attributes: Iterable["attrs.Attribute[Any]"], settings: type) -> list[
     for attribute in attributes:
         secret = hints[attribute.name] is Secret or Secret in typing.get_args(hints[attribute.name])
         default = _default(attribute)
-        text = about(attribute).help + (" (secret)" if secret else "")
+        text = info_of(attribute).help + (" (secret)" if secret else "")
         rows.append([f"`{attribute.name}`", "required" if attribute.default is attrs.NOTHING else default, text])
     return _table(["Key", "Default", "What it is"], rows)
 

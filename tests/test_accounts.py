@@ -42,10 +42,10 @@ from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock.connector import OpenFor
 from penstock.errors import AuthenticationError, ConfigError, UsageError
 from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
+from penstock.settings import OpenFor
 from penstock.testing.clock import FakeClock
 from penstock.testing.memory import MemorySink
 from scripted_provider import ScriptedProvider

@@ -10,7 +10,7 @@ import pytest
 from penstock import Envelope, Parent, Request, SandboxRequest, SandboxResponse, Skip, Slice, Stream, column, record
 from penstock._run.refusals import FORBIDDEN
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
-from penstock.sinks import LedgerEntry
+from penstock.ledger_interface import LedgerEntry
 from penstock.testing.memory import MemoryWriter
 from scripted_provider import ScriptedProvider
 

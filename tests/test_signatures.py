@@ -39,8 +39,8 @@ from penstock._run.runner import run
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
-from penstock_plugins.postgres.settings import POSTGRES
 from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
+from penstock_plugins.sinks import POSTGRES
 from penstock_plugins.tokens import HmacSigned
 
 jwt = pytest.importorskip("jwt", reason="needs the dependency group signatures")

@@ -25,8 +25,8 @@ from penstock.errors import TargetError
 from penstock.project.run_result import RunResult
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors import singer_target
-from penstock_plugins.doors.singer_settings import SINGER
 from penstock_plugins.files.locks import alone
+from penstock_plugins.sinks import SINGER
 from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 # Appends what it reads to a file, then prints the last state, as a target does after it stored everything.

@@ -12,10 +12,11 @@ from penstock._write.outcomes import outcome_of
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, build_request, pack_rows
 from penstock.actions import Action, Field, MostValues
-from penstock.connector import Connector, SourceSettings
+from penstock.connector import Connector
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
 from penstock.model import Receipt, Response
 from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, Throttle
+from penstock.settings import SourceSettings
 from penstock.testing import a_response
 
 SETTINGS = SourceSettings(base_url="https://api.example.com/")

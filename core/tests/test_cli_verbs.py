@@ -39,7 +39,7 @@ from penstock._plugins.registry import Registry
 from penstock._run.used_targets import UsedTargets
 from penstock._util.clock import Clock
 from penstock._util.text import without_place
-from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettings, Stream, setting
+from penstock.connector import Connector, Limits, Sandbox, Stream
 from penstock.model import Request, Slice
 from penstock.project.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
 from penstock.project.run_result import RunResult
@@ -48,6 +48,7 @@ from penstock.redact import Secret
 from penstock.run_report import RunReport
 from penstock.sandbox.app import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
+from penstock.settings import OpenFor, SourceSettings, setting
 from rich.console import Console
 
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)

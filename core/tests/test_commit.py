@@ -19,10 +19,10 @@ from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
 from penstock.events import Event
 from penstock.ledger import SqliteLedger
+from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected, Slice
 from penstock.records import record
 from penstock.run_report import RunReport
-from penstock.sinks import LedgerEntry
 from penstock.testing.memory import MemorySink, MemoryTarget
 
 NOW = datetime(2026, 8, 2, tzinfo=UTC)

@@ -11,9 +11,10 @@ from attrs import field, frozen, validators
 from penstock._config import Config, load
 from penstock._config.checked import variable_of
 from penstock._config.targets import findable, passwords_in, shown_target
-from penstock.connector import Connector, SourceSettings, setting
+from penstock.connector import Connector
 from penstock.errors import ConfigError, PluginError
 from penstock.redact import Secret, mask
+from penstock.settings import SourceSettings, setting
 from penstock.sinks import SinkKind
 
 

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from penstock import Project, Sandbox, hookspecs
 from penstock._cli import main
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, SourceSettings, Stream, setting
+from penstock.connector import Connector, Stream
 from penstock.envelope import Envelope
 from penstock.model import Request
 from penstock.protocols import named
@@ -27,6 +27,7 @@ from penstock.records import added, personal, record
 from penstock.redact import Secret
 from penstock.sandbox.app import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import serve
+from penstock.settings import SourceSettings, setting
 from penstock.testing.conformance import conforms
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"

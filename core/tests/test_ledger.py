@@ -13,9 +13,9 @@ import pytest
 from attrs import evolve
 from penstock.errors import SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, Retention, SqliteLedger
+from penstock.ledger_interface import LedgerEntry, LedgerFile, PendingReport, RunRecord
 from penstock.model import Partition, Rejected
 from penstock.redact import Secret
-from penstock.sinks import LedgerEntry, LedgerFile, PendingReport, RunRecord
 
 DAY = Partition("clicks", (("advertiser_id", "2112"), ("report_date", "2026-03-01")))
 NIGHT = datetime(2026, 3, 5, 4, 30, 0, 123456, tzinfo=timezone(timedelta(hours=1)))

@@ -12,7 +12,7 @@ from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import EMPTY_PAGES, Listing
 from penstock._read.reconcile import StreamReads
-from penstock.connector import SourceSettings, Stream
+from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import (
     BoundExceededError,
@@ -25,6 +25,7 @@ from penstock.errors import (
 from penstock.model import Answer, Page, Partition, Request, Response, Slice
 from penstock.protocols import Accept, Refuse, SinglePage
 from penstock.records import record
+from penstock.settings import SourceSettings
 
 NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
 URL = "http://localhost/clicks"

@@ -11,14 +11,15 @@ from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
 from penstock._read.source_report import SourceReport
-from penstock.connector import SourceSettings, Stream
+from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.events import ignore
+from penstock.ledger_interface import PendingReport
 from penstock.model import Request, Response, Slice
 from penstock.protocols import Accept, Ready, Refuse
 from penstock.run_report import RunReport
-from penstock.sinks import PendingReport
+from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
 
 REFUSAL = RefusedError("nothing is at this address; correct base_url")

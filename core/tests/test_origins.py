@@ -8,10 +8,11 @@ from attrs import frozen
 from penstock._config import load
 from penstock._fetch.origin import Boundary
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, ConnectorPlugin, SourceSettings, Stream, setting
+from penstock.connector import Connector, ConnectorPlugin, Stream
 from penstock.errors import ConfigError, ForeignOriginError
 from penstock.model import Request
 from penstock.records import record
+from penstock.settings import SourceSettings, setting
 
 API, LOGIN = "https://api.example.com", "https://login.example.com:8443"
 

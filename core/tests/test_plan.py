@@ -12,11 +12,13 @@ from penstock._plan.finality import fingerprint, is_of_today, reader_version
 from penstock._plan.plan import Job
 from penstock._plan.planner import Planner, grouped, plan
 from penstock._plan.selection import chosen_streams
-from penstock.connector import OpenFor, SourceSettings, Stream, setting
+from penstock._plan.window import requested_window
+from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.ledger_interface import FinalDay, LedgerEntry, PendingReport
 from penstock.model import Partition, Request, Slice
 from penstock.records import record
-from penstock.sinks import FinalDay, LedgerEntry, PendingReport
+from penstock.settings import OpenFor, SourceSettings, setting
 
 
 @record()
@@ -177,18 +179,18 @@ def test_a_window_never_leaves_what_is_served(today: date, back: int, length: in
     job = a_job(since=since, until=until)
     now = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
     floor = two_months_before(today)
-    planner = Planner(job, now, None)
+    notices: list[str] = []
     if until < floor:
         with pytest.raises(UsageError, match="nothing of it can be read"):
-            planner.window(CLICKS, UTC)
+            requested_window(job, CLICKS, UTC, now, notices)
         return
     if since > today:
         with pytest.raises(UsageError, match="the last day that can be read"):
-            planner.window(CLICKS, UTC)
+            requested_window(job, CLICKS, UTC, now, notices)
         return
-    days, last = planner.window(CLICKS, UTC).days(), min(until, today)
+    days, last = requested_window(job, CLICKS, UTC, now, notices).days(), min(until, today)
     assert days == [max(since, floor) + timedelta(days=n) for n in range((last - max(since, floor)).days + 1)]
-    assert len(planner.notices) == (since < floor) + (until > today)
+    assert len(notices) == (since < floor) + (until > today)
 
 
 def test_a_window_that_ends_before_it_starts_is_refused():

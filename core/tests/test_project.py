@@ -51,12 +51,12 @@ from penstock._util.clock import Clock
 from penstock._util.text import without_place
 from penstock.connector import ConnectorPlugin
 from penstock.ledger import SqliteLedger
+from penstock.ledger_interface import RunRecord
 from penstock.project.notify import OCCASIONS
 from penstock.project.run_result import RunResult
 from penstock.project.targets import Viewed, ledgers
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
-from penstock.sinks import RunRecord
 from penstock.testing.memory import MemorySink
 from penstock_plugins.files.sink import FileTarget
 

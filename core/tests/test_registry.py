@@ -12,11 +12,12 @@ import penstock
 import pytest
 from attrs import evolve
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, SourceSettings, Stream
+from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.protocols import Named, SinglePage
 from penstock.records import record
+from penstock.settings import SourceSettings
 from penstock.sinks import Layout, SinkKind
 
 

@@ -11,7 +11,7 @@ from attrs import frozen
 from penstock._cli import main
 from penstock._config.trial import problems_of
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, SourceSettings, Stream, setting
+from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
@@ -19,6 +19,7 @@ from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, chec
 from penstock.records import added, record
 from penstock.redact import Secret
 from penstock.report_files import ReportFile
+from penstock.settings import SourceSettings, setting
 from penstock.testing.exchange import a_response
 
 

@@ -13,21 +13,13 @@ from attrs import frozen
 from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.actions import Action, Field, MostValues
-from penstock.connector import (
-    Connector,
-    ConnectorPlugin,
-    Derived,
-    Parent,
-    Registration,
-    SourceSettings,
-    Stream,
-    setting,
-)
+from penstock.connector import Connector, ConnectorPlugin, Derived, Parent, Registration, Stream
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.protocols import SinglePage, Unsigned, named
 from penstock.records import Json, added, derived, record, row_key, secret
 from penstock.redact import Secret
+from penstock.settings import SourceSettings, setting
 
 
 @frozen(kw_only=True)

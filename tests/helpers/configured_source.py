@@ -4,7 +4,8 @@ Sources for tests that need no plugin and no provider.
 
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, SourceSettings, Stream
+from penstock.connector import Connector, Stream
+from penstock.settings import SourceSettings
 
 
 def a_source(*streams: Stream, name: str = "s", settings: SourceSettings | None = None) -> ConfiguredSource:

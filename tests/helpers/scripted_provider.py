@@ -20,9 +20,9 @@ from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock.ledger_interface import LedgerEntry
 from penstock.run_report import NONE_ALLOWED, Allowance, RunReport
 from penstock.sandbox.server import serve
-from penstock.sinks import LedgerEntry
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 

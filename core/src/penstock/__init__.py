@@ -20,7 +20,7 @@ _NAMES = {
     "actions": "Action ActionJudge Field FieldType MostValues Place Values",
     "commands": "Command",
     "connector": """
-        Connector ConnectorPlugin Derived Limits OpenFor Parent Registration Sandbox SourceSettings Stream setting
+        Connector ConnectorPlugin Derived Limits Parent Registration Sandbox Stream
     """,
     "envelope": "Envelope graphql_judge",
     "errors": """
@@ -34,6 +34,10 @@ _NAMES = {
     "fault_points": "fault_point",
     "filters": "known_filters",
     "handover": "HandoverSink",
+    "ledger_interface": """
+        AccountCounts FinalDay GroupingLedger Ledger LedgerEntry LedgerFile PendingReport
+        Restatement RunRecord State
+    """,
     "model": """
         EXACT_JSON Answer Batch Items Kind Page Pairs Partition Receipt ReceiptStatus Rejected Request Response Slice
         encode_query flag origin_of
@@ -54,10 +58,11 @@ _NAMES = {
     "report_files": "ReportFile",
     "sandbox.app": "SandboxApp SandboxRequest SandboxResponse",
     "sandbox.base": "SandboxBase SandboxError json_response",
+    "settings": "OpenFor SourceSettings setting",
     "sinks": """
-        EXTRA MOST_REJECTED AccountCounts Adopting Adoption Advising BaseTarget Difference Divisible Encoder Erased
-        Erasing Erasure FinalDay Grouping GroupingLedger Interruptible Layout Ledger LedgerEntry LedgerFile
-        ListsFinal Part PendingReport Preparing Restatement RunRecord Sink SinkKind State Target Verifiable Writer
+        EXTRA MOST_REJECTED Adopting Adoption Advising BaseTarget Difference Divisible Encoder
+        Erased Erasing Erasure Grouping Interruptible Layout ListsFinal Part Preparing Sink SinkKind
+        Target Verifiable Writer
     """,
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
 }

@@ -19,13 +19,10 @@ from penstock.connector import (
     ConnectorPlugin as ConnectorPlugin,
     Derived as Derived,
     Limits as Limits,
-    OpenFor as OpenFor,
     Parent as Parent,
     Registration as Registration,
     Sandbox as Sandbox,
-    SourceSettings as SourceSettings,
     Stream as Stream,
-    setting as setting,
 )
 from penstock.envelope import (
     Envelope as Envelope,
@@ -70,6 +67,18 @@ from penstock.events import (
 from penstock.fault_points import fault_point as fault_point
 from penstock.filters import known_filters as known_filters
 from penstock.handover import HandoverSink as HandoverSink
+from penstock.ledger_interface import (
+    AccountCounts as AccountCounts,
+    FinalDay as FinalDay,
+    GroupingLedger as GroupingLedger,
+    Ledger as Ledger,
+    LedgerEntry as LedgerEntry,
+    LedgerFile as LedgerFile,
+    PendingReport as PendingReport,
+    Restatement as Restatement,
+    RunRecord as RunRecord,
+    State as State,
+)
 from penstock.model import (
     EXACT_JSON as EXACT_JSON,
     Answer as Answer,
@@ -156,10 +165,14 @@ from penstock.sandbox.base import (
     SandboxError as SandboxError,
     json_response as json_response,
 )
+from penstock.settings import (
+    OpenFor as OpenFor,
+    SourceSettings as SourceSettings,
+    setting as setting,
+)
 from penstock.sinks import (
     EXTRA as EXTRA,
     MOST_REJECTED as MOST_REJECTED,
-    AccountCounts as AccountCounts,
     Adopting as Adopting,
     Adoption as Adoption,
     Advising as Advising,
@@ -170,23 +183,14 @@ from penstock.sinks import (
     Erased as Erased,
     Erasing as Erasing,
     Erasure as Erasure,
-    FinalDay as FinalDay,
     Grouping as Grouping,
-    GroupingLedger as GroupingLedger,
     Interruptible as Interruptible,
     Layout as Layout,
-    Ledger as Ledger,
-    LedgerEntry as LedgerEntry,
-    LedgerFile as LedgerFile,
     ListsFinal as ListsFinal,
     Part as Part,
-    PendingReport as PendingReport,
     Preparing as Preparing,
-    Restatement as Restatement,
-    RunRecord as RunRecord,
     Sink as Sink,
     SinkKind as SinkKind,
-    State as State,
     Target as Target,
     Verifiable as Verifiable,
     Writer as Writer,

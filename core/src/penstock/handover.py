@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 from attrs import define, field, frozen
 
 from penstock.errors import StoppedError
+from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Batch, Partition
-from penstock.sinks import BaseTarget, Layout, Ledger, LedgerEntry
+from penstock.sinks import BaseTarget, Layout
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,5 +1,6 @@
 """
-The interface of sinks: the values that a sink receives (:class:`Layout`, :class:`LedgerEntry`) and its methods.
+The interface of sinks: the values that a sink receives (:class:`Layout`) and its methods. That of a ledger is in
+:mod:`penstock.ledger_interface`.
 
 A sink writes. It does not fetch, retry, or decide what is read. The order of calls, for each source of a run::
 
@@ -16,14 +17,14 @@ These protocols gain optional methods, and their methods gain optional parameter
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from datetime import date
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
 from penstock.errors import PenstockError
-from penstock.model import Batch, Kind, Partition, Rejected
+from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
+from penstock.model import Batch, Kind, Partition
 from penstock.records import Column
 
 MOST_REJECTED = 10_000
@@ -73,175 +74,6 @@ class Layout:
         return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
 
 
-State = Literal["intended", "staged", "delivered", "failed"]
-
-
-@frozen(kw_only=True)
-class LedgerFile:
-    """
-    One file of a partition, as a target of files keeps it.
-
-    ``path``: its place, relative to the target; ``size`` in bytes, None: there must be no file at that place;
-    ``staged``: its temporary place, relative to the target, until it is renamed or merged into its final place.
-    """
-
-    path: str
-    size: int | None = None
-    checksum: str | None = None  # "crc32:...", of the bytes on disk
-    staged: str | None = None
-
-
-@frozen(kw_only=True)
-class LedgerEntry:
-    """
-    The ledger's row for one partition.
-
-    ``state`` is one of
-
-    ``intended``
-        files were staged and are being renamed into place (``files`` describes them);
-    ``staged``
-        a day of a ``changes`` stream in files: written, and not merged into its account's file yet;
-    ``delivered``
-        also if a later reading failed: that adds ``error`` and keeps the rest;
-    ``failed``
-        tried, and never delivered.
-
-    ``version`` is the row's version when the partition was planned. A commit is refused where the ledger holds another
-    one by then.
-
-    Not stored: ``kind`` is the kind of the stream (a ledger that compares readings records a restatement for a dated
-    partition of a ``report`` only); ``replaces`` is the partition's row when it was planned, None where it had none or
-    where it is not known.
-    """
-
-    source: str
-    partition: Partition
-    state: State
-    run_id: str
-    read_at: datetime | None = None  # aware; of a report, when it was submitted
-    open_until: datetime | None = None  # aware; None: never final
-    fingerprint: str = ""  # of the settings that affect the response
-    rows: int = 0
-    promised: int | None = None
-    rejected: int = 0  # records set aside, those of derived streams included
-    unread_values: int = 0  # values that did not fit a nullable column: null there, kept in ``_extra``
-    repeated: int = 0
-    truncated: bool = False
-    # Set only if a record of the request was rejected or a value unread: the fingerprint of the record class and the
-    # connector's version. A plan reads such a day again with another record class or version.
-    reader_version: str = ""
-    sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
-    derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
-    files: tuple[LedgerFile, ...] = ()  # set by a target of files: the stream's, then those of streams derived from it
-    error: str | None = None
-    attempts: int = 0  # failures since the last delivery
-    version: int = 0
-    # Rows that "came", "went" and "changed" against the former reading; not kept; None: the target does not count them.
-    changes: Mapping[str, int] | None = None
-    rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
-    kind: Kind = field(default="report", eq=False)
-    replaces: "LedgerEntry | None" = field(default=None, eq=False, repr=False)
-
-    @property
-    def delivered(self) -> bool:
-        """Whether it was ever delivered, even if without rows, or if a later reading failed."""
-        return self.state == "delivered"
-
-    @property
-    def complete(self) -> bool:
-        """Whether no record was set aside, and every value was read."""
-        return not (self.rejected or self.unread_values)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the partition had closed when it was read, by the rule of that time."""
-        return self.read_at is not None and self.open_until is not None and self.read_at >= self.open_until
-
-    def final(self, fingerprint: str) -> bool:
-        """Whether the last reading was made after the partition closed, with the settings of today."""
-        return self.delivered and self.fingerprint == fingerprint and self.closed
-
-
-@frozen(kw_only=True)
-class PendingReport:
-    """
-    A report that was submitted and not yet delivered, with all that another process needs to continue.
-
-    ``request`` is the submission as JSON without credentials, ``partitions`` are those that the report will hold.
-    """
-
-    source: str
-    stream: str
-    handle: str
-    request: str
-    partitions: tuple[Partition, ...]
-    submitted_at: datetime
-    fingerprint: str
-
-
-@frozen(kw_only=True)
-class RunRecord:
-    """One run of one source, as ``penstock status`` shows it. ``report`` is the run report's part for the source."""
-
-    run_id: str
-    source: str
-    started_at: datetime
-    finished_at: datetime | None = None
-    exit_code: int | None = None
-    report: Mapping[str, Any] = field(factory=dict)
-
-    @property
-    def requests(self) -> int:
-        """The requests of all streams."""
-        return sum(counts.get("requests", 0) for counts in self.report.get("streams", {}).values())
-
-
-@frozen(kw_only=True)
-class AccountCounts:
-    """
-    The ledger's rows of one account of one stream, counted.
-
-    ``account`` maps the account's column to its text; empty for a stream without accounts. ``partitions`` is the number
-    of rows: ``failed`` have an error since their last delivery, ``final`` were read after they closed (with whatever
-    settings), ``open`` are all others. ``missing``: days between the first and the last that have no row.
-    ``truncated``: of those delivered, the ones that a ceiling of the provider cut. ``first_day`` and ``last_day`` are
-    None for a stream that is not divided by days. ``error`` is the error of the latest day that has one.
-    """
-
-    source: str
-    stream: str
-    account: Mapping[str, str]
-    first_day: date | None = None
-    last_day: date | None = None
-    partitions: int = 0
-    final: int = 0
-    open: int = 0
-    missing: int = 0
-    failed: int = 0
-    rows: int = 0
-    rejected: int = 0
-    unread_values: int = 0
-    truncated: int = 0
-    last_read: datetime | None = None  # aware
-    error: str | None = None
-
-
-class FinalDay(NamedTuple):
-    """
-    What a plan needs of the ledger's row of a final day. ``account`` is empty for a stream without accounts, ``day`` is
-    the day's text. ``complete``: no record was set aside, and every value read.
-    """
-
-    account: str
-    day: str
-    fingerprint: str
-    run_id: str
-    read_at: datetime
-    reader_version: str
-    complete: bool
-
-
 @frozen(kw_only=True)
 class Difference:
     """
@@ -252,113 +84,6 @@ class Difference:
     partition: Partition
     what: str
     uncounted: bool = False
-
-
-@frozen(kw_only=True)
-class Restatement:
-    """
-    What a new reading of a delivered day of a ``report`` changed.
-
-    ``sums`` has the measures whose sum changed, before and after. ``changes`` counts the rows that "came", "went" and
-    "changed"; None if the target does not count them.
-    """
-
-    source: str
-    partition: Partition
-    run_id: str
-    restated_at: datetime  # aware; when it was committed, by the target's clock
-    rows: tuple[int, int]  # before and after
-    sums: Mapping[str, tuple[Decimal, Decimal]] = field(factory=dict)
-    changes: Mapping[str, int] | None = None
-
-
-class Ledger(Protocol):
-    """
-    The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
-
-    Every method is durable when it returns. Methods may be called from the run's main thread only. Optional besides:
-    :class:`GroupingLedger`. A class that derives from it has the defaults of a ledger that keeps nothing, where there
-    are such.
-
-    Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
-    Rows of a stream that is not divided by days are within any window; None stands for no bound.
-    """
-
-    def entries(
-        self,
-        source: str,
-        stream: str,
-        *,
-        since: date | None = None,
-        until: date | None = None,
-        accounts: Sequence[str] | None = None,
-    ) -> dict[Partition, LedgerEntry]:
-        """The rows of a stream."""
-
-    def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
-        """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""
-        return ()
-
-    def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
-        """
-        The number of delivered partitions with records or values that another version of the reader (record class and
-        connector) could not read. The next run reads them again.
-        """
-        return 0
-
-    def restated(
-        self, source: str | None = None, *, since: datetime | None = None, runs: str = ""
-    ) -> Iterable[Restatement]:
-        """
-        The restatements that were committed from ``since`` (aware, included) on, oldest first; None: of all sources,
-        without a bound. ``runs``: only of runs whose id begins with this.
-        """
-        return ()
-
-    def deliver(self, entry: LedgerEntry) -> None:
-        """
-        Record a delivery (state ``intended``, ``staged`` or ``delivered``) and its rejected records, in place of the
-        former ones; raises SinkError when the row's version is not ``entry.version`` any more. Stores version + 1.
-        """
-
-    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        """Record a failure. A former delivery is kept; the error is added to it."""
-
-    def submit(self, report: PendingReport) -> None:
-        """Record a submitted report."""
-
-    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
-        """The pending reports, oldest first."""
-
-    def drop(self, report: PendingReport) -> None:
-        """Delete a pending report that was delivered, failed, or no longer exists."""
-
-    def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
-        """Store the accounts that ``stream`` listed, in place of those it listed before."""
-
-    def accounts(self, source: str, stream: str) -> tuple[str, ...]:
-        """The accounts that ``stream`` listed last, in its order; empty when it was never read."""
-
-    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
-        """Delete the rows, so that their partitions are missing again; delivered data stays. Returns their number."""
-        return 0
-
-    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
-        """The records set aside, each with the row of its partition; None: of all sources, of all streams."""
-        return ()
-
-    def sources(self) -> tuple[tuple[str, str], ...]:
-        """Every (source, stream) that has a row."""
-        return ()
-
-    def record_run(self, run: RunRecord) -> None:
-        """Store the result of a run. Runs beyond the age or the number that the ledger keeps are deleted."""
-
-    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
-        """The last runs, newest first."""
-        return ()
-
-    def close(self) -> None: ...
 
 
 class Writer(Protocol):
@@ -443,14 +168,6 @@ class Grouping(Protocol):
         others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
         killed meanwhile leaves each partition in its former or its new state.
         """
-
-
-@runtime_checkable
-class GroupingLedger(Protocol):
-    """A ledger that can record several failures at once at a lower cost than one by one."""
-
-    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """Record the failure of each partition as :meth:`Ledger.fail` does: all of them, or none."""
 
 
 def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:

@@ -1,17 +1,41 @@
 """
-The sinks ``jsonl``, ``csv``, ``parquet``, ``duckdb`` and ``-`` for the command line and the configuration.
+The sinks: their settings, for the configuration and for ``--to``. A sink's own package is imported when it is opened.
 """
 
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import Attribute, frozen, validators
-from penstock import Sink, SinkKind, UsageError, setting
+from penstock import Secret, Sink, SinkKind, UsageError, setting
 
-from penstock_plugins.doors.singer_settings import SINGER
 from penstock_plugins.extras import installed
-from penstock_plugins.postgres.settings import POSTGRES
-from penstock_plugins.retention import RetentionSettings
+
+if TYPE_CHECKING:
+    from penstock.ledger import Retention
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class RetentionSettings:
+    """What the ledger of a target retains: the same keys for every sink with a ledger of its own."""
+
+    keep_runs: int = setting(1000, help="records of runs that the ledger keeps of a source", validator=validators.ge(1))
+    keep_run_days: int = setting(400, help="days that it keeps them", validator=validators.ge(1))
+    keep_restatement_days: int | None = setting(
+        None,
+        help="days that the ledger keeps what new readings changed; default: always",
+        validator=validators.optional(validators.ge(1)),
+    )
+
+    def retention(self) -> "Retention":
+        from penstock.ledger import Retention
+
+        return Retention(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)
+
+
+# --- files and DuckDB -------------------------------------------------------------------------------------------------
+
 
 _PROMISE = (
     "a partition's file appears whole or not at all and replaces its predecessor; killed at any moment, the next run "
@@ -42,13 +66,6 @@ class CsvSettings(RetentionSettings):
         ".", help="the sign before the fraction of a decimal", validator=validators.in_((".", ","))
     )
     bom: bool = setting(False, help="whether files begin with a byte order mark, by which Excel recognises UTF-8")
-
-
-@frozen(kw_only=True, eq=False, repr=False)
-class StdoutSettings:
-    name_streams: bool | None = setting(
-        None, help="write the stream's name as _stream first in each line; default: only if there are several streams"
-    )
 
 
 def _decimal_scale() -> Any:
@@ -117,6 +134,126 @@ def _sink(settings: JsonlSettings | CsvSettings | ParquetSettings, codec: Any, *
     from penstock_plugins.files.sink import FileSink
 
     return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
+
+
+# --- Postgres ---------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class PostgresSettings(RetentionSettings):
+    dsn: Secret = setting(help="postgresql://user:password@host/database, or host=... dbname=...", repr=False)
+    schema: str = setting(
+        "{source}", help="where the tables are; may hold {source} and {connector}; without {source}, sources share them"
+    )
+    table: Mapping[str, str] = setting(
+        help="names of tables by stream, * for all others; may hold {source}, {connector}, {stream}; default: {stream}",
+        factory=dict,
+    )
+    ledger_schema: str = setting("penstock", help="where the ledger's tables are")
+    grant_to: tuple[str, ...] = setting(help="roles that may read all tables and the ledger", factory=tuple)
+    day_index: bool = setting(default=True, help="new tables get an index on the day, across accounts")
+    nul: Literal["reject", "strip", "replace"] = setting(
+        "reject", help="a record with a NUL character in a text: reject it, or strip or replace the character"
+    )
+
+
+def _postgres(settings: PostgresSettings) -> Sink:
+    with installed("postgres"):
+        from penstock_plugins.postgres.sink import PostgresSink
+
+    return PostgresSink(
+        dsn=settings.dsn,
+        schema=settings.schema,
+        tables=dict(settings.table),
+        ledger_schema=settings.ledger_schema,
+        grant_to=settings.grant_to,
+        day_index=settings.day_index,
+        nul=settings.nul,
+        retention=settings.retention(),
+    )
+
+
+def _postgres_query(settings: PostgresSettings, text: str) -> Iterator[Mapping[str, Any]]:
+    with installed("postgres"):
+        from penstock_plugins.postgres.query import rows_of
+
+    return rows_of(settings.dsn, text)
+
+
+POSTGRES = SinkKind(
+    name="postgres",
+    summary="tables of a Postgres database, one per stream",
+    promise=(
+        "a partition's rows and its ledger row in one transaction: exactly once; readers see a partition as it was or "
+        "as it is, never in between; what a new reading changed is recorded in penstock.restatements"
+    ),
+    scheme="postgresql",
+    example="postgresql://...",
+    settings=PostgresSettings,
+    parse=lambda text: PostgresSettings(dsn=Secret(text)),
+    open=_postgres,
+    query=_postgres_query,
+    named_streams=lambda settings: {"table": [name for name in settings.table if name != "*"]},
+)
+
+
+# --- Singer targets ---------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class SingerTargetSettings:
+    command: str = setting(help='the program of the target, such as "target-postgres"; arguments may follow')
+    config: Mapping[str, Any] = setting(
+        factory=dict,
+        repr=False,
+        help='the configuration of the target; a value may be { env = "NAME" } or { file = "/run/secrets/..." }',
+    )
+    ledger: Path = setting(help="the directory of the ledger, which a Singer target does not keep itself")
+    may_change: tuple[str, ...] = setting(
+        (), help="keys of config that do not say where the data is: a change of any other needs another ledger"
+    )
+    decimals_as_text: bool = setting(False, help="for a target that makes a binary float of a number")
+    nested_as_text: bool = setting(False, help="for a target that takes objects and lists badly")
+
+
+def _singer_settings(text: str) -> SingerTargetSettings:
+    """``singer:COMMAND``: the ledger is in the current directory."""
+    command = text.partition(":")[2].strip()
+    if not command:
+        raise UsageError('singer: names no target: write singer:COMMAND, such as "singer:target-jsonl"')
+    program = Path(shlex.split(command)[0]).name
+    return SingerTargetSettings(command=command, ledger=Path(".penstock") / f"singer-{program}")
+
+
+def _singer(settings: SingerTargetSettings) -> Sink:
+    from penstock_plugins.doors.singer_target import SingerSink
+
+    return SingerSink(settings)
+
+
+SINGER = SinkKind(
+    name="singer",
+    summary="any Singer target: BigQuery, Snowflake, S3 and others",
+    promise=(
+        "at least once: a partition counts as delivered when the target ended with 0 and returned the state; rows of a "
+        "restated day are sent again and replaced by key, a row that vanished stays in the target"
+    ),
+    scheme="singer",
+    example="singer:COMMAND",
+    settings=SingerTargetSettings,
+    parse=_singer_settings,
+    open=_singer,
+)
+
+
+# --- standard output --------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class StdoutSettings:
+    name_streams: bool | None = setting(
+        None, help="write the stream's name as _stream first in each line; default: only if there are several streams"
+    )
 
 
 def _stdout(settings: StdoutSettings) -> Sink:

@@ -18,9 +18,10 @@ import click
 from penstock._cli.complete import connectors
 from penstock._cli.session import Session, command
 from penstock._config.convert import sample
-from penstock.connector import Connector, SourceSettings, about, keys_of
+from penstock.connector import Connector
 from penstock.errors import ConfigError, UsageError
 from penstock.redact import Secret
+from penstock.settings import SourceSettings, info_of, keys_of
 from penstock.sinks import SinkKind
 
 # Examples for keys of every source that have no default and whose type alone is not enough.
@@ -122,7 +123,7 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     for attribute in () if brief else shared:
         lines += _key(name, attribute, hints[attribute.name], defaults.get(attribute.name))
     per_account = [
-        attribute for attribute in attributes if about(attribute).per_account and attribute.name not in common
+        attribute for attribute in attributes if info_of(attribute).per_account and attribute.name not in common
     ]
     if per_account:
         lines += ["", "# --- keys that an account may have for itself, one table for each account ---"]
@@ -176,7 +177,7 @@ def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any, otherwise: A
     required = attribute.default is attrs.NOTHING
     marks = ["required"] if required else []
     marks += ["secret"] if _is_secret(hint) else []
-    text = f"{', '.join(marks)}: {about(attribute).help}" if marks else about(attribute).help
+    text = f"{', '.join(marks)}: {info_of(attribute).help}" if marks else info_of(attribute).help
     comment = [f"# {line}" for line in textwrap.wrap(text, 110)]
     value = sample(hint, f"{source}_{attribute.name}".upper().replace("-", "_"))
     mark = ""

@@ -14,10 +14,10 @@ from attrs import define, field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import shown, sort_of
-from penstock.connector import about, is_base_url, keys_of
 from penstock.errors import ConfigError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
+from penstock.settings import info_of, is_base_url, keys_of
 
 ENVIRONMENT = "PENSTOCK_"
 
@@ -121,7 +121,7 @@ class _SectionCheck:
     def values(self, keys: Section, account: str | None = None) -> dict[str, Any]:
         """The values of these keys as their types; those that are no keys, or of another type, are problems."""
         prefix = "" if account is None else f"accounts.{account}."
-        known = [name for name, attribute in self._keys.items() if account is None or about(attribute).per_account]
+        known = [name for name, attribute in self._keys.items() if account is None or info_of(attribute).per_account]
         values: dict[str, Any] = {}
         for key, raw in keys.items():
             place = f"{self._place(raw)}.{prefix}{key}"
@@ -153,8 +153,8 @@ class _SectionCheck:
         for name, attribute in self._keys.items():
             if name in keys or attribute.default is not attrs.NOTHING:
                 continue
-            text = f"is missing ({about(attribute).help})"
-            if about(attribute).per_account and accounts:
+            text = f"is missing ({info_of(attribute).help})"
+            if info_of(attribute).per_account and accounts:
                 lacking = [account for account, own in accounts.items() if name not in own]
                 self.found += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
                 values[name] = next(iter(tables.values())).get(name)

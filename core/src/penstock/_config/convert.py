@@ -25,9 +25,9 @@ from cattrs import (
 from cattrs.cols import list_structure_factory, mapping_structure_factory
 
 from penstock._util.text import shown
-from penstock.connector import OpenFor
 from penstock.names import did_you_mean
 from penstock.redact import Secret
+from penstock.settings import OpenFor
 
 
 class Names(tuple[str, ...]):

@@ -11,9 +11,9 @@ import attrs
 from attrs import frozen, validators
 
 from penstock._config.convert import Names
-from penstock.connector import setting
 from penstock.redact import Secret
 from penstock.run_report import NONE_ALLOWED, Allowance
+from penstock.settings import setting
 
 Occasion = Literal["failed", "rejected", "deadline", "locked", "parked", "restated", "delivered", "always"]
 

@@ -16,9 +16,10 @@ import attrs
 
 from penstock._config.convert import Names, bare_type, is_table
 from penstock._config.pipeline import Notification, Pipeline
-from penstock.connector import Connector, OpenFor, about, keys_of
+from penstock.connector import Connector
 from penstock.names import NAME
 from penstock.redact import Secret
+from penstock.settings import OpenFor, info_of, keys_of
 from penstock.sinks import SinkKind
 
 _TYPES: dict[Any, dict[str, Any]] = {
@@ -82,7 +83,7 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
     attributes = keys_of(connector.settings)
     properties = {}
     for attribute in attributes:
-        schema = {**_type_schema(hints[attribute.name]), "description": about(attribute).help}
+        schema = {**_type_schema(hints[attribute.name]), "description": info_of(attribute).help}
         if isinstance(attribute.default, (str, int, float, bool)):
             schema["default"] = attribute.default
         if bare_type(hints[attribute.name]) is Secret:
@@ -96,7 +97,7 @@ def settings_schema(connector: Connector) -> dict[str, Any]:
         "required": [
             attribute.name
             for attribute in attributes
-            if attribute.default is attrs.NOTHING and not about(attribute).per_account
+            if attribute.default is attrs.NOTHING and not info_of(attribute).per_account
         ],
     }
 
@@ -129,7 +130,7 @@ def _sections_by_name(sections: Mapping[str, dict[str, Any]], key: str) -> dict[
 
 def _source_schema(name: str, settings: type) -> dict[str, Any]:
     section = _section_schema(settings, "connector", name)
-    own = {key.name for key in keys_of(settings) if about(key).per_account}
+    own = {key.name for key in keys_of(settings) if info_of(key).per_account}
     if "accounts" not in section["properties"]:
         account = {key: value for key, value in section["properties"].items() if key in own or key == "timezone"}
         section["properties"]["accounts"] = {
@@ -169,7 +170,7 @@ def _key_schema(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
         schema = {"anyOf": [schema, {"$ref": "#/definitions/reference"}]}
     if isinstance(attribute.default, (str, int, float, bool)):
         schema["default"] = attribute.default
-    return {**schema, "description": about(attribute).help}
+    return {**schema, "description": info_of(attribute).help}
 
 
 def _type_schema(hint: Any) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 from attrs import evolve, frozen
 
 from penstock._plugins.registry import ComponentKind, Registry
-from penstock.connector import Connector, SourceSettings, Stream
+from penstock.connector import Connector, Stream
 from penstock.errors import ConfigError, PenstockError
 from penstock.protocols import Authenticator, Named, Unsigned
 from penstock.records import Column
+from penstock.settings import SourceSettings
 
 
 @frozen(kw_only=True, eq=False, repr=False)

@@ -18,12 +18,13 @@ from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.registry import Broken, Registry, describe_error, place_in_plugin
 from penstock._plugins.validation import COMPONENTS, problems_in_component
-from penstock.connector import Parent, Stream, keys_of
+from penstock.connector import Parent, Stream
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, place_of
 from penstock.protocols import STATES, VERDICTS, Grant, ReportState, Unsigned, Verdict, check_returned
 from penstock.redact import MASK, SHORTEST_MASKED, Secret
+from penstock.settings import keys_of
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
 NOWHERE = "http://127.0.0.1:9"

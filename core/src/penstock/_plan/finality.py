@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import attrs
 
 from penstock._config.source import ConfiguredSource
-from penstock.connector import SourceSettings, Stream, about
+from penstock.connector import Stream
 from penstock.model import Partition, is_loopback
+from penstock.settings import SourceSettings, info_of
 
 
 def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -> datetime | None:
@@ -53,7 +54,7 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
-        if about(attribute).affects_data and value != attribute.default and value not in ((), {}, None):
+        if info_of(attribute).affects_data and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
     made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -3,7 +3,7 @@ The values of a plan: the job that it is for, and the partitions, slices and day
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Literal
 
 from attrs import field, frozen
@@ -12,9 +12,10 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Share, block_days
 from penstock.connector import Stream
 from penstock.errors import TargetError
+from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Slice
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Divisible, LedgerEntry, Part, Sink, Target
+from penstock.sinks import Divisible, Part, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -118,24 +119,6 @@ class Plan:
     notices: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     exact: bool = False
-
-
-@frozen(kw_only=True)
-class Window:
-    """Requested days of a stream, both included; empty when ``until`` is before ``since``."""
-
-    since: date
-    until: date
-
-    @classmethod
-    def around(cls, days: "Iterable[Sequence[date]]") -> "Window":
-        """From the first of all these days to the last; each sequence ascends."""
-        known = list(days)
-        return cls(since=min(own[0] for own in known), until=max(own[-1] for own in known))
-
-    def days(self) -> list[date]:
-        """Every day, ascending."""
-        return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
 
 
 def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:

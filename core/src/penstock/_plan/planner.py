@@ -12,16 +12,16 @@ from attrs import define, field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import block_days
 from penstock._plan.finality import closes_at, fingerprint, is_of_today, parent_with_days, reader_version
-from penstock._plan.plan import Job, Plan, PlannedPartition, PlannedSlice, Reason, Window
+from penstock._plan.plan import Job, Plan, PlannedPartition, PlannedSlice, Reason
 from penstock._plan.selection import matches
+from penstock._plan.window import Window, requested_window
 from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.ledger_interface import Ledger, LedgerEntry, PendingReport
 from penstock.model import Pairs, Partition, Slice
-from penstock.sinks import Ledger, LedgerEntry, ListsFinal, PendingReport, Target
+from penstock.sinks import ListsFinal, Target
 
 SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that share a target may differ
-
-DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
 
 def plan(job: Job, now: datetime) -> Plan:
@@ -132,7 +132,7 @@ class _AccountPlan:
 class _Reading(Protocol):
     """
     A delivered day, as far as it decides whether the day is read again: a :class:`LedgerEntry`, or a
-    :class:`penstock.sinks.FinalDay` of a target that lists them.
+    :class:`penstock.ledger_interface.FinalDay` of a target that lists them.
     """
 
     @property
@@ -423,57 +423,13 @@ class Planner:
             zone = self.source_of(stream, account).zone
             if zone not in by_zone:
                 try:
-                    by_zone[zone] = self.window(stream, zone)
+                    by_zone[zone] = requested_window(self.job, stream, zone, self.now, self.notices)
                 except UsageError as error:
                     by_zone[zone], refused = None, refused or error
             found[account] = by_zone[zone]
         if strict and refused is not None and not any(by_zone.values()):
             raise refused
         return found
-
-    def window(self, stream: Stream, zone: tzinfo) -> Window:
-        """
-        The requested days of a stream, clamped to those that the provider still serves. ``zone``: in which today is
-        determined. Raises UsageError for a window without a day. A child has no other days than its parent.
-        """
-        own = self._own_window(stream, zone)
-        parent = parent_with_days(self.job.source, stream)
-        if parent is None:
-            return own
-        theirs = self.window(parent, zone)
-        return Window(since=max(own.since, theirs.since), until=min(own.until, theirs.until))
-
-    def _own_window(self, stream: Stream, zone: tzinfo) -> Window:
-        """The window of the stream alone, without its parent's."""
-        job = self.job
-        today = self.now.astimezone(zone).date()
-        floor = stream.earliest(today) if stream.earliest is not None else None
-        start = job.since or job.source.settings.start
-        latest = (self.now - stream.lag).astimezone(zone).date() if stream.kind == "changes" else today
-        until = job.until or (latest if stream.kind == "changes" else today - timedelta(days=1))
-        if stream.kind == "changes":
-            until = min(until, latest)
-        if stream.kind != "changes" and until > today:
-            self.notices.append(f"{job.source.name}.{stream.name} is read up to today, {today}, not up to {until}")
-            until = today
-        if job.since is not None and job.until is not None and job.since > job.until:
-            raise UsageError(f"--since {job.since} is after --until {job.until}: the window holds no day")
-        if floor is not None and until < floor and job.until is not None:
-            raise UsageError(
-                f"{job.source.name} serves {stream.name} from {floor} on (today is {today}), and the window ends on "
-                f"{until}: nothing of it can be read any more. Choose later days."
-            )
-        if start is None:
-            return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until)
-        if start > until and job.since is not None:
-            last = "the last day that can be read" if job.until else "the last day that is read without --until"
-            raise UsageError(f"{job.source.name}.{stream.name}: --since {start} is after {until}, {last}")
-        if floor is not None and start < floor:
-            self.notices.append(
-                f"{job.source.name} serves {stream.name} from {floor} on: days before it are left as they are"
-            )
-            start = floor
-        return Window(since=start, until=until)
 
     def _view(self, stream: Stream, account: str | None) -> _StreamView:
         source = self.source_of(stream, account)

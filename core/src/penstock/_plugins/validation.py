@@ -15,22 +15,13 @@ import attrs
 from attrs import evolve
 
 from penstock.actions import Action, FieldType, Place
-from penstock.connector import (
-    SLICE_VALUES,
-    Connector,
-    Limits,
-    OpenFor,
-    Parent,
-    SourceSettings,
-    Stream,
-    about,
-    keys_of,
-)
+from penstock.connector import SLICE_VALUES, Connector, Limits, Parent, Stream
 from penstock.errors import PluginError
 from penstock.model import Kind
 from penstock.names import NAME, did_you_mean, nearest, place_of
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
+from penstock.settings import OpenFor, SourceSettings, info_of, keys_of
 from penstock.templates import EPOCH_FORMATS, json_placeholders, placeholder_formats, placeholders
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -100,7 +91,9 @@ def _problems_in_settings(settings: Any) -> Iterator[str]:
                 f"{at} has a type that does not name its elements, so that they would not be checked; write "
                 f"{attribute.name}: {written} = setting(...)"
             )
-        elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and about(attribute).secret is not False:
+        elif (
+            attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and info_of(attribute).secret is not False
+        ):
             at = f"{name}.{attribute.name} ({place_of(settings)})"
             yield (
                 f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "

@@ -17,9 +17,10 @@ from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
 from penstock._read.source_report import SourceReport
 from penstock._util.clock import Clock
-from penstock.connector import SourceSettings, Stream
+from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
+from penstock.ledger_interface import Ledger, PendingReport
 from penstock.model import Request, Response
 from penstock.protocols import (
     STATES,
@@ -34,7 +35,7 @@ from penstock.protocols import (
     check_returned,
 )
 from penstock.redact import clip
-from penstock.sinks import Ledger, PendingReport
+from penstock.settings import SourceSettings
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
 UNKNOWN = (404, 410)

@@ -10,9 +10,9 @@ from attrs import frozen
 from penstock._read.reconcile import PartitionCounts
 from penstock.errors import PenstockError
 from penstock.events import OnEvent
+from penstock.ledger_interface import LedgerEntry
 from penstock.redact import mask
 from penstock.run_report import RunReport, StreamCounts
-from penstock.sinks import LedgerEntry
 
 
 @frozen(eq=False, repr=False)

@@ -30,12 +30,13 @@ from penstock._fetch.client import Judged
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._recording.masking import Fields, Masking, replaced_json, text_of
 from penstock._util.files import write_json
-from penstock.connector import OpenFor, Stream, keys_of
+from penstock.connector import Stream
 from penstock.envelope import GZIP, ZIP, utf8_body
 from penstock.errors import BrokenBodyError, SinkError, UsageError
 from penstock.model import Request, Response
 from penstock.protocols import Refuse
 from penstock.redact import MASK, Secret, mask, mask_json
+from penstock.settings import OpenFor, keys_of
 
 MANIFEST = "recording.json"
 FORMAT = 1

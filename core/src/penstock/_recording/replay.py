@@ -18,11 +18,11 @@ from penstock._fetch.client import Judged
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.transport import FILE_START, SPOOL_BYTES
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described
-from penstock.connector import keys_of
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
 from penstock.protocols import Retry
 from penstock.redact import MASK, Secret
+from penstock.settings import keys_of
 
 
 @define(eq=False, repr=False)

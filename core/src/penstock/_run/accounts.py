@@ -11,11 +11,12 @@ from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._plan.planner import Planner, zone_memory, zone_text
 from penstock._read.source_report import SourceReport
-from penstock.connector import Stream, zone_exists
+from penstock.connector import Stream
 from penstock.errors import ProviderError
+from penstock.ledger_interface import Ledger
 from penstock.names import did_you_mean
 from penstock.redact import clip
-from penstock.sinks import Ledger
+from penstock.settings import zone_exists
 
 
 @define(eq=False, repr=False)

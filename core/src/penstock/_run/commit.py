@@ -27,9 +27,10 @@ from penstock.errors import (
     StoppedError,
 )
 from penstock.fault_points import fault_point
+from penstock.ledger_interface import GroupingLedger, LedgerEntry, RunRecord
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
-from penstock.sinks import Grouping, GroupingLedger, LedgerEntry, RunRecord, Target, commit_all
+from penstock.sinks import Grouping, Target, commit_all
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
 

@@ -10,8 +10,8 @@ from attrs import define, field
 
 from penstock._read.result import ReadResult
 from penstock._read.source_report import SourceReport
+from penstock.ledger_interface import Ledger
 from penstock.names import nearest
-from penstock.sinks import Ledger
 
 LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has
 

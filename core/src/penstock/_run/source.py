@@ -27,7 +27,8 @@ from penstock._run.context import RunContext
 from penstock._run.refusals import Refusals
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
-from penstock.sinks import Interruptible, Ledger, PendingReport, Preparing, Target
+from penstock.ledger_interface import Ledger, PendingReport
+from penstock.sinks import Interruptible, Preparing, Target
 
 
 @define(eq=False, repr=False)

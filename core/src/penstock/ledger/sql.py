@@ -30,9 +30,9 @@ from penstock.ledger.texts import (
     sums_from,
     time_text,
 )
+from penstock.ledger_interface import AccountCounts, FinalDay, LedgerEntry, PendingReport, Restatement, RunRecord
 from penstock.model import Partition, Rejected
 from penstock.redact import mask, mask_json
-from penstock.sinks import AccountCounts, FinalDay, LedgerEntry, PendingReport, Restatement, RunRecord
 
 SCHEMA_VERSION = 2
 STANDING = (
@@ -141,7 +141,7 @@ class Cursor(Protocol):
 
 class SqlLedger:
     """
-    :class:`penstock.sinks.Ledger` over :meth:`_execute` and :meth:`_transaction`, which a database supplies.
+    :class:`penstock.ledger_interface.Ledger` over :meth:`_execute` and :meth:`_transaction`, which a database supplies.
     """
 
     prefix = ""  # before every table's name: "penstock." in a database with schemas
@@ -318,7 +318,7 @@ class SqlLedger:
 
     def deliver(self, entry: LedgerEntry) -> None:
         """
-        See :meth:`penstock.sinks.Ledger.deliver`. An intent is kept beside the former delivery, so that
+        See :meth:`penstock.ledger_interface.Ledger.deliver`. An intent is kept beside the former delivery, so that
         :meth:`take_back` can return to it.
         """
         self.deliver_all([entry])
@@ -369,7 +369,7 @@ class SqlLedger:
         sums: Mapping[str, tuple[Decimal, Decimal]],
         changes: Mapping[str, int] | None,
     ) -> None:
-        """Record a restatement; see :class:`penstock.sinks.Restatement`."""
+        """Record a restatement; see :class:`penstock.ledger_interface.Restatement`."""
         counted = changes or {}
         self._sql(
             "insert into {t}restatements (source, stream, partition, run_id, rows_before, rows_after, came, went, "
@@ -453,7 +453,7 @@ class SqlLedger:
         return self.entry(source, partition)
 
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """See :meth:`penstock.sinks.GroupingLedger.fail_all`."""
+        """See :meth:`penstock.ledger_interface.GroupingLedger.fail_all`."""
         with self._transaction():
             for partition, error in failures:
                 self.fail(source, partition, error, run_id)

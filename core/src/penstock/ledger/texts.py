@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from penstock.ledger_interface import LedgerEntry, LedgerFile
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
-from penstock.sinks import LedgerEntry, LedgerFile
 
 
 def column_values(entry: LedgerEntry) -> dict[str, Any]:

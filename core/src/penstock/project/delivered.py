@@ -9,6 +9,7 @@ from decimal import Decimal, localcontext
 from attrs import evolve, fields_dict
 
 from penstock.ledger import FORGET_PREFIX
+from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition
 from penstock.project.results import (
     Change,
@@ -17,7 +18,6 @@ from penstock.project.results import (
     Total,
 )
 from penstock.project.targets import Days, SourceLedger
-from penstock.sinks import LedgerEntry
 
 # --- totals -----------------------------------------------------------------------------------------------------------
 

@@ -19,12 +19,13 @@ from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.ledger import FORGET_PREFIX
+from penstock.ledger_interface import Ledger, LedgerEntry, Restatement
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
 from penstock.project.targets import Days, SourceLedger, View, narrowed, nothing_of
-from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, Verifiable, commit_all
+from penstock.sinks import Erasing, Layout, Target, Verifiable, commit_all
 
 
 @frozen

@@ -20,10 +20,11 @@ from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.events import Event, OnEvent
 from penstock.handover import HandoverSink
+from penstock.ledger_interface import LedgerEntry
 from penstock.model import Batch, Rejected
 from penstock.protocols import Named
 from penstock.run_report import RunReport
-from penstock.sinks import Encoder, Layout, LedgerEntry
+from penstock.sinks import Encoder, Layout
 
 
 @define(eq=False, kw_only=True)

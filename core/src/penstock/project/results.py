@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from penstock.sinks import AccountCounts
+from penstock.ledger_interface import AccountCounts
 
 
 def as_dict(value: Any) -> Any:

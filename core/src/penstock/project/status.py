@@ -14,6 +14,7 @@ from penstock._plan.planner import zone_memory, zone_of
 from penstock._util.text import without_place
 from penstock.errors import PenstockError
 from penstock.ledger.sql import RUNS_KEPT
+from penstock.ledger_interface import AccountCounts, Ledger, LedgerEntry, RunRecord
 from penstock.names import counted
 from penstock.project.delivered import changes_of, moved_in_words
 from penstock.project.results import (
@@ -25,7 +26,6 @@ from penstock.project.results import (
 )
 from penstock.project.setup import Setup
 from penstock.project.targets import SourceLedger, holds
-from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
 NEWS = timedelta(hours=24)

@@ -14,11 +14,11 @@ from attrs import define, evolve, field, frozen
 from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
 from penstock.errors import LockHeldError, PenstockError, UsageError
+from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.project.results import Result
 from penstock.project.setup import Notices, Setup
-from penstock.sinks import Ledger, LedgerEntry
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Result)

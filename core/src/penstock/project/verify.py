@@ -13,13 +13,14 @@ from attrs import define, evolve, field
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
+from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition
 from penstock.names import counted
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
 from penstock.project.targets import Days, SourceLedger, View, Viewed, narrowed, nothing_of
-from penstock.sinks import Difference, Ledger, LedgerEntry, Target, Verifiable
+from penstock.sinks import Difference, Target, Verifiable
 
 ROWS_AT_ONCE = 10_000  # rows of a ledger
 

@@ -10,8 +10,9 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock.ledger import SqliteLedger
+from penstock.ledger_interface import LedgerEntry
 from penstock.model import EXACT_JSON, Batch, Partition
-from penstock.sinks import BaseTarget, Layout, LedgerEntry
+from penstock.sinks import BaseTarget, Layout
 
 _DECODER = msgspec.json.Decoder(float_hook=str)
 

@@ -25,22 +25,10 @@ from attrs import evolve
 
 from penstock.errors import LockHeldError, SinkError
 from penstock.fault_points import kill_at
+from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Batch, Partition, Rejected
 from penstock.records import Column
-from penstock.sinks import (
-    Erased,
-    Erasing,
-    Erasure,
-    Grouping,
-    Layout,
-    Ledger,
-    LedgerEntry,
-    ListsFinal,
-    Sink,
-    Target,
-    Verifiable,
-    commit_all,
-)
+from penstock.sinks import Erased, Erasing, Erasure, Grouping, Layout, ListsFinal, Sink, Target, Verifiable, commit_all
 
 SOURCE = "acme"
 READ_AT = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
-from penstock import LedgerEntry, LockHeldError, Partition, SinkError, TargetError
+from penstock import LedgerEntry, LockHeldError, Partition, RunRecord, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, Retention, SqlLedger
-from penstock.sinks import RunRecord
 
 from penstock_plugins.postgres.database import (
     Database,

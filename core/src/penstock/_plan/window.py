@@ -1,0 +1,81 @@
+"""
+The window of a stream: the requested days, clamped to those that the provider serves.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta, tzinfo
+
+from attrs import frozen
+
+from penstock._plan.finality import parent_with_days
+from penstock._plan.plan import Job
+from penstock.connector import Stream
+from penstock.errors import UsageError
+
+DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
+
+
+@frozen(kw_only=True)
+class Window:
+    """Requested days of a stream, both included; empty when ``until`` is before ``since``."""
+
+    since: date
+    until: date
+
+    @classmethod
+    def around(cls, days: Iterable[Sequence[date]]) -> "Window":
+        """From the first of all these days to the last; each sequence ascends."""
+        known = list(days)
+        return cls(since=min(own[0] for own in known), until=max(own[-1] for own in known))
+
+    def days(self) -> list[date]:
+        """Every day, ascending."""
+        return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
+
+
+def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: list[str]) -> Window:
+    """
+    The days of a stream that a job requests. ``zone``: in which today is determined. What was clamped is added to
+    ``notices``. A child has no other days than its parent. Raises UsageError for a window without a day.
+    """
+    own = _own_window(job, stream, zone, now, notices)
+    parent = parent_with_days(job.source, stream)
+    if parent is None:
+        return own
+    of_parent = requested_window(job, parent, zone, now, notices)
+    return Window(since=max(own.since, of_parent.since), until=min(own.until, of_parent.until))
+
+
+def _own_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: list[str]) -> Window:
+    """The window of the stream alone, without its parent's."""
+    since, until = job.since or job.source.settings.start, _last_day(job, stream, zone, now, notices)
+    today = now.astimezone(zone).date()
+    floor = stream.earliest(today) if stream.earliest is not None else None
+    if job.since is not None and job.until is not None and job.since > job.until:
+        raise UsageError(f"--since {job.since} is after --until {job.until}: the window holds no day")
+    if floor is not None and until < floor and job.until is not None:
+        raise UsageError(
+            f"{job.source.name} serves {stream.name} from {floor} on (today is {today}), and the window ends on "
+            f"{until}: nothing of it can be read any more. Choose later days."
+        )
+    if since is None:
+        return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until)
+    if since > until and job.since is not None:
+        last = "the last day that can be read" if job.until else "the last day that is read without --until"
+        raise UsageError(f"{job.source.name}.{stream.name}: --since {since} is after {until}, {last}")
+    if floor is not None and since < floor:
+        notices.append(f"{job.source.name} serves {stream.name} from {floor} on: days before it are left as they are")
+        since = floor
+    return Window(since=since, until=until)
+
+
+def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: list[str]) -> date:
+    """The last requested day: yesterday by default, of ``changes`` the present one."""
+    if stream.kind == "changes":
+        latest = (now - stream.lag).astimezone(zone).date()
+        return min(job.until or latest, latest)
+    today = now.astimezone(zone).date()
+    until = job.until or today - timedelta(days=1)
+    if until > today:
+        notices.append(f"{job.source.name}.{stream.name} is read up to today, {today}, not up to {until}")
+    return min(until, today)
