@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from command_line import command, configure
+from disks import resize, small_disk
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
 from providers import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, TODAY, Provider, Row, bag
@@ -357,6 +358,32 @@ def test_disk_full_while_days_are_replaced(bench: Bench) -> None:
     assert all(now[path] == content for path, content in before.items() if len(content) > 250_000)
     assert bench.run()[0] == 0
     bench.assert_true()
+
+
+@benches(TALROO, kinds=("jsonl",))
+@pytest.mark.large
+def test_a_disk_that_fills_up_in_the_middle_of_a_commit(bench: Bench) -> None:
+    """
+    Wherever the last byte goes, to a draft, to the ledger or to a directory: a day's file is whole or not there, and
+    the run ends with 1. With more space the next run completes it.
+    """
+    bench.app.clicks_per_day = 500
+    out = bench.folder / "out"
+    out.mkdir()
+    for kib in range(128, 720, 64):
+        with small_disk(out, f"{kib}k"):
+            code, output = bench.run()
+            assert code == 1, output
+            assert "Free some space" in output, output
+            for file in (out / "talroo" / "clicks").rglob("data.jsonl"):
+                account, day = (pair.partition("=")[2] for pair in file.relative_to(out).parts[2:4])
+                assert bag(rows_of(file)) == bag(
+                    bench.provider.expected(bench.app, bench.days)["clicks", (account, day)]
+                )
+            resize(out, "64m")
+            code, output = bench.run()
+            assert code == 0, output
+            bench.assert_true()
 
 
 def disk_with(free: int) -> Callable[[], None]:

@@ -101,7 +101,7 @@ def server(**settings: str) -> PgServer:
 
 def binaries() -> Path:
     """The directory of ``initdb`` and ``postgres``. Raises NoPostgresError."""
-    for directory in _candidates():
+    for directory in candidates():
         if (directory / "initdb").exists() and (directory / "postgres").exists():
             return directory
     raise NoPostgresError(
@@ -110,7 +110,7 @@ def binaries() -> Path:
     )
 
 
-def _candidates() -> Iterator[Path]:
+def candidates() -> Iterator[Path]:
     if named := os.environ.get(BIN_VARIABLE):
         yield Path(named)
         return
@@ -133,14 +133,14 @@ def _version(directory: Path) -> float:
 
 def _start(directory: Path, settings: Mapping[str, str]) -> PgServer:
     home = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path has 107 bytes at most
-    account = _account()
+    other = account()
     more: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL}
     user = getpass.getuser()
-    if account is not None:
-        user, uid, gid = account
+    if other is not None:
+        user, uid, gid = other
         os.chown(home, uid, gid)
         more |= {"user": uid, "group": gid, "extra_groups": []}
-        directory = _reachable(directory, home, more)
+        directory = reachable(directory, home, more)
     data = home / "data"
     initdb = [directory / "initdb", "-N", "-A", "trust", "-U", user, "--locale=C", "-E", "UTF8", "-D", data]
     try:
@@ -154,11 +154,11 @@ def _start(directory: Path, settings: Mapping[str, str]) -> PgServer:
         output = getattr(error, "stderr", b"") or b""
         raise NoPostgresError(f"{directory} does not start: {error}\n{output.decode(errors='replace')}") from error
     atexit.register(_stop, process, home, os.getpid())
-    _wait(process, data)
+    wait(process, data)
     return PgServer(f"postgresql://{user}@/postgres?host={quote(str(home), safe='')}")
 
 
-def _account() -> tuple[str, int, int] | None:
+def account() -> tuple[str, int, int] | None:
     """The user who starts the server: another one if this process is root, else None."""
     if os.geteuid() != 0:
         return None
@@ -171,7 +171,7 @@ def _account() -> tuple[str, int, int] | None:
     raise NoPostgresError("Postgres does not run as root, and there is neither a user postgres nor a user nobody")
 
 
-def _reachable(directory: Path, home: Path, more: dict[str, Any]) -> Path:
+def reachable(directory: Path, home: Path, more: dict[str, Any]) -> Path:
     """The binaries where that user can execute them: copied, if they lie in a directory closed to others."""
     try:
         subprocess.run([str(directory / "postgres"), "--version"], check=True, capture_output=True, **more)
@@ -185,7 +185,7 @@ def _reachable(directory: Path, home: Path, more: dict[str, Any]) -> Path:
     return directory
 
 
-def _wait(process: "subprocess.Popen[bytes]", data: Path) -> None:
+def wait(process: "subprocess.Popen[bytes]", data: Path) -> None:
     """Wait until the server's pid file has the status ready."""
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until and process.poll() is None:

@@ -126,10 +126,8 @@ class Database:
         try:
             self.connection = self._connect()
         except psycopg.Error as error:
-            raise TargetError(
-                f"{self.place} cannot be reached: {_message(error)}. Check the DSN (host, port, database, user, "
-                "password) and that the server runs."
-            ) from error
+            message = _message(error)
+            raise TargetError(f"{self.place} cannot be reached: {message}. {_advice(message)}") from error
         try:
             with self.explained():
                 self._set_up()
@@ -602,6 +600,25 @@ def _has_unescaped_delimiter(dsn: str) -> bool:
     place = dsn.partition("?")[0]
     login, at, rest = place.partition("://")[2].partition("@")
     return bool(at) and ("@" in rest or "/" in login)
+
+
+# What libpq states of a connection that is not trusted, or not encrypted -> which option of the DSN helps.
+_OF_TLS = {
+    "does not match host name": "With sslmode=verify-full, host must be a name that the server's certificate has.",
+    "root certificate file": "sslrootcert must name the certificate of the authority that signed the server's.",
+    "certificate verify failed": (
+        "Do not trust this server before you know why: sslrootcert must name the certificate of the authority that "
+        "signed the server's."
+    ),
+    "no encryption": "If the server takes connections over TLS only, write sslmode=require or verify-full in the DSN.",
+    "server does not support SSL": "Let the server's administrator set up TLS, or name the port that has it.",
+}
+
+
+def _advice(message: str) -> str:
+    """What to do about a connection that was not made."""
+    of_tls = next((advice for seen, advice in _OF_TLS.items() if seen in message), None)
+    return of_tls or "Check the DSN (host, port, database, user, password) and that the server runs."
 
 
 def _message(error: psycopg.Error) -> str:

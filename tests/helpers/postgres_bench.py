@@ -1,0 +1,104 @@
+"""
+A provider that the command line reads into a Postgres.
+"""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from attrs import define, field
+from command_line import command, configure
+from penstock import SandboxRequest, SandboxResponse
+from penstock.sandbox.server import Server
+from providers import TODAY, Provider, Row, bag
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+
+STAMPS = ("_run_id", "_loaded_at")
+
+
+@define(eq=False)
+class Bench:
+    """A provider that is served, a folder in which the command line reads it, and a database."""
+
+    provider: Provider
+    app: Any
+    folder: Path
+    dsn: str
+    on_request: Callable[[int], None] = lambda number: None
+    asked: int = 0
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        with self._lock:
+            self.asked += 1
+            number = self.asked
+        self.on_request(number)
+        answer: SandboxResponse = self.app(request)
+        return answer
+
+    @property
+    def days(self) -> list[date]:
+        return self.provider.window(self.app.today)
+
+    def start(self, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        days = self.days
+        return command(
+            self.folder,
+            *("run", self.provider.name, "--to", self.dsn, "--streams", ",".join(self.provider.streams)),
+            *("--since", str(days[0]), "--until", str(days[-1]), "--report", "report.json", *words),
+            environ=environ,
+        )
+
+    def run(self, *words: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Exit code and what was said, in which there must be no trace of a defect."""
+        _, said = (process := self.start(*words, environ=environ)).communicate()
+        text = said.decode()
+        assert "Traceback" not in text, text
+        assert "defect" not in text, text
+        return process.returncode, text
+
+    def ask(self, statement: str) -> list[Row]:
+        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
+            set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def rows(self, stream: str) -> list[Row]:
+        found = self.ask(f'select * from "{self.provider.name}"."{stream}"')
+        return [{name: value for name, value in row.items() if name not in STAMPS} for row in found]
+
+    def truth(self) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {stream: [] for stream in self.provider.streams}
+        for (stream, _), rows in self.provider.expected(self.app, self.days).items():
+            found[stream] += rows
+        for stream in ("leads", "lead_data"):
+            if stream in found:  # of each day, and merged by key
+                found[stream] = list({json.dumps(row, default=str): row for row in found[stream]}.values())
+        return found
+
+    def assert_true(self) -> None:
+        """The tables hold the provider's rows, each once, and the ledger counts them so."""
+        for stream, rows in self.truth().items():
+            assert bag(self.rows(stream)) == bag(rows), stream
+        states = {row["state"] for row in self.ask("select distinct state from penstock.partitions")}
+        assert states == {"delivered"}
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return found
+
+
+def made_bench(provider: Provider, web: Server, folder: Path, dsn: str) -> Bench:
+    app = provider.make(web.base_url, TODAY)
+    made = Bench(provider, app, folder, dsn)
+    web.app = made
+    configure(folder, provider, web.base_url)
+    return made
