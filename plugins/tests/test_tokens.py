@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from penstock import AuthenticationError, Authenticator, Grant, Request, Response, Secret
+from penstock import AuthenticationError, Authenticator, BrokenBodyError, Grant, Request, Response, Secret
 from penstock_plugins.tokens import GrantedToken, OAuthRefresh, ParamTokens
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -66,3 +66,26 @@ def test_a_refused_refresh_names_what_was_refused(error: str, advice: str) -> No
 
     with pytest.raises(AuthenticationError, match=advice):
         signer.read_grant(Response(status=400, body=f'{{"error": "{error}"}}'.encode(), received_at=NOW))
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param("{}", BrokenBodyError, id="empty"),
+        pytest.param("null", BrokenBodyError, id="null"),
+        pytest.param('{"access_token": "", "expires_in": 0}', BrokenBodyError, id="empty members"),
+        pytest.param("<html>", BrokenBodyError, id="no JSON"),
+        pytest.param('{"error": "wrong password"}', AuthenticationError, id="a refusal"),
+        pytest.param('{"token_type": "bearer"}', AuthenticationError, id="another member"),
+        pytest.param('["no"]', AuthenticationError, id="no object"),
+    ],
+)
+def test_an_answer_that_states_nothing_is_no_refusal(body: str, error: type[Exception]) -> None:
+    """
+    It is broken, so that the login is made again; one that states something else than a token refuses the credentials,
+    and is not repeated: providers lock accounts.
+    """
+    signer = GrantedToken(provider="example", login=LOGIN)
+
+    with pytest.raises(error, match="example answered the login with"):
+        signer.read_grant(Response(status=200, body=body.encode(), received_at=NOW))

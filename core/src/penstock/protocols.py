@@ -206,7 +206,10 @@ class Authenticator(Protocol):
         """The login or token call, sent as it is; None when no token is needed."""
 
     def read_grant(self, response: Response) -> Grant:
-        """The token in the response to the login; raises AuthenticationError when it was refused."""
+        """
+        The token in the response to the login. Raises AuthenticationError when it was refused, which no login follows;
+        BrokenBodyError when the response states nothing: the login is made again.
+        """
 
     def explain(self, request: Request, now: datetime) -> str:
         """What was signed, for the message of a refused signature; secrets are masked by the caller."""

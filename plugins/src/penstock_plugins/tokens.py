@@ -117,7 +117,10 @@ def grant_in(
     token_member: str = "access_token",  # noqa: S107
     life_member: str = "expires_in",
 ) -> Grant:
-    """The token in the response to a login. Raises AuthenticationError where it was refused, or has none."""
+    """
+    The token in the response to a login. Raises AuthenticationError where it was refused, or states something else than
+    a token; BrokenBodyError, after which the login is made again, where it states nothing.
+    """
     provider = authenticator.provider
     if response.status in authenticator.refused:
         raise AuthenticationError(
@@ -134,6 +137,11 @@ def grant_in(
         raise BrokenBodyError(f"{provider} answered the login with no JSON: {error}") from None
     token = answer.get(token_member) if isinstance(answer, dict) else None
     if not isinstance(token, str) or not token:
+        if not answer or (isinstance(answer, dict) and not any(answer.values())):
+            raise BrokenBodyError(
+                f"{provider} answered the login with HTTP {response.status} and nothing in it "
+                f"({response.text(120) or 'no text'}). If it does so in each run, {advice}."
+            )
         raise AuthenticationError(
             f"{provider} answered the login with HTTP {response.status} and no {token_member!r}; {advice}."
         )
