@@ -58,7 +58,7 @@ from penstock.project.targets import Viewed, ledgers
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.memory import MemorySink
-from penstock_plugins.files.sink import FileTarget
+from penstock_plugins.files.sink import FileSink, FileTarget
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 FIRST, LAST = date(2026, 3, 7), date(2026, 3, 9)
@@ -1176,10 +1176,15 @@ def test_the_error_about_a_remembered_target_does_not_name_an_option(server: Ser
         Project(file, plugins=PLUGINS, environ={}, clock=Stopped).plan("shop", **DAYS)
 
 
-def test_two_names_of_one_target_are_one_to_forget(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["one address", "no address"])
+def test_two_names_of_one_target_are_one_to_forget(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
     """
-    The lock of a place excludes other runs, not another name of the place; what else holds it does.
+    The lock of a place excludes other runs, not another name of the place, also where the sink states no address.
     """
+    if not known:
+        monkeypatch.delattr(FileSink, "address")
     values = config(server, tmp_path)
     (tmp_path / "link").symlink_to(values["sink"]["files"]["path"])
     values["sink"]["alias"] = {"kind": "jsonl", "path": str(tmp_path / "link")}
@@ -1191,8 +1196,47 @@ def test_two_names_of_one_target_are_one_to_forget(server: Server, tmp_path: Pat
     found = project.forget("shop", "sales", **DAYS, rows=True)
 
     assert (found.exit_code, [one.partitions for one in found.targets]) == (0, [6])
-    assert any("are one target" in text for text in found.notices)
+    assert any("are one target" in text for text in found.notices) is not known
     assert not [*tmp_path.rglob("data.jsonl")]
+
+
+def test_two_names_of_one_target_are_shown_once(server: Server, tmp_path: Path) -> None:
+    """
+    A sink of the configuration, and its path: what was delivered is counted once, under the sink's name.
+    """
+    values = config(server, tmp_path)
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    project.run("shop", to=f"jsonl:{values['sink']['files']['path']}", **DAYS)
+
+    status, totals = project.status(), project.totals()
+
+    assert [target.target for target in status.targets] == ["files"]
+    assert [source.source for source in status.targets[0].sources] == ["shop"]
+    assert {(total.target, total.rows) for total in totals.totals} == {("files", 6)}
+
+
+def test_a_single_file_keeps_no_ledger(server: Server, tmp_path: Path) -> None:
+    """
+    ``status`` names that, in place of nothing delivered, and no age is demanded of it; ``verify`` has nothing to
+    compare.
+    """
+    values = config(server, tmp_path)
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    file = f"jsonl:{tmp_path / 'sales.jsonl'}"
+    assert project.run("shop", to=file, **DAYS).exit_code == 0
+
+    status = project.status("shop", to=file, max_age_s=1.0)
+    with pytest.raises(UsageError, match=r"keeps no ledger.*nothing to compare"):
+        project.verify("shop", to=file)
+    project.run("daily", **DAYS)
+    both = project.verify("shop")
+
+    (target,) = status.targets
+    assert (target.keeps_ledger, target.sources, status.exit_code) == (False, (), 0)
+    assert [text for text in status.notices if "keeps no ledger" in text]
+    assert (both.exit_code, both.partitions) == (0, 6)
+    assert [text for text in both.notices if "keeps no ledger" in text]
 
 
 @pytest.mark.parametrize(

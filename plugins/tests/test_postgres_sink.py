@@ -241,6 +241,24 @@ def test_tables_say_what_they_hold(dsn: str):
     assert query(dsn, "select _run_id, _loaded_at > now() - interval '1 minute' from acme.clicks") == [("r7", True)]
 
 
+def test_a_database_has_one_address_however_it_is_named():
+    """
+    Without user, password and options, so that the target is shown once; another schema of the ledger is another one.
+    """
+    names = (
+        "postgresql://me:secret@db.example/shop?sslmode=require",
+        "postgresql://db.example:5432/shop",
+        "host=db.example dbname=shop user=other",
+    )
+
+    (address,) = {PostgresSink(dsn=Secret(name)).address for name in names}
+
+    assert address is not None
+    assert "me" not in address.split()
+    assert PostgresSink(dsn=Secret(names[0]), ledger_schema="other").address != address
+    assert PostgresSink(dsn=Secret("postgresql://me:50%@db/x")).address is None
+
+
 def test_schema_and_tables_can_be_chosen(dsn: str):
     """
     The schema and the tables' names come from the sink's settings; names that Postgres would cut stay apart.

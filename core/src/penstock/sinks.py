@@ -297,7 +297,8 @@ class Sink(Protocol):
     :class:`Divisible`, :class:`Adopting`.
 
     A sink whose targets have no ledger has an attribute ``keeps_ledger`` that is false: such a one may take the rows of
-    a masked recording.
+    a masked recording. A sink may have a text ``address``: two sinks with the same one write to one target, and
+    ``status`` and the like show it once.
     """
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:

@@ -101,7 +101,9 @@ def status(
             if number:
                 print()
             print(f"target {target.target}")
-            if not target.sources:
+            if not target.keeps_ledger:
+                print("  keeps no ledger")
+            elif not target.sources:
                 print("  nothing was delivered yet" if target.error is None else "  cannot be read")
             else:
                 print()

@@ -214,15 +214,17 @@ class Project(Running):
         now, patterns = self._clock(None).now(), tuple(accounts or ())
         of_targets = []
         for target, opened in view:
-            sources, problems = [], []
-            if max_age_s is not None and not patterns:
+            sources, problems, kept = [], [], view.keeps_ledger(target)
+            if max_age_s is not None and not patterns and kept:
                 problems += status.never_read(view.expected(target), [of.source for of in opened])
             for of in opened:
                 read = status.source_status(self._setup, of, now, patterns, max_age_s)
                 if read is not None:
                     sources.append(read)
                     problems += status.problems_of(of, read, now, patterns)
-            of_targets.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
+            of_targets.append(
+                TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=kept)
+            )
         of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
         overdue = any(problem.kind == status.OVERDUE for target in of_targets for problem in target.problems)
         return view.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))

@@ -146,12 +146,16 @@ class Problem:
 
 @frozen(kw_only=True)
 class TargetStatus:
-    """The content of one target's ledger. ``error``: the reason why it could not be read."""
+    """
+    The content of one target's ledger. ``error``: the reason why it could not be read. ``keeps_ledger``: false for a
+    single file, of which nothing is known.
+    """
 
     target: str
     sources: tuple[SourceStatus, ...]
     problems: tuple[Problem, ...] = ()
     error: str | None = None
+    keeps_ledger: bool = True
 
 
 @frozen(kw_only=True)

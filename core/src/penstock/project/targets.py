@@ -3,7 +3,7 @@ The targets that a call looks at, opened for reading, and the days and accounts 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property, partial
@@ -30,6 +30,42 @@ class Viewed:
 
     sink: ConfiguredSink
     sources: tuple[str, ...] | None
+
+    @property
+    def keeps_ledger(self) -> bool:
+        """Whether the target records what is delivered to it; a single file and standard output do not."""
+        return getattr(self.sink.open(), "keeps_ledger", True)
+
+    @property
+    def without_ledger(self) -> str:
+        """The message about a target that keeps no ledger."""
+        return (
+            f"{self.sink.shown} keeps no ledger: what was delivered there is not known, and each run reads everything"
+        )
+
+    @property
+    def address(self) -> str:
+        """A text that two names of one target share."""
+        try:
+            address: str | None = getattr(self.sink.open(), "address", None)
+        except PenstockError:  # reported when the target is read
+            address = None
+        return address or self.sink.shown
+
+
+def _each_once(several: Sequence[Viewed], named: Collection[str]) -> list[Viewed]:
+    """Targets of one address as one, with the sources of all, under the name that it has in ``named``, if any."""
+    by_address: dict[str, Viewed] = {}
+    for viewed in several:
+        address = viewed.address
+        if (other := by_address.get(address)) is not None:
+            sources = None
+            if other.sources is not None and viewed.sources is not None:
+                sources = tuple(dict.fromkeys((*other.sources, *viewed.sources)))
+            sink = viewed.sink if viewed.sink.shown in named and other.sink.shown not in named else other.sink
+            viewed = Viewed(sink=sink, sources=sources)
+        by_address[address] = viewed
+    return list(by_address.values())
 
 
 @frozen
@@ -135,7 +171,7 @@ class View:
         viewed = [Viewed(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()]
         for text in [text for target in viewed for text in target.sink.notices]:
             self.notices.add(text)
-        return viewed
+        return _each_once(viewed, config.sinks)
 
     def _no_target(self) -> UsageError:
         config, name = self.setup.config, self.name
@@ -149,6 +185,10 @@ class View:
                 return UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
         whose = f" for {name}" if name is not None else ""
         return UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
+
+    def keeps_ledger(self, target: str) -> bool:
+        """Whether this target records what is delivered to it; a single file and standard output do not."""
+        return next(viewed for viewed in self.targets if viewed.sink.shown == target).keeps_ledger
 
     def expected(self, target: str) -> tuple[str, ...]:
         """The sources that this target should have: those named, else those of the pipelines that write to it."""
@@ -176,6 +216,8 @@ class View:
     def __iter__(self) -> Iterator[tuple[str, list[SourceLedger]]]:
         for viewed in self.targets:
             with self.leaving_out(viewed, "cannot be read"), ledgers(viewed) as opened:
+                if not viewed.keeps_ledger:
+                    self.notices.add(viewed.without_ledger)
                 yield viewed.sink.shown, opened
 
     def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:

@@ -39,6 +39,11 @@ def verify(view: View, days: Days, *, repair: bool, today: date) -> VerifyResult
     done = _Verification(view, days, repair=repair, today=today)
     for viewed in view.targets:
         with view.leaving_out(viewed):
+            if not viewed.keeps_ledger:
+                if len(view.targets) == 1:
+                    raise UsageError(f"{viewed.without_ledger}. There is nothing to compare it with")
+                view.notices.add(viewed.without_ledger)
+                continue
             for source in _sources(view.setup, viewed):
                 if (target := _opened(viewed, source, repair=repair)) is None:
                     continue

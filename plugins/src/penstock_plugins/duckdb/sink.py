@@ -10,6 +10,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
 # ruff: noqa: S608
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -57,6 +58,11 @@ class DuckSink:
     path: Path
     decimal_scale: int = SCALE
     retention: Retention = field(factory=Retention)
+
+    @property
+    def address(self) -> str:
+        """The file, by whatever way it is named."""
+        return f"file {os.path.realpath(self.path)}"
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "DuckTarget":
         if not self.path.absolute().parent.is_dir():

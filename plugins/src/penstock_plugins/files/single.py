@@ -35,6 +35,11 @@ class SingleFileSink:
     codec: Codec
     compress: bool = False
 
+    @property
+    def address(self) -> str:
+        """The file, by whatever way it is named."""
+        return f"file {os.path.realpath(self.path)}"
+
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "SingleFileTarget":
         if len(set(streams)) > 1:
             raise _too_many(self.path, self.codec, sorted(set(streams)))

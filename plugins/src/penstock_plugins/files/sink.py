@@ -77,6 +77,11 @@ class FileSink:
     retention: Retention = field(factory=Retention)
     one_machine: ClassVar[bool] = True  # SQLite's log cannot be shared over a network
 
+    @property
+    def address(self) -> str:
+        """The directory, by whatever way it is named."""
+        return f"directory {os.path.realpath(self.directory)}"
+
     def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> "FileTarget":
         state = self.directory / STATE
         if self.directory.exists() and not self.directory.is_dir():

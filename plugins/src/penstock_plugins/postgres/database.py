@@ -56,6 +56,16 @@ def quoted(name: str) -> str:
     return identifier(short(name))
 
 
+def database_of(dsn: Secret) -> str | None:
+    """Hosts, ports and name of the database that a DSN names, in one form; None for a DSN that cannot be read."""
+    try:
+        named = conninfo.conninfo_to_dict(dsn.reveal())
+    except (psycopg.ProgrammingError, UnicodeEncodeError):
+        return None
+    host = named.get("host") or named.get("hostaddr") or ""
+    return f"Postgres at {host} port {named.get('port') or 5432}, {named.get('dbname') or named.get('user') or ''}"
+
+
 def identifier(name: str) -> str:
     """A name of the catalog as an SQL identifier, also one that :func:`quoted` refuses."""
     return '"' + name.replace('"', '""') + '"'

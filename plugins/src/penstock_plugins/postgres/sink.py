@@ -46,7 +46,13 @@ from penstock.ledger import Retention
 
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look_up
-from penstock_plugins.postgres.database import Database, HeldTableError, LostSessionError, columns_sql
+from penstock_plugins.postgres.database import (
+    Database,
+    HeldTableError,
+    LostSessionError,
+    columns_sql,
+    database_of,
+)
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import (
     SCHEMA,
@@ -87,6 +93,12 @@ class PostgresSink:
     memory_bytes: int = MEMORY_BYTES
     lock_wait_ms: int = LOCK_WAIT_MS
     one_machine: ClassVar[bool] = False
+
+    @property
+    def address(self) -> str | None:
+        """The ledger's place: database and schema, without user and password. None for a DSN that cannot be read."""
+        database = database_of(self.dsn)
+        return None if database is None else f"{database}, schema {self.ledger_schema}"
 
     def open(
         self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None
