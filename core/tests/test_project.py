@@ -57,7 +57,7 @@ from penstock.project.run_result import RunResult
 from penstock.project.targets import Viewed, ledgers
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
-from penstock.testing.memory import MemorySink
+from penstock.testing.memory import MemorySink, MemoryTarget
 from penstock_plugins.files.sink import FileSink, FileTarget
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
@@ -1237,6 +1237,53 @@ def test_a_single_file_keeps_no_ledger(server: Server, tmp_path: Path) -> None:
     assert [text for text in status.notices if "keeps no ledger" in text]
     assert (both.exit_code, both.partitions) == (0, 6)
     assert [text for text in both.notices if "keeps no ledger" in text]
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "more"),
+    [
+        ("run", "streams", {"to": "files"}),
+        ("run", "exclude_streams", {"to": "files"}),
+        ("run", "accounts", {"to": "files"}),
+        ("plan", "streams", {}),
+        ("plan", "accounts", {}),
+        ("layouts", "streams", {}),
+        ("status", "accounts", {}),
+        ("totals", "accounts", {}),
+        ("verify", "accounts", {}),
+    ],
+)
+def test_a_text_in_place_of_a_list_is_refused(
+    server: Server, tmp_path: Path, method: str, key: str, more: dict[str, Any]
+) -> None:
+    """
+    With the name of the argument: each letter of the text would be a name.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+
+    with pytest.raises(UsageError, match=rf"^{key}: found the text 'sales', expected a list of names: \['sales'\]"):
+        getattr(project, method)("shop", **{key: "sales"}, **more)
+
+
+def test_a_target_with_the_former_name_of_prepare_is_named(server: Server, tmp_path: Path) -> None:
+    """
+    A target of an older plugin has ``check(layouts)``, which nothing calls: the run goes on with a notice.
+    """
+
+    class Former(MemoryTarget):
+        def check(self, layouts: Any) -> None:
+            raise AssertionError("not called")
+
+    class FormerSink(MemorySink):
+        def open(self, source: str, run_id: str, streams: Any = ()) -> MemoryTarget:
+            return Former(self, None)
+
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    found = project.run("shop", to=FormerSink(None), **DAYS)
+
+    assert found.exit_code == 0
+    assert [text for text in found.notices if "rename it to prepare(layouts)" in text]
 
 
 @pytest.mark.parametrize(

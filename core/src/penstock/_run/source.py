@@ -94,6 +94,11 @@ class SourceRun:
             if isinstance(self.target, Preparing):
                 layouts = [layout for stream in chosen for layout in self._components_of(stream).decoder.layouts]
                 self.target.prepare(layouts)
+            elif callable(getattr(self.target, "check", None)):
+                self.context.report.notices.append(
+                    f"{type(self.target).__name__} has a method check(layouts), which is not called: its author must "
+                    "rename it to prepare(layouts). Until then, what the target cannot hold is refused late"
+                )
         finally:
             self.context.report.notices.extend(getattr(self.target, "notices", ()))
 

@@ -19,7 +19,7 @@ from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.events import OnEvent, ignore
 from penstock.project import adopt, delivered, forget, status, verify
-from penstock.project.jobs import Nowhere, Selection, jobs_for, refuse_missed, window_of
+from penstock.project.jobs import Nowhere, Selection, jobs_for, names_in, refuse_missed, window_of
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
     AdoptAllResult,
@@ -95,7 +95,7 @@ class Project(Running):
         travels with those that are derived from it.
         """
         configured = self._setup.source(source)
-        chosen = select_streams([configured], tuple(streams or ()))[source]
+        chosen = select_streams([configured], names_in("streams", streams))[source]
         return layouts_of(configured, chosen)
 
     def read(
@@ -123,7 +123,7 @@ class Project(Running):
         job = Job(
             source=configured,
             streams=streams,
-            accounts=tuple(accounts or ()),
+            accounts=names_in("accounts", accounts),
             sink=Nowhere(),
             since=first,
             until=last,
@@ -211,7 +211,7 @@ class Project(Running):
         target's pipelines.
         """
         view = self._view(name, to)
-        now, patterns = self._clock(None).now(), tuple(accounts or ())
+        now, patterns = self._clock(None).now(), names_in("accounts", accounts)
         of_targets = []
         for target, opened in view:
             sources, problems, kept = [], [], view.keeps_ledger(target)
@@ -379,7 +379,7 @@ class Project(Running):
 
     def _days(self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None) -> Days:
         first, last = window_of(since, until, self._clock(None).now().date())
-        return Days(since=first, until=last, accounts=tuple(accounts or ()))
+        return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 
     def _view(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> View:
         return View(self._setup, name, to, used_by_source)

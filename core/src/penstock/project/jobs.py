@@ -24,9 +24,10 @@ from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Part, Sink, Target
 
 
-def _as_tuple(names: Sequence[str] | None) -> tuple[str, ...]:
+def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names in a list that a caller passed as ``key``. Raises UsageError for a text, which is a list of letters."""
     if isinstance(names, str):
-        raise UsageError(f"found the text {names!r}, expected a list of names: [{names!r}]")
+        raise UsageError(f"{key}: found the text {names!r}, expected a list of names: [{names!r}]")
     return tuple(names or ())
 
 
@@ -45,9 +46,9 @@ class Selection:
     """
 
     to: str | Sink | None = None
-    streams: tuple[str, ...] = field(default=(), converter=_as_tuple)
-    exclude_streams: tuple[str, ...] = field(default=(), converter=_as_tuple)
-    accounts: tuple[str, ...] = field(default=(), converter=_as_tuple)
+    streams: tuple[str, ...] = ()
+    exclude_streams: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
     since: date | str | None = None
     until: date | str | None = None
     full: bool = False

@@ -21,7 +21,7 @@ from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
-from penstock.project.jobs import Selection, jobs_for, pipeline_of, plan_of, sharded, with_shards
+from penstock.project.jobs import Selection, jobs_for, names_in, pipeline_of, plan_of, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Notices, Setup, unfailing
@@ -87,9 +87,9 @@ class Running:
         now = self._clock(None).now()
         selection = Selection(
             to=to,
-            streams=streams,
-            exclude_streams=exclude_streams,
-            accounts=accounts,
+            streams=names_in("streams", streams),
+            exclude_streams=names_in("exclude_streams", exclude_streams),
+            accounts=names_in("accounts", accounts),
             since=since,
             until=until,
             full=full,
@@ -183,9 +183,9 @@ class Running:
         setup, recording, clock = self._setup, None, self._clock(stop)
         selection = Selection(
             to=to,
-            streams=streams,
-            exclude_streams=exclude_streams,
-            accounts=accounts,
+            streams=names_in("streams", streams),
+            exclude_streams=names_in("exclude_streams", exclude_streams),
+            accounts=names_in("accounts", accounts),
             since=since,
             until=until,
             full=full,
@@ -292,9 +292,9 @@ def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
     options = recording.options
     return evolve(
         selection,
-        streams=selection.streams or options["streams"],
-        exclude_streams=selection.exclude_streams or options["exclude_streams"],
-        accounts=selection.accounts or options["accounts"],
+        streams=selection.streams or tuple(options["streams"]),
+        exclude_streams=selection.exclude_streams or tuple(options["exclude_streams"]),
+        accounts=selection.accounts or tuple(options["accounts"]),
         since=selection.since or options["since"],
         until=selection.until or options["until"],
     )
