@@ -382,3 +382,56 @@ def test_what_is_printed_to_a_closed_output_does_not_vanish(words: str) -> None:
 
     assert done.returncode == 1
     assert done.stderr == ("penstock: error: standard output is closed. Redirect it to a file, or to /dev/null\n")
+
+
+INTERRUPTED_AT = """
+import os, runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.{number})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["penstock", "connectors"]
+runpy.run_module("penstock", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("module", ["penstock._cli", "click", "penstock._cli.session", "penstock._plugins.registry"])
+def test_a_signal_in_the_first_instants_is_no_traceback(module: str, number: str) -> None:
+    """
+    While the command line is imported, and before a command handles signals, Ctrl-C ends with 130.
+    """
+    program = INTERRUPTED_AT.format(module=module, number=number)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+AT_THE_END = """
+import os, signal, sys
+from penstock import _cli
+
+def main():
+    print("all of it", flush=True)
+    return 5
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+_cli.main = main
+code = _cli.script()
+os.kill(os.getpid(), signal.SIGINT)
+sys.exit(code)
+"""
+
+
+def test_a_signal_after_the_command_changes_nothing() -> None:
+    """
+    Its outcome is decided and printed: the exit code is that of the command.
+    """
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (5, "all of it\n", "")

@@ -8,12 +8,10 @@ and for the scan of plugins. ``__init__.pyi`` has the same names for type checke
 from importlib import import_module
 from typing import Any
 
-import pluggy
-
 __version__ = "0.1.0"
 
-hookspec = pluggy.HookspecMarker("penstock")
-hookimpl = pluggy.HookimplMarker("penstock")
+# The markers of hooks -> their class in pluggy, the import of which takes as long as the start of the interpreter.
+_MARKERS = {"hookspec": "HookspecMarker", "hookimpl": "HookimplMarker"}
 
 # Module -> the names that connectors, sinks and Python programs may import from penstock.
 _NAMES = {
@@ -77,6 +75,9 @@ def public_names() -> dict[str, str]:
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return __dir__()
+    if name in _MARKERS:
+        value = globals()[name] = getattr(import_module("pluggy"), _MARKERS[name])("penstock")
+        return value
     if name not in _MODULES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)
@@ -85,4 +86,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(["__version__", "hookimpl", "hookspec", *_MODULES])
+    return sorted(["__version__", *_MARKERS, *_MODULES])

@@ -187,7 +187,9 @@ def script() -> int:
     import signal
 
     # Before a command handles signals itself, SIGTERM ends the process like Ctrl-C: one line, exit code 130.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in signals:
+        signal.signal(number, signal.default_int_handler)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: a file opened next would get its number
             # What is printed must not vanish: a write to standard output fails.
@@ -196,6 +198,8 @@ def script() -> int:
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write is shown as an escape
     code = main()
+    for number in signals:  # the outcome is decided; an interrupted shutdown would print a traceback
+        signal.signal(number, lambda number, frame: os._exit(code))
     gc.freeze()  # without it the interpreter searches for garbage on its way out, several times: 45 ms
     return code
 
