@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,14 +17,9 @@ from penstock._fetch.retry import (
     SILENT,
     Attempts,
     Budget,
-    CorrectClock,
-    GiveUp,
     NextStep,
-    Park,
-    Renew,
     Retrying,
     RetryPolicy,
-    Wait,
     stated_wait,
 )
 from penstock.errors import (
@@ -127,36 +123,38 @@ IN_SEVEN = a_response(status=429, headers=(("retry-after", "7"),))
 TOMORROW = a_response(status=429, headers=(("retry-after", "86400"),))
 QUOTA = a_response(status=429, headers=(("x-ratelimit-reset", "3600"),))
 ANY = a_response(status=500)
+RENEW, CORRECT_CLOCK, GIVE_UP = NextStep("renew"), NextStep("correct_clock"), NextStep("give_up")
+wait, park = partial(NextStep, "wait"), partial(NextStep, "park")
 
 
 @pytest.mark.parametrize(
     ("before", "verdict", "response", "grant", "proven", "step"),
     [
-        pytest.param({}, DOWN, ANY, None, False, Wait(0.5), id="a first failure"),
-        pytest.param({"failures": 2}, DOWN, None, None, False, Wait(2.0), id="a third failure, no response"),
-        pytest.param({"failures": 3}, DOWN, ANY, None, False, GiveUp(), id="one more than the retries"),
-        pytest.param({"failures": 1}, LATE, None, None, False, Wait(1.0), id="a bound, once more"),
-        pytest.param({"failures": BOUND_RETRIES}, LATE, None, None, False, GiveUp(), id="a bound, too often"),
-        pytest.param({}, DOWN, IN_SEVEN, None, False, Wait(7.5), id="the provider states a wait"),
-        pytest.param({}, BUSY, IN_SEVEN, None, False, Wait(7.5, 7.0), id="throttled, with a wait"),
-        pytest.param({}, BUSY, ANY, None, False, Wait(60.5, 60.0), id="throttled, without one"),
-        pytest.param({}, Retry(DOWN.error, wait_s=9.0), IN_SEVEN, None, False, Wait(9.5), id="a judge's wait"),
-        pytest.param({}, Retry(DOWN.error, wait_s=3.0), IN_SEVEN, None, False, Wait(7.5), id="the longer of both"),
-        pytest.param({}, BUSY, TOMORROW, None, False, Park(86_400.0), id="a longer wait than is waited for"),
-        pytest.param({"failures": 9}, BUSY, TOMORROW, None, False, Park(86_400.0), id="the same, as the last attempt"),
-        pytest.param({}, DOWN, TOMORROW, None, False, Park(86_400.0), id="the same, of a server in trouble"),
-        pytest.param({}, BUSY, QUOTA, None, False, Park(3_600.0), id="a quota that is full again in an hour"),
-        pytest.param({}, DOWN, QUOTA, None, False, Wait(0.5), id="a quota, but another trouble"),
-        pytest.param({}, REFUSED, ANY, TOKEN, False, Renew(), id="a token refused"),
-        pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, Renew(), id="a renewal is no failure"),
-        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GiveUp(), id="a new token refused"),
-        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, True, Renew(), id="a token that others used up"),
-        pytest.param({"renewals": RENEWALS}, REFUSED, ANY, TOKEN, True, GiveUp(), id="too many tokens"),
-        pytest.param({}, REFUSED, ANY, None, False, GiveUp(), id="a key that nobody granted"),
-        pytest.param({}, SKEWED, ANY, None, False, CorrectClock(), id="a clock"),
-        pytest.param({"clock_corrected": True}, SKEWED, ANY, None, False, GiveUp(), id="a clock, again"),
-        pytest.param({}, EITHER, ANY, TOKEN, False, Renew(), id="token before clock"),
-        pytest.param({"renewals": 1}, EITHER, ANY, TOKEN, False, CorrectClock(), id="then the clock"),
+        pytest.param({}, DOWN, ANY, None, False, wait(0.5), id="a first failure"),
+        pytest.param({"failures": 2}, DOWN, None, None, False, wait(2.0), id="a third failure, no response"),
+        pytest.param({"failures": 3}, DOWN, ANY, None, False, GIVE_UP, id="one more than the retries"),
+        pytest.param({"failures": 1}, LATE, None, None, False, wait(1.0), id="a bound, once more"),
+        pytest.param({"failures": BOUND_RETRIES}, LATE, None, None, False, GIVE_UP, id="a bound, too often"),
+        pytest.param({}, DOWN, IN_SEVEN, None, False, wait(7.5), id="the provider states a wait"),
+        pytest.param({}, BUSY, IN_SEVEN, None, False, wait(7.5, 7.0), id="throttled, with a wait"),
+        pytest.param({}, BUSY, ANY, None, False, wait(60.5, 60.0), id="throttled, without one"),
+        pytest.param({}, Retry(DOWN.error, wait_s=9.0), IN_SEVEN, None, False, wait(9.5), id="a judge's wait"),
+        pytest.param({}, Retry(DOWN.error, wait_s=3.0), IN_SEVEN, None, False, wait(7.5), id="the longer of both"),
+        pytest.param({}, BUSY, TOMORROW, None, False, park(86_400.0), id="a longer wait than is waited for"),
+        pytest.param({"failures": 9}, BUSY, TOMORROW, None, False, park(86_400.0), id="the same, as the last attempt"),
+        pytest.param({}, DOWN, TOMORROW, None, False, park(86_400.0), id="the same, of a server in trouble"),
+        pytest.param({}, BUSY, QUOTA, None, False, park(3_600.0), id="a quota that is full again in an hour"),
+        pytest.param({}, DOWN, QUOTA, None, False, wait(0.5), id="a quota, but another trouble"),
+        pytest.param({}, REFUSED, ANY, TOKEN, False, RENEW, id="a token refused"),
+        pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, RENEW, id="a renewal is no failure"),
+        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GIVE_UP, id="a new token refused"),
+        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, True, RENEW, id="a token that others used up"),
+        pytest.param({"renewals": RENEWALS}, REFUSED, ANY, TOKEN, True, GIVE_UP, id="too many tokens"),
+        pytest.param({}, REFUSED, ANY, None, False, GIVE_UP, id="a key that nobody granted"),
+        pytest.param({}, SKEWED, ANY, None, False, CORRECT_CLOCK, id="a clock"),
+        pytest.param({"clock_corrected": True}, SKEWED, ANY, None, False, GIVE_UP, id="a clock, again"),
+        pytest.param({}, EITHER, ANY, TOKEN, False, RENEW, id="token before clock"),
+        pytest.param({"renewals": 1}, EITHER, ANY, TOKEN, False, CORRECT_CLOCK, id="then the clock"),
     ],
 )
 def test_what_follows_an_attempt(
@@ -170,9 +168,9 @@ def test_what_follows_an_attempt(
     found, after = attempts.after(verdict, response, grant=grant, proven=proven, random_fraction=0.5)
 
     assert found == step
-    assert after.failures - attempts.failures == isinstance(step, Wait)
-    assert after.renewals - attempts.renewals == isinstance(step, Renew)
-    assert after.clock_corrected == (attempts.clock_corrected or isinstance(step, CorrectClock))
+    assert after.failures - attempts.failures == (step.what == "wait")
+    assert after.renewals - attempts.renewals == (step.what == "renew")
+    assert after.clock_corrected == (attempts.clock_corrected or step.what == "correct_clock")
 
 
 # --- carrying it out ------------------------------------------------------------------------------------------------

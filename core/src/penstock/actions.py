@@ -27,7 +27,7 @@ None leaves it to the connector's judge and the status.
 """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Field:
     """
     One parameter of an action. ``name`` is snake_case, ``member`` the provider's spelling (default: the name); both
@@ -51,7 +51,7 @@ class Field:
         return self.name
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class MostValues:
     """
     Limits of a row with several values in the repeated field ``field``, which share one request.

@@ -45,7 +45,7 @@ def _is_positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -
         raise TypeError(f"{type(instance).__name__}: {attribute.name} is {value!r}; write a number above 0")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Limits:
     """
     What the provider allows, or, if it states nothing, what is polite. The configuration may set other numbers.
@@ -56,7 +56,7 @@ class Limits:
     cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Parent:
     """
     A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
@@ -83,7 +83,7 @@ class Parent:
         ]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Derived:
     """
     A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with

@@ -42,7 +42,7 @@ GZIP = b"\x1f\x8b"  # how a gzip file begins
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip file begins
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Envelope:
     """
     A JSON body: the paths of the items and of the counts that the provider states.

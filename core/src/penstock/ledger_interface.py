@@ -137,7 +137,7 @@ class RunRecord:
         return sum(counts.get("requests", 0) for counts in self.report.get("streams", {}).values())
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class AccountCounts:
     """
     The ledger's rows of one account of one stream, counted.

@@ -6,6 +6,7 @@ the response (:class:`Response`, :class:`Answer`, :class:`Page`), the records (:
 the result of a write (:class:`Receipt`).
 """
 
+import html
 import io
 import ipaddress
 import json
@@ -15,7 +16,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
-from html.parser import HTMLParser
 from typing import Any, BinaryIO, Literal, Protocol
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
@@ -141,7 +141,7 @@ class Partition:
         return dict(self.values)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Slice:
     """
     What one request covers: consecutive days of an account, or an account of a snapshot.
@@ -267,7 +267,7 @@ class BodyFile(Protocol):
     def open(self) -> BinaryIO: ...
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Response:
     """
     A whole HTTP response; header names are lower case, the body is decompressed.
@@ -350,33 +350,14 @@ class Response:
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-class _PageWords(HTMLParser):
-    """The text of a page, without scripts and styles."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self._hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self._hidden += tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style")
-
-    def handle_data(self, data: str) -> None:
-        if self._hidden <= 0:
-            self.words.append(data)
+_MARKUP = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def _words_of_page(text: str) -> str:
     """The words of HTML or XML; empty for any other text, and for a page without words."""
     if not text.lstrip().startswith("<"):
         return ""
-    page = _PageWords()
-    page.feed(text)
-    page.close()
-    return " ".join(page.words).strip()
+    return html.unescape(_MARKUP.sub(" ", text)).strip()
 
 
 def reason_in(members: Any, paths: Sequence[str], limit: int = 200) -> str:
@@ -402,7 +383,7 @@ def _at(value: Any, path: Sequence[str]) -> Iterator[str]:
         yield from _at(element, path[1:])
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Items:
     """
     A run of raw elements inside a body, and the columns stamped on its records.
@@ -449,7 +430,7 @@ class Answer:
     bare: bool = False
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Page:
     """
     One accepted response of a listing. Its counts are set after it is decoded, before a paginator's ``next``.

@@ -88,7 +88,7 @@ Verdict = Accept | Retry | Refuse | Skip
 VERDICTS = "None, which leaves the decision to the status, or a verdict: Accept(), Retry(...), Refuse(...), Skip(...)"
 
 
-@frozen
+@frozen(eq=False)
 class Refusal:
     """
     What a status means: the provider refuses, for good. ``advice`` states what the user should do.
@@ -112,7 +112,7 @@ class Refusal:
         return Retry(error, renew=True) if self.renew else Refuse(error)
 
 
-@frozen
+@frozen(eq=False)
 class Throttle:
     """
     What a status means: too many requests. The whole source waits: ``Retry-After``, else ``wait_s`` at least.
@@ -127,7 +127,7 @@ class Throttle:
         return Retry(ThrottledError(seen, self.advice), wait_s=self.wait_s, throttle=True)
 
 
-@frozen
+@frozen(eq=False)
 class Unavailable:
     """
     What a status means: the provider cannot respond now. The request is tried again.
@@ -229,7 +229,7 @@ class LoginSigning(Authenticator, Protocol):
         """The login or token call as it is sent at ``now``, which is aware UTC, corrected for clock skew."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Unsigned:
     """No credentials at all; also the base that spares an authenticator what it does not need."""
 
@@ -295,7 +295,7 @@ class Paginator(Protocol):
         """Whether this refusal of a page from ``next`` means that there is no such page; else it is an error."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class SinglePage:
     """
     One response holds everything; also the base that spares a paginator what it does not need.
@@ -417,7 +417,7 @@ class BodyDecoder(Protocol):
     def __call__(self, response: Response) -> Answer: ...
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Named:
     """A component by name and options, looked up among those that plugins offer: ``named("page_number", size=100)``."""
 

@@ -34,7 +34,7 @@ EXTRA = "_extra"
 """The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Layout:
     """
     A stream as a sink sees it: delivered columns in order (partition columns and ``_extra`` included), key, kind.
@@ -74,7 +74,7 @@ class Layout:
         return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Difference:
     """
     A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
@@ -238,7 +238,7 @@ class Verifiable(Protocol):
         """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Erasure:
     """
     What is erased from the rows of one stream. ``layout``: the stream as it is delivered today, without ``columns``.
@@ -252,7 +252,7 @@ class Erasure:
     nested: Mapping[str, Callable[[str], str | None]] = field(factory=dict)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Erased:
     """``rows``: how many lost a value. ``left``: the partitions that could not be erased, each with the reason."""
 
@@ -322,7 +322,7 @@ generator (``batches.throw``): that ends the read, and keeps the error for ``Rec
 """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Part:
     """
     One of several processes that write one source to one target at once, each other accounts.
@@ -351,7 +351,7 @@ class Divisible(Protocol):
         """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Adoption:
     """
     A table that a sink can take over, or has taken over, as the place of a stream's rows.

@@ -13,7 +13,7 @@ from penstock import Envelope, Page, PagingError, PluginError, Request, Response
 Place = Literal["query", "body", "header"]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Paged(SinglePage):
     """
     The options that all paginators here have.
@@ -119,7 +119,7 @@ class Paged(SinglePage):
         return page.count > 0 and (not self.short_page_ends or page.count >= page.longest)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class PageNumber(Paged):
     """
     Pages counted up by number: ``page=1, 2, 3, ...``, with their size if the provider takes one.
@@ -225,7 +225,7 @@ class PageNumber(Paged):
         return self.ceiling is not None and page.count > 0 and pages * self.size >= self.ceiling
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Offset(Paged):
     """
     Pages by the number of records before them: ``offset=0, 100, 200, ...``, each time as many as came.
@@ -283,7 +283,7 @@ class Offset(Paged):
         return (self.start if offset in (None, "") else int(offset)) - self.start + page.count
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Cursor(Paged):
     """
     Each answer names the next page: ``cursor=...``, absent on the first page. One page after the other.
@@ -311,7 +311,7 @@ class Cursor(Paged):
         return self._with(page.request, self.param, cursor)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Link(Paged):
     """
     Each answer has a link to the next page, absolute or relative, which is followed with the method, headers and body

@@ -200,7 +200,7 @@ POSTGRES = SinkKind(
 # --- Singer targets ---------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SingerTargetSettings:
     command: str = setting(help='the program of the target, such as "target-postgres"; arguments may follow')
     config: Mapping[str, Any] = setting(

@@ -42,7 +42,7 @@ Misfits = dict[int, str]
 """Index of a row -> the reason why its value does not fit the column."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class NoObject:
     """The value found in place of the object that should contain a column's value."""
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from attrs import define, evolve, field, frozen
 
@@ -70,37 +70,23 @@ class RetryPolicy:
 # --- the decision ---------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Renew:
-    """Repeat at once, with a new grant."""
+class NextStep(NamedTuple):
+    """
+    ``renew``
+        repeat at once, with a new grant;
+    ``correct_clock``
+        repeat at once, signed with the provider's time, if that differs from ours; else give up;
+    ``wait``
+        repeat after ``seconds``; until ``cool_down_s`` have passed no request of the whole source starts;
+    ``park``
+        do not repeat, and request nothing more from the source for ``seconds``;
+    ``give_up``
+        do not repeat: the error of the last attempt stands.
+    """
 
-
-@frozen
-class CorrectClock:
-    """Repeat at once, signed with the provider's time, if that differs from ours; else give up."""
-
-
-@frozen
-class Wait:
-    """Repeat after ``seconds``. ``cool_down_s``: until then no request of the whole source starts."""
-
-    seconds: float
+    what: Literal["renew", "correct_clock", "wait", "park", "give_up"]
+    seconds: float = 0.0
     cool_down_s: float | None = None
-
-
-@frozen
-class Park:
-    """Do not repeat, and request nothing more from the source for so many seconds."""
-
-    seconds: float
-
-
-@frozen
-class GiveUp:
-    """Do not repeat: the error of the last attempt stands."""
-
-
-NextStep = Renew | CorrectClock | Wait | Park | GiveUp
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -123,25 +109,24 @@ class Attempts:
         renewal does not repeat a login with bad credentials.
         """
         if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < RENEWALS)):
-            return Renew(), evolve(self, renewals=self.renewals + 1)
+            return NextStep("renew"), evolve(self, renewals=self.renewals + 1)
         if verdict.correct_clock and response is not None and not self.clock_corrected:
-            return CorrectClock(), evolve(self, clock_corrected=True)
+            return NextStep("correct_clock"), evolve(self, clock_corrected=True)
         if verdict.renew or verdict.correct_clock:
-            return GiveUp(), self
+            return NextStep("give_up"), self
         stated_s = verdict.wait_s
         if response is not None and (header_s := stated_wait(response, throttled=verdict.throttle)) is not None:
             stated_s = max(header_s, stated_s or 0.0)
         if stated_s is not None and stated_s > self.policy.throttle_wait_s:
-            return Park(stated_s), self
+            return NextStep("park", stated_s), self
         if self.failures >= self.policy.retries_after(verdict.error):
-            return GiveUp(), self
+            return NextStep("give_up"), self
         failures, cool_down_s = self.failures + 1, None
         if verdict.throttle:
             stated_s = self.policy.cool_down_s if stated_s is None else stated_s
             cool_down_s = min(stated_s, self.policy.throttle_wait_s)
-        return Wait(self.policy.pause(failures, stated_s, random_fraction), cool_down_s), evolve(
-            self, failures=failures
-        )
+        pause_s = self.policy.pause(failures, stated_s, random_fraction)
+        return NextStep("wait", pause_s, cool_down_s), evolve(self, failures=failures)
 
 
 # Headers in which providers state when a quota is full again, in the order in which they are read.
@@ -330,17 +315,17 @@ class Retrying:
                 verdict, response, grant=attempt.grant, proven=proven, random_fraction=self.random_fraction()
             )
             match step:
-                case Renew():
+                case NextStep("renew"):
                     expired = attempt.grant
                     observer.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case CorrectClock() if response is not None and self.exchange.correct_clock(response, attempt.skew):
+                case NextStep("correct_clock") if response and self.exchange.correct_clock(response, attempt.skew):
                     observer.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case Wait(seconds, cool_down_s) if self.budget.take(self.source):
+                case NextStep("wait", seconds, cool_down_s) if self.budget.take(self.source):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
                     observer.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
                     self.budget.sleep(seconds)
-                case Park(seconds) if response is not None:
+                case NextStep("park", seconds) if response is not None:
                     raise parked(verdict.error, seconds, self.policy, response)
                 case _:
                     if response is None:

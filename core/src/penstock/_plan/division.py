@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import groupby
+from typing import NamedTuple
 
 from attrs import evolve, field, frozen
 
@@ -23,8 +24,7 @@ from penstock.model import Partition
 BLOCK_DAYS = 8
 
 
-@frozen
-class Unit:
+class Unit(NamedTuple):
     """
     ``account``, or where there is none ``stream``, of a source; or one ``block`` of the days of its ``stream``.
     """
@@ -70,7 +70,7 @@ def unit_of_partition(source: ConfiguredSource, partition: Partition) -> Unit:
     return unit_of(source, stream, account, partition.day)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Division:
     """
     ``parts_by_source``: by source, the numbers of the parts that read it, ascending; the first part is 1.
@@ -138,7 +138,7 @@ def _number(*texts: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest(), "big")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Share:
     """One part of a division."""
 

@@ -4,7 +4,7 @@ The values of a plan: the job that it is for, and the partitions, slices and day
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from attrs import field, frozen
 
@@ -106,8 +106,7 @@ class PlannedSlice:
         return str(first) if first == last else f"{first} to {last.values[-1][1]}"
 
 
-@frozen(kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """
     ``final``: by stream, the partitions of the window that need no read. ``waiting``: a line for each stream whose
     partitions are known only after another stream was read. ``exact``: whether a run takes exactly the requests that

@@ -4,8 +4,7 @@ The window of a stream: the requested days, clamped to those that the provider s
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta, tzinfo
-
-from attrs import frozen
+from typing import NamedTuple
 
 from penstock._plan.finality import parent_with_days
 from penstock._plan.plan import Job
@@ -15,8 +14,7 @@ from penstock.errors import UsageError
 DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
 
-@frozen(kw_only=True)
-class Window:
+class Window(NamedTuple):
     """Requested days of a stream, both included; empty when ``until`` is before ``since``."""
 
     since: date

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from penstock._fetch.client import SourceClient
-from penstock._fetch.retry import Attempts, CorrectClock, FailedAttempt, Park, Renew, Wait, parked
+from penstock._fetch.retry import Attempts, FailedAttempt, NextStep, parked
 from penstock._plugins.registry import defect
 from penstock._write.outbox import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
@@ -222,13 +222,13 @@ class Sender:
                 random_fraction=random.random(),  # noqa: S311  jitter
             )
             match step:
-                case Renew():
+                case NextStep("renew"):
                     exchange.renew(grant)
-                case CorrectClock() if response is not None and exchange.correct_clock(response, skew):
+                case NextStep("correct_clock") if response is not None and exchange.correct_clock(response, skew):
                     pass
-                case Wait():
+                case NextStep("wait"):
                     self._wait(write, step, verdict.error)
-                case Park(seconds) if response is not None and not unsure:
+                case NextStep("park", seconds) if response is not None and not unsure:
                     raise parked(verdict.error, seconds, self.client.policy, response)
                 case _ if unsure:
                     return unknown(write, verdict.error)
@@ -263,7 +263,7 @@ class Sender:
             return same_receipts(write.rows, "done", "it was gone when it was requested again after an unknown outcome")
         return receipts
 
-    def _wait(self, write: WriteRequest, wait: Wait, error: PenstockError) -> None:
+    def _wait(self, write: WriteRequest, wait: NextStep, error: PenstockError) -> None:
         """Pause before the next attempt, and the whole source if the provider throttles."""
         client = self.client
         client.rate_limit.cool_down(wait.cool_down_s or 0.0)

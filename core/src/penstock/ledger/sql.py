@@ -117,7 +117,7 @@ _NOTHING = column_values(LedgerEntry(source="", partition=Partition(""), state="
 _COLUMNS = tuple(_NOTHING)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Retention:
     """
     The history that a ledger keeps of each source: records of runs by age and number, restatements by age (None: all).

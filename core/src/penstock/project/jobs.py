@@ -38,7 +38,7 @@ def _allowance(value: Allowance | bool | int | str | None) -> Allowance | None:
         raise UsageError(f"allow_rejected: {error}") from None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Selection:
     """
     The selection of streams, accounts and days, as on the command line; None or empty: the default. ``to``: a sink's

@@ -15,7 +15,7 @@ Outcome = Literal["success", "retry", "skip", "failure"]
 _OUTCOMES: Mapping[int, Outcome] = {0: "success", 1: "retry", 4: "retry", 6: "skip"}
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class RunResult:
     """
     The result of a run. ``report`` is the content of ``--report``, masked; ``errors`` are its errors, each a mapping
@@ -91,7 +91,7 @@ class RunResult:
         )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class PlanResult:
     """
     The partitions that a run would fetch, in the order of the sources, streams, accounts and days.
