@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 from penstock._config import Config, load
 from penstock._config.checked import variable_of
 from penstock._config.targets import findable, passwords_in, shown_target
@@ -71,6 +71,7 @@ class Offered:
             "jsonl": a_kind("jsonl", "jsonl", PathSettings),
             "postgres": a_kind("postgres", "postgresql", SinkSettings, lambda text: SinkSettings(dsn=Secret(text))),
             "stdout": a_kind("stdout", "-", PathSettings),
+            "singer": evolve(a_kind("singer", "singer", PathSettings), summary="BigQuery and others"),
         }
 
     def sink(self, name: str) -> SinkKind:
@@ -532,6 +533,7 @@ def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
         pytest.param("jsonl", "a place is missing, such as jsonl:data", id="no place"),
         pytest.param("jsonl:bad", "bad is no good place", id="refused by the sink"),
         pytest.param("data", "expected a sink of", id="neither"),
+        pytest.param("BigQuery", "Write --to singer:DIR, which takes BigQuery and others.", id="of another tool"),
     ],
 )
 def test_a_sink_that_is_none_is_reported(tmp_path: Path, text: str, problem: str) -> None:

@@ -33,13 +33,13 @@ def test_a_report_that_expired_is_no_wrong_address() -> None:
 
     assert isinstance(lost, InconsistentReadError)
     assert str(lost) == "the report expired while it was read (HTTP 404)"
-    assert isinstance(lost.when_repeated, ReportError)
-    assert "again each time it was made anew" in str(lost.when_repeated)
+    assert isinstance(lost.when_repeated(6), ReportError)
+    assert "It was read 6 times, made anew each time. Nothing was replaced" in str(lost.when_repeated(6))
 
 
 def test_a_call_without_an_answer_raises_its_error() -> None:
     """
-    An answer is handed on whatever the verdict; the error of a request that was not with_response is raised.
+    An answer is handed on whatever the verdict; the error of a request without a response is raised.
     """
     call = Call(request=Request(url="https://api.example.com/reports/1"), envelope=None)
     refused = Outcome(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))

@@ -105,7 +105,8 @@ def test_the_table_of_a_stream_comes_first():
     """
     assert verdict(404, stream=THINGS) == Skip("deleted")
     assert "Check api_key." in str(verdict(401, stream=THINGS).error)
-    assert str(verdict(400, {"errors": [{"detail": "a"}, {"detail": "b"}]}).error).endswith("HTTP 400: a; b")
+    refused = verdict(400, {"errors": [{"detail": "a"}, {"detail": "b"}]})
+    assert "HTTP 400: a; b; the request was refused" in str(refused.error)
 
 
 @pytest.mark.parametrize(

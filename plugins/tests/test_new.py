@@ -441,7 +441,7 @@ def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.Capt
     ("arguments", "message"),
     [
         pytest.param("new Acme", "'Acme' is no name of a connector", id="name"),
-        pytest.param("new acme", "--sample is missing, and standard input answers no question", id="nobody answers"),
+        pytest.param("new acme", "--sample is missing, and standard input is no terminal", id="nobody answers"),
         pytest.param("new acme --sample gone.json", "--sample gone.json: cannot be read", id="no file"),
         pytest.param("new acme --sample page.html", "the sample is HTML or XML", id="html"),
         pytest.param("new acme --sample half.json", "the sample has half a character", id="half a character"),

@@ -163,10 +163,12 @@ class InconsistentReadError(ProviderError):
     is repeated a bounded number of times; for an error of any other class it is not.
     """
 
-    @property
-    def when_repeated(self) -> ProviderError:
-        """The error to report when no further read is made."""
-        return self
+    def when_repeated(self, reads: int) -> ProviderError:
+        """The error to report after so many reads, when no further one is made."""
+        return type(self)(
+            f"{str(self).rstrip('.')}. It was read {reads} times. Nothing was replaced; the next run tries again. "
+            "If it persists, report it to the author of the connector, with a recording (penstock run --record DIR)."
+        )
 
 
 class PagingError(InconsistentReadError):

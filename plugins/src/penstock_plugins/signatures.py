@@ -150,7 +150,7 @@ class OAuth1(Unsigned):
     def __attrs_post_init__(self) -> None:
         _oauth1()
         if self.method.startswith("RSA") and self.rsa_key is None:
-            raise ConfigError(f"{self.method} signs with a private key, and rsa_key is not set")
+            raise ConfigError(f"{self.method} signs with a private key: set rsa_key")
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         client = _oauth1().Client(

@@ -134,7 +134,7 @@ def grant_in(
     try:
         answer: Any = msgspec.json.decode(response.body)
     except (ValueError, RecursionError) as error:
-        raise BrokenBodyError(f"{provider} answered the login with no JSON: {error}") from None
+        raise BrokenBodyError(f"{provider} answered the login with no JSON: {error}; check base_url") from None
     token = answer.get(token_member) if isinstance(answer, dict) else None
     if not isinstance(token, str) or not token:
         if not answer or (isinstance(answer, dict) and not any(answer.values())):

@@ -101,9 +101,13 @@ def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     try:
         command = getattr(import_module(module), attribute)
     except Exception as error:
-        raise PluginError(f"the command {name} cannot be imported: {describe_error(error)}") from error
+        raise PluginError(
+            f"the command {name} cannot be imported: {describe_error(error)}. Correct its plugin, or uninstall it."
+        ) from error
     if not isinstance(command, click.Command):
-        raise PluginError(f"the command {name}: {offered.target} is {type(command).__name__}, not a click.Command")
+        raise PluginError(
+            f"the command {name}: {offered.target} is {type(command).__name__}, not a click.Command: correct its plugin"
+        )
     command.context_settings = {**command.context_settings, "obj": session.project}
     return command
 

@@ -224,7 +224,7 @@ def _act(session: Session, name: str, action: Action, parameters: Sequence[str],
     if action.not_built:
         raise UsageError(f"{action.name} is not built: {action.not_built}")
     if options.goes_on and options.dry_run:
-        raise UsageError("--dry-run sends nothing, so there is nothing to resume")
+        raise UsageError("--dry-run sends nothing, so there is nothing to resume: give one of --dry-run and --resume")
     texts = _parameter_pairs(action, parameters)
     source = session.setup.source(name, session.notice)
     rows = _origin_of_rows(session, options)
@@ -367,7 +367,10 @@ def _parameter_pairs(action: Action, parameters: Sequence[str]) -> dict[str, Any
     values: dict[str, Any] = {}
     for text in parameters:
         if not _is_text(text):
-            raise UsageError(f"{text!a}: holds bytes that are no UTF-8 text")
+            raise UsageError(
+                f"{text!a}: holds bytes that are no UTF-8 text; write the row into a file in UTF-8, and give "
+                "--from FILE"
+            )
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"{text!r}: expected KEY=VALUE; `--help` behind the action's name lists its parameters")

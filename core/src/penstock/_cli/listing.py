@@ -145,7 +145,8 @@ def _offered_streams(
         parts = [each for each in offered if stream in each["name"] or fnmatchcase(each["name"], stream)]
         if not (exact or parts):
             known = [each["name"] for each in offered]
-            raise UsageError(f"{connector} has no stream {stream!r}.{did_you_mean(stream, known)}".rstrip("."))
+            meant = did_you_mean(stream, known) or f" There are {', '.join(known) or 'none'}"
+            raise UsageError(f"{connector} has no stream {stream!r}.{meant}")
         offered, actions = exact or parts, []
     if search is not None:
         offered = [each for each in offered if _contains_text(each, search.lower())]

@@ -54,7 +54,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
     A PIPELINE is defined in the configuration, with its sink. A SOURCE needs --to: penstock run talroo --to jsonl:data
     """
     if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(f"--report {report}: there is no directory {report.parent}")
+        raise UsageError(f"--report {report}: there is no directory {report.parent}; make it, or name another file")
     try:
         if name is None:
             raise unnamed(session.config, planning=False)

@@ -26,7 +26,7 @@ from penstock._config.checked import (
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.sections import raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
-from penstock._plugins.registry import Registry
+from penstock._plugins.registry import Registry, sink_hint
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean
@@ -146,10 +146,11 @@ class Config:
         scheme, colon, _ = text.partition(":")
         schemes = {name for kind in registry.sinks().values() for name in (kind.scheme, kind.name)}
         if scheme not in schemes and not colon:
-            ways = ", ".join(sorted(f"{kind.scheme}:..." for kind in registry.sinks().values() if kind.scheme != "-"))
+            ways = ", ".join(sorted(kind.example for kind in registry.sinks().values() if kind.scheme != "-"))
             named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
             ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
             meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
+            meant = meant or sink_hint(registry.sinks().values(), text)
             raise ConfigError([*self.problems, f"{named_by} {text!r}: expected {named}{ways}, or - for stdout.{meant}"])
         kind = registry.sink(scheme)
         if text != "-" and (text == scheme or text == f"{scheme}:"):

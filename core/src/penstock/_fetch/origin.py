@@ -49,7 +49,10 @@ class Boundary:
         scheme = origin.partition(":")[0]
         # Python accepts any text behind an address in brackets, and would send it as Host.
         if scheme not in ("http", "https") or not host or _LOOSE.match(url):
-            raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({brief(request)}).")
+            raise ForeignOriginError(
+                f"{host_of(before)} names an address that is no http(s) URL ({brief(request)}): nothing was "
+                "sent there. The provider must correct it."
+            )
         if origin in self.trusted:
             return origin
         if request.credentials:
@@ -123,7 +126,10 @@ def absolute(url: str, location: str, request: Request) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise ForeignOriginError(f"{host_of(url)} redirects to what is no URL ({brief(request)}).") from None
+        raise ForeignOriginError(
+            f"{host_of(url)} redirects to what is no URL ({brief(request)}): nothing was sent there. Correct "
+            "base_url if it is not the provider's; else the provider must correct its redirect."
+        ) from None
 
 
 def host_of(url: str) -> str:

@@ -227,7 +227,9 @@ class Budget:
     def sleep(self, seconds: float) -> None:
         """Sleep; raises DeadlineReachedError at once if the deadline would pass meanwhile."""
         if self.deadline is not None and self.clock.monotonic() + seconds >= self.deadline:
-            raise DeadlineReachedError(f"the deadline comes before the next try in {seconds:.0f} s")
+            raise DeadlineReachedError(
+                f"the deadline comes before the next try in {seconds:.0f} s; the next run goes on with what is left"
+            )
         self.clock.sleep(seconds)
 
 

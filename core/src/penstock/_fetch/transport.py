@@ -565,7 +565,10 @@ def _socks_pool(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
     """Connections through a SOCKS proxy; ConfigError without the library for it."""
     scheme = urlsplit(proxy).scheme
     if scheme not in _SOCKS:
-        raise ConfigError(f"the proxy is a {scheme} proxy; only http, https and SOCKS proxies are known.")
+        raise ConfigError(
+            f"the proxy is a {scheme} proxy; only http, https and SOCKS proxies are known. Correct proxy, or "
+            "HTTPS_PROXY in the environment."
+        )
     if importlib.util.find_spec("socks") is None:
         raise ConfigError(
             f"the proxy is a {scheme} proxy, which needs the library PySocks, and that is not installed: "

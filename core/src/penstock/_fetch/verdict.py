@@ -244,7 +244,8 @@ def by_status(
         refused = AuthenticationError(f"{seen}{detail}; the credentials were refused: check those of this source")
         # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
         return Retry(refused, renew=True) if status == 401 else Refuse(refused)
-    return Refuse(RefusedError(f"{seen}{detail}"))
+    advice = "the request was refused: check base_url and the other settings of this source"
+    return Refuse(RefusedError(f"{seen}{detail}; {advice}"))
 
 
 def _whole_range(content_range: str | None) -> bool:

@@ -50,7 +50,7 @@ def _own_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: 
     today = now.astimezone(zone).date()
     floor = stream.earliest(today) if stream.earliest is not None else None
     if job.since is not None and job.until is not None and job.since > job.until:
-        raise UsageError(f"--since {job.since} is after --until {job.until}: the window holds no day")
+        raise UsageError(f"--since {job.since} is after --until {job.until}: the window holds no day. Swap them.")
     if floor is not None and until < floor and job.until is not None:
         raise UsageError(
             f"{job.source.name} serves {stream.name} from {floor} on (today is {today}), and the window ends on "
@@ -60,7 +60,9 @@ def _own_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: 
         return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until)
     if since > until and job.since is not None:
         last = "the last day that can be read" if job.until else "the last day that is read without --until"
-        raise UsageError(f"{job.source.name}.{stream.name}: --since {since} is after {until}, {last}")
+        raise UsageError(
+            f"{job.source.name}.{stream.name}: --since {since} is after {until}, {last}. Choose an earlier day."
+        )
     if floor is not None and since < floor:
         notices.append(f"{job.source.name} serves {stream.name} from {floor} on: days before it are left as they are")
         since = floor

@@ -346,6 +346,8 @@ class Registry:
             hint = " A connector is a package of its own, installed beside penstock."
             if broken := ", ".join(sorted({str(fault.plugin) for fault in (*self._broken, *offers.failed)})):
                 hint += f" Broken: {broken}; `penstock connectors` shows the reasons."
+        elif what == "sink":
+            hint = sink_hint(self.sinks().values(), name) or " `penstock connectors` shows what each takes."
         elif what == "sandbox" and name in self._offers("penstock_sources").usable:
             hint = f" {self.origin(name)} has no local imitation of its provider."
         raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}")
@@ -506,6 +508,14 @@ class Registry:
         if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self._broken):
             self._broken.append(broken)
         return broken
+
+
+def sink_hint(kinds: Iterable[SinkKind], product: str) -> str:
+    """The sinks whose summary names a product, such as BigQuery, as a hint; empty if there is none."""
+    word = re.compile(rf"\b{re.escape(product)}\b", re.IGNORECASE)
+    return "".join(
+        f" Write --to {kind.example}, which takes {kind.summary}." for kind in kinds if word.search(kind.summary)
+    )
 
 
 def _shown(module: Any) -> str:

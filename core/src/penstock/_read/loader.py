@@ -121,14 +121,15 @@ class Loader:
         if self.has_overrun:
             raise BrokenBodyError(
                 f"{self.planned}: records came, and none of them is of the requested days. The provider answered for "
-                "other days; nothing was replaced."
+                "other days. Nothing was replaced; the next run tries again."
             )
         if not self.result.undated or any(count.repeated for count in counts):
             return
         number, first = len(self.result.undated), self.result.undated[0]
         raise BrokenBodyError(
             f"{self.planned}: none of {number} records has a day that was requested, the first because "
-            f"{first.path}: {first.reason}. The days are in another member or format; nothing was replaced."
+            f"{first.path}: {first.reason}. The days are in another member or format: correct the column of the "
+            "day in the connector. Nothing was replaced."
         )
 
     # --- pages --------------------------------------------------------------------------------------------------------

@@ -54,11 +54,11 @@ class ReportExpiredError(InconsistentReadError):
         self._seen = f"HTTP {response.status}"
         super().__init__(f"the report expired while it was read ({self._seen})")
 
-    @property
-    def when_repeated(self) -> ReportError:
+    def when_repeated(self, reads: int) -> ReportError:
         return ReportError(
-            f"the provider's report expired while it was read ({self._seen}), and again each time it was made "
-            "anew. Run again when the provider answers faster, or with a shorter window."
+            f"the provider's report expired while it was read ({self._seen}). It was read {reads} times, made "
+            "anew each "
+            "time. Nothing was replaced; the next run tries again. If it persists, choose a shorter window."
         )
 
 
@@ -181,7 +181,10 @@ class Reports:
             )
         if isinstance(state, Gone):
             self._drop(report)
-            raise ReportError(f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}")
+            raise ReportError(
+                f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}. Nothing was "
+                "replaced; the next run submits it anew."
+            )
         if self.handles.is_shared(self._poll(submission, report).request):
             self._drop(report)
             raise self._ambiguous(report)

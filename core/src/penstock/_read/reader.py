@@ -82,7 +82,7 @@ class Reader:
                 self._rereads += 1
                 if self._rereads > REREADS:
                     self._drop_reports()
-                    raise error.when_repeated from None
+                    raise error.when_repeated(self._rereads) from None
                 self._note(f"{str(error).removeprefix(f'{self.planned}: ')}; reading it again")
                 settings = self.planned.source.settings
                 yield Pause(min(settings.retry_max_s, settings.retry_first_s * self._rereads))

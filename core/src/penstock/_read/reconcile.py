@@ -151,9 +151,7 @@ class ListingCounts:
                 f", {self.fetched - self.distinct} of them with the key of a record on an earlier page. The data "
                 "changed while its pages were read, or the key of the stream does not identify a record"
             )
-        raise CountMismatchError(
-            f"{self.what}: the provider states {self.total} records and {arrived} arrived{cause}; nothing was replaced"
-        )
+        raise CountMismatchError(f"{self.what}: the provider states {self.total} records and {arrived} arrived{cause}")
 
 
 @define(eq=False, repr=False)

@@ -158,7 +158,10 @@ class Recorder:
         return outcome
 
     def _unwritable(self, error: OSError) -> SinkError:
-        return SinkError(f"the recording {self.folder} cannot be written: {error.strerror}")
+        return SinkError(
+            f"the recording {self.folder} cannot be written: {error.strerror}. Free some space, or name another "
+            "directory"
+        )
 
     def _note_masked_values(self, request: Request) -> None:
         """

@@ -100,7 +100,9 @@ class Recording:
             path, about = self._responses[key].popleft() if self._responses.get(key) else (self.folder, {})
         if not about:
             more = "no further response to" if again else "no response to"
-            return Outcome(call=call, error=TransportError(f"the recording {self.folder} has {more} {call.request}"))
+            seen = f"the recording {self.folder} has {more} {call.request}"
+            advice = "It was made with other settings, for other days, or with another version of the connector."
+            return Outcome(call=call, error=TransportError(f"{seen}. {advice}"))
         if "error" in about:
             return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}"))
         if "withheld" in about:

@@ -104,7 +104,9 @@ def _interrupt_targets(context: RunContext, sources: Sequence[SourceRun], over: 
         if context.clock.stop.is_set():
             reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")
         elif context.is_late:
-            reason = DeadlineReachedError("the deadline was reached while the target was waited for")
+            reason = DeadlineReachedError(
+                "the deadline was reached while the target was waited for; the next run goes on with what is left"
+            )
         else:
             continue
         for source in list(sources):

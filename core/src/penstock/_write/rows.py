@@ -246,5 +246,5 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
         )
     doubled = [column for column in columns if columns.count(column) > 1]
     if doubled:
-        raise UsageError(f"--from {name}: the column {doubled[0]} is there twice")
+        raise UsageError(f"--from {name}: the column {doubled[0]} is there twice; rename one of them")
     return lines.taken[-1].rstrip("\r\n").encode() + b"\n", columns

@@ -143,7 +143,7 @@ class Sender:
     def check_refused_file(self, path: Path) -> None:
         """The file of refused rows has the format of the input; another suffix would mislead its next reader."""
         if not path.absolute().parent.is_dir():
-            raise UsageError(f"--refused {path}: there is no directory {path.parent}")
+            raise UsageError(f"--refused {path}: there is no directory {path.parent}; make it, or name another file")
         if self.rows.header and path.suffix.lower() != ".csv":
             raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
         if not self.rows.header and path.suffix.lower() in (".csv", ".gz"):

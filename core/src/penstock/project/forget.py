@@ -105,7 +105,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
     """
     named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
-        raise UsageError(f"--since {days.since} is after --until {days.until}")
+        raise UsageError(f"--since {days.since} is after --until {days.until}: the window holds no day. Swap them.")
     with _locked_targets(view, source) as locked:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
@@ -265,7 +265,10 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
         erased = []
         for target in locked:
             if not isinstance(target.opened, Erasing):
-                raise UsageError(f"{target.target}: this kind of target cannot erase columns. Nothing was changed.")
+                raise UsageError(
+                    f"{target.target}: this kind of target cannot erase columns. Nothing was changed. Erase "
+                    "them by the means of that place."
+                )
         declared = {stream.name: stream for stream in configured.streams}
         for name in _streams_of(locked, source, stream):
             if name not in declared:

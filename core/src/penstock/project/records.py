@@ -123,7 +123,10 @@ class Records:
             raise report.exceptions[0]
         name = f"{self.job.source.name}.{self.stream}"
         if report.total("truncated"):
-            raise ProviderError(f"{name}: the provider lists no more than this; there may be more records")
+            raise ProviderError(
+                f"{name}: the provider lists no more than this; there may be more records. Choose a shorter "
+                "window, or fewer accounts"
+            )
         if rejected and not self.allow_rejected:
             first = rejected[0]
             raise RejectedRecordsError(

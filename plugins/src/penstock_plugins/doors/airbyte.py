@@ -141,7 +141,9 @@ def selected(catalog: Mapping[str, Any], layouts: Sequence[Layout]) -> dict[str,
                 )
             chosen[name] = mode
     except (KeyError, TypeError):
-        raise UsageError("the catalog is not a configured catalog of Airbyte") from None
+        raise UsageError(
+            "the catalog is not a configured catalog of Airbyte; make one from what `discover` prints"
+        ) from None
     return chosen
 
 

@@ -142,7 +142,10 @@ def resolved(value: Any, environ: Mapping[str, str], *, is_secret: bool = False)
     if isinstance(value, Mapping):
         if len(value) == 1 and isinstance(name := value.get("env"), str):
             if name not in environ:
-                raise TargetError(f"the configuration of the Singer target names the variable {name}, which is not set")
+                raise TargetError(
+                    f"the configuration of the Singer target names the variable {name}, which is not set. Set "
+                    "it, or correct the name"
+                )
             return Secret(environ[name]).reveal()
         if len(value) == 1 and isinstance(name := value.get("file"), str):
             with file_errors(Path(name)):

@@ -188,7 +188,7 @@ def _asked(option: str, question: str, choices: tuple[str, ...] | None, usual: s
         kind = click.Choice(choices) if choices else str
         answer: str = click.prompt(question, type=kind, default=usual or None, err=True)
     except click.Abort:
-        raise UsageError(f"{option} is missing, and standard input answers no question") from None
+        raise UsageError(f"{option} is missing, and standard input is no terminal; give the option") from None
     return answer
 
 

@@ -145,7 +145,7 @@ def _unpacked(body: bytes, packing: str) -> list[bytes]:
                 raise UsageError("the sample is a zip without a file")
             return bodies
     except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise UsageError(f"the sample is packed, and cannot be unpacked: {error}") from None
+        raise UsageError(f"the sample is packed, and cannot be unpacked: {error}; give it unpacked") from None
     return [body]
 
 
@@ -175,7 +175,7 @@ def _json_sample(text: str) -> Sample:
     except ValueError as error:
         raise UsageError(f"the sample is no JSON: {error}") from None
     except RecursionError:
-        raise UsageError("the sample is nested too deeply") from None
+        raise UsageError("the sample is nested too deeply; give one with fewer levels") from None
     value = _without_secrets(value, {})
     try:
         EXACT_JSON.encode(value)
