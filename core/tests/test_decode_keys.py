@@ -1,0 +1,179 @@
+"""
+Keys: repeated rows, other values of a key, row keys, the bound of memory.
+"""
+
+from datetime import date
+from typing import Any
+
+import pytest
+from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
+from penstock._decode import Decoded, Occurrences, SeenKeys, compile_stream
+from penstock.model import Items
+
+
+def test_equal_keys() -> None:
+    """
+    The same row twice is delivered once and counted; another row of the same key is set aside.
+    """
+    decoded = decode_one(
+        compiled(), an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2})
+    )
+
+    assert (len(decoded.batch), decoded.repeated, decoded.count) == (1, 1, 3)
+    assert reasons(decoded) == [("$[2].clickId", "the key click_id a came before on this page, with other values")]
+
+
+def test_keys_of_earlier_pages() -> None:
+    """
+    Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
+    """
+    shape, seen = compiled(), SeenKeys()
+    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), seen=seen)
+
+    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), seen=seen)
+
+    assert [row.click_id for row in decoded.batch.rows] == ["c"]
+    assert (decoded.repeated, decoded.fresh, decoded.count) == (1, 1, 2)
+    assert decode_one(shape, an_array({"clickId": "b"})).repeated == 0
+
+
+def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
+    """
+    Of a listing with more keys than memory may hold, none is forgotten: not of earlier pages, nor of a large one.
+    """
+    shape, seen = compiled(key=("click_id", "job_id")), SeenKeys(bound=4)
+
+    def page(*numbers: int) -> Decoded:
+        return decode_one(
+            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), seen=seen
+        )
+
+    pages = [page(1, 2, 3), page(4, 5, 6), page(*range(7, 20)), page(1, 4, 7, 20), page(20, 20)]
+
+    assert [(len(one.batch), one.fresh, one.repeated) for one in pages] == [
+        *((3, 3, 0), (3, 3, 0), (13, 13, 0), (1, 1, 3), (0, 0, 2))
+    ]
+
+
+def test_composite_keys_have_no_null() -> None:
+    """
+    A record with a null in its key is rejected; keys are compared as a whole.
+    """
+    decoded = decode_one(
+        compiled(key=("click_id", "job_id")),
+        an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2}, {"clickId": "a"}),
+    )
+
+    assert (len(decoded.batch), reasons(decoded)) == (2, [("$[2].jobId", "the key job_id is null")])
+
+
+def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
+    """
+    A row key depends on the row's values and how often they occurred in the partition, not on the page.
+    """
+    rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
+    together = decode_one(compiled(Row), an_array(*rows))
+    seen = SeenKeys()
+    apart = [decode_one(compiled(Row), an_array(row), seen=seen) for row in rows]
+
+    keys = [row.key for row in together.batch.rows]
+    assert len(set(keys)) == 3
+    assert keys == [one.batch.rows[0].key for one in apart]
+    assert [one.fresh for one in apart] == [1, 0, 1]
+    assert sum(one.repeated for one in apart) == 0
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["on one page", "on two pages"])
+@pytest.mark.parametrize("kind", ["report", "changes"])
+def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
+    """
+    It is set aside with its reason, on the same page and on a later one. In ``changes`` the last one read wins: before
+    it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
+    """
+    shape = compile_stream("s", a_stream(kind=kind))
+    seen = SeenKeys()
+    sale, other = {"clickId": "7", "price": "20"}, {"clickId": "8"}
+    pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
+    runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
+
+    decoded = [decode_one(shape, one, seen=seen) for one in runs]
+
+    rows = [(row.click_id, row.price) for one in decoded for row in one.batch.rows]
+    assert sum(one.count for one in decoded) == 5
+    if kind == "report":
+        place, where = (2, "this page") if together else (0, "an earlier page")
+        assert rows == [("7", "20"), ("8", None)]
+        assert [output for one in decoded for output in reasons(one)] == [
+            (f"$[{place}].clickId", f"the key click_id 7 came before on {where}, with other values"),
+            (f"$[{place + 2}].clickId", f"the key click_id 7 came before on {where}, with other values"),
+        ]
+    else:
+        assert rows == ([("8", None), ("7", "-20")] if together else [("7", "20"), ("8", None), ("7", "-20")])
+        assert [reasons(one) for one in decoded] == [[] for _ in decoded]
+        assert sum(one.superseded for one in decoded) == (0 if together else 1)
+    assert sum(len(one.batch) + len(one.batch.rejected) + one.repeated for one in decoded) == 5
+
+
+def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None:
+    """
+    In changes, a row is compared with the latest values of its key, not with those that these replaced.
+    """
+    shape, seen = compile_stream("s", a_stream(kind="changes")), SeenKeys(bound=3)
+    rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
+    for one in rows:
+        decode_one(shape, an_array(one), seen=seen)
+
+    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), seen=seen) for price in ("2", "1"))
+
+    assert (len(same.batch), same.repeated, same.superseded) == (0, 1, 0)
+    assert (len(back.batch), back.repeated, back.superseded) == (1, 0, 1)
+
+
+def test_a_fraction_finer_than_a_microsecond_is_cut() -> None:
+    """
+    Nothing is rounded up into the next day, by every road.
+    """
+    fine = ["2026-11-03T23:59:59.9999999Z", "2026-11-03T23:59:59.999999999+00:00", "2026-11-04T00:00:00.0000001Z"]
+    rows = [{"id": str(n), "saved": text} for n, text in enumerate(fine)]
+    csv_rows = "".join(f"{one['id']},{one['saved']}\n" for one in rows).encode()
+    runs = [
+        an_array(*rows),
+        an_array(*rows, 1),
+        Items(raw=csv_rows, format="csv", texts=True, header=("id", "saved")),
+    ]
+    shape = compiled(Lead, day="report_date", day_of="saved", days_per_request=2)
+
+    for run in runs:
+        decoded = decode_one(shape, run, days={date(2026, 11, 3), date(2026, 11, 4)})
+        assert [row.report_date.day for row in decoded.batch.rows] == [3, 3, 4]
+        assert [row.saved.microsecond for row in decoded.batch.rows] == [999999, 999999, 0]
+
+
+@pytest.mark.parametrize("value", [["a"], {"slug": "a"}], ids=["array", "object"])
+def test_a_stamp_of_the_answer_that_is_no_scalar_sets_its_records_aside(value: Any) -> None:
+    """
+    A list where a slug was expected is the fault of its records, alone or joined with others.
+    """
+    shape = compiled(account="slug")
+    bad, good = an_array({"clickId": "a"}, columns={"slug": value}), an_array({"clickId": "b"}, columns={"slug": "s"})
+
+    alone, together = list(shape.decode([bad])), list(shape.decode([bad, good]))
+
+    assert [len(one.batch) for one in (*alone, *together)] == [0, 1]
+    assert [one.column for one in together[0].batch.rejected] == ["slug"]
+    assert "expected text, got" in reasons(alone[0])[0][1]
+
+
+@pytest.mark.parametrize("bound", [100, 2], ids=["in memory", "on file"])
+def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
+    """
+    Beyond the bound of memory they are in a file; what was counted since a mark can be undone.
+    """
+    occurrences = Occurrences(bound)
+
+    assert occurrences.number([b"a", b"b", b"a"]) == [1, 1, 2]
+    assert occurrences.number([b"c", b"d", b"a"]) == [1, 1, 3]
+    occurrences.savepoint()
+    assert occurrences.number([b"a", b"e"]) == [4, 1]
+    occurrences.rollback()
+    assert occurrences.number([b"a", b"e", b"b"]) == [4, 1, 2]
