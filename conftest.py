@@ -28,10 +28,10 @@ SLOW_NAMES = {
     *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure", "first_run"),
 }
 
-SLOW_FIXTURES = {"dsn"}
+SLOW_FIXTURES = {"dsn", "here", "project"}
 
 # Modules of the tests that serve a provider or start a process.
-HELPERS = {"command_line", "market", "providers", "scripted_provider", "seeded_provider"}
+HELPERS = {"command_line", "market", "project_shop", "providers", "scripted_provider", "seeded_provider", "shop_commands"}
 
 # Longer than the bound of other tests, however they are selected: rounds of kills take minutes on a busy machine.
 LONG_S = {"soak": 3600, "doors": 3600, "large": 900}

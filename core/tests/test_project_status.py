@@ -1,0 +1,375 @@
+"""
+The Python API on how things stand: status, problems, runs, changes.
+"""
+
+import sqlite3
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from penstock import ConfigError, Project, SandboxResponse, TargetError
+from penstock._util.clock import Clock
+from penstock.ledger import SqliteLedger
+from penstock.ledger_interface import RunRecord
+from penstock.project.run_result import RunResult
+from penstock.project.targets import Viewed, ledgers
+from penstock.sandbox.server import Server
+from penstock.testing.memory import MemorySink
+from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, TWO, AnHourLater, Shop, Stopped, config, without_id
+
+
+def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> None:
+    """
+    Rows and sums before the first change and after the last; a day that is back where it began is left out. The
+    target stamps changes with its own clock.
+    """
+    project.run("daily", **DAYS)
+    prices = {"2026-03-07": "175", "2026-03-08": "160"}
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if shop == "7" and day in prices:
+            answer["sales"][0]["price"] = prices[day]
+        if shop == "8" and day == "2026-03-09":
+            return {"sales": answer["sales"][:1], "total": 1}
+        return answer
+
+    shop.change = restate
+    project.run("daily", **DAYS)
+    prices["2026-03-07"], prices["2026-03-08"] = "200", "150"
+    project.run("daily", **DAYS)
+
+    first, last = project.changes("shop", since=date(2000, 1, 1)).changes
+
+    assert (first.account, first.day, first.rows_before, first.rows_after) == ({"shop_id": "7"}, FIRST, 2, 2)
+    assert first.sums == {"price_amount": (Decimal("3.00"), Decimal("3.50"))}
+    assert len(first.runs) == 2
+    assert (last.account, last.rows_before, last.rows_after) == ({"shop_id": "8"}, 2, 1)
+    assert project.changes("shop", since=date(2999, 1, 1)).changes == ()
+    each = project.changes("shop", since=date(2000, 1, 1), merged=False).changes
+    assert [(one.day, *one.sums["price_amount"]) for one in each if one.account == {"shop_id": "7"}] == [
+        (FIRST, Decimal("3.00"), Decimal("3.25")),
+        (FIRST, Decimal("3.25"), Decimal("3.50")),
+        (FIRST + timedelta(days=1), Decimal("3.00"), Decimal("3.10")),
+        (FIRST + timedelta(days=1), Decimal("3.10"), Decimal("3.00")),
+    ]
+
+
+def test_a_month_that_is_over_and_changed_is_a_problem(project: Project, shop: Shop) -> None:
+    """
+    By stream and month, with what moved: it may have been invoiced. A change of this month is none, and neither is one
+    that leaves rows and sums as they were.
+    """
+    february = {"since": date(2026, 2, 26), "until": LAST}
+    project.run("daily", **february)
+    assert project.status("daily").targets[0].problems == ()
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if day in ("2026-02-27", "2026-02-28", "2026-03-01"):
+            answer["sales"][0]["price"] = "175"
+        if day == "2026-02-26":
+            answer["sales"][0]["lines"] = []
+        return answer
+
+    shop.change = restate
+    project.run("daily", **february)
+
+    (problem,) = project.status("daily").targets[0].problems
+
+    assert (problem.kind, problem.stream, problem.count) == ("restated", "sales", 4)
+    assert (problem.first_day, problem.last_day) == (date(2026, 2, 27), date(2026, 2, 28))
+    assert problem.reason == "2026-02 is over, and the provider restated it: 2 accounts, price_amount 12.00 -> 13.00"
+
+
+def test_the_problems_of_accounts_are_theirs(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Of a source that has none of the accounts, nothing is shown; a pause concerns each of its accounts, a restated month
+    and a new member those only that have them.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    february = {"since": date(2026, 2, 27), "until": date(2026, 2, 28)}
+    project.run("daily", **february)
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> Any:
+        if shop == "8":
+            return SandboxResponse(status=429, headers={"Retry-After": "36000"})
+        answer["sales"][0] |= {"price": "175", "colour": "red"}
+        return answer
+
+    shop.change = restate
+    later = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=AnHourLater)
+    later.run("daily", **february)
+
+    def kinds(*accounts: str) -> set[str]:
+        (target,) = later.status("daily", accounts=accounts).targets
+        return {one.kind for one in target.problems}
+
+    assert kinds() == kinds("7") == {"parked", "restated", "new"}
+    assert kinds("8") == {"parked", "new"}
+    assert kinds("9") == set()
+    assert later.status("daily", accounts=["9"]).targets[0].sources == ()
+
+
+def test_status_has_the_requests_of_this_months_runs(project: Project) -> None:
+    """
+    Of all runs of the source into the target that started in this calendar month.
+    """
+    project.run("daily", **DAYS)
+    project.run("daily", **DAYS)
+
+    (source,) = project.status("daily").targets[0].sources
+    assert source.requests_this_month == 12
+
+
+def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project, shop: Shop) -> None:
+    """
+    For a week: afterwards it is known, though each run reports it.
+    """
+
+    def grown(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        answer["sales"][0]["colour"] = "red"
+        return answer
+
+    class Later(Clock):
+        def now(self) -> datetime:
+            return NOW + timedelta(days=8)
+
+    shop.change = grown
+    project.run("daily", since=LAST, until=LAST)
+
+    (problem,) = project.status("daily").targets[0].problems
+
+    assert (problem.kind, problem.stream, problem.count) == ("new", "sales", 1)
+    assert problem.reason == "no column holds the member colour"
+    project._clock = Later
+    project.run("daily", since=LAST, until=LAST)
+    assert project.status("daily").targets[0].problems == ()
+
+
+def test_runs_are_listed_newest_first(project: Project) -> None:
+    """
+    With the report of each.
+    """
+    first, second = project.run("daily", **DAYS), project.run("daily", **DAYS)
+
+    runs = project.runs("shop").runs
+
+    assert {one.run_id for one in runs} == {first.run_id, second.run_id}
+    assert [one.records for one in runs] == [12, 12]
+    assert runs[0].report["streams"]["sales"]["partitions"]["delivered"] == 6
+
+
+def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Of a run of two sources, the one that failed is recorded with exit code 1 and its errors, the other with 0.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {**values["source"]["shop"], "shop_ids": ["9"]}
+    values["pipeline"]["daily"]["source"] = ["shop", "mall"]
+    shop.change = lambda shop, day, answer: SandboxResponse(status=404) if shop == "9" else answer
+    project = Project(values, plugins=TWO, environ={}, clock=Stopped)
+    assert project.run("daily", **DAYS, streams=["sales"]).exit_code == 1
+
+    by_source = {one.source: one for one in project.runs().runs}
+
+    assert {name: one.exit_code for name, one in by_source.items()} == {"shop": 0, "mall": 1}
+    assert by_source["shop"].report["errors"] == []
+    assert (by_source["mall"].failed, by_source["mall"].requests) == (3, 3)
+    assert by_source["mall"].report["errors"][0]["error"] == "RefusedError"
+
+
+def test_status_names_what_needs_attention(project: Project, shop: Shop, server: Server, tmp_path: Path) -> None:
+    """
+    Failed days by reason, gaps, records set aside, accounts that were not read; with days and the last good reading.
+    """
+    project.run("daily", **DAYS)
+    shop.change = lambda shop, day, answer: (
+        SandboxResponse(status=404) if shop == "8" else without_id(shop, day, answer)
+    )
+    project.run("daily", since=LAST, until=LAST)
+    project.run("daily", since=date(2026, 3, 1), until=date(2026, 3, 1), accounts=["7"])
+
+    (target,) = project.status().targets
+    found = {(one.account["shop_id"], one.kind): one for one in target.problems}
+
+    assert set(found) == {("7", "missing"), ("7", "set aside"), ("8", "failed")}
+    failed = found["8", "failed"]
+    assert (failed.count, failed.first_day, failed.last_day, failed.last_read) == (1, LAST, LAST, NOW)
+    assert "8" not in failed.reason.replace("HTTP", "")
+    assert (found["7", "set aside"].count, found["7", "missing"].count) == (2, 5)
+
+
+def test_status_counts_what_another_reader_set_aside(project: Project, shop: Shop, tmp_path: Path) -> None:
+    """
+    A day with records that an older record class or connector version set aside is read again: status says how many.
+    """
+    shop.change = without_id
+    project.run("daily", since=LAST, until=LAST)
+    before = project.status().targets[0].sources[0].changed
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("update partitions set read_by = 'an older one' where rejected > 0")
+    connection.close()
+
+    assert before == {}
+    assert project.status().targets[0].sources[0].changed == {"sales": 2}
+    assert {one.reason for one in project.plan("daily", since=LAST, until=LAST).partitions} == {"changed"}
+
+
+def test_status_names_truncated_days(project: Project, tmp_path: Path) -> None:
+    """
+    A day that a ceiling of the provider cut stays visible when it is final: there may be more records.
+    """
+    project.run("daily", since=FIRST, until=LAST)
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("update partitions set truncated = 1 where account = '7' and day = ?", (str(LAST),))
+    connection.close()
+
+    (target,) = project.status().targets
+
+    assert {one.account["shop_id"]: one.truncated for one in target.sources[0].streams} == {"7": 1, "8": 0}
+    assert [(one.kind, one.count, one.first_day) for one in target.problems] == [("truncated", 1, LAST)]
+
+
+def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp_path: Path) -> None:
+    """
+    It is marked, and the exit code for old data is that of the others.
+    """
+    values = config(server, tmp_path)
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    values["source"]["shop"]["shop_ids"] = ["7"]
+
+    class Tomorrow(Clock):
+        def now(self) -> datetime:
+            return NOW + timedelta(days=1)
+
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Tomorrow)
+    late = project.status(max_age_s=3600)
+
+    accounts = {one.account["shop_id"]: one for one in late.targets[0].sources[0].streams}
+    assert {name: (one.configured, one.overdue) for name, one in accounts.items()} == {
+        "7": (True, True),
+        "8": (False, False),
+    }
+    assert (late.exit_code, project.status(max_age_s=2 * 86400).exit_code) == (1, 0)
+    assert [one.kind for one in late.targets[0].problems] == ["overdue"]
+
+
+def test_what_left_the_configuration_needs_no_attention(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    An account that was failing is left out of the source on purpose; a source that went is marked, and does not age.
+    """
+    values = config(server, tmp_path)
+    shop.change = lambda shop, day, answer: SandboxResponse(status=403) if shop == "8" else answer
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    values["source"]["shop"]["shop_ids"] = ["7"]
+
+    left = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).status().targets[0]
+
+    assert {one.account["shop_id"]: one.configured for one in left.sources[0].streams} == {"7": True, "8": False}
+    assert left.problems == ()
+
+    values["source"]["store"] = {**values["source"].pop("shop"), "connector": "shop"}
+    values["pipeline"]["daily"]["source"] = "store"
+    renamed = Project(values, plugins=PLUGINS, environ={}, clock=AnHourLater)
+    (target,) = renamed.status(max_age_s=60).targets
+    assert [(one.source, one.configured) for one in target.sources] == [("shop", False)]
+    assert {one.configured for one in target.sources[0].streams} == {False}
+    assert [(one.kind, one.source, one.reason) for one in target.problems] == [
+        ("overdue", "store", "never read into this target")
+    ]
+
+
+def test_a_source_that_was_never_read_is_overdue(server: Server, tmp_path: Path) -> None:
+    """
+    Of a pipeline, as of all; a source that is in no pipeline is expected nowhere.
+    """
+    values = config(server, tmp_path)
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    values["source"] |= {name: {**values["source"]["shop"], "connector": "shop"} for name in ("new", "spare")}
+    values["pipeline"]["daily"]["source"] = ["shop", "new"]
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    for result in (project.status(max_age_s=86400), project.status("daily", max_age_s=86400)):
+        assert result.exit_code == 1
+        assert [(one.kind, one.source) for one in result.targets[0].problems] == [("overdue", "new")]
+    assert project.status().exit_code == 0
+
+
+def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path: Path) -> None:
+    """
+    Status shows the healthy one, names the other and has exit code 1.
+    """
+    values = config(server, tmp_path)
+    values["sink"]["gone"] = {"kind": "csv", "path": str(tmp_path / "csv")}
+    values["pipeline"]["weekly"] = {"source": "shop", "sink": "gone"}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    project.run("weekly", **DAYS)
+    ledger = next((tmp_path / "csv" / ".penstock").glob("*.sqlite*"))
+    ledger.write_bytes(b"no database at all, but a text")
+
+    result = project.status()
+
+    assert result.exit_code == 1
+    assert {one.target: one.error is None for one in result.targets} == {"files": True, "gone": False}
+    assert any("the target gone cannot be read" in text for text in result.notices)
+    assert project.rejected().exit_code == 1
+    verified = project.verify()
+    assert (verified.exit_code, verified.partitions, verified.differences) == (1, 6, ())
+    forgotten = project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"])
+    assert forgotten.exit_code == 1
+    assert [(one.target, one.partitions) for one in forgotten.targets] == [("files", 2)]
+    assert any("the target gone was left out" in text for text in (*verified.notices, *forgotten.notices))
+    with pytest.raises(TargetError):
+        project.forget("shop", "sales", to="gone", since=DAYS["since"], until=DAYS["since"])
+    planned = project.plan("shop", **DAYS)
+    assert (planned.target, planned.exit_code) == ("files", 1)
+    assert any("the target gone cannot be read" in text for text in planned.notices)
+    with pytest.raises(TargetError):
+        project.plan("weekly", **DAYS)
+
+
+def test_the_error_about_a_remembered_target_does_not_name_an_option(server: Server, tmp_path: Path) -> None:
+    """
+    A sink that left the configuration was remembered by an earlier run; nobody gave --to.
+    """
+    source = f'[source.shop]\nbase_url = "{server.base_url}"\nkey = "sesame-open"\n'
+    file = tmp_path / "penstock.toml"
+    file.write_text(f'{source}[sink.files]\nkind = "jsonl"\npath = "{tmp_path / "data"}"\n')
+    Project(file, plugins=PLUGINS, environ={}, clock=Stopped).run("shop", to="files", **DAYS)
+    file.write_text(source)
+
+    with pytest.raises(ConfigError, match=r"^sink 'files': expected "):
+        Project(file, plugins=PLUGINS, environ={}, clock=Stopped).plan("shop", **DAYS)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "outcome"),
+    [(0, "success"), (1, "retry"), (3, "failure"), (4, "retry"), (5, "failure"), (6, "skip"), (130, "failure")],
+)
+def test_an_exit_code_is_an_outcome_for_a_scheduler(exit_code: int, outcome: str) -> None:
+    """
+    Another try is worth it only where it can read what is missing.
+    """
+    assert RunResult(exit_code=exit_code, status="", run_id=None, report={}).outcome == outcome
+
+
+def test_a_source_that_ran_is_found_without_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A target of a thousand sources: which of them it has is not read once for each of them.
+    """
+    sink = MemorySink(tmp_path / "ledger.sqlite")
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    target = sink.open("a", "r1")
+    for source in "abc":
+        target.ledger.record_run(RunRecord(run_id="r1", source=source, started_at=now, finished_at=now, exit_code=0))
+    target.close()
+    read: list[int] = []
+    monkeypatch.setattr(SqliteLedger, "sources", lambda ledger: read.append(1) or ())
+    with ledgers(Viewed(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
+        assert [one.source for one in found] == ["a", "b", "c"]
+    assert not read

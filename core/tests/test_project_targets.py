@@ -1,0 +1,386 @@
+"""
+The Python API on what was delivered: forget, verify, deleted and rejected rows, the rows of the ledger.
+"""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock import Project, UsageError
+from penstock.ledger import SqliteLedger
+from penstock.sandbox.server import Server
+from penstock.testing.memory import MemorySink, MemoryTarget
+from penstock_plugins.files.sink import FileSink, FileTarget
+from project_shop import DAYS, FIRST, LAST, PLUGINS, Shop, Stopped, config
+
+
+def test_forget_makes_days_missing(project: Project) -> None:
+    """
+    Of some accounts only, if they are named.
+    """
+    project.run("daily", **DAYS)
+
+    forgotten = project.forget("shop", "sales", **DAYS, accounts=["7"])
+
+    assert [(one.target, one.partitions) for one in forgotten.targets] == [("files", 3)]
+    reasons = {one.partition.values[0][1]: one.reason for one in project.plan("daily", **DAYS).partitions}
+    assert reasons == {"7": "missing", "8": "open"}
+
+
+def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    All partitions are compared, each once, and the ledger's rows of all days are never in memory together.
+    """
+    project.run("daily", **DAYS)
+    held: list[int] = []
+    entries = SqliteLedger.entries
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = entries(*arguments, **options)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(SqliteLedger, "entries", counted)
+    monkeypatch.setattr("penstock.project.verify.ROWS_AT_ONCE", 1)
+
+    found = project.verify("daily")
+
+    assert (found.partitions, found.differences) == (6, ())
+    assert sum(held) == 6
+    assert max(held) == 2  # a day of both accounts
+
+
+def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, tmp_path: Path) -> None:
+    """
+    An edited file of the same size and one that is gone differ, and a repair makes exactly their days missing.
+    """
+    project.run("daily", **DAYS)
+    assert (project.verify("daily").partitions, project.verify("daily").exit_code) == (6, 0)
+    edited, gone, *_ = sorted(path for path in tmp_path.rglob("data.jsonl"))
+    text = edited.read_text()
+    edited.write_text(text[:-2].swapcase() + text[-2:])
+    gone.unlink()
+
+    found = project.verify("daily")
+    repaired = project.verify("daily", repair=True)
+
+    assert found.exit_code == repaired.exit_code == 1
+    assert ["another content" in one.what for one in found.differences] == [True, False]
+    assert "is gone" in found.differences[1].what
+    assert {one.repair for one in found.differences} == {"possible"}
+    assert {one.repair for one in repaired.differences} == {"marked"}
+    missing = [one.partition.as_dict() for one in project.plan("daily", **DAYS).partitions if one.reason == "missing"]
+    assert missing == [dict(one.partition) for one in found.differences]
+    project.run("daily", **DAYS)
+    assert edited.read_text() == text
+    assert project.verify("daily").exit_code == 0
+
+
+def test_what_the_ledger_does_not_count_is_named(project: Project, tmp_path: Path) -> None:
+    """
+    Files of a forgotten day, and a copy that somebody made: readers of the directory read them. None is marked.
+    """
+    project.run("daily", **DAYS)
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], accounts=["7"])
+    copied = next(path for path in sorted(tmp_path.rglob("data.jsonl")) if str(DAYS["until"]) in str(path))
+    (copied.parent / "data (copy).jsonl").write_bytes(copied.read_bytes())
+    of_no_day = copied.parent.with_name("by_day=2026-02-30")
+    of_no_day.mkdir()
+    (of_no_day / "data.jsonl").write_bytes(copied.read_bytes())
+
+    found = project.verify("daily", repair=True)
+
+    assert (found.partitions, found.exit_code) == (5, 1)
+    assert {(one.repair, one.partition["day"]) for one in found.differences} == {
+        ("uncounted", str(DAYS["since"])),
+        ("uncounted", str(DAYS["until"])),
+        ("uncounted", "2026-02-30"),
+    }
+    shutil.rmtree(of_no_day)
+    assert len(project.verify("daily", since=DAYS["until"]).differences) == 1
+    (copied.parent / "data (copy).jsonl").unlink()
+    project.run("daily", **DAYS)
+    assert project.verify("daily").exit_code == 0
+
+
+def test_a_stream_that_cannot_be_looked_at_is_named(project: Project, tmp_path: Path) -> None:
+    """
+    It is no reason to compare nothing; the exit code is 1, and the next comparison is of all.
+    """
+    project.run("daily", **DAYS)
+    path = min(tmp_path.rglob("data.jsonl"))
+    kept = path.read_bytes()
+    path.unlink()
+    path.symlink_to(path.name)
+
+    found = project.verify("daily", repair=True)
+
+    assert (found.exit_code, found.differences) == (1, ())
+    assert any(text.startswith("shop.sales was not compared: ") for text in found.notices)
+    path.unlink()
+    path.write_bytes(kept)
+    assert project.verify("daily").exit_code == 0
+
+
+def test_a_partition_whose_commit_was_interrupted_is_named_and_not_compared(project: Project, tmp_path: Path) -> None:
+    """
+    The ledger has its intent only; the next run settles it.
+    """
+    project.run("daily", **DAYS)
+    (ledger,) = tmp_path.rglob("*.sqlite")
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("update partitions set state = 'intended' where rowid = (select min(rowid) from partitions)")
+
+    found = project.verify("daily")
+
+    assert (found.partitions, found.exit_code) == (5, 0)
+    (notice,) = found.notices
+    assert notice.startswith("shop.sales: 1 partition not compared: a run ended while it wrote them")
+
+
+def test_deleted_days_are_named_and_not_marked(project: Project) -> None:
+    """
+    A day whose rows forget deleted is no difference, and a repair leaves it; once it is read again, it is compared.
+    """
+    project.run("daily", **DAYS)
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], rows=True)
+
+    found = project.verify("daily", repair=True)
+
+    assert (found.exit_code, found.differences) == (0, ())
+    assert {str(DAYS["since"]) in one.partition.values() for one in found.deleted} == {True}
+    assert all(one.rows > 0 for one in found.deleted)
+    assert project.verify("daily", since=DAYS["until"]).deleted == ()
+    project.run("daily", **DAYS)
+    assert project.verify("daily").deleted == ()
+
+
+def test_a_sink_older_than_a_bound_is_asked_without_it(
+    project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A target whose verify takes no days, and a ledger whose restatements cannot be bounded, give the same result.
+    """
+    verify, restated = FileTarget.verify, SqliteLedger.restated
+    monkeypatch.setattr(FileTarget, "verify", lambda self, stream, entries: verify(self, stream, entries))
+    monkeypatch.setattr(SqliteLedger, "restated", lambda self, source=None, *, since=None: restated(self, source))
+    project.run("daily", **DAYS)
+    shop.change = lambda shop, day, answer: {"sales": answer["sales"][:1], "total": 1}
+    project.run("daily", **DAYS)
+    assert project.changes(since=FIRST).changes
+    project.forget("shop", "sales", since=LAST, until=LAST)
+    counted = project.forget("shop", "sales", since=FIRST, until=FIRST, accounts=["7"], rows=True)
+
+    found = project.verify("daily")
+
+    assert [one.partitions for one in counted.targets] == [1]
+    assert [one.partition for one in found.deleted] == [{"shop_id": "7", "day": str(FIRST)}]
+    assert {one.partition["day"] for one in found.differences} == {str(LAST)}
+
+
+def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: Project, tmp_path: Path) -> None:
+    """
+    Nothing says who deleted them: they differ, and a repair would mark them. After forget they are compared no more.
+    """
+    project.run("daily", **DAYS)
+    gone = next(path for path in sorted(tmp_path.rglob("data.jsonl")) if str(DAYS["since"]) in str(path))
+    gone.unlink()
+    assert [one.repair for one in project.verify("daily").differences] == ["possible"]
+
+    account = gone.parents[1].name.removeprefix("by_shop_id=")
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], accounts=[account])
+
+    found = project.verify("daily", repair=True)
+    assert (found.exit_code, found.differences) == (0, ())
+
+
+def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
+    """
+    With stream, partition, path, reason and the record.
+    """
+    shop.change = lambda shop, day, answer: {
+        "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
+        "total": 2,
+    }
+    project.run("daily", since=LAST, until=LAST, accounts=["7"])
+
+    (one,) = project.rejected("shop").rejected
+
+    assert (one.stream, one.partition, one.path) == ("sales", {"shop_id": "7", "day": "2026-03-09"}, "$.sales[0].id")
+    assert json.loads(one.raw)["price"] == "150"
+
+
+def test_partitions_are_the_rows_of_the_ledger(project: Project, shop: Shop) -> None:
+    """
+    State, counts and sums of each account's day; a day whose last try failed keeps those of its last good reading.
+    """
+    project.run("daily", **DAYS)
+    shop.change = lambda shop, day, answer: {**answer, "total": 5} if (shop, day) == ("8", "2026-03-09") else answer
+    project.run("daily", **DAYS)
+
+    found = project.partitions().partitions
+    chosen = project.partitions("shop", since=LAST, accounts=["8"]).partitions
+
+    assert [(one.account["shop_id"], one.day) for one in found] == [
+        (shop, FIRST + timedelta(days=number)) for shop in ("7", "8") for number in range(3)
+    ]
+    assert {one.standing for one in found[:-1]} == {"open"}
+    assert chosen == found[-1:]
+    assert (chosen[0].standing, chosen[0].rows, chosen[0].attempts) == ("failed", 2, 1)
+    assert chosen[0].sums == {"price_amount": Decimal("3.00")}
+    assert "5" in (chosen[0].error or "")
+
+
+def test_totals_are_sums_by_account_and_period(project: Project) -> None:
+    """
+    From the ledger, exact, per month or day.
+    """
+    project.run("daily", **DAYS)
+
+    months = project.totals().totals
+    days = project.totals(since=LAST, daily=True, accounts=["7"]).totals
+
+    assert [(one.account["shop_id"], one.period, one.rows, one.sums) for one in months] == [
+        ("7", "2026-03", 6, {"price_amount": Decimal("9.00")}),
+        ("8", "2026-03", 6, {"price_amount": Decimal("9.00")}),
+    ]
+    assert [(one.period, one.rows) for one in days] == [("2026-03-09", 2)]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["one address", "no address"])
+def test_two_names_of_one_target_are_one_to_forget(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """
+    The lock of a place excludes other runs, not another name of the place, also where the sink states no address.
+    """
+    if not known:
+        monkeypatch.delattr(FileSink, "address")
+    values = config(server, tmp_path)
+    (tmp_path / "link").symlink_to(values["sink"]["files"]["path"])
+    values["sink"]["alias"] = {"kind": "jsonl", "path": str(tmp_path / "link")}
+    values["pipeline"]["weekly"] = {"source": "shop", "sink": "alias"}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    project.run("weekly", **DAYS)
+
+    found = project.forget("shop", "sales", **DAYS, rows=True)
+
+    assert (found.exit_code, [one.partitions for one in found.targets]) == (0, [6])
+    assert any("are one target" in text for text in found.notices) is not known
+    assert not [*tmp_path.rglob("data.jsonl")]
+
+
+def test_two_names_of_one_target_are_shown_once(server: Server, tmp_path: Path) -> None:
+    """
+    A sink of the configuration, and its path: what was delivered is counted once, under the sink's name.
+    """
+    values = config(server, tmp_path)
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    project.run("shop", to=f"jsonl:{values['sink']['files']['path']}", **DAYS)
+
+    status, totals = project.status(), project.totals()
+
+    assert [target.target for target in status.targets] == ["files"]
+    assert [source.source for source in status.targets[0].sources] == ["shop"]
+    assert {(total.target, total.rows) for total in totals.totals} == {("files", 6)}
+
+
+def test_a_single_file_keeps_no_ledger(server: Server, tmp_path: Path) -> None:
+    """
+    ``status`` names that, in place of nothing delivered, and no age is demanded of it; ``verify`` has nothing to
+    compare.
+    """
+    values = config(server, tmp_path)
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    file = f"jsonl:{tmp_path / 'sales.jsonl'}"
+    assert project.run("shop", to=file, **DAYS).exit_code == 0
+
+    status = project.status("shop", to=file, max_age_s=1.0)
+    with pytest.raises(UsageError, match=r"keeps no ledger.*nothing to compare"):
+        project.verify("shop", to=file)
+    project.run("daily", **DAYS)
+    both = project.verify("shop")
+
+    (target,) = status.targets
+    assert (target.keeps_ledger, target.sources, status.exit_code) == (False, (), 0)
+    assert [text for text in status.notices if "keeps no ledger" in text]
+    assert (both.exit_code, both.partitions) == (0, 6)
+    assert [text for text in both.notices if "keeps no ledger" in text]
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "more"),
+    [
+        ("run", "streams", {"to": "files"}),
+        ("run", "exclude_streams", {"to": "files"}),
+        ("run", "accounts", {"to": "files"}),
+        ("plan", "streams", {}),
+        ("plan", "accounts", {}),
+        ("layouts", "streams", {}),
+        ("status", "accounts", {}),
+        ("totals", "accounts", {}),
+        ("verify", "accounts", {}),
+    ],
+)
+def test_a_text_in_place_of_a_list_is_refused(
+    server: Server, tmp_path: Path, method: str, key: str, more: dict[str, Any]
+) -> None:
+    """
+    With the name of the argument: each letter of the text would be a name.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+
+    with pytest.raises(UsageError, match=rf"^{key}: found the text 'sales', expected a list of names: \['sales'\]"):
+        getattr(project, method)("shop", **{key: "sales"}, **more)
+
+
+def test_a_target_with_the_former_name_of_prepare_is_named(server: Server, tmp_path: Path) -> None:
+    """
+    A target of an older plugin has ``check(layouts)``, which nothing calls: the run goes on with a notice.
+    """
+
+    class Former(MemoryTarget):
+        def check(self, layouts: Any) -> None:
+            raise AssertionError("not called")
+
+    class FormerSink(MemorySink):
+        def open(self, source: str, run_id: str, streams: Any = ()) -> MemoryTarget:
+            return Former(self, None)
+
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    found = project.run("shop", to=FormerSink(None), **DAYS)
+
+    assert found.exit_code == 0
+    assert [text for text in found.notices if "rename it to prepare(layouts)" in text]
+
+
+def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:
+    """
+    Files and ledger, of some accounts without days, or of some days; the next run reads them again. That is no
+    restatement: the provider changed nothing.
+    """
+    project.run("daily", **DAYS)
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+    counted = project.forget("shop", "sales", accounts=["8"], rows=True, dry_run=True)
+    assert [one.partitions for one in counted.targets] == [3]
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+    project.forget("shop", "sales", accounts=["8"], rows=True)
+    project.forget("shop", "sales", since=LAST, until=LAST, rows=True)
+
+    left = project.status().targets[0].sources[0].streams
+    assert [(one.account["shop_id"], one.rows) for one in left] == [("7", 4)]
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 2
+    assert project.changes(since=FIRST).changes == ()
+    assert project.run("daily", **DAYS).exit_code == 0
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 6
