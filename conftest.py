@@ -30,8 +30,10 @@ SLOW_NAMES = {
 
 SLOW_FIXTURES = {"dsn", "here", "project"}
 
-# Modules of the tests that serve a provider or start a process.
-HELPERS = {"command_line", "market", "project_shop", "providers", "scripted_provider", "seeded_provider", "shop_commands"}
+# Helpers of the tests that serve a provider or start a process.
+HELPERS = {
+    *("command_line", "market", "project_shop", "providers", "scripted_provider", "seeded_provider", "shop_commands"),
+}
 
 # Longer than the bound of other tests, however they are selected: rounds of kills take minutes on a busy machine.
 LONG_S = {"soak": 3600, "doors": 3600, "large": 900}

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shop_commands
+import time_machine
 from penstock import Project
 from penstock.sandbox.server import Server, serve
 from project_shop import PLUGINS, Shop, Stopped, config
+from shop_commands import NOON, Here
 
 
 @pytest.fixture
@@ -26,3 +29,19 @@ def server(shop: Shop) -> Iterator[Server]:
 def project(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(tmp_path)
     return Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+
+@pytest.fixture
+def at_noon() -> Iterator[None]:
+    """No day ends during a test."""
+    with time_machine.travel(NOON, tick=True):
+        yield
+
+
+@pytest.fixture
+def here(
+    at_noon: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Here]:
+    monkeypatch.chdir(tmp_path)
+    with serve(shop_commands.Shop()) as running:
+        yield Here(tmp_path, running, capsys)

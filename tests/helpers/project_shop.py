@@ -1,5 +1,5 @@
 """
-A project with the shop of these tests: its provider, its connector, its configuration, and what its fixtures are made of.
+A project with the shop of these tests: its provider, its connector, its configuration.
 """
 
 import json

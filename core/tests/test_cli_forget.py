@@ -1,0 +1,174 @@
+"""
+What changes the ledger or the rows: ``penstock forget``, ``erase``, ``rejected``.
+"""
+
+import json
+from datetime import timedelta
+
+import penstock_plugins
+import pytest
+from penstock._cli.rejected import cut, kind_of
+from penstock._plugins.registry import Registry
+from shop_commands import TODAY, Here, days
+
+
+def test_rows_are_deleted_only_on_demand(here: Here) -> None:
+    """
+    Without --yes, and nobody to ask, nothing is deleted.
+    """
+    here("run", "daily", *days(2))
+
+    here("forget", "shop", "sales", "--rows", "--accounts", "7", code=2)
+    assert "--rows deletes the rows of shop.sales: 2 partitions in files. Add --yes to confirm that" in here.err
+    assert here("forget", "shop", "sales", "--rows", "--accounts", "7", "--yes") == (
+        "files: 2 partitions of shop.sales deleted and forgotten\n"
+    )
+    assert list((here.folder / "data" / "shop" / "sales").rglob("data.jsonl")) == []
+
+
+def test_forget_makes_days_missing_again(here: Here) -> None:
+    """
+    Only the days named; the next plan holds them.
+    """
+    here("run", "daily", *days(9))
+    first = str(TODAY - timedelta(days=9))
+
+    assert "files: 2 partitions of shop.sales forgotten" in here(
+        "forget", "shop", "sales", "--since", first, "--until", str(TODAY - timedelta(days=8))
+    )
+
+    parts = json.loads(here("plan", "shop", *days(9), "--json"))["partitions"]
+    assert [part["partition"]["report_date"] for part in parts if part["reason"] == "missing"] == [
+        first,
+        str(TODAY - timedelta(days=8)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["sale", "--since", "2026-01-01", "--until", "2026-01-02"], 'Did you mean "sales"?', id="stream"),
+        pytest.param(["nosuch"], "no shop.nosuch was delivered yet. There is items, sales;", id="no stream"),
+        pytest.param(["sales"], "sales is divided by days: name them", id="days"),
+        pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
+    ],
+)
+def test_forget_is_exact_about_what(here: Here, arguments: list[str], said: str) -> None:
+    """
+    Nothing is forgotten by a slip.
+    """
+    here("run", "daily", *days(2))
+
+    here("forget", "shop", *arguments, code=2)
+    assert said in here.err
+
+
+def test_all_streams_are_forgotten_for_some_days(here: Here) -> None:
+    """
+    Without a stream: all that have days; the others are named and left, also with --rows.
+    """
+    here("run", "daily", *days(2))
+    window = (*days(2), "--until", str(TODAY))
+    here("forget", "shop", code=2)
+    assert "sales is divided by days: name them" in here.err
+
+    assert here("forget", "shop", *window) == "files: 2 partitions of shop.sales forgotten\n"
+    assert "left as it is: shop.items is not divided by days" in here.err
+    here("run", "daily", *days(2))
+    assert here("forget", "shop", "--rows", "--yes", *window) == (
+        "files: 2 partitions of shop.sales deleted and forgotten\n"
+    )
+    assert list((here.folder / "data" / "shop" / "items").rglob("data.jsonl")) != []
+
+
+def test_a_target_that_is_not_used_any_more_is_forgotten(here: Here) -> None:
+    """
+    status does not look at it again; its files stay. One that was never used is refused.
+    """
+    here("run", "shop", "--to", "jsonl:old", *days(1))
+    here("run", "daily", *days(1))
+    used = json.loads((here.folder / ".penstock" / "targets.json").read_text())["targets"]
+    (old,) = [one for one in used if one.endswith("old")]
+    assert old != "jsonl:old", "it is remembered by its whole path"
+
+    assert "What lies there was not touched" in here("forget", "--target", "jsonl:old")
+
+    assert "old" not in here("status")
+    assert list((here.folder / "old").rglob("data.jsonl")) != []
+    here("forget", "--target", old, code=2)
+    assert "was used from this configuration: " in here.err
+    here("forget", code=2)
+    assert "name the source" in here.err
+
+
+def test_personal_data_is_erased_only_on_demand(here: Here) -> None:
+    """
+    Not while the source delivers it; without --yes, and nobody to ask, not either. Days and accounts are refused.
+    """
+    here("run", "daily", *days(2))
+    here("forget", "shop", "--personal", "--yes", code=2)
+    assert "Set include_personal = false in [source.shop] first" in here.err
+    here("forget", "shop", "--personal", "--accounts", "7", code=2)
+    config = here.folder / "penstock.toml"
+    config.write_text(config.read_text().replace("retries = 0", "retries = 0\ninclude_personal = false"))
+
+    here("forget", "shop", "sales", "--personal", code=2)
+    assert "in sales.buyer, sales._extra: 2 partitions of shop.sales in files. Add --yes to confirm that" in here.err
+    assert here("forget", "shop", "--personal", "--yes").splitlines() == [
+        "files: personal data erased in 0 rows of shop.items (1 partition)",
+        "files: personal data erased in 2 rows of shop.sales (2 partitions)",
+    ]
+
+
+def test_forget_waits_for_no_run(here: Here) -> None:
+    """
+    While a run holds any of the targets, nothing is forgotten in any of them.
+    """
+    here("run", "shop", "--to", "jsonl:one", *days(9))
+    here("run", "shop", "--to", "csv:two", *days(9))
+    kind = Registry([penstock_plugins]).sink("jsonl")
+    running = kind.open(kind.parse("jsonl:one")).open("shop", "the-run")
+    first = str(TODAY - timedelta(days=9))
+    before = here("plan", "shop", "--to", "csv:two", *days(9))
+
+    here("forget", "shop", "sales", "--since", first, "--until", first, code=6)
+
+    running.close()
+    assert f"another run writes shop to {here.folder / 'one'} (process" in here.err
+    assert here("plan", "shop", "--to", "csv:two", *days(9)) == before
+
+
+def test_rejected_records_are_counted_and_shown(here: Here) -> None:
+    """
+    ``list`` by reason, ``show`` with the raw record.
+    """
+    here.configure(["13"])
+    here("run", "daily", *days(2), code=5)
+
+    (one,) = json.loads(here("rejected", "list", "--json"))["rejected"]
+    shown = json.loads(here("rejected", "show", "--json"))["rejected"]
+
+    assert (one["count"], one["stream"]) == (2, "sales")
+    assert len(shown) == 2
+    assert json.loads(shown[0]["raw"]) == {"id": "2", "paid": 12.5}
+    assert cut("a" * 1000) == "a" * 1000
+    assert cut("a" * 1001) == "a" * 1000 + "… (1,001 characters; --json shows all)"
+    assert "price" in here("rejected", "list")
+    assert "shop.sales[shop_id=13, report_date=" in here("rejected", "show")
+    assert '{"id":"2","paid":12.50}' in here.out
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kinds"),
+    [
+        (["'n/a' is no number", "'1 is no 2' is no number", "'12' is no number"], 1),
+        (["'1' is no decimal", "'1' is no number"], 2),
+        (["the member 'id' is missing; there is Id", "the member 'id' is missing; there is uid"], 2),
+        (["expected a number, got an object", "it is null"], 2),
+    ],
+)
+def test_reasons_of_one_kind_are_counted_together(reasons: list[str], kinds: int) -> None:
+    """
+    Whatever the value was.
+    """
+    assert len(set(map(kind_of, reasons))) == kinds

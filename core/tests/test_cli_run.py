@@ -1,0 +1,534 @@
+"""
+``penstock check``, ``plan`` and ``run``: what they refuse, deliver, print and report.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import penstock
+import penstock_plugins
+import pytest
+from attrs import evolve
+from penstock._cli import main
+from penstock._cli.follow import following
+from penstock._cli.lines import Lines, restated
+from penstock._cli.run import summarise
+from penstock._cli.session import Session
+from penstock._util.text import without_place
+from penstock.connector import Stream
+from penstock.project.run_result import RunResult
+from penstock.run_report import RunReport
+from shop_commands import TODAY, YESTERDAY, Here, ShopPlugin, days
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("buyer", 0, ""),
+        ("sales.buyer", 0, ""),
+        ("buyr", 2, "exclude: 'buyr' is no column of shop. Did you mean \"buyer\"?"),
+        ("sale.buyer", 2, 'Did you mean "sales.buyer"?'),
+        ("items.buyer", 2, "exclude: 'items.buyer' is no column of shop."),
+    ],
+)
+def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said: str) -> None:
+    """
+    A name that is misspelt would leave nothing out, and personal data would be delivered unsaid.
+    """
+    here("plan", "shop", "--set", f'source.shop.exclude=["{name}"]', "--to", "jsonl:data", *days(1), code=code)
+
+    assert said in here.err
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "run"])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            'exclude=["id"]',
+            "exclude: 'id' cannot be left out of sales and items: it is (part of) a key or a partition, or what "
+            "another stream is requested by",
+        ),
+        ('exclude=["items.id"]', "exclude: 'items.id' cannot be left out of items: it is (part of) a key"),
+        ('exclude=["sales.shop_id"]', "exclude: 'sales.shop_id' cannot be left out of sales"),
+        ('base_url="http://shop.example"', "base_url: plain http to shop.example: credentials and data could be read"),
+    ],
+    ids=["key", "key of a stream", "partition", "plain http"],
+)
+def test_every_verb_refuses_what_no_run_could_do(here: Here, verb: str, setting: str, said: str) -> None:
+    """
+    Settings that the reading itself would fail at are told when the source is configured, before anything is asked.
+    """
+    wanted = () if verb == "check" else ("--to", "jsonl:data", *days(1))
+
+    here(verb, "shop", "--set", f"source.shop.{setting}", *wanted, code=2)
+
+    assert said in here.err
+    assert here.server.requests == []
+
+
+def test_a_key_of_a_stream_that_is_not_read_may_be_left_out(here: Here) -> None:
+    """
+    What is left out is a matter of the streams that are read.
+    """
+    here("run", "shop", "--set", "source.shop.exclude=shop_id", "--streams", "items", "--to", "jsonl:data")
+
+    assert "3 records" in here.err
+
+
+def test_check_says_what_was_seen(here: Here) -> None:
+    """
+    One request, one line, nothing recorded.
+    """
+    assert "credentials work" in here("check", "shop")
+    assert not (here.folder / "data").exists()
+
+
+def test_a_run_delivers_and_the_next_reads_only_what_is_open(here: Here) -> None:
+    """
+    Files in place, summary on stderr, nothing on stdout; the second run leaves final days alone.
+    """
+    here("run", "daily", *days(5))
+
+    assert here.out == ""
+    assert "penstock: delivered: 13 records, 6 of 6 partitions delivered" in here.err
+    file = here.folder / "data" / "shop" / "sales" / "by_shop_id=7" / f"by_report_date={YESTERDAY}" / "data.jsonl"
+    assert [json.loads(line)["price_amount"] for line in file.read_text().splitlines()] == [1.5, 0.25]
+    assert "run_started" in here.following.events
+    assert here.following.events.count("partition_delivered") == 6
+    before = len(here.server.requests)
+    here("run", "daily", *days(5))
+    assert len(here.server.requests) - before < 6
+
+
+def test_plan_asks_nobody_and_gives_reasons(here: Here) -> None:
+    """
+    The partitions a run would fetch; what was delivered and is final is not among them.
+    """
+    before = json.loads(here("plan", "daily", *days(5), "--json"))["partitions"]
+    assert here.server.requests == []
+    here("run", "shop", "--to", "files", *days(5))
+
+    after = json.loads(here("plan", "shop", *days(5), "--json"))["partitions"]
+
+    assert {part["reason"] for part in before} == {"missing", "snapshot"}
+    assert before[0] == {
+        "source": "shop",
+        "stream": "sales",
+        "partition": {"shop_id": "7", "report_date": str(TODAY - timedelta(days=5))},
+        "reason": "missing",
+        "requests": 1,
+        "timezone": None,
+    }
+    assert {part["reason"] for part in after} == {"open", "snapshot"}
+    found = f"{len(after)} partitions to read, {6 - len(after)} final, {len(after)} requests\n"
+    assert here("plan", "shop", *days(5)).endswith(found)
+
+
+def test_plan_shows_days_in_a_row_in_one_line(here: Here) -> None:
+    """
+    Days of one account that are read for one reason share a line, which has all their requests; a day that is final, or
+    has another reason, ends it. Many accounts with the same days share a line, too, unless -v lists them.
+    """
+    first, last, final = (TODAY - timedelta(days=number) for number in (5, 1, 3))
+    lines = [" ".join(line.split()) for line in here("plan", "daily", *days(5)).splitlines()]
+    here("run", "shop", "--to", "files", "--since", str(final), "--until", str(final))
+
+    later = here("plan", "shop", *days(5), "--to", "files")
+
+    assert f"shop.sales 7 {first} to {last} missing 5" in lines
+    assert f"{first} to {TODAY - timedelta(days=4)} " in later
+    here.configure([str(number) for number in range(20, 26)])
+    assert re.search(rf"shop\.sales +\(6\) +{first} to {last} +missing +30\n", here("plan", "daily", *days(5)))
+    assert re.search(rf"shop\.sales +25 +{first} to {last} +missing +5\n", here("plan", "daily", *days(5), "-v"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
+        (["odd"], "penstock.toml: pipeline.odd.sink 'filez': expected a sink of penstock.toml (files), "),
+        (["daily", "--to", "filez"], "--to 'filez': expected a sink of penstock.toml (files), "),
+        (
+            ["stray"],
+            "penstock.toml: no source or pipeline 'shoop', nor a connector of that name. Did you mean \"shop\"?",
+        ),
+    ],
+    ids=["nothing", "unknown sink of a pipeline", "unknown --to", "unknown source of a pipeline"],
+)
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_what_cannot_be_read_is_told_in_a_sentence(here: Here, verb: str, arguments: list[str], said: str) -> None:
+    """
+    Where the wrong word stands, and what would have been right.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write('[pipeline.odd]\nsource = "shop"\nsink = "filez"\n')
+        file.write('[pipeline.stray]\nsource = "shoop"\nsink = "files"\n')
+    said = said.replace("the pipeline daily", "the pipeline daily or odd or stray")
+    said = said.replace(" with --to, such as --to jsonl:data", "") if verb == "plan" else said
+
+    here(verb, *arguments, code=2)
+
+    assert said in here.err
+    assert len(here.err.splitlines()) == 1
+
+
+def test_a_source_without_a_sink_is_told_what_to_write(here: Here) -> None:
+    """
+    ``run SOURCE`` names the option that is missing.
+    """
+    here("run", "shop", code=2)
+    assert "shop is a source: name its sink, such as `penstock run shop --to jsonl:data`" in here.err
+
+
+def test_stdout_has_nothing_but_data(here: Here) -> None:
+    """
+    ``--to -`` writes JSON lines, each with its stream when there are several.
+    """
+    lines = [json.loads(line) for line in here("run", "shop", "--to", "-", *days(1)).splitlines()]
+
+    assert {line["_stream"] for line in lines} == {"sales", "items"}
+    assert len(lines) == 5
+
+
+def test_the_report_is_written_whole_and_private(here: Here) -> None:
+    """
+    The JSON of the run, readable by its owner only; nothing else is left beside it.
+    """
+    here("run", "shop", "--to", "jsonl:out", "--report", "report.json", *days(2))
+
+    report = json.loads((here.folder / "report.json").read_text())
+    assert (report["status"], report["exit_code"]) == ("delivered", 0)
+    assert report["sources"]["shop"]["streams"]["sales"]["partitions"]["delivered"] == 2
+    assert (here.folder / "report.json").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in here.folder.iterdir()) == [".penstock", "out", "penstock.toml", "report.json"]
+
+
+def test_a_report_behind_a_link_keeps_link_and_access_rights(here: Here) -> None:
+    """
+    The file that a symbolic link names is written, and who could read it can read it still.
+    """
+    (here.folder / "reports").mkdir()
+    real, link = here.folder / "reports" / "last.json", here.folder / "report.json"
+    real.touch(mode=0o600)
+    real.chmod(0o640)
+    link.symlink_to(real)
+
+    here("run", "shop", "--to", "jsonl:out", "--report", "report.json", *days(1))
+
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["status"] == "delivered"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in real.parent.iterdir()] == ["last.json"]
+
+
+def test_a_run_that_cannot_start_still_reports(here: Here) -> None:
+    """
+    A monitor finds the reason in the report.
+    """
+    here("run", "shop", "--to", "jsonl:out", "--report", "report.json", "--streams", "sale", code=2)
+
+    report = json.loads((here.folder / "report.json").read_text())
+    assert (report["exit_code"], report["errors"][0]["error"]) == (2, "UsageError")
+
+
+def test_a_failed_partition_is_exit_1_and_said_once(here: Here) -> None:
+    """
+    The rest is delivered; the failure is named with its partition.
+    """
+    here.configure(["7", "500"])
+
+    here("run", "daily", *days(1), code=1)
+
+    assert here.err.count(f"shop.sales[shop_id=500, report_date={YESTERDAY}]: failed:") == 1
+    assert "2 of 3 partitions delivered, 1 failed" in here.err
+
+
+def test_one_reason_is_told_once(here: Here) -> None:
+    """
+    What many partitions fail of word for word is told of the first, and how many more there were; the report and the
+    JSON log name each.
+    """
+    here.configure(["401"])
+
+    here("run", "daily", *days(4), "--streams", "sales", "--report", "report.json", "-q", code=3)
+
+    first, more = here.err.splitlines()
+    assert f"shop.sales[shop_id=401, report_date={TODAY - timedelta(days=4)}]: failed: " in first
+    assert "shop.sales: 3 more partitions failed for the same reason" in more
+    assert len(json.loads((here.folder / "report.json").read_text())["errors"]) == 4
+
+
+def test_a_reason_is_the_same_whichever_request_it_names(here: Here) -> None:
+    """
+    A provider that cannot be reached is one reason, though each partition requested another address.
+    """
+    here.configure(["7"])
+    nobody = "source.shop.base_url=http://127.0.0.1:9"
+
+    here("run", "daily", *days(4), "--streams", "sales", "--set", nobody, "-q", code=1)
+
+    assert [line.count("failed") for line in here.err.splitlines()] == [1, 1]
+    assert "3 more partitions failed for the same reason" in here.err
+
+
+def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A message that begins with its own place is not put behind it again.
+    """
+    part = {"source": "shop", "stream": "sales", "partition": {"shop_id": "7"}}
+    with following(Lines(), progress=False) as follow:
+        follow({"event": "partition_failed", **part, "error": "X", "message": "sales[shop_id=7]: 2 of 3 arrived"})
+        follow({"event": "note", "source": "shop", "message": "shop.sales: no JSON; reading sales[shop_id=7] again"})
+
+    failed, note = capsys.readouterr().err.splitlines()
+    assert failed.endswith(" shop.sales[shop_id=7]: failed: 2 of 3 arrived")
+    assert note.endswith(" shop.sales: no JSON; reading sales[shop_id=7] again")
+
+
+def test_a_day_whose_rows_moved_and_whose_sums_did_not() -> None:
+    """
+    What a restatement says is never empty: without other numbers, the rows that came, went and changed.
+    """
+    moved = {"rows": [3, 3], "sums": {}, "came": 1, "went": 1, "changed": 0}
+
+    assert restated(moved) == " (restated: 1 came, 1 went)"
+    assert restated({**moved, "rows": [3, 4]}) == " (restated: 3 -> 4 rows)"
+
+
+def test_a_run_whose_reader_had_enough_says_so() -> None:
+    """
+    ``| head`` is no failure, and what was left out is no delivery either.
+    """
+    report = RunReport(run_id="r", output_closed=True)
+    report.count("shop", "sales", planned=12, delivered=2, records=24, requests=2)
+
+    assert report.exit_code == 0
+    assert report.summary_line.startswith(
+        "closed: the reader of standard output closed it, 24 records, 2 of 12 partitions delivered, 2 requests"
+    )
+
+
+class ForgetfulPlugin(ShopPlugin):
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return [
+            evolve(one, accounts=lambda settings: settings.shops) if one.account else one
+            for one in super().penstock_record_streams(source)
+        ]
+
+
+def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
+    """
+    With what went wrong, who is to be told, and how to see more.
+    """
+    code = main(
+        ["plan", "shop", "--streams", "sales"],
+        plugins=[ForgetfulPlugin(), penstock_plugins],
+        environ={"SHOP_KEY": "sesame-open"},
+    )
+
+    err = here.capsys.readouterr().err
+    assert code == 2
+    assert "error: the connector shop failed with AttributeError: 'ShopSettings' object has no attribute 'shops'" in err
+    assert "report it to the connector's publisher, with the traceback that --debug prints" in err
+
+
+def test_a_name_or_a_file_that_is_meant_otherwise_is_guessed(here: Here) -> None:
+    """
+    A source that nobody knows is not one that merely delivered nothing; a file is a target behind its format's name.
+    """
+    here("status", "shpo", code=2)
+    assert "no source or pipeline 'shpo' is known here. Did you mean \"shop\"?" in here.err
+    here("status", "shop")
+    here("run", "shop", "--to", "sales.jsonl.gz", code=2)
+    assert 'or - for stdout. Did you mean "jsonl:sales.jsonl.gz"?' in here.err
+
+
+def test_a_stream_that_a_sinks_settings_misspell_is_reported(here: Here) -> None:
+    """
+    Before the sink is opened; what any source of the file has may be named.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write(
+            '[sink.house]\nkind = "postgres"\ndsn = "host=nowhere.invalid"\ntable = { salse = "a", items = "b" }\n'
+        )
+
+    here("run", "shop", "--streams", "sales", "--to", "house", code=2)
+
+    assert "sink.house.table: 'salse' is no stream of any source here. Did you mean \"sales\"? There are " in here.err
+
+
+def test_a_report_that_cannot_be_written_is_no_usage_error(here: Here) -> None:
+    """
+    After delivery: the error, and exit code 1 for a run that was good. A device is written to and stays a device.
+    """
+    (here.folder / "closed").mkdir()
+    here("run", "daily", *days(1), "--report", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+    (here.folder / "closed").chmod(0o500)
+    report = here.folder / "closed" / "report.json"
+    if os.access(here.folder / "closed", os.W_OK):  # root may write anywhere
+        report = here.folder / ("x" * 255)
+
+    here("run", "daily", *days(1), "--report", str(report), code=1)
+
+    assert "cannot be written" in here.err
+    assert "delivered: " in here.err
+
+
+def test_lines_go_to_a_redirected_standard_output(here: Here) -> None:
+    """
+    One that takes text only, as `contextlib.redirect_stdout` sets it, gets the same lines.
+    """
+    lines = here("run", "shop", "--to", "-", "--streams", "items").splitlines()
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        here("run", "shop", "--to", "-", "--streams", "items")
+
+    assert text.getvalue().splitlines() == lines
+    assert len(lines) == 3
+
+
+def test_an_option_of_another_command_is_named(here: Here) -> None:
+    """
+    A mistaken option is answered with the command of a plugin that takes it, where no other command does.
+    """
+    here("status", "--html", "status.html", code=2)
+    assert "No such option '--html'. `penstock page` takes it. See: penstock status --help" in here.err
+    here("forget", "--dry-run", code=2)
+    assert "No such option '--dry-run'. See: penstock forget --help" in here.err
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_receiver_that_fails_is_named_even_with_q(here: Here, format_: str) -> None:
+    """
+    Once; the exit code is that of the run.
+    """
+    file = here.folder / "penstock.toml"
+    file.write_text(f'{file.read_text()}notify = {{ command = "false", on = ["always"] }}\n')
+    line = "pipeline.daily.notify: false did not take the result"
+
+    here("run", "daily", *days(2), "--log-format", format_, "-q")
+    assert here.err.count(line) == 1
+    here("run", "daily", *days(2), "--log-format", format_)
+    assert here.err.count(line) == 1
+
+
+def test_a_reason_without_its_request_is_a_sentence() -> None:
+    """
+    The text by which equal failures are counted together has no gap where the request was.
+    """
+    message = "Shop answered GET http://127.0.0.1/sales?day=1 with HTTP 500"
+    assert without_place(message) == "Shop answered with HTTP 500"
+
+
+def test_a_repeated_option_adds_to_the_names(here: Here) -> None:
+    """
+    The last occurrence does not replace the first: else its stream would not be read, in silence.
+    """
+    plan = json.loads(here("plan", "shop", *days(2), "--streams", "items", "--streams", "sales", "--json"))
+    assert {one["stream"] for one in plan["partitions"]} == {"items", "sales"}
+
+
+def test_an_account_that_is_not_configured_is_refused(here: Here) -> None:
+    """
+    A mistyped account is no run of nothing that ends with 0; one that a pattern matches is read.
+    """
+    here("run", "daily", *days(2), "--streams", "sales", "--accounts", "7,77", code=2)
+    assert "--accounts: no account of shop matches '77'." in here.err
+    plan = json.loads(here("plan", "daily", *days(2), "--streams", "sales", "--accounts", "7*", "--json"))
+    assert len(plan["partitions"]) == 2
+
+
+def test_accounts_that_nothing_has_are_no_good_news(here: Here) -> None:
+    """
+    A mistyped account has no problems, no totals and no differences: each command states that it saw none.
+    """
+    here("run", "daily", *days(1))
+
+    here("status", "--problems", "--accounts", "77", code=2)
+    assert "--accounts: no account here matches 77" in here.err
+    assert here("status", "--totals", "--accounts", "77") == "nothing was delivered of these days and accounts\n"
+    assert here("verify", "--accounts", "77").startswith("nothing was compared")
+
+
+def test_a_connector_that_is_not_installed_is_named_with_its_section(here: Here) -> None:
+    """
+    The message has the file and the section, since a file may have many of them.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write('\n[source.shopp]\nkey = "x"\n')
+    here("check", "shopp", code=2)
+    assert "penstock.toml: source.shopp: no connector named 'shopp' is installed. Did you mean \"shop\"?" in here.err
+
+
+def test_a_sink_in_place_of_a_connector_is_recognised(here: Here) -> None:
+    """
+    ``init`` prints sinks beside each connector; a sink alone is no connector that has to be installed.
+    """
+    here("init", "jsonl", code=2)
+    assert "jsonl is a sink: `penstock init CONNECTOR` prints the keys" in here.err
+
+
+@pytest.mark.parametrize("what", ["parked", "locked"])
+def test_a_source_that_was_not_read_is_a_line_of_cron(capsys: pytest.CaptureFixture[str], what: str) -> None:
+    """
+    With -q, too, where another source of the pipeline was delivered: else nothing names the one that was left.
+    """
+    report = RunReport(run_id="r", **{what: {"shop": "another run writes shop"}})
+
+    session = Session()
+    session.quiet = True
+    summarise(session, RunResult.of(report))
+
+    assert re.fullmatch(r"penstock: shop (is parked|was not read): another run writes shop\n", capsys.readouterr().err)
+
+
+def test_the_name_of_a_connector_is_answered_with_its_sources(here: Here) -> None:
+    """
+    Where the sources of a connector have names of their own.
+    """
+    text = (here.folder / "penstock.toml").read_text().replace("[source.shop]", '[source.shop_us]\nconnector = "shop"')
+    (here.folder / "penstock.toml").write_text(text.replace('source = "shop"', 'source = "shop_us"'))
+
+    here("forget", "shop", "sales", *days(1), code=2)
+    assert "shop is a connector; name a source of it: shop_us" in here.err
+
+
+def test_what_is_set_aside_is_reported_also_quietly(here: Here) -> None:
+    """
+    One line with the number, the place and the command, also with ``-q``; the exit code is 5, unless it is allowed.
+    """
+    here.configure(["13"])
+    line = "shop.sales: 2 records set aside. `penstock rejected list` shows why"
+
+    here("-q", "run", "daily", *days(2), code=5)
+    assert here.err == f"penstock: {line}\n"
+
+    here("run", "daily", *days(2), "--full", "--allow-rejected", "2")
+    assert line in here.err
+    here("run", "daily", *days(2), "--full", "--allow-rejected", "1", code=5)
+    here("run", "daily", *days(2), "--full", "--allow-rejected", "some", code=2)
+    assert "allow_rejected: expected true, a number of records, or a share such as" in here.err
+
+
+def test_a_pipeline_allows_records_to_be_set_aside(here: Here) -> None:
+    """
+    ``allow_rejected`` of the pipeline holds for its runs. A value that is no number or share is a named problem.
+    """
+    here.configure(["13"])
+    file = here.folder / "penstock.toml"
+    text = file.read_text()
+
+    file.write_text(text.replace("[pipeline.daily]", '[pipeline.daily]\nallow_rejected = "100%"'))
+    here("run", "daily", *days(2))
+    file.write_text(text.replace("[pipeline.daily]", "[pipeline.daily]\nallow_rejected = -1"))
+    here("run", "daily", *days(2), "--full", code=2)
+    assert "pipeline.daily.allow_rejected: expected true, a number of records" in here.err
