@@ -61,7 +61,7 @@ def test_the_columns_of_a_source_are_values(project: Project) -> None:
         ("shop_id", "day"),
     )
     assert [column.name for column in sales.columns][-1] == "_extra"
-    assert project.layouts("shop", ["*"]) == (sales,)
+    assert [one.stream for one in project.layouts("shop", ["*"])] == ["sales"]
     with pytest.raises(UsageError, match="sails"):
         project.layouts("shop", ["sails"])
 
