@@ -25,18 +25,31 @@ class Sale:
     ("theirs", "age", "final"),
     [
         (timedelta(minutes=-15), "", False),
-        (timedelta(minutes=-15), "1800", True),
+        (timedelta(minutes=-15), "2400", False),
+        (timedelta(minutes=25), "2400", False),
+        (timedelta(minutes=25), "60", True),
         (timedelta(minutes=25), "", True),
         (timedelta(minutes=40), "", True),
-        (timedelta(days=-3), "", True),
+        (timedelta(days=-3), "", False),
+        (timedelta(days=-20000), "", False),
     ],
-    ids=["behind", "an answer from a cache", "the same", "ahead", "no clock"],
+    ids=[
+        "behind",
+        "of a cache",
+        "of a cache that sends its own date",
+        "of a cache, and of today",
+        "the same",
+        "ahead",
+        "days behind",
+        "of 1971",
+    ],
 )
 def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
     theirs: timedelta, age: str, final: bool, tmp_path: Path
 ) -> None:
     """
-    Our clock is 25 minutes past midnight; what the provider gets until its own midnight is read by the next run.
+    Our clock is 25 minutes past midnight; what the provider gets until its own midnight is read by the next run. What
+    a cache sends is as old as it is there, and which of two clocks is wrong by days is not known.
     """
     sales = ["1"]
     headers = {"Date": format_datetime(MIDNIGHT + theirs, usegmt=True), **({"Age": age} if age else {})}

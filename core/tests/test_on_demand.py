@@ -16,8 +16,8 @@ from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.events import ignore
 from penstock.ledger_interface import PendingReport
-from penstock.model import Request, Response, Slice
-from penstock.protocols import Accept, Ready, Refuse
+from penstock.model import Partition, Request, Response, Slice
+from penstock.protocols import Accept, Ready, Refuse, Waiting
 from penstock.run_report import RunReport
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
@@ -67,7 +67,12 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
     )
     source = a_source(stream, settings=SourceSettings(base_url="https://api.example.com"))
     planned = PlannedSlice(
-        stream=stream, partitions=(), reasons=(), slice=Slice(now=NOW), source=source, fingerprint="f"
+        stream=stream,
+        partitions=(Partition("clicks"),),
+        reasons=("snapshot",),
+        slice=Slice(now=NOW),
+        source=source,
+        fingerprint="f",
     )
     return Reports(
         source=source,
@@ -92,11 +97,56 @@ class ReadyAtOnce:
         return Ready()
 
 
-def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
+def test_a_report_of_a_clock_that_was_ahead_is_submitted_anew() -> None:
     """
-    A report that was submitted tomorrow, by another clock, is polled after the first pause all the same.
+    The age of a report that was submitted tomorrow is not known: neither whether newer rows were delivered since, nor
+    how long it may be polled. The clocks of two machines may differ by some minutes.
     """
-    assert next(reports_with(ReadyAtOnce(), NOW + timedelta(days=1)).finished(SUBMISSION)) == Pause(2.0)
+    (submission,) = next(reports_with(ReadyAtOnce(), NOW + timedelta(days=1)).finished(SUBMISSION))  # type: ignore[misc]
+
+    assert submission.submits
+    assert next(reports_with(ReadyAtOnce(), NOW + timedelta(minutes=4)).finished(SUBMISSION)) == Pause(2.0)
+
+
+class NeverReady(ReadyAtOnce):
+    """A poller whose report is never ready."""
+
+    def state(self, response: Response, age_s: float) -> Waiting:  # type: ignore[override]
+        return Waiting()
+
+
+class SetBackClock(FakeClock):
+    """A clock that is set back to the same time of day after every pause."""
+
+    passed_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed_s
+
+
+def polled_to_the_end(reports: Reports, clock: SetBackClock) -> None:
+    """Answer each poll, and let the pauses between them pass, up to 1000 steps."""
+    steps = reports.finished(SUBMISSION)
+    step = next(steps)
+    for _ in range(1000):
+        if isinstance(step, Pause):
+            clock.passed_s += step.seconds
+            step = next(steps)
+        else:
+            step = steps.send(Outcome(call=step[0], response=a_response(b"{}"), verdict=Accept()))
+
+
+def test_a_clock_that_is_set_back_moves_no_deadline() -> None:
+    """
+    Polling ends after the time that passed, also where the time of day stands still.
+    """
+    reports = reports_with(NeverReady(), NOW - timedelta(seconds=2))
+    clock = reports.clock = SetBackClock(NOW)
+
+    with pytest.raises(ReportError, match="was not ready"):
+        polled_to_the_end(reports, clock)
+
+    assert clock.passed_s == pytest.approx(1800, rel=0.1)
 
 
 def test_a_poll_that_is_answered_with_202_waits() -> None:

@@ -13,6 +13,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.finality import is_of_today
 from penstock._plan.plan import PlannedSlice
+from penstock._plan.planner import SKEW
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
 from penstock._read.source_report import SourceReport
@@ -293,8 +294,10 @@ class Reports:
     def _is_outdated(self, report: PendingReport) -> bool:
         """
         Whether newer rows were delivered than this report has; or, if it is past its deadline, its own, by a run that
-        was killed before it dropped the report.
+        was killed before it dropped the report. A report of the future is of a wrong clock: its age is not known.
         """
+        if report.submitted_at > self.clock.now() + SKEW:
+            return True
         former = map(self.planned.entries.get, self.planned.partitions)
         read = [entry.read_at for entry in former if entry is not None and entry.read_at is not None]
         if any(at > report.submitted_at for at in read):
@@ -319,12 +322,13 @@ class Reports:
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ
         pause_s, noted, broken = times.first_s, "", 0
+        began_s = self.clock.monotonic()  # a wall clock that is set back would move the deadline away
         while True:
             outcome = with_response((yield (self._poll(submission, report),)))
             assert outcome.response is not None
             if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
                 raise outcome.verdict.error
-            age_s = self._age_s(report)
+            age_s = max(self._age_s(report), self.clock.monotonic() - began_s)
             state: ReportState = Waiting()
             try:
                 if outcome.response.status != 202:

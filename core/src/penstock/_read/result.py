@@ -27,9 +27,9 @@ class ReadResult:
     """
     The writer of each partition, ready to be committed when the reading has ended, and its counts.
 
-    ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how far the provider's clock is
-    behind ours. ``reports``: those that the rows are from. ``truncated``: the provider cut a response at its ceiling,
-    and there may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
+    ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
+    responses are. ``reports``: those that the rows are from. ``truncated``: the provider cut a response at its ceiling,
+    and there may be more records. ``provisional``: why the partitions stay open whatever the time is; "": they do not.
     ``skipped``: why a request found no record; "": each found one. ``undated``: records that were set aside and have no
     requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record
     class does not have, in order.
@@ -49,7 +49,7 @@ class ReadResult:
 
     @property
     def read_at(self) -> datetime:
-        """When the reading began, by the slower clock: a day that is over here and not there may get more rows."""
+        """When the rows were those of the provider at the latest: a cache may be old, and a clock behind ours."""
         return self.began_at - self.clock_lag
 
     @property
