@@ -1,5 +1,5 @@
 """
-The kit for connectors: what keeps everything passes, and each thing that is not kept is told by name.
+The kit for connectors: what keeps everything passes, and each thing that is not kept is named.
 """
 
 import json
@@ -74,7 +74,7 @@ def test_the_connectors_keep_what_every_connector_must(provider: Provider, tmp_p
     )
 
 
-def test_one_that_only_writes_is_asked_less(tmp_path: Path) -> None:
+def test_a_connector_that_only_writes_has_fewer_checks(tmp_path: Path) -> None:
     """
     Its declarations must be sound.
     """
@@ -346,7 +346,7 @@ class LoginSettings(AcmeSettings):
     login_url: str = setting("", help="where tokens are granted")
 
 
-def post(settings: Any, ask: Any) -> Request:
+def post(settings: Any, slice_: Any) -> Request:
     return Request(method="POST", url=f"{settings.base_url}/me")
 
 

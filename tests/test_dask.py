@@ -60,7 +60,7 @@ def test_no_secret_passes_the_scheduler(world: DividedRuns, cluster: Cluster, mo
     world.app.slow_s = 0.1  # so that the pages are read during the run
 
     process = world.start(engine=cluster.engine, workers=None)
-    eventually(lambda: sum(world.app.asked.values()) > 20)
+    eventually(lambda: sum(world.app.counts.values()) > 20)
     pages = cluster.pages()
     code, report = world.ended(process)
     cluster.between.close()
@@ -70,7 +70,7 @@ def test_no_secret_passes_the_scheduler(world: DividedRuns, cluster: Cluster, mo
     seen = bytes(cluster.between.seen)
     for known in (b"penstock.toml", b"warehouse", b"shop6", b'"kind": "state"'):  # what names and messages look like
         assert known in seen, known
-    assert world.app.asked["login"] == 2  # of each worker
+    assert world.app.counts["login"] == 2  # of each worker
     assert f"penstock-{report['run_id']}-1" in pages
     for secret in (b"sesame", world.target.encode(), b"token-number"):
         assert secret not in seen
@@ -133,7 +133,7 @@ def test_a_worker_that_cannot_is_refused_before_any_request(world: DividedRuns, 
         patch.setattr("penstock._plugins.registry.Registry.versions", versions)
         with pytest.raises(PluginError, match=r"penstock-core is version .* and 0\.0\.1 where the run was started"):
             eventually(lambda: project.run("market", to="warehouse", streams=["items"], engine=cluster.engine))
-    assert not world.app.asked
+    assert not world.app.counts
 
 
 def test_no_queue_is_left(world: DividedRuns, cluster: Cluster) -> None:
@@ -271,8 +271,8 @@ def test_one_token_serves_all_workers_over_tls(
     code, report = world.run(engine=cluster.engine, workers=None)
 
     assert code == 0, report
-    requests = sum(app.asked.values()) - app.asked["login"]
-    assert app.asked["login"] == (requests - app.refused) // app.token_uses + 1 > 1
+    requests = sum(app.counts.values()) - app.counts["login"]
+    assert app.counts["login"] == (requests - app.refused) // app.token_uses + 1 > 1
     world.assert_true()
     logged = cluster.everything_logged()
     assert "queue_put" in logged
@@ -309,7 +309,7 @@ def test_tokens_that_change_are_not_shared_without_tls(world: DividedRuns) -> No
 
     with pytest.raises(UsageError, match="token that changes with every grant"):
         project.run("market", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
-    assert not world.app.asked
+    assert not world.app.counts
 
 
 def test_a_scheduler_that_is_not_there(world: DividedRuns) -> None:
@@ -331,7 +331,7 @@ def test_the_part_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster:
     world.app.slow_s = 0.05
     cluster.start(workers=2)
     process = world.start(engine=cluster.engine, workers=2)
-    eventually(lambda: sum(world.app.asked.values()) > 20)
+    eventually(lambda: sum(world.app.counts.values()) > 20)
     cluster.workers[0].kill()
     code, report = world.ended(process)
 
@@ -350,7 +350,7 @@ def test_the_next_run_goes_on(world: DividedRuns, cluster: Cluster, victim: str)
     world.app.slow_s = 0.1
     cluster.start(workers=2)
     process = world.start(engine=cluster.engine, workers=2)
-    eventually(lambda: sum(world.app.asked.values()) > 20)
+    eventually(lambda: sum(world.app.counts.values()) > 20)
     if victim == "scheduler":
         assert cluster.scheduler is not None
         cluster.scheduler.kill()
@@ -375,7 +375,7 @@ def test_sigterm_reaches_the_cluster(world: DividedRuns, cluster: Cluster) -> No
     world.app.slow_s = 0.1
     cluster.start(workers=2)
     process = world.start(engine=cluster.engine, workers=2)
-    eventually(lambda: sum(world.app.asked.values()) > 15)
+    eventually(lambda: sum(world.app.counts.values()) > 15)
     process.send_signal(signal.SIGTERM)
     code, report = world.ended(process)
 
@@ -392,7 +392,7 @@ def test_a_deadline_ends_a_run_without_workers(world: DividedRuns, cluster: Clus
     world.app.slow_s = 0.2
     cluster.start(workers=1)
     process = world.start(engine=cluster.engine, workers=2, deadline_s=30.0)
-    eventually(lambda: sum(world.app.asked.values()) > 5)
+    eventually(lambda: sum(world.app.counts.values()) > 5)
     cluster.workers[0].kill()
     code, report = world.ended(process)
 

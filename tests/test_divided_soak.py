@@ -59,11 +59,11 @@ class Kills:
         process = self.world.start(**self._engine(first=True))
         if self.chance.random() < 0.5:
             moment = self.chance.randrange(REQUESTS)
-            eventually(lambda: sum(app.asked.values()) >= moment or process.poll() is not None, 600)
+            eventually(lambda: sum(app.counts.values()) >= moment or process.poll() is not None, 600)
             time.sleep(self.chance.uniform(0, 0.05))
         else:  # also before the first request and after the last
             time.sleep(self.chance.uniform(0, self.run_s))
-        at, asked = time.monotonic() - began, sum(app.asked.values())
+        at, requests = time.monotonic() - began, sum(app.counts.values())
         victim = self.chance.choice(
             ["worker", "two workers", "scheduler", "scheduler and workers", "client"]
             if self.cluster
@@ -76,7 +76,7 @@ class Kills:
         survives = self.cluster is not None and "scheduler" not in victim
         possible = (-9, 0) if victim == "client" else (0,) if survives else (0, 1, 2) if self.cluster else (0, 1)
         assert code in possible, report
-        assert code != 2 or not app.asked, report
+        assert code != 2 or not app.counts, report
         if survives and code == 0:  # one report and one set of rows, as if nothing had happened
             self.world.assert_true()
             delivered = sum(one["partitions"]["delivered"] for one in report["sources"]["market"]["streams"].values())
@@ -91,7 +91,7 @@ class Kills:
         assert app.at_once <= 4
         # Twice, since a machine that pauses the provider lets requests arrive together that started apart.
         assert app.most_in_a_second() <= 2 * PER_SECOND
-        return f"{victim} killed after {at:.1f} s and {asked} requests; {time.monotonic() - killed:.0f} s to the end"
+        return f"{victim} killed after {at:.1f} s and {requests} requests; {time.monotonic() - killed:.0f} s to the end"
 
     def _engine(self, *, first: bool) -> dict[str, Any]:
         """A run after a kill is sometimes carried out by the processes of this machine."""
@@ -180,15 +180,15 @@ def test_sixty_accounts_of_forty_days(world: DividedRuns, cluster: Cluster, engi
     assert code == 0, report
     for stream in more["streams"]:
         assert world.rows(stream) == app.expected(stream), stream
-    asked = {name: count for name, count in app.asked.items() if name != "login"}
-    assert asked == {"sales": 60 * 40, "items": 60, "stock": 3 * 60}
-    assert app.asked["login"] == (workers if engine == "dask" else 1)  # one for each part, without TLS
+    counts = {name: count for name, count in app.counts.items() if name != "login"}
+    assert counts == {"sales": 60 * 40, "items": 60, "stock": 3 * 60}
+    assert app.counts["login"] == (workers if engine == "dask" else 1)  # one for each part, without TLS
     assert app.at_once <= 8
     print(f"{engine}, {workers} workers: {report['seconds']:.1f} s, {app.at_once} requests at once")
     app.forget()
     code, report = world.run(**more)
     assert code == 0, report
-    assert app.asked["sales"] == 0
+    assert app.counts["sales"] == 0
     assert report["sources"]["market"]["streams"]["sales"]["partitions"]["skipped"] == 60 * 40
 
 
@@ -247,7 +247,7 @@ def test_workers_on_hosts_of_their_own(tmp_path: Path, monkeypatch: pytest.Monke
                 empty(world)
                 cluster.start_on(HERE, {f"10.77.{number}.2": name for number, name in enumerate(names, 1)})
                 process = world.start(engine=cluster.engine, workers=2)
-                eventually(lambda: sum(app.asked.values()) > 30 or process.poll() is not None)  # noqa: B023
+                eventually(lambda: sum(app.counts.values()) > 30 or process.poll() is not None)  # noqa: B023
                 began = time.monotonic()
                 if victim == "killed":
                     cluster.workers[0].kill()

@@ -254,10 +254,10 @@ def test_shards_at_once_leave_the_rows_of_one_run(world: MarketRuns, listed: boo
     world.assert_true()
     assert world.app.at_once <= 4
     assert len(set(world.app.submitted)) == len(world.app.submitted)
-    world.app.asked.clear()
+    world.app.counts.clear()
     code, printed = world.finished()
     assert code == 0, printed
-    assert "sales" not in world.app.asked
+    assert "sales" not in world.app.counts
     world.assert_true()
 
 

@@ -170,17 +170,17 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 @pytest.fixture
 def talroo(clock: Any, shell: Shell) -> Iterator[Server]:
-    """Talroo's imitation, served where the pages say that it is."""
+    """Talroo's imitation, served at the address of the pages."""
     with serve() as server:
         server.app = Registry().sandbox("talroo").make(server.base_url, NOW.date())
         shell.port = server.port
         yield server
 
 
-# --- what the pages say -----------------------------------------------------------------------------------------------
+# --- what the pages show ----------------------------------------------------------------------------------------------
 
 
-def test_the_readme_prints_what_it_says(shell: Shell, talroo: Server) -> None:
+def test_the_readme_shows_the_real_output(shell: Shell, talroo: Server) -> None:
     """
     The demo, and the smallest configuration against the imitation.
     """
@@ -192,7 +192,7 @@ def test_the_readme_prints_what_it_says(shell: Shell, talroo: Server) -> None:
     play(ROOT / "README.md", shell, {})
 
 
-def test_the_guide_prints_what_it_says(shell: Shell, talroo: Server, clock: Any) -> None:
+def test_the_guide_shows_the_real_output(shell: Shell, talroo: Server, clock: Any) -> None:
     """
     From the first configuration to a restated day, a rejected record and a refused credential.
     """
@@ -298,7 +298,7 @@ GENERATE = generator()
 
 
 @pytest.mark.parametrize("path", GENERATE.pages(), ids=named)
-def test_tables_are_what_the_declarations_say(path: Path) -> None:
+def test_tables_are_those_of_the_declarations(path: Path) -> None:
     """
     ``make docs`` changes nothing.
     """
@@ -334,12 +334,12 @@ def test_a_connector_has_tables_of_its_keys_and_of_what_it_offers(path: Path) ->
     """
     registry, name, text = Registry(), path.parent.name.removeprefix("connector_"), path.read_text()
 
-    wanted = [
+    tables = [
         "config",
         *(["streams"] if registry.streams(name) else []),
         *(["actions"] if registry.actions(name) else []),
     ]
-    assert [what for what in wanted if f"<!-- generated: {what} -->" not in text] == []
+    assert [what for what in tables if f"<!-- generated: {what} -->" not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_the_guide_lists_every_exit_code_and_verb() -> None:
         pytest.param("run talroo", "penstock run talroo --to jsonl:data", id="no target"),
     ],
 )
-def test_a_newcomers_slip_is_told_in_a_line(
+def test_a_newcomers_mistake_is_one_line(
     command: str, output: str, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """

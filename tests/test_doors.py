@@ -271,8 +271,8 @@ def test_a_target_takes_nested_and_derived_streams(name: str, convertr: Place, d
     messages = lines_of(convertr.folder / "messages.jsonl")
     for stream, key in (("leads", "id"), ("lead_data", "lead_id, at_id"), ("campaigns", "id")):
         written = [one["record"] for one in messages if one["type"] == "RECORD" and one["stream"] == stream]
-        wanted = {tuple(str(row[column]) for column in key.split(", ")) for row in written}
-        assert {tuple(map(str, row)) for row in loaded(convertr, name, dsn, key, stream)} == wanted != set()
+        expected = {tuple(str(row[column]) for column in key.split(", ")) for row in written}
+        assert {tuple(map(str, row)) for row in loaded(convertr, name, dsn, key, stream)} == expected != set()
 
 
 def test_singer_check_tap(talroo: Place) -> None:

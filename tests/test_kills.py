@@ -326,7 +326,7 @@ def test_disk_full(bench: Bench) -> None:
     if bench.provider is TARGETCIRCLE:
         bench.app.clicks_per_day, bench.app.rows_per_page = 3000, 600
 
-    # Less than a day's file, and more than the ledger, which says something else.
+    # Less than a day's file, and more than the ledger, which has an error of its own.
     code, output = bench.run(before=disk_with(400_000 if bench.provider is TARGETCIRCLE else 200_000))
 
     assert code == 1, output
@@ -341,7 +341,7 @@ def test_disk_full(bench: Bench) -> None:
 @benches(TALROO, kinds=("jsonl",))
 def test_disk_full_while_days_are_replaced(bench: Bench) -> None:
     """
-    A day that cannot be replaced for want of space keeps its former rows, whole.
+    A day that cannot be replaced for lack of space keeps its former rows, whole.
     """
     bench.app.clicks_per_day = 1000
     assert bench.run()[0] == 0

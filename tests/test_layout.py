@@ -103,7 +103,7 @@ def test_large_libraries_have_one_door(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_core_knows_no_provider(path: Path) -> None:
+def test_core_names_no_provider(path: Path) -> None:
     """
     No name in the core's code, and no text that is compared or looked up, is a provider's. No text names a connector.
     """
@@ -116,7 +116,7 @@ def test_core_knows_no_provider(path: Path) -> None:
 
 
 @pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
-def test_plugins_know_no_connector(member: str) -> None:
+def test_plugins_import_no_connector(member: str) -> None:
     """
     A connector imports no other connector; the shared plugins import none at all; neither imports a private name.
     """
@@ -211,7 +211,7 @@ def test_member_has_its_shape(member: str) -> None:
 
 
 @pytest.mark.parametrize("member", MEMBERS)
-def test_every_module_says_what_it_is(member: str) -> None:
+def test_every_module_has_a_docstring(member: str) -> None:
     """
     Each module of the source begins with a docstring.
     """

@@ -1,5 +1,5 @@
 """
-A measure that the provider renamed: its column is null in every record, and a run says so.
+A measure that the provider renamed: its column is null in every record, and a run reports it.
 """
 
 import threading

@@ -569,7 +569,9 @@ def test_an_age_is_a_time(text: str, expected: float) -> None:
 # --- served -----------------------------------------------------------------------------------------------------------
 
 
-def asked(pages: PageServer, method: str = "GET", target: str = "/", host: str = "127.0.0.1:8000") -> SandboxResponse:
+def response_of(
+    pages: PageServer, method: str = "GET", target: str = "/", host: str = "127.0.0.1:8000"
+) -> SandboxResponse:
     return pages(SandboxRequest(method=method, target=target, headers={"host": host}, body=b""))
 
 
@@ -580,8 +582,8 @@ def test_each_load_is_made_anew() -> None:
     made = iter(["first", "second", "third"])
     pages = PageServer(partial(next, made), clock=count().__next__)
 
-    assert [asked(pages).body, asked(pages, target="/?a=1").body] == [b"first", b"first"]
-    response = asked(pages, method="HEAD")
+    assert [response_of(pages).body, response_of(pages, target="/?a=1").body] == [b"first", b"first"]
+    response = response_of(pages, method="HEAD")
     assert response.status == 200
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -601,11 +603,11 @@ def test_a_page_that_took_long_is_shown_again_for_a_while() -> None:
 
     pages = PageServer(make, clock=lambda: now[0])
 
-    assert asked(pages).body == b"made at 100"
+    assert response_of(pages).body == b"made at 100"
     now[0] = 165.9
-    assert asked(pages).body == b"made at 100"
+    assert response_of(pages).body == b"made at 100"
     now[0] = 166
-    assert asked(pages).body == b"made at 166"
+    assert response_of(pages).body == b"made at 166"
 
 
 @pytest.mark.parametrize(
@@ -629,7 +631,7 @@ def test_only_this_machine_reads_the_page(request_: dict[str, str], status: int)
     made: list[str] = []
     pages = PageServer(partial(lambda: made.append("x") or "page"))
 
-    response = asked(pages, **request_)
+    response = response_of(pages, **request_)
 
     assert response.status == status
     assert made == (["x"] if status == 200 else [])
@@ -637,7 +639,7 @@ def test_only_this_machine_reads_the_page(request_: dict[str, str], status: int)
 
 
 @pytest.mark.parametrize("error", [TargetError("the ledger is locked"), UsageError("no target was used yet")])
-def test_a_page_that_cannot_be_made_says_why(error: PenstockError) -> None:
+def test_a_page_that_cannot_be_made_states_the_reason(error: PenstockError) -> None:
     """
     The server stays, and answers the next request.
     """
@@ -645,7 +647,7 @@ def test_a_page_that_cannot_be_made_says_why(error: PenstockError) -> None:
     def fail() -> str:
         raise error
 
-    response = asked(PageServer(partial(fail)))
+    response = response_of(PageServer(partial(fail)))
 
     assert (response.status, response.headers["Content-Type"]) == (503, "text/plain; charset=utf-8")
     assert str(error).encode() in response.body
@@ -673,7 +675,7 @@ def test_the_server_is_on_loopback(
 
 def test_the_project_of_the_options_before_it_is_shown(run: Run, tmp_path: Path) -> None:
     """
-    A source by its name, and only days that were asked for.
+    A source by its name, and only days that were selected.
     """
     assert run("run", "daily", "--since", "-9d", "-q") == 0
     assert run("--config", "penstock.toml", "page", "shop", "--days", "4", "--html", "status.html") == 0

@@ -39,7 +39,7 @@ def benches(*providers: Provider) -> Any:
 
 def killed_at_request(bench: Bench, number: int) -> None:
     """A run whose process ends at the moment its request of this number arrives (or later, with the run)."""
-    seen, started = bench.asked, list[subprocess.Popen[bytes]]()
+    seen, started = bench.request_count, list[subprocess.Popen[bytes]]()
 
     def kill(count: int) -> None:
         if count - seen == number and started:
@@ -53,11 +53,11 @@ def killed_at_request(bench: Bench, number: int) -> None:
 
 def cut_off_at_request(bench: Bench, number: int) -> tuple[int, str]:
     """A run whose session the server ends when its request of this number arrives."""
-    seen = bench.asked
+    seen = bench.request_count
 
     def cut(count: int) -> None:
         if count - seen == number:
-            bench.ask(
+            bench.query(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where application_name like 'penstock 2%' and datname = current_database()"
             )
@@ -73,11 +73,11 @@ def test_tables_hold_what_the_provider_holds(bench: Bench) -> None:
     """
     A run delivers every stream exactly; a second finds all that is final; `status` reads the same ledger.
     """
-    code, said = bench.run()
-    assert code == 0, said
+    code, printed = bench.run()
+    assert code == 0, printed
     bench.assert_true()
-    code, said = bench.run()
-    assert code == 0, said
+    code, printed = bench.run()
+    assert code == 0, printed
     bench.assert_true()
 
     process = command(bench.folder, "status", bench.provider.name, "--to", bench.dsn, "--json")
@@ -96,64 +96,64 @@ def test_killed_at_every_point(bench: Bench, point: str) -> None:
     code, _ = bench.run(environ={"PENSTOCK_KILL_AT": f"{point}:2"})
     assert code == -signal.SIGKILL
 
-    code, said = bench.run()
+    code, printed = bench.run()
 
-    assert code == 0, said
+    assert code == 0, printed
     bench.assert_true()
 
 
 @benches(TALROO)
-def test_a_table_that_cannot_be_used_ends_the_run_before_anything_is_asked(bench: Bench) -> None:
+def test_a_table_that_cannot_be_used_ends_the_run_before_any_request(bench: Bench) -> None:
     """
     Exit code 2, the table and what to do by name; also when every day is final and nothing would be written.
     """
     assert bench.run()[0] == 0
-    asked = bench.asked
-    bench.ask("alter table talroo.clicks rename to kept; create table talroo.clicks (click_id text)")
+    before = bench.request_count
+    bench.query("alter table talroo.clicks rename to kept; create table talroo.clicks (click_id text)")
 
     for words in ((), ("--until", str(bench.days[0]))):
-        code, said = bench.run(*words)
+        code, printed = bench.run(*words)
 
-        assert code == 2, said
-        assert "talroo.clicks" in said
-        assert "was not made by penstock." in said
-        assert bench.asked == asked
+        assert code == 2, printed
+        assert "talroo.clicks" in printed
+        assert "was not made by penstock." in printed
+        assert bench.request_count == before
 
 
 @benches(TALROO)
 @pytest.mark.large
 def test_a_table_is_adopted_by_command(bench: Bench) -> None:
     """
-    A table whose comment and number are lost is refused; check --adopt asks for --yes, and the next run goes on.
+    A table whose comment and number are lost is refused; check --adopt needs --yes, and the next run goes on.
 
     All such tables can be adopted at once, each if its rows are those of the ledger.
     """
     assert bench.run()[0] == 0
     lose = "comment on table talroo.clicks is null; update penstock.tables set relation = 1"
-    bench.ask(lose)
+    bench.query(lose)
     words = ("check", "talroo", "--adopt", "talroo.clicks", "--to", bench.dsn)
-    code, said = bench.run()
-    assert code == 2, said
-    assert "penstock check talroo --adopt talroo.clicks" in said
+    code, printed = bench.run()
+    assert code == 2, printed
+    assert "penstock check talroo --adopt talroo.clicks" in printed
 
-    code, said = finished(bench.folder, *words)
-    assert code == 2, said
-    assert "Add --yes to adopt the table" in said
+    code, printed = finished(bench.folder, *words)
+    assert code == 2, printed
+    assert "Add --yes to adopt the table" in printed
     assert finished(bench.folder, *words, "--yes")[0] == 0
     assert bench.run()[0] == 0
     bench.assert_true()
 
     every = ("check", "--adopt", "all", "--to", bench.dsn)
-    bench.ask(lose)
+    bench.query(lose)
     assert "Add --yes to adopt the table" in finished(bench.folder, *every)[1]
     assert finished(bench.folder, *every, "--yes")[0] == 0
     assert finished(bench.folder, *every)[0] == 0  # none is left to adopt
-    bench.ask(lose)
-    bench.ask("delete from talroo.clicks where report_date = (select min(report_date) from talroo.clicks)")
+    bench.query(lose)
+    bench.query("delete from talroo.clicks where report_date = (select min(report_date) from talroo.clicks)")
     for chosen in (words, every):
-        code, said = finished(bench.folder, *chosen, "--yes")
-        assert code == 1, said
-        assert "0 rows in talroo.clicks" in said
+        code, printed = finished(bench.folder, *chosen, "--yes")
+        assert code == 1, printed
+        assert "0 rows in talroo.clicks" in printed
 
 
 @benches(TALROO)
@@ -161,9 +161,9 @@ def test_the_server_ends_the_session(bench: Bench) -> None:
     """
     A session that the server ends is opened again, and the run goes on and delivers all.
     """
-    code, said = cut_off_at_request(bench, 3)
+    code, printed = cut_off_at_request(bench, 3)
 
-    assert code == 0, said
+    assert code == 0, printed
     bench.assert_true()
 
 
@@ -180,24 +180,24 @@ def test_a_run_that_waits_for_a_lock_ends(bench: Bench, words: tuple[str, ...], 
         other.execute("lock table talroo.clicks in share mode")
         process = bench.start("--full", *words)
         until = time.monotonic() + 30
-        while not bench.ask("select 1 from pg_locks where not granted") and time.monotonic() < until:
+        while not bench.query("select 1 from pg_locks where not granted") and time.monotonic() < until:
             time.sleep(0.05)
         if not words:
             process.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        _, said = process.communicate()
+        _, printed = process.communicate()
         waited = time.monotonic() - began
 
-    assert process.returncode == code, said.decode()
+    assert process.returncode == code, printed.decode()
     assert waited < 10 + (4 if words else 0)  # the promise; the lock alone would be waited for 60 s
-    assert b"Traceback" not in said
+    assert b"Traceback" not in printed
     assert bench.run()[0] == 0
     bench.assert_true()
 
 
-def test_restated_days_say_what_moved(tmp_path: Path) -> None:
+def test_restated_days_record_what_moved(tmp_path: Path) -> None:
     """
-    Days that the provider restated equal its new truth; table and report say what came, went, changed and moved.
+    Days that the provider restated equal its new truth; table and report record what came, went, changed and moved.
     """
     with postgres().database() as dsn, serve() as web:
         bench = made_bench(TALROO, web, tmp_path, dsn)
@@ -207,25 +207,25 @@ def test_restated_days_say_what_moved(tmp_path: Path) -> None:
             bench.app.restate(day)
         after = by_partition(bench.truth()["clicks"])
 
-        code, said = bench.run("--full")
+        code, printed = bench.run("--full")
 
-        assert code == 0, said
+        assert code == 0, printed
         bench.assert_true()
         found = {
             (row["partition"]["advertiser_id"], row["partition"]["report_date"]): row
-            for row in bench.ask("select * from penstock.restatements")
+            for row in bench.query("select * from penstock.restatements")
         }
-        wanted = {key for key in {*before, *after} if before.get(key, {}) != after.get(key, {})}
-        assert wanted
-        assert set(found) == wanted
+        restated = {key for key in {*before, *after} if before.get(key, {}) != after.get(key, {})}
+        assert restated
+        assert set(found) == restated
         for key, row in found.items():
             old, new = before.get(key, {}), after.get(key, {})
             assert (row["rows_before"], row["rows_after"]) == (len(old), len(new))
             assert row["came"] == len(new.keys() - old.keys())
             assert row["went"] == len(old.keys() - new.keys())
             assert row["changed"] == sum(old[one] != new[one] for one in old.keys() & new.keys())
-        told = bench.report()["sources"]["talroo"]["streams"]["clicks"]["restated"]
-        assert {(one["came"], one["went"], one["changed"]) for one in told} == {
+        reported = bench.report()["sources"]["talroo"]["streams"]["clicks"]["restated"]
+        assert {(one["came"], one["went"], one["changed"]) for one in reported} == {
             (row["came"], row["went"], row["changed"]) for row in found.values()
         }
 
@@ -319,8 +319,8 @@ def disturbed(bench: Bench, moments: int, draw: random.Random, clicks_per_day: i
                     time.sleep(draw.uniform(0.25, 0.9))
                     process.kill()
                     process.communicate()
-        code, said = bench.run("--full")
-    assert code == 0, said
+        code, printed = bench.run("--full")
+    assert code == 0, printed
     bench.assert_true()
     assert reader.polls > moments
     assert max(map(len, reader.seen.values())) > 1

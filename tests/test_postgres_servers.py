@@ -141,9 +141,9 @@ def test_a_standby_is_read_and_not_written(tmp_path: Path) -> None:
             project = Project(tmp_path / "penstock.toml")
             window = {"since": bench.days[0], "until": bench.days[-1]}
             assert project.run("talroo", to=primary.dsn, streams=["clicks"], **window).exit_code == 0
-            wal = primary.ask("select pg_current_wal_lsn()::text")[0][0]
-            wait_until(lambda: standby.ask(f"select pg_last_wal_replay_lsn() >= '{wal}'") == [(True,)])
-            requests = bench.asked
+            wal = primary.query("select pg_current_wal_lsn()::text")[0][0]
+            wait_until(lambda: standby.query(f"select pg_last_wal_replay_lsn() >= '{wal}'") == [(True,)])
+            requests = bench.request_count
 
             status = project.status("talroo", to=standby.dsn)
             planned = project.plan("talroo", to=standby.dsn, streams=["clicks"], **window)
@@ -157,7 +157,7 @@ def test_a_standby_is_read_and_not_written(tmp_path: Path) -> None:
             assert all(partition.reason != "missing" for partition in planned.partitions)
             assert (verified.exit_code, verified.differences) == (0, ())
             assert verified.partitions > 0
-            assert bench.asked == requests
+            assert bench.request_count == requests
 
 
 # --- a failover -------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_standby_takes_over_during_a_run(tmp_path: Path, lost: bool) -> None:
                 assert code == int(lost), output
                 assert ("has lost what was committed last" in output) is lost, output
                 assert finals_are_there(bench)
-                delivered = bench.ask(
+                delivered = bench.query(
                     "select count(*) as partitions from penstock.partitions where state = 'delivered'"
                 )
                 assert (
@@ -199,22 +199,22 @@ def test_a_standby_takes_over_during_a_run(tmp_path: Path, lost: bool) -> None:
 
 def disconnected(primary: Cluster, standby: Cluster) -> None:
     """From now on the standby receives nothing."""
-    standby.ask("alter system set primary_conninfo = ''")
-    standby.ask("select pg_reload_conf()")
-    wait_until(lambda: primary.ask("select count(*) from pg_stat_replication") == [(0,)])
+    standby.query("alter system set primary_conninfo = ''")
+    standby.query("select pg_reload_conf()")
+    wait_until(lambda: primary.query("select count(*) from pg_stat_replication") == [(0,)])
 
 
 def promoted(primary: Cluster, standby: Cluster) -> None:
     """Once a few partitions are committed, the standby takes over from the primary, which is killed."""
     delivered = "select count(*) > 2 from penstock.partitions where state = 'delivered'"
-    wait_until(lambda: primary.ask(delivered) == [(True,)])
+    wait_until(lambda: primary.query(delivered) == [(True,)])
     primary.stop(signal.SIGKILL)
-    standby.ask("select pg_promote()")
+    standby.query("select pg_promote()")
 
 
 def finals_are_there(bench: Bench) -> bool:
     """Whether each partition that the ledger counts as delivered has its rows in the table."""
-    counted = bench.ask(
+    counted = bench.query(
         "select p.rows, (select count(*) from talroo.clicks c where c.advertiser_id = p.account "
         "and c.report_date = p.day::date) as there from penstock.partitions p where state = 'delivered'"
     )

@@ -495,10 +495,10 @@ class Polled:
         return Request(url=submission.url.replace("/buyers", f"/status/{handle}"))
 
     def state(self, response: Any, age_s: float) -> Any:
-        told = response.json()
-        if told["state"] == "busy":
+        body = response.json()
+        if body["state"] == "busy":
             return Waiting()
-        return Ready(downloads=(Request.link(self.base, told["link"], credentials=False),))
+        return Ready(downloads=(Request.link(self.base, body["link"], credentials=False),))
 
     def expired(self, response: Any) -> bool:
         return False

@@ -416,7 +416,7 @@ class Notes:
             self.texts.append(event["message"])
 
 
-def test_a_ledger_that_is_gone_is_told_once(tmp_path: Path) -> None:
+def test_a_ledger_that_is_gone_is_reported_once(tmp_path: Path) -> None:
     """
     However many partitions fail, the failure to record them is one note; the report has each of them.
     """
@@ -546,7 +546,7 @@ def test_the_gravest_decides_the_exit_code(happened: Mapping[str, Any], code: in
     assert RunReport(run_id="x", **happened).exit_code == code
 
 
-def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
+def test_a_plan_is_what_a_run_then_requests(tmp_path: Path) -> None:
     """
     The plan makes no request, and the run that follows reads exactly its partitions.
     """

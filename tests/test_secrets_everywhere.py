@@ -198,7 +198,7 @@ def test_nothing_leaks_into_a_recording(bench: Bench, option: str) -> None:
     bench.server.app = lambda request: SandboxResponse(body=json.dumps({"data": held, "error": held}).encode())
     bench.read("--to", "jsonl:out", "--full", option, "echoes")
 
-    assert bench.codes[0] == 0, bench.said
+    assert bench.codes[0] == 0, bench.printed
     assert len(list((bench.folder / "tape").rglob("*.exchange.json"))) > 5
     bench.secrets |= tokens_of(bench)
     bench.assert_nothing_leaked()
@@ -245,12 +245,12 @@ def test_a_provider_that_repeats_the_secret(bench: Bench) -> None:
 
     turn = [0]
 
-    def tell(request: SandboxRequest) -> SandboxResponse:
+    def answer(request: SandboxRequest) -> SandboxResponse:
         turn[0] = (turn[0] + 1) % len(held)
         body = json.dumps({"message": f"no: {held[turn[0]]}", "error": held}).encode()
         return SandboxResponse(status=400, body=body)
 
-    bench.server.app = tell
+    bench.server.app = answer
 
     bench.call("check", bench.provider.name, "--debug")
     bench.read("--to", "jsonl:out", "--report", "report.json", "--debug", "-v")

@@ -199,7 +199,7 @@ def test_what_the_target_did_not_confirm_is_not_delivered(warehouse: Warehouse, 
     assert bag(warehouse.rows()) == bag(warehouse.truth())
 
 
-def test_states_are_not_believed_before_the_end(warehouse: Warehouse) -> None:
+def test_states_count_only_at_the_end(warehouse: Warehouse) -> None:
     """
     A target that prints each state as it comes is believed when it has ended well.
     """
@@ -220,7 +220,7 @@ def test_a_talkative_target_blocks_nothing(warehouse: Warehouse) -> None:
 
 def test_a_target_that_hangs_is_ended_with_the_run(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A run that is told to stop gives the target some seconds, then ends it; nothing counts as delivered.
+    A run that is stopped gives the target some seconds, then ends it; nothing counts as delivered.
     """
     monkeypatch.setattr(singer_target, "GRACE_S", 0)
     warehouse.behave("hangs")

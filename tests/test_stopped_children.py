@@ -21,7 +21,7 @@ def test_complete_accounts_are_kept(tmp_path: Path) -> None:
     stop = threading.Event()
 
     def at_half(request: SandboxRequest) -> SandboxResponse | None:
-        if request.path == "/stock" and app.asked["stock"] == 3 * 3 + 2:
+        if request.path == "/stock" and app.counts["stock"] == 3 * 3 + 2:
             stop.set()
         return None
 

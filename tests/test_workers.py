@@ -77,7 +77,7 @@ def test_two_workers_do_the_work_of_one_run(world: DividedRuns, tmp_path: Path) 
 
     assert code == 0, report
     world.assert_true()
-    assert world.app.asked["login"] == 1
+    assert world.app.counts["login"] == 1
     assert world.app.at_once <= 4
     assert len(set(world.app.submitted)) == len(world.app.submitted)
     alone = DividedRuns(world.app, tmp_path / "alone", f"jsonl:{tmp_path / 'alone' / 'out'}")
@@ -121,7 +121,7 @@ def test_the_days_of_one_account_are_divided(files: DividedRuns) -> None:
 
     assert code == 0, report
     assert files.rows("sales") == files.app.expected("sales")
-    assert files.app.asked["sales"] == market.DAYS
+    assert files.app.counts["sales"] == market.DAYS
     assert sum(one["event"] == "stream_started" for one in events) == 2  # by each worker
     assert [one["partitions"] for one in events if one["event"] == "planned"] == [market.DAYS]
     code, report = files.run_here(streams=["sales"])
@@ -182,9 +182,9 @@ def test_a_token_that_ended_is_granted_again_once(files: DividedRuns, changing: 
 
     assert code == 0, report
     files.assert_true()
-    requests = sum(files.app.asked.values()) - files.app.asked["login"]
-    assert files.app.asked["login"] == (requests - files.app.refused) // 20 + 1
-    assert files.app.refused <= 4 * files.app.asked["login"]  # those that were on their way
+    requests = sum(files.app.counts.values()) - files.app.counts["login"]
+    assert files.app.counts["login"] == (requests - files.app.refused) // 20 + 1
+    assert files.app.refused <= 4 * files.app.counts["login"]  # those that were on their way
 
 
 def test_a_failure_is_reported_as_ever(files: DividedRuns) -> None:
@@ -210,7 +210,7 @@ def test_refused_credentials_are_exit_code_3(files: DividedRuns) -> None:
     code, report = files.run_here(streams=["sales"])
 
     assert code == 3, report
-    assert files.app.asked["login"] == 1
+    assert files.app.counts["login"] == 1
 
 
 def test_a_part_whose_line_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,12 +272,12 @@ def test_an_error_that_leaves_a_worker_is_masked() -> None:
 @postgres_first
 def test_a_killed_worker_is_reported(world: DividedRuns) -> None:
     """
-    kill -9 of a worker: the run says so and exits 1, its counts have what the worker had committed, and the next run,
-    started at once, leaves exactly the provider's rows and requests no report again whose handle was read.
+    kill -9 of a worker: the run reports it and exits 1, and counts what the worker had committed. The next run, started
+    at once, leaves exactly the provider's rows and requests no report again whose handle was read.
     """
     world.app.slow_s = 0.02
     process = world.start()
-    eventually(lambda: sum(world.app.asked[name] for name in ("sales", "items", "events")) > 8)
+    eventually(lambda: sum(world.app.counts[name] for name in ("sales", "items", "events")) > 8)
     os.kill(worker_pids(process.pid)[0], signal.SIGKILL)
     code, report = world.ended(process)
 
@@ -313,7 +313,7 @@ def test_workers_end_with_their_parent(world: DividedRuns, at: str) -> None:
     """
     world.app.slow_s = 0.02
     process = world.start()
-    eventually(lambda: sum(world.app.asked.values()) > (6 if at == "early" else 40))
+    eventually(lambda: sum(world.app.counts.values()) > (6 if at == "early" else 40))
     workers = worker_pids(process.pid)
     process.kill()
     process.communicate()
@@ -332,7 +332,7 @@ def test_a_stop_reaches_all_workers(files: DividedRuns) -> None:
     """
     stop = threading.Event()
     files.app.slow_s = 0.02
-    files.app.throttled = lambda request: stop.set() if sum(files.app.asked.values()) > 20 else None
+    files.app.throttled = lambda request: stop.set() if sum(files.app.counts.values()) > 20 else None
 
     code, report = files.run_here(stop=stop)
 
@@ -350,7 +350,7 @@ def test_sigterm_reaches_all_workers(files: DividedRuns) -> None:
     """
     files.app.slow_s = 0.05
     process = files.start()
-    eventually(lambda: sum(files.app.asked.values()) > 10)
+    eventually(lambda: sum(files.app.counts.values()) > 10)
     process.send_signal(signal.SIGTERM)
     code, report = files.ended(process)
 
@@ -380,7 +380,7 @@ def test_the_lock_excludes_other_runs(files: DividedRuns) -> None:
     """
     files.app.slow_s = 0.05
     process = files.start()
-    eventually(lambda: sum(files.app.asked.values()) > 5)
+    eventually(lambda: sum(files.app.counts.values()) > 5)
 
     code, _ = files.run_here(engine=None, workers=1)
 
@@ -406,7 +406,7 @@ def test_what_cannot_be_divided_is_refused(files: DividedRuns, more: dict[str, A
 
     with pytest.raises(UsageError, match=reason):
         project.run("market", to=files.target, **more)
-    assert not files.app.asked
+    assert not files.app.counts
 
 
 def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:

@@ -441,7 +441,7 @@ def test_a_row_may_have_several_ids(sensis: Bench) -> None:
 @pytest.mark.parametrize(
     ("version", "method"), [("ob-20110511", "GET"), ("v1", "POST")], ids=["older edition", "newer edition"]
 )
-def test_the_version_says_how_it_is_sent(sensis: Bench, version: str, method: str) -> None:
+def test_the_version_decides_how_it_is_sent(sensis: Bench, version: str, method: str) -> None:
     """
     Parameters go in the query either way, percent-encoded.
     """
@@ -719,7 +719,7 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )
-def test_a_mistake_is_told_before_anything_is_sent(joveo: Bench, arguments: tuple[str, ...], reported: str) -> None:
+def test_a_mistake_is_reported_before_anything_is_sent(joveo: Bench, arguments: tuple[str, ...], reported: str) -> None:
     """
     Exit code 2, what was found and what is expected.
     """

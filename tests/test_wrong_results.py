@@ -69,14 +69,14 @@ class Report:
     """A poller of which a test changes one answer."""
 
     named: Any = "1"
-    asked: Any = A_POLL
+    request: Any = A_POLL
     found: Any = READY
 
     def handle(self, response: Response) -> Any:
         return self.named
 
     def poll(self, submitted: Request, handle: str) -> Any:
-        return self.asked and evolve(self.asked, url=f"{submitted.url}/polled")
+        return self.request and evolve(self.request, url=f"{submitted.url}/polled")
 
     def state(self, response: Response, age_s: float) -> Any:
         return self.found
@@ -128,7 +128,7 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
         rf"Report\.handle {HERE} returned int \(17\); write return the id as a text",
     ),
     "no poll": (
-        [evolve(SALES, poller=Report(asked=None), poll_first_s=0.0)],
+        [evolve(SALES, poller=Report(request=None), poll_first_s=0.0)],
         rf"Report\.poll {HERE} returned nothing; write return Request\(url=\.\.\.\)",
     ),
     "a state that is a flag": (
@@ -190,11 +190,11 @@ class Login(Unsigned):
     """An authenticator of which a test changes one answer."""
 
     granted: Any = None
-    asked: Any = A_POLL
+    request: Any = A_POLL
     signs: bool = True
 
     def grant_request(self) -> Any:
-        return self.asked
+        return self.request
 
     def read_grant(self, response: Response) -> Any:
         return self.granted() if callable(self.granted) else self.granted
@@ -208,12 +208,12 @@ class Login(Unsigned):
     [
         (Login(granted="tok"), PluginError, rf"Login\.read_grant {HERE} returned str \('tok'\); write return Grant\("),
         (
-            Login(asked="/token"),
+            Login(request="/token"),
             PluginError,
             rf"Login\.grant_request {HERE} returned str \('/token'\); write return",
         ),
         (
-            Login(asked=None, signs=False),
+            Login(request=None, signs=False),
             PluginError,
             rf"Login\.sign {HERE} returned nothing; write return request\.with_headers",
         ),

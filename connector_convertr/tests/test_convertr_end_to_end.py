@@ -121,7 +121,7 @@ def test_the_files_hold_what_the_provider_holds(bench: Bench) -> None:
 
 def test_each_lead_has_the_day_of_its_update(bench: Bench) -> None:
     """
-    The record itself does not say when it was updated; the column does, the last ten minutes of a day as the next.
+    The record itself does not state when it was updated; the column does, the last ten minutes of a day as the next.
     """
     bench.run("leads")
 
@@ -370,12 +370,12 @@ def test_filters_are_applied(bench: Bench) -> None:
     report = bench.run("campaigns", filters={"campaigns": {"status[]": ["Active", "Paused"], "advertiser.id": 303}})
 
     assert report.exit_code == 0, problems(report)
-    wanted = [
+    expected = [
         row
         for row in bench.truth("campaigns")
         if row["status"] in ("Active", "Paused") and row["advertiser"]["id"] == 303
     ]
-    assert bench.rows("campaigns") == wanted != []
+    assert bench.rows("campaigns") == expected != []
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_the_leads_of_a_run_by_their_id(bench: Bench) -> None:
 )
 def test_refused_credentials(bench: Bench, change: dict[str, Any], settings: dict[str, Any], output: str) -> None:
     """
-    The check and the run say what is wrong, and the run ends as refused without asking for anything.
+    The check and the run state what is wrong, and the run ends as refused without any request.
     """
     for name, value in change.items():
         setattr(bench.sandbox, name, value)

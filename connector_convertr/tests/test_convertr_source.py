@@ -105,7 +105,7 @@ def test_the_login_grants_a_token_for_its_life() -> None:
         pytest.param(answered({"token_type": "bearer"}), "no 'access_token'", id="no token"),
     ],
 )
-def test_a_refused_login_says_what_to_do(response: Response, output: str) -> None:
+def test_a_refused_login_states_what_to_do(response: Response, output: str) -> None:
     """
     Every way in which the login fails is refused credentials, with its own advice.
     """
@@ -212,7 +212,7 @@ def test_the_rest_is_left_to_the_status(status: int) -> None:
     assert status not in STATUSES
 
 
-def test_an_error_under_200_is_asked_for_again() -> None:
+def test_an_error_under_200_is_requested_again() -> None:
     """
     An error body that arrives as a success is an error.
     """

@@ -66,7 +66,7 @@ def test_every_documented_endpoint_is_a_stream() -> None:
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-def test_leads_are_asked_for_by_their_window_of_update() -> None:
+def test_leads_are_requested_by_their_window_of_update() -> None:
     """
     Full times with offset, the start included and the end not, brackets and plus encoded, in an order without ties.
     """
@@ -76,7 +76,7 @@ def test_leads_are_asked_for_by_their_window_of_update() -> None:
     )
 
 
-def test_leads_can_be_asked_for_by_creation() -> None:
+def test_leads_can_be_requested_by_creation() -> None:
     """
     ``cursor_field`` changes the time, nothing else.
     """
@@ -105,7 +105,7 @@ def test_a_window_in_another_zone_is_the_same_window() -> None:
         ("campaign_processr_jobs", "campaign-processr-jobs"),
     ],
 )
-def test_snapshots_are_asked_for_whole(stream: str, path: str) -> None:
+def test_snapshots_are_requested_whole(stream: str, path: str) -> None:
     """
     Totals move without the update time, so these are never requested by it.
     """
@@ -145,7 +145,7 @@ def test_an_address_in_a_filter_is_not_shown() -> None:
         ("campaign_processr_job", "campaign-processr-jobs"),
     ],
 )
-def test_single_objects_are_asked_for_by_id(stream: str, path: str) -> None:
+def test_single_objects_are_requested_by_id(stream: str, path: str) -> None:
     """
     The id of the parent's row is added to the collection's path.
     """
@@ -160,7 +160,7 @@ def test_an_id_is_one_segment_of_the_path() -> None:
         assert url("lead", slice_=Slice(now=NOW, parents=({"id": odd},))).endswith(f"/api/v4/leads/{segment}")
 
 
-def test_json_ld_is_asked_for() -> None:
+def test_json_ld_is_requested() -> None:
     """
     Without it the totals are missing.
     """

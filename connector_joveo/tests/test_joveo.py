@@ -65,8 +65,8 @@ def sample(name: str) -> Any:
     return json.loads((FIXTURES / name).read_text())
 
 
-def requested(name: str, using: JoveoSettings | None = None, **ask: Any) -> list[Request]:
-    given: dict[str, Any] = {"now": NOW, "account": CLIENT, **ask}
+def requested(name: str, using: JoveoSettings | None = None, **more: Any) -> list[Request]:
+    given: dict[str, Any] = {"now": NOW, "account": CLIENT, **more}
     return list(STREAM[name].first_requests(using or settings(), Slice(**given)))
 
 
@@ -110,7 +110,7 @@ def test_ratios_are_never_summed() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_records_know_every_member_of_the_samples(file: str, record: type) -> None:
+def test_records_declare_every_member_of_the_samples(file: str, record: type) -> None:
     """
     No member that the provider prints lands among the unknown ones.
     """
@@ -188,7 +188,8 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
 )
 def test_settings_that_cannot_work_are_refused(given: Mapping[str, Any], words: str) -> None:
     """
-    A template without days would ask the same of each day; levels, columns and paths are checked before any request.
+    A template without days would request the same for each day; levels, columns and paths are checked
+    before any request.
     """
     with pytest.raises(ValueError, match=words.replace("{", r"\{").replace("}", r"\}")):
         settings(**given)
@@ -219,7 +220,7 @@ def test_a_template_takes_the_days_in_the_form_it_names() -> None:
     ],
     ids=["no-date", "date", "own-column", "own-form"],
 )
-def test_a_date_level_decides_how_days_are_asked(
+def test_a_date_level_decides_how_days_are_requested(
     levels: dict[str, str], columns: dict[str, str], day: str | None, days: int
 ) -> None:
     """
@@ -232,7 +233,7 @@ def test_a_date_level_decides_how_days_are_asked(
     assert per_request(using) == days
 
 
-def test_declared_columns_join_those_that_are_known() -> None:
+def test_declared_columns_join_those_of_the_record_class() -> None:
     """
     A further member becomes a column; one that is known with the same type is not made twice, but may be given a form.
     """
@@ -275,7 +276,7 @@ def test_the_token_goes_bare_beside_the_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stream", "ask", "line", "stamped"),
+    ("stream", "more", "line", "stamped"),
     [
         ("clients", {"account": None}, "GET /clients", {}),
         ("jobs", {}, f"GET /clients/{CLIENT}/jobs", {}),
@@ -303,12 +304,12 @@ def test_the_token_goes_bare_beside_the_key() -> None:
     ],
 )
 def test_requests_name_what_they_are_about(
-    stream: str, ask: Mapping[str, Any], line: str, stamped: Mapping[str, str]
+    stream: str, more: Mapping[str, Any], line: str, stamped: Mapping[str, str]
 ) -> None:
     """
     Path parameters are filled from the account and the parent row, and stamped where the records lack them.
     """
-    (request,) = requested(stream, **ask)
+    (request,) = requested(stream, **more)
     of_client = {} if stream == "clients" else {"client_id": CLIENT}
 
     assert f"{request.method} {request.url}" == line.replace(" /", " https://joveo.example/", 1)
@@ -337,7 +338,7 @@ def test_jobs_are_looked_up_together() -> None:
     assert json.loads(request.body or b"") == ["a", "b"]
 
 
-def test_a_report_is_asked_for_its_days() -> None:
+def test_a_report_is_requested_for_its_days() -> None:
     """
     The templates of the configuration, filled; the address report never names a call-back URL.
     """
@@ -351,7 +352,7 @@ def test_a_report_is_asked_for_its_days() -> None:
     assert json.loads(ips.body or b"") == {"filterBy": window}
 
 
-def test_the_publisher_report_is_asked_per_configured_client() -> None:
+def test_the_publisher_report_is_requested_per_configured_client() -> None:
     """
     The family is the account; each configured client is a report of its own, no configured client is one for all.
     """
@@ -364,7 +365,7 @@ def test_the_publisher_report_is_asked_per_configured_client() -> None:
     assert two[1].columns == {"client_id": "b", "publisher_family_id": family, "period": "LAST_30_DAYS"}
 
 
-def test_a_parent_that_cannot_be_named_is_not_asked_for() -> None:
+def test_a_parent_that_cannot_be_named_is_not_requested() -> None:
     """
     A config without a placement has no path; an equal link is the core's to drop.
     """
@@ -451,7 +452,7 @@ def test_a_write_without_a_word_of_its_outcome_is_unknown(action: str, body: byt
     assert (receipt.status == "unknown") is unknown
 
 
-def test_the_member_that_says_no_is_named() -> None:
+def test_the_member_that_refuses_is_named() -> None:
     """
     And not the first one with any text.
     """
@@ -560,7 +561,7 @@ def test_an_unknown_state_is_named(word: str, note: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"taskId": "17', b'{"taskId": "\xff17"}', b"<html>", b"NO_CON"])
-def test_a_broken_answer_to_a_submission_is_asked_for_again(body: bytes) -> None:
+def test_a_broken_answer_to_a_submission_is_requested_again(body: bytes) -> None:
     """
     A body that was cut, or is no UTF-8, does not show where the id is.
     """
@@ -621,7 +622,7 @@ def test_a_file_that_is_named_twice_is_fetched_once(named: Mapping[str, Any]) ->
     assert [one.full_url for one in state.downloads] == ["https://f.example/a?signed=1"]
 
 
-def test_the_poll_asks_for_the_same_client() -> None:
+def test_the_poll_names_the_same_client() -> None:
     """
     The poll names the report in its path and the client as the submission did.
     """

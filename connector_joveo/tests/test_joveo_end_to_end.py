@@ -201,7 +201,7 @@ def test_a_refused_submission_is_no_lost_report(reading: Reading, server: Server
 
 @pytest.mark.parametrize("clamped", [False, True], ids=["empty", "clamped"])
 @pytest.mark.parametrize("count", [200, 300, 400, 401])
-def test_a_listing_ends_at_its_last_page_however_the_provider_says_so(
+def test_a_listing_ends_at_its_last_page_however_the_provider_marks_it(
     reading: Reading, server: Server, app: JoveoSandbox, count: int, clamped: bool
 ) -> None:
     """
@@ -535,7 +535,7 @@ def places(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 BY_GROUP = {"primaryLevel": "DATE", "secondaryLevel": "JOBGROUP", "tertiaryLevel": "PUBLISHER"}
 
 
-def test_an_expired_link_is_asked_for_anew(reading: Reading, server: Server, app: JoveoSandbox) -> None:
+def test_an_expired_link_is_requested_anew(reading: Reading, server: Server, app: JoveoSandbox) -> None:
     """
     A download that is refused because its link expired is not a refused credential: the poll gives a fresh link.
     """
@@ -583,7 +583,7 @@ def test_downloads_from_another_host_carry_no_credentials(reading: Reading, app:
     ],
     ids=["failed", "never-ready", "no-id"],
 )
-def test_a_report_that_fails_says_so(
+def test_a_report_that_fails_is_named(
     reading: Reading, app: JoveoSandbox, knobs: Mapping[str, Any], words: str, submissions: int
 ) -> None:
     """
@@ -603,7 +603,7 @@ def test_a_report_that_fails_says_so(
     assert reading.sink.rows.get("stats", {}) == {}
 
 
-def test_a_state_is_told_once(reading: Reading, app: JoveoSandbox) -> None:
+def test_a_state_is_reported_once(reading: Reading, app: JoveoSandbox) -> None:
     """
     A state that is not documented is noted when the report takes it, not at each poll.
     """

@@ -30,7 +30,7 @@ UNCERTAIN = UncertainPages(size=2)
         *("second, repeats a short one", "second, empty", "third, full", "third, repeats", "third, short"),
     ],
 )
-def test_page_one_is_asked_for_and_may_repeat_page_zero(
+def test_page_one_is_requested_and_may_repeat_page_zero(
     index: int, count: int, fresh: int, following: str | None
 ) -> None:
     """
@@ -108,7 +108,7 @@ def test_a_provider_that_always_serves_its_only_page(
         *("short of the ceiling", "cut at the ceiling"),
     ],
 )
-def test_the_page_before_the_first_is_asked_for_at_last(
+def test_the_page_before_the_first_is_requested_last(
     number: str, count: int, total: int | None, following: str | None
 ) -> None:
     """

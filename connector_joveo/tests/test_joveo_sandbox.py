@@ -112,7 +112,7 @@ def test_stats_are_kept_for_sixty_days(caller: Caller, body: Any, status: int) -
     assert caller.send("POST", "/stats/reports", body, **{"x-client-id": caller.client}).status == status
 
 
-def test_a_report_is_known_to_its_client_only(caller: Caller) -> None:
+def test_a_report_is_visible_to_its_client_only(caller: Caller) -> None:
     """
     Without the header, or with another client's, a report cannot be polled.
     """
@@ -129,7 +129,7 @@ def test_a_report_is_known_to_its_client_only(caller: Caller) -> None:
     assert states == ["IN_PROGRESS", "IN_PROGRESS", "SUCCESS"]
 
 
-def test_a_download_wants_no_credentials_and_a_fresh_link(caller: Caller) -> None:
+def test_a_download_needs_a_fresh_link_and_no_credentials(caller: Caller) -> None:
     """
     A link with Joveo's headers is refused and remembered; an expired one is refused.
     """
@@ -171,7 +171,7 @@ def test_figures_are_the_same_each_time_until_they_are_restated(caller: Caller) 
         ({"period": "THIS_MONTH", "publisherFamilyId": "other"}, 403),
     ],
 )
-def test_a_publisher_report_wants_its_family_and_a_known_period(
+def test_a_publisher_report_needs_its_family_and_a_documented_period(
     caller: Caller, body: dict[str, Any], status: int
 ) -> None:
     """
@@ -231,7 +231,7 @@ def test_jobs_are_written_under_their_reference(caller: Caller) -> None:
         ("/funnel/candidates", "x-client-id", [{"jobApplicationId": "j"}], {"success": False}),
     ],
 )
-def test_events_say_in_the_body_whether_they_were_taken(
+def test_events_state_in_the_body_whether_they_were_taken(
     caller: Caller, path: str, header: str, body: Any, output: dict[str, Any]
 ) -> None:
     """

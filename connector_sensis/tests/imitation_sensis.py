@@ -41,7 +41,7 @@ class SensisSandbox(SandboxBase):
 
     def missing(self, request: SandboxRequest, allowed: tuple[str, ...]) -> SandboxResponse:
         if allowed:
-            return json_response({"message": f"{allowed[0]} wanted"}, 405)
+            return json_response({"message": f"{allowed[0]} expected"}, 405)
         return gateway(596, "ERR_596_SERVICE_NOT_FOUND", "Service Not Found")
 
     def report(self, request: SandboxRequest, environment: str, event: str) -> SandboxResponse:
@@ -61,17 +61,17 @@ class SensisSandbox(SandboxBase):
         if "content" in params and len(ids) > 1:
             errors.append("content goes with one id only.")
         if errors:
-            return self._said(400, "The request contained invalid parameters.", errors)
+            return self._answered(400, "The request contained invalid parameters.", errors)
         bad = [at for at, one in enumerate(ids) if one not in self._known]
         if len(bad) == len(ids):
-            return self._said(400, "The request contained invalid parameters.", self._named(ids, bad))
+            return self._answered(400, "The request contained invalid parameters.", self._named(ids, bad))
         captured = {
             "environment": environment,
             "event": event,
             **{name: params[name] for name in _PARAMETERS[1:] if name != "id" and name in params},
         }
         self.events += [{**captured, "id": one} for at, one in enumerate(ids) if at not in bad]
-        return self._said(206, "OK", self._named(ids, bad)) if bad else self._said(200, "OK", [])
+        return self._answered(206, "OK", self._named(ids, bad)) if bad else self._answered(200, "OK", [])
 
     def _named(self, ids: list[str], bad: list[int]) -> list[str]:
         if self.names == "nothing":
@@ -83,7 +83,7 @@ class SensisSandbox(SandboxBase):
             for at in bad
         ]
 
-    def _said(self, code: int, message: str, errors: list[str]) -> SandboxResponse:
+    def _answered(self, code: int, message: str, errors: list[str]) -> SandboxResponse:
         output = {"validationErrors": errors} if errors else {}
         date = f"{self.today}T12:01:02.345+1000"
         return json_response({**output, "date": date, "time": 10, "code": code, "message": message})

@@ -128,7 +128,7 @@ def test_warnings_are_reported() -> None:
     ],
     ids=str,
 )
-def test_what_the_gateway_says(status: int, header: str | None, body: bytes, expected: Any) -> None:
+def test_the_answers_of_the_gateway(status: int, header: str | None, body: bytes, expected: Any) -> None:
     """
     One status for a wrong key and for too many requests, distinguished by header or text.
     """
@@ -180,7 +180,7 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
 )
 def test_what_is_not_sent(values: dict[str, Any], reported: str) -> None:
     """
-    What the document rules out is refused here; which events need content, the source may say otherwise.
+    What the document rules out is refused here; which events need content, the source may override.
     """
     settings = SensisSettings(key=Secret("k" * 8))
     row = {"user_ip": "2001:db8::1", "event_name": "appearance"}

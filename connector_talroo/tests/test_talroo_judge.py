@@ -68,7 +68,7 @@ def test_a_message_in_the_body_decides(name: str, status: int) -> None:
     assert advice in text
 
 
-def test_a_message_is_known_in_any_case_and_with_blanks() -> None:
+def test_a_message_is_recognised_in_any_case_and_with_blanks() -> None:
     """
     Upper case and blanks around it change nothing.
     """
@@ -98,7 +98,7 @@ def test_a_refused_ticket_is_tried_with_the_provider_s_clock() -> None:
     ],
     ids=["ahead", "behind", "equal", "unreadable"],
 )
-def test_a_refused_ticket_says_what_the_clocks_say(date: str, output: str) -> None:
+def test_a_refused_ticket_states_the_difference_of_the_clocks(date: str, output: str) -> None:
     """
     Whoever reads the error knows whether to look at the clock or at the secret.
     """
@@ -156,7 +156,7 @@ def test_a_good_answer_is_accepted_in_either_spelling(status: Any) -> None:
 @pytest.mark.parametrize("name", ["get_clicks", "get_clicks_empty_list.synthetic", "get_clicks_empty_object.synthetic"])
 def test_the_sample_answers_are_accepted(name: str) -> None:
     """
-    The judge has nothing to say of them.
+    The judge leaves them alone.
     """
     assert verdict_of((FIXTURES / f"{name}.json").read_bytes()) == Accept()
 
@@ -174,7 +174,7 @@ def test_the_sample_answers_are_accepted(name: str) -> None:
     ],
     ids=["no status", "status 2", "status null", "array", "html", "nothing", "cut"],
 )
-def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
+def test_a_body_that_states_neither_good_nor_bad_is_broken(body: Any) -> None:
     """
     It is requested again; it never counts as an empty report, nor as proof of the credentials.
     """
@@ -193,7 +193,7 @@ def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
     ],
     ids=["trailing", "not UTF-8", "status 2"],
 )
-def test_a_broken_body_is_not_said_to_lack_the_status_that_it_shows(body: Any, output: str) -> None:
+def test_a_broken_body_does_not_count_as_one_without_status(body: Any, output: str) -> None:
     """
     The message quotes the body's beginning, which may well be a good status.
     """

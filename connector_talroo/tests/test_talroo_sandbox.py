@@ -134,7 +134,7 @@ def test_other_addresses_and_methods_are_not_served() -> None:
     assert requested(behind_gateway, signed(), path="/talroo/").status == 200
 
 
-def test_without_dates_yesterday_is_meant() -> None:
+def test_without_dates_yesterday_is_read() -> None:
     """
     As documented; the end is the start when it is left out.
     """
@@ -260,7 +260,7 @@ def test_ordered_failures_come_first_and_then_no_more() -> None:
     assert body(app, signed())["status"] == 1
 
 
-def test_who_asks_too_often_is_told_so() -> None:
+def test_too_many_requests_are_refused() -> None:
     """
     More than allowed within a second; a second later all is well.
     """

@@ -82,7 +82,7 @@ def test_the_vectors_hold_a_case_where_the_libraries_differ() -> None:
     ] == ["D"]
 
 
-def test_a_report_is_asked_for_in_the_documented_order() -> None:
+def test_a_report_is_requested_in_the_documented_order() -> None:
     """
     The whole URL of the first vector, byte for byte: timestamp behind the action, ticket last.
     """

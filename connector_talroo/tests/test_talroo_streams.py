@@ -139,7 +139,7 @@ def test_a_day_is_read_again_for_three_days() -> None:
 @pytest.mark.parametrize(
     ("zone", "day"), [("UTC", "2026-03-09"), ("America/Chicago", "2026-03-08")], ids=["UTC", "Chicago"]
 )
-def test_the_check_asks_for_yesterday_of_the_first_advertiser(zone: str, day: str) -> None:
+def test_the_check_requests_yesterday_of_the_first_advertiser(zone: str, day: str) -> None:
     """
     Yesterday in the source's zone: at 03:00 UTC, the day before still runs in Chicago.
     """

@@ -438,7 +438,7 @@ class TargetCircle(SandboxBase):
         rows: Sequence[Row] = self._trades()
         if kind != "trades":
             rows = self._between(kind, body)
-        rows = [row for row in rows if _wanted(row, body)]
+        rows = [row for row in rows if _selected(row, body)]
         if self.limit_is_total:
             rows = rows[:limit]
         self._submitted += 1
@@ -509,7 +509,7 @@ class TargetCircle(SandboxBase):
                 offer
                 for offer in map(self._offer, range(self.offer_count))
                 if params.get("offerId") in (None, str(offer["id"]))
-                and _wanted(offer, {**expected, "adInventory": None})
+                and _selected(offer, {**expected, "adInventory": None})
             ]
             offers = offers[:left]
             left -= len(offers)
@@ -614,7 +614,7 @@ _LOOKED_UP: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _wanted(row: Row, options: Mapping[str, Any]) -> bool:
+def _selected(row: Row, options: Mapping[str, Any]) -> bool:
     for option, members in _LOOKED_UP.items():
         if not options.get(option):
             continue

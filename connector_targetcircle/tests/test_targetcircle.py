@@ -299,7 +299,7 @@ def test_reads(
     assert request.columns == columns
 
 
-def test_codes_without_the_wanted_form() -> None:
+def test_codes_without_the_documented_form() -> None:
     """
     An inventory without the configured form of its name is an error that names the setting.
     """
@@ -377,7 +377,7 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
         ("clicks", an_answer("", 503), Retry, ServerError),
     ],
     ids=[
-        *("clicks", "trades", "offers", "codes", "unready report whose links say otherwise", "links agree"),
+        *("clicks", "trades", "offers", "codes", "unready report whose links differ", "links agree"),
         *("links name fewer pages", "links name more pages", "Link names more pages", "cut body", "HTML", "no body"),
         *(
             "no rows",

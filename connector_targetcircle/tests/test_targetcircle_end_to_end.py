@@ -273,7 +273,7 @@ def test_offers_at_the_ceiling_are_truncated(world: World) -> None:
     assert report.exit_code == 1
 
 
-def test_other_generation_says_so(world: World) -> None:
+def test_another_generation_is_named(world: World) -> None:
     """
     An account on the other generation of the API gets 404s, and reads what that means.
     """

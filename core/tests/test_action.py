@@ -57,7 +57,7 @@ EVENTS = Action(
 
 SEEN = Action(
     name="seen",
-    summary="tell what was seen",
+    summary="report what was seen",
     method="GET",
     path="/seen",
     fields=(Field(name="user", place="query"), Field(name="id", place="query", repeated=True), Field(name="content")),
@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_reported(given: dict[str, Any], reported: str) -> 
     assert reported in str(refused.value)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     """
     A row need not be corrected once for each mistake in it.
     """
@@ -176,7 +176,7 @@ def test_a_path_cannot_be_left(value: str, path: str) -> None:
     assert build_request(ACTION, SETTINGS, [{**PLACE, "shop": value}]).url == f"https://api.example.com{path}"
 
 
-def test_the_settings_may_say_where() -> None:
+def test_the_settings_may_give_the_address() -> None:
     """
     Method and path of the declaration are what is listed.
     """
@@ -371,7 +371,7 @@ def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> A
     ],
     ids=str,
 )
-def test_what_an_answer_means(status: int, body: Any, expected: str) -> None:
+def test_the_meaning_of_an_answer(status: int, body: Any, expected: str) -> None:
     """
     Done only where the provider confirms it, refused only where nothing was captured, and everything else unknown.
     """
@@ -393,7 +393,7 @@ def test_what_an_answer_means(status: int, body: Any, expected: str) -> None:
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_judges_are_asked_first(verdict: Any, expected: str) -> None:
+def test_judges_come_first(verdict: Any, expected: str) -> None:
     """
     The action's, then the connector's; one that sends a read again only makes a write unknown.
     """
@@ -401,7 +401,7 @@ def test_judges_are_asked_first(verdict: Any, expected: str) -> None:
 
     assert meaning(response, judge=lambda response, answer: verdict) == expected
     own = evolve(ACTION, judge=lambda response, rows: verdict)
-    after = meaning(response, own, lambda response, answer: Refuse(ServerError("asked")))
+    after = meaning(response, own, lambda response, answer: Refuse(ServerError("of the judge")))
     assert after == (expected if verdict is not None else "ServerError")
 
 

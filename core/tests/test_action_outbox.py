@@ -59,7 +59,7 @@ def one_line(job: OutboxJob, first: int = 0) -> list[tuple[int, str]]:
 
 def test_an_unfinished_job_is_refused_and_names_the_way_on(crashed: Outbox) -> None:
     """
-    Nothing is changed by asking.
+    A look changes nothing.
     """
     for _ in range(2):
         with pytest.raises(UsageError, match=r"events\.jsonl.*1 done, 1 refused, 2 unknown.*--resume"):
@@ -196,7 +196,7 @@ def moved(outbox: Outbox) -> Outbox:
 
 
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"retry_unknown": True}], ids=str)
-def test_rows_that_went_to_another_address_are_asked_about(moved: Outbox, options: dict[str, bool]) -> None:
+def test_rows_that_went_to_another_address_need_a_decision(moved: Outbox, options: dict[str, bool]) -> None:
     """
     Going on would leave out what only the other system has; the message names both addresses and both ways on.
     """

@@ -61,7 +61,7 @@ def test_nothing_left_without_a_connection() -> None:
     assert not failed.sent
 
 
-def test_a_name_that_nobody_knows_sent_nothing() -> None:
+def test_a_host_that_does_not_resolve_got_nothing() -> None:
     """
     As little as a refused connection.
     """

@@ -61,7 +61,7 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAt
     ],
     ids=["good at once", "good in the end", "unreadable login", "never good", "no budget", "clocks agree"],
 )
-def test_an_attempt_is_told_where_another_follows(
+def test_an_attempt_is_reported_where_another_follows(
     answers: list[Any], judge: Any, budget: int, reported: list[type[ProviderError]]
 ) -> None:
     """
@@ -70,7 +70,7 @@ def test_an_attempt_is_told_where_another_follows(
     assert [type(failed.error) for failed in retries(answers, judge, budget=budget)] == reported
 
 
-def test_a_retry_with_another_signature_is_told_as_one() -> None:
+def test_a_retry_with_another_signature_is_reported_as_one() -> None:
     """
     It comes at once, and names no credentials; its event has the reason.
     """
@@ -81,7 +81,7 @@ def test_a_retry_with_another_signature_is_told_as_one() -> None:
     assert [(failed.pause_s, failed.renewed) for failed in reported] == [(0.0, True)]
 
 
-def test_what_is_sent_is_told_before_it_is_answered() -> None:
+def test_what_is_sent_is_reported_before_the_response() -> None:
     """
     A request that a stop overtakes left all the same.
     """

@@ -14,7 +14,7 @@ from shop_commands import TODAY, Here, days
 
 def test_rows_are_deleted_only_on_demand(here: Here) -> None:
     """
-    Without --yes, and nobody to ask, nothing is deleted.
+    Without --yes, and without a terminal, nothing is deleted.
     """
     here("run", "daily", *days(2))
 
@@ -45,7 +45,7 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param(["sale", "--since", "2026-01-01", "--until", "2026-01-02"], 'Did you mean "sales"?', id="stream"),
         pytest.param(["nosuch"], "no shop.nosuch was delivered yet. There is items, sales;", id="no stream"),
@@ -53,14 +53,14 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
         pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
     ],
 )
-def test_forget_is_exact_about_what(here: Here, arguments: list[str], said: str) -> None:
+def test_forget_is_exact_about_what(here: Here, arguments: list[str], message: str) -> None:
     """
     Nothing is forgotten by a slip.
     """
     here("run", "daily", *days(2))
 
     here("forget", "shop", *arguments, code=2)
-    assert said in here.err
+    assert message in here.err
 
 
 def test_all_streams_are_forgotten_for_some_days(here: Here) -> None:
@@ -103,7 +103,7 @@ def test_a_target_that_is_not_used_any_more_is_forgotten(here: Here) -> None:
 
 def test_personal_data_is_erased_only_on_demand(here: Here) -> None:
     """
-    Not while the source delivers it; without --yes, and nobody to ask, not either. Days and accounts are refused.
+    Not while the source delivers it; without --yes, and without a terminal, not either. Days and accounts are refused.
     """
     here("run", "daily", *days(2))
     here("forget", "shop", "--personal", "--yes", code=2)

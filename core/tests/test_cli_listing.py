@@ -255,7 +255,7 @@ def test_demo_runs_every_imitation(here: Here) -> None:
     assert not (here.folder / ".penstock").exists()
 
 
-def test_what_the_demo_says_next_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_step_of_the_demo_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The bare name only where it is found as such and is the same; else the way that was taken.
     """
@@ -272,7 +272,7 @@ def test_what_the_demo_says_next_can_be_typed(tmp_path: Path, monkeypatch: pytes
 
 def test_sandbox_names_the_faults(here: Here) -> None:
     """
-    ``--faults list`` says what may go wrong; an unknown one is refused before anything is served.
+    ``--faults list`` lists what may go wrong; an unknown one is refused before anything is served.
     """
     assert "throttled" in here("sandbox", "shop", "--faults", "list")
     here("sandbox", "shop", "--faults", "nonsense", code=2)

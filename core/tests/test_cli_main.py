@@ -124,7 +124,7 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param(["statsu"], "no command 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
         pytest.param(
@@ -150,7 +150,11 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
     ],
 )
 def test_a_users_mistake_is_one_paragraph_and_exit_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     No traceback, nothing on stdout, what was found and what is expected.
@@ -162,7 +166,7 @@ def test_a_users_mistake_is_one_paragraph_and_exit_2(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("penstock: error: ")
-    assert said in captured.err
+    assert message in captured.err
     assert "Traceback" not in captured.err
 
 
@@ -258,13 +262,13 @@ def test_a_terminal_is_sent_nothing_that_it_obeys(capsys: pytest.CaptureFixture[
     print_table(["reason"], [[evil]])
 
     captured = capsys.readouterr()
-    said = captured.out + captured.err
-    assert r"no \u001b]0;title\u0007 \u009b2J \u007f \u202edrow" in said
-    assert not {sign for sign in said if unicodedata.category(sign) in ("Cc", "Cf")} - {"\n"}
+    message = captured.out + captured.err
+    assert r"no \u001b]0;title\u0007 \u009b2J \u007f \u202edrow" in message
+    assert not {sign for sign in message if unicodedata.category(sign) in ("Cc", "Cf")} - {"\n"}
     assert json.loads(captured.err.splitlines()[1])["message"] == evil
 
 
-def test_a_defect_says_so_and_shows_where_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_is_named_and_shows_its_place_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     """
     An unexpected exception is a defect, masked; ``--debug`` shows its traceback.
     """

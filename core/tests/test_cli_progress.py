@@ -22,7 +22,7 @@ from shop_commands import Here, days
 
 def test_only_a_retry_that_comes_is_announced(here: Here) -> None:
     """
-    What the last attempt brought is told by the partition that failed, and by nothing else; the URL stands there once.
+    What the last attempt brought is reported for the partition that failed only; the URL stands there once.
     """
     here.configure(["503"])
     here("--set", "source.shop.retries=1", "--set", "source.shop.retry_first_s=0.01", "run", "daily", *days(1), code=1)
@@ -37,13 +37,13 @@ def test_only_a_retry_that_comes_is_announced(here: Here) -> None:
 
 def retry(**facts: Any) -> dict[str, Any]:
     request = "GET https://api.example.com/v1/sales?shop=7&from%5Bday%5D=2026-03-01&token=***&columns=" + "x" * 80
-    said = {
+    retried = {
         "message": f"Shop answered {request} with HTTP 503",
         "error": "ServerError",
         "pause_s": 1.5,
         "renewed": False,
     }
-    return {"event": "retry", "source": "shop", "stream": None, "request": request, **said, **facts}
+    return {"event": "retry", "source": "shop", "stream": None, "request": request, **retried, **facts}
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ def retry(**facts: Any) -> dict[str, Any]:
 )
 def test_a_retry_in_words(event: dict[str, Any], line: str) -> None:
     """
-    A request is named without its host and the tail of its parameters, and a token that is renewed asks nobody to
+    A request is named without its host and the tail of its parameters, and a token that is renewed is no reason to
     check anything. With ``--debug`` the URL is whole.
     """
     assert in_words(event) == line
     assert "https://api.example.com" in str(in_words(event, full_urls=True))
 
 
-def test_quiet_says_nothing_of_a_good_run(here: Here) -> None:
+def test_quiet_prints_nothing_of_a_good_run(here: Here) -> None:
     """
     ``-q`` is for cron: silence means that all is delivered.
     """
@@ -93,7 +93,7 @@ def test_quiet_says_nothing_of_a_good_run(here: Here) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("-v",), ("--log-format", "json")], ids=" ".join)
-def test_a_run_goes_on_when_nobody_reads_what_it_says(
+def test_a_run_goes_on_when_nobody_reads_its_messages(
     here: Here, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -254,7 +254,7 @@ def test_bars_show_what_is_waited_for(bars: Bars) -> None:
 
 def test_the_first_signal_stops_and_the_second_kills() -> None:
     """
-    The clock is told, so that the run ends cleanly; from then on the signal has its deadly default; after the run
+    The clock gets it, so that the run ends cleanly; from then on the signal has its deadly default; after the run
     everything is as before.
     """
     clock = Clock()

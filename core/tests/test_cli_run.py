@@ -28,7 +28,7 @@ from shop_commands import TODAY, YESTERDAY, Here, ShopPlugin, days
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "said"),
+    ("name", "code", "message"),
     [
         ("buyer", 0, ""),
         ("sales.buyer", 0, ""),
@@ -37,18 +37,18 @@ from shop_commands import TODAY, YESTERDAY, Here, ShopPlugin, days
         ("items.buyer", 2, "exclude: 'items.buyer' is no column of shop."),
     ],
 )
-def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said: str) -> None:
+def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, message: str) -> None:
     """
-    A name that is misspelt would leave nothing out, and personal data would be delivered unsaid.
+    A name that is misspelt would leave nothing out, and personal data would be delivered without a word.
     """
     here("plan", "shop", "--set", f'source.shop.exclude=["{name}"]', "--to", "jsonl:data", *days(1), code=code)
 
-    assert said in here.err
+    assert message in here.err
 
 
 @pytest.mark.parametrize("verb", ["check", "plan", "run"])
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         (
             'exclude=["id"]',
@@ -61,15 +61,15 @@ def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said
     ],
     ids=["key", "key of a stream", "partition", "plain http"],
 )
-def test_every_verb_refuses_what_no_run_could_do(here: Here, verb: str, setting: str, said: str) -> None:
+def test_every_verb_refuses_what_no_run_could_do(here: Here, verb: str, setting: str, message: str) -> None:
     """
-    Settings that the reading itself would fail at are told when the source is configured, before anything is asked.
+    Settings that the reading itself would fail at are refused when the source is configured, before any request.
     """
-    wanted = () if verb == "check" else ("--to", "jsonl:data", *days(1))
+    target = () if verb == "check" else ("--to", "jsonl:data", *days(1))
 
-    here(verb, "shop", "--set", f"source.shop.{setting}", *wanted, code=2)
+    here(verb, "shop", "--set", f"source.shop.{setting}", *target, code=2)
 
-    assert said in here.err
+    assert message in here.err
     assert here.server.requests == []
 
 
@@ -82,7 +82,7 @@ def test_a_key_of_a_stream_that_is_not_read_may_be_left_out(here: Here) -> None:
     assert "3 records" in here.err
 
 
-def test_check_says_what_was_seen(here: Here) -> None:
+def test_check_reports_what_was_seen_in_a_line(here: Here) -> None:
     """
     One request, one line, nothing recorded.
     """
@@ -107,7 +107,7 @@ def test_a_run_delivers_and_the_next_reads_only_what_is_open(here: Here) -> None
     assert len(here.server.requests) - before < 6
 
 
-def test_plan_asks_nobody_and_gives_reasons(here: Here) -> None:
+def test_plan_sends_no_request_and_gives_reasons(here: Here) -> None:
     """
     The partitions a run would fetch; what was delivered and is final is not among them.
     """
@@ -150,7 +150,7 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "name what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
         (["odd"], "penstock.toml: pipeline.odd.sink 'filez': expected a sink of penstock.toml (files), "),
@@ -163,23 +163,23 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here) -> None:
     ids=["nothing", "unknown sink of a pipeline", "unknown --to", "unknown source of a pipeline"],
 )
 @pytest.mark.parametrize("verb", ["plan", "run"])
-def test_what_cannot_be_read_is_told_in_a_sentence(here: Here, verb: str, arguments: list[str], said: str) -> None:
+def test_what_cannot_be_read_is_one_sentence(here: Here, verb: str, arguments: list[str], message: str) -> None:
     """
     Where the wrong word stands, and what would have been right.
     """
     with (here.folder / "penstock.toml").open("a") as file:
         file.write('[pipeline.odd]\nsource = "shop"\nsink = "filez"\n')
         file.write('[pipeline.stray]\nsource = "shoop"\nsink = "files"\n')
-    said = said.replace("the pipeline daily", "the pipeline daily or odd or stray")
-    said = said.replace(" with --to, such as --to jsonl:data", "") if verb == "plan" else said
+    message = message.replace("the pipeline daily", "the pipeline daily or odd or stray")
+    message = message.replace(" with --to, such as --to jsonl:data", "") if verb == "plan" else message
 
     here(verb, *arguments, code=2)
 
-    assert said in here.err
+    assert message in here.err
     assert len(here.err.splitlines()) == 1
 
 
-def test_a_source_without_a_sink_is_told_what_to_write(here: Here) -> None:
+def test_a_source_without_a_sink_is_refused_with_the_missing_option(here: Here) -> None:
     """
     ``run SOURCE`` names the option that is missing.
     """
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_start_still_reports(here: Here) -> None:
     assert (report["exit_code"], report["errors"][0]["error"]) == (2, "UsageError")
 
 
-def test_a_failed_partition_is_exit_1_and_said_once(here: Here) -> None:
+def test_a_failed_partition_is_exit_1_and_reported_once(here: Here) -> None:
     """
     The rest is delivered; the failure is named with its partition.
     """
@@ -250,10 +250,10 @@ def test_a_failed_partition_is_exit_1_and_said_once(here: Here) -> None:
     assert "2 of 3 partitions delivered, 1 failed" in here.err
 
 
-def test_one_reason_is_told_once(here: Here) -> None:
+def test_one_reason_is_reported_once(here: Here) -> None:
     """
-    What many partitions fail of word for word is told of the first, and how many more there were; the report and the
-    JSON log name each.
+    What many partitions fail of word for word is printed for the first, with the number of the others; the report and
+    the JSON log name each.
     """
     here.configure(["401"])
 
@@ -294,7 +294,7 @@ def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_day_whose_rows_moved_and_whose_sums_did_not() -> None:
     """
-    What a restatement says is never empty: without other numbers, the rows that came, went and changed.
+    The text of a restatement is never empty: without other numbers, the rows that came, went and changed.
     """
     moved = {"rows": [3, 3], "sums": {}, "came": 1, "went": 1, "changed": 0}
 
@@ -302,7 +302,7 @@ def test_a_day_whose_rows_moved_and_whose_sums_did_not() -> None:
     assert restated({**moved, "rows": [3, 4]}) == " (restated: 3 -> 4 rows)"
 
 
-def test_a_run_whose_reader_had_enough_says_so() -> None:
+def test_a_run_whose_reader_had_enough_is_reported() -> None:
     """
     ``| head`` is no failure, and what was left out is no delivery either.
     """
@@ -326,7 +326,7 @@ class ForgetfulPlugin(ShopPlugin):
 
 def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
     """
-    With what went wrong, who is to be told, and how to see more.
+    With what went wrong, who is responsible, and how to see more.
     """
     code = main(
         ["plan", "shop", "--streams", "sales"],
@@ -340,7 +340,7 @@ def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
     assert "report it to the connector's publisher, with the traceback that --debug prints" in err
 
 
-def test_a_name_or_a_file_that_is_meant_otherwise_is_guessed(here: Here) -> None:
+def test_a_misspelt_name_or_file_gets_a_suggestion(here: Here) -> None:
     """
     A source that nobody knows is not one that merely delivered nothing; a file is a target behind its format's name.
     """

@@ -361,7 +361,7 @@ def test_an_old_account_is_named_with_the_age_of_its_data(here: Here) -> None:
 
 def test_nothing_used_yet_is_reported(here: Here) -> None:
     """
-    Without any target, ``status`` of an unknown place says what to give.
+    Without any target, ``status`` of an unknown place states what to give.
     """
     (here.folder / "penstock.toml").unlink()
     here("status", code=2)
@@ -369,7 +369,7 @@ def test_nothing_used_yet_is_reported(here: Here) -> None:
     assert "nothing was delivered yet" in here("status", "--to", "jsonl:elsewhere")
 
 
-def test_a_place_that_took_nothing_is_not_remembered(here: Here) -> None:
+def test_a_place_that_took_nothing_is_no_used_target(here: Here) -> None:
     """
     A run that could not open its target leaves no trace of it: plan and status look where something was delivered.
     """
@@ -382,7 +382,7 @@ def test_a_place_that_took_nothing_is_not_remembered(here: Here) -> None:
     assert "taken" not in here.out
 
 
-def test_targets_are_remembered_without_passwords(tmp_path: Path) -> None:
+def test_used_targets_are_kept_without_passwords(tmp_path: Path) -> None:
     """
     The target used last comes first; the file is its owner's only.
     """

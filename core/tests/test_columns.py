@@ -230,7 +230,7 @@ def test_numbers_in_text_are_read_by_their_format(form: str, text: str, number: 
         assert coerce(one, text) is None
 
 
-def test_whole_numbers_are_never_a_thousandth_of_what_was_meant() -> None:
+def test_whole_numbers_are_never_a_thousandth_of_what_was_sent() -> None:
     """
     ``1.200`` is no 1, and no 1200 either, unless the format states so; nor is ``1.000`` one.
     """
@@ -262,7 +262,7 @@ def test_times_are_read_by_their_format(form: str, zone: Any, value: Any, moment
     assert coerce(Column(name="at", type="datetime", zone=zone, format=form), value) == moment
 
 
-def test_a_record_class_may_say_what_holds_for_its_columns() -> None:
+def test_a_record_class_may_declare_what_holds_for_its_columns() -> None:
     """
     ``null`` and ``number`` of the class are the defaults of its columns; words for null do not touch texts.
     """

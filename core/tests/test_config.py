@@ -226,14 +226,14 @@ folder = "here"
         ),
     ],
 )
-def test_a_wrong_value_is_told_with_place_found_and_wanted(tmp_path: Path, line: str, problem: str) -> None:
+def test_a_wrong_value_is_reported_with_place_found_and_expected(tmp_path: Path, line: str, problem: str) -> None:
     """
     The message names the key's path, what was found and what is expected.
     """
     assert problems(loaded(tmp_path, GOOD + line)) == [f"source.x.{problem}"]
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     """
     Unknown sections, unknown keys, wrong types and what is missing come in one error.
     """
@@ -263,7 +263,7 @@ streem = ["a"]
     assert 'write key = { env = "X_KEY" }' in found[-1]
 
 
-def test_validators_are_all_asked(tmp_path: Path) -> None:
+def test_validators_are_all_called(tmp_path: Path) -> None:
     """
     Two refused values are two problems.
     """
@@ -300,7 +300,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
         pytest.param("requests_per_second", "2", 2.0, id="optional number"),
     ],
 )
-def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, expected: object) -> None:
+def test_text_is_read_by_the_declared_type(tmp_path: Path, key: str, text: str, expected: object) -> None:
     """
     What comes from ``--set`` or the environment has no type of its own.
     """
@@ -368,7 +368,7 @@ def test_a_secret_from_a_file_loses_one_newline(tmp_path: Path) -> None:
     assert settled.notices == ()
 
 
-def test_a_secret_that_others_can_read_is_noticed(tmp_path: Path) -> None:
+def test_a_secret_that_others_can_read_is_reported(tmp_path: Path) -> None:
     """
     An open file and a secret in the configuration itself are taken, with a notice each.
     """
@@ -547,7 +547,7 @@ def test_a_sink_that_is_none_is_reported(tmp_path: Path, text: str, problem: str
     assert problem in str(caught.value)
 
 
-def test_a_password_on_the_command_line_is_taken_masked_and_not_remembered(tmp_path: Path) -> None:
+def test_a_password_on_the_command_line_is_taken_masked_and_not_kept(tmp_path: Path) -> None:
     """
     A notice states that others can see it; from then on it is masked everywhere.
     """

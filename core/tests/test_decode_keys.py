@@ -37,7 +37,7 @@ def test_keys_of_earlier_pages() -> None:
     assert decode_one(shape, an_array({"clickId": "b"})).repeated == 0
 
 
-def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
+def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
     """
     Of a listing with more keys than memory may hold, none is forgotten: not of earlier pages, nor of a large one.
     """
@@ -114,7 +114,7 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     assert sum(len(one.batch) + len(one.batch.rejected) + one.repeated for one in decoded) == 5
 
 
-def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None:
+def test_the_last_values_of_a_key_are_found_beyond_the_bound_of_memory() -> None:
     """
     In changes, a row is compared with the latest values of its key, not with those that these replaced.
     """

@@ -210,7 +210,7 @@ class Spelled:
 
 
 @pytest.mark.parametrize(
-    ("form", "lost", "wanted"),
+    ("form", "lost", "unread"),
     [
         ("array", [], []),
         ("lines", [], []),
@@ -229,7 +229,7 @@ class Spelled:
     ],
     ids=["array", "lines", "csv", "one does not fit", "one is no object", "one is an array"],
 )
-def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], wanted: list[tuple[str, str]]) -> None:
+def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], unread: list[tuple[str, str]]) -> None:
     """
     On every road: month first or day first is never guessed, an ISO day that the form does not read is taken, and a
     value of neither is not read.
@@ -253,7 +253,7 @@ def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], w
         (2, date(2026, 6, 5), date(2026, 6, 13)),
         (3, None, date(2026, 5, 31)),
     ]
-    assert [*reasons(decoded), *filter(None, [decoded.unread_example])] == wanted
+    assert [*reasons(decoded), *filter(None, [decoded.unread_example])] == unread
 
 
 def test_only_dates_have_a_form() -> None:
@@ -267,7 +267,7 @@ def test_only_dates_have_a_form() -> None:
             day: str = column(format="%m/%d/%Y")
 
 
-def test_the_configuration_may_say_the_form_of_a_declared_day() -> None:
+def test_the_configuration_may_state_the_form_of_a_declared_day() -> None:
     """
     A configured column that is a declared one but for its form takes its place; any other is refused.
     """

@@ -320,7 +320,7 @@ def test_a_report_file_shows_its_format(pack: Any, body: str, form: str, records
         pytest.param("a\tb", ("a", "b"), "\t", id="tabs, no rows"),
     ],
 )
-def test_csv_is_told_by_its_header(body: str, header: tuple[str, ...], delimiter: str) -> None:
+def test_csv_is_detected_by_its_header(body: str, header: tuple[str, ...], delimiter: str) -> None:
     """
     What is not JSON and begins with a row of distinct names is CSV.
     """

@@ -1,5 +1,6 @@
 """
-The tools of penstock.testing: faults strike when they should and break what they say; clock, exchange and server.
+The tools of penstock.testing: faults strike when they should and break what their names
+state; clock, exchange and server.
 """
 
 import itertools
@@ -224,7 +225,7 @@ BROKEN: dict[str, Callable[[bytes], bool]] = {
 
 
 @pytest.mark.parametrize(("name", "holds"), BROKEN.items(), ids=BROKEN)
-def test_fault_breaks_what_it_says(name: str, holds: Callable[[bytes], bool]) -> None:
+def test_a_fault_breaks_what_its_name_states(name: str, holds: Callable[[bytes], bool]) -> None:
     """
     The answer has status 200 and the one thing wrong.
     """
@@ -376,12 +377,12 @@ def test_server_ends_at_once_while_a_client_waits() -> None:
         transport = a_transport(server.base_url)
         ended: list[str] = []
 
-        def ask() -> None:
+        def send() -> None:
             with pytest.raises(PenstockError) as caught:
                 transport(Request(url=server.base_url))
             ended.append(str(caught.value))
 
-        thread = threading.Thread(target=ask)
+        thread = threading.Thread(target=send)
         thread.start()
         while not server.requests:
             time.sleep(0.01)

@@ -79,7 +79,7 @@ def ledger(tmp_path: Path):
 
 def test_a_delivery_comes_back_as_it_was(ledger):
     """
-    Every fact of a delivery survives, its version counts up, and it is final as its times say.
+    Every fact of a delivery survives, its version counts up, and it is final according to its times.
     """
     ledger.deliver(evolve(DELIVERY, rejected_records=(BAD,)))
 
@@ -638,7 +638,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
         SqliteLedger(tmp_path / "state" / "ledger.sqlite")
 
 
-def test_a_full_disk_is_said_to_be_full(ledger):
+def test_a_full_disk_is_named(ledger):
     """
     The database's own limit stands for the disk's: what was recorded before stays.
     """

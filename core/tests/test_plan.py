@@ -335,7 +335,7 @@ def test_a_pattern_that_no_listed_account_matches_is_noted():
     assert plan(a_job(remembered, settings=settings, accounts=("3", "2")), NOW).notices == ()
 
 
-def test_accounts_that_the_provider_lists_are_waited_for_or_remembered():
+def test_accounts_that_the_provider_lists_are_waited_for_or_in_the_ledger():
     """
     Without configured accounts the plan names the listing it waits for; with remembered ones it is complete.
     """

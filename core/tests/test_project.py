@@ -194,7 +194,7 @@ def test_the_plan_is_what_a_run_fetches(project: Project, shop: Shop) -> None:
     No request; after the run it holds the days that are still open; accounts may be patterns.
     """
     before = project.plan("daily", **DAYS)
-    assert (len(before.partitions), before.requests, shop.asked) == (6, 6, [])
+    assert (len(before.partitions), before.requests, shop.requested) == (6, 6, [])
     assert len(project.plan("daily", accounts=["8*"], **DAYS).partitions) == 3
 
     project.run("daily", **DAYS, accounts=["8"])
@@ -430,7 +430,7 @@ def test_the_same_from_a_file(server: Server, tmp_path: Path) -> None:
     assert again.status("shop").targets[0].sources[0].streams[0].rows == 6
 
 
-def test_a_plan_knows_how_long_its_requests_take(server: Server, tmp_path: Path) -> None:
+def test_a_plan_estimates_how_long_its_requests_take(server: Server, tmp_path: Path) -> None:
     """
     At the configured pace of the slowest source; without a pace, nobody knows.
     """

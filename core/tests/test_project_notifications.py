@@ -44,7 +44,7 @@ def test_the_end_of_a_run_is_sent(
     server: Server, shop: Shop, tmp_path: Path, on: list[str], status: int, sent: list[str]
 ) -> None:
     """
-    One JSON, with the reasons in words, to the receivers that asked for what happened.
+    One JSON, with the reasons in words, to the receivers whose occasions include what happened.
     """
     inbox = Inbox()
     if status != 200:
@@ -159,4 +159,4 @@ def test_a_receiver_is_checked_before_the_run(server: Server, shop: Shop, tmp_pa
 
     assert "pipeline.daily.notify[0].on" in raised.value.problems[0]
     assert 'notify[1].comand: unknown key. Did you mean "command"?' in raised.value.problems[1]
-    assert shop.asked == []
+    assert shop.requested == []

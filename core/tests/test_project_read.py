@@ -41,13 +41,13 @@ def test_read_yields_typed_records(project: Project, tmp_path: Path) -> None:
 
 def test_read_takes_accounts_and_reads_anew(project: Project, shop: Shop) -> None:
     """
-    Each iteration asks the provider again, for the accounts that match.
+    Each iteration requests them again, for the accounts that match.
     """
     records = project.read("shop", "sales", since=LAST, until=LAST, accounts=["8"])
 
     assert [len(batch) for batch in records] == [2]
     assert [len(batch) for batch in records] == [2]
-    assert shop.asked == ["8 2026-03-09"] * 2
+    assert shop.requested == ["8 2026-03-09"] * 2
 
 
 def test_read_raises_where_the_counts_disagree(project: Project, shop: Shop) -> None:
@@ -74,7 +74,7 @@ def test_a_page_that_is_read_again_is_yielded_once(project: Project, shop: Shop)
     rows = list(project.read("shop", "sales", since=LAST, until=LAST, accounts=["7"]).rows())
 
     assert [row.id for row in rows] == ["7-2026-03-09-1", "7-2026-03-09-2"]
-    assert len(shop.asked) == 2
+    assert len(shop.requested) == 2
 
 
 def test_read_refuses_to_lose_a_record(project: Project, shop: Shop) -> None:
@@ -115,4 +115,4 @@ def test_a_read_that_is_left_early_ends(project: Project, shop: Shop) -> None:
     batches.close()  # type: ignore[attr-defined]
 
     assert [one.name for one in threading.enumerate() if one.name.startswith("read ")] == []
-    assert len(shop.asked) < 68 * 2
+    assert len(shop.requested) < 68 * 2

@@ -203,7 +203,7 @@ def test_status_names_what_needs_attention(project: Project, shop: Shop, server:
 
 def test_status_counts_what_another_reader_set_aside(project: Project, shop: Shop, tmp_path: Path) -> None:
     """
-    A day with records that an older record class or connector version set aside is read again: status says how many.
+    A day with records that an older record class or connector version set aside is read again: status has their number.
     """
     shop.change = without_id
     project.run("daily", since=LAST, until=LAST)
@@ -333,7 +333,7 @@ def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path
         project.plan("weekly", **DAYS)
 
 
-def test_the_error_about_a_remembered_target_does_not_name_an_option(server: Server, tmp_path: Path) -> None:
+def test_the_error_about_a_used_target_does_not_name_an_option(server: Server, tmp_path: Path) -> None:
     """
     A sink that left the configuration was remembered by an earlier run; nobody gave --to.
     """

@@ -161,7 +161,7 @@ def test_deleted_days_are_named_and_not_marked(project: Project) -> None:
     assert project.verify("daily").deleted == ()
 
 
-def test_a_sink_older_than_a_bound_is_asked_without_it(
+def test_a_sink_older_than_a_bound_is_called_without_it(
     project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -186,7 +186,7 @@ def test_a_sink_older_than_a_bound_is_asked_without_it(
 
 def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: Project, tmp_path: Path) -> None:
     """
-    Nothing says who deleted them: they differ, and a repair would mark them. After forget they are compared no more.
+    Nothing records who deleted them: they differ, and a repair would mark them. After forget they are compared no more.
     """
     project.run("daily", **DAYS)
     gone = next(path for path in sorted(tmp_path.rglob("data.jsonl")) if str(DAYS["since"]) in str(path))

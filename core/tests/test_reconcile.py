@@ -133,7 +133,7 @@ def test_pages_that_never_end_do():
         listing.count_request(Request(url="http://localhost/?page=3"), 3)
 
 
-def test_a_page_that_comes_again_is_known():
+def test_a_page_that_comes_again_is_detected():
     """
     The same items a second time are a repeat; a page without items repeats nothing.
     """
@@ -197,7 +197,7 @@ def test_pages_are_as_full_as_the_first(count: int, last: bool, fails: bool):
     ],
     ids=["method", "body", "header", "parameter"],
 )
-def test_a_request_is_known_by_method_url_body_and_headers(other: Request) -> None:
+def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) -> None:
     """
     Each of them may hold the page, as a cursor in a JSON body does; the same request again is a circle.
     """
@@ -235,7 +235,7 @@ def test_pages_that_count_upwards(requests: list[Request], upwards: bool) -> Non
     assert counts_upwards(requests) is upwards
 
 
-def test_the_longest_page_is_known_by_size() -> None:
+def test_the_longest_page_is_kept_by_size() -> None:
     """
     The longest page counts for requests of the same size only.
     """

@@ -325,7 +325,7 @@ def test_a_name_that_two_claim_belongs_to_neither() -> None:
         registry.component("paginator", Named("single"))
 
 
-def test_a_connector_whose_streams_fail_says_why() -> None:
+def test_a_connector_whose_streams_fail_is_listed_with_the_reason() -> None:
     """
     It is not listed as if it had no streams.
     """
@@ -340,7 +340,7 @@ def test_a_connector_whose_streams_fail_says_why() -> None:
         pytest.param("X", 'Did you mean "x"?', id="nearest"),
     ],
 )
-def test_an_unknown_connector_is_told_with_what_to_do(name: str, output: str) -> None:
+def test_an_unknown_connector_is_named_with_the_remedy(name: str, output: str) -> None:
     """
     The nearest name, or the installed ones. No package name is made from a name that nobody knows.
     """

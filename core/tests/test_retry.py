@@ -388,7 +388,7 @@ def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: floa
 )
 def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_fraction: float, failures: int):
     """
-    At least what the provider wants, unless that is more than the user allows; a second of jitter at most on top.
+    At least what the provider states, unless that is more than the user allows; a second of jitter at most on top.
     """
     policy = RetryPolicy(throttle_wait_s=100.0)
 
@@ -444,7 +444,7 @@ def test_a_stated_wait_has_several_forms(name: str, text: str):
     assert (exchange.requested, clock.slept) == (1, [])
 
 
-def test_a_quota_of_which_something_remains_says_nothing():
+def test_a_quota_of_which_something_remains_changes_nothing():
     """
     The reset of a quota that was not used up is not when to come back.
     """
@@ -454,7 +454,7 @@ def test_a_quota_of_which_something_remains_says_nothing():
 
 
 @given(seconds=st.integers(0, 10**6))
-def test_both_forms_mean_the_same(seconds: int):
+def test_both_forms_have_the_same_meaning(seconds: int):
     """
     A date is compared with the provider's own clock, where it states one, so that ours may be wrong.
     """

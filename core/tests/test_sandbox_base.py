@@ -143,7 +143,7 @@ def test_planned_failures_strike_the_requests_that_match(
     assert [send(shop, "PUT /shops/on", b"{}") for _ in range(3)] == [expected, expected, (200, ["on", {}])]
 
 
-def test_requests_are_remembered(shop: Shop) -> None:
+def test_requests_are_kept(shop: Shop) -> None:
     """
     In order, the refused ones too; a pattern chooses among them.
     """

@@ -244,7 +244,7 @@ def test_a_task_starts_when_what_it_waits_for_is_over():
 
 def test_a_task_whose_key_is_never_released_starts_last():
     """
-    So that it can say why it cannot be read; nothing hangs.
+    So that it can state why it cannot be read; nothing hangs.
     """
     order: list[str] = []
 
@@ -301,7 +301,7 @@ def test_the_cost_of_an_answer_does_not_depend_on_what_waits(after: str | None, 
 
 
 @pytest.mark.parametrize("how", ["stop", "deadline"])
-def test_the_end_is_noticed_while_a_call_hangs(how: str):
+def test_the_end_is_detected_while_a_call_hangs(how: str):
     """
     A stop or a deadline ends the run within a tick, though an answer never comes; every task hears of it.
     """

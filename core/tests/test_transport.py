@@ -402,7 +402,7 @@ def test_chunks_that_end_before_their_end_are_cut(server: Server, make: Make, tr
         make()(Request(url=server.base_url))
 
 
-def test_coding_nobody_asked_for_is_refused(server: Server, make: Make) -> None:
+def test_a_coding_that_was_not_accepted_is_refused(server: Server, make: Make) -> None:
     """
     A body that cannot be read is no body.
     """
@@ -494,7 +494,7 @@ def test_never_more_connections_than_allowed(server: Server, make: Make) -> None
 
 def test_connection_closed_while_idle_is_replaced(server: Server, make: Make) -> None:
     """
-    A server that closes after each answer without saying so costs a connection, not an error.
+    A server that closes after each answer without notice costs a connection, not an error.
     """
     server.app = lambda request: Scripted(
         steps=(head_of(SandboxResponse(), ("Content-Length", str(len(GOOD)))) + GOOD, SendPause(0.01))
@@ -515,13 +515,13 @@ def test_close_ends_requests_under_way(server: Server, make: Make) -> None:
     transport = make(timeout_s=30, total_timeout_s=30)
     ended: list[BaseException] = []
 
-    def ask() -> None:
+    def send() -> None:
         try:
             transport(Request(url=server.base_url))
         except BaseException as error:
             ended.append(error)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=send)
     thread.start()
     while not server.requests:
         time.sleep(0.01)

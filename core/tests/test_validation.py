@@ -64,7 +64,7 @@ class NotDeclared:
     pass
 
 
-def requests(settings: Any, ask: Any) -> Sequence[Any]:
+def requests(settings: Any, slice_: Any) -> Sequence[Any]:
     return ()
 
 
@@ -294,7 +294,7 @@ def test_a_child_with_days_has_the_kind_of_its_parent() -> None:
 
 def test_a_parent_without_a_kind_is_the_only_problem() -> None:
     """
-    Its child is not asked to have none either.
+    Its child need not be without one.
     """
     child = clicks(name="visits", parent=Parent(stream="clicks", columns=("id",)))
 
@@ -303,7 +303,7 @@ def test_a_parent_without_a_kind_is_the_only_problem() -> None:
     assert broken.reason.startswith("stream clicks: kind None does not exist")
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     """
     Those of one stream, and those of the others.
     """

@@ -45,7 +45,7 @@ def test_success_is_accepted(status: int):
     ("content_range", "taken"),
     [("bytes 0-99/100", True), ("bytes 0-98/100", False), ("bytes 1-99/100", False), ("bytes 0-99/*", False)],
 )
-def test_a_part_that_nobody_asked_for_is_no_answer(content_range: str, taken: bool):
+def test_a_part_without_a_range_request_is_no_answer(content_range: str, taken: bool):
     """
     A server that sends a part of a file under 206 would lose the rows of the rest.
     """
@@ -97,7 +97,7 @@ def test_a_token_that_ended_early_is_worth_a_new_one():
     assert type(bare.error) is RefusedError
 
 
-def test_a_refusal_says_what_was_seen_without_secrets():
+def test_a_refusal_states_what_was_seen_without_secrets():
     """
     The message names provider, request, status and the text of the body, but no secret in it.
     """
@@ -120,7 +120,7 @@ def test_a_refusal_says_what_was_seen_without_secrets():
     [b"", b"<html>", b'{"data": [{"id": 1', b'{"data": ["\xff"]}'],
     ids=["empty", "html", "cut", "no utf-8"],
 )
-def test_a_body_without_its_envelope_is_asked_for_again(body: bytes):
+def test_a_body_without_its_envelope_is_requested_again(body: bytes):
     """
     A 200 whose body is not what was declared is no answer, however it came about.
     """
@@ -257,7 +257,7 @@ def test_a_lenient_call_takes_any_body():
     assert output(a_response(b"<html>"), lenient=True)[0] == Accept()
 
 
-def test_an_error_told_in_the_body_is_the_judges():
+def test_an_error_in_the_body_is_the_judges():
     """
     The connector's judge comes first, also where the body has not the declared envelope, and sees what was read of it.
     """
@@ -284,7 +284,7 @@ def test_the_first_judge_with_a_word_decides():
     assert verdict == first
 
 
-def test_a_judge_that_knows_better_gives_the_answer():
+def test_a_judge_may_replace_the_answer():
     """
     What an accepting judge read replaces what the envelope could not.
     """

@@ -186,12 +186,12 @@ class Shop:
     """Two sales a day and shop; ``change`` alters an answer before it is sent."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.change: Any = lambda day, answer: answer
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         query = dict(pair.split("=") for pair in request.query.split("&"))
-        self.asked.append(query["day"])
+        self.requested.append(query["day"])
         name = f"{query['shop']}-{query['day']}"
         sales = [{"id": f"{name}-{n}", "price": 0.10, "lines": [{"sku": "a", "tax": 1.10}]} for n in (1, 2)]
         return SandboxResponse(body=json.dumps(self.change(query["day"], {"sales": sales, "total": 2})).encode())
@@ -221,7 +221,7 @@ def reads() -> list[str]:
 
 def test_a_reading_is_a_stream(project: Project) -> None:
     """
-    A typed, exact table; each time it is asked for, the records are read anew.
+    A typed, exact table; on each use the records are read anew.
     """
     records = project.read("shop", "sales", since=LAST, until=LAST)
 
@@ -248,18 +248,18 @@ def test_nothing_is_read_before_it_is_consumed(project: Project, shop: Shop) -> 
     """
     stream = pa.RecordBatchReader.from_stream(project.read("shop", "sales", since="-60d", until=LAST))
 
-    assert ("price" in stream.schema.names, shop.asked) == (True, [])
+    assert ("price" in stream.schema.names, shop.requested) == (True, [])
     stream.read_next_batch()
     stream.close()
     del stream
 
     assert reads() == []
-    assert 0 < len(shop.asked) < 60
+    assert 0 < len(shop.requested) < 60
 
 
 def test_another_thread_may_consume_it(project: Project) -> None:
     """
-    The thread that asks for the stream need not be the one that reads it.
+    The thread that opens the stream need not be the one that reads it.
     """
     stream = pa.RecordBatchReader.from_stream(project.read("shop", "sales", since=LAST, until=LAST))
     found: list[Any] = []

@@ -95,7 +95,7 @@ def test_csv_for_a_spreadsheet_of_another_country():
 
 
 @pytest.mark.parametrize("start", "=+-@\t\r")
-def test_formulas_are_escaped_only_when_asked(start):
+def test_formulas_are_escaped_only_on_demand(start):
     """
     A text that a spreadsheet would run gets an apostrophe; other columns do not.
     """
@@ -235,7 +235,7 @@ def test_csv_records_are_fitted_to_new_columns():
         pytest.param(Csv(), b'"other"\r\n"1"\r\n', id="csv without the key"),
     ],
 )
-def test_a_damaged_file_is_noticed(codec, content):
+def test_a_damaged_file_is_detected(codec, content):
     """
     What is no record is an error, never a key.
     """

@@ -524,7 +524,7 @@ def test_a_merged_file_that_was_damaged_is_named(sink):
     assert path.read_text().count("\n") == 2
 
 
-def test_derived_rows_that_are_not_asked_for_stay(sink):
+def test_derived_rows_that_are_not_selected_stay(sink):
     """
     A run without the derived stream leaves its file, and the partition stays present.
     """
@@ -608,7 +608,7 @@ def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, output):
 
 
 @pytest.mark.parametrize("make", [_file_as_source, _foreign_files, _foreign_package], ids=lambda make: make.__name__)
-def test_a_stream_that_has_no_place_is_told_before_anything_is_fetched(tmp_path, make):
+def test_a_stream_that_has_no_place_is_refused_before_anything_is_fetched(tmp_path, make):
     """
     Where the streams are known, the run ends when the target is opened, not once for each partition.
     """
@@ -801,16 +801,16 @@ def test_the_files_of_a_stream_are_listed_without_the_rows_of_empty_days(sink: F
     All of them by an index of partitions with files, those of a window by the index of days.
     """
     target = sink.open(SOURCE, "r1")
-    asked: list[tuple[str, tuple[object, ...]]] = []
+    statements: list[tuple[str, tuple[object, ...]]] = []
     execute = target.ledger._execute
     target.ledger._execute = lambda statement, values=(): (
-        asked.append((statement, values)) or execute(statement, values)
+        statements.append((statement, values)) or execute(statement, values)
     )
 
     def indexes(**window: date) -> list[str]:
-        asked.clear()
+        statements.clear()
         list(target.ledger.places(SOURCE, "clicks", f"{SOURCE}/clicks/", **window))
-        of_partitions = [(text, values) for text, values in asked if "partitions" in text]
+        of_partitions = [(text, values) for text, values in statements if "partitions" in text]
         return [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in of_partitions]
 
     assert indexes() == ["SEARCH partitions USING INDEX partitions_files (source=? AND stream=?)"]

@@ -316,7 +316,7 @@ def columns(body: str, **options: Any) -> list[str]:
         pytest.param([None, None], "x: str | None  # review: empty in every record of the sample", id="nothing"),
     ],
 )
-def test_a_type_is_guessed_from_values(values: list[Any], line: str) -> None:
+def test_a_type_is_inferred_from_values(values: list[Any], line: str) -> None:
     """
     The narrowest type that takes each of them; what the sample does not prove has a note.
     """
@@ -346,7 +346,7 @@ def test_a_type_is_guessed_from_values(values: list[Any], line: str) -> None:
         ('a"b\n', "a", 'a_b: str = column(member="a\\"b\\n")'),
     ],
 )
-def test_a_column_is_guessed_from_its_member(member: str, value: Any, line: str) -> None:
+def test_a_column_is_inferred_from_its_member(member: str, value: Any, line: str) -> None:
     """
     Money, counts, personal data and secrets by their names; a name that Python would misread gets another.
     """
@@ -522,7 +522,7 @@ def test_the_url_of_a_sample_states_origin_path_and_parameters(place: Path, caps
     assert "s3cr3t" not in source
 
 
-def test_what_no_option_states_is_asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_option_states_is_prompted_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The questions of sample, address, login, kind and paging, in this order.
     """

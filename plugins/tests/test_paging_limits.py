@@ -57,7 +57,7 @@ def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, lis
     ],
     ids=["full", "shorter", "empty", "none at all", "always full", "the longest so far", "short", "empty after full"],
 )
-def test_a_page_is_the_last_where_that_is_known(count: int, longest: int, short_ends: bool, more: bool) -> None:
+def test_a_page_is_the_last_where_that_is_stated(count: int, longest: int, short_ends: bool, more: bool) -> None:
     """
     Without a stated total, a page is the last one if it is empty; one shorter than another page of the stream where
     ``short_page_ends`` states it. The declared size does not count: a provider may cap its pages at a smaller one.

@@ -116,7 +116,7 @@ def test_a_trigger_that_drops_rows_fails_the_partition(dsn: str, event: str, aga
 
 def test_a_trigger_that_drops_rows_of_a_first_delivery(dsn: str):
     """
-    COPY says how many rows it stored, and an upsert how many it wrote: fewer than were sent fail the partition.
+    COPY returns how many rows it stored, and an upsert how many it wrote: fewer than were sent fail the partition.
     """
     delivered(dsn, [click(1)])
     delivered(dsn, [lead(1)], LEADS)

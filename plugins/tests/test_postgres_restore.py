@@ -138,7 +138,7 @@ def test_a_table_that_was_moved_without_its_comment_is_adopted(dsn: str):
 
 
 @pytest.mark.parametrize(
-    ("done", "place", "said"),
+    ("done", "place", "message"),
     [
         pytest.param("select 1", "public.clicks", "no stream of acme is written to public.clicks", id="elsewhere"),
         pytest.param("select 1", "acme.leads", "there is no table acme.leads", id="none"),
@@ -159,17 +159,17 @@ def test_a_table_that_was_moved_without_its_comment_is_adopted(dsn: str):
         ),
     ],
 )
-def test_what_cannot_be_adopted_is_refused(dsn: str, done: str, place: str, said: str):
+def test_what_cannot_be_adopted_is_refused(dsn: str, done: str, place: str, message: str):
     """
     A table that is none, or that cannot hold the stream, or is another stream's.
     """
     delivered(dsn, [click(1)])
     query(dsn, done)
-    with pytest.raises(TargetError, match=said):
+    with pytest.raises(TargetError, match=message):
         adopted(dsn, place)
 
 
-def test_a_number_that_names_another_table_is_not_believed(dsn: str):
+def test_a_number_that_names_another_table_is_ignored(dsn: str):
     """
     What the catalog number of the ledger points to counts for nothing where the table is gone.
     """

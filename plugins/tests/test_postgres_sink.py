@@ -209,9 +209,9 @@ def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLIC
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def test_tables_say_what_they_hold(dsn: str):
+def test_tables_have_the_types_keys_and_comments_of_the_declaration(dsn: str):
     """
-    Types, key and comments are those of the declaration; every row says which run wrote it, and when.
+    Types, key and comments are those of the declaration; every row names the run that wrote it, and the time.
     """
     delivered(dsn, [click(1)], run_id="r7")
 
@@ -299,10 +299,10 @@ def test_a_table_of_another_source_is_refused(dsn: str):
 
     with pytest.raises(
         TargetError, match=r"holds acme\.clicks.*made for one source only.*drop its primary key"
-    ) as told:
+    ) as refused:
         target.begin([evolve(CLICKS, source="other")], a_day())
     target.close()
-    cure = re.search(r"and run: (.*?)\. Or give them", str(told.value), re.DOTALL)
+    cure = re.search(r"and run: (.*?)\. Or give them", str(refused.value), re.DOTALL)
     assert cure is not None
     query(dsn, f"alter table rawacme.clicks drop constraint clicks_pkey; {cure[1]}")
     for source, run in (("other", "r3"), ("acme", "r4")):
@@ -326,7 +326,7 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
 
 
 @pytest.mark.parametrize(
-    ("done", "settings", "said"),
+    ("done", "settings", "message"),
     [
         pytest.param(
             "drop table acme.clicks; create table acme.clicks (id text)",
@@ -370,14 +370,16 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
             "alter table acme.clicks add x int not null default 1; alter table acme.clicks alter x drop default",
             {},
             "that acme.clicks has no values for: x. Give it a default",
-            id="a column that wants values",
+            id="a column that needs values",
         ),
         pytest.param("", {"schema": "raw"}, "and the sink's settings name raw.clicks", id="moved"),
         pytest.param("", {"schema": "penstock"}, "the schema penstock holds the ledger. Set", id="the ledger's schema"),
         pytest.param("", {"schema": "pg_x"}, "keeps the schema pg_x for itself. Set", id="a schema of Postgres"),
     ],
 )
-def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str, settings: dict[str, Any], said: str):
+def test_a_table_that_no_delivery_could_write_to_is_refused_beforehand(
+    dsn: str, done: str, settings: dict[str, Any], message: str
+):
     """
     Looking names the table, what was seen and what to do, before anything is requested; it makes and changes nothing.
     """
@@ -386,14 +388,14 @@ def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str,
     before = everything(dsn)
     target = sink(dsn, **settings).open(SOURCE, "r2", ["clicks"])
 
-    with pytest.raises(TargetError, match=re.escape(said)):
+    with pytest.raises(TargetError, match=re.escape(message)):
         target.prepare([CLICKS])
     target.close()
     assert everything(dsn) == before
 
 
 @pytest.mark.parametrize(
-    ("done", "said", "cure"),
+    ("done", "message", "cure"),
     [
         pytest.param("drop schema acme cascade", "there is no schema acme", "create schema", id="no schema"),
         pytest.param(
@@ -416,7 +418,7 @@ def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str,
         ),
     ],
 )
-def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure: str):
+def test_a_missing_right_is_reported_beforehand(dsn: str, done: str, message: str, cure: str):
     """
     The message names who lacks it, where, and the statement that grants it; after that statement it can be delivered.
     """
@@ -430,13 +432,13 @@ def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure
         reads = writes.replace(", insert, update, delete", "")
         query(dsn, done.format(writes=writes, reads=reads, database=database))
         target = sink(as_role(dsn, role)).open(SOURCE, "r2", ["clicks"])
-        with pytest.raises(TargetError, match=f"{said}.*{role}|{role}.*{said}") as refused:
+        with pytest.raises(TargetError, match=f"{message}.*{role}|{role}.*{message}") as refused:
             target.prepare([CLICKS])
         target.close()
 
-        told = re.search(rf"{cure}.*?(?=; or set|\.$)", str(refused.value))
-        assert told is not None
-        query(dsn, told[0])
+        statement = re.search(rf"{cure}.*?(?=; or set|\.$)", str(refused.value))
+        assert statement is not None
+        query(dsn, statement[0])
         assert delivered(as_role(dsn, role), [click(1), click(2)], run_id="r3").rows == 2
     finally:
         query(dsn, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
@@ -574,7 +576,7 @@ def test_another_key_is_refused(dsn: str):
 # --- records that do not fit ----------------------------------------------------------------------------------------
 
 
-def test_a_column_of_somebody_else_that_wants_values_is_refused(dsn: str):
+def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
     """
     What was delivered stays, and no record is set aside for it. One with a default is filled.
     """
@@ -671,9 +673,9 @@ def test_sums_leave_out_a_long_number_exactly(dsn: str):
 # --- what changed ---------------------------------------------------------------------------------------------------
 
 
-def test_restatements_say_what_moved(dsn: str):
+def test_restatements_record_what_moved(dsn: str):
     """
-    A partition that is read again leaves a row that says how many rows came, went and changed, and the sums.
+    A partition that is read again leaves a row with the numbers of rows that came, went and changed, and the sums.
     """
     delivered(dsn, [click(1), click(2), click(3)], sums={"price": Decimal("0.30")})
     same = delivered(dsn, [click(3), click(2), click(1, price=Decimal("0.100"))], run_id="r2")
@@ -715,7 +717,7 @@ def test_rows_of_a_day_that_had_none(dsn: str):
 def test_what_the_settings_changed_is_no_restatement(dsn: str, key: tuple[str, ...]):
     """
     A column that was left out and comes back, or is new, does not make every row a changed one; what the provider
-    moved besides is told.
+    moved besides is reported.
     """
     whole = evolve(CLICKS, key=key)
     short = evolve(whole, columns=tuple(one for one in whole.columns if one.name not in ("price", "url")))
@@ -736,7 +738,7 @@ def test_what_the_settings_changed_is_no_restatement(dsn: str, key: tuple[str, .
 
 def test_unchanged_rows_of_changes_keep_their_run(dsn: str):
     """
-    Merging writes only rows that differ: the run of each says when it last changed.
+    Merging writes only rows that differ: the run of each shows when it last changed.
     """
     delivered(dsn, [lead(1), lead(2)], LEADS)
     delivered(dsn, [lead(1), lead(2, "sold")], LEADS, run_id="r2")
@@ -916,7 +918,7 @@ def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pyt
 
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    Where the session ends after the commit took effect, the ledger says so, and nothing is written again.
+    Where the session ends after the commit took effect, the ledger shows it, and nothing is written again.
     """
     target = sink(dsn).open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
@@ -951,7 +953,7 @@ def test_the_lock_names_its_holder(dsn: str):
 
 
 @pytest.mark.parametrize(
-    ("dsn", "said"),
+    ("dsn", "message"),
     [
         pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/x", "cannot be reached", id="no server"),
         pytest.param("warehouse.example", "cannot be read", id="no DSN"),
@@ -963,11 +965,11 @@ def test_the_lock_names_its_holder(dsn: str):
         pytest.param("host=@nowhere-hidden user=u", "cannot be reached", id="a socket with an at sign"),
     ],
 )
-def test_a_server_that_cannot_be_reached(dsn: str, said: str):
+def test_a_server_that_cannot_be_reached(dsn: str, message: str):
     """
     The message names the place, and never the password, nor what an unencoded sign cut off from it.
     """
-    with pytest.raises(TargetError, match=said) as refused:
+    with pytest.raises(TargetError, match=message) as refused:
         sink(dsn).open(SOURCE, "r1")
 
     assert "hunter2" not in str(refused.value)
@@ -1000,7 +1002,7 @@ def test_another_encoding_is_refused(dsn: str):
 
 def test_a_user_who_may_not_create(dsn: str):
     """
-    Without the right to make the ledger the message says whose right is missing.
+    Without the right to make the ledger the message states whose right is missing.
     """
     role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
     query(dsn, f"create role {role}")
@@ -1065,7 +1067,7 @@ def test_a_query_that_is_none_is_refused(dsn: str, query: str):
 
 def test_a_value_of_a_query_that_no_python_value_holds(dsn: str):
     """
-    It is the query's fault, and the message says what to do.
+    It is the query's fault, and the message states what to do.
     """
     with pytest.raises(UsageError, match="cast it to text"):
         list(queried(Secret(dsn), "select timestamptz '10000-01-01' as at"))

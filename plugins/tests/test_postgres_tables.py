@@ -79,7 +79,7 @@ def test_what_a_table_lacks_is_no_reason_to_wait(dsn: str):
 
 def test_everything_has_a_comment(dsn: str):
     """
-    Each table and column that penstock makes says what it holds, the ledger's too; times of the ledger are timestamps.
+    Each table and column that penstock makes has a comment, the ledger's too; times of the ledger are timestamps.
     """
     delivered(dsn, [click(1)], schema="raw")
     bare = query(

@@ -232,7 +232,7 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "said"),
+    ("text", "error", "message"),
     [
         pytest.param("jsonl:", UsageError, "jsonl:DIR", id="no place"),
         pytest.param("jsonl:{there}/no/clicks.jsonl", TargetError, "is no directory", id="no directory"),
@@ -240,11 +240,11 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
         pytest.param("jsonl:/proc/penstock.jsonl", TargetError, "[Nn]ame another target", id="no place for a file"),
     ],
 )
-def test_places_that_cannot_be(tmp_path, text, error, said):
+def test_places_that_cannot_be(tmp_path, text, error, message):
     """
     The error states how a place is named.
     """
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         a_sink(text.format(there=tmp_path)).open(SOURCE, "r1")
 
 
@@ -336,9 +336,9 @@ def test_a_closed_pipe_ends_quietly():
     )
     os.close(writer)
     os.close(reader)
-    _, said = process.communicate(b"\n", timeout=60)
+    _, printed = process.communicate(b"\n", timeout=60)
 
-    assert (process.returncode, said) == (0, b"closed\n")
+    assert (process.returncode, printed) == (0, b"closed\n")
     assert OutputClosedError.exit_code == 0
 
 

@@ -49,17 +49,17 @@ QUICKLY = {"PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500", "PENSTOCK_SOUR
 
 def client(name: str) -> Path:
     """The directory of the client's programs; it is installed when it is not there, or another version is."""
-    place, wanted = ENVIRONMENTS / name, "\n".join(CLIENTS[name])
+    place, requirements = ENVIRONMENTS / name, "\n".join(CLIENTS[name])
     made = place / "requirements"
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the same test run may install it
-        if not made.exists() or made.read_text() != wanted:
+        if not made.exists() or made.read_text() != requirements:
             for words in (
                 ["venv", "-q", "--clear", "--python", sys.executable, str(place)],
                 # The workspace compiles what it installs; a client runs a few of its modules, once.
                 ["pip", "install", "-q", "--no-compile", "--python", str(place / "bin" / "python"), *CLIENTS[name]],
             ):
                 subprocess.run([str(UV), *words], check=True, timeout=HANGS_S)
-            made.write_text(wanted)
+            made.write_text(requirements)
     return place / "bin"

@@ -146,14 +146,18 @@ class Ebay(SandboxBase):
         return self._page(request, "campaigns", self.campaigns(self._seller(request)))
 
     def submit(self, request: SandboxRequest) -> SandboxResponse:
-        asked, seller = json.loads(request.body), self._seller(request)
+        selected, seller = json.loads(request.body), self._seller(request)
         known = {one["campaignId"] for one in self.campaigns(seller)}
-        if not asked["campaignIds"] or set(asked["campaignIds"]) - known or set(asked["metricKeys"]) - set(METRICS):
+        if (
+            not selected["campaignIds"]
+            or set(selected["campaignIds"]) - known
+            or set(selected["metricKeys"]) - set(METRICS)
+        ):
             raise SandboxError(400, "Invalid campaignIds or metricKeys")
-        first, last = (datetime.fromisoformat(asked[name]).date() for name in ("dateFrom", "dateTo"))
+        first, last = (datetime.fromisoformat(selected[name]).date() for name in ("dateFrom", "dateTo"))
         span = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         rows = [row for day in span for row in self.performance(seller, day)]
-        task = self.reports.submit(row for row in rows if row["campaign_id"] in asked["campaignIds"])
+        task = self.reports.submit(row for row in rows if row["campaign_id"] in selected["campaignIds"])
         return SandboxResponse(status=202, headers={"Location": f"{self.base_url}{TASKS}/{task}"})
 
     def task(self, request: SandboxRequest, task: str) -> SandboxResponse:

@@ -251,7 +251,7 @@ class Market:
     The provider. Rows are a function of shop and day. ``slow_s``: how long each answer takes. ``window``: the days that
     a run reads.
 
-    ``asked`` counts requests by path; ``at_once`` is the largest number of requests that were open at a time, and
+    ``counts`` has the number of requests by path; ``at_once`` is the largest number that were open at a time, and
     ``times`` has when each arrived (logins apart). ``one_token``: a login ends every token granted before.
     ``changing``: a login ends its password, too, and grants another one. ``token_uses``: a token ends after so many
     requests (0: never); ``refused`` counts the requests with one that ended.
@@ -265,7 +265,7 @@ class Market:
     changing: bool = False
     token_uses: int = 0
     throttled: Any = lambda request: None  # an answer in place of the right one
-    asked: Counter[str] = field(factory=Counter, init=False)
+    counts: Counter[str] = field(factory=Counter, init=False)
     submitted: list[tuple[str, str, str]] = field(factory=list, init=False)
     refused: int = field(default=0, init=False)
     at_once: int = field(default=0, init=False)
@@ -279,7 +279,7 @@ class Market:
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         with self._lock:
-            self.asked[request.path.split("/")[1]] += 1
+            self.counts[request.path.split("/")[1]] += 1
             if request.path == "/login":
                 return self._login(request)
             token = request.headers.get("authorization", "")
@@ -303,10 +303,10 @@ class Market:
         if request.body != self._password:
             return SandboxResponse(status=403)
         if self.changing:
-            self._password = f"password-number-{self.asked['login']}-of-the-market".encode()
+            self._password = f"password-number-{self.counts['login']}-of-the-market".encode()
         if self.one_token:
             self._tokens.clear()
-        self._tokens.append(f"token-number-{self.asked['login']}-of-the-market")
+        self._tokens.append(f"token-number-{self.counts['login']}-of-the-market")
         granted = {"token": self._tokens[-1], "password": self._password.decode()}
         return SandboxResponse(body=json.dumps(granted).encode())
 
@@ -348,7 +348,7 @@ class Market:
     def forget(self) -> None:
         """Count from the start."""
         with self._lock:
-            for counted in (self.asked, self.submitted, self.times, self._polled):
+            for counted in (self.counts, self.submitted, self.times, self._polled):
                 counted.clear()
             self.at_once = 0
 

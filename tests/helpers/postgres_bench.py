@@ -33,13 +33,13 @@ class Bench:
     folder: Path
     dsn: str
     on_request: Callable[[int], None] = lambda number: None
-    asked: int = 0
+    request_count: int = 0
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         with self._lock:
-            self.asked += 1
-            number = self.asked
+            self.request_count += 1
+            number = self.request_count
         self.on_request(number)
         answer: SandboxResponse = self.app(request)
         return answer
@@ -58,21 +58,21 @@ class Bench:
         )
 
     def run(self, *words: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Exit code and what was said, in which there must be no trace of a defect."""
-        _, said = (process := self.start(*words, environ=environ)).communicate()
-        text = said.decode()
+        """Exit code and the output, in which there must be no trace of a defect."""
+        _, printed = (process := self.start(*words, environ=environ)).communicate()
+        text = printed.decode()
         assert "Traceback" not in text, text
         assert "defect" not in text, text
         return process.returncode, text
 
-    def ask(self, statement: str) -> list[Row]:
+    def query(self, statement: str) -> list[Row]:
         with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
             set_json_loads(partial(json.loads, parse_float=Decimal), connection)
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def rows(self, stream: str) -> list[Row]:
-        found = self.ask(f'select * from "{self.provider.name}"."{stream}"')
+        found = self.query(f'select * from "{self.provider.name}"."{stream}"')
         return [{name: value for name, value in row.items() if name not in STAMPS} for row in found]
 
     def truth(self) -> dict[str, list[Row]]:
@@ -88,7 +88,7 @@ class Bench:
         """The tables hold the provider's rows, each once, and the ledger counts them so."""
         for stream, rows in self.truth().items():
             assert bag(self.rows(stream)) == bag(rows), stream
-        states = {row["state"] for row in self.ask("select distinct state from penstock.partitions")}
+        states = {row["state"] for row in self.query("select distinct state from penstock.partitions")}
         assert states == {"delivered"}
 
     def report(self) -> dict[str, Any]:

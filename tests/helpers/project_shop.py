@@ -96,13 +96,13 @@ class Shop:
     """Two sales a day and shop; ``change`` alters an answer by shop and day before it is sent."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.change: Any = lambda shop, day, answer: answer
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         query = dict(pair.split("=") for pair in request.query.split("&"))
         shop, day = query["shop"], query["day"]
-        self.asked.append(f"{shop} {day}")
+        self.requested.append(f"{shop} {day}")
         sales = [{"id": f"{shop}-{day}-{n}", "price": "150", "lines": [{"sku": "a", "tax": 0.10}]} for n in (1, 2)]
         answer = self.change(shop, day, {"sales": sales, "total": 2})
         if isinstance(answer, SandboxResponse):

@@ -443,10 +443,10 @@ class SeededProvider:
         elif traits.lines == "child":
             several = traits.lines_per_request > 1
             parent = Parent(stream="entries", columns=("id",), per_request=traits.lines_per_request)
-            asked: dict[str, Any] = (
+            by_parent: dict[str, Any] = (
                 {"path": "/lines", "json": {"ids": ["{id}"]}} if several else {"path": "/lines/{id}"}
             )
-            child = {"parent": parent, "envelope": Envelope(items="data.rows"), **asked, **common}
+            child = {"parent": parent, "envelope": Envelope(items="data.rows"), **by_parent, **common}
             record_class = ListedLine if several else Line
             found.append(Stream(name="lines", record=record_class, key=("id", "number"), **child))
         if traits.listed:
