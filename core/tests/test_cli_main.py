@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import penstock
+import penstock_plugins
 import pytest
 from penstock._cli import main
 from penstock._cli.output import print_json, print_table
@@ -68,6 +69,16 @@ def test_the_help_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 24
     assert max(map(len, lines)) <= 80
+
+
+def test_the_help_names_the_commands_of_the_bundled_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    All that they offer, in their order; no plugin is imported for it.
+    """
+    names = ", ".join(command.name for command in penstock_plugins.penstock_commands())
+
+    assert main(["--help"], plugins=[]) == 0
+    assert capsys.readouterr().out.endswith(f"By plugins: {names}.\n")
 
 
 def test_the_package_runs_as_a_module() -> None:

@@ -169,9 +169,9 @@ def read(listing: Listing, came: Sequence[Came]) -> list[list[str] | None]:
     """The pages that are requested after each of those that came; None: the listing has ended."""
     due, requested = [listing.first_call(at(1))], []
     for one in came:
-        calls = listing.following(added(listing, due.pop(0), one))
-        due += calls or ()
-        requested.append(None if calls is None else [call.request.param("page") or "" for call in calls])
+        calls = listing.calls_after(added(listing, due.pop(0), one))
+        due += calls
+        requested.append(None if listing.has_ended else [call.request.param("page") or "" for call in calls])
     return requested
 
 
@@ -365,15 +365,15 @@ def test_the_requests_after_a_refusal(
     listing = a_listing(paginator)
     call = listing.first_call(at(1))
     for one in came:
-        (call, *_) = listing.following(added(listing, call, one)) or ()
+        (call, *_) = listing.calls_after(added(listing, call, one))
     refusal = a_refusal(call, response=response)
 
     if instead == "refused":
         with pytest.raises(ProviderError, match=r"^refused$"):
-            listing.after_refusal(refusal)
+            listing.calls_after_refusal(refusal)
     else:
-        calls = listing.after_refusal(refusal)
-        assert (None if calls is None else [one.request.param("page") for one in calls]) == instead
+        calls = listing.calls_after_refusal(refusal)
+        assert (None if listing.has_ended else [one.request.param("page") for one in calls]) == instead
 
 
 def test_a_listing_begins_anew_once() -> None:
@@ -381,10 +381,10 @@ def test_a_listing_begins_anew_once() -> None:
     The other first page is refused, too: that stands.
     """
     listing = a_listing(Numbered(restarted=0))
-    (again,) = listing.after_refusal(a_refusal(listing.first_call(at(1)))) or ()
+    (again,) = listing.calls_after_refusal(a_refusal(listing.first_call(at(1))))
 
     with pytest.raises(ProviderError, match=r"^refused$"):
-        listing.after_refusal(a_refusal(again))
+        listing.calls_after_refusal(a_refusal(again))
 
 
 def test_a_download_goes_on_without_credentials() -> None:
@@ -393,7 +393,7 @@ def test_a_download_goes_on_without_credentials() -> None:
     """
     listing = a_listing()
     first = added(listing, listing.first_call(at(1, credentials=False)), Came(2))
-    (second,) = listing.following(first) or ()
+    (second,) = listing.calls_after(first)
 
     assert not second.request.credentials
     assert a_listing().first_call(at(1)).request.credentials
@@ -408,7 +408,7 @@ def test_the_first_page_in_the_answer_to_a_poll_is_counted() -> None:
     page = listing.add(polled, count=0, fresh=0, repeat=False)
 
     with pytest.raises(PagingError, match="go in a circle"):
-        listing.following(page)
+        listing.calls_after(page)
 
 
 @pytest.mark.parametrize(("paginator", "digest"), [(SinglePage(), False), (Numbered(), True)], ids=["one", "several"])

@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
 from penstock._cli.session import Session, common, complain
-from penstock._plugins.built_in import COMMANDS
+from penstock._plugins.built_in import BUNDLED, COMMANDS
 from penstock.process import discard_output, is_closed
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -23,7 +24,7 @@ Carry records from reporting APIs to files or Postgres, and events back.
 """
 
 FOOTER = """
-Options: penstock COMMAND --help. Commands of plugins: penstock connectors.
+Options: penstock COMMAND --help. By plugins: {commands}.
 """
 
 
@@ -79,7 +80,8 @@ class Commands(click.Group):
         formatter.write(f"\n  {HELP.strip()}\n\n")
         for command, (_, group, summary) in COMMANDS.items():
             formatter.write(f"  {group:<7}  {command:<10}  {summary}\n")
-        formatter.write(FOOTER)
+        bundled = ", ".join(BUNDLED) if find_spec("penstock_plugins") else "see penstock connectors"
+        formatter.write(FOOTER.format(commands=bundled))
 
 
 def _session(ctx: click.Context) -> Session:

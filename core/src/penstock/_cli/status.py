@@ -2,7 +2,7 @@
 ``status``: what was delivered, what needs attention, and the totals of an invoice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import listed, without_place
 from penstock.errors import UsageError
 from penstock.names import counted
-from penstock.project.results import AccountStatus, Problem, SourceStatus, Total
+from penstock.project.results import AccountStatus, Problem, SourceStatus, TargetStatus, Total
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
@@ -76,44 +76,50 @@ def status(
     if session.printed(result, json_):
         pass
     elif csv_ and problems:
-        print_csv(
-            [
-                {"target": target.target, **asdict(problem, recurse=False)}
-                for target in result.targets
-                for problem in target.problems
-            ],
-            ("target", *fields_dict(Problem)),
-        )
+        _print_csv(result.targets, _problem_rows, ("target", *fields_dict(Problem)))
     elif csv_:
-        print_csv(
-            [
-                {"target": target.target, "source": source.source, **asdict(stream, recurse=False)}
-                for target in result.targets
-                for source in target.sources
-                for stream in source.streams
-            ],
-            ACCOUNT,
-        )
+        _print_csv(result.targets, _stream_rows, ACCOUNT)
     elif problems:
         _print_problems({target.target: target.problems for target in result.targets if target.problems}, now)
     else:
-        for number, target in enumerate(result.targets):
-            if number:
-                print()
-            print(f"target {target.target}")
-            if not target.keeps_ledger:
-                print("  keeps no ledger")
-            elif not target.sources:
-                print("  nothing was delivered yet" if target.error is None else "  cannot be read")
-            else:
-                print()
-                _print_sources(target.sources, now, verbose=session.verbose)
+        _print_targets(result.targets, now, verbose=session.verbose)
     overdue = [problem for target in result.targets for problem in target.problems if problem.kind == "overdue"]
     if overdue:
         places = ", ".join(_overdue_text(problem, now) for problem in overdue[:5])
         more = f" and {len(overdue) - 5} more (penstock status --problems --max-age ...)" if len(overdue) > 5 else ""
         session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}{more}")
     return result.exit_code
+
+
+def _print_csv(
+    targets: Iterable[TargetStatus], rows: Callable[[TargetStatus], Iterable[dict[str, Any]]], columns: Sequence[str]
+) -> None:
+    print_csv([{"target": target.target, **row} for target in targets for row in rows(target)], columns)
+
+
+def _problem_rows(target: TargetStatus) -> Iterator[dict[str, Any]]:
+    for problem in target.problems:
+        yield asdict(problem, recurse=False)
+
+
+def _stream_rows(target: TargetStatus) -> Iterator[dict[str, Any]]:
+    for source in target.sources:
+        for stream in source.streams:
+            yield {"source": source.source, **asdict(stream, recurse=False)}
+
+
+def _print_targets(targets: Iterable[TargetStatus], now: datetime, *, verbose: bool) -> None:
+    for number, target in enumerate(targets):
+        if number:
+            print()
+        print(f"target {target.target}")
+        if not target.keeps_ledger:
+            print("  keeps no ledger")
+        elif not target.sources:
+            print("  nothing was delivered yet" if target.error is None else "  cannot be read")
+        else:
+            print()
+            _print_sources(target.sources, now, verbose=verbose)
 
 
 def _overdue_text(problem: Problem, now: datetime) -> str:

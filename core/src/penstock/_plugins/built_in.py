@@ -1,5 +1,5 @@
 """
-penstock's own commands. No plugin may offer one of these names.
+penstock's own commands, whose names no plugin may offer, and the names of those that the bundled plugins offer.
 """
 
 # command -> (module of penstock._cli, group, one line of help); the module's function has the command's name.
@@ -22,3 +22,6 @@ COMMANDS = {
     "completion": ("shell", "", "Print the completion for bash, zsh or fish."),
     "schema": ("shell", "", "Print a JSON Schema of penstock.toml for editors."),
 }
+
+# Commands of the distribution penstock-plugins: the help names them, and imports no plugin.
+BUNDLED = ("new", "page", "singer", "airbyte")

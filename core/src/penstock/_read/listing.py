@@ -59,6 +59,7 @@ class Listing:
     polled: Outcome | None = None
     counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
+    has_ended: bool = field(default=False, init=False)  # no page comes after the last one
     _empty: list[Request] = field(factory=list, init=False)  # of the last pages, those in a row without elements
     _first: Page | None = field(default=None, init=False)
     _left: int | None = field(default=None, init=False)  # pages requested at once that have not come; None: one by one
@@ -156,10 +157,10 @@ class Listing:
         """The paginator, for a message."""
         return f"the paginator {type(self.paginator).__name__}"
 
-    def following(self, page: Page) -> tuple[Call, ...] | None:
+    def calls_after(self, page: Page) -> tuple[Call, ...]:
         """
         The calls to make after this page: all further ones at once where the first page states their number, else the
-        next one. Empty where the next page was requested already, None after the last page.
+        next one. Empty where the next page was requested already, and after the last page.
         """
         if page is self._first and (rest := self.paginator.rest(page)) is not None:
             for later in check_returned(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
@@ -180,12 +181,13 @@ class Listing:
             step, step(page), Request | None, "page.request.with_param(...), or None"
         )
         if request is None:
-            return None
+            self.has_ended = True
+            return ()
         self._check_end(page, request)
         return self._calls([request])
 
-    def after_refusal(self, outcome: Outcome) -> tuple[Call, ...] | None:
-        """The calls to make after a page was refused; None where the listing ends there. Else raises the refusal."""
+    def calls_after_refusal(self, outcome: Outcome) -> tuple[Call, ...]:
+        """The calls to make after a page was refused; empty where the listing ends there. Else raises the refusal."""
         assert isinstance(outcome.verdict, Refuse)
         request, response = outcome.call.request, outcome.response
         if response is not None and self._first is None and not self._restarted:
@@ -198,7 +200,8 @@ class Listing:
                 return self._calls([smaller])
         one_by_one = self._first is not None and self._left is None
         if response is not None and one_by_one and self.paginator.ends(request, response):
-            return None
+            self.has_ended = True
+            return ()
         raise outcome.verdict.error
 
     def _calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:

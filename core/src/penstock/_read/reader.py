@@ -159,18 +159,18 @@ class Reader:
             yield from self.reports.submit(requests)
         for group in [requests] if self.reports is None else [[request] for request in requests]:
             for listing in (yield from self._listings(slice_, group)):  # 2. A report is polled until it is ready.
-                calls: tuple[Call, ...] | None = listing.calls
-                while calls is not None:
+                calls = listing.calls
+                while not listing.has_ended:
                     outcome = yield from self._next_outcome(listing, calls)  # 3. Fetch a page.
                     if isinstance(outcome.verdict, Refuse):
-                        calls = listing.after_refusal(outcome)
+                        calls = listing.calls_after_refusal(outcome)
                         continue
                     repeat = listing.check(outcome)  # 4. Check it against the pages before it.
                     count, fresh = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
                     page = listing.add(outcome, count=count, fresh=fresh, repeat=repeat)
                     if divisible and page.index == 0 and listing.is_capped:
                         return False
-                    calls = listing.following(page)  # 6. The next page.
+                    calls = listing.calls_after(page)  # 6. The next page.
                 if divisible and listing.is_capped:
                     return False
                 self._reconcile(listing)  # 7. Compare with the counts that the provider states.

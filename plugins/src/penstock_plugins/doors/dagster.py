@@ -62,65 +62,76 @@ def _asset(
     """The asset, or the assets of streams that travel together, which one step materializes."""
     read = layouts[0]
     dated = read.day_column is not None
-    specs = [
-        dagster.AssetSpec(
-            [source, layout.stream],
-            group_name=source,
-            description=layout.summary or None,
-            kinds={"penstock"},
-            metadata={"dagster/column_schema": _columns(dagster, layout), "penstock/key": list(layout.unique_columns)},
-        )
-        for layout in layouts
-    ]
-    days = dagster.DailyPartitionsDefinition(start_date=str(since), timezone=timezone) if dated else None
 
     def materialize(context):  # type: ignore[no-untyped-def]  # Dagster takes no annotation but its own
-        window: dict[str, Any] = {}
-        if dated:
-            first, last = context.partition_time_window
-            window = {"since": first.date(), "until": (last - timedelta(seconds=1)).date()}
+        days = _window(context) if dated else {}
         delivered: list[Mapping[str, Any]] = []
-        logged = _logger_of(context)
+        log_event = _logger_of(context)
 
         def collect(event: Mapping[str, Any]) -> None:
             if event["event"] == "partition_delivered":
                 delivered.append(event)
-            logged(event)
+            log_event(event)
 
         result = project.run(
-            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=collect, **window
+            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=collect, **days
         )
-        if result.exit_code in (4, 6):
-            raise dagster.RetryRequested(max_retries=3, seconds_to_wait=RETRY_S)
-        if result.exit_code:
-            messages = [result.set_aside or "", *(error["message"] for error in result.errors[:10])]
-            raise dagster.Failure(
-                description=f"{result.summary}. {'; '.join(filter(None, messages))}",
-                metadata={"exit_code": result.exit_code, "run_id": result.run_id or "none"},
-                allow_retries=result.exit_code == 1,
-            )
-        streams = result.report["sources"][source]["streams"]
+        _check(dagster, result)
         for layout in layouts:
-            key, counts = [source, layout.stream], streams.get(layout.stream, {})
             for day in context.partition_keys if dated else ():
                 of_day = [event for event in delivered if event["partition"][read.day_column] == day]
-                context.add_asset_metadata(_counted(layout, of_day), dagster.AssetKey(key), day)
-            yield dagster.MaterializeResult(
-                asset_key=key,
-                metadata={
-                    **({} if dated else _counted(layout, delivered)),
-                    "requests": counts.get("requests", 0),
-                    "retries": counts.get("retries", 0),
-                    "run_id": result.run_id,
-                },
-            )
+                context.add_asset_metadata(_counted(layout, of_day), dagster.AssetKey([source, layout.stream]), day)
+            yield _result(dagster, source, layout, result, {} if dated else _counted(layout, delivered))
 
     return dagster.multi_asset(
-        specs=specs,
+        specs=[_spec(dagster, source, layout) for layout in layouts],
         name=f"{source}_{read.stream}".replace("-", "_"),
-        partitions_def=days,
+        partitions_def=dagster.DailyPartitionsDefinition(start_date=str(since), timezone=timezone) if dated else None,
         backfill_policy=dagster.BackfillPolicy.single_run() if dated else None,
     )(materialize)
+
+
+def _spec(dagster: Any, source: str, layout: Layout) -> Any:
+    return dagster.AssetSpec(
+        [source, layout.stream],
+        group_name=source,
+        description=layout.summary or None,
+        kinds={"penstock"},
+        metadata={"dagster/column_schema": _columns(dagster, layout), "penstock/key": list(layout.unique_columns)},
+    )
+
+
+def _window(context: Any) -> dict[str, Any]:
+    """The days of the step's partitions, as a run takes them."""
+    first, end = context.partition_time_window
+    return {"since": first.date(), "until": (end - timedelta(seconds=1)).date()}
+
+
+def _check(dagster: Any, result: Any) -> None:
+    """Raises what makes Dagster retry the step, or fail it, where the run did not end with 0."""
+    if result.exit_code in (4, 6):
+        raise dagster.RetryRequested(max_retries=3, seconds_to_wait=RETRY_S)
+    if result.exit_code:
+        messages = [result.set_aside or "", *(error["message"] for error in result.errors[:10])]
+        raise dagster.Failure(
+            description=f"{result.summary}. {'; '.join(filter(None, messages))}",
+            metadata={"exit_code": result.exit_code, "run_id": result.run_id or "none"},
+            allow_retries=result.exit_code == 1,
+        )
+
+
+def _result(dagster: Any, source: str, layout: Layout, result: Any, counted: Mapping[str, Any]) -> Any:
+    """What the step reports of one stream; ``counted``: what was delivered of it, where that is not by day."""
+    counts = result.report["sources"][source]["streams"].get(layout.stream, {})
+    return dagster.MaterializeResult(
+        asset_key=[source, layout.stream],
+        metadata={
+            **counted,
+            "requests": counts.get("requests", 0),
+            "retries": counts.get("retries", 0),
+            "run_id": result.run_id,
+        },
+    )
 
 
 def _counted(layout: Layout, delivered: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
