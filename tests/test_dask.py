@@ -3,6 +3,8 @@ Runs by the workers of a Dask cluster: a real scheduler and workers in processes
 """
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -16,7 +18,7 @@ import market
 import penstock_plugins
 import pytest
 from attrs import define, field
-from dask_cluster import Cluster, RecordingProxy, cluster, configure, free, world
+from dask_cluster import Cluster, RecordingProxy, cluster, configure, free, into_both, into_files, world
 from market_runs import DividedRuns, base_url, eventually
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.engines import Assignment
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.large
 HERE = Path(__file__).parent
 
 
+@into_both
 def test_a_cluster_does_the_work_of_one_run(world: DividedRuns, cluster: Cluster) -> None:
     """
     The rows and counts are those of one run, within the source's limits; a second run reads what is open only.
@@ -283,16 +286,18 @@ def test_one_token_serves_all_workers_over_tls(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"to": "jsonl:out"}, "processes of one machine only"),
+        ({"to": "jsonl:out.jsonl"}, "several workers at once"),
+        ({"to": "duckdb:out.duckdb"}, "several workers at once"),
+        ({"to": "-"}, "several workers at once"),
         ({"to": "postgresql://me:password@host/db"}, "would be sent to the workers"),
     ],
-    ids=["files", "password"],
+    ids=["one file", "duckdb", "stdout", "password"],
 )
 def test_what_machines_cannot_share_is_refused(
     world: DividedRuns, cluster: Cluster, options: dict[str, Any], reason: str
 ) -> None:
     """
-    A target with one machine's ledger, and a password that would be sent, are refused by name.
+    A target with one writer, and a password that would be sent, are refused by name.
     """
     project = Project(world.folder / "penstock.toml", plugins=[market, penstock_plugins])
 
@@ -323,6 +328,7 @@ def test_a_scheduler_that_is_not_there(world: DividedRuns) -> None:
             project.run("market", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
 
 
+@into_both
 def test_the_part_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster: Cluster) -> None:
     """
     kill -9 of a worker: another one takes over its part, goes on from the ledger, and adopts its reports. The run ends
@@ -341,6 +347,7 @@ def test_the_part_of_a_killed_worker_goes_elsewhere(world: DividedRuns, cluster:
     assert len(world.app.submitted) - len(set(world.app.submitted)) <= 2
 
 
+@into_both
 @pytest.mark.parametrize("victim", ["scheduler", "client"])
 def test_the_next_run_goes_on(world: DividedRuns, cluster: Cluster, victim: str) -> None:
     """
@@ -366,6 +373,71 @@ def test_the_next_run_goes_on(world: DividedRuns, cluster: Cluster, victim: str)
 
     assert code == 0, report
     world.assert_true()
+
+
+@into_files
+def test_a_worker_that_hangs_replaces_nothing_later(world: DividedRuns, cluster: Cluster) -> None:
+    """
+    A worker stands still until another one has its part, and goes on then: the rows and the counts are those of one
+    run, and no file is changed after it.
+    """
+    world.app.slow_s = 0.1
+    cluster.environ["DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"] = "5s"
+    cluster.start(workers=2)
+    process = world.start(engine=cluster.engine, workers=2)
+    eventually(lambda: sum(world.app.counts.values()) > 20)
+    hanging = cluster.workers[0]
+    hanging.send_signal(signal.SIGSTOP)
+    eventually(lambda: "failed to heartbeat" in cluster.log("scheduler"))
+    before = sum(world.app.counts.values())
+    eventually(lambda: sum(world.app.counts.values()) > before + 5 or process.poll() is not None)
+    hanging.send_signal(signal.SIGCONT)
+    code, report = world.ended(process)
+
+    assert code == 0, report
+    world.assert_true()
+    assert sum(one["partitions"]["delivered"] for one in report["sources"]["market"]["streams"].values()) == 85
+    files = snapshot(world)
+    code, report = eventually(lambda: free(world.run(workers=1, streams=["shops"])))  # when no worker reads any more
+    assert code == 0, report
+    assert snapshot(world) == files
+    world.assert_true()
+
+
+def snapshot(world: DividedRuns) -> dict[str, tuple[int, int]]:
+    files = Path(world.target.removeprefix("jsonl:")).rglob("data.jsonl")
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files if "/shops/" not in str(path)}
+
+
+@into_files
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mount namespaces need root, unshare")
+@pytest.mark.parametrize(
+    ("mount", "reason"),
+    [
+        ("mount -t tmpfs none {0}", "{0} is another directory here than where the run was started"),
+        ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "The file system is read-only"),
+    ],
+    ids=["another", "read-only"],
+)
+def test_a_worker_with_another_directory_is_refused(
+    world: DividedRuns, cluster: Cluster, mount: str, reason: str
+) -> None:
+    """
+    A worker at whose path another file system is mounted, or which cannot write there, ends the run by its name before
+    anything is requested.
+    """
+    directory = Path(world.target.removeprefix("jsonl:"))
+    directory.mkdir()
+    cluster.start(workers=1)
+    script = f'{mount.format(directory)} && exec "$@"'
+    cluster.are_registered([cluster.add(before=("unshare", "-m", "sh", "-c", script, "sh"))])
+
+    code, report = world.run(engine=cluster.engine, workers=2)
+
+    assert code == 2, report
+    assert re.search(r"the worker tcp://127.0.0.1:\d+ of .* cannot carry out a part of this run: ", report["refused"])
+    assert reason.format(directory) in report["refused"]
+    assert not world.app.counts
 
 
 def test_sigterm_reaches_the_cluster(world: DividedRuns, cluster: Cluster) -> None:

@@ -19,7 +19,7 @@ import market
 import psycopg
 import pytest
 from attrs import define
-from dask_cluster import Cluster, cluster, configure, free, world
+from dask_cluster import Cluster, cluster, configure, free, into_both, world
 from market_runs import DividedRuns, base_url, eventually, linux, worker_pids
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
@@ -35,10 +35,17 @@ patient = pytest.mark.timeout(max(3600, 900 * ROUNDS))
 
 def empty(world: DividedRuns) -> None:
     """An empty target, and counts from the start."""
+    world.app.forget()
+    if world.target.startswith("jsonl:"):
+        shutil.rmtree(directory_of(world), ignore_errors=True)
+        return
     with psycopg.connect(world.target, autocommit=True) as connection:
         connection.execute("set client_min_messages = warning")
         connection.execute("drop schema if exists market, penstock cascade")
-    world.app.forget()
+
+
+def directory_of(world: DividedRuns) -> Path:
+    return Path(world.target.removeprefix("jsonl:"))
 
 
 @define(eq=False)
@@ -87,6 +94,8 @@ class Kills:
         self.run_s = time.monotonic() - began
         assert code == 0, report
         self.world.assert_true()
+        if self.world.target.startswith("jsonl:"):  # what killed workers had staged
+            assert list(directory_of(self.world).glob(".penstock/staged/market/*")) == []
         assert app.submitted_again() == []
         assert app.at_once <= 4
         # Twice, since a machine that pauses the provider lets requests arrive together that started apart.
@@ -139,6 +148,7 @@ def kills(world: DividedRuns, cluster: Cluster | None, seed: int, rounds: int) -
 
 @pytest.mark.soak
 @patient
+@into_both
 @pytest.mark.parametrize("seed", range(10))
 def test_kills_over_dask(world: DividedRuns, cluster: Cluster, seed: int) -> None:
     """
@@ -160,6 +170,7 @@ def test_kills_of_processes(world: DividedRuns, seed: int) -> None:
 
 
 @pytest.mark.soak
+@into_both
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("engine", ["processes", "dask"])
 def test_sixty_accounts_of_forty_days(world: DividedRuns, cluster: Cluster, engine: str, workers: int) -> None:
@@ -265,6 +276,7 @@ def test_workers_on_hosts_of_their_own(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.large
+@into_both
 def test_some_kills_over_dask(world: DividedRuns, cluster: Cluster) -> None:
     """
     The same, for some rounds.

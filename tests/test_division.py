@@ -345,20 +345,25 @@ def test_parts_exclude_everybody_else(sink: Any) -> None:
     sink.open(SOURCE, "r7", part=part("1", "3 shards")).close()
 
 
-def test_parts_of_two_machines_do_not_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source", [SOURCE, "another"])
+def test_two_machines_do_not_share_a_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     """
-    On a shared file system, a shard is refused while those of another machine write: SQLite's log cannot be shared.
+    On a shared file system, a shard, or a run of another source, is refused while those of another machine write:
+    SQLite's log cannot be shared.
     """
     sink = FileSink(directory=tmp_path / "out", codec=JsonLines())
     first = sink.open(SOURCE, "r1", part=part("1"))
     with monkeypatch.context() as patch:
         patch.setattr("penstock_plugins.files.locks.machine", lambda: "another")
         with pytest.raises(
-            LockHeldError, match="Machines cannot share the ledger, an SQLite file: run all shards on one machine"
+            LockHeldError, match="Machines cannot share the ledger, an SQLite file: start all runs and shards on one"
         ):
-            sink.open(SOURCE, "r2", part=part("2"))
-    sink.open(SOURCE, "r3", part=part("2")).close()
+            sink.open(source, "r2", part=part("2") if source == SOURCE else None)
+    sink.open(source, "r3", part=part("2") if source == SOURCE else None).close()
     first.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock_plugins.files.locks.machine", lambda: "another")
+        sink.open(SOURCE, "r4").close()
 
 
 def test_a_run_excludes_parts(sink: Any) -> None:

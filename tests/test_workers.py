@@ -17,7 +17,7 @@ import penstock_plugins
 import pytest
 import thread_engine
 from market import SHOPS, Market
-from market_runs import DividedRuns, base_url, eventually, linux, worker_pids
+from market_runs import DividedRuns, base_url, counts, eventually, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
 from penstock.engines import Assignment
 from penstock.project import workers
@@ -54,15 +54,6 @@ jsonl_first = pytest.mark.parametrize(
 postgres_first = pytest.mark.parametrize(
     "world", ["postgres", pytest.param("jsonl", marks=pytest.mark.large)], indirect=True
 )
-
-
-def counts(report: dict[str, Any]) -> dict[str, Any]:
-    """The counts of a report that do not depend on times."""
-    streams = report["sources"]["market"]["streams"]
-    return {
-        name: {key: one[key] for key in ("partitions", "records", "promised", "rejected", "repeated", "restated")}
-        for name, one in streams.items()
-    }
 
 
 @jsonl_first

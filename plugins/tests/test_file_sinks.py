@@ -5,7 +5,7 @@ The promises of the sinks that write directories of files, for each format.
 import gzip
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal, localcontext
 from importlib.util import find_spec
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Batch, Column, Layout, Sink
+from penstock import Batch, Column, FinalDay, Layout, LedgerEntry, Partition, Sink, Target, Writer
 from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.jsonl import JsonLines
-from penstock_plugins.files.sink import FileSink
+from penstock_plugins.files.sink import FileSink, FileTarget
+from penstock_plugins.files.staging import StagingTarget, WorkerLedger
 
 COMMIT_POINTS = (
     "files.staged",
@@ -82,6 +83,66 @@ class TestJsonLinesGzip(TestJsonLines):
 
     def sink(self, place: Path) -> Sink:
         return FileSink(directory=place, codec=JsonLines(), compress=True)
+
+
+class BothLedgers:
+    """A worker's ledger, and of the coordinator's what no worker needs."""
+
+    def __init__(self, worker: WorkerLedger, coordinator: Any) -> None:
+        self.entries, self.fail, self.fail_all = worker.entries, worker.fail, worker.fail_all
+        self.rejected, self.sources, self.restated = coordinator.rejected, coordinator.sources, coordinator.restated
+        self.counts, self.runs, self.record_run = coordinator.counts, coordinator.runs, coordinator.record_run
+
+
+class Both:
+    """One target of a worker and its coordinator, as a run uses the two."""
+
+    def __init__(self, worker: StagingTarget, coordinator: FileTarget) -> None:
+        self.worker, self.coordinator = worker, coordinator
+        self.ledger = BothLedgers(worker.ledger, coordinator.ledger)
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
+        return self.worker.begin(layouts, partition)
+
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        return self.worker.commit_group(commits)
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        return self.worker.is_intact(entry)
+
+    def final_days(self, stream: str, **window: Any) -> Sequence[FinalDay]:
+        return list(self.worker.final_days(stream, **window))
+
+    def finish(self, stream: str) -> None:
+        self.worker.finish(stream)
+        self.coordinator.finish(stream)
+
+    def erase(self, *erased: Any) -> Any:
+        return self.coordinator.erase(*erased)
+
+    def verify(self, *of: Any, **window: Any) -> Any:
+        return self.coordinator.verify(*of, **window)
+
+    def close(self) -> None:
+        self.worker.close()
+        self.coordinator.close()
+
+
+class Staged:
+    def __init__(self, place: Path) -> None:
+        self.of_files = FileSink(directory=place, codec=JsonLines())
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Any:
+        coordinator = self.of_files.open(source, run_id, streams)
+        return Both(self.of_files.open_staging(source, run_id, coordinator.reply), coordinator)
+
+    def open_readonly(self, source: str) -> Target | None:
+        return self.of_files.open_readonly(source)
+
+
+class TestStaged(TestJsonLines):
+    def sink(self, place: Path) -> Sink:
+        return Staged(place)
 
 
 class TestCsv(FileSuite):

@@ -118,6 +118,7 @@ def test_where_things_are(sink):
 
     found = sorted(path.relative_to(sink.directory).as_posix() for path in sink.directory.rglob("*") if path.is_file())
     assert found == [
+        ".penstock/.machine.lock",
         ".penstock/acme.lock",
         ".penstock/ledger.sqlite",
         "acme/click_tags/.penstock",

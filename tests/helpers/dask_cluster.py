@@ -1,5 +1,5 @@
 """
-A Dask cluster whose scheduler and workers are processes, and the market read by it into Postgres.
+A Dask cluster whose scheduler and workers are processes, and the market read by it into Postgres or a directory.
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -63,7 +63,7 @@ class Cluster:
             self.workers.append(self._process("worker", *options, before=("ip", "netns", "exec", name)))
         self.are_registered(self.workers)
 
-    def add(self) -> "subprocess.Popen[bytes]":
+    def add(self, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
         options = ["--nthreads", "1", "--no-nanny", "--death-timeout", "20"]
         if self.between is None:
             options += ["--host", "127.0.0.1"]
@@ -71,7 +71,7 @@ class Cluster:
             port = free_port()
             options += ["--listen-address", f"tcp://127.0.0.1:{port}"]
             options += ["--contact-address", f"tcp://127.0.0.1:{self.between.to(port)}"]
-        self.workers.append(self._process("worker", *options))
+        self.workers.append(self._process("worker", *options, before=before))
         return self.workers[-1]
 
     @property
@@ -194,25 +194,36 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[DividedRuns]:
-    """A world whose target is Postgres. Its secrets are in the environment only."""
-    with serve(app := Market()) as server, postgres().database() as dsn:
+@pytest.fixture(params=["postgres"])
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> Iterator[DividedRuns]:
+    """A world whose target is Postgres, or a directory that all share. Its secrets are in the environment only."""
+    is_postgres = request.param == "postgres"
+    with serve(app := Market()) as server, postgres().database() if is_postgres else nullcontext("") as dsn:
         cluster.environ.update(MARKET_PASSWORD="sesame", MARKET_DSN=dsn)
         monkeypatch.setenv("MARKET_PASSWORD", "sesame")
         monkeypatch.setenv("MARKET_DSN", dsn)
-        made = DividedRuns(app, tmp_path, dsn)
+        made = DividedRuns(app, tmp_path, dsn or f"jsonl:{tmp_path / 'out'}")
+        made.sink = "warehouse" if is_postgres else "shared"
         configure(made, server.base_url)
-        made.sink = "warehouse"
         yield made
         assert server.errors == []
+
+
+into_both = pytest.mark.parametrize("world", ["postgres", "files"], indirect=True)
+into_files = pytest.mark.parametrize("world", ["files"], indirect=True)
 
 
 def configure(world: DividedRuns, base_url: str, more: str = "concurrency = 4", shops: Sequence[str] = SHOPS) -> None:
     (world.folder / "penstock.toml").write_text(
         f'[source.market]\nbase_url = "{base_url}"\npassword = {{ env = "MARKET_PASSWORD" }}\n'
         f"retry_first_s = 0.01\nshops = {json.dumps(shops)}\n{more}\n"
-        '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "MARKET_DSN" }\n'
+        + (
+            '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "MARKET_DSN" }\n'
+            if world.sink == "warehouse"
+            else f'[sink.shared]\nkind = "jsonl"\npath = "{world.target.removeprefix("jsonl:")}"\n'
+        )
     )
 
 

@@ -150,6 +150,15 @@ class DividedRuns(MarketRuns):
         return result.exit_code, dict(result.report)
 
 
+def counts(report: dict[str, Any]) -> dict[str, Any]:
+    """The counts of a report that do not depend on times."""
+    streams = report["sources"]["market"]["streams"]
+    return {
+        name: {key: one[key] for key in ("partitions", "records", "promised", "rejected", "repeated", "restated")}
+        for name, one in streams.items()
+    }
+
+
 def base_url(world: MarketRuns) -> str:
     found = re.search(r'base_url = "(.*)"', (world.folder / "penstock.toml").read_text())
     assert found is not None

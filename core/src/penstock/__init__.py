@@ -58,9 +58,9 @@ _NAMES = {
     "sandbox.base": "SandboxBase SandboxError json_response",
     "settings": "OpenFor SourceSettings setting",
     "sinks": """
-        EXTRA MOST_REJECTED Adopting Adoption Advising BaseTarget Difference Divisible Encoder
+        EXTRA MOST_REJECTED Adopting Adoption Advising BaseTarget Coordinating Difference Divisible Encoder
         Erased Erasing Erasure Grouping Interruptible Layout ListsFinal Part Preparing Sink SinkKind
-        Target Verifiable Writer
+        Staging Target Verifiable Writer
     """,
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
 }

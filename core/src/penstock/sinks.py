@@ -34,7 +34,7 @@ EXTRA = "_extra"
 """The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True, repr=False)
 class Layout:
     """
     A stream as a sink sees it: delivered columns in order (partition columns and ``_extra`` included), key, kind.
@@ -294,7 +294,7 @@ class Erasing(Protocol):
 class Sink(Protocol):
     """
     An output as configured. It holds no resources; a run opens a target for each source. Optional besides:
-    :class:`Divisible`, :class:`Adopting`.
+    :class:`Divisible`, :class:`Staging`, :class:`Adopting`.
 
     A sink whose targets have no ledger has an attribute ``keeps_ledger`` that is false: such a one may take the rows of
     a masked recording. A sink may have a text ``address``: two sinks with the same one write to one target, and
@@ -348,6 +348,44 @@ class Divisible(Protocol):
         As :meth:`Sink.open`, alone or as one part. The part that opens the target first settles what a crash
         interrupted; a part that comes later leaves the commits of the others alone. A commit is refused once the lock
         of its part is lost.
+        """
+
+
+@runtime_checkable
+class Coordinating(Protocol):
+    """
+    Of a target of a :class:`Staging` sink, as :meth:`Sink.open` gives it to the coordinator of a divided run: it
+    commits what workers have staged, and it alone uses lock and ledger. Methods are called by one thread at a time.
+    """
+
+    def mark(self) -> str:
+        """Leave a mark in the target, for :meth:`Staging.find_mark`. Returns it."""
+
+    def reply(self, request: str) -> str:
+        """
+        Carry out a request of a worker, and return the reply; both are texts of the sink's own. What it raises is
+        raised in the worker. It is not called for a worker any more whose part another one has taken over.
+        """
+
+
+@runtime_checkable
+class Staging(Protocol):
+    """
+    A sink whose targets processes on several machines can write at once. Workers stage rows where the coordinator finds
+    them; the coordinator, whose target is :class:`Coordinating`, commits them.
+    """
+
+    def find_mark(self, source: str, mark: str) -> None:
+        """
+        Called in each worker before anything is requested. Raises TargetError if the target that it has is not the
+        one with this mark, or cannot be written.
+        """
+
+    def open_staging(self, source: str, run_id: str, request: Callable[[str], str]) -> Target:
+        """
+        The target in a worker. ``request`` passes a request to the coordinator's target and returns its reply; it may
+        take long. It raises what was raised there, and StoppedError where the coordinator is gone or another worker has
+        the part: nothing is committed any more.
         """
 
 

@@ -2,7 +2,7 @@
 The values of a plan: the job that it is for, and the partitions, slices and days that it consists of.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from penstock.errors import TargetError
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Slice
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Divisible, Part, Sink, Target
+from penstock.sinks import Divisible, Part, Sink, Staging, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -24,7 +24,8 @@ Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 class Job:
     """
     One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts and days
-    of this part, and ``part`` its lock. None: all of them, and the whole lock.
+    of this part, and ``part`` its lock. None: all of them, and the whole lock. ``request``: of a worker that stages, to
+    the coordinator's target.
     """
 
     source: ConfiguredSource
@@ -37,9 +38,13 @@ class Job:
     allowed: Allowance = NONE_ALLOWED  # without exit code 5
     share: Share | None = None
     part: Part | None = None
+    request: Callable[[str], str] | None = None
 
     def open(self, run_id: str, streams: Sequence[str]) -> Target:
         """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        if self.request is not None:
+            assert isinstance(self.sink, Staging)
+            return self.sink.open_staging(self.source.name, run_id, self.request)
         if self.part is None:
             return self.sink.open(self.source.name, run_id, streams)
         if not isinstance(self.sink, Divisible):

@@ -134,11 +134,15 @@ class Committer:
                     f"a target that remembers nothing is written whole or not at all: it was left as it was"
                 )
                 continue
-            try:
-                self.target.finish(name)
-            except PenstockError as error:
-                self.source_report.fail(name, None, error)
-                self.source_report.count(name, failed=1)
+            self.complete(name)
+
+    def complete(self, stream: str) -> None:
+        """Let the target complete a stream, or report why it cannot."""
+        try:
+            self.target.finish(stream)
+        except PenstockError as error:
+            self.source_report.fail(stream, None, error)
+            self.source_report.count(stream, failed=1)
 
     def record_run(self) -> None:
         """Record the run in the ledger, for ``penstock status``."""

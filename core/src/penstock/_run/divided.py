@@ -3,15 +3,15 @@ A divided run. The coordinator holds the lock, receives the events of the worker
 worker has a line to it.
 
 Messages are JSON-like data. A worker sends the events of its run, and reports a source that throttles or states a long
-wait. It requests the state of the run (whether to stop, which sources rest) several times a second, and a token when it
-needs one.
+wait. It requests the state of the run (whether to stop, which sources rest) several times a second, a token when it
+needs one, and what the coordinator's target is to do where it stages rows itself.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, evolve, field
 
@@ -23,6 +23,7 @@ from penstock._plan.plan import Job, Plan
 from penstock._run.context import RunContext
 from penstock._run.runner import open_jobs, run
 from penstock._run.source import SourceRun
+from penstock._run.staging import SharedTargets, TargetLine
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message, Work
 from penstock.errors import (
@@ -36,7 +37,7 @@ from penstock.events import Event
 from penstock.protocols import Grant
 from penstock.redact import Secret
 from penstock.run_report import NONE_ALLOWED, RunReport
-from penstock.sinks import Part
+from penstock.sinks import Coordinating, Part, Sink, Staging
 
 STATE_EVERY_S = 0.2
 
@@ -60,22 +61,38 @@ def run_divided(
     division: Division,
     engine: Engine,
     work: Work,
-    assign: Callable[[int, Sequence[str]], Assignment],
+    prepare: Callable[[Mapping[str, str]], Any],
 ) -> RunReport:
     """
-    As :func:`penstock._run.runner.run`, by the workers of an engine. ``assign`` makes the assignment of a part:
-    from its number and the names of the sources that are free.
+    As :func:`penstock._run.runner.run`, by the workers of an engine. ``prepare`` checks the workers, and returns the
+    task of all assignments; it gets the marks of the targets for which workers stage, by source.
     """
     report = context.report
-    locked = [evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
-    with open_jobs(locked, context) as sources:
+    jobs = [job if stages(job.sink, engine) else evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
+    with open_jobs(jobs, context) as sources:
         by_name = {source.source.name: source for source in sources}
-        coordinator = RunCoordinator(context=context, division=division, sources=by_name)
-        context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_name)})
-        engine.run([assign(*part) for part in coordinator.parts.items()], work, coordinator)
+        shared = {
+            name: cast(Coordinating, source.target)
+            for name, source in by_name.items()
+            if stages(source.job.sink, engine)
+        }
+        task = prepare({name: target.mark() for name, target in shared.items()})
+        with closing(SharedTargets(shared)) as targets:
+            coordinator = RunCoordinator(context=context, division=division, sources=by_name, targets=targets)
+            context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_name)})
+            assignments = [
+                Assignment(number=number, run_id=report.run_id, sources=names, task=task)
+                for number, names in coordinator.parts.items()
+            ]
+            engine.run(assignments, work, coordinator)
         coordinator.finish()
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
+
+
+def stages(sink: Sink, engine: Engine) -> bool:
+    """Whether the workers of an engine stage rows for this sink, and the coordinator commits them."""
+    return isinstance(sink, Staging) and not engine.is_local
 
 
 def part_of(run: str, number: int | None) -> Part:
@@ -90,6 +107,7 @@ class RunCoordinator:
     context: RunContext
     division: Division
     sources: Mapping[str, SourceRun]  # opened, and so locked
+    targets: SharedTargets
     parts: Mapping[int, tuple[str, ...]] = field(init=False)  # part -> its sources
     _results: dict[int, Message] = field(factory=dict, init=False)
     _lost: dict[int, str] = field(factory=dict, init=False)
@@ -140,7 +158,15 @@ class RunCoordinator:
         self.context.emit(event)
 
     def reply(self, number: int, message: Message) -> Message:
-        return self._state() if message["kind"] == "state" else self._grant(message)
+        match message["kind"]:
+            case "state":
+                return self._state()
+            case "open":
+                return self.targets.open(number, message["source"])
+            case "target":
+                return self.targets.reply(message)
+            case _:
+                return self._grant(message)
 
     def _state(self) -> Message:
         with self._lock:
@@ -169,14 +195,18 @@ class RunCoordinator:
 
     def lost(self, number: int, reason: str) -> None:
         self._lost[number] = reason
+        self.targets.end(number)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Make one report of all parts, and record the run."""
+        """Make one report of all parts, and record the run. The workers have ended, or are not heard any more."""
         for _, result in sorted(self._results.items()):
             if "report" in result:
                 self.context.report.add_part(result["report"])
+        for name in self.targets.targets:
+            for stream in self.sources[name].job.chosen:
+                self.sources[name].committer.complete(stream.name)
         for number, names in sorted(self.parts.items()):
             result = self._results.get(number, {})
             if "report" not in result:
@@ -231,10 +261,12 @@ def run_part(
     clock: Clock,
     deadline_at: datetime | None,
     shared_tokens: bool,
+    staged: Collection[str],
 ) -> RunReport:
     """
-    The part of a divided run that these jobs are, in a worker. Raises WorkerLostError where the line to the coordinator
-    was cut before the part was done.
+    The part of a divided run that these jobs are, in a worker. ``staged``: the sources whose targets the coordinator
+    has. Raises WorkerLostError where the line to the coordinator was cut before the part was done, or another worker
+    has taken the part over.
     """
     left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
 
@@ -242,32 +274,45 @@ def run_part(
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
             line.send({"kind": "event", "event": dict(event)})
 
+    peers = LineToPeers(line=line, clock=clock, shares_tokens=shared_tokens)
     context = RunContext(
-        jobs=jobs,
+        jobs=[
+            evolve(job, request=TargetLine(job.source.name, peers.request, peers.lose).request)
+            if job.source.name in staged
+            else job
+            for job in jobs
+        ],
         clock=clock,
         started_at=started_at,
         report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=send_event,
         deadline=None if left_s is None else clock.monotonic() + left_s,
-        peers=LineToPeers(line=line, shares_tokens=shared_tokens),
+        peers=peers,
     )
-    with _following(line, clock, context.clients) as cut:
+    with _following(peers, context.clients):
         report = run(context)
-    if report.interrupted and cut.is_set():  # nobody interrupted the run
-        raise WorkerLostError("it had no reply from the coordinator of the run any more")
+    if report.interrupted and peers.lost:  # nobody interrupted the run
+        raise WorkerLostError(peers.lost)
     return report
 
 
 @define(eq=False, repr=False, kw_only=True)
 class LineToPeers:
-    """See :class:`penstock._fetch.client.Peers`."""
+    """See :class:`penstock._fetch.client.Peers`. ``lost``: why this part is not of the run any more; empty: it is."""
 
     line: Line
+    clock: Clock
     shares_tokens: bool
+    lost: str = field(default="", init=False)
+
+    def lose(self, reason: str) -> None:
+        """Stop this part."""
+        self.lost = self.lost or reason
+        self.clock.stop.set()
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         token = used.token.reveal() if used is not None else None
-        reply = self._request({"kind": "grant", "source": source, "account": account, "used": token})
+        reply = self.request({"kind": "grant", "source": source, "account": account, "used": token})
         if "error" in reply:
             kind = getattr(errors, reply["error"], AuthenticationError)
             raise (AuthenticationError if kind is ParkedError else kind)(reply["message"])
@@ -283,31 +328,28 @@ class LineToPeers:
                 {"kind": "parked", "source": source, "message": str(error), "until": error.until.isoformat()}
             )
 
-    def _request(self, message: Message) -> Message:
+    def request(self, message: Message) -> Message:
+        """The coordinator's reply. StoppedError, which stops the part, where there is none any more."""
         try:
             return self.line.request(message)
         except OSError:
+            self.lose("it had no reply from the coordinator of the run any more")
             raise StoppedError("the coordinator of this run is gone; the next run goes on from what it has") from None
 
 
 @contextmanager
-def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) -> Iterator[threading.Event]:
-    """
-    Request the state of the run until the end of the context, and do what it demands. Yields an event that is set where
-    the line was cut, which stops the part.
-    """
-    over, cut = threading.Event(), threading.Event()
+def _following(peers: LineToPeers, clients: Mapping[str, SourceClient]) -> Iterator[None]:
+    """Request the state of the run until the end of the context, and do what it demands."""
+    over = threading.Event()
 
     def follow() -> None:
         while not over.wait(STATE_EVERY_S):
             try:
-                state = line.request({"kind": "state"})
-            except OSError:
-                cut.set()
-                clock.stop.set()
+                state = peers.request({"kind": "state"})
+            except StoppedError:
                 return
             if state["stop"]:
-                clock.stop.set()
+                peers.clock.stop.set()
             for name, client in list(clients.items()):
                 if name in state["resting"]:
                     client.rate_limit.hold(state["resting"][name])
@@ -317,7 +359,7 @@ def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) ->
     thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()
     try:
-        yield cut
+        yield
     finally:
         over.set()
         thread.join(timeout=5.0)

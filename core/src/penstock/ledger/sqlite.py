@@ -76,7 +76,8 @@ class SqliteLedger(SqlLedger):
     def _connect(self, mode: str) -> None:
         uri = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
         try:
-            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+            # Used by one thread at a time; a coordinator opens it in another one than it commits in.
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._explained(error) from error
 

@@ -21,7 +21,7 @@ from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Share, divide, most_parts
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
-from penstock._run.divided import part_of, run_divided, run_part, weights_of
+from penstock._run.divided import part_of, run_divided, run_part, stages, weights_of
 from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
@@ -30,7 +30,7 @@ from penstock.project.jobs import Selection, jobs_for, plan_of
 from penstock.project.setup import Setup
 from penstock.redact import mask_json
 from penstock.run_report import RunReport
-from penstock.sinks import Divisible
+from penstock.sinks import Divisible, Staging
 
 PROCESSES = "processes"  # the engine of --workers without --engine
 LOST_HOST_S = 120.0  # after so long at most, a database notices that a host was lost, and its locks are free
@@ -43,6 +43,7 @@ class WorkerSetup:
     What a worker needs to know; no secret is among it. ``versions``: of the distributions that it must have.
 
     ``may_be_replaced``: another worker may take over the part of one that was lost, whose lock may be held for a while.
+    ``marks``: of the targets that the coordinator has, for which the worker stages; by source.
     """
 
     file: str | None
@@ -58,6 +59,7 @@ class WorkerSetup:
     started_at: datetime
     deadline_at: datetime | None = None
     division: Division | None = field(default=None, repr=False)
+    marks: Mapping[str, str] = field(factory=dict, repr=False)
 
 
 def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
@@ -88,17 +90,18 @@ def run_by_workers(
         division = _divided(context, chosen)
         numbers_with_work = {number for numbers in division.parts_by_source.values() for number in numbers}
         if len(numbers_with_work) > 1 or not chosen.is_local:
-            worker = evolve(worker, division=division)
 
-            def assign(number: int, sources: Sequence[str]) -> Assignment:
-                return Assignment(number=number, run_id=context.report.run_id, sources=tuple(sources), task=worker)
+            def prepare(marks: Mapping[str, str]) -> WorkerSetup:
+                prepared = evolve(worker, division=division, marks=marks)
+                chosen.check(partial(try_worker, prepared))
+                return prepared
 
-            return run_divided(context, division, chosen, work, assign)
+            return run_divided(context, division, chosen, work, prepare)
     return run(context)
 
 
 def worker_setup(setup: Setup, name: str, selection: Selection, engine: Engine, context: RunContext) -> WorkerSetup:
-    """What each worker needs to know, after one has tried it. Raises UsageError for what cannot be divided."""
+    """What each worker needs to know. Raises UsageError for what cannot be divided."""
     _refuse_what_stays_here(setup, selection, engine)
     for job in context.jobs:
         if not isinstance(job.sink, Divisible):
@@ -106,14 +109,14 @@ def worker_setup(setup: Setup, name: str, selection: Selection, engine: Engine, 
                 "this sink cannot be written by several workers at once. Choose one that can, such as jsonl:DIR, "
                 "csv:DIR or Postgres, or run without --workers and --engine."
             )
-        if job.sink.one_machine and not engine.is_local:
+        if job.sink.one_machine and not engine.is_local and not stages(job.sink, engine):
             raise TargetError(
-                "this sink can be written by the processes of one machine only: its ledger is a file that machines "
-                "cannot share. Name a Postgres database, or divide the run among processes with --workers."
+                "this sink can be written by the processes of one machine only. Name a Postgres database or a "
+                "directory that all workers share, or divide the run among processes with --workers."
             )
         if not engine.carries_secrets:
             _refuse_changing_tokens(job)
-    worker = WorkerSetup(
+    return WorkerSetup(
         file=None if setup.config.path is None else str(setup.config.path.absolute()),
         sets=tuple(setup.sets),
         plugins=_modules(setup),
@@ -127,8 +130,6 @@ def worker_setup(setup: Setup, name: str, selection: Selection, engine: Engine, 
         started_at=context.started_at,
         deadline_at=context.deadline_at,
     )
-    engine.check(partial(try_worker, worker))
-    return worker
 
 
 def _divided(context: RunContext, engine: Engine) -> Division:
@@ -152,9 +153,12 @@ def _masked_errors() -> Iterator[None]:
 
 @_masked_errors()
 def try_worker(worker: WorkerSetup) -> None:
-    """Raises PenstockError where this process cannot carry out a part: its installation, configuration or secrets."""
+    """
+    Raises PenstockError where this process cannot carry out a part: its installation, configuration, secrets, or files.
+    """
     check_versions(worker.versions)
-    jobs_for(_setup(worker), worker.name, worker.selection, worker.started_at, lambda text: None)
+    jobs, _ = jobs_for(_setup(worker), worker.name, worker.selection, worker.started_at, lambda text: None)
+    _find_marks(jobs, worker.marks)
 
 
 @_masked_errors()
@@ -176,6 +180,7 @@ def work(assignment: Assignment, line: Line) -> Message:
                     clock=clock,
                     deadline_at=worker.deadline_at,
                     shared_tokens=worker.shared_tokens,
+                    staged=worker.marks.keys(),
                 )
                 break
             except LockHeldError:  # by the worker in whose place this one is
@@ -190,13 +195,18 @@ def work(assignment: Assignment, line: Line) -> Message:
 def _jobs(assignment: Assignment, worker: WorkerSetup) -> list[Job]:
     assert worker.division is not None, "an assignment is part of a division"
     jobs, _ = jobs_for(_setup(worker), worker.name, worker.selection, worker.started_at, lambda text: None)
+    jobs = [job for job in jobs if job.source.name in assignment.sources]
+    _find_marks(jobs, worker.marks)  # one that joined the cluster late was not tried
     share = Share(division=worker.division, number=assignment.number)
     part = part_of(assignment.run_id, assignment.number)
-    return [
-        evolve(job, source=share.limited(job.source), share=share, part=part)
-        for job in jobs
-        if job.source.name in assignment.sources
-    ]
+    return [evolve(job, source=share.limited(job.source), share=share, part=part) for job in jobs]
+
+
+def _find_marks(jobs: Sequence[Job], marks: Mapping[str, str]) -> None:
+    for job in jobs:
+        if job.source.name in marks:
+            assert isinstance(job.sink, Staging)
+            job.sink.find_mark(job.source.name, marks[job.source.name])
 
 
 def _setup(worker: WorkerSetup) -> Setup:

@@ -3,7 +3,7 @@ The files of ``changes`` streams: one per account, into which its staged days ar
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from attrs import evolve
@@ -90,10 +90,7 @@ class AccountFiles:
 
     def _remove_staged(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
-            for file in entry.files:
-                if file.staged is not None:
-                    with suppress(OSError):
-                        (self._files.directory / file.staged).unlink()
+            self._files.discard(entry.files)
 
     def complete(self, meant: Merge, partitions: Sequence[Partition]) -> None:
         """Put the files of an intent into place, and record that they hold these staged days."""

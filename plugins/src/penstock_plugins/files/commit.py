@@ -2,9 +2,9 @@
 The writer of a partition, and the commit of several: their steps are described in :mod:`.sink`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from penstock import (
     Batch,
     Layout,
@@ -15,14 +15,10 @@ from penstock import (
     fault_point,
 )
 
-from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.disk import file_errors, sync_directory
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.places import SourceFiles
 from penstock_plugins.unfit import Omissions, entry_without_unfit
-
-Finished = Mapping[RecordDraft, bool | Exception]
-"""Drafts that are durable (false: without a row, so that there is no file), or could not be written."""
 
 
 class FileWriter:
@@ -49,6 +45,39 @@ class FileWriter:
             draft.discard()
 
 
+@frozen(kw_only=True, repr=False)
+class Staged:
+    """
+    A partition whose files are durable at their temporary places. ``merged``: it is a day of changes. ``rejected``: the
+    place of a file with the entry's rejected records, where they are not in the entry.
+    """
+
+    entry: LedgerEntry
+    files: tuple[LedgerFile, ...]
+    merged: bool
+    rejected: str = ""
+
+
+def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[Staged | Exception]:
+    """Make the files of writers durable. An error is of its partition only, whose files are discarded."""
+    drafts = [draft for writer, _ in commits for draft in writer.drafts.values()]
+    finished = dict(zip(drafts, files.finish_all(drafts), strict=True))
+    staged: list[Staged | Exception] = []
+    for writer, entry in commits:
+        try:
+            fitting = writer.fitting(entry)
+            of = entry.partition.without_day if writer.merged else entry.partition
+            placed = tuple(
+                files.staged_file(files.place(stream, of), draft, finished[draft])
+                for stream, draft in writer.drafts.items()
+            )
+            staged.append(Staged(entry=fitting, files=placed, merged=writer.merged))
+        except Exception as error:
+            writer.abort()
+            staged.append(error)
+    return staged
+
+
 @define(eq=False, repr=False)
 class Commit:
     """A commit of a group: the ledger row to write next, and the intent, except for a day of changes."""
@@ -71,11 +100,13 @@ class Commits:
         self._files = files
         self._ledger = ledger
 
-    def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
-        """See :class:`penstock.sinks.Grouping`."""
-        drafts = [draft for writer, _ in commits for draft in writer.drafts.values()]
-        finished = dict(zip(drafts, self._files.finish_all(drafts), strict=True))
-        group = [self._intended(writer, entry, finished) for writer, entry in commits]
+    def commit_group(self, staged: Sequence[Staged | Exception]) -> list[LedgerEntry | Exception]:
+        """Commit what was staged: of each its entry, or the error. See :class:`penstock.sinks.Grouping`."""
+        outcomes = iter(self._commit([one for one in staged if isinstance(one, Staged)]))
+        return [next(outcomes) if isinstance(one, Staged) else one for one in staged]
+
+    def _commit(self, staged: Sequence[Staged]) -> list[LedgerEntry | Exception]:
+        group = [self._intended(one) for one in staged]
         staged_days = any(commit.intended is None for commit in _good(group))
         if staged_days:
             with file_errors(self._files.staging):
@@ -84,31 +115,27 @@ class Commits:
         self.record(group)
         if staged_days:
             fault_point("day.staged")
-        for (writer, _), commit in zip(commits, group, strict=True):
+        for one, commit in zip(staged, group, strict=True):
             if commit.error is not None:
-                writer.abort()
+                self._files.discard(one.files)
         self.deliver(group)
         return [commit.error or commit.entry for commit in group]
 
-    def _intended(self, writer: FileWriter, entry: LedgerEntry, finished: Finished) -> Commit:
-        """A commit whose files are durable, at their temporary places."""
+    def _intended(self, staged: Staged) -> Commit:
+        entry = staged.entry
+        if staged.merged:  # kept until it is merged
+            files = tuple(file for file in staged.files if file.size is not None)
+            return Commit(recorded=evolve(entry, state="staged", files=files), entry=entry)
         try:
-            entry = writer.fitting(entry)
-            if writer.merged:
-                return Commit(recorded=self._staged_day(entry, writer.drafts, finished), entry=entry)
             former = entry.replaces  # as planned; if it is another one by now, the intent is refused
             if former is None and entry.version:
                 former = self._ledger.entry(entry.source, entry.partition)
-            files = [
-                self._files.staged_file(self._files.place(stream, entry.partition), draft, finished[draft])
-                for stream, draft in writer.drafts.items()
-            ]
-            files = self._files.make_way(files)
-            files += kept_files(self._files, former.files if former is not None else (), files)
+            placed = self._files.make_way(staged.files)
+            placed += kept_files(self._files, former.files if former is not None else (), placed)
         except Exception as error:
             return Commit(recorded=entry, entry=entry, error=error)
         fault_point("files.staged")
-        intended = evolve(entry, state="intended", files=tuple(files))
+        intended = evolve(entry, state="intended", files=tuple(placed))
         return Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1)
 
     def record(self, group: Sequence[Commit]) -> None:
@@ -150,15 +177,6 @@ class Commits:
         self.record(group)
         for _ in _good(group):
             fault_point("files.delivered")
-
-    def _staged_day(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft], finished: Finished) -> LedgerEntry:
-        """The ledger row of a day of changes that is kept until it is merged."""
-        account = entry.partition.without_day
-        files = [
-            self._files.staged_file(self._files.place(stream, account), draft, finished[draft])
-            for stream, draft in drafts.items()
-        ]
-        return evolve(entry, state="staged", files=tuple(file for file in files if file.size is not None))
 
     def settle(self, entry: LedgerEntry) -> None:
         """

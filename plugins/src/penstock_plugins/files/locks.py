@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,8 +19,10 @@ from penstock_plugins.files.disk import file_errors, file_name
 # Processes that share a lock wait for each other's opening, and a run for the processes of one that was just killed.
 PARTS_WAIT_S = 30.0
 KILLED_WAIT_S = 1.0
+WORKERS_WAIT_S = 20.0  # those of other machines end some seconds after their coordinator was killed
 TRY_S = 0.05
 
+MACHINE = ".machine.lock"  # of no source: their names have no dot in front
 PARTS = "divided into "
 ON = " on the machine "
 
@@ -28,8 +30,6 @@ ON = " on the machine "
 def machine() -> str:
     """
     This machine: the id of its present boot, which all its containers have, or its name.
-
-    Parts of one run write one ledger, and SQLite's log cannot be shared over a network.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -40,8 +40,9 @@ def machine() -> str:
 @frozen(kw_only=True, eq=False, repr=False)
 class SourceLock:
     """
-    The lock of a source, held alone or as one part of a divided run: then its ``files`` are the shared lock of all
-    parts, and the part's own one.
+    The lock of a source, held alone or as one part of a divided run: then the first of its ``files`` is the shared lock
+    of all parts, and another one the part's own. The last one is that of the ledger, which the processes of a machine
+    hold together: SQLite's log cannot be shared over a network.
     """
 
     files: tuple[BinaryIO, ...]
@@ -52,22 +53,26 @@ class SourceLock:
     @classmethod
     def taken(cls, state: Path, source: str, what: str, run_id: str, part: Part | None) -> "SourceLock":
         """Raises LockHeldError."""
-        path = state / f"{file_name(source)}.lock"
-        if part is None:
-            return cls(files=(locked(path, what, run_id),), what=what)
-        file, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}{ON}{machine()}")
-        try:
-            own = locked(state / f"{file_name(source)}.{file_name(part.name)}.lock", f"{part.name} of {what}", run_id)
-        except BaseException:
-            file.close()
-            raise
-        return cls(files=(file, own), what=what, first=first, part=part)
+        path, first = state / f"{file_name(source)}.lock", True
+        with ExitStack() as opened:
+            if part is None:
+                files = [opened.enter_context(locked(path, what, run_id))]
+            else:
+                shared, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}")
+                files = [opened.enter_context(shared)]
+                own = state / f"{file_name(source)}.{file_name(part.name)}.lock"
+                files.append(opened.enter_context(locked(own, f"{part.name} of {what}", run_id)))
+            ledger, alone = _locked_with_others(state / MACHINE, f"the ledger of {what}", run_id, f"{ON}{machine()}")
+            files.append(opened.enter_context(ledger))
+            if alone:
+                _share(ledger, what)
+            opened.pop_all()
+        return cls(files=tuple(files), what=what, first=first, part=part)
 
     def share(self) -> None:
         """Let the other parts begin."""
-        # Between the two locks is a moment without any, in which another run may be faster.
-        if self.part is not None and self.first and not _tried(self.files[0], fcntl.LOCK_SH):
-            raise _held(self.what, _holder(self.files[0]))
+        if self.part is not None and self.first:
+            _share(self.files[0], self.what)
 
     def close(self) -> None:
         for file in self.files:
@@ -116,12 +121,45 @@ def _locked_with_others(path: Path, what: str, run_id: str, mark: str) -> tuple[
     return file, first
 
 
+def locked_by_worker(state: Path, source: str, run_id: str) -> BinaryIO:
+    """
+    A lock that the workers of a run hold while they read for a coordinator, which has the lock of the source. It ends
+    with each of them, and so tells a run that begins after the coordinator was killed from when on nobody else reads.
+    """
+    with _opened(_of_workers(state, source)) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _mark(file, f"{run_id}, a worker on {socket.gethostname()}")
+    return file
+
+
+def wait_for_workers(state: Path, source: str, what: str) -> None:
+    """
+    Wait for the workers of a run whose coordinator was killed: together with those of this run they would make more
+    requests than the provider allows. Raises LockHeldError.
+    """
+    path = _of_workers(state, source)
+    if path.exists():
+        with _opened(path) as file, file:
+            _wait(file, what, lambda: _tried(file, fcntl.LOCK_EX), patience_s=lambda _: WORKERS_WAIT_S)
+
+
+def _of_workers(state: Path, source: str) -> Path:
+    return state / f"{file_name(source)}.workers.lock"
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold a lock file for a moment; waits for any other process."""
     with _opened(path) as file, file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _share(file: BinaryIO, what: str) -> None:
+    """Hold a lock together with others from now on."""
+    # Between the two locks is a moment without any, in which another process may be faster.
+    if not _tried(file, fcntl.LOCK_SH):
+        raise _held(what, _holder(file))
 
 
 @contextmanager
@@ -170,8 +208,9 @@ def _mark(file: BinaryIO, run: str) -> None:
 def _held(what: str, holder: str) -> LockHeldError:
     if ON in holder and not holder.endswith(f"{ON}{machine()}"):
         return LockHeldError(
-            f"shards of a run write {what} on another machine ({holder}). Wait for them to end. Machines cannot share "
-            "the ledger, an SQLite file: run all shards on one machine, or name a Postgres database."
+            f"another machine writes {what} ({holder}). Wait for it to end. Machines cannot share the ledger, an "
+            "SQLite file: start all runs and shards on one machine, which may have workers on others (--engine), or "
+            "name a Postgres database."
         )
     return LockHeldError(
         f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "

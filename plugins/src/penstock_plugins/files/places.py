@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from secrets import token_hex
 
-from penstock import Layout, LedgerFile, Partition, PenstockError, TargetError, fault_point
+from penstock import Layout, LedgerEntry, LedgerFile, Partition, PenstockError, TargetError, fault_point
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, is_ours
@@ -175,6 +175,18 @@ class SourceFiles:
             return all(file.staged is None or self._has_size(self.path(file.staged), file) for file in files)
         return True
 
+    def is_intact(self, entry: LedgerEntry, merged: Callable[[Partition], Sequence[LedgerFile] | None]) -> bool:
+        """
+        Whether the files of a partition are there. ``merged``: the files of an account of a changes stream, None where
+        it has none.
+        """
+        if entry.state == "staged":
+            return self.are_staged(entry.files)
+        if entry.files:
+            return self.are_in_place(entry.files)
+        files = merged(entry.partition.without_day) if entry.partition.values else None
+        return entry.rows == 0 if files is None else self.are_in_place(files)
+
     @staticmethod
     def _has_size(path: str, file: LedgerFile) -> bool:
         try:
@@ -236,8 +248,18 @@ class SourceFiles:
             raise finished
         if not (draft.finish() if finished is None else finished):
             return LedgerFile(path=place)
-        staged = draft.path.removeprefix(self._root)
-        return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
+        return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=self.place_of(draft))
+
+    def place_of(self, draft: Draft) -> str:
+        """The temporary place of a draft."""
+        return draft.path.removeprefix(self._root)
+
+    def discard(self, files: Iterable[LedgerFile]) -> None:
+        """Remove staged files."""
+        for file in files:
+            if file.staged is not None:
+                with suppress(OSError):
+                    os.unlink(self.path(file.staged))
 
     def make_way(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
         """
@@ -318,4 +340,4 @@ class SourceFiles:
             if self.staging.is_dir():
                 for path in self.staging.iterdir():
                     if path not in kept:
-                        path.unlink()
+                        path.unlink(missing_ok=True)  # a worker of a run that was killed removes its own

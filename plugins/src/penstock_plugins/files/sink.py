@@ -32,10 +32,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 from penstock import (
@@ -55,14 +55,17 @@ from penstock.ledger import Retention, files_from, partition_of
 
 from penstock_plugins.files.changes import AccountFiles
 from penstock_plugins.files.codec import Codec
-from penstock_plugins.files.commit import Commits, FileWriter
+from penstock_plugins.files.commit import Commits, FileWriter, stage_all
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
 from penstock_plugins.files.disk import file_errors, file_name, ignores_case, make_directories, pair_from, replace_text
 from penstock_plugins.files.earlier import move_to_this_layout
 from penstock_plugins.files.erasure import Eraser
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.locks import SourceLock, alone
+from penstock_plugins.files.locks import SourceLock, alone, locked_by_worker, wait_for_workers
 from penstock_plugins.files.places import MARK, STATE, SourceFiles
+
+if TYPE_CHECKING:
+    from penstock_plugins.files.staging import Coordination, StagingTarget
 
 LEDGER = "ledger.sqlite"
 
@@ -75,7 +78,7 @@ class FileSink:
     codec: Codec
     compress: bool = False
     retention: Retention = field(factory=Retention)
-    one_machine: ClassVar[bool] = True  # SQLite's log cannot be shared over a network
+    one_machine: ClassVar[bool] = True  # of processes that open it; see open_staging for others
 
     @property
     def address(self) -> str:
@@ -92,7 +95,8 @@ class FileSink:
         with file_errors(self.directory):
             make_directories(self.directory)
             make_directories(state, mode=0o700)
-        lock = SourceLock.taken(state, source, f"{source} to {self.directory}", run_id, part)
+        what = f"{source} to {self.directory}"
+        lock = SourceLock.taken(state, source, what, run_id, part)
         target = None
         try:
             ledger = FileLedger(state / LEDGER, retention=self.retention)
@@ -101,6 +105,7 @@ class FileSink:
             target.files.check_places(streams)
             target.check_source()
             if lock.first:
+                wait_for_workers(state, source, what)
                 target.settle()
             lock.share()
         except BaseException:
@@ -109,6 +114,22 @@ class FileSink:
             lock.close()
             raise
         return target
+
+    def find_mark(self, source: str, mark: str) -> None:
+        """See :class:`penstock.sinks.Staging`."""
+        from penstock_plugins.files.staging import find_mark
+
+        find_mark(self.source_files(source), mark)
+
+    def open_staging(self, source: str, run_id: str, request: Callable[[str], str]) -> "StagingTarget":
+        """See :class:`penstock.sinks.Staging`."""
+        from penstock_plugins.files.staging import StagingTarget
+
+        lock = locked_by_worker(self.directory / STATE, source, run_id)
+        return StagingTarget(self.source_files(source), request, lock)
+
+    def source_files(self, source: str) -> SourceFiles:
+        return SourceFiles(self.directory, source, self.codec, compress=self.compress)
 
     def open_readonly(self, source: str) -> "FileTarget | None":
         path = self.directory / STATE / LEDGER
@@ -134,13 +155,13 @@ class FileTarget:
     def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: SourceLock | None) -> None:
         self.ledger = ledger
         self.source = source
-        self.files = SourceFiles(sink.directory, source, sink.codec, compress=sink.compress)
+        self.files = sink.source_files(source)
         self._lock = lock
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
         self._claimed: dict[str, Layout] = {}
         self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
         self.notices: list[str] = []
-        self._commits = Commits(self.files, ledger)
+        self.commits = Commits(self.files, ledger)
         self._accounts = AccountFiles(self.files, ledger, self._layouts)
 
     def check_source(self) -> None:
@@ -154,31 +175,53 @@ class FileTarget:
                     )
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
-        first = layouts[0]
-        if first.kind == "changes":
-            if self._layouts.get(first.stream) != layouts:
-                self.ledger.keep_layouts(self.source, first.stream, layouts)
+        self.claim(layouts)
+        if layouts[0].kind == "changes":
             self._begun.add(partition.without_day)
+        self.distinguish(partition)
+        return FileWriter(self.files, layouts, partition)
+
+    def claim(self, layouts: Sequence[Layout]) -> None:
+        """Claim the directories of a stream, and of those derived from it, before the first partition is written."""
+        first = layouts[0]
+        if first.kind == "changes" and self._layouts.get(first.stream) != layouts:
+            self.ledger.keep_layouts(self.source, first.stream, layouts)
         self._layouts[first.stream] = layouts
         for layout in layouts:
             self._claim(layout)
-            self.files.distinguish(layout.stream, partition, partial(self._places, first.stream, layout.stream))
-        return FileWriter(self.files, layouts, partition)
+
+    def distinguish(self, partition: Partition) -> None:
+        """Raises TargetError where the file system takes its account's directory for that of another account."""
+        for layout in self._layouts[partition.stream]:
+            self.files.distinguish(layout.stream, partition, partial(self._places, partition.stream, layout.stream))
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`."""
-        return self._commits.commit_group(commits)
+        return self.commits.commit_group(stage_all(self.files, commits))
+
+    def mark(self) -> str:
+        """See :class:`penstock.sinks.Coordinating`."""
+        return self._coordination.leave_mark()
+
+    def reply(self, request: str) -> str:
+        """See :class:`penstock.sinks.Coordinating`."""
+        return self._coordination.reply(request)
+
+    @cached_property
+    def _coordination(self) -> "Coordination":
+        from penstock_plugins.files.staging import Coordination  # only runs over several machines need it
+
+        return Coordination(self)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """
         Whether every file has its recorded size. For a day of changes: the account's file. Contents are not read.
         """
-        if entry.state == "staged":
-            return self.files.are_staged(entry.files)
-        if entry.files:
-            return self.files.are_in_place(entry.files)
-        merged = self.ledger.merge(self.source, entry.partition.without_day) if entry.partition.values else None
-        return entry.rows == 0 if merged is None else self.files.are_in_place(merged.files)
+        return self.files.is_intact(entry, self._merged_files)
+
+    def _merged_files(self, account: Partition) -> Sequence[LedgerFile] | None:
+        merged = self.ledger.merge(self.source, account)
+        return None if merged is None else merged.files
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
@@ -259,7 +302,7 @@ class FileTarget:
         eraser = Eraser(
             files=self.files,
             ledger=self.ledger,
-            commits=self._commits,
+            commits=self.commits,
             accounts=self._accounts,
             erasures={file_name(erasure.layout.stream): erasure for erasure in erasures},
         )
@@ -270,7 +313,7 @@ class FileTarget:
         for entry in self.ledger.unsettled(self.source):
             if entry.state == "intended":
                 with self._concerning(entry.partition.stream):
-                    self._commits.settle(entry)
+                    self.commits.settle(entry)
         move_to_this_layout(self.files, self.ledger)
         self._accounts.settle(self._concerning)
         waiting = [file for entry in self.ledger.unsettled(self.source) for file in entry.files]

@@ -1,0 +1,137 @@
+"""
+Requests of workers to targets that the coordinator of a divided run has open; see :class:`penstock.sinks.Staging`.
+
+A worker opens each of its sources once. What it requests afterwards carries the number of that opening, so that the
+requests of a worker are refused whose part another one has taken over.
+
+A worker requests a long reply in pieces, and one that is not ready again: its line is silent for seconds at most.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import count
+
+from attrs import asdict, define, field
+
+from penstock.calls import Failure
+from penstock.engines import Message
+from penstock.errors import StoppedError
+from penstock.sinks import Coordinating
+
+WAIT_S = 2.0
+PIECE = 1 << 20  # characters of a message
+
+
+@define(eq=False, kw_only=True)
+class _Opening:
+    """A source as one worker opened it. ``reply``: of its last request; ``sent``: the characters of it that it has."""
+
+    source: str
+    part: int
+    reply: "Future[str]" = field(factory=Future)
+    sent: int = 0
+
+
+@define(eq=False, repr=False)
+class SharedTargets:
+    """The coordinator's side. A target is used by one thread at a time, those of two sources at once."""
+
+    targets: Mapping[str, Coordinating]  # by source
+    _openings: dict[int, _Opening] = field(factory=dict, init=False)  # those that are valid, by number
+    _numbers: "count[int]" = field(factory=lambda: count(1), init=False)
+    _threads: dict[str, ThreadPoolExecutor] = field(init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    @_threads.default
+    def _one_each(self) -> dict[str, ThreadPoolExecutor]:
+        return {source: ThreadPoolExecutor(1, thread_name_prefix=f"target of {source}") for source in self.targets}
+
+    def open(self, part: int, source: str) -> Message:
+        """The number of a new opening. It ends the openings of the same source by earlier workers of the part."""
+        with self._lock:
+            self._end([number for number, one in self._openings.items() if (one.part, one.source) == (part, source)])
+            number = next(self._numbers)
+            self._openings[number] = _Opening(source=source, part=part)
+        return {"opening": number}
+
+    def end(self, part: int) -> None:
+        """The part is lost: none of its openings is valid any more."""
+        with self._lock:
+            self._end([number for number, one in self._openings.items() if one.part == part])
+
+    def _end(self, numbers: list[int]) -> None:
+        for number in numbers:
+            del self._openings[number]
+
+    def reply(self, message: Message) -> Message:
+        """
+        A piece of the reply to a worker's request. Without a ``text``, the message is for the next piece of the last
+        one. Besides: ``wait``, the reply is not ready; ``replaced``, the opening is not valid any more; ``failure``.
+        """
+        number = message["opening"]
+        opening = self._openings.get(number)
+        if opening is None:
+            return {"replaced": True}
+        if "text" in message:
+            opening.sent = 0
+            try:
+                opening.reply = self._threads[opening.source].submit(self._carry_out, number, message["text"])
+            except RuntimeError:  # the run ends
+                return {"replaced": True}
+        wait([opening.reply], timeout=WAIT_S)
+        if number not in self._openings:
+            return {"replaced": True}
+        if not opening.reply.done():
+            return {"wait": True}
+        error = opening.reply.exception()
+        if isinstance(error, Exception):
+            return {"failure": asdict(Failure.of(error))}
+        text = opening.reply.result()
+        piece = text[opening.sent : opening.sent + PIECE]
+        opening.sent += len(piece)
+        return {"text": piece, "more": opening.sent < len(text)}
+
+    def _carry_out(self, number: int, text: str) -> str:
+        opening = self._openings.get(number)
+        if opening is None:  # ended while the request waited for another one
+            raise StoppedError(REPLACED)
+        return self.targets[opening.source].reply(text)
+
+    def close(self) -> None:
+        """No request is carried out any more. Returns when the targets are free."""
+        with self._lock:
+            self._openings.clear()
+        for thread in self._threads.values():
+            thread.shutdown(cancel_futures=True)
+
+
+REPLACED = "another worker has taken over this part of the run, or the run has ended"
+
+
+@define(eq=False, repr=False)
+class TargetLine:
+    """A worker's side of one source. ``send``: passes a message to the coordinator, and returns its reply."""
+
+    source: str
+    send: Callable[[Message], Message]
+    lose: Callable[[str], None]  # called with the reason where the opening is not valid any more
+    _opening: int | None = field(default=None, init=False)
+
+    def request(self, text: str) -> str:
+        """The reply of the coordinator's target. Raises what it raised; StoppedError where another worker took over."""
+        if self._opening is None:
+            self._opening = self.send({"kind": "open", "source": self.source})["opening"]
+        message: dict[str, object] = {"kind": "target", "opening": self._opening}
+        reply = self.send({**message, "text": text})
+        pieces: list[str] = []
+        while True:
+            if "replaced" in reply:
+                self.lose(REPLACED)
+                raise StoppedError(REPLACED)
+            if "failure" in reply:
+                raise Failure(**reply["failure"]).error
+            pieces.append(reply.get("text", ""))
+            if not (reply.get("wait") or reply["more"]):
+                return "".join(pieces)
+            reply = self.send(message)

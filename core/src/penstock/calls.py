@@ -1,0 +1,126 @@
+"""
+Calls of an object's methods from another process, as JSON text: arguments and results by the methods' type hints.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache, cached_property, partialmethod
+from inspect import Signature, isfunction, signature
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from attrs import frozen
+from cattrs import Converter
+
+from penstock import errors
+from penstock.errors import PenstockError, SinkError
+from penstock.redact import mask
+
+Request = Callable[[str], str]
+"""Passes a request to another process and returns its reply. Raises what was raised there."""
+
+
+@frozen
+class Failure:
+    """An error on its way to another process, masked. ``kind``: the name of its class."""
+
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """An error that is none of penstock's becomes a SinkError that names it."""
+        if isinstance(error, PenstockError):
+            return cls(type(error).__name__, mask(str(error)))
+        return cls(SinkError.__name__, mask(f"{type(error).__name__}: {error}. This is a defect of the sink."))
+
+    @property
+    def error(self) -> PenstockError:
+        kind = getattr(errors, self.kind, SinkError)
+        try:
+            error: PenstockError = kind(self.message)
+        except TypeError:  # its class takes more than a message
+            return SinkError(self.message)
+        return error
+
+
+@frozen
+class _Method:
+    name: str
+    function: Callable[..., Any]
+
+    @cached_property
+    def signature(self) -> Signature:
+        return signature(self.function)
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        return get_type_hints(self.function)
+
+
+class Calls:
+    """
+    The public methods of protocols, except for those of ``without``. Values are attrs classes, named tuples, dates,
+    times, decimals, texts, numbers, and mappings and sequences of these.
+    """
+
+    def __init__(self, *protocols: type, without: Iterable[str] = ()) -> None:
+        self._methods = {
+            name: _Method(name, function)
+            for protocol in protocols
+            for name, function in vars(protocol).items()
+            if isfunction(function) and not name.startswith("_") and name not in without
+        }
+
+    def over(self, request: Request) -> Any:
+        """An object with these methods. Each call is a request."""
+        return type("Remote", (), {name: partialmethod(_call, request, of) for name, of in self._methods.items()})()
+
+    def reply(self, by: Any, request: str) -> str:
+        """The reply to a request: the result of a method of ``by``. Raises what the method raises."""
+        name, given = msgspec.json.decode(request)
+        hints = self._methods[name].hints
+        arguments = {key: _converter().structure(value, hints[key]) for key, value in given.items()}
+        result = getattr(by, name)(**arguments)
+        return _text(list(result.items()) if _has_keys_of_a_class(hints["return"]) else result)
+
+
+def _call(_: object, request: Request, method: _Method, /, *values: Any, **named: Any) -> Any:
+    _self, *arguments = method.signature.bind(None, *values, **named).arguments.items()
+    reply = request(_text((method.name, dict(arguments))))
+    return _converter().structure(msgspec.json.decode(reply), method.hints["return"])
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=list).decode()  # a list of an iterator
+
+
+def _has_keys_of_a_class(hint: Any) -> bool:
+    """Whether it is a dict that no JSON object can be."""
+    return get_origin(hint) is dict and get_args(hint)[0] is not str
+
+
+@cache
+def _converter() -> Converter:
+    """msgspec makes no instance of a class with a cached hash."""
+    converter = Converter()
+    converter.register_structure_hook(type(None), lambda value, _: value)
+    converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
+    converter.register_structure_hook(date, lambda text, _: date.fromisoformat(text))
+    converter.register_structure_hook(Decimal, lambda text, _: Decimal(text))
+
+    def listed(values: Any, hint: Any) -> Any:
+        of: Any = get_args(hint)[0]
+        return [converter.structure(value, of) for value in values]
+
+    def mapped(pairs: Any, hint: Any) -> Any:
+        key, of = get_args(hint)
+        return {converter.structure(name, key): converter.structure(value, of) for name, value in pairs}
+
+    converter.register_structure_hook_func(lambda hint: get_origin(hint) in _ITERABLE, listed)
+    converter.register_structure_hook_func(_has_keys_of_a_class, mapped)
+    return converter
+
+
+_ITERABLE: tuple[Any, ...] = (Iterable, Iterator)
