@@ -24,7 +24,7 @@ def _base_url(settings: "ConvertrSettings") -> str:
     return f"https://{settings.enterprise}.cvtr.io" if settings.enterprise else ""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ConvertrSettings(SourceSettings):
     """
     One enterprise (customer) of Convertr, read as one of its users.

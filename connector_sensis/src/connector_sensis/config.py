@@ -17,7 +17,7 @@ def _version(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
         raise ValueError(f'found {value!r}, expected a version such as "{OLDER}" or "v1"')
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SensisSettings(SourceSettings):
     base_url: str = setting(
         "http://api.sensis.com.au",

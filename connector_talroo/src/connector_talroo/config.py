@@ -34,7 +34,7 @@ def _plain_ids(settings: Any, attribute: Any, value: tuple[str, ...]) -> None:
             raise ValueError(f"found {id_!r}, {_PLAIN_HELP}")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class TalrooSettings(SourceSettings):
     """
     One customer of Talroo and those of its advertisers that are read.

@@ -39,7 +39,7 @@ def _prefix(text: str) -> str:
     return f"/{inner}" if inner else ""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class TargetCircleSettings(SourceSettings):
     base_url: str = setting(
         "https://api.targetcircle.com",

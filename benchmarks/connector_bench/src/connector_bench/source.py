@@ -89,7 +89,7 @@ class Click:
     report_date: date | None = added(description="the day requested")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class BenchSettings(SourceSettings):
     """Nothing of its own: the mock API takes no credentials."""
 

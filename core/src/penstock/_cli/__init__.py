@@ -192,6 +192,7 @@ def script() -> int:
     import gc
     import signal
 
+    gc.set_threshold(100_000)  # what is imported stays: to search it again and again takes 4 % of a small run
     # Before a command handles signals itself, SIGTERM ends the process like Ctrl-C: one line, exit code 130.
     signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     for number in signals:
