@@ -204,7 +204,7 @@ def print_text(text: str) -> None:
     print(wrapped(harmless(mask(text)), sys.stdout))
 
 
-def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
     """
     Rows as CSV with a header, masked. ``columns``: those that come first, also where no row has them; after them those
     of the rows. None is an empty cell, an account its values.

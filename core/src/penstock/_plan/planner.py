@@ -129,7 +129,7 @@ class _AccountPlan:
     final: int = 0
 
 
-class _Reading(Protocol):
+class _DeliveredDay(Protocol):
     """
     A delivered day, as far as it decides whether the day is read again: a :class:`LedgerEntry`, or a
     :class:`penstock.ledger_interface.FinalDay` of a target that lists them.
@@ -531,7 +531,7 @@ class Planner:
         # A target that lists its final days has checked all but this last step, see ListsFinal.
         return self._why_again(view, partition.day, entry) or (None if entry.closed else "open")
 
-    def _why_again(self, view: _StreamView, day: date, entry: _Reading) -> Reason | None:
+    def _why_again(self, view: _StreamView, day: date, entry: _DeliveredDay) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.

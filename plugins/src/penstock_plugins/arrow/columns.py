@@ -67,7 +67,7 @@ class ColumnMisfitError(Exception):
         self.misfits = misfits
 
 
-def type_of(column: Column, scale: int = SCALE) -> Any:
+def type_of(column: Column, scale: int) -> Any:
     """The Arrow type of a column; ``scale`` of a decimal that declares none."""
     if column.type == "decimal":
         return pa.decimal128(PRECISION, scale if column.decimal_scale is None else column.decimal_scale)
@@ -76,7 +76,7 @@ def type_of(column: Column, scale: int = SCALE) -> Any:
     return _TYPES[column.type]()
 
 
-def schema_of(layout: Layout, scale: int = SCALE) -> Any:
+def schema_of(layout: Layout, scale: int) -> Any:
     """
     The schema of a stream. What is declared about the stream and each column is metadata (``description``, ``unit``,
     ``additive``, ...). Every field is nullable: ``required`` is metadata, since a plugin may mask a required column.

@@ -20,12 +20,10 @@ from penstock_plugins.doors.command import JSON_FILE, read_json, run_to
 from penstock_plugins.doors.messages import Texts
 from penstock_plugins.doors.singer_messages import SingerMessages
 
-AS_THEY_ARE = Texts()
-
 # --- catalog --------------------------------------------------------------------------------------------------------
 
 
-def catalog(layouts: Sequence[Layout], by_default: set[str], texts: Texts = AS_THEY_ARE) -> dict[str, Any]:
+def catalog(layouts: Sequence[Layout], by_default: set[str], texts: Texts) -> dict[str, Any]:
     """The catalog of ``--discover``, with the schemas of a run; streams that are on by default are selected."""
     return {"streams": [_entry(layout, layout.stream in by_default, texts) for layout in layouts]}
 

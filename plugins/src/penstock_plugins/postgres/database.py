@@ -649,7 +649,7 @@ def columns_sql(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f"{prefix}{quoted(name)}" for name in names)
 
 
-def where_sql(values: Mapping[str, str], types: Mapping[str, str], prefix: str = "") -> tuple[str, list[Any]]:
+def where_sql(values: Mapping[str, str], types: Mapping[str, str], prefix: str) -> tuple[str, list[Any]]:
     """``a = x and b = y`` for columns and their texts, and the parameters; ``true`` for none."""
     parts = [f"{prefix}{quoted(name)} = %s::{types[name]}" for name in values]
     return " and ".join(parts) or "true", list(values.values())

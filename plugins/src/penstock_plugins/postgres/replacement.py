@@ -108,7 +108,7 @@ class Replacement:
     scope: Scope
     measures: Sequence[str] = ()
 
-    def carry_out(self, compared: Sequence[str], *, in_order: bool = False) -> RowChanges:
+    def carry_out(self, compared: Sequence[str], *, in_order: bool) -> RowChanges:
         """
         Bring the table up to date. ``compared``: the columns that count for ``restated``. ``in_order``: delete, update
         and insert one after the other, for a table with another unique index, in which a new row may have the value of
