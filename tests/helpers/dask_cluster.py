@@ -3,7 +3,6 @@ A Dask cluster whose scheduler and workers are processes, and the market read by
 """
 
 import json
-import os
 import re
 import socket
 import socketserver
@@ -21,11 +20,9 @@ from urllib.request import urlopen
 import pytest
 from attrs import define, field
 from market import SHOPS, Market
-from market_runs import DividedRuns, eventually
+from market_runs import DividedRuns, environ, eventually
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
-
-HERE = Path(__file__).parent
 
 
 @define(eq=False)
@@ -126,7 +123,7 @@ class Cluster:
             process = subprocess.Popen(
                 words,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(HERE), **self.environ},
+                env={**environ(), **self.environ},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )

@@ -20,8 +20,16 @@ from attrs import define
 from market import ALL, WINDOW, Market, shown
 from penstock import Project
 from psycopg.rows import dict_row
+from time_machine import escape_hatch
 
 HERE = Path(__file__).parent
+
+
+def environ() -> dict[str, str]:
+    """For a process that imports the market: the helpers of the tests, and the clock of the test."""
+    ahead_s = time.time() - escape_hatch.time.time()
+    path = os.pathsep.join(map(str, (HERE / "site", HERE)))
+    return {**os.environ, "PYTHONPATH": path, "PENSTOCK_TEST_AHEAD_S": str(ahead_s)}
 
 
 SHARD_RUN = """
@@ -60,7 +68,7 @@ class MarketRuns:
                 *map(str, WINDOW),
                 *words,
             ],
-            cwd=HERE,
+            env=environ(),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -127,7 +135,7 @@ class DividedRuns(MarketRuns):
                 ),
                 json.dumps({"workers": 2, **more}),
             ],
-            env={**os.environ, "PYTHONPATH": str(HERE)},
+            env=environ(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
