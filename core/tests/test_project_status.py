@@ -15,7 +15,7 @@ from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.project.run_result import RunResult
-from penstock.project.targets import Viewed, ledgers
+from penstock.project.targets import ViewedTarget, ledgers
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, TWO, AnHourLater, Shop, Stopped, config, without_id
@@ -370,6 +370,6 @@ def test_a_source_that_ran_is_found_without_those_of_others(tmp_path: Path, monk
     target.close()
     read: list[int] = []
     monkeypatch.setattr(SqliteLedger, "sources", lambda ledger: read.append(1) or ())
-    with ledgers(Viewed(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
+    with ledgers(ViewedTarget(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
         assert [one.source for one in found] == ["a", "b", "c"]
     assert not read

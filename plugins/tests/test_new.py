@@ -21,7 +21,7 @@ from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import Subject, first_run, one_reading_check, paging, wrong_credentials
-from penstock_plugins.new.infer import guessed
+from penstock_plugins.new.infer import guess_columns
 from penstock_plugins.new.sample import read_sample
 
 
@@ -284,7 +284,7 @@ def test_its_modules_are_formatted_and_checked(place: Path) -> None:
 
 def columns(body: str, **options: Any) -> list[str]:
     """The lines of the record class of a sample."""
-    return [one.line() for one in guessed(read_sample(body.encode()), "rows", report=False, **options).columns]
+    return [one.line() for one in guess_columns(read_sample(body.encode()), "rows", report=False, **options).columns]
 
 
 @pytest.mark.parametrize(
@@ -557,7 +557,7 @@ def test_a_status_is_no_key(place: Path) -> None:
     """
     It changes. Amounts are found by a currency beside them.
     """
-    record = guessed(read_sample(json.dumps(PAYOUTS).encode()), "payouts", report=True)
+    record = guess_columns(read_sample(json.dumps(PAYOUTS).encode()), "payouts", report=True)
 
     assert record.key == ("payout_id",)
     assert [one.name for one in record.columns if one.call == "money"] == ["gross", "fee_total"]
@@ -567,7 +567,7 @@ def test_members_of_a_node_are_columns() -> None:
     """
     Those of ``node``, ``attributes`` and the like; the cursor of an edge is of its page.
     """
-    record = guessed(read_sample(SAMPLES["edges"].encode()), "orders", report=True)
+    record = guess_columns(read_sample(SAMPLES["edges"].encode()), "orders", report=True)
     amount, currency = (f'"node.total.{member}"' for member in ("amount", "currencyCode"))
 
     assert [one.line() for one in record.columns] == [

@@ -25,7 +25,7 @@ _R = TypeVar("_R", bound=Result)
 
 
 @frozen(kw_only=True)
-class Viewed:
+class ViewedTarget:
     """A target to read, and the sources to show; None: all in its ledger."""
 
     sink: ConfiguredSink
@@ -53,9 +53,9 @@ class Viewed:
         return address or self.sink.shown
 
 
-def _each_once(several: Sequence[Viewed], named: Collection[str]) -> list[Viewed]:
+def _each_once(several: Sequence[ViewedTarget], named: Collection[str]) -> list[ViewedTarget]:
     """Targets of one address as one, with the sources of all, under the name that it has in ``named``, if any."""
-    by_address: dict[str, Viewed] = {}
+    by_address: dict[str, ViewedTarget] = {}
     for viewed in several:
         address = viewed.address
         if (other := by_address.get(address)) is not None:
@@ -63,7 +63,7 @@ def _each_once(several: Sequence[Viewed], named: Collection[str]) -> list[Viewed
             if other.sources is not None and viewed.sources is not None:
                 sources = tuple(dict.fromkeys((*other.sources, *viewed.sources)))
             sink = viewed.sink if viewed.sink.shown in named and other.sink.shown not in named else other.sink
-            viewed = Viewed(sink=sink, sources=sources)
+            viewed = ViewedTarget(sink=sink, sources=sources)
         by_address[address] = viewed
     return list(by_address.values())
 
@@ -106,7 +106,7 @@ def narrowed(method: Callable[..., Iterable[_T]], **bounds: Any) -> Callable[...
 
 
 @contextmanager
-def ledgers(viewed: Viewed) -> Iterator[list[SourceLedger]]:
+def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
     """Each source to show that the target has, read-only; closed at the end."""
     sink = viewed.sink.open()
     sources = viewed.sources
@@ -152,7 +152,7 @@ class View:
     failed: dict[str, str] = field(factory=dict, init=False)
 
     @cached_property
-    def targets(self) -> list[Viewed]:
+    def targets(self) -> list[ViewedTarget]:
         """Raises UsageError where there is none."""
         config, name, to = self.setup.config, self.name, self.to
         sources: tuple[str, ...] | None = None if name is None else (name,)
@@ -168,7 +168,9 @@ class View:
                     texts[pipeline.sink] = sources
         if not texts:
             raise self._no_target()
-        viewed = [Viewed(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()]
+        viewed = [
+            ViewedTarget(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()
+        ]
         for text in [text for target in viewed for text in target.sink.notices]:
             self.notices.add(text)
         return _each_once(viewed, config.sinks)
@@ -201,7 +203,7 @@ class View:
         )
 
     @contextmanager
-    def leaving_out(self, viewed: Viewed, what: str = "was left out") -> Iterator[None]:
+    def leaving_out(self, viewed: ViewedTarget, what: str = "was left out") -> Iterator[None]:
         """A target that cannot be used is left out, unless it is the only one, or another run holds it."""
         try:
             yield

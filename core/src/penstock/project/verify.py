@@ -19,7 +19,7 @@ from penstock.names import counted
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
-from penstock.project.targets import Days, SourceLedger, View, Viewed, narrowed, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, ViewedTarget, narrowed, nothing_of
 from penstock.sinks import Difference, Target, Verifiable
 
 ROWS_AT_ONCE = 10_000  # rows of a ledger
@@ -59,7 +59,7 @@ def verify(view: View, days: Days, *, repair: bool, today: date) -> VerifyResult
     )
 
 
-def _sources(setup: Setup, viewed: Viewed) -> Sequence[str]:
+def _sources(setup: Setup, viewed: ViewedTarget) -> Sequence[str]:
     """The sources to look at: those in the ledger, and those that ran, of which all may be forgotten."""
     if viewed.sources is not None:
         return viewed.sources
@@ -74,7 +74,7 @@ def _sources(setup: Setup, viewed: Viewed) -> Sequence[str]:
         target.close()
 
 
-def _opened(viewed: Viewed, source: str, *, repair: bool) -> Target | None:
+def _opened(viewed: ViewedTarget, source: str, *, repair: bool) -> Target | None:
     sink = viewed.sink.open()
     target = sink.open_readonly(source)
     if target is None or not repair:

@@ -12,7 +12,7 @@ import click
 from penstock import UsageError, snake
 from penstock.redact import shown_url
 
-from penstock_plugins.new.package import SIGNED, Choices, Made, made, query_of
+from penstock_plugins.new.package import SIGNED, Choices, PackageFiles, package_files, query_of
 from penstock_plugins.new.sample import MOST_BYTES, Sample, read_sample
 from penstock_plugins.new.stream import KINDS, LOGINS, PAGINGS, StreamChoices, is_of_graphql, usual_kind, usual_paging
 
@@ -57,7 +57,7 @@ NO_STREAM_NAMES = (
 @click.option("--day", metavar="COLUMN", help="The day of a report's record. Default: guessed.")
 @click.option("--into", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Default: here.")
 @click.option("--dry-run", is_flag=True, help="Print the files; write nothing.")
-def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) -> None:
+def new(name: str, sample: str | None, into: Path, dry_run: bool, **options: Any) -> None:
     """
     Write a connector for one more provider, from a sample of its answers.
 
@@ -70,8 +70,8 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) 
     if place.exists() and not dry_run:
         raise UsageError(f"{place} exists already; choose another name, or another place with --into")
     sample = sample or _asked("--sample", "A sample answer with some records: a file of JSON or CSV, or a URL", None)
-    choices = _choices(name, sample, read_sample(_body("--sample", sample)), given)
-    connector = made(choices)
+    choices = _choices(name, sample, read_sample(_body("--sample", sample)), options)
+    connector = package_files(choices)
     if dry_run:
         for path, text in connector.files.items():
             print(f"--- {choices.folder}/{path}\n{text}")
@@ -80,35 +80,35 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) 
     _summary(place, choices, connector)
 
 
-def _choices(name: str, sample: str, read: Sample, given: dict[str, Any]) -> Choices:
+def _choices(name: str, sample: str, read: Sample, options: dict[str, Any]) -> Choices:
     """What the options state, what a sample's URL shows, and the answers to the questions for the rest."""
     origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
     linked, linked_path, _ = query_of(read.url) if read.url else ("", "", ())
-    base_url = given["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
+    base_url = options["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
     _check_url("--base-url", base_url)
     base_url = base_url.rstrip("/")
     if not path and f"{linked}{linked_path}".startswith(f"{base_url}/"):
         path = f"{linked}{linked_path}".removeprefix(base_url)
-    token_url = given["token_url"] or "/oauth/token"
+    token_url = options["token_url"] or "/oauth/token"
     if "://" in token_url:
         _check_url("--token-url", token_url)
-    stream = given["stream"] or _stream_name(path or sample, read)
+    stream = options["stream"] or _stream_name(path or sample, read)
     _check_name("--stream", stream)
-    login = given["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
-    kind: Any = given["kind"] or _asked(
+    login = options["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
+    kind: Any = options["kind"] or _asked(
         "--kind",
         "Are these records of days, a listing of what there is now, or a report on demand?",
         KINDS,
         usual_kind(read, stream),
     )
-    paging = given["paging"] or "none"
-    if kind == "on_demand" and paging != "none" and not given["parent"]:
+    paging = options["paging"] or "none"
+    if kind == "on_demand" and paging != "none" and not options["parent"]:
         raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
-    if kind != "on_demand" and not given["paging"]:
+    if kind != "on_demand" and not options["paging"]:
         paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS, usual_paging(read))
-    path = given["path"] or path
+    path = options["path"] or path
     usual_path = "/graphql" if is_of_graphql(read) else f"/{stream}"
-    stated = {"path": path, "login_name": given["login_name"], "token_url": given["token_url"]}
+    stated = {"path": path, "login_name": options["login_name"], "token_url": options["token_url"]}
     return Choices(
         name=name,
         base_url=base_url,
@@ -119,15 +119,15 @@ def _choices(name: str, sample: str, read: Sample, given: dict[str, Any]) -> Cho
             paging="none" if kind == "on_demand" else paging,
             sample=read,
             query=query,
-            key=tuple(filter(None, (given["key"] or "").split(","))),
-            day=given["day"],
+            key=tuple(filter(None, (options["key"] or "").split(","))),
+            day=options["day"],
         ),
-        parent=_parent(given["parent"], stream, paging),
+        parent=_parent(options["parent"], stream, paging),
         login=login,
-        login_name=given["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
+        login_name=options["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
         token_url=token_url,
-        signed=given["signed"].replace("\\n", "\n") if given["signed"] else SIGNED,
-        account=_account(given["account"]),
+        signed=options["signed"].replace("\\n", "\n") if options["signed"] else SIGNED,
+        account=_account(options["account"]),
         guessed=frozenset(option for option, value in stated.items() if not value),
     )
 
@@ -223,14 +223,14 @@ def _body(option: str, sample: str) -> bytes:
     return body
 
 
-def _write(place: Path, connector: Made) -> None:
+def _write(place: Path, connector: PackageFiles) -> None:
     for path, text in connector.files.items():
         file = place / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
 
-def _summary(place: Path, choices: Choices, connector: Made) -> None:
+def _summary(place: Path, choices: Choices, connector: PackageFiles) -> None:
     count = len(choices.stream.sample.records)
     print(f"{place}: {len(connector.files)} files from {count} records of the sample.\n\nReview:")
     for line in connector.reviews:

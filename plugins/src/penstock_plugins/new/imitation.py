@@ -16,15 +16,15 @@ _ENGLISH = "1,234.5"
 
 def stream_values(stream: StreamTexts) -> dict[str, str]:
     """The constants, routes and methods of a stream."""
-    given, sample, link = stream.given, stream.given.sample, stream.link
-    upper = given.name.upper()
+    choices, sample, link = stream.choices, stream.choices.sample, stream.link
+    upper = choices.name.upper()
     params = stream.params()
     argument = f", {link.name}" if link is not None else ""
     members = "".join(f"[{literal(name)}]" for name in sample.items.split(".")) if sample.items else ""
     answer = f"{upper}_ANSWER"
     format_values = {
         "STREAM": upper,
-        "file": f"{given.name}.{sample.format}",
+        "file": f"{choices.name}.{sample.format}",
         "records": _records_expression(stream, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
         "head": str(sample.head),
         "delimiter": literal(sample.delimiter),
@@ -32,7 +32,7 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
         "answer": "\n".join(f"        {line}" for line in _answer(stream)),
         "mark": part("paging", stream.paging_name, "mark", **stream.paging()),
     }
-    is_paged = given.paging != "none"
+    is_paged = choices.paging != "none"
     page = "        page = records"
     if is_paged:
         start = part("paging", stream.paging_name, "start", **stream.paging())
@@ -57,16 +57,16 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
         asked = 'json_body(request)["variables"]' if stream.is_graphql else "json_body(request)"
     reads = any("asked" in text for text in (checks, *arguments, *([] if stream.on_demand else [page, body])))
     handler = "on_demand" if stream.on_demand else "single"
-    packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{given.name}.{sample.format}", body)'}
+    packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{choices.name}.{sample.format}", body)'}
     is_file = sample.format == "csv" or stream.on_demand
     values = {
-        "stream": given.name,
+        "stream": choices.name,
         "verb": "POST" if stream.is_graphql else "GET",
         "path": literal(stream.path)[1:-1],
         "argument": argument,
         "asked": f"        asked = {asked}\n" if reads else "",
         "checks": checks,
-        "records": f"self.{given.name}_of({', '.join(arguments)})" if arguments else f"{upper}_RECORDS",
+        "records": f"self.{choices.name}_of({', '.join(arguments)})" if arguments else f"{upper}_RECORDS",
         "page": page,
         "body": f"{_headers(stream)}\n{body}",
         "packed": packed.get(sample.packing, "body") if is_file else "body",
@@ -80,21 +80,21 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
 
 def _records_expression(stream: StreamTexts, records: str) -> str:
     """The expression of a sample's records, each with all its members."""
-    within = stream.given.sample.within
+    within = stream.choices.sample.within
     return f"[one | one[{literal(within)}] for one in {records}]" if within else records
 
 
 def _headers(stream: StreamTexts) -> str:
-    kind = "text/csv" if stream.given.sample.format == "csv" else "application/json"
-    if stream.given.sample.packing and (stream.on_demand or stream.given.sample.format == "csv"):
+    kind = "text/csv" if stream.choices.sample.format == "csv" else "application/json"
+    if stream.choices.sample.packing and (stream.on_demand or stream.choices.sample.format == "csv"):
         kind = "application/octet-stream"
     return f'        headers = {{"Content-Type": "{kind}"}}'
 
 
 def _answer(stream: StreamTexts) -> list[str]:
     """The sandbox's lines that make the JSON of a page."""
-    sample, upper = stream.given.sample, stream.given.name.upper()
-    is_paged = stream.given.paging != "none"
+    sample, upper = stream.choices.sample, stream.choices.name.upper()
+    is_paged = stream.choices.paging != "none"
     page = f"[wrapped(one, {literal(sample.within)}) for one in page]" if sample.within else "page"
     if not sample.items:
         lines = [f"answer = {page}" if sample.is_array else f"answer = {page}[0]"]
@@ -126,7 +126,7 @@ def account_column(stream: StreamTexts) -> Guess | None:
 def is_numbered(stream: StreamTexts) -> bool:
     """Whether the records state their account as a number."""
     column = account_column(stream)
-    return column is not None and any(isinstance(one.get(column.member), int) for one in stream.given.sample.records)
+    return column is not None and any(isinstance(one.get(column.member), int) for one in stream.choices.sample.records)
 
 
 def accounts(streams: Sequence[StreamTexts]) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ def accounts(streams: Sequence[StreamTexts]) -> tuple[str, ...]:
 
 def _records_method(stream: StreamTexts) -> str:
     """The method with the records of a day, or of a parent's row; empty where they are those of the sample."""
-    given, link, day = stream.given, stream.link, stream.record.day
+    choices, link, day = stream.choices, stream.link, stream.record.day
     names = [
         *(["account"] if stream.account else []),
         *(["day"] if _moves_records(stream) else []),
@@ -144,8 +144,8 @@ def _records_method(stream: StreamTexts) -> str:
     ]
     if not names:
         return ""
-    records = f"{given.name.upper()}_RECORDS"
-    lines = [f"    def {given.name}_of(self, {', '.join(names)}):"]
+    records = f"{choices.name.upper()}_RECORDS"
+    lines = [f"    def {choices.name}_of(self, {', '.join(names)}):"]
     changed = []
     own = account_column(stream)
     of_one: list[str] = []
@@ -186,12 +186,12 @@ def _records_method(stream: StreamTexts) -> str:
 
 def size_of_page(streams: Sequence[StreamTexts]) -> int:
     """About a third of the records, so that each stream has several pages, and a shorter last one where that is so."""
-    return min(_size(_largest_listing(stream)) for stream in streams if stream.given.paging != "none")
+    return min(_size(_largest_listing(stream)) for stream in streams if stream.choices.paging != "none")
 
 
 def _served_records(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
     """The records that the sandbox has of an account: of one in the sample, where its key tells accounts apart."""
-    records, own = stream.given.sample.records[:MOST_KEPT], account_column(stream)
+    records, own = stream.choices.sample.records[:MOST_KEPT], account_column(stream)
     if own is None or own.name not in stream.record.key:
         return records
     return [one for one in records if one.get(own.member) == records[0].get(own.member)]
@@ -212,7 +212,7 @@ def _most_of_a_day(stream: StreamTexts) -> int:
 def _is_served_whole(stream: StreamTexts) -> bool:
     """Whether each day has all records: those of one day are too few for two pages, and their keys differ."""
     guesses, records = stream.record, _served_records(stream)
-    if stream.given.paging == "none" or not _moves_records(stream) or _most_of_a_day(stream) > 1:
+    if stream.choices.paging == "none" or not _moves_records(stream) or _most_of_a_day(stream) > 1:
         return False
     members = [guess.member for guess in map(guesses.column, guesses.key or guesses.hashed) if guess != guesses.day]
     keys = [tuple(str(record.get(member)) for member in members) for record in records]
@@ -241,8 +241,8 @@ def truth(streams: Sequence[StreamTexts]) -> str:
 
 
 def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
-    given, link = stream.given, stream.link
-    row = f"{given.singular}_row(one)"
+    choices, link = stream.choices, stream.link
+    row = f"{choices.singular}_row(one)"
     arguments = [*(["account"] if stream.account else []), *(["day"] if _moves_records(stream) else [])]
     loop = ""
     if link is not None:
@@ -252,7 +252,7 @@ def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
         loop = f"for {parent} in {parents}"
         if link.own is None:
             row += f' | {{"{link.name}": {parent}[{literal(link.member)}]}}'
-    records = f"self.{given.name}_of({', '.join(arguments)})" if arguments else f"{given.name.upper()}_RECORDS"
+    records = f"self.{choices.name}_of({', '.join(arguments)})" if arguments else f"{choices.name.upper()}_RECORDS"
     lines = [f"return [{row} for one in {records}]"]
     if loop:
         lines = ["return [", *(f"    {line}" for line in (row, loop, f"for one in {records}")), "]"]
@@ -260,16 +260,16 @@ def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
         lines.insert(0, f'day = date.fromisoformat(partition["{stream.day_column}"])')
     if is_last:
         return [f"        {line}" for line in lines]
-    return [f'        if stream == "{given.name}":', *(f"            {line}" for line in lines)]
+    return [f'        if stream == "{choices.name}":', *(f"            {line}" for line in lines)]
 
 
 def row_function(stream: StreamTexts) -> str:
     """The function that makes the row of a record."""
-    is_csv = stream.given.sample.format == "csv"
+    is_csv = stream.choices.sample.format == "csv"
     lines = [line for column in stream.record.columns for line in _row_lines(column, is_csv=is_csv)]
     inner = "\n".join(f"        {line}" for line in lines)
     return (
-        f"def {stream.given.singular}_row(one):\n"
+        f"def {stream.choices.singular}_row(one):\n"
         f'    """The columns of a record; numbers as their digits."""\n'
         f"    return {{\n{inner}\n    }}"
     )

@@ -90,12 +90,12 @@ class Guess:
             options = {"path": f"{self.within}.{options.pop('member', self.member)}", **options}
         named = [f"{name}={literal(value)}" for name, value in options.items()]
         arguments = ", ".join([*([literal(path)] if path else []), *named])
-        given = f"{self.call}({arguments})" if arguments or self.call != "column" else ""
-        if self.type == "Json" and not given:
-            given = "None"
+        default = f"{self.call}({arguments})" if arguments or self.call != "column" else ""
+        if self.type == "Json" and not default:
+            default = "None"
         annotation = f"{self.name}: {self.type}{' | None' if self.nullable and self.type != 'Json' else ''}"
         notes = f"  # review: {'; '.join(self.notes)}" if self.notes else ""
-        return annotation + (f" = {given}" if given else "") + notes
+        return annotation + (f" = {default}" if default else "") + notes
 
 
 @frozen(kw_only=True)
@@ -112,7 +112,9 @@ class Guesses:
         return next(column for column in self.columns if column.name == name)
 
 
-def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (), day: str | None = None) -> Guesses:
+def guess_columns(
+    sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (), day: str | None = None
+) -> Guesses:
     """
     The columns of a sample, its key and, of a report, the column of its day. ``key`` and ``day`` name the user's own
     choice, by column or member. Raises UsageError for a name that is none of the sample's.
@@ -213,119 +215,119 @@ def _digits(value: str) -> str:
 
 def _column(member: str, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
     name = snake(member)
-    made = Guess(name=name, member=member, type="str")
+    guess = Guess(name=name, member=member, type="str")
     blanks = {value for value in values if isinstance(value, str) and value in _NULLS}
     known = [value for value in values if value is not None and not _is_blank(value)]
-    made = evolve(made, nullable=len(known) < len(values))
+    guess = evolve(guess, nullable=len(known) < len(values))
     if not known:
-        return evolve(made, nullable=True, notes=("empty in every record of the sample",))
-    made = _typed(made, known, is_csv=is_csv, number_format=number_format)
-    if blanks and made.type not in ("str", "Json"):
-        made = evolve(made, options={**made.options, "null": tuple(sorted(blanks))})
-    elif any(isinstance(value, str) and value == "" for value in values) and made.type == "str" and not is_csv:
-        made = evolve(made, nullable=any(value is None for value in values))
-    if made.type == "str" and is_secret(member):
-        return evolve(made, call="secret", notes=("never delivered",))
-    if made.call == "column" and is_personal(member) and not _COUNT.search(name):
-        return evolve(made, call="personal")
-    if made.call == "column" and made.type in ("int", "Decimal"):
-        return _summed(made)
-    return made
+        return evolve(guess, nullable=True, notes=("empty in every record of the sample",))
+    guess = _typed(guess, known, is_csv=is_csv, number_format=number_format)
+    if blanks and guess.type not in ("str", "Json"):
+        guess = evolve(guess, options={**guess.options, "null": tuple(sorted(blanks))})
+    elif any(isinstance(value, str) and value == "" for value in values) and guess.type == "str" and not is_csv:
+        guess = evolve(guess, nullable=any(value is None for value in values))
+    if guess.type == "str" and is_secret(member):
+        return evolve(guess, call="secret", notes=("never delivered",))
+    if guess.call == "column" and is_personal(member) and not _COUNT.search(name):
+        return evolve(guess, call="personal")
+    if guess.call == "column" and guess.type in ("int", "Decimal"):
+        return _summed(guess)
+    return guess
 
 
 def _is_blank(value: Any) -> bool:
     return isinstance(value, str) and (not value.strip() or value in _NULLS)
 
 
-def _summed(made: Guess) -> Guess:
-    is_money = made.type == "Decimal" and _MONEY.search(made.name) is not None
-    if not is_money and not _COUNT.search(made.name):
-        return made
-    additive = {} if _RATE.search(made.name) else {"additive": True}
-    notes = ('money; add its currency, unit="USD"',) if is_money and "number" not in made.options else ()
-    return evolve(made, options={**made.options, **additive}, notes=(*made.notes, *notes))
+def _summed(guess: Guess) -> Guess:
+    is_money = guess.type == "Decimal" and _MONEY.search(guess.name) is not None
+    if not is_money and not _COUNT.search(guess.name):
+        return guess
+    additive = {} if _RATE.search(guess.name) else {"additive": True}
+    notes = ('money; add its currency, unit="USD"',) if is_money and "number" not in guess.options else ()
+    return evolve(guess, options={**guess.options, **additive}, notes=(*guess.notes, *notes))
 
 
-def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
+def _typed(guess: Guess, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
     kinds = {type(value) for value in values}
     if kinds == {bool}:
-        return evolve(made, type="bool")
+        return evolve(guess, type="bool")
     if kinds == {dict}:
-        return _infer_objects(made, values)
+        return _infer_objects(guess, values)
     if kinds <= {int, Decimal}:
-        return _infer_numbers(made, values)
+        return _infer_numbers(guess, values)
     if kinds == {str}:
-        return _infer_texts(made, values, is_csv=is_csv, number_format=number_format)
+        return _infer_texts(guess, values, is_csv=is_csv, number_format=number_format)
     if kinds == {str, int}:
-        return evolve(made, notes=("text and numbers",))
-    return evolve(made, type="Json")
+        return evolve(guess, notes=("text and numbers",))
+    return evolve(guess, type="Json")
 
 
-def _infer_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> Guess:
+def _infer_objects(guess: Guess, values: Sequence[dict[str, Any]], at: str = "") -> Guess:
     """An amount with its currency, also where it alone is in further objects, else a nested value."""
-    at = at or made.member
+    at = at or guess.member
     members = {member for value in values for member in value}
     if len(members) == 1 and all(isinstance(inner, dict) for value in values for inner in value.values()):
         (inner,) = members
-        return _infer_objects(made, [value[inner] for value in values if inner in value], f"{at}.{inner}")
+        return _infer_objects(guess, [value[inner] for value in values if inner in value], f"{at}.{inner}")
     amount = next((member for member in ("value", "amount") if member in members), None)
     codes = sorted(member for member in members if _are_currencies(value.get(member) for value in values))
     currency = next(
         (member for member in ("currency", "currencyCode", "currency_code", *codes) if member in members), None
     )
     if amount is None or currency is None:
-        return evolve(made, type="Json")
-    path = "" if at == made.member else at
+        return evolve(guess, type="Json")
+    path = "" if at == guess.member else at
     if (amount, currency) == ("value", "currency"):
-        return evolve(made, type="Decimal", call="money", path=path, options=_rate_option(made.name))
-    options = {"currency": f"{at}.{currency}", **_rate_option(made.name)}
-    return evolve(made, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
+        return evolve(guess, type="Decimal", call="money", path=path, options=_rate_option(guess.name))
+    options = {"currency": f"{at}.{currency}", **_rate_option(guess.name)}
+    return evolve(guess, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
 
 
-def _infer_numbers(made: Guess, values: Sequence[Any]) -> Guess:
+def _infer_numbers(guess: Guess, values: Sequence[Any]) -> Guess:
     if all(isinstance(value, int) for value in values):
         for format_, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
-            if _TIME.search(made.name) and all(value in span for value in values):
-                return evolve(made, type="datetime", options={"format": format_}, notes=("a time, in UTC",))
-        is_money = _MONEY.search(made.name) and not _ID.search(made.name)
-        return evolve(made, type="Decimal" if is_money else "int")
-    return evolve(made, type="Decimal")
+            if _TIME.search(guess.name) and all(value in span for value in values):
+                return evolve(guess, type="datetime", options={"format": format_}, notes=("a time, in UTC",))
+        is_money = _MONEY.search(guess.name) and not _ID.search(guess.name)
+        return evolve(guess, type="Decimal" if is_money else "int")
+    return evolve(guess, type="Decimal")
 
 
-def _infer_texts(made: Guess, values: Sequence[str], *, is_csv: bool, number_format: str) -> Guess:
+def _infer_texts(guess: Guess, values: Sequence[str], *, is_csv: bool, number_format: str) -> Guess:
     def all_are(pattern: "re.Pattern[str]") -> bool:
         return all(pattern.fullmatch(value) for value in values)
 
     if all_are(_DATE):
-        return evolve(made, type="date")
+        return evolve(guess, type="date")
     if all_are(_DATETIME):
         zoned = [match["zone"] is not None for value in values if (match := _DATETIME.fullmatch(value))]
         if all(zoned):
-            return evolve(made, type="datetime")
-        return evolve(made, type="datetime", options={"zone": "naive"}) if not any(zoned) else made
+            return evolve(guess, type="datetime")
+        return evolve(guess, type="datetime", options={"zone": "naive"}) if not any(zoned) else guess
     for format_ in _FORMATS:
-        if all(_has_format(value, format_) for value in values) and (format_ != "%Y%m%d" or _TIME.search(made.name)):
+        if all(_has_format(value, format_) for value in values) and (format_ != "%Y%m%d" or _TIME.search(guess.name)):
             timed = "%H" in format_
             unsure = format_.startswith(("%m/", "%d/")) and all(
                 int(re.split("[/ ]", value)[1]) <= 12 for value in values
             )
             options = {"format": format_, **({"zone": "naive"} if timed else {})}
             notes = ("month or day first?",) if unsure else ()
-            return evolve(made, type="datetime" if timed else "date", options=options, notes=notes)
-    if _ID.search(made.name):
-        return made
+            return evolve(guess, type="datetime" if timed else "date", options=options, notes=notes)
+    if _ID.search(guess.name):
+        return guess
     if all_are(re.compile("(?i)true|false")):
-        return evolve(made, type="bool")
-    if number_format and not all_are(_INTEGER) and (numbers := _infer_format(made, values, number_format)) is not None:
+        return evolve(guess, type="bool")
+    if number_format and not all_are(_INTEGER) and (numbers := _infer_format(guess, values, number_format)) is not None:
         return numbers
     numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
-    if numeric and (_MONEY.search(made.name) or not all_are(_INTEGER)):
-        return evolve(made, type="Decimal")
-    if numeric and (is_csv or _COUNT.search(made.name)):
-        return evolve(made, type="int")
-    if _MONEY.search(made.name) or _COUNT.search(made.name):
-        return _infer_spelled_numbers(made, values)
-    return made
+    if numeric and (_MONEY.search(guess.name) or not all_are(_INTEGER)):
+        return evolve(guess, type="Decimal")
+    if numeric and (is_csv or _COUNT.search(guess.name)):
+        return evolve(guess, type="int")
+    if _MONEY.search(guess.name) or _COUNT.search(guess.name):
+        return _infer_spelled_numbers(guess, values)
+    return guess
 
 
 def _has_format(value: str, format_: str) -> bool:
@@ -336,26 +338,26 @@ def _has_format(value: str, format_: str) -> bool:
     return True
 
 
-def _infer_format(made: Guess, values: Sequence[str], format_: str) -> Guess | None:
+def _infer_format(guess: Guess, values: Sequence[str], format_: str) -> Guess | None:
     """Numbers in the form of the sample; None where the values are none."""
     thousands, point = _SEPARATORS[format_]
     whole = rf"\d{{1,3}}({thousands}\d{{3}})+|\d+"
     if not all(re.fullmatch(rf"({whole})({point}\d+)?", _digits(value)) for value in values):
         return None
-    is_whole = all(re.fullmatch(whole, _digits(value)) for value in values) and not _MONEY.search(made.name)
+    is_whole = all(re.fullmatch(whole, _digits(value)) for value in values) and not _MONEY.search(guess.name)
     notes = ("how numbers are written",)
-    return evolve(made, type="int" if is_whole else "Decimal", options={"number": format_}, notes=notes)
+    return evolve(guess, type="int" if is_whole else "Decimal", options={"number": format_}, notes=notes)
 
 
-def _infer_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
+def _infer_spelled_numbers(guess: Guess, values: Sequence[str]) -> Guess:
     """Numbers for people: separators, currency signs. A guess between two readings keeps the text."""
     digits = [re.sub(r"[^\d.,' ]", "", value).strip() for value in values]
     for format_, pattern in zip(
         NUMBER_FORMATS[:2], (r"\d{1,3}(,\d{3})*(\.\d{1,2})?", r"\d{1,3}(\.\d{3})*(,\d{1,2})?"), strict=True
     ):
         if all(re.fullmatch(pattern, text) for text in digits) and all(re.search(r"\d", text) for text in digits):
-            return evolve(made, type="Decimal", options={"number": format_}, notes=("how numbers are written",))
-    return made
+            return evolve(guess, type="Decimal", options={"number": format_}, notes=("how numbers are written",))
+    return guess
 
 
 # --- key and day ----------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Choices:
 
 
 @frozen(kw_only=True)
-class Made:
+class PackageFiles:
     """The files of a connector by path, and the lines with a guess that is to be reviewed."""
 
     files: Mapping[str, str]
@@ -59,7 +59,7 @@ class Made:
         ]
 
 
-def made(choices: Choices) -> Made:
+def package_files(choices: Choices) -> PackageFiles:
     """All files of the connector. Raises UsageError for choices that do not go together."""
     if unknown := [name for name in placeholders(choices.signed) if name not in SIGNABLE]:
         raise UsageError(
@@ -71,10 +71,10 @@ def made(choices: Choices) -> Made:
     own = {stream.record_class: f"{choices.folder}.records" for stream in texts.streams}
     of_source = dict.fromkeys(("CONNECTOR", texts.stream.constant), f"{choices.folder}.source")
     samples = {
-        f"{package}/{stream.given.name}.{stream.given.sample.format}": stream.given.sample.text
+        f"{package}/{stream.choices.name}.{stream.choices.sample.format}": stream.choices.sample.text
         for stream in texts.streams
     }
-    return Made(
+    return PackageFiles(
         files={
             "pyproject.toml": texts.filled("pyproject.toml"),
             "README.md": texts.filled("README.md"),
@@ -92,11 +92,11 @@ def _streams(choices: Choices) -> tuple[StreamTexts, ...]:
     """The parent's stream, if there is one, and the stream."""
     texts: list[StreamTexts] = []
     taken = {*IMPORTABLE, _class_name(choices.name, IMPORTABLE)}
-    for given in filter(None, (choices.parent, choices.stream)):
-        name = _class_name(given.singular, taken)
+    for own in filter(None, (choices.parent, choices.stream)):
+        name = _class_name(own.singular, taken)
         taken.add(name)
         more = {"record_class": name, "account": choices.account, "login_name": choices.login_name}
-        texts.append(StreamTexts.of(given, texts[0] if texts else None, **more))
+        texts.append(StreamTexts.of(own, texts[0] if texts else None, **more))
     if len(texts) > 1 and any(sample.is_graphql for sample in texts):
         raise UsageError("--parent: a stream of GraphQL with a parent is written by hand; see json= of the stream")
     return tuple(texts)
@@ -120,10 +120,10 @@ class _Texts:
         return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n") + "\n"
 
     def _values(self) -> dict[str, str]:
-        choices, words = self.choices, " and ".join(stream.given.name.replace("_", " ") for stream in self.streams)
+        choices, words = self.choices, " and ".join(stream.choices.name.replace("_", " ") for stream in self.streams)
         extra = self._login("extra")
-        count = sum(len(stream.given.sample.records) for stream in self.streams)
-        names = ", ".join(f"`{stream.given.name}.{stream.given.sample.format}`" for stream in self.streams)
+        count = sum(len(stream.choices.sample.records) for stream in self.streams)
+        names = ", ".join(f"`{stream.choices.name}.{stream.choices.sample.format}`" for stream in self.streams)
         samples = "a sample" if len(self.streams) == 1 else "samples"
         return {
             "name": choices.name,
@@ -194,9 +194,9 @@ class _Texts:
         return settings
 
     def _stream(self, stream: StreamTexts) -> str:
-        words = stream.given.name.replace("_", " ")
+        words = stream.choices.name.replace("_", " ")
         lines = [
-            f'name="{stream.given.name}",',
+            f'name="{stream.choices.name}",',
             f'summary="{words[:1].upper()}{words[1:]} of {self._title}",',
             f"record={stream.record_class},",
             *stream.source_lines(),
@@ -222,9 +222,9 @@ class _Texts:
             lines.append("judge=graphql_judge,")
         elif not first.is_report and not choices.account:
             params = first.params()
-            given = f", params={literal(tuple(params.items()))}" if params else ""
+            more = f", params={literal(tuple(params.items()))}" if params else ""
             lines.append(
-                f"check=lambda settings, slice_: Request(url=settings.url({literal(first.given.path)}){given}),"
+                f"check=lambda settings, slice_: Request(url=settings.url({literal(first.choices.path)}){more}),"
             )
         return lines
 
@@ -241,7 +241,7 @@ class _Texts:
         admit = self._login("admit")
         is_open = []  # conditions of what is requested without credentials
         constants = [texts["constants"] for texts in of_streams]
-        if any(stream.given.paging != "none" for stream in streams):
+        if any(stream.choices.paging != "none" for stream in streams):
             constants.append(f"SIZE = {imitation.size_of_page(streams)}  # records of a page")
         constants.append(login)
         if choices.account:
@@ -270,7 +270,7 @@ class _Texts:
         settings += [f'"{choices.account}s": list(ACCOUNTS)'] if choices.account else []
         settings.append('"requests_per_second": 200.0')
         rows = [imitation.row_function(stream) for stream in streams]
-        is_paged = any(stream.given.paging != "none" for stream in streams)
+        is_paged = any(stream.choices.paging != "none" for stream in streams)
         text = self.filled(
             "sandbox.py",
             sandbox_what="on each day" if self.stream.is_report else "in pages" if is_paged else "all at once",

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from penstock import UsageError, placeholders, snake
 
 from penstock_plugins.new.code import IMPORTABLE, call, literal
-from penstock_plugins.new.infer import Guess, Guesses, guessed
+from penstock_plugins.new.infer import Guess, Guesses, guess_columns
 from penstock_plugins.new.sample import Sample, is_granting, is_personal
 
 LOGINS = (
@@ -57,7 +57,7 @@ def is_of_graphql(sample: Sample) -> bool:
 
 def usual_kind(sample: Sample, stream: str) -> str:
     """The kind that a sample suggests: amounts and counts of a day or a time are a report."""
-    record = guessed(sample, stream, report=True)
+    record = guess_columns(sample, stream, report=True)
     is_summed = any(
         column.options.get("additive", column.call == "money") and column.type in ("int", "Decimal")
         for column in record.columns
@@ -123,7 +123,7 @@ class ParentLink:
 class StreamTexts:
     """A stream and its record class, as texts of the modules. ``account``: the column of accounts, if there are any."""
 
-    given: StreamChoices
+    choices: StreamChoices
     record: Guesses
     record_class: str
     account: str | None = None
@@ -132,56 +132,56 @@ class StreamTexts:
 
     @classmethod
     def of(
-        cls, given: StreamChoices, parent: "StreamTexts | None", account: str | None = None, **more: Any
+        cls, choices: StreamChoices, parent: "StreamTexts | None", account: str | None = None, **more: Any
     ) -> "StreamTexts":
         """Raises UsageError for choices that do not go together."""
-        sample, name = given.sample, given.name
-        if given.paging == "cursor" and not sample.items:
+        sample, name = choices.sample, choices.name
+        if choices.paging == "cursor" and not sample.items:
             raise UsageError(
                 "--paging cursor: the sample has no member beside its records that could hold the cursor; choose link, "
                 "for a Link header, or page_number or offset"
             )
-        if given.kind == "on_demand" and "." in sample.items:
+        if choices.kind == "on_demand" and "." in sample.items:
             raise UsageError(
                 f"--kind on_demand: the records of the sample are in {sample.items}, and a report file has them in a "
                 'member of its own. Give a report file as the sample: CSV, a JSON array, or {"rows": [...]}'
             )
-        is_report = given.kind != "listing"
-        record = guessed(sample, name, report=is_report, key=given.key, day=given.day)
+        is_report = choices.kind != "listing"
+        record = guess_columns(sample, name, report=is_report, key=choices.key, day=choices.day)
         day = record.day
-        if given.day and day is not None and (day.nullable or day.type not in ("date", "datetime")):
-            raise UsageError(f"--day {given.day}: it must be a day or a time that every record of the sample has")
-        link = _link(given, record, parent)
+        if choices.day and day is not None and (day.nullable or day.type not in ("date", "datetime")):
+            raise UsageError(f"--day {choices.day}: it must be a day or a time that every record of the sample has")
+        link = _link(choices, record, parent)
         if link is not None:
             record = _of_child(record, link)
         if account is not None:
             record = evolve(
                 record, columns=tuple(_account(one) if one.name == account else one for one in record.columns)
             )
-        return cls(given=given, record=record, link=link, account=account, **more)
+        return cls(choices=choices, record=record, link=link, account=account, **more)
 
     @property
     def is_report(self) -> bool:
-        return self.given.kind != "listing"
+        return self.choices.kind != "listing"
 
     @property
     def on_demand(self) -> bool:
-        return self.given.kind == "on_demand"
+        return self.choices.kind == "on_demand"
 
     @property
     def is_graphql(self) -> bool:
-        return self.given.path.endswith("/graphql") and self.given.sample.items.startswith("data.")
+        return self.choices.path.endswith("/graphql") and self.choices.sample.items.startswith("data.")
 
     @property
     def path(self) -> str:
         """The path of its request, in which a value of the parent has the name that it has in this stream."""
         link = self.link
-        return self.given.path if link is None else self.given.path.replace(f"{{{link.column}}}", f"{{{link.name}}}")
+        return self.choices.path.replace(f"{{{link.column}}}", f"{{{link.name}}}") if link else self.choices.path
 
     @property
     def constant(self) -> str:
         """The name of the stream's value in source.py."""
-        upper = self.given.name.upper()
+        upper = self.choices.name.upper()
         return f"{upper}_STREAM" if upper in ("CONNECTOR", "QUERY") else upper
 
     # --- records ----------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class StreamTexts:
             "account": self.account,
             "day": self.day_column,
         }
-        words = self.given.name.replace("_", " ")
+        words = self.choices.name.replace("_", " ")
         note = "# review: the document and its date"
         unsure = [f"# review: whether the key needs {self.link.name}"] if self.link is not None else []
         if changed := next((column.name for column in record.columns if _OF_CHANGES.search(column.name)), None):
@@ -236,7 +236,7 @@ class StreamTexts:
         """The parameters of the request as templates."""
         known: dict[str, str] = {}
         days: list[str] = []
-        for name, value in self.given.query:
+        for name, value in self.choices.query:
             if name in (*_OF_NUMBER, *_OF_OFFSET, *_OF_CURSOR, *_OF_SIZE):
                 continue
             if self.is_report and _OF_DAYS.fullmatch(value):
@@ -258,8 +258,8 @@ class StreamTexts:
 
     def paging(self) -> dict[str, str]:
         """The values of the paging's templates."""
-        names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.given.paging, ())
-        seen = dict(self.given.query)
+        names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.choices.paging, ())
+        seen = dict(self.choices.query)
         usual = "after" if self.is_graphql else names[0] if names else ""
         asked = next((name for name in names if name in seen), usual)
         size = next((name for name in _OF_SIZE if name in seen), None)
@@ -269,8 +269,8 @@ class StreamTexts:
         if self.is_graphql:
             options += ', place="body"'
         param = f"variables.{asked}" if self.is_graphql else asked
-        sample = self.given.sample
-        member = (sample.cursor if self.given.paging == "cursor" else sample.link) or self._beside("next")
+        sample = self.choices.sample
+        member = (sample.cursor if self.choices.paging == "cursor" else sample.link) or self._beside("next")
         return {
             "param": literal(param),
             "asked_param": literal(asked),
@@ -281,22 +281,22 @@ class StreamTexts:
     @property
     def paging_name(self) -> str:
         """The paging's name in ``parts.toml``: a link is a member of the answer, or its header."""
-        in_header = self.given.paging == "link" and self.given.sample.link is None
-        return "header" if in_header else self.given.paging
+        in_header = self.choices.paging == "link" and self.choices.sample.link is None
+        return "header" if in_header else self.choices.paging
 
     def _beside(self, name: str) -> str:
         """The path of a member next to the records."""
-        outer = self.given.sample.items.rpartition(".")[0]
+        outer = self.choices.sample.items.rpartition(".")[0]
         return f"{outer}.{name}" if outer else name
 
     @property
     def _more(self) -> str | None:
-        sample = self.given.sample
+        sample = self.choices.sample
         counted = sample.total or sample.pages
         return sample.more if self.paging_name in ("page_number", "offset", "cursor", "link") and not counted else None
 
     def _envelope(self) -> str:
-        sample = self.given.sample
+        sample = self.choices.sample
         if sample.format == "csv":
             options = {
                 "header": sample.header,
@@ -330,7 +330,7 @@ class StreamTexts:
         elif self.on_demand:
             lines.append(f"json={{{inner}}},  # review: what the submission contains")
         elif params:
-            unsure = self.is_report and not any(_OF_DAYS.fullmatch(value) for _, value in self.given.query)
+            unsure = self.is_report and not any(_OF_DAYS.fullmatch(value) for _, value in self.choices.query)
             lines.append(f"params={{{inner}}},{'  # review: the names of the days' if unsure else ''}")
         if self.on_demand:
             lines.append("# review: where its answers have the id, the state and the link; the words of the state")
@@ -341,7 +341,7 @@ class StreamTexts:
                     envelope.replace("(", "(\n        ", 1).replace(", head=", ",\n        head=")[:-1] + ",\n    )"
                 )
             lines.append(f"{'downloads' if self.on_demand else 'envelope'}={envelope},")
-        if self.given.paging != "none":
+        if self.choices.paging != "none":
             paginator = part("paging", self.paging_name, "paginator", **self.paging())
             if len(paginator) > 100:
                 options = re.split(r", (?=\w+=)", paginator.removeprefix("named(").removesuffix(")"))
@@ -353,11 +353,11 @@ class StreamTexts:
 
     def query(self) -> str:
         """The GraphQL query that selects what the sample has."""
-        sample = self.given.sample
+        sample = self.choices.sample
         asked = self.paging()["asked_param"].strip('"')
         names = [*self.params(), *([asked] if self.paging_name == "cursor" else [])]
         declared = ", ".join(f"${name}: String" for name in names)
-        given = ", ".join(f"{name}: ${name}" for name in names)
+        arguments = ", ".join(f"{name}: ${name}" for name in names)
         *outer, field = sample.items.removeprefix("data.").removesuffix(".nodes").removesuffix(".edges").split(".")
         value, opened, closed, indent = json.loads(sample.text)["data"], "", "", "  "
         for name in outer:
@@ -367,32 +367,32 @@ class StreamTexts:
         selected = _selection(value[field], f"{indent}  ")
         return (
             "# review: arguments and types; the fields are those of the sample\n"
-            f'QUERY = """\nquery ({declared}) {{\n{opened}{indent}{field}({given}) {{\n{selected}\n{indent}}}\n'
+            f'QUERY = """\nquery ({declared}) {{\n{opened}{indent}{field}({arguments}) {{\n{selected}\n{indent}}}\n'
             f'{closed}}}\n"""\n\n'
         )
 
 
-def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> ParentLink | None:
+def _link(choices: StreamChoices, record: Guesses, parent: StreamTexts | None) -> ParentLink | None:
     """The value of the parent's row that the path names. UsageError where it names none."""
     if parent is None:
         return None
     columns = {column.name: column for column in parent.record.columns}
-    names = placeholders(given.path)
-    if given.path.endswith("/graphql"):
+    names = placeholders(choices.path)
+    if choices.path.endswith("/graphql"):
         raise UsageError(
             "--parent: penstock new writes no query for each row of a parent. Leave it out, and add "
-            f'parent=Parent(stream="{parent.given.name}", columns=("id",)) and a variable "{{id}}" by hand'
+            f'parent=Parent(stream="{parent.choices.name}", columns=("id",)) and a variable "{{id}}" by hand'
         )
     if len(names) != 1 or names[0] not in columns:
         raise UsageError(
-            f"--path {given.path}: with --parent it names one column of {parent.given.name} in braces, such as "
-            f"/{parent.given.name}/{{{parent.record.key[0] if parent.record.key else 'id'}}}/{given.name}. "
+            f"--path {choices.path}: with --parent it names one column of {parent.choices.name} in braces, such as "
+            f"/{parent.choices.name}/{{{parent.record.key[0] if parent.record.key else 'id'}}}/{choices.name}. "
             f"There are {', '.join(columns)}"
         )
     column = columns[names[0]]
-    name = f"{parent.given.singular}_{column.name}" if column.name in _GENERIC_KEYS else column.name
+    name = f"{parent.choices.singular}_{column.name}" if column.name in _GENERIC_KEYS else column.name
     own = next((column.member for column in record.columns if column.name == name), None)
-    return ParentLink(stream=parent.given, column=column.name, member=column.member, name=name, own=own)
+    return ParentLink(stream=parent.choices, column=column.name, member=column.member, name=name, own=own)
 
 
 def _account(column: Guess) -> Guess:
