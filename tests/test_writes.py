@@ -645,6 +645,66 @@ def test_rows_come_from_a_query(sensis: Bench) -> None:
     assert list((sensis.folder / ".penstock").glob("query-*")) == []
 
 
+def test_each_job_of_a_query_keeps_its_own_rows(sensis: Bench) -> None:
+    """
+    Unknown rows are sent again as they were, also after the job ended and after the same query was sent with other
+    parameters. Without the rows nothing is sent.
+    """
+    import psycopg
+    from postgres_server import server as postgres
+
+    with postgres().database() as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("create table seen (id text, number int)")
+            with (sensis.folder / "penstock.toml").open("a") as file:
+                file.write(f"[sink.db]\nkind = 'postgres'\ndsn = '{dsn}'\n")
+            query = ("user_ip=203.0.113.7", "--from", "db", "--query", "select id from seen order by number")
+
+            def add(*numbers: int) -> None:
+                for number in numbers:
+                    connection.execute("insert into seen values (%s, %s)", [listing_id(number), number])
+
+            def job(name: str, *options: str) -> tuple[int, list[str], str]:
+                code, receipts, output = sensis.act("sensis", "report_event", f"event_name={name}", *query, *options)
+                return code, statuses(receipts), output
+
+            add(1, 3)
+            sensis.server.app = Troubled(sensis.app, {1: reset_before})
+            assert job("appearance")[:2] == (1, ["done", "unknown"])
+            add(0, 2)
+            sensis.server.app = Troubled(sensis.app, {1: reset_before})
+            assert job("viewDetails")[:2] == (1, ["done", "unknown", "done", "done"])
+            connection.execute("delete from seen")
+
+            assert job("appearance", "--retry-unknown")[:2] == (0, ["done", "done"])
+            assert job("viewDetails", "--retry-unknown")[:2] == (0, ["done"] * 4)
+            add(4, 5, 6)
+            code, receipts, output = job("appearance", "--resume")
+    assert (code, receipts) == (2, [])
+    assert "Nothing was sent" in output
+    recorded = Counter((one["event"], one["id"]) for one in sensis.app.events)
+    expected = [("appearance", 1), ("appearance", 3), *(("viewDetails", number) for number in range(4))]
+    assert recorded == Counter((name, listing_id(number)) for name, number in expected)
+    assert list((sensis.folder / ".penstock").glob("query-*")) == []
+
+
+def test_rows_come_from_a_pipe(sensis: Bench) -> None:
+    """
+    A pipe with a name, as ``<(command)`` or /dev/stdin, is read once.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write("id,user_session_id\n" + "".join(f"{listing_id(number)},u{number}\n" for number in range(3)))
+
+    code, receipts, _ = sensis.act(
+        "sensis", "report_event", "event_name=appearance", "user_ip=203.0.113.7", "--from", f"/dev/fd/{reading}"
+    )
+
+    os.close(reading)
+    assert (code, statuses(receipts)) == (0, ["done"] * 3)
+    assert [one["userSessionId"] for one in sensis.app.events] == ["u0", "u1", "u2"]
+
+
 # --- what is allowed --------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock._write.rows import RowFile, SingleRow
+from penstock._write.rows import MOST_LINE_BYTES, RowFile, SingleRow
 from penstock.errors import UsageError
 
 
@@ -75,8 +75,12 @@ def test_text_that_no_utf8_can_hold_is_a_bad_row(tmp_path: Path, line: bytes, ex
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.jsonl", b'{"a": 1}\n\n{bad\n'), ("a.csv", b'\xef\xbb\xbfa,b\n"x\n y",\xff\n\n1\n')],
-    ids=["jsonl", "csv"],
+    [
+        ("a.jsonl", b'{"a": 1}\n\n{bad\n'),
+        ("a.csv", b'\xef\xbb\xbfa,b\n"x\n y",\xff\n\n1\n'),
+        ("a.csv", b'a,"b\nc"\n1,2\n'),
+    ],
+    ids=["jsonl", "csv", "header of two lines"],
 )
 def test_rows_can_be_written_as_they_stood(tmp_path: Path, name: str, content: bytes) -> None:
     """
@@ -89,6 +93,30 @@ def test_rows_can_be_written_as_they_stood(tmp_path: Path, name: str, content: b
     written = file.header + b"".join(given.raw for given in file)
 
     assert written == content.removeprefix(b"\xef\xbb\xbf").replace(b"\n\n", b"\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"a": "x"}%s\n{"a": 1}\n'),
+        ("a.jsonl", b'{"a": "%s"}\n{"a": 1}\n'),
+        ("a.csv", b"a,b\n1,x%s\n1,\n"),
+        ("a.csv", b'a,b\n1,"x\n%s"\n1,\n'),
+    ],
+    ids=["json and spaces", "json", "csv", "csv of two lines"],
+)
+def test_a_line_that_is_too_long_is_one_bad_row(tmp_path: Path, name: str, content: bytes) -> None:
+    """
+    No part of it becomes a row: neither with its last value cut, nor what comes after the cut.
+    """
+    path = tmp_path / name
+    path.write_bytes(content % (b" " * (MOST_LINE_BYTES + 10)))
+
+    first, second = RowFile.at(path)
+
+    assert "16 MiB" in first.problem
+    assert (first.number, first.values, first.raw) == (0, {}, b"")
+    assert (second.number, second.values["a"] in (1, "1"), second.problem) == (1, True, "")
 
 
 def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
@@ -109,11 +137,18 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
         ("a.csv", b"a,b,a\n", "the column a is there twice"),
         ("a.csv", b"a;b;c\n1;2;3\n", r"separated by semicolons \('a;b;c'\); nothing was sent"),
         ("a.csv", b"a\tb\n1\t2\n", "separated by tabs"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), "its header is no UTF-8 text; nothing was sent"),
+        ("a.csv", "a\tb\n1\t2\n".encode("utf-16"), "its header is no UTF-8 text; nothing was sent"),
+        ("a.csv", "größe\n1\n".encode("latin-1"), "its header is no UTF-8 text; nothing was sent"),
+        ("a.csv", b'{"a": 1}\n', "it holds JSON lines; nothing was sent"),
         ("a.csv.gz", b"no gzip", "is no gzip file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:-9], "was cut off"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:20] + b"\xff" * 40, "cannot be read"),
     ],
-    ids=["empty", "no name", "twice", "semicolons", "tabs", "no gzip", "cut gzip", "damaged gzip"],
+    ids=[
+        *("empty", "no name", "twice", "semicolons", "tabs", "utf-16", "utf-16 tabs", "latin-1", "json lines"),
+        *("no gzip", "cut gzip", "damaged gzip"),
+    ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, reported: str) -> None:
     """

@@ -246,11 +246,17 @@ def test_a_job_of_a_former_version_has_no_address(crashed: Outbox) -> None:
 
 def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> None:
     """
-    A file that was edited after a crash is another job: --resume would send again what was sent.
+    A file that was edited after a crash is another job: --resume would send again what was sent. So is a stream that
+    has other rows when it is made again.
     """
     with pytest.raises(UsageError, match=r"events\.jsonl or the parameters beside it are not those of the job"):
         crashed.open(evolve(KEY, digest="edited"), NOW, resume=True)
-    for what in ("other.jsonl", CALL, STDIN):
+    streamed = crashed.open(evolve(KEY, digest="streamed", what=STDIN), NOW)
+    streamed.sending([0])
+    streamed.close()
+    with pytest.raises(UsageError, match="stdin or the parameters beside it are not those of the job"):
+        crashed.open(evolve(KEY, digest="streamed later", what=STDIN), NOW, resume=True)
+    for what in ("other.jsonl", CALL):
         job = crashed.open(evolve(KEY, digest=f"of {what}", what=what), NOW, resume=True)
         assert job.fresh
         job.close()

@@ -281,7 +281,7 @@ def _send(session: Session, stack: ExitStack, job: ActionJob, sender: Sender, op
     finished = sender.result
     if options.refused is not None:
         sender.write_refused(options.refused)
-    if finished.error is None:
+    if finished.error is None and not finished.counts.get("unknown"):
         job.forget_rows()
     _sum_up(session, job, finished)
     return finished.exit_code

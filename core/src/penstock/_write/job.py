@@ -95,13 +95,23 @@ class ActionJob:
                         f"--query: the sink {sink.shown} ({sink.kind.name}) cannot be queried; use --from FILE"
                     )
                 return None
+            case Path() as path if path.is_fifo() or path.is_char_device():  # <(...), /dev/stdin: readable only once
+                try:
+                    with path.open("rb") as stream:
+                        return self._copied(stream, str(path))
+                except OSError as error:
+                    raise UsageError(f"--from {path}: cannot be read: {error.strerror}") from None
             case Path() as path:
                 return RowFile.at(path)
             case stream:
-                copy = self._scratch_folder() / "stdin"
-                with copy.open("wb") as out:
-                    shutil.copyfileobj(stream, out)
-                return RowFile.at(copy, STDIN)
+                return self._copied(stream, STDIN)
+
+    def _copied(self, stream: BinaryIO, name: str) -> RowFile:
+        """The rows of a stream, which can be read once only, from a temporary copy."""
+        copy = self._scratch_folder() / "stdin"
+        with copy.open("wb") as out:
+            shutil.copyfileobj(stream, out)
+        return RowFile.at(copy, name)
 
     def _identity(self) -> tuple[str, str]:
         """A digest of the input, and its name in messages."""
@@ -163,7 +173,7 @@ class ActionJob:
         )
 
     def forget_rows(self) -> None:
-        """Remove the copy of a query's rows, after every row is settled."""
+        """Remove the copy of a query's rows, after the outcome of every row is known."""
         if self._copy is not None:
             self._copy.unlink(missing_ok=True)
 
@@ -182,17 +192,22 @@ class ActionJob:
 
     def _read(self, place: Path, *, fresh: bool) -> Rows:
         """
-        The rows. Those of a query are copied to ``place``. A resumed job (not ``fresh``) uses the existing copy, so
-        that it has the rows with which it began.
+        The rows. Those of a query are copied to ``place``, under a name of this job. A resumed job (not ``fresh``) uses
+        that copy, so that it has the rows with which it began; UsageError if it is gone.
         """
         if self._rows is not None:
             return self._rows
         assert isinstance(self.input, Query)
         sink = self.input.sink
         assert sink.kind.query is not None
-        digest, _ = self._identity()
-        self._copy = copy = place / f"query-{self.source.name}-{self.action.name}-{digest[:16]}.jsonl"
-        if fresh or not copy.exists():
+        self._copy = copy = place / f"query-{self.source.name}-{self.action.name}-{self.key.digest[:16]}.jsonl"
+        if not fresh and not copy.exists():
+            raise UsageError(
+                f"the rows of this query of {sink.shown} are no longer in {place}, and the query may return others "
+                "now. Nothing was sent. Where every row of that job was settled, the command without --resume and "
+                "--retry-unknown sends the rows of today as a new job; otherwise change the text of the query for that"
+            )
+        if fresh:
             encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
             draft = copy.with_suffix(".part")
             try:

@@ -267,7 +267,7 @@ def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:
 
 def load_other(connection: sqlite3.Connection, key: JobKey) -> str | None:
     """When the last unfinished job of the same name but another digest was begun."""
-    if key.what in (CALL, STDIN):
+    if key.what == CALL:
         return None
     row = connection.execute(
         "select started_at from jobs where source = ? and action = ? and what = ? and digest <> ? and finished_at is "

@@ -20,6 +20,7 @@ from penstock.errors import UsageError
 from penstock.model import EXACT_JSON, exact_json
 
 MOST_LINE_BYTES = 16 * 1024 * 1024
+_TOO_LONG = f"{MOST_LINE_BYTES >> 20} MiB or more; it was not read, and is not written to --refused"
 
 
 @frozen(kw_only=True)
@@ -117,6 +118,10 @@ class RowFile:
     def _jsonl(self, file: BinaryIO) -> Iterator[InputRow]:
         number = 0
         while line := file.readline(MOST_LINE_BYTES):
+            if _skip_rest(file, line):
+                yield InputRow(number=number, values={}, problem=f"the line has {_TOO_LONG}")
+                number += 1
+                continue
             if not line.strip(b"\xef\xbb\xbf \t\r\n"):
                 continue
             problem, values = "", {}
@@ -160,7 +165,7 @@ class RowFile:
                 problem = "the line is no UTF-8 text"
             values = {} if problem else dict(zip(self.columns, cells, strict=True))
             raw = text.encode("utf-8", "surrogateescape")
-            raw = raw if raw.endswith(b"\n") else raw + b"\n"
+            raw = raw + b"\n" if raw and not raw.endswith(b"\n") else raw
             yield InputRow(number=number, values=values, text=True, problem=problem, raw=raw)
             number += 1
 
@@ -180,10 +185,21 @@ class _Lines:
         line = self._file.readline(MOST_LINE_BYTES)
         if not line:
             raise StopIteration
+        if _skip_rest(self._file, line):
+            self.taken.clear()
+            raise csv.Error(f"it has {_TOO_LONG}")
         text = line.decode("utf-8-sig" if self._first else "utf-8", "surrogateescape")
         self._first = False
         self.taken.append(text)
         return text
+
+
+def _skip_rest(file: BinaryIO, line: bytes) -> bool:
+    """Whether the line was cut at ``MOST_LINE_BYTES``; then the rest of it is skipped: a cut value is not sent."""
+    cut = len(line) == MOST_LINE_BYTES and not line.endswith(b"\n")
+    while cut and line and not line.endswith(b"\n"):
+        line = file.readline(MOST_LINE_BYTES)
+    return cut
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:
@@ -235,6 +251,11 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
             columns = next((tuple(cell.strip() for cell in cells) for cells in csv.reader(lines) if cells), ())
         except csv.Error as error:
             raise UsageError(f"--from {name}: its header is no CSV: {error}") from None
+    header = "".join(lines.taken).lstrip("\r\n")
+    if any("\udc80" <= sign <= "\udcff" for sign in header):
+        raise UsageError(f"--from {name}: its header is no UTF-8 text; nothing was sent. Save it in UTF-8")
+    if header.lstrip().startswith("{"):
+        raise UsageError(f"--from {name}: it holds JSON lines; nothing was sent. Name it .jsonl")
     if not columns or "" in columns:
         raise UsageError(f"--from {name}: its first line must name every column")
     other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
@@ -247,4 +268,4 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
     doubled = [column for column in columns if columns.count(column) > 1]
     if doubled:
         raise UsageError(f"--from {name}: the column {doubled[0]} is there twice; rename one of them")
-    return lines.taken[-1].rstrip("\r\n").encode() + b"\n", columns
+    return header.rstrip("\r\n").encode() + b"\n", columns
