@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -230,48 +230,58 @@ def hosts(count: int) -> Iterator[list[str]]:
 HERE = "10.77.1.1"
 
 
+@contextmanager
+def database_for_hosts() -> Iterator[str]:
+    """A database that the network namespaces reach."""
+    with tempfile.NamedTemporaryFile("w") as rules:
+        rules.write("local all all trust\nhost all all 10.77.0.0/16 trust\n")
+        rules.flush()
+        os.chmod(rules.name, 0o644)
+        with postgres(listen_addresses=HERE, hba_file=rules.name).database() as local:
+            user, database = local.partition("://")[2].partition("@")[0], local.partition("@/")[2].partition("?")[0]
+            yield f"postgresql://{user}@{HERE}/{database}"
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and ip")
-def test_workers_on_hosts_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+@pytest.mark.parametrize("sink", ["warehouse", "shared"])
+def test_workers_on_hosts_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster, sink: str
+) -> None:
     """
     Two workers in network namespaces of their own do the work of one run, also where one of them is killed or its
     network goes down: the other takes over.
     """
     with (
         hosts(2) as names,
-        tempfile.NamedTemporaryFile("w") as rules,
+        database_for_hosts() if sink == "warehouse" else nullcontext("") as dsn,
         serve(app := market.Market(), host=HERE) as server,
     ):
-        rules.write("local all all trust\nhost all all 10.77.0.0/16 trust\n")
-        rules.flush()
-        os.chmod(rules.name, 0o644)
-        with postgres(listen_addresses=HERE, hba_file=rules.name).database() as local:
-            user, database = local.partition("://")[2].partition("@")[0], local.partition("@/")[2].partition("?")[0]
-            world = DividedRuns(app, tmp_path, f"postgresql://{user}@{HERE}/{database}")
-            world.sink = "warehouse"
-            for key, value in (("MARKET_PASSWORD", "sesame"), ("MARKET_DSN", world.target)):
-                cluster.environ[key] = value
-                monkeypatch.setenv(key, value)
-            configure(world, server.base_url, "concurrency = 4\nallow_http = true")
-            app.slow_s = 0.05
-            for victim in ("nobody", "killed", "cut off"):
-                empty(world)
-                cluster.start_on(HERE, {f"10.77.{number}.2": name for number, name in enumerate(names, 1)})
-                process = world.start(engine=cluster.engine, workers=2)
-                eventually(lambda: sum(app.counts.values()) > 30 or process.poll() is not None)  # noqa: B023
-                began = time.monotonic()
-                if victim == "killed":
-                    cluster.workers[0].kill()
-                elif victim == "cut off":
-                    ip("link", "set", names[1], "down")  # the address of the first is HERE
-                code, report = world.ended(process)
-                print(f"{victim}: the run ended {time.monotonic() - began:.0f} s later", flush=True)
-                assert code == 0, report["errors"]
-                world.assert_true()
-                assert app.submitted_again() == []
-                assert app.at_once <= 4
-                cluster.close()
-                cluster.workers.clear()
+        world = DividedRuns(app, tmp_path, dsn or f"jsonl:{tmp_path / 'out'}")
+        world.sink = sink
+        for key, value in (("MARKET_PASSWORD", "sesame"), ("MARKET_DSN", dsn)):
+            cluster.environ[key] = value
+            monkeypatch.setenv(key, value)
+        configure(world, server.base_url, "concurrency = 4\nallow_http = true")
+        app.slow_s = 0.05
+        for victim in ("nobody", "killed", "cut off"):
+            empty(world)
+            cluster.start_on(HERE, {f"10.77.{number}.2": name for number, name in enumerate(names, 1)})
+            process = world.start(engine=cluster.engine, workers=2)
+            eventually(lambda: sum(app.counts.values()) > 30 or process.poll() is not None)  # noqa: B023
+            began = time.monotonic()
+            if victim == "killed":
+                cluster.workers[0].kill()
+            elif victim == "cut off":
+                ip("link", "set", names[1], "down")  # the address of the first is HERE
+            code, report = world.ended(process)
+            print(f"{victim}: the run ended {time.monotonic() - began:.0f} s later", flush=True)
+            assert code == 0, report["errors"]
+            world.assert_true()
+            assert app.submitted_again() == []
+            assert app.at_once <= 4
+            cluster.close()
+            cluster.workers.clear()
         assert server.errors == []
 
 

@@ -51,10 +51,9 @@ def shared(echo: Echo) -> Iterator[SharedTargets]:
 def line(shared: SharedTargets, part: int = 1, lost: list[str] | None = None) -> TargetLine:
     def send(message: Message) -> Message:
         message = json.loads(json.dumps(message))
-        reply = shared.open(part, message["source"]) if message["kind"] == "open" else shared.reply(message)
-        return dict(json.loads(json.dumps(reply)))
+        return dict(json.loads(json.dumps(shared.reply(message))))
 
-    return TargetLine("acme", send, (lost if lost is not None else []).append)
+    return TargetLine(shared.open(part, "acme")["opening"], send, (lost if lost is not None else []).append)
 
 
 def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,15 +77,15 @@ def test_a_reply_that_takes_long_is_waited_for(
     monkeypatch.setattr(staging, "WAIT_S", 0.01)
     echo.wait.clear()
     replies: list[Message] = []
-    send = line(shared).send
+    worker = line(shared)
 
     def counted(message: Message) -> Message:
-        replies.append(send(message))
+        replies.append(worker.send(message))
         if len(replies) == 4:
             echo.wait.set()
         return replies[-1]
 
-    assert TargetLine("acme", counted, lambda reason: None).request("late") == "late"
+    assert TargetLine(worker.opening, counted, lambda reason: None).request("late") == "late"
     assert {"wait": True} in replies
     assert echo.heard == ["late"]
 
@@ -108,7 +107,7 @@ def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
     the target, also one that waits already. Workers of other parts go on.
     """
     lost: list[str] = []
-    former, other, latter = line(shared, lost=lost), line(shared, part=2), line(shared)
+    former, other = line(shared, lost=lost), line(shared, part=2)
     former.request("first")
     echo.wait.clear()
     echo.began.clear()
@@ -125,7 +124,7 @@ def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
 
     threads.append(threading.Thread(target=late))
     threads[1].start()
-    shared.open(1, "acme")
+    latter = line(shared)
     echo.wait.set()
     for thread in threads:
         thread.join(60)

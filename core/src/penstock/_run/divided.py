@@ -8,7 +8,7 @@ needs one, and what the coordinator's target is to do where it stages rows itsel
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, cast
@@ -261,12 +261,12 @@ def run_part(
     clock: Clock,
     deadline_at: datetime | None,
     shared_tokens: bool,
-    staged: Collection[str],
+    openings: Mapping[str, int],
 ) -> RunReport:
     """
-    The part of a divided run that these jobs are, in a worker. ``staged``: the sources whose targets the coordinator
-    has. Raises WorkerLostError where the line to the coordinator was cut before the part was done, or another worker
-    has taken the part over.
+    The part of a divided run that these jobs are, in a worker. ``openings``: of the sources whose targets the
+    coordinator has. Raises WorkerLostError where the line to the coordinator was cut before the part was done, or
+    another worker has taken the part over.
     """
     left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
 
@@ -277,8 +277,8 @@ def run_part(
     peers = LineToPeers(line=line, clock=clock, shares_tokens=shared_tokens)
     context = RunContext(
         jobs=[
-            evolve(job, request=TargetLine(job.source.name, peers.request, peers.lose).request)
-            if job.source.name in staged
+            evolve(job, request=TargetLine(openings[job.source.name], peers.request, peers.lose).request)
+            if job.source.name in openings
             else job
             for job in jobs
         ],

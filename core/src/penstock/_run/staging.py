@@ -1,8 +1,8 @@
 """
 Requests of workers to targets that the coordinator of a divided run has open; see :class:`penstock.sinks.Staging`.
 
-A worker opens each of its sources once. What it requests afterwards carries the number of that opening, so that the
-requests of a worker are refused whose part another one has taken over.
+A worker opens each of its sources before it does anything else. What it requests afterwards carries the number of that
+opening, so that the requests of a worker are refused whose part another one has taken over.
 
 A worker requests a long reply in pieces, and one that is not ready again: its line is silent for seconds at most.
 """
@@ -111,18 +111,18 @@ REPLACED = "another worker has taken over this part of the run, or the run has e
 
 @define(eq=False, repr=False)
 class TargetLine:
-    """A worker's side of one source. ``send``: passes a message to the coordinator, and returns its reply."""
+    """
+    A worker's side of one source. ``opening``: its number. ``send``: passes a message to the coordinator, and returns
+    its reply.
+    """
 
-    source: str
+    opening: int
     send: Callable[[Message], Message]
     lose: Callable[[str], None]  # called with the reason where the opening is not valid any more
-    _opening: int | None = field(default=None, init=False)
 
     def request(self, text: str) -> str:
         """The reply of the coordinator's target. Raises what it raised; StoppedError where another worker took over."""
-        if self._opening is None:
-            self._opening = self.send({"kind": "open", "source": self.source})["opening"]
-        message: dict[str, object] = {"kind": "target", "opening": self._opening}
+        message: dict[str, object] = {"kind": "target", "opening": self.opening}
         reply = self.send({**message, "text": text})
         pieces: list[str] = []
         while True:

@@ -165,6 +165,12 @@ def try_worker(worker: WorkerSetup) -> None:
 def work(assignment: Assignment, line: Line) -> Message:
     """Carry out an assignment. The result has the report, or the reason why there is none."""
     worker: WorkerSetup = assignment.task
+    # First of all, since from then on a former worker of this part cannot commit any more.
+    openings = {
+        source: line.request({"kind": "open", "source": source})["opening"]
+        for source in assignment.sources
+        if source in worker.marks
+    }
     check_versions(worker.versions)
     clock = Clock()
     end = clock.monotonic() + (LOST_HOST_S if worker.may_be_replaced else 0.0)
@@ -180,7 +186,7 @@ def work(assignment: Assignment, line: Line) -> Message:
                     clock=clock,
                     deadline_at=worker.deadline_at,
                     shared_tokens=worker.shared_tokens,
-                    staged=worker.marks.keys(),
+                    openings=openings,
                 )
                 break
             except LockHeldError:  # by the worker in whose place this one is
