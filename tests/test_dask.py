@@ -3,12 +3,14 @@ Runs by the workers of a Dask cluster: a real scheduler and workers in processes
 """
 
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -199,14 +201,18 @@ class Results:
     done_by: dict[int, Any] = field(factory=dict)
     lost_by: dict[int, str] = field(factory=dict)
     began: float = field(factory=time.monotonic)
+    heard: list[Any] = field(factory=list)
+    requests: int = 0
 
     @property
     def over(self) -> bool:
         return time.monotonic() - self.began > self.over_after_s
 
-    def received(self, number: int, message: Any) -> None: ...
+    def received(self, number: int, message: Any) -> None:
+        self.heard.append(message)
 
     def reply(self, number: int, message: Any) -> dict[str, Any]:
+        self.requests += 1
         return {"stop": False, "resting": {}, "parked": {}}
 
     def done(self, number: int, result: Any) -> None:
@@ -217,6 +223,52 @@ class Results:
 
 
 ONE = Assignment(number=1, run_id="r", sources=("market",), task=None)
+
+
+class LossyQueue:
+    """A queue in this process that loses what is put first."""
+
+    def __init__(self, *, loses: bool) -> None:
+        self.loses = loses
+        self.queue: queue.Queue[Any] = queue.Queue()
+
+    def put(self, value: Any, callback_timeout: float) -> None:
+        if self.loses:
+            self.loses = False
+        else:
+            self.queue.put(value.data)
+
+    def get(self, timeout: float, callback_timeout: float) -> Any:
+        try:
+            return self.queue.get(timeout=0.01)
+        except queue.Empty:
+            raise TimeoutError from None
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+def test_a_message_that_is_lost_is_sent_again(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """
+    A busy process may not take a message in time, and Dask drops it: the request is made again, and carried out once.
+    """
+    from penstock_plugins.engines import dask
+
+    monkeypatch.setattr(dask, "AGAIN_S", 0.05)
+    replies, inbox = LossyQueue(loses=lost == "reply"), LossyQueue(loses=lost == "request")
+    results = Results()
+    line: Any = dask._QueueLine(number=1, box="b", inbox=inbox, replies=replies, is_wanted=lambda: True)
+    line.send({"kind": "event"})
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        desk = dask._Desk(client=None, coordinator=results, inbox=inbox, pool=pool)
+        desk.boxes["b"] = replies
+        hearing = threading.Thread(target=lambda: [desk.hear() for _ in iter(ended.is_set, True)])
+        hearing.start()
+        assert [line.request({"kind": "state"})["stop"] for _ in range(3)] == [False] * 3
+        ended.set()
+        hearing.join()
+
+    assert results.heard == [{"kind": "event"}]
+    assert results.requests == 3
 
 
 def test_a_scheduler_that_hangs_does_not_keep_a_run_that_is_over(

@@ -29,6 +29,7 @@ CONNECT_S = 30.0  # as long as Dask itself tries
 CHECK_S = 120.0  # for a worker to import the connectors and read the configuration
 LISTEN_S = 0.1
 LOST_AFTER_S = 5.0  # without a connection to the scheduler, the parts are lost to the coordinator
+AGAIN_S = 7.0  # without a reply, a request is sent again: Dask drops what a busy process did not take within its bound
 SILENT_S = 30.0  # a busy machine pauses a process for seconds; Dask's own connections have this bound
 GRANT_S = 300.0  # for a reply: a login may be retried for a while
 # What Dask raises, apart from OSError, when a connection ends during a call: asyncio's cancellation, RuntimeError of a
@@ -193,6 +194,7 @@ class _Desk:
     pool: ThreadPoolExecutor
     begun: set[int] = field(factory=set, init=False)  # parts of which a worker sent something
     boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
+    latest: dict[str, tuple[int, str]] = field(factory=dict, init=False)  # by box: a request, and its reply if made
 
     def hear(self) -> bool:
         """Take one message, if there is any; waits a moment for it. Returns whether the scheduler was there."""
@@ -205,6 +207,12 @@ class _Desk:
             return False
         request = json.loads(received)
         self.begun.add(request["number"])
+        number, text = self.latest.get(request["box"], (0, ""))
+        if request["id"] <= number:  # it was sent again
+            if text and request["id"] == number:
+                self.pool.submit(self._send, request["box"], text)
+            return True
+        self.latest[request["box"]] = (request["id"], "")
         for message in request["sent"]:
             self.coordinator.received(request["number"], message)
         self.pool.submit(self._reply, request)
@@ -212,12 +220,15 @@ class _Desk:
 
     def _reply(self, request: Message) -> None:
         reply = self.coordinator.reply(request["number"], request["message"])
+        text = json.dumps({"id": request["id"], "reply": reply})
+        self.latest[request["box"]] = (request["id"], text)
+        self._send(request["box"], text)
+
+    def _send(self, box: str, text: str) -> None:
         with suppress(*DISCONNECTED):  # without a scheduler there is nobody to reply to
-            name = request["box"]
-            if name not in self.boxes:  # once: Dask keeps a queue until it was closed as often as it was made
-                self.boxes[name] = distributed.Queue(name, client=self.client)
-            text = json.dumps({"id": request["id"], "reply": reply})
-            self.boxes[name].put(to_serialize(text), callback_timeout=SILENT_S)
+            if box not in self.boxes:  # once: Dask keeps a queue until it was closed as often as it was made
+                self.boxes[box] = distributed.Queue(box, client=self.client)
+            self.boxes[box].put(to_serialize(text), callback_timeout=SILENT_S)
 
 
 @contextmanager
@@ -298,14 +309,20 @@ class _QueueLine:
             request = json.dumps(
                 {"number": self.number, "box": self.box, "id": self._requests, "sent": self.taken(), "message": message}
             )
-            patience_s = GRANT_S if message["kind"] == "grant" else SILENT_S
+            end = time.monotonic() + (GRANT_S if message["kind"] == "grant" else SILENT_S)
             try:
-                self.inbox.put(to_serialize(request), callback_timeout=SILENT_S)
-                return self._reply(time.monotonic() + patience_s)
+                while True:
+                    self.inbox.put(to_serialize(request), callback_timeout=SILENT_S)
+                    reply = self._reply(min(end, time.monotonic() + AGAIN_S))
+                    if reply is not None:
+                        return reply
+                    if time.monotonic() >= end:
+                        raise TimeoutError("it is silent")
             except DISCONNECTED as error:
                 raise OSError(f"the coordinator does not reply: {error}") from None
 
-    def _reply(self, end: float) -> Message:
+    def _reply(self, end: float) -> Message | None:
+        """The reply to the last request; None: it did not come until ``end``."""
         while True:
             if not self.is_wanted():
                 raise OSError("the coordinator is gone")
@@ -313,7 +330,7 @@ class _QueueLine:
                 message = json.loads(self.replies.get(timeout=1.0, callback_timeout=SILENT_S))
             except TimeoutError:
                 if time.monotonic() >= end:
-                    raise
+                    return None
                 continue
             if message["id"] == self._requests:  # else one that came too late
                 reply: Message = message["reply"]
