@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attrs import frozen
 from msgspec import UNSET, DecodeError, Raw
 
 from penstock._decode.coerce import NoObject
@@ -112,8 +111,7 @@ def _folded(name: str) -> str:
 _LABELS = frozenset({"name", "key", "field", "label", "id", "code", "title"})
 
 
-@frozen(eq=False, repr=False)
-class Masks:
+class Masks(NamedTuple):
     """
     Masks for values of unknown shape: members by name, in any case and with or without underscores; the other members
     of an object, and the other elements of an array, that such a name labels; and objects that contain a certain member

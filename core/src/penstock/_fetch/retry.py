@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
@@ -42,8 +42,7 @@ SILENT = 3
 RENEWALS = 5
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause stated by the provider."""
 
     retries: int = 5
@@ -89,8 +88,7 @@ class NextStep(NamedTuple):
     cool_down_s: float | None = None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Attempts:
+class Attempts(NamedTuple):
     """The attempts of one request, and the decision about the next. Values in, value out."""
 
     policy: RetryPolicy
@@ -109,9 +107,9 @@ class Attempts:
         renewal does not repeat a login with bad credentials.
         """
         if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < RENEWALS)):
-            return NextStep("renew"), evolve(self, renewals=self.renewals + 1)
+            return NextStep("renew"), self._replace(renewals=self.renewals + 1)
         if verdict.correct_clock and response is not None and not self.clock_corrected:
-            return NextStep("correct_clock"), evolve(self, clock_corrected=True)
+            return NextStep("correct_clock"), self._replace(clock_corrected=True)
         if verdict.renew or verdict.correct_clock:
             return NextStep("give_up"), self
         stated_s = verdict.wait_s
@@ -126,7 +124,7 @@ class Attempts:
             stated_s = self.policy.cool_down_s if stated_s is None else stated_s
             cool_down_s = min(stated_s, self.policy.throttle_wait_s)
         pause_s = self.policy.pause(failures, stated_s, random_fraction)
-        return NextStep("wait", pause_s, cool_down_s), evolve(self, failures=failures)
+        return NextStep("wait", pause_s, cool_down_s), self._replace(failures=failures)
 
 
 # Headers in which providers state when a quota is full again, in the order in which they are read.

@@ -19,7 +19,7 @@ Key = tuple[str, str | None]  # stream, account
 
 def key_of(planned: PlannedSlice) -> Key:
     """The stream and account that a planned slice belongs to."""
-    return planned.stream.name, planned.account
+    return planned.stream.name, planned.slice.account
 
 
 @define(eq=False, repr=False)

@@ -138,8 +138,7 @@ def _number(*texts: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest(), "big")
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Share:
+class Share(NamedTuple):
     """One part of a division."""
 
     division: Division

@@ -44,6 +44,7 @@ class Loader:
     dependencies: Dependencies
     source_report: SourceReport
 
+    planned: PlannedSlice = field(init=False)
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     _held: list[Decoded] | None = field(default=None, init=False)  # pages to be written on release
     _held_promise: int | None = field(default=None, init=False)  # what the provider states for their listings
@@ -51,8 +52,8 @@ class Loader:
     _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
     _keys: SliceKeys = field(factory=SliceKeys, init=False)
 
-    @property
-    def planned(self) -> PlannedSlice:
+    @planned.default
+    def _planned(self) -> PlannedSlice:
         return self.result.planned
 
     def begin(self) -> None:

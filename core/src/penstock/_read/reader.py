@@ -269,8 +269,8 @@ class Reader:
             return
         age = response.header("age") or ""
         old = timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
-        if response.date is not None:
-            old = max(old, response.received_at - response.date)
+        if (stated := response.date) is not None:
+            old = max(old, response.received_at - stated)
         if old > FARTHEST_BEHIND and not self._result.provisional:
             self._result.provisional = f"the response is {old.days} days old by this host's clock"
             self._note(
