@@ -141,7 +141,7 @@ class Partition:
         return dict(self.values)
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True)
 class Slice:
     """
     What one request covers: consecutive days of an account, or an account of a snapshot.
