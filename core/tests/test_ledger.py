@@ -690,7 +690,7 @@ def test_what_forget_deleted_is_found_by_an_index(ledger):
     execute = ledger._execute
     ledger._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
     found = [change.run_id for change in ledger.restated("talroo", runs="forget-")]
-    others = [change.run_id for change in ledger.restated("talroo", since=NIGHT)]
+    others = [change.run_id for change in ledger.restated("talroo", since=NIGHT - timedelta(days=9999))]
     plans = [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in statements]
 
     assert found == ["forget-1"]
@@ -699,3 +699,29 @@ def test_what_forget_deleted_is_found_by_an_index(ledger):
         "SEARCH restatements USING INDEX restatements_forgotten (source=?)",
         "SEARCH restatements USING INDEX restatements_at (source=? AND restated_at>?)",
     ]
+
+
+def test_what_needs_attention_is_read_without_the_rest(many):
+    """
+    Of an account's days, those with an error, with records set aside or values not read, and truncated ones.
+    """
+    fine = evolve(DELIVERY, rejected=0, unread_values=0, truncated=False, reader_version="", version=1)
+    for number in range(30):
+        many.deliver(evolve(fine, partition=day_of("a", date(2026, 3, 1) + timedelta(days=number))))
+    flaws = {1: {"rejected": 1}, 2: {"unread_values": 1}, 3: {"truncated": True}, 4: {"reader_version": "v1"}}
+    for number, flaw in flaws.items():
+        many.deliver(evolve(fine, partition=day_of("a", date(2026, 3, number)), version=2, **flaw))
+    many.fail("talroo", day_of("a", date(2026, 3, 5)), "503", "r2")
+    statements = []
+    execute = many._execute
+    many._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
+    many.rows_read = 0
+
+    found = many.entries("talroo", "clicks", accounts=["a"], flawed=True)
+
+    assert [partition.day.day for partition in found] == [1, 2, 3, 4, 5]
+    assert many.rows_read == 5
+    many.unread_by_other_versions("talroo", "clicks", "v2")
+    plans = [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in statements]
+    assert len(plans) == 2
+    assert all("USING INDEX partitions_flawed" in plan for plan in plans), plans

@@ -38,6 +38,18 @@ def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
     All partitions are compared, each once, and the ledger's rows of all days are never in memory together.
     """
     project.run("daily", **DAYS)
+    held = rows_held(monkeypatch)
+    monkeypatch.setattr("penstock.project.targets.ROWS_AT_ONCE", 1)
+
+    found = project.verify("daily")
+
+    assert (found.partitions, found.differences) == (6, ())
+    assert sum(held) == 6
+    assert max(held) == 2  # a day of both accounts
+
+
+def rows_held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows that each query for entries of a ledger returns from now on."""
     held: list[int] = []
     entries = SqliteLedger.entries
 
@@ -47,13 +59,42 @@ def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
         return found
 
     monkeypatch.setattr(SqliteLedger, "entries", counted)
-    monkeypatch.setattr("penstock.project.verify.ROWS_AT_ONCE", 1)
+    return held
 
-    found = project.verify("daily")
 
-    assert (found.partitions, found.differences) == (6, ())
-    assert sum(held) == 6
+@pytest.mark.parametrize("daily", [False, True], ids=["by month", "by day"])
+def test_totals_read_a_history_some_days_at_a_time(
+    project: Project, monkeypatch: pytest.MonkeyPatch, daily: bool
+) -> None:
+    """
+    The totals are the same, in the same order, and the ledger's rows of all days are never in memory together.
+    """
+    project.run("daily", **DAYS)
+    whole = project.totals("daily", daily=daily).totals
+    held = rows_held(monkeypatch)
+    monkeypatch.setattr("penstock.project.targets.ROWS_AT_ONCE", 1)
+
+    totals = project.totals("daily", daily=daily).totals
+
+    assert totals == whole
+    assert [(total.account["shop_id"], total.rows) for total in totals] == (
+        [("7", 2)] * 3 + [("8", 2)] * 3 if daily else [("7", 6), ("8", 6)]
+    )
     assert max(held) == 2  # a day of both accounts
+
+
+def test_deleting_the_rows_of_a_day_reads_its_partitions_only(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whatever the length of the history in the ledger is.
+    """
+    project.run("daily", **DAYS)
+    held = rows_held(monkeypatch)
+
+    project.forget("shop", "sales", since=LAST, until=LAST, rows=True)
+
+    assert set(held) == {2}
 
 
 def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, tmp_path: Path) -> None:

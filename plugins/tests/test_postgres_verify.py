@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 from penstock import Batch, Column, Partition
 from penstock.testing.sinks import ANSWERS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
+from penstock_plugins import by_days
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sink import PostgresTarget
 from postgres_runs import a_click_of, deliver, delivered, query, sink, verified
@@ -104,6 +105,33 @@ def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest
         assert [one.what for one in found] == ["clicks: 2 rows in acme.clicks, 1 were delivered"]
         plan = explained[0]["Plan"]
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 10 < pages, explained
+
+
+def test_a_history_is_compared_some_days_at_a_time(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    What is found is the same, also of days between two parts, and no statement returns more than the rows of its days.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    for day in range(1, 9):
+        deliver(target, [a_click_of(day, 1)], partition=a_day(day))
+    target.ledger.forget(SOURCE, [a_day(3), a_day(8)])
+    target.close()
+    query(dsn, "delete from acme.clicks where report_date = '2026-03-05'")
+    differing = "clicks: 0 rows in acme.clicks, 1 were delivered"
+    uncounted = "clicks: 1 rows in acme.clicks"
+
+    assert sorted(verified(dsn, "clicks")) == [differing, uncounted, uncounted]
+    monkeypatch.setattr(by_days, "ENTRIES_AT_ONCE", 2)
+    seen = sink(dsn).open_readonly(SOURCE)
+    assert seen is not None
+    sent = with_values(monkeypatch, seen.database)
+    found = list(seen.verify("clicks", list(seen.ledger.entries(SOURCE, "clicks").values())))
+    counts = [seen.database.run(*one).fetchall() for one in sent[:] if "count(*)" in one[0]]
+    seen.close()
+
+    assert sorted(one.what for one in found) == [differing, uncounted, uncounted]
+    assert {one.partition for one in found} == {a_day(3), a_day(5), a_day(8)}
+    assert [len(rows) for rows in counts] == [2, 2, 3]
 
 
 def with_values(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[tuple[str, Sequence[Any]]]:

@@ -220,8 +220,12 @@ class Ledger(Protocol):
         since: date | None = None,
         until: date | None = None,
         accounts: Sequence[str] | None = None,
+        flawed: bool = False,
     ) -> dict[Partition, LedgerEntry]:
-        """The rows of a stream."""
+        """
+        The rows of a stream. ``flawed``: only those with an error, with records set aside or values not read, and those
+        that are truncated.
+        """
 
     def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
         """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""

@@ -230,8 +230,8 @@ class Verifiable(Protocol):
         """
         Yield a Difference for each entry whose stored rows differ from it, and for stored data without an entry
         (``uncounted``); of a stream, and of those derived from it. Reads all of it (rows and sums, or bytes), and
-        changes nothing. Where the ledger has no delivery, ``entries`` is one without rows, whose
-        partition has the names of the columns.
+        changes nothing. ``entries``: in the order of their days; each iteration reads them from the ledger, some days
+        at a time. Where the ledger has no delivery, one without rows, whose partition has the names of the columns.
 
         ``since``, ``until``: the entries are those of these days, both included (None: from the first, to the last).
         What it names of other days is passed over, so that it need not look at them.

@@ -81,12 +81,13 @@ TABLES = {
         restated_at {time} not null default ({now}), rows_before bigint not null, rows_after bigint not null,
         came bigint, went bigint, changed bigint, sums {json} not null""",
 }
-# As in the index. Its text is part of the statement: a database compares it with that of the index.
+# As in the indexes. The texts are part of the statements: a database compares them with those of the indexes.
 FORGOTTEN = f"substr(run_id, 1, {len(FORGET_PREFIX)}) = '{FORGET_PREFIX}'"
+FLAWED = "(error is not null or rejected > 0 or unread_values > 0 or truncated > 0 or read_by <> '')"
 INDEXES = (
     "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
     "drop index if exists {t}partitions_counts",  # of earlier versions
-    "create index if not exists partitions_failed on {t}partitions (source, stream, account) where error is not null",
+    "drop index if exists {t}partitions_failed",  # of earlier versions
     "create index if not exists partitions_unsettled on {t}partitions (source) "
     "where intent is not null or state in ('intended', 'staged')",
     "create index if not exists runs_started on {t}runs (source, started_at)",
@@ -96,6 +97,8 @@ INDEXES = (
 )
 # For `status`: rows come grouped, without a sort.
 BY_ACCOUNT = "create index if not exists partitions_accounts on {t}partitions (source, stream, account, day)"
+# Made last: of several indexes that serve a query as well, SQLite uses the newest, and this one has the fewest rows.
+BY_FLAW = f"create index if not exists partitions_flawed on {{t}}partitions (source, stream, account) where {FLAWED}"
 UNSETTLED = "(intent is not null or state in ('intended', 'staged'))"  # as in the index
 VIEW = """{t}days as select source, stream, partition, account, nullif(day, '') as day,
     case when intent is not null then 'intended' else state end as state,
@@ -148,7 +151,7 @@ class SqlLedger:
     create_view = "create view if not exists"
     words: ClassVar[Mapping[str, str]]  # for the names in braces in TABLES
     in_texts: str  # a condition: the value is one of the texts of a JSON array, a parameter
-    indexes: tuple[str, ...] = (*INDEXES, BY_ACCOUNT)
+    indexes: tuple[str, ...] = (*INDEXES, BY_ACCOUNT, BY_FLAW)
     more_tables: tuple[str, ...] = ()
     compares = True  # a delivery is compared with the former one; False: the target does that, row by row
     retention = Retention()  # a ledger takes its own when it is made
@@ -227,10 +230,12 @@ class SqlLedger:
         since: date | None = None,
         until: date | None = None,
         accounts: Sequence[str] | None = None,
+        flawed: bool = False,
     ) -> dict[Partition, LedgerEntry]:
         by_partition: dict[Partition, LedgerEntry] = {}
         for where, values in _windows(source, stream, since, until):
             where, values = self._of_accounts(where, values, accounts)
+            where = f"{where} and {FLAWED}" if flawed else where
             for entry in self._entries(where, *values):
                 by_partition[entry.partition] = entry
         return {partition: by_partition[partition] for partition in sorted(by_partition, key=attrgetter("text"))}
@@ -275,8 +280,8 @@ class SqlLedger:
 
     def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         ((count,),) = self._sql(
-            "select count(*) from {t}partitions where source = ? and stream = ? and state = 'delivered' "
-            "and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end",
+            f"select count(*) from {{t}}partitions where source = ? and stream = ? and {FLAWED} and "
+            "state = 'delivered' and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end",
             *(source, stream, reader_version),
         ).fetchall()
         return int(count)

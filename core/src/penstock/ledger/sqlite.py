@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from penstock.errors import PenstockError, SinkError, TargetError
-from penstock.ledger.sql import INDEXES, TABLES, Retention, SqlLedger
+from penstock.ledger.sql import BY_FLAW, INDEXES, TABLES, Retention, SqlLedger
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
@@ -42,6 +42,7 @@ class SqliteLedger(SqlLedger):
         "create index if not exists partitions_summed on {t}partitions "
         "(source, stream, account, day, standing, rows, rejected, unread_values, truncated, read_at)",
         "drop index if exists partitions_accounts",
+        BY_FLAW,
     )
 
     def __init__(self, path: Path, *, readonly: bool = False, retention: Retention | None = None) -> None:

@@ -2,11 +2,11 @@
 What was delivered to a target, from its ledger: totals, partitions, changes, records set aside.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, localcontext
 
-from attrs import evolve, fields_dict
+from attrs import define, evolve, field, fields_dict
 
 from penstock.ledger import FORGET_PREFIX
 from penstock.ledger_interface import LedgerEntry
@@ -17,20 +17,20 @@ from penstock.project.results import (
     RejectedRecord,
     Total,
 )
-from penstock.project.targets import Days, SourceLedger
+from penstock.project.targets import Days, DeliveredEntries, SourceLedger
 
 # --- totals -----------------------------------------------------------------------------------------------------------
 
 
 def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
-    """Rows and sums of a source's accounts in one target, per month or per day."""
-    by_period: dict[tuple[str, tuple[tuple[str, str], ...], str], list[LedgerEntry]] = {}
-    for stream in of.streams:
-        for partition, entry in sorted(of.entries(stream, days).items()):
-            account, day = partition.without_day.values, partition.day
-            if entry.delivered:
+    """Rows and sums of a source's accounts in one target, per month or per day. A long history is not in memory."""
+    by_period: dict[tuple[str, tuple[tuple[str, str], ...], str], _Sum] = {}
+    with localcontext(prec=1000):  # so that sums are exact
+        for stream in of.streams:
+            for entry in DeliveredEntries(of.ledger, of.source, stream, days):
+                account, day = entry.partition.without_day.values, entry.partition.day
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
-                by_period.setdefault((stream, account, period), []).append(entry)
+                by_period.setdefault((stream, account, period), _Sum()).add(entry)
     return [
         Total(
             target=of.target,
@@ -38,21 +38,24 @@ def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
             stream=stream,
             account=dict(account),
             period=period,
-            rows=sum(entry.rows for entry in entries),
-            sums=_total_sums(entry.sums for entry in entries),
+            rows=total.rows,
+            sums=total.sums,
         )
-        for (stream, account, period), entries in by_period.items()
+        for (stream, account, period), total in sorted(by_period.items(), key=lambda item: item[0])
     ]
 
 
-def _total_sums(several: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
-    """The sums of each column, exact to 1000 digits."""
-    total: dict[str, Decimal] = {}
-    with localcontext(prec=1000):
-        for sums in several:
-            for name, amount in sums.items():
-                total[name] = total.get(name, Decimal(0)) + amount
-    return total
+@define
+class _Sum:
+    """Rows and sums of some partitions."""
+
+    rows: int = 0
+    sums: dict[str, Decimal] = field(factory=dict)
+
+    def add(self, entry: LedgerEntry) -> None:
+        self.rows += entry.rows
+        for name, amount in entry.sums.items():
+            self.sums[name] = self.sums.get(name, Decimal(0)) + amount
 
 
 # --- partitions -------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
-from penstock.project.targets import Days, SourceLedger, View, narrowed, nothing_of
+from penstock.project.targets import Days, DeliveredEntries, SourceLedger, View, narrowed, nothing_of
 from penstock.sinks import Erasing, Layout, Target, Verifiable, commit_all
 
 
@@ -120,7 +120,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
             _streams_of(locked, source, stream)
         for target, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:
-                _delete_rows(target, partitions, deleted_from)
+                _delete_rows(target, partitions, deleted_from, days)
             target.mark_missing(name, partitions)
         counts = [Forgotten(target=target.target, stream=name, partitions=len(those)) for target, name, those in chosen]
         return ForgetResult(targets=tuple(counts))
@@ -175,11 +175,11 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     return components_of(configured, declared, ()).decoder.layouts
 
 
-def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout]) -> None:
+def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout], days: Days) -> None:
     """Replace each partition by no rows, as a reading without records would. Raises the first error."""
     now = datetime.now(UTC)
     own_id = f"{FORGET_PREFIX}{run_id(now)}"
-    entries = target.ledger.entries(target.source, layouts[0].stream)
+    entries = target.entries(layouts[0].stream, days)
     for start in range(0, len(partitions), GROUP_PARTITIONS):
         commits = [
             (
@@ -213,8 +213,10 @@ def deleted(of: SourceLedger, days: Days) -> dict[Partition, Restatement]:
         if change.run_id.startswith(FORGET_PREFIX) and days.holds(change.partition)
     }
     for stream in {partition.stream for partition in deletions}:
-        for partition in of.entries(stream, days):
-            deletions.pop(partition, None)
+        dates = [day for partition in deletions if partition.stream == stream and (day := partition.day) is not None]
+        of_deletions = evolve(days, since=min(dates, default=days.since), until=max(dates, default=days.until))
+        for entry in DeliveredEntries(of.ledger, of.source, stream, of_deletions):
+            deletions.pop(entry.partition, None)
     return deletions
 
 

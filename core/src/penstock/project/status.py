@@ -25,7 +25,7 @@ from penstock.project.results import (
     SourceStatus,
 )
 from penstock.project.setup import Setup
-from penstock.project.targets import SourceLedger, holds
+from penstock.project.targets import SourceLedger, holds, narrowed
 
 RUNS_SHOWN = 5
 NEWS = timedelta(hours=24)
@@ -219,7 +219,8 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
             reason = "days between the first and the last were never delivered"
             problems.append(_problem(name, account, "missing", account.missing, reason))
         if account.failed or account.rejected or account.unread_values or account.truncated:
-            entries = of.ledger.entries(name, account.stream, accounts=list(account.account.values()) or None)
+            flawed = narrowed(of.ledger.entries, flawed=True)
+            entries = flawed(name, account.stream, accounts=list(account.account.values()) or None)
             own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account]
             problems += [
                 evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))

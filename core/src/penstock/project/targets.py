@@ -3,10 +3,12 @@ The targets that a call looks at, opened for reading, and the days and accounts 
 """
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -20,7 +22,10 @@ from penstock.names import did_you_mean
 from penstock.project.results import Result
 from penstock.project.setup import Notices, Setup
 
+ROWS_AT_ONCE = 10_000  # rows of a ledger
+
 _T = TypeVar("_T")
+_V = TypeVar("_V")
 _R = TypeVar("_R", bound=Result)
 
 
@@ -94,7 +99,7 @@ class SourceLedger:
         self.ledger.forget(self.source, partitions)
 
 
-def narrowed(method: Callable[..., Iterable[_T]], **bounds: Any) -> Callable[..., Iterable[_T]]:
+def narrowed(method: Callable[..., _V], **bounds: Any) -> Callable[..., _V]:
     """
     A method of a target or a ledger with those of these bounds that it takes.
 
@@ -271,3 +276,61 @@ class Days:
 def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
     """Whether one of these values of an account matches a pattern; without patterns, always."""
     return not patterns or any(matches(value, patterns) for value in values)
+
+
+class DeliveredEntries(Sequence[LedgerEntry]):
+    """
+    The delivered partitions of a window, in the order of their days. They are read from the ledger some days at a time,
+    again with each iteration, so that a long history is not in memory. ``unsettled``: what a run was writing when it
+    ended; known after the first iteration.
+    """
+
+    def __init__(self, ledger: Ledger, source: str, stream: str, days: Days) -> None:
+        self._ledger, self._source, self._stream, self._days = ledger, source, stream, days
+        self._count: int | None = None
+        self.unsettled: set[Partition] = set()
+
+    def __iter__(self) -> Iterator[LedgerEntry]:
+        count = 0
+        for number, (since, until) in enumerate(self._windows()):
+            entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
+            for partition, entry in sorted(entries.items(), key=lambda item: item[0].day or date.min):
+                if (number and partition.day is None) or not self._days.holds(partition):
+                    continue  # what has no day is in each part
+                if entry.state == "delivered":
+                    count += 1
+                    yield entry
+                elif entry.state in ("intended", "staged"):
+                    self.unsettled.add(partition)
+        self._count = count
+
+    def _windows(self) -> Iterator[tuple[date | None, date | None]]:
+        """Windows of some ``ROWS_AT_ONCE`` rows each."""
+        since, until = self._days.since, self._days.until
+        if since is not None and since == until:
+            yield since, until  # a day is not divided, however many accounts have it
+            return
+        counts = self._ledger.counts(self._source, self._stream)
+        days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
+        if not days:
+            yield since, until
+            return
+        a_part = timedelta(
+            days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts)
+        )
+        first, last = max(min(days), since or date.min), min(max(days), until or date.max)
+        while first + a_part < last:
+            yield first, first + a_part
+            first += a_part + timedelta(days=1)
+        yield first, last
+
+    def __len__(self) -> int:
+        if self._count is None:
+            deque(self, maxlen=0)
+        return self._count or 0
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]

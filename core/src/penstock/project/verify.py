@@ -2,27 +2,22 @@
 Comparison of the data in targets with their ledgers.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from itertools import islice
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 
 from attrs import define, evolve, field
 
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
-from penstock.ledger_interface import Ledger, LedgerEntry
+from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition
 from penstock.names import counted
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
-from penstock.project.targets import Days, SourceLedger, View, ViewedTarget, narrowed, nothing_of
+from penstock.project.targets import Days, DeliveredEntries, SourceLedger, View, ViewedTarget, narrowed, nothing_of
 from penstock.sinks import Difference, Target, Verifiable
-
-ROWS_AT_ONCE = 10_000  # rows of a ledger
 
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
@@ -141,7 +136,7 @@ class _Verification:
         ]
 
     def _compare(
-        self, target: Verifiable, stream: str, entries: "DeliveredEntries", empty: LedgerEntry | None
+        self, target: Verifiable, stream: str, entries: DeliveredEntries, empty: LedgerEntry | None
     ) -> list[Difference]:
         """
         The differences of a stream, one for each partition, on the days that are looked at. ``empty``: the entry to
@@ -206,60 +201,3 @@ def _repairs(
         text = unknown or (f"the provider serves days from {first} on" if gone else POSSIBLE)
         repairs[difference.partition] = UNCOUNTED if difference.uncounted else text
     return repairs
-
-
-class DeliveredEntries(Sequence[LedgerEntry]):
-    """
-    The delivered partitions of a window, in the order of their days. They are read from the ledger some days at a time,
-    again with each iteration, so that a long history is not in memory. ``unsettled``: what a run was writing when it
-    ended; known after the first iteration.
-    """
-
-    def __init__(self, ledger: Ledger, source: str, stream: str, days: Days) -> None:
-        self._ledger, self._source, self._stream, self._days = ledger, source, stream, days
-        self._count: int | None = None
-        self.unsettled: set[Partition] = set()
-
-    def __iter__(self) -> Iterator[LedgerEntry]:
-        count = 0
-        for number, (since, until) in enumerate(self._windows()):
-            for partition, entry in self._ledger.entries(self._source, self._stream, since=since, until=until).items():
-                if (number and partition.day is None) or not self._days.holds(partition):
-                    continue  # what has no day is in each part
-                if entry.state == "delivered":
-                    count += 1
-                    yield entry
-                elif entry.state in ("intended", "staged"):
-                    self.unsettled.add(partition)
-        self._count = count
-
-    def _windows(self) -> Iterator[tuple[date | None, date | None]]:
-        """Windows of some ``ROWS_AT_ONCE`` rows each."""
-        since, until = self._days.since, self._days.until
-        if since is not None and since == until:
-            yield since, until  # a day is not divided, however many accounts have it
-            return
-        counts = self._ledger.counts(self._source, self._stream)
-        days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
-        if not days:
-            yield since, until
-            return
-        a_part = timedelta(
-            days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts)
-        )
-        first, last = max(min(days), since or date.min), min(max(days), until or date.max)
-        while first + a_part < last:
-            yield first, first + a_part
-            first += a_part + timedelta(days=1)
-        yield first, last
-
-    def __len__(self) -> int:
-        if self._count is None:
-            deque(self, maxlen=0)
-        return self._count or 0
-
-    def __bool__(self) -> bool:
-        return any(True for _ in self)
-
-    def __getitem__(self, index: Any) -> Any:
-        return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]

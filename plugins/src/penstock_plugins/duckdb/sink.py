@@ -11,7 +11,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 # ruff: noqa: S608
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +36,7 @@ from penstock.ledger import Retention
 
 from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
+from penstock_plugins.by_days import by_days, rows_of_days
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.unfit import Omissions, entry_without_unfit
@@ -268,11 +269,31 @@ class DuckTarget(BaseTarget):
                 yield from _all_lost(name, entries, "there is no row")
             return
         ours = comment == f"{_MARK}{self.source}.{name}"
+        if first.day is None or types[columns[-1]] != "DATE":
+            yield from self._differences_of(name, list(entries), types, ours=ours)
+            return
+        for first_day, last_day, part in by_days(entries, since, until):
+            condition = rows_of_days(quoted(columns[-1]), first_day, last_day, "?")
+            yield from self._differences_of(name, part, types, condition, ours=ours)
+
+    def _differences_of(
+        self,
+        name: str,
+        entries: Sequence[LedgerEntry],
+        types: Collection[str],
+        condition: tuple[str, list[str]] = ("true", []),
+        *,
+        ours: bool,
+    ) -> Iterator[Difference]:
+        """
+        The differences of partitions whose rows a condition selects. ``types``: the names of the table's columns;
+        ``ours``: it has penstock's mark.
+        """
+        first = entries[0].partition
+        columns = [column for column, _ in first.values]
         every = dict.fromkeys(measure for entry in entries for measure in entry.sums) if name == first.stream else ()
         measures = [measure for measure in every if measure in types]
-        day = columns[-1] if first.day is not None and types[columns[-1]] == "DATE" else None
-        edges = {} if day is None else {f"{quoted(day)} >=": since, f"{quoted(day)} <=": until}
-        contents = self._contents(name, columns, measures, edges)
+        contents = self._contents(name, columns, measures, condition)
         nothing = (0, *[Decimal(0)] * len(measures))
         for entry in entries:
             rows, *totals = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
@@ -291,19 +312,15 @@ class DuckTarget(BaseTarget):
             yield Difference(partition=partition, what=what, uncounted=True)
 
     def _contents(
-        self, name: str, columns: Sequence[str], measures: Sequence[str], edges: Mapping[str, date | None]
+        self, name: str, columns: Sequence[str], measures: Sequence[str], condition: tuple[str, list[str]]
     ) -> dict[tuple[str, ...], tuple[Any, ...]]:
-        """
-        Rows and sums of a table by the texts of the partition's columns. ``edges``: the start of a condition, and the
-        day to compare with (None: no condition).
-        """
+        """Rows and sums of the rows that a condition selects, by the texts of the partition's columns."""
         texts = [f"coalesce({quoted(column)}::varchar, '')" for column in columns]
         sums = [f"coalesce(sum({quoted(measure)}), 0)" for measure in measures]
-        bounds = {f"{start} cast(? as date)": edge.isoformat() for start, edge in edges.items() if edge is not None}
+        where, values = condition
         rows = self.database.run(
-            f"select {', '.join([*texts, 'count(*)', *sums])} from {self.table(name)} "
-            f"where {' and '.join(bounds) or 'true'} group by all",
-            [*bounds.values()],
+            f"select {', '.join([*texts, 'count(*)', *sums])} from {self.table(name)} where {where} group by all",
+            values,
         ).rows
         return {row[: len(columns)]: row[len(columns) :] for row in rows}
 

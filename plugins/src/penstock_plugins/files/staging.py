@@ -166,9 +166,10 @@ class WorkerLedger(Ledger):
         since: date | None = None,
         until: date | None = None,
         accounts: Sequence[str] | None = None,
+        flawed: bool = False,
     ) -> dict[Partition, LedgerEntry]:
         found: dict[Partition, LedgerEntry] = self._remote.entries(
-            source, stream, since=since, until=until, accounts=accounts
+            source, stream, since=since, until=until, accounts=accounts, flawed=flawed
         )
         return found
 

@@ -27,7 +27,7 @@ from penstock_plugins.postgres.database import (
 )
 
 SCHEMA = "penstock"
-LAYOUT = "5"  # of the tables below, and their indexes
+LAYOUT = "6"  # of the tables below, and their indexes
 _TIMES = {  # that were text in version 1
     "partitions": ("read_at", "open_until"),
     "reports": ("submitted_at",),

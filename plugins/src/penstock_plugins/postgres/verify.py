@@ -5,13 +5,14 @@ Comparison of a stream's table with the ledger: rows and sums of each partition,
 # Names in statements come from quoted(), or from the catalog; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 
 from attrs import frozen
 from penstock import Difference, LedgerEntry, Partition
 
+from penstock_plugins.by_days import by_days, rows_of_days
 from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.catalog import UNIQUE_BY
 from penstock_plugins.postgres.database import Database, quoted, short
@@ -59,12 +60,33 @@ class Verification:
         if not all(short(column) in types for column in columns) or self._is_merged(table, columns):
             yield from self._merged_differences(table, entries)
             return
+        of_partition = {column: types[short(column)] for column in columns}
+        has_days = entries[0].partition.day is not None and of_partition[columns[-1]] in ("date", NAIVE)
+        if not has_days:
+            yield from self._differences_of(list(entries), table, of_partition, types)
+            return
+        for since, until, part in by_days(entries, self.since, self.until):
+            condition = rows_of_days(quoted(columns[-1]), since, until, "%s")
+            yield from self._differences_of(part, table, of_partition, types, condition)
+
+    def _differences_of(
+        self,
+        entries: Sequence[LedgerEntry],
+        table: Located,
+        columns: Mapping[str, str],
+        types: Collection[str],
+        condition: tuple[str, list[str]] = ("true", []),
+    ) -> Iterator[Difference]:
+        """
+        The differences of partitions whose rows a condition selects. ``columns``: those of a partition, with their
+        types; ``types``: the names of all columns of the table.
+        """
+        stream, name = self.known.stream, self.known.name
         measures: tuple[str, ...] = ()
         if stream == self.known.of_stream:
             every = dict.fromkeys(measure for entry in entries for measure in entry.sums)
             measures = tuple(measure for measure in every if short(measure) in types)
-        day = columns[-1] if entries[0].partition.day is not None else None
-        contents = self._contents(table, {column: types[short(column)] for column in columns}, measures, day)
+        contents = self._contents(table, columns, measures, condition)
         for entry in entries:
             values = tuple(value for _, value in entry.partition.values)
             content = contents.pop(values, _Content(rows=0, sums={}))
@@ -104,21 +126,22 @@ class Verification:
         return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
 
     def _contents(
-        self, table: Located, columns: Mapping[str, str], measures: Sequence[str], day: str | None
+        self,
+        table: Located,
+        columns: Mapping[str, str],
+        measures: Sequence[str],
+        condition: tuple[str, list[str]],
     ) -> dict[tuple[str, ...], _Content]:
         """
         Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
-        their types; ``day``: the one with the day.
+        their types.
         """
         # A date is written as the ledger has it whatever the session's DateStyle is, and where its column was widened.
         days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
         texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
         sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
         where, values = of_source(self.source, shared=table.shared)
-        if day is not None and columns[day] in ("date", NAIVE):
-            for bound, edge in ((">= %s::date", self.since), ("< %s::date + 1", self.until)):
-                if edge is not None:
-                    where, values = f"{where} and {quoted(day)} {bound}", [*values, edge.isoformat()]
+        where, values = f"{where} and {condition[0]}", [*values, *condition[1]]
         group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
         rows = self.database.run(
             f"select {', '.join([*texts, 'count(*)', *sums])} from {table.sql} where {where} {group}", values
