@@ -39,7 +39,7 @@ REREADS = 5
 
 _DAY = timedelta(days=1)
 
-# A response that is up to so much older than our clock dates its reading. Beyond it one of the two clocks is wrong.
+# A provider's clock that is so much behind ours is a clock; a larger difference is an invalid Date header.
 FARTHEST_BEHIND = timedelta(days=2)
 
 _AGE = re.compile(r"[0-9]{1,9}")
@@ -260,25 +260,16 @@ class Reader:
         return outcome
 
     def _record_clock_lag(self, outcome: Outcome) -> None:
-        """
-        Record how old a response is by our clock: by its Date header, which a cache keeps, or by its Age. Older than
-        ``FARTHEST_BEHIND``: the reading stays open, since it is not known whether its days are over.
-        """
+        """Record how old a response is by our clock: by its Date header, which a cache keeps, or by its Age."""
         response = outcome.response
         if response is None or not outcome.call.request.credentials:
             return
         age = response.header("age") or ""
-        old = timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
-        if (stated := response.date) is not None:
-            old = max(old, response.received_at - stated)
-        if old > FARTHEST_BEHIND and not self._result.provisional:
-            self._result.provisional = f"the response is {old.days} days old by this host's clock"
-            self._note(
-                f"{self._result.provisional} (its Date header or Age), so that it stays open. Correct this host's "
-                "clock; if it is right, a cache or the provider's clock is wrong"
-            )
-        elif TOLERATED_SKEW < old <= FARTHEST_BEHIND:
-            self._result.clock_lag = max(self._result.clock_lag, old)
+        cached = timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
+        dated = response.received_at - stated if (stated := response.date) is not None else timedelta(0)
+        for old in (dated if dated <= FARTHEST_BEHIND else timedelta(0), cached):
+            if old > TOLERATED_SKEW:
+                self._result.clock_lag = max(self._result.clock_lag, old)
 
     def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """Load a page: the number of its elements, and how many of them no earlier page had."""

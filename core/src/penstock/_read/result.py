@@ -29,7 +29,7 @@ class ReadResult:
 
     ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
     responses are. ``reports``: those that the rows are from. ``truncated``: the provider cut a response at its ceiling,
-    and there may be more records. ``provisional``: why the partitions stay open whatever the time is; "": they do not.
+    and there may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
     ``skipped``: why a request found no record; "": each found one. ``undated``: records that were set aside and have no
     requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record
     class does not have, in order.
