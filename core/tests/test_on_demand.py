@@ -10,7 +10,7 @@ from configured_source import a_source
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
-from penstock._read.source_report import SourceReport
+from penstock._read.reporter import Reporter
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
@@ -83,7 +83,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
         handles=Handles(),
-        source_report=SourceReport("s", RunReport(run_id="r1"), ignore),
+        reporter=Reporter("s", RunReport(run_id="r1"), ignore),
     )
 
 

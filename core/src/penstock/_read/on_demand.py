@@ -16,7 +16,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._plan.planner import SKEW
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
-from penstock._read.source_report import SourceReport
+from penstock._read.reporter import Reporter
 from penstock._util.clock import Clock
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
@@ -146,7 +146,7 @@ class Reports:
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
     handles: Handles  # of the source
-    source_report: SourceReport
+    reporter: Reporter
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
@@ -158,11 +158,11 @@ class Reports:
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
         stream = self.planned.stream.name
-        self.source_report.event("report_waiting", stream=stream)
+        self.reporter.event("report_waiting", stream=stream)
         try:
             return (yield from self._finished(submission))
         finally:
-            self.source_report.event("report_ready", stream=stream)
+            self.reporter.event("report_ready", stream=stream)
 
     def _finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         report = yield from self._submitted_or_adopted(submission)
@@ -171,7 +171,7 @@ class Reports:
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
-            self.source_report.note(f"{self.planned}: {reason}; submitting the report anew")
+            self.reporter.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submitted(submission)
             outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Waiting):
@@ -344,7 +344,7 @@ class Reports:
                 return outcome, state
             if state.note and state.note != noted:
                 noted = state.note
-                self.source_report.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
+                self.reporter.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 return outcome, state
             pause_s = min(times.longest_s, pause_s * 1.5)

@@ -10,7 +10,7 @@ from attrs import define
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._plan.planner import Planner, zone_memory, zone_text
-from penstock._read.source_report import SourceReport
+from penstock._read.reporter import Reporter
 from penstock.connector import Stream
 from penstock.errors import ProviderError
 from penstock.ledger_interface import Ledger
@@ -24,7 +24,7 @@ class ListedAccounts:
     """The listed accounts of one job, for the streams that are divided by them."""
 
     job: Job
-    source_report: SourceReport
+    reporter: Reporter
     planner: Planner
     dependencies: Dependencies
     ledger: Ledger | None
@@ -103,8 +103,8 @@ class ListedAccounts:
     def _fail(self, stream: Stream, account: str | None, text: str) -> None:
         """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
         place = None if account is None else {stream.account or "account": account}
-        self.source_report.count(stream.name, planned=1, failed=1)
-        self.source_report.fail(stream.name, place, ProviderError(text))
+        self.reporter.count(stream.name, planned=1, failed=1)
+        self.reporter.fail(stream.name, place, ProviderError(text))
 
     def _note_gone(self, ledger: Ledger, lister: Stream, dependents: Sequence[Stream], gone: Sequence[str]) -> None:
         """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""

@@ -21,8 +21,8 @@ from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
 from penstock._plan.plan import Job, Plan
 from penstock._run.context import RunContext
+from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs, run
-from penstock._run.source import SourceRun
 from penstock._run.staging import SharedTargets, TargetLine
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message, Work
@@ -69,17 +69,17 @@ def run_divided(
     """
     report = context.report
     jobs = [job if stages(job.sink, engine) else evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
-    with open_jobs(jobs, context) as sources:
-        by_name = {source.source.name: source for source in sources}
+    with open_jobs(jobs, context) as job_runs:
+        by_source = {job_run.source.name: job_run for job_run in job_runs}
         shared = {
-            name: cast(Coordinating, source.target)
-            for name, source in by_name.items()
-            if stages(source.job.sink, engine)
+            name: cast(Coordinating, job_run.target)
+            for name, job_run in by_source.items()
+            if stages(job_run.job.sink, engine)
         }
         task = prepare({name: target.mark() for name, target in shared.items()})
         with closing(SharedTargets(shared)) as targets:
-            coordinator = RunCoordinator(context=context, division=division, sources=by_name, targets=targets)
-            context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_name)})
+            coordinator = RunCoordinator(context=context, division=division, job_runs=by_source, targets=targets)
+            context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_source)})
             assignments = [
                 Assignment(number=number, run_id=report.run_id, sources=names, task=task)
                 for number, names in coordinator.parts.items()
@@ -106,7 +106,7 @@ class RunCoordinator:
 
     context: RunContext
     division: Division
-    sources: Mapping[str, SourceRun]  # opened, and so locked
+    job_runs: Mapping[str, JobRun]  # by source; opened, and so locked
     targets: SharedTargets
     parts: Mapping[int, tuple[str, ...]] = field(init=False)  # part -> its sources
     _results: dict[int, Message] = field(factory=dict, init=False)
@@ -120,7 +120,7 @@ class RunCoordinator:
     def _with_free_sources(self) -> dict[int, tuple[str, ...]]:
         numbers = self.division.parts_by_source
         every = range(1, self.division.parts + 1)
-        sources = {number: tuple(name for name in self.sources if number in numbers[name]) for number in every}
+        sources = {number: tuple(name for name in self.job_runs if number in numbers[name]) for number in every}
         return {number: names for number, names in sources.items() if names}
 
     @property
@@ -150,7 +150,7 @@ class RunCoordinator:
                 counts[number] = (event["partitions"], event["final"])
                 event["partitions"] = sum(planned for planned, _ in counts.values())
                 event["final"] = sum(final for _, final in counts.values())
-            source = self.sources[event["source"]].source
+            source = self.job_runs[event["source"]].source
             stream = source.stream(event["stream"])
             of_all_parts = stream.account is not None or block_days(source, stream)
             if of_all_parts and len(counts) < len(self.division.parts_by_source[source.name]):
@@ -177,7 +177,7 @@ class RunCoordinator:
     def _grant(self, message: Message) -> Message:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
         try:
-            client = self.context.client(self.sources[message["source"]].source)
+            client = self.context.client(self.job_runs[message["source"]].source)
             exchange = client.exchange_for(message["account"])
             current = exchange.current
             if current is not None and message["used"] == current.token.reveal():
@@ -205,8 +205,8 @@ class RunCoordinator:
             if "report" in result:
                 self.context.report.add_part(result["report"])
         for name in self.targets.targets:
-            for stream in self.sources[name].job.chosen:
-                self.sources[name].committer.complete(stream.name)
+            for stream in self.job_runs[name].job.chosen:
+                self.job_runs[name].committer.complete(stream.name)
         for number, names in sorted(self.parts.items()):
             result = self._results.get(number, {})
             if "report" not in result:
@@ -215,8 +215,8 @@ class RunCoordinator:
         self.context.report.interrupted = self.context.report.interrupted or (
             self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         )
-        for source in self.sources.values():
-            source.committer.record_run()
+        for job_run in self.job_runs.values():
+            job_run.committer.record_run()
 
     def _count_lost(self, number: int, names: Sequence[str], reason: str) -> None:
         """Report a worker that has no result: what it delivered is in the ledger."""
@@ -224,26 +224,28 @@ class RunCoordinator:
             self.context.report.deadline = self.context.report.deadline or not self.context.clock.stop.is_set()
             return
         for name in names:
-            source = self.sources[name]
+            job_run = self.job_runs[name]
             error = WorkerLostError(
                 f"worker {number} of this run ended before its work was done: {reason}. What it had committed stays; "
                 "the next run reads the rest."
             )
             self.context.report.error(name, None, None, error)
-            for stream in source.job.chosen:
+            for stream in job_run.job.chosen:
                 planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
                 self.context.report.count(name, stream.name, planned=planned, final=final)
-                ledger = source.committer.target.ledger
+                ledger = job_run.committer.target.ledger
                 entries = (
-                    ledger.entries(name, stream.name, since=source.job.since, until=source.job.until) if ledger else {}
+                    ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until)
+                    if ledger
+                    else {}
                 )
-                source.committer.recount(
+                job_run.committer.recount(
                     [
                         entry
                         for partition, entry in entries.items()
                         if entry.delivered
                         and entry.run_id == self.context.report.run_id
-                        and self.division.part_of(unit_of_partition(source.source, partition)) == number
+                        and self.division.part_of(unit_of_partition(job_run.source, partition)) == number
                     ],
                     planned=not planned,
                 )

@@ -10,7 +10,7 @@ from functools import partial
 
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
-from penstock._run.source import SourceRun
+from penstock._run.job_run import JobRun
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
 from penstock.run_report import RunReport
 
@@ -23,81 +23,81 @@ def run(context: RunContext) -> RunReport:
     later failures are in the report.
     """
     report, tape = context.report, context.tape
-    with open_jobs(context.jobs, context) as sources:
+    with open_jobs(context.jobs, context) as job_runs:
         if tape is not None:
-            tape.begin(context.started_at, [source.source for source in sources])
+            tape.begin(context.started_at, [job_run.source for job_run in job_runs])
         context.emit(
-            {"event": "run_started", "run_id": report.run_id, "sources": [source.source.name for source in sources]}
+            {"event": "run_started", "run_id": report.run_id, "sources": [job_run.source.name for job_run in job_runs]}
         )
-        for source in sources:
-            source.begin()
-        over = context.scheduler.run(idle=partial(_flush, sources))
+        for job_run in job_runs:
+            job_run.begin()
+        over = context.scheduler.run(idle=partial(_flush, job_runs))
         report.deadline |= isinstance(over, DeadlineReachedError)
         report.interrupted |= isinstance(over, StoppedError)
-        _note_closed_output(report, sources)
-        for source in sources:
-            source.finish()
-        _note_closed_output(report, sources)
+        _note_closed_output(report, job_runs)
+        for job_run in job_runs:
+            job_run.finish()
+        _note_closed_output(report, job_runs)
         if tape is not None:
             try:
                 report.notices.extend(tape.finish())
             except PenstockError as error:
-                sources[0].source_report.fail(None, None, error)
+                job_runs[0].reporter.fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 
 
 @contextmanager
-def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]]:
+def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[JobRun]]:
     """
     Open the jobs, without those whose source another run holds; close them and their clients at the end. Meanwhile
     a target that waits for a lock is interrupted when the run is to end. Raises LockHeldError if none is left.
     """
     began = time.monotonic()
-    sources: list[SourceRun] = []
+    job_runs: list[JobRun] = []
     held: list[LockHeldError] = []
     over = threading.Event()
-    watch = threading.Thread(target=_interrupt_targets, args=(context, sources, over), daemon=True)
+    watch = threading.Thread(target=_interrupt_targets, args=(context, job_runs, over), daemon=True)
     watch.start()
     try:
         for job in jobs:
-            source = None
+            job_run = None
             try:
-                source = SourceRun.open(job, context)
-                sources.append(source)
-                source.prepare()
+                job_run = JobRun.open(job, context)
+                job_runs.append(job_run)
+                job_run.prepare()
             except LockHeldError as error:
                 held.append(error)
-                if source is not None:  # its target lost the lock meanwhile
-                    sources.remove(source)
-                    source.close()
+                if job_run is not None:  # its target lost the lock meanwhile
+                    job_runs.remove(job_run)
+                    job_run.close()
                 context.report.locked[job.source.name] = str(error)
                 context.report.notices.append(f"{job.source.name} was not read: {error}")
-        if held and not sources:
+        if held and not job_runs:
             raise held[0]
-        yield sources
+        yield job_runs
     finally:
         context.report.seconds = time.monotonic() - began
         over.set()
         watch.join()
         for client in context.clients.values():
             client.close()
-        for source in sources:
-            source.close()
+        for job_run in job_runs:
+            job_run.close()
 
 
-def _note_closed_output(report: RunReport, sources: Sequence[SourceRun]) -> None:
+def _note_closed_output(report: RunReport, job_runs: Sequence[JobRun]) -> None:
     """A run whose output is closed stops itself: that is no interruption. A target may notice it at its end only."""
-    report.output_closed = any(source.committer.output_closed for source in sources)
+    report.output_closed = any(job_run.committer.output_closed for job_run in job_runs)
     report.interrupted &= not report.output_closed
 
 
-def _flush(sources: Sequence[SourceRun]) -> None:
-    for source in sources:
-        source.committer.flush()
+def _flush(job_runs: Sequence[JobRun]) -> None:
+    for job_run in job_runs:
+        job_run.committer.flush()
 
 
-def _interrupt_targets(context: RunContext, sources: Sequence[SourceRun], over: threading.Event) -> None:
+def _interrupt_targets(context: RunContext, job_runs: Sequence[JobRun], over: threading.Event) -> None:
     """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run is over."""
     while not over.wait(INTERRUPT_EVERY_S):
         reason: PenstockError
@@ -109,5 +109,5 @@ def _interrupt_targets(context: RunContext, sources: Sequence[SourceRun], over: 
             )
         else:
             continue
-        for source in list(sources):
-            source.interrupt(reason)
+        for job_run in list(job_runs):
+            job_run.interrupt(reason)

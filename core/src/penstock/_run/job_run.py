@@ -20,7 +20,7 @@ from penstock._read.components import Components, components_of
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import StreamReads
-from penstock._read.source_report import SourceReport
+from penstock._read.reporter import Reporter
 from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Committer, replacement_error
 from penstock._run.context import RunContext
@@ -32,7 +32,7 @@ from penstock.sinks import Interruptible, Preparing, Target
 
 
 @define(eq=False, repr=False)
-class SourceRun:
+class JobRun:
     """
     One job of a run, its target open: prepared, begun and finished by the runner.
     """
@@ -41,7 +41,7 @@ class SourceRun:
     context: RunContext
     client: SourceClient
     target: Target
-    source_report: SourceReport = field(init=False)
+    reporter: Reporter = field(init=False)
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
@@ -54,18 +54,16 @@ class SourceRun:
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     def __attrs_post_init__(self) -> None:
-        self.source_report = SourceReport(self.source.name, self.context.report, self.context.emit)
-        self.committer = Committer(self.source, self.target, self.source_report, self.context)
+        self.reporter = Reporter(self.source.name, self.context.report, self.context.emit)
+        self.committer = Committer(self.source, self.target, self.reporter, self.context)
         this_run = self.context.report.run_id if self.context.peers is not None else None
         self._planner = Planner(self.job, self.context.started_at, self.target, this_run)
         self._dependencies = Dependencies(self.source, self._planner.chosen)
-        self._listed = ListedAccounts(
-            self.job, self.source_report, self._planner, self._dependencies, self.target.ledger
-        )
+        self._listed = ListedAccounts(self.job, self.reporter, self._planner, self._dependencies, self.target.ledger)
         self._refusals = Refusals(self.source, self.client)
 
     @classmethod
-    def open(cls, job: Job, context: RunContext) -> "SourceRun":
+    def open(cls, job: Job, context: RunContext) -> "JobRun":
         """The job, its target opened to write the streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         derived = {stream.name: job.source.derived_from(stream.name) for stream in job.chosen}
         names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
@@ -128,7 +126,7 @@ class SourceRun:
         try:
             self.target.close()
         except PenstockError as error:
-            self.source_report.fail(None, None, error)
+            self.reporter.fail(None, None, error)
 
     # --- what is read, and after what ---------------------------------------------------------------------------------
 
@@ -153,11 +151,11 @@ class SourceRun:
         self._adoptable.setdefault(stream.name, {report.request: report for report in own})
 
     def _count_planned(self, stream: Stream, slices: Iterable[PlannedSlice]) -> None:
-        counts = self.source_report.stream(stream.name)
+        counts = self.reporter.stream(stream.name)
         counts.planned += sum(len(planned.partitions) for planned in slices)
         counts.final = self._planner.final.get(stream.name, 0)
         self.committer.recount(self._planner.done.pop(stream.name, ()))
-        self.source_report.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
+        self.reporter.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
 
     def _drop_stale_reports(self) -> None:
         """After a run that was not ended early: drop reports that are past their deadline and belong to no slice."""
@@ -187,7 +185,7 @@ class SourceRun:
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
-            self.source_report.event("stream_started", stream=planned.stream.name)
+            self.reporter.event("stream_started", stream=planned.stream.name)
         result = yield from self._reader(planned).read()
         for partition in result.partitions:
             if replacement_error(result, partition) is not None:
@@ -212,7 +210,7 @@ class SourceRun:
             clock=self.context.clock,
             dependencies=self._dependencies,
             stream_reads=self._reads[planned.stream.name],
-            source_report=self.source_report,
+            reporter=self.reporter,
         )
 
     def _components_of(self, stream: Stream, source: ConfiguredSource | None = None) -> Components:
@@ -235,7 +233,7 @@ class SourceRun:
             clock=self.context.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
             handles=self._handles,
-            source_report=self.source_report,
+            reporter=self.reporter,
         )
 
     # --- after a task -------------------------------------------------------------------------------------------------
@@ -245,7 +243,7 @@ class SourceRun:
         stream = planned.stream
         self.committer.ended_at = self.context.clock.now()
         if stream.name in self._began:
-            self.source_report.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
+            self.reporter.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
         self._refusals.add(planned, error)
         if error is not None:
             self.committer.fail(planned, error)

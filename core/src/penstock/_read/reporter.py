@@ -16,27 +16,27 @@ from penstock.run_report import RunReport, StreamCounts
 
 
 @frozen(eq=False, repr=False)
-class SourceReport:
+class Reporter:
     """
     The part of one source in the report of a run. A read may report the same thing for many pages: it is passed on
     once. ``emit`` passes an event to all that follow the run.
     """
 
     source: str
-    run: RunReport
+    report: RunReport
     emit: OnEvent
 
     def stream(self, name: str) -> StreamCounts:
         """The counts of a stream."""
-        return self.run.stream(self.source, name)
+        return self.report.stream(self.source, name)
 
     def count(self, stream: str, **amounts: int) -> None:
         """Add to the counts of a stream."""
-        self.run.count(self.source, stream, **amounts)
+        self.report.count(self.source, stream, **amounts)
 
     def fail(self, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
         """Record an error of a partition, a stream or the source, and send it to all that follow the run."""
-        self.emit({"event": "partition_failed", **self.run.error(self.source, stream, partition, error)})
+        self.emit({"event": "partition_failed", **self.report.error(self.source, stream, partition, error)})
 
     def event(self, kind: str, **members: Any) -> None:
         self.emit({"event": kind, "source": self.source, **members})
