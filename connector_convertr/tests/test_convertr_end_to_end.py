@@ -397,6 +397,23 @@ def test_single_objects(bench: Bench, stream: str, of: str) -> None:
     assert bench.rows(of) == []
 
 
+def test_a_detail_of_another_object_is_set_aside(bench: Bench) -> None:
+    """
+    A cache answers two ids with one object: it is delivered once, for its own id, and the run does not end with 0.
+    """
+    first, second = [row["id"] for row in bench.truth("campaigns")][:2]
+
+    def cached(request: SandboxRequest) -> SandboxRequest:
+        return evolve(request, target=request.target.replace(f"/campaigns/{second}", f"/campaigns/{first}"))
+
+    bench.change = cached
+    report = bench.run("campaign")
+
+    ids = [row["id"] for row in bench.rows("campaign")]
+    assert report.exit_code == 5
+    assert (first in ids, second in ids, len(ids)) == (True, False, len(bench.truth("campaigns")) - 1)
+
+
 def test_a_single_object_that_went_meanwhile_is_skipped(bench: Bench) -> None:
     """
     A campaign deleted after the list was read is no failure.

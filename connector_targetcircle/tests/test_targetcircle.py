@@ -271,7 +271,7 @@ OFFER_ROW = {"ad_inventory_id": 122, "ad_inventory_name": "zedge & co", "ad_inve
     [
         ("offers", None, {}, "/offers", {}),
         ("offers", None, {"filters": {"offers": {"provider": "A,B"}}}, "/offers?provider=A%2CB", {}),
-        ("offer_details", {"offer_slug": "691a1d"}, {}, "/offers/691a1d", {}),
+        ("offer_details", {"offer_slug": "691a1d"}, {}, "/offers/691a1d", {"slug": "691a1d"}),
         ("offer_ads", {"offer_slug": "a b"}, {}, "/offers/a%20b/ads", {"offer_slug": "a b"}),
         (
             *("codes", OFFER_ROW, {}, "/codes?offerId=11014&adInventory=122"),

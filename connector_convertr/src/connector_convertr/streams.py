@@ -82,9 +82,11 @@ def listing(collection: str, settings: ConvertrSettings, slice_: Slice) -> Reque
 
 
 def single(collection: str, settings: ConvertrSettings, slice_: Slice) -> Request:
-    """One object of a collection, by its id."""
+    """One object of a collection, by its id, which an answer with another object has not."""
     return Request(
-        url=settings.url(SINGLE, collection=_path_name(collection), id=slice_.parent["id"]), headers=(ACCEPT,)
+        url=settings.url(SINGLE, collection=_path_name(collection), id=slice_.parent["id"]),
+        headers=(ACCEPT,),
+        columns={"id": slice_.parent["id"]},
     )
 
 

@@ -93,13 +93,14 @@ def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def _requests(
-    operation: str, record: type, path: Mapping[str, str] | None, *, by_publisher: bool
+    operation: str, record: type, path: Mapping[str, str] | None, *, by_publisher: bool, detail: bool
 ) -> Callable[[JoveoSettings, Slice], Iterable[Request]]:
     """
     One request, or one for each parent row, by ``path``, or for each publisher. Parameters of the path that the record
-    adds are stamped on it.
+    adds are stamped on it. A ``detail`` has the values of its parent row: an answer with others is another object.
     """
     added = {column.name for column in columns_of(record) if column.added}
+    own = {name: column for name, column in (path or {}).items() if detail and column not in added}
 
     def requests(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
         rows: Iterable[Mapping[str, Any]] = [{}]
@@ -109,7 +110,8 @@ def _requests(
             rows = [{"publisher_id": publisher} for publisher in dict.fromkeys(settings.publisher_ids)]
         for row in rows:
             request = joveo_request(settings, operation, client=slice_.account, **row)
-            yield evolve(request, columns={**request.columns, **{name: row[name] for name in row if name in added}})
+            stamped = {own.get(name, name): row[name] for name in row if name in added or name in own}
+            yield evolve(request, columns={**request.columns, **stamped})
 
     return requests
 
@@ -164,6 +166,7 @@ def _stream(
     record: type,
     *,
     by_publisher: bool = False,
+    detail: bool = False,
     of: str = "",
     path: Mapping[str, str] | None = None,
     **more: Any,
@@ -172,7 +175,7 @@ def _stream(
     A stream of each client, read whole each time, unless ``more`` states otherwise.
 
     ``of``: one request for each row of this stream; ``path``: parameter of the path -> column of that row.
-    ``by_publisher``: one request for each publisher of the settings.
+    ``by_publisher``: one request for each publisher of the settings. ``detail``: one record per request.
     """
     defaults: dict[str, Any] = {
         "kind": "snapshot",
@@ -184,7 +187,7 @@ def _stream(
     }
     if path is not None:
         defaults["parent"] = Parent(stream=of, columns=tuple(path.values()), links=_nameable)
-    defaults["requests"] = _requests(name, record, path, by_publisher=by_publisher)
+    defaults["requests"] = _requests(name, record, path, by_publisher=by_publisher, detail=detail)
     return Stream(name=name, summary=summary, record=record, **{**defaults, **more})
 
 
@@ -194,6 +197,7 @@ def _detail(name: str, summary: str, record: type, **more: Any) -> Stream:
         "envelope": evolve(SINGLE, single=True),
         "statuses": statuses(name, "client_ids", detail=True),
         "on_by_default": False,
+        "detail": True,
     }
     return _stream(name, summary, record, **{**own, **more})
 

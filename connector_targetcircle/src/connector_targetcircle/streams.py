@@ -80,6 +80,12 @@ def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         yield {"offer_slug": slug}
 
 
+def details(settings: TargetCircleSettings, slice_: Slice) -> Request:
+    """One offer by its slug, which an answer with another offer has not."""
+    slug = slice_.parent["offer_slug"]
+    return Request(url=settings.url("/offers/{slug}", slug=slug), columns={"slug": slug})
+
+
 def codes(settings: TargetCircleSettings, slice_: Slice) -> Request:
     """Raises ConfigError where the inventory has no such field (offers, as documented, have no slug)."""
     inventory = slice_.parent[f"ad_inventory_{settings.codes_inventory_field}"]
@@ -164,7 +170,7 @@ STREAMS = (
         record=records.OfferDetails,
         key="slug",
         envelope=Envelope(single=True),
-        path="/offers/{offer_slug}",
+        requests=details,
     ),
     by_slug(
         name="offer_ads",
