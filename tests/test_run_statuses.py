@@ -7,10 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Envelope, Parent, Request, SandboxRequest, SandboxResponse, Skip, Slice, Stream, column, record
+from penstock import (
+    Envelope,
+    OpenFor,
+    Parent,
+    ReportFile,
+    Request,
+    Retry,
+    SandboxRequest,
+    SandboxResponse,
+    Skip,
+    Slice,
+    Stream,
+    column,
+    record,
+)
+from penstock._fetch.scheduler import Call
+from penstock._fetch.verdict import judge_response
 from penstock._run.refusals import FORBIDDEN
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.ledger_interface import LedgerEntry
+from penstock.testing import a_response
 from penstock.testing.memory import MemoryWriter
 from scripted_provider import ScriptedProvider
 
@@ -161,6 +178,39 @@ def test_no_content_is_a_day_without_records(tmp_path: Path) -> None:
 
     assert (report.exit_code, report.total("delivered"), shop.rows("clicks")) == (0, DAYS, [])
     assert len(shop.requests) == DAYS
+
+
+@pytest.mark.parametrize("times", [1, 9], ids=["once", "always"])
+def test_no_content_where_there_were_rows_is_read_again(times: int, tmp_path: Path) -> None:
+    """
+    One 204 of a proxy does not empty a day. Twice sent, it is believed.
+    """
+    left = [0]
+
+    def answer(request: SandboxRequest) -> Any:
+        left[0] -= 1
+        return 204 if left[0] >= 0 else good(request)
+
+    shop = a_shop(tmp_path, answer, ("a",))
+    shop.run(since="2026-06-16")
+    left[0] = times
+    report = shop.run(since="2026-06-16", open_for=OpenFor(9))
+
+    assert (report.exit_code, len(shop.requests)) == (0, 2)
+    assert delivered(shop) == ({"a": 1} if times == 1 else {})
+
+
+@pytest.mark.parametrize("envelope", [ReportFile(), Envelope(single=True)], ids=["a report file", "a detail"])
+def test_no_content_is_no_file_and_no_detail(envelope: Any) -> None:
+    """
+    A file without records has a header, and one record is due as a detail.
+    """
+    request = Request(url="https://api.example.com/1")
+    call = Call(request=request, envelope=envelope)
+
+    verdict, _ = judge_response("Shop", call, a_response(b"", status=204), ())
+
+    assert isinstance(verdict, Retry)
 
 
 def test_a_body_of_another_shape_is_requested_once(tmp_path: Path) -> None:

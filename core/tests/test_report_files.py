@@ -177,6 +177,38 @@ def test_days_of_another_form_are_no_days() -> None:
     assert [rejected.column for one in decoded for rejected in one.batch.rejected] == ["day"]
 
 
+@record()
+class Loose:
+    """A record of which no member is required."""
+
+    campaign: str | None = column(member="Campaign")
+    clicks: int | None = column(member="Clicks", additive=True)
+    key: str = row_key("campaign")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"Campaign": "North", "Clicks": 3}\n{"rows": 1, "generated": "now"}\n{}\n',
+        '[{"Campaign": "North", "Clicks": 3}, {"rows": 1, "generated": "now"}, {}]',
+    ],
+    ids=["lines", "array"],
+)
+def test_what_has_no_declared_member_is_no_record(body: str) -> None:
+    """
+    An error or a summary among the records is set aside, also where a record may lack each single member.
+    """
+    stream = Stream(name="spend", summary="", record=Loose, kind="snapshot", key="key")
+    decoded = list(compile_stream("ads", stream).decode(ReportFile()(a_file(body)).items))
+
+    assert [(row.campaign, row.clicks) for one in decoded for row in one.batch.rows] == [("North", 3)]
+    assert [reason for _, reason in set_aside(decoded)] == [
+        "it has none of the declared members; it has rows, generated",
+        "it has none of the declared members",
+    ]
+    assert sum(one.count for one in decoded) == 3
+
+
 @pytest.mark.parametrize(
     "body", ["Date,Campaign,Clicks,Spend\r\n", gzip.compress(b"Date,Campaign,Clicks,Spend")], ids=["plain", "gzip"]
 )
@@ -200,10 +232,12 @@ def test_a_header_alone_states_that_there_are_no_rows(body: bytes | str) -> None
         (GOOD, {"encoding": "latin-7b"}, "the encoding 'latin-7b' is not known"),
         ('"Report Name"\n' + GOOD, {}, r"ReportFile\(header="),
         (GOOD, {"header": ("Date", "Cost")}, "no header row with 'Date', 'Cost'"),
+        ("Sorry, the report has expired\n", {}, "none of the columns of the report is declared"),
+        (zipped(a_csv=GOOD, b_csv="2026-11-04,North,3,1.25\n"), {}, "its first line is '2026-11-04, North, 3, 1.25'"),
     ],
     ids=[
         *("zero bytes", "zero bytes packed", "empty zip", "an empty member", "cut zip", "two names", "Latin-1"),
-        *("unknown encoding", "preamble", "another header"),
+        *("unknown encoding", "preamble", "another header", "a message", "a second file without a header"),
     ],
 )
 def test_what_is_no_report_is_an_error_that_names_the_remedy(

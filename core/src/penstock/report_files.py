@@ -164,6 +164,7 @@ class ReportFile:
         )
 
         def runs() -> Iterator[Items]:
+            yield run  # the header, also of a file without rows
             for block in _blocks(_after(text(), start), quoted=True):
                 yield evolve(run, raw=block)
 

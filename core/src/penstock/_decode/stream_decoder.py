@@ -313,7 +313,7 @@ class StreamDecoder:
         belongs to another partition or parent. ``seen``: the keys of the earlier pages.
 
         Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
-        for JSON lines, which the envelope does not check.
+        for files of lines, which the envelope does not check.
         """
         seen = SeenKeys() if seen is None else seen
         seen.next_page()
@@ -323,6 +323,11 @@ class StreamDecoder:
         totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures, self._priced))
         seen.by_index = seen.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         for run in items:
+            if run.format == "csv" and run.path not in taken:
+                self._records.check_header(run.header)
+                taken[run.path] = 0
+                if not run.raw:
+                    continue
             length = memoryview(run.raw).nbytes
             alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
             if waiting and (alone or size + length > JOINED_BYTES):

@@ -8,7 +8,7 @@ decoded as they are, and then converted column by column (:mod:`penstock._decode
 """
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -18,9 +18,10 @@ from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import Outer, found, left_over
-from penstock._decode.page import DICTS, PLAIN, RAWS, Decoders, RawPage, decoders, fill, fill_each, values_of
+from penstock._decode.page import DICTS, PLAIN, RAWS, Decoders, RawPage, decoders, fill, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects, add_extra
 from penstock._decode.values import converted, is_converted
+from penstock.errors import BrokenBodyError
 from penstock.names import nearest
 from penstock.records import Column
 from penstock.redact import clip
@@ -58,6 +59,9 @@ class RecordDecoder:
         self._sent = tuple(column for column in columns.values() if not column.added and not column.path)
         self._members = frozenset(column.top_member for column in columns.values() if column.top_member is not None)
         self._outer = Outer.of(columns.values())
+        read = [column for column in columns.values() if column.top_member is not None]
+        # Where a record must have a member, one without any member is set aside for that.
+        self._may_lack_all = () if any(map(rejects.is_required, read)) else tuple(column.name for column in read)
         self._converted = tuple(column for column in columns.values() if not column.added and is_converted(column))
         self._shapes = {texts: self._shape(texts=texts) for texts in (False, True)}
 
@@ -76,6 +80,7 @@ class RecordDecoder:
         except ValidationError:
             self._read_with_unknown(page, shape)
         self._read_nested(page)
+        self._set_aside_strangers(page)
         for column in self._converted:
             self._convert(page, column)
         if page.unknown and self._rejects.keeps_unknown:
@@ -148,6 +153,33 @@ class RecordDecoder:
             return
         extras = page.read(_only(tuple(sorted(unknown)), self._nested))
         fill_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
+
+    def check_header(self, header: Sequence[str]) -> None:
+        """Raises BrokenBodyError for the header row of CSV without any declared member: it is a text, or no header."""
+        if self._members and self._members.isdisjoint(header):
+            raise BrokenBodyError(
+                f"none of the columns of the report is declared; its first line is {clip(', '.join(header), 200)!r}. "
+                "If that is a message or a row, the provider failed; if its columns have other names, declare these."
+            )
+
+    def _set_aside_strangers(self, page: RawPage) -> None:
+        """Reject the elements without any declared member, such as an error or a summary among the records."""
+        left: Sequence[int] = range(len(page.rows))
+        for name in self._may_lack_all:
+            values = values_of(page.rows, name)
+            left = nulls(values) if len(left) == len(values) else [index for index in left if values[index] is None]
+            if not left:
+                return
+        strangers = set()
+        for index in left if self._may_lack_all else ():
+            position = page.positions[index]
+            names = DICTS.one.decode(page.elements()[position]).keys()
+            if self._members.isdisjoint(names):
+                strangers.add(index)
+                there = f"; it has {clip(', '.join(names), 100)}" if names else ""
+                self._rejects.set_aside(page, position, None, f"it has none of the declared members{there}")
+        if strangers:
+            page.drop(strangers)
 
     # --- one by one -------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,8 @@ def judge_response(
     """
     The verdict on a response, and the content of its envelope.
 
-    The judges decide in order, then the HTTP status. 204 means: no records. A call whose accepted response is broken is
+    The judges decide in order, then the HTTP status. 204 means: no records, but not of
+    a report file or of a detail. A call whose accepted response is broken is
     repeated, one whose response is whole and of another format or shape is not; a lenient call accepts both, and the
     answer has the problem.
     """
@@ -164,6 +165,8 @@ def _states_failure(name: str, value: Any) -> bool:
 def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
     """The content of the envelope, where one is declared and found, and what is wrong with the body."""
     if response.status == 204:
+        if getattr(envelope, "reads_files", False) or getattr(envelope, "single", False):
+            return None, BrokenBodyError("No content came (204), where a file or a record is due.")
         return Answer(), None
     if envelope is None:
         return None, None

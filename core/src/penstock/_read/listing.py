@@ -92,7 +92,7 @@ class Listing:
         """
         Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
-        and for an empty array in place of an answer that may be an object.
+        for an empty array in place of an answer that may be an object, and for a 204 where there were rows before.
         """
         assert outcome.response is not None
         counts = self.counts
@@ -125,6 +125,8 @@ class Listing:
             raise PagingError(f"{counts.what}: page {page.index + 1}, the last one that the provider states, is empty")
         if self.first_read and self._first is None and page.answer.bare and not count:
             raise PagingError(f"{counts.what}: the answer is an empty array, without the object that may be around it")
+        if self.first_read and self._first is None and outcome.response.status == 204 and self._had_rows:
+            raise PagingError(f"{counts.what}: no content came (204), and there were rows before")
         self._first = self._first or page
         self.last = page
         return page
@@ -146,6 +148,11 @@ class Listing:
                 f"goes on to count upwards ({request}). A paginator ends a listing at an empty page: correct the "
                 "connector."
             )
+
+    @property
+    def _had_rows(self) -> bool:
+        """Whether an earlier read delivered rows of the planned partitions."""
+        return any(entry.delivered and entry.rows for entry in self.planned.entries.values())
 
     @property
     def is_capped(self) -> bool:
