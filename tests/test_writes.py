@@ -563,6 +563,23 @@ def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
     assert [json.loads(line) for line in (sensis.folder / "r.jsonl").read_text().splitlines()] == receipts
 
 
+@pytest.mark.parametrize("option", ["--receipts", "--refused"])
+def test_receipts_that_cannot_be_written_are_no_usage_error(sensis: Bench, option: str) -> None:
+    """
+    Exit code 2 would state that nothing was sent.
+    """
+    if not Path("/dev/full").exists():
+        pytest.skip("a device of Linux")
+    name = sensis.write("e.jsonl", [event(0), {}])
+
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", name, option, "/dev/full")
+
+    assert (code, statuses(receipts)) == (1, ["done", "refused"])
+    assert f"{option} /dev/full: cannot be written: No space left on device" in output
+    assert "--resume" in output
+    assert "1 done, 1 refused" in output
+
+
 @pytest.mark.parametrize(
     ("options", "reported"),
     [

@@ -174,6 +174,23 @@ def test_a_file_that_changes_is_not_read_on(tmp_path: Path) -> None:
         list(file)
 
 
+@pytest.mark.parametrize(("name", "header"), [("a.jsonl", ""), ("a.csv", "a\n")], ids=["jsonl", "csv"])
+def test_a_file_that_changes_while_it_is_read_is_not_read_on(tmp_path: Path, name: str, header: str) -> None:
+    """
+    After the last row that was read before the change, another part of the file may follow.
+    """
+    path = tmp_path / name
+    lines = [f'{{"a": {number}}}\n' if not header else f"{number}\n" for number in range(5000)]
+    path.write_text(header + "".join(lines))
+    reading = iter(RowFile.at(path))
+    first = next(reading)
+    path.write_text(header + "".join(lines[100:]))
+
+    assert first.number == 0
+    with pytest.raises(UsageError, match="changed while it was read"):
+        list(reading)
+
+
 def test_the_parameters_of_the_command_line_are_one_row() -> None:
     """
     With which a file of refused rows can be made.

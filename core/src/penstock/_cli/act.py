@@ -19,7 +19,7 @@ from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
 from penstock._config.targets import shown_target
-from penstock._write.job import ActionJob, Input, Query, written
+from penstock._write.job import ActionJob, Input, Query, cannot_write, written
 from penstock._write.outbox import Outbox
 from penstock._write.sender import JobResult, Sender
 from penstock.actions import Action, Field
@@ -279,11 +279,14 @@ def _send(session: Session, stack: ExitStack, job: ActionJob, sender: Sender, op
         for receipt in sender.send():
             print_receipt(receipt)
     finished = sender.result
+    _sum_up(session, job, finished)
     if options.refused is not None:
-        sender.write_refused(options.refused)
+        try:
+            sender.write_refused(options.refused)
+        except OSError as error:
+            raise cannot_write("--refused", options.refused, error) from None
     if finished.error is None and not finished.counts.get("unknown"):
         job.forget_rows()
-    _sum_up(session, job, finished)
     return finished.exit_code
 
 

@@ -25,7 +25,7 @@ from penstock._write.requests import Row, destination, pack_rows
 from penstock._write.rows import RowFile, Rows, SingleRow
 from penstock._write.sender import Sender, blocks, prepare_row, url_length
 from penstock.actions import Action
-from penstock.errors import UsageError
+from penstock.errors import SinkError, UsageError
 from penstock.events import OnEvent, ignore
 from penstock.model import Receipt
 from penstock.protocols import Grant
@@ -222,14 +222,28 @@ class ActionJob:
 
 @contextmanager
 def written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
-    """A file to write text to; ``private``: its owner's alone. UsageError names the option."""
+    """
+    A file to write text to; ``private``: its owner's alone. UsageError if it cannot be opened, SinkError if it cannot
+    be written: rows may have been sent by then.
+    """
     try:
-        with path.open("w", encoding="utf-8") as file:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
+    try:
+        with file:
             if private:
                 path.chmod(0o600)
             yield file
     except OSError as error:
-        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
+        raise cannot_write(option, path, error) from None
+
+
+def cannot_write(option: str, path: Path, error: OSError) -> SinkError:
+    return SinkError(
+        f"{option} {path}: cannot be written: {error.strerror}. Rows that were sent are recorded. Remove the cause, "
+        "then use --resume: it prints all receipts, and sends the rows that were not sent"
+    )
 
 
 def _digest(text: str) -> str:

@@ -105,15 +105,21 @@ class RowFile:
     def __iter__(self) -> Iterator[InputRow]:
         try:
             with self.path.open("rb") as file:
-                if _stamp(file) != self.stamp:
-                    raise UsageError(f"{self.name} changed while it was read; nothing more was sent. Leave it alone.")
-                yield from (
-                    self._csv(_unpacked(self.path, file))
-                    if self.format == "csv"
-                    else self._jsonl(_unpacked(self.path, file))
-                )
+                self._check_unchanged(file)
+                read = self._csv if self.format == "csv" else self._jsonl
+                for row in read(_unpacked(self.path, file)):
+                    self._check_unchanged(file)  # the place that was reached may be another row's by now
+                    yield row
+                self._check_unchanged(file)
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"--from {self.name}: cannot be read: {_why(error)}") from None
+
+    def _check_unchanged(self, file: BinaryIO) -> None:
+        if _stamp(file) != self.stamp:
+            raise UsageError(
+                f"{self.name} changed while it was read; nothing more was sent. Restore it, and use --resume for the "
+                "rows that were not sent. Send rows that were added as a file of their own"
+            )
 
     def _jsonl(self, file: BinaryIO) -> Iterator[InputRow]:
         number = 0

@@ -150,16 +150,15 @@ class Sender:
             raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
 
     def write_refused(self, path: Path) -> None:
-        """Write the refused rows, byte for byte as in the input, without those that were not sent."""
-        try:
-            with path.open("wb") as file:
-                file.write(self.rows.header)
-                for input_row in self.rows:
-                    receipt = self.job.receipt(input_row.number)
-                    if receipt is not None and receipt.status == "refused":
-                        file.write(input_row.raw)
-        except OSError as error:
-            raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
+        """
+        Write the refused rows, byte for byte as in the input, without those that were not sent. Raises OSError.
+        """
+        with path.open("wb") as file:
+            file.write(self.rows.header)
+            for input_row in self.rows:
+                receipt = self.job.receipt(input_row.number)
+                if receipt is not None and receipt.status == "refused":
+                    file.write(input_row.raw)
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
