@@ -8,9 +8,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import penstock._write.outbox
 import pytest
 from attrs import evolve
 from penstock._write.outbox import (
+    _TABLES,
     CALL,
     DIED,
     KEPT_DAYS,
@@ -24,7 +26,7 @@ from penstock._write.outbox import (
     Start,
     decide,
 )
-from penstock.errors import LockHeldError, TargetError, UsageError
+from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
 
@@ -387,6 +389,21 @@ def test_without_a_ledger_nothing_is_sent(readonly: Path) -> None:
     """
     with pytest.raises(TargetError, match="nothing was sent"):
         Outbox(readonly).open(KEY, NOW)
+
+
+def test_a_ledger_that_could_not_be_made_whole_is_made_later(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A disk that is full, or kill -9, between its tables leaves none of them.
+    """
+    with monkeypatch.context() as patch:
+        patch.setattr(penstock._write.outbox, "_TABLES", (*_TABLES[:2], "create table"))
+        with pytest.raises(SinkError):
+            outbox.open(KEY, NOW)
+
+    job = outbox.open(KEY, NOW)
+
+    assert job.fresh
+    job.close()
 
 
 def test_another_database_is_left_alone(outbox: Outbox) -> None:

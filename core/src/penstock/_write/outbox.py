@@ -154,6 +154,7 @@ class Outbox:
         try:
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = full")
+            connection.execute("begin immediate")  # all tables or none: a process may be killed, or its disk be full
             known = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
             if known and not {"meta", "jobs", "rows"} <= known:
                 raise TargetError(f"{self.path} is a database, but no write ledger of penstock. Move it away.")
@@ -162,6 +163,7 @@ class Outbox:
             if "destination" not in {row[1] for row in connection.execute("pragma table_info(jobs)")}:
                 connection.execute("alter table jobs add column destination text not null default ''")
             connection.execute("insert or ignore into meta values ('schema', ?)", (str(SCHEMA_VERSION),))
+            connection.execute("commit")
             ((version,),) = connection.execute("select value from meta where name = 'schema'")
             if int(version) > SCHEMA_VERSION:
                 raise TargetError(
