@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from connector_targetcircle.actions import ACTIONS
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
 from connector_targetcircle.source import CONNECTOR, ReportPage, Reports, authenticator, last_page
 from connector_targetcircle.streams import STREAMS, OneFullList, slug_of_trade
@@ -305,6 +306,29 @@ def test_codes_without_the_documented_form() -> None:
     """
     with pytest.raises(ConfigError, match="use id or name"):
         requests_of("codes", a_slice(parent=OFFER_ROW), codes_inventory_field="slug")
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ('[{"id": 1, "slug": "a"}]', None),
+        ("[]", Retry),
+        ('{"detail": "busy"}', Retry),
+        ('"busy"', Retry),
+        ("<html>", Retry),
+        ("", Retry),
+    ],
+)
+def test_a_write_that_names_no_code_is_unknown(body: str, outcome: Any) -> None:
+    """
+    The answer is the array of the codes that were made; a good status alone may be that of a gateway before it.
+    """
+    (action,) = ACTIONS
+    assert action.judge is not None
+
+    verdict = action.judge(an_answer(body), [{}])
+
+    assert verdict is outcome or isinstance(verdict, outcome)
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,13 @@ def _check_days(settings: Any, values: Values) -> None:
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
+_FLAGS = {"result", "success", "failure", "statusCode"}
+
+
 def _outcome(member: str, response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Verdict | None:
     """
     A good status without ``member``, which holds the outcome, is the status of a gateway before it: the outcome of the
-    write is unknown.
+    write is unknown. Where it is ``result``, 202 and 204 may come without it, and a refusal may be in another member.
     """
     verdict = judge(response, None)
     if verdict is not None or not 200 <= response.status < 300:
@@ -86,11 +89,14 @@ def _outcome(member: str, response: Response, rows: Sequence[Values]) -> Sequenc
     body = response.json(exact=True)
     if isinstance(body, dict) and body.get(member) is not None:
         return None
+    stated = response.status in (202, 204) or (isinstance(body, dict) and not _FLAGS.isdisjoint(body))
+    if member == "result" and stated:
+        return None
     seen = response.text(120) or "an empty body"
     return Retry(ServerError(f"Joveo answered HTTP {response.status} without {member}: {seen}"))
 
 
-def _action(name: str, summary: str, *body: Field, outcome: str = "", **more: Any) -> Action:
+def _action(name: str, summary: str, *body: Field, outcome: str = "result", **more: Any) -> Action:
     """
     An action at its endpoint, with the fields of its path or header. ``outcome``: the member that holds the outcome.
     """
@@ -108,8 +114,6 @@ def _action(name: str, summary: str, *body: Field, outcome: str = "", **more: An
     elif any(field.name == "start_date" and field.description == _DAY for field in body):
         more["prepare"] = _check_days
     by_client = any(field.name == "client_id" for field in place)
-    if outcome:
-        more["judge"] = partial(_outcome, outcome)
     return Action(
         name=name,
         summary=summary,
@@ -117,6 +121,7 @@ def _action(name: str, summary: str, *body: Field, outcome: str = "", **more: An
         path=path,
         endpoint=lambda settings: endpoint(settings.endpoints, name),
         fields=(*place, *body),
+        judge=partial(_outcome, outcome),
         statuses=statuses(name, "client_id" if by_client else ""),
         # To set a state or to remove something twice is the same as once.
         repeatable=verb in ("update", "delete", "pause", "enable") and more.get("rows_per_request", 1) == 1,

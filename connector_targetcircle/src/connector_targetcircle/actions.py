@@ -2,7 +2,20 @@
 The writes to Target Circle: codes for ads.
 """
 
-from penstock import Action, Field
+from collections.abc import Sequence
+
+from penstock import Action, Field, Receipt, Response, Retry, ServerError, Values, Verdict
+
+
+def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Verdict | None:
+    """
+    The codes are an array. HTTP 200 without one is not the provider's: the outcome is unknown.
+    """
+    if response.status != 200 or (isinstance(codes := response.json(exact=True), list) and codes):
+        return None
+    seen = response.text(120) or "an empty body"
+    return Retry(ServerError(f"Target Circle answered HTTP 200 without codes: {seen}"))
+
 
 ACTIONS = (
     Action(
@@ -24,6 +37,7 @@ ACTIONS = (
                 name="ads", type="list", required=True, description="slugs of offer_ads, all of the type in the path"
             ),
         ),
+        judge=judge,
         # Probably harmless when sent twice, but the document does not state it.
         repeatable=False,
     ),
