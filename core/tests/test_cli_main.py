@@ -427,6 +427,36 @@ def test_a_signal_in_the_first_instants_is_no_traceback(module: str, number: str
     assert "Traceback" not in done.stderr
 
 
+IN_A_FINALISER = """
+import os, signal
+from penstock import _cli
+
+class Interrupting:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{number})
+        sum(range(3))
+
+def main():
+    Interrupting()
+    return 0
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in a background job
+_cli.main = main
+_cli.script()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_a_finaliser_is_not_lost(number: str) -> None:
+    """
+    Python ignores what is raised there: it would print a traceback and go on.
+    """
+    program = IN_A_FINALISER.format(number=number)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, "penstock: interrupted\n")
+
+
 AT_THE_END = """
 import os, signal, sys
 from penstock import _cli

@@ -197,6 +197,7 @@ def script() -> int:
     signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     for number in signals:
         signal.signal(number, signal.default_int_handler)
+    sys.unraisablehook = _end_if_interrupted
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: a file opened next would get its number
             # What is printed must not vanish: a write to standard output fails.
@@ -209,6 +210,14 @@ def script() -> int:
         signal.signal(number, lambda number, frame: os._exit(code))
     gc.freeze()  # without it the interpreter searches for garbage on its way out, several times: 45 ms
     return code
+
+
+def _end_if_interrupted(ignored: "sys.UnraisableHookArgs") -> None:
+    """Python drops an exception in a finaliser; the Ctrl-C or SIGTERM that raised it would be lost."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        print("penstock: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    sys.__unraisablehook__(ignored)
 
 
 def _run(session: Session, args: Sequence[str] | None) -> int:
