@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import distributed
 from attrs import define, field
+from distributed.comm import CommClosedError
 from distributed.protocol import to_serialize
 from penstock import PluginError, UsageError
 from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
@@ -97,7 +98,8 @@ class Dask:
                 ) from None
             connected = self.client.nthreads()
         for worker, error in results.items():
-            if isinstance(error, BaseException) and worker in connected:  # one that ended meanwhile refuses nothing
+            # One that ended meanwhile refuses nothing, also where the scheduler has not noticed it yet.
+            if isinstance(error, BaseException) and worker in connected and not isinstance(error, CommClosedError):
                 reason = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
                 raise PluginError(
                     f"the worker {worker} of {self.address} cannot carry out a part of this run: {reason}"
