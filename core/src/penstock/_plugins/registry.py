@@ -120,6 +120,13 @@ class _Offers(NamedTuple):
     failed: tuple[Broken, ...] = ()
 
 
+class _Manager(pluggy.PluginManager):
+    """Examines the members of a plugin that are named like hooks, not all of them."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        return super().parse_hookimpl_opts(plugin, name) if name.startswith("penstock_") else None
+
+
 class Registry:
     """
     The offers of all plugins. The results of a hook are kept.
@@ -128,7 +135,7 @@ class Registry:
     """
 
     def __init__(self, plugins: Iterable[object] | None = None, *, strict: bool = False) -> None:
-        self._manager = pluggy.PluginManager(GROUP)
+        self._manager = _Manager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._plugins: dict[str, Plugin] = {}  # by the name under which the manager knows it
         self._broken: list[Broken] = []
@@ -138,8 +145,7 @@ class Registry:
         self._installed = plugins is None
         if plugins is None:
             for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
-                dist = point.dist
-                self._load(Plugin(dist.name if dist else point.value, dist.version if dist else "", point.name), point)
+                self._load(_plugin_of(point), point)
         else:
             for module in plugins:
                 name = str(getattr(module, "__name__", type(module).__name__))
@@ -516,6 +522,14 @@ def sink_hint(kinds: Iterable[SinkKind], product: str) -> str:
     return "".join(
         f" Write --to {kind.example}, which takes {kind.summary}." for kind in kinds if word.search(kind.summary)
     )
+
+
+def _plugin_of(point: metadata.EntryPoint) -> Plugin:
+    """The plugin that an entry point names."""
+    if point.dist is None:
+        return Plugin(point.value, "", point.name)
+    about = point.dist.metadata  # each access parses the file, with its README
+    return Plugin(about["Name"], about["Version"], point.name)
 
 
 def _shown(module: Any) -> str:
