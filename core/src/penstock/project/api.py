@@ -216,12 +216,12 @@ class Project(Running):
         for target, opened in view:
             sources, problems, kept = [], [], view.keeps_ledger(target)
             if max_age_s is not None and not patterns and kept:
-                problems += status.never_read(view.expected(target), [of.source for of in opened])
-            for of in opened:
-                read = status.source_status(self._setup, of, now, patterns, max_age_s)
+                problems += status.never_read(view.expected(target), [source_ledger.source for source_ledger in opened])
+            for source_ledger in opened:
+                read = status.source_status(self._setup, source_ledger, now, patterns, max_age_s)
                 if read is not None:
                     sources.append(read)
-                    problems += status.problems_of(of, read, now, patterns)
+                    problems += status.problems_of(source_ledger, read, now, patterns)
             of_targets.append(
                 TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=kept)
             )
@@ -357,7 +357,7 @@ class Project(Running):
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
-        runs = view.each(lambda of: [status.run_info(run, of.target) for run in of.ledger.runs(of.source, limit)])
+        runs = view.each(partial(status.runs_of, limit=limit))
         return view.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(

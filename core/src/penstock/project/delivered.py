@@ -22,19 +22,19 @@ from penstock.project.targets import Days, DeliveredEntries, SourceLedger
 # --- totals -----------------------------------------------------------------------------------------------------------
 
 
-def totals_of(of: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
+def totals_of(source_ledger: SourceLedger, days: Days, *, daily: bool) -> list[Total]:
     """Rows and sums of a source's accounts in one target, per month or per day. A long history is not in memory."""
     by_period: dict[tuple[str, tuple[tuple[str, str], ...], str], _Sum] = {}
     with localcontext(prec=1000):  # so that sums are exact
-        for stream in of.streams:
-            for entry in DeliveredEntries(of.ledger, of.source, stream, days):
+        for stream in source_ledger.streams:
+            for entry in DeliveredEntries(source_ledger.ledger, source_ledger.source, stream, days):
                 account, day = entry.partition.without_day.values, entry.partition.day
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
                 by_period.setdefault((stream, account, period), _Sum()).add(entry)
     return [
         Total(
-            target=of.target,
-            source=of.source,
+            target=source_ledger.target_name,
+            source=source_ledger.source,
             stream=stream,
             account=dict(account),
             period=period,
@@ -61,13 +61,13 @@ class _Sum:
 # --- partitions -------------------------------------------------------------------------------------------------------
 
 
-def partitions_of(of: SourceLedger, days: Days) -> Iterator[PartitionStatus]:
+def partitions_of(source_ledger: SourceLedger, days: Days) -> Iterator[PartitionStatus]:
     """The rows of a source's partitions in one target, ordered by stream, account and day."""
-    for stream in of.streams:
-        for partition, entry in sorted(of.entries(stream, days).items(), key=lambda item: item[0].values):
+    for stream in source_ledger.streams:
+        for partition, entry in sorted(source_ledger.entries(stream, days).items(), key=lambda item: item[0].values):
             yield PartitionStatus(
-                target=of.target,
-                source=of.source,
+                target=source_ledger.target_name,
+                source=source_ledger.source,
                 stream=stream,
                 account=partition.without_day.as_dict(),
                 day=partition.day,
@@ -89,19 +89,19 @@ def _standing(entry: LedgerEntry) -> str:
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-def changes_of(of: SourceLedger, since: date, *, merged: bool) -> list[Change]:
+def changes_of(source_ledger: SourceLedger, since: date, *, merged: bool) -> list[Change]:
     """
     The changes that readings since that day (UTC) made to delivered partitions, ordered by stream, account and day;
     ``merged``: one per partition, and a partition that has its former rows and sums again is left out.
     """
     every: list[Change] = []
     by_partition: dict[Partition, Change] = {}
-    for restated in of.ledger.restated(of.source, since=datetime.combine(since, time(), UTC)):
+    for restated in source_ledger.ledger.restated(source_ledger.source, since=datetime.combine(since, time(), UTC)):
         if restated.run_id.startswith(FORGET_PREFIX):
             continue  # rows that were deleted here: the provider restated nothing
         change = Change(
-            target=of.target,
-            source=of.source,
+            target=source_ledger.target_name,
+            source=source_ledger.source,
             stream=restated.partition.stream,
             account=restated.partition.without_day.as_dict(),
             day=restated.partition.day,
@@ -161,17 +161,17 @@ def moved_in_words(changes: Sequence[Change]) -> list[str]:
 # --- rejected ---------------------------------------------------------------------------------------------------------
 
 
-def rejected_records(of: SourceLedger, stream: str | None) -> list[RejectedRecord]:
+def rejected_records(source_ledger: SourceLedger, stream: str | None) -> list[RejectedRecord]:
     """The records of a source that were set aside in one target."""
     return [
         RejectedRecord(
-            target=of.target,
-            source=of.source,
+            target=source_ledger.target_name,
+            source=source_ledger.source,
             stream=record.stream,
             partition=entry.partition.as_dict(),
             path=record.path,
             reason=record.reason,
             raw=record.raw,
         )
-        for entry, record in of.ledger.rejected(of.source, stream)
+        for entry, record in source_ledger.ledger.rejected(source_ledger.source, stream)
     ]

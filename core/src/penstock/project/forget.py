@@ -29,22 +29,22 @@ from penstock.sinks import Erasing, Layout, Target, Verifiable, commit_all
 
 
 @frozen
-class _Locked(SourceLedger):
-    """A source in a target that is locked by ``run_id``."""
+class LockedTarget(SourceLedger):
+    """A target, opened and locked for a source by ``run_id``."""
 
     run_id: str
-    opened: Target
+    target: Target
 
 
 @contextmanager
-def _locked_targets(view: View, source: str) -> Iterator[list[_Locked]]:
+def _locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
     if there is no other one. A place that has two names is opened once.
     """
     notice = view.notices.add
     with ExitStack() as stack:
-        locked: list[_Locked] = []
+        targets: list[LockedTarget] = []
         without: list[str] = []
         for viewed in view.targets:
             shown, sink = viewed.sink.shown, viewed.sink.open()
@@ -59,31 +59,31 @@ def _locked_targets(view: View, source: str) -> Iterator[list[_Locked]]:
                 try:
                     target = sink.open(source, own_id)
                 except LockHeldError as error:  # it names the run that holds the lock
-                    same = next((target for target in locked if target.run_id in str(error)), None)
+                    same = next((locked for locked in targets if locked.run_id in str(error)), None)
                     if same is None:
                         raise
-                    notice(f"{shown} and {same.target} are one target: it was changed once")
+                    notice(f"{shown} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
                 for text in getattr(target, "notices", ()):
                     notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
-                locked.append(_Locked(shown, source, target.ledger, own_id, target))
-        if view.failed and not locked:
+                targets.append(LockedTarget(shown, source, target.ledger, own_id, target))
+        if view.failed and not targets:
             raise TargetError(f"none of the targets of {source} can be used: {'; '.join(view.failed)}")
         for shown in without:
             text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
-            if not locked:
+            if not targets:
                 raise UsageError(text)
             notice(f"{text}. It was left as it is")
-        yield locked
+        yield targets
 
 
-def _streams_of(locked: Sequence[_Locked], source: str, stream: str | None) -> list[str]:
+def _streams_of(targets: Sequence[LockedTarget], source: str, stream: str | None) -> list[str]:
     """The streams with a row in a ledger; ``stream``: this one only. Raises UsageError where there is none."""
-    known = sorted({name for target in locked for name in target.streams})
+    known = sorted({name for locked in targets for name in locked.streams})
     if not known:
-        where = ", ".join(target.target for target in locked)
+        where = ", ".join(locked.target_name for locked in targets)
         raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
     if stream is not None and stream not in known:
         raise UsageError(
@@ -106,42 +106,44 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
     named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}: the window holds no day. Swap them.")
-    with _locked_targets(view, source) as locked:
+    with _locked_targets(view, source) as targets:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
-            _check_deletes_rows(locked)
-            layouts = named or _all_layouts(view, source, _all_streams(view, source, locked, days))
+            _check_deletes_rows(targets)
+            layouts = named or _all_layouts(view, source, _all_streams(view, source, targets, days))
         elif stream is None:
-            layouts = dict.fromkeys(_all_streams(view, source, locked, days))
+            layouts = dict.fromkeys(_all_streams(view, source, targets, days))
         else:
-            layouts = dict.fromkeys(_streams_of(locked, source, stream))
-        chosen = [(target, name, _chosen(target, name, days, layouts[name])) for name in layouts for target in locked]
+            layouts = dict.fromkeys(_streams_of(targets, source, stream))
+        chosen = [(locked, name, _chosen(locked, name, days, layouts[name])) for name in layouts for locked in targets]
         if named and not any(partitions for _, _, partitions in chosen):
-            _streams_of(locked, source, stream)
-        for target, name, partitions in chosen if not dry_run else ():
+            _streams_of(targets, source, stream)
+        for locked, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:
-                _delete_rows(target, partitions, deleted_from, days)
-            target.mark_missing(name, partitions)
-        counts = [Forgotten(target=target.target, stream=name, partitions=len(those)) for target, name, those in chosen]
+                _delete_rows(locked, partitions, deleted_from, days)
+            locked.mark_missing(name, partitions)
+        counts = [
+            Forgotten(target=locked.target_name, stream=name, partitions=len(those)) for locked, name, those in chosen
+        ]
         return ForgetResult(targets=tuple(counts))
 
 
-def _check_deletes_rows(locked: Sequence[_Locked]) -> None:
-    for target in locked:
-        if not getattr(target.opened, "deletes_rows", True):
+def _check_deletes_rows(targets: Sequence[LockedTarget]) -> None:
+    for locked in targets:
+        if not getattr(locked.target, "deletes_rows", True):
             raise UsageError(
-                f"{target.target}: penstock cannot delete rows there. Delete them with the means of that place; "
+                f"{locked.target_name}: penstock cannot delete rows there. Delete them with the means of that place; "
                 "without --rows, the days are read again"
             )
 
 
-def _all_streams(view: View, source: str, locked: Sequence[_Locked], days: Days) -> list[str]:
+def _all_streams(view: View, source: str, targets: Sequence[LockedTarget], days: Days) -> list[str]:
     """The delivered streams; if days are chosen, those that have days: a snapshot must not go with them."""
-    names = _streams_of(locked, source, None)
+    names = _streams_of(targets, source, None)
     if days.since is None and days.until is None:
         return names
     dated = {
-        counts.stream for target in locked for counts in target.ledger.counts(source) if counts.first_day is not None
+        counts.stream for locked in targets for counts in locked.ledger.counts(source) if counts.first_day is not None
     }
     for name in names:
         if name not in dated:
@@ -175,17 +177,17 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     return components_of(configured, declared, ()).decoder.layouts
 
 
-def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequence[Layout], days: Days) -> None:
+def _delete_rows(locked: LockedTarget, partitions: Sequence[Partition], layouts: Sequence[Layout], days: Days) -> None:
     """Replace each partition by no rows, as a reading without records would. Raises the first error."""
     now = datetime.now(UTC)
     own_id = f"{FORGET_PREFIX}{run_id(now)}"
-    entries = target.entries(layouts[0].stream, days)
+    entries = locked.entries(layouts[0].stream, days)
     for start in range(0, len(partitions), GROUP_PARTITIONS):
         commits = [
             (
-                target.opened.begin(layouts, partition),
+                locked.target.begin(layouts, partition),
                 LedgerEntry(
-                    source=target.source,
+                    source=locked.source,
                     partition=partition,
                     state="delivered",
                     run_id=own_id,
@@ -197,50 +199,50 @@ def _delete_rows(target: _Locked, partitions: Sequence[Partition], layouts: Sequ
             )
             for partition in partitions[start : start + GROUP_PARTITIONS]
         ]
-        for done in commit_all(target.opened, commits):
+        for done in commit_all(locked.target, commits):
             if isinstance(done, Exception):
                 raise done
-    target.opened.finish(layouts[0].stream)
+    locked.target.finish(layouts[0].stream)
 
 
-def deleted(of: SourceLedger, days: Days) -> dict[Partition, Restatement]:
+def deleted(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restatement]:
     """
     The partitions of a window whose rows ``forget`` deleted, and that were not read again: each with what it changed.
     """
     deletions = {
         change.partition: change
-        for change in narrowed(of.ledger.restated, runs=FORGET_PREFIX)(of.source)
+        for change in narrowed(source_ledger.ledger.restated, runs=FORGET_PREFIX)(source_ledger.source)
         if change.run_id.startswith(FORGET_PREFIX) and days.holds(change.partition)
     }
     for stream in {partition.stream for partition in deletions}:
         dates = [day for partition in deletions if partition.stream == stream and (day := partition.day) is not None]
         of_deletions = evolve(days, since=min(dates, default=days.since), until=max(dates, default=days.until))
-        for entry in DeliveredEntries(of.ledger, of.source, stream, of_deletions):
+        for entry in DeliveredEntries(source_ledger.ledger, source_ledger.source, stream, of_deletions):
             deletions.pop(entry.partition, None)
     return deletions
 
 
-def _has_days(target: _Locked, stream: str, deleted_from: Sequence[Layout] | None) -> bool:
+def _has_days(locked: LockedTarget, stream: str, deleted_from: Sequence[Layout] | None) -> bool:
     """Whether a stream is divided by days, by its rows in the ledger or by its declaration."""
     if deleted_from and deleted_from[0].day_column is not None:
         return True
-    return any(counts.first_day is not None for counts in target.ledger.counts(target.source, stream))
+    return any(counts.first_day is not None for counts in locked.ledger.counts(locked.source, stream))
 
 
-def _chosen(target: _Locked, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
+def _chosen(locked: LockedTarget, stream: str, days: Days, deleted_from: Sequence[Layout] | None) -> list[Partition]:
     """
     The partitions of a window. ``deleted_from``: where rows are to be deleted, of the stream and of those derived from
     it; rows that were forgotten before, and that the target still has, are deleted, too.
     """
     bounded = (days.since is not None and days.until is not None) or (deleted_from and days.accounts)
-    if not bounded and _has_days(target, stream, deleted_from):
+    if not bounded and _has_days(locked, stream, deleted_from):
         raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
-    partitions = list(target.entries(stream, days))
-    if deleted_from and isinstance(target.opened, Verifiable):
+    partitions = list(locked.entries(stream, days))
+    if deleted_from and isinstance(locked.target, Verifiable):
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
-        nothing = nothing_of(target.source, stream, first.partition_columns, first.day_column, names)
-        held = narrowed(target.opened.verify, since=days.since, until=days.until)(stream, [nothing])
+        nothing = nothing_of(locked.source, stream, first.partition_columns, first.day_column, names)
+        held = narrowed(locked.target.verify, since=days.since, until=days.until)(stream, [nothing])
         partitions += [difference.partition for difference in held]
     return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]
 
@@ -263,34 +265,43 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
             f"them again. Set include_personal = false in [source.{source}] first."
         )
-    with _locked_targets(view, source) as locked:
+    with _locked_targets(view, source) as targets:
         erased = []
-        for target in locked:
-            if not isinstance(target.opened, Erasing):
+        for locked in targets:
+            if not isinstance(locked.target, Erasing):
                 raise UsageError(
-                    f"{target.target}: this kind of target cannot erase columns. Nothing was changed. Erase "
+                    f"{locked.target_name}: this kind of target cannot erase columns. Nothing was changed. Erase "
                     "them by the means of that place."
                 )
         declared = {stream.name: stream for stream in configured.streams}
-        for name in _streams_of(locked, source, stream):
+        for name in _streams_of(targets, source, stream):
             if name not in declared:
                 notice(
                     f"{source}.{name}: the connector has no such stream any more, so its personal columns are not "
                     "known: nothing of it was erased"
                 )
-                left = [(target.target, len(target.ledger.entries(source, name))) for target in locked]
-                erased += [Forgotten(target=target, stream=name, partitions=0, left=count) for target, count in left]
+                erased += [
+                    Forgotten(
+                        target=locked.target_name,
+                        stream=name,
+                        partitions=0,
+                        left=len(locked.ledger.entries(source, name)),
+                    )
+                    for locked in targets
+                ]
                 continue
-            erased += [_erased(target, configured, declared[name], notice, dry_run=dry_run) for target in locked]
+            erased += [_erased(locked, configured, declared[name], notice, dry_run=dry_run) for locked in targets]
         return ForgetResult(targets=tuple(erased), exit_code=int(any(forgotten.left for forgotten in erased)))
 
 
-def _erased(target: _Locked, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
+def _erased(
+    locked: LockedTarget, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool
+) -> Forgotten:
     decoder = components_of(source, stream, ()).decoder
     erasures = erasures_of(decoder)
-    entries = [entry for entry in target.ledger.entries(source.name, stream.name).values() if entry.delivered]
+    entries = [entry for entry in locked.ledger.entries(source.name, stream.name).values() if entry.delivered]
     done = Forgotten(
-        target=target.target,
+        target=locked.target_name,
         stream=stream.name,
         partitions=len(entries),
         columns=tuple(
@@ -301,14 +312,14 @@ def _erased(target: _Locked, source: ConfiguredSource, stream: Stream, notice: N
         return done
     shapes = {each.layout.stream: each for each in decoder.streams}
     rejected: dict[Partition, list[Rejected]] = {}
-    for entry, record in target.ledger.rejected(source.name, stream.name):
+    for entry, record in locked.ledger.rejected(source.name, stream.name):
         if entry.partition.stream == stream.name:
             # A record of a stream that is not declared any more is as unknown as one that cannot be read.
             masked = shapes.get(record.stream, decoder).rejects.erased(record)
             rejected.setdefault(entry.partition, []).append(masked)
-    prints = _Fingerprints(source, stream, target.ledger)
-    assert isinstance(target.opened, Erasing)
-    outcome = target.opened.erase(
+    prints = _Fingerprints(source, stream, locked.ledger)
+    assert isinstance(locked.target, Erasing)
+    outcome = locked.target.erase(
         erasures,
         [
             evolve(
@@ -321,7 +332,7 @@ def _erased(target: _Locked, source: ConfiguredSource, stream: Stream, notice: N
         ],
     )
     for left in outcome.left:
-        notice(f"{target.target}: {left.partition} was left as it is: {left.what}")
+        notice(f"{locked.target_name}: {left.partition} was left as it is: {left.what}")
     return evolve(done, rows=outcome.rows, left=len(outcome.left))
 
 

@@ -34,13 +34,13 @@ NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and
 
 
 def source_status(
-    setup: Setup, of: SourceLedger, now: datetime, accounts: Sequence[str], max_age_s: float | None
+    setup: Setup, source_ledger: SourceLedger, now: datetime, accounts: Sequence[str], max_age_s: float | None
 ) -> SourceStatus | None:
     """
     The state of a source in one target. ``accounts``: patterns; empty: all. None for a source that has no such account,
     neither in the ledger nor in the configuration or the provider's list.
     """
-    source, ledger = of.source, of.ledger
+    source, ledger = source_ledger.source, source_ledger.ledger
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     gone, listed = configured is None and is_gone(setup, source), _listed_by_provider(configured)
@@ -62,7 +62,7 @@ def source_status(
             )
             for count in counts
         ),
-        runs=tuple(run_info(run, of.target) for run in runs[:RUNS_SHOWN]),
+        runs=tuple(run_info(run, source_ledger.target_name) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=_requests_of_month(runs, now),
         changed=_unread_by_other_versions(
@@ -172,6 +172,12 @@ def _requests_of_month(runs: Iterable[RunRecord], now: datetime) -> int:
     return sum(run.requests for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == month)
 
 
+def runs_of(source_ledger: SourceLedger, limit: int) -> list[RunInfo]:
+    """The last runs of a source in one target, newest first, at most ``limit``."""
+    runs = source_ledger.ledger.runs(source_ledger.source, limit)
+    return [run_info(run, source_ledger.target_name) for run in runs]
+
+
 def run_info(run: RunRecord, target: str) -> RunInfo:
     streams = run.report.get("streams", {}).values()
     return RunInfo(
@@ -192,7 +198,9 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
-def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> list[Problem]:
+def problems_of(
+    source_ledger: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]
+) -> list[Problem]:
     """
     The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read or not
     listed any more, months that are over and were restated, new members. ``accounts``: the patterns that ``status`` was
@@ -219,7 +227,7 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
             reason = "days between the first and the last were never delivered"
             problems.append(_problem(name, account, "missing", account.missing, reason))
         if account.failed or account.rejected or account.unread_values or account.truncated:
-            flawed = narrowed(of.ledger.entries, flawed=True)
+            flawed = narrowed(source_ledger.ledger.entries, flawed=True)
             entries = flawed(name, account.stream, accounts=list(account.account.values()) or None)
             own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account]
             problems += [
@@ -229,8 +237,8 @@ def problems_of(of: SourceLedger, status: SourceStatus, now: datetime, accounts:
     return [
         *problems,
         *_failed_as_a_whole(status, accounts),
-        *_restated_months(of, now, accounts),
-        *_new_members(of, status, now, accounts),
+        *_restated_months(source_ledger, now, accounts),
+        *_new_members(source_ledger, status, now, accounts),
     ]
 
 
@@ -279,14 +287,14 @@ def _problem(source: str, account: AccountStatus, kind: str, count: int, reason:
     )
 
 
-def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
+def _restated_months(source_ledger: SourceLedger, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
     """
     By stream and month, what the provider restated in the last :data:`NEWS` in months that are over: they may have been
     invoiced. Changes that move neither rows nor sums are left out.
     """
     since = now - NEWS
     groups: dict[tuple[str, str], list[Change]] = {}
-    for change in changes_of(of, since.date(), merged=True):
+    for change in changes_of(source_ledger, since.date(), merged=True):
         over = change.day is not None and (change.day.year, change.day.month) < (now.year, now.month)
         if over and change.changed_at >= since and change.moved and holds(accounts, change.account.values()):
             groups.setdefault((change.stream, f"{change.day:%Y-%m}"), []).append(change)
@@ -295,7 +303,7 @@ def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -
         several = len({tuple(change.account.items()) for change in changes})
         moves = ", ".join(moved_in_words(changes))
         yield Problem(
-            source=of.source,
+            source=source_ledger.source,
             stream=stream,
             kind="restated",
             count=len(changes),
@@ -306,7 +314,9 @@ def _restated_months(of: SourceLedger, now: datetime, accounts: Sequence[str]) -
         )
 
 
-def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
+def _new_members(
+    source_ledger: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]
+) -> Iterator[Problem]:
     """
     By stream, the members without a column of the last run that no run before the last :data:`NEW_FOR` met. With
     ``accounts``, of the streams that have such an account.
@@ -319,7 +329,7 @@ def _new_members(of: SourceLedger, status: SourceStatus, now: datetime, accounts
     }
     if not last:
         return
-    runs = of.ledger.runs(of.source, RUNS_KEPT)
+    runs = source_ledger.ledger.runs(source_ledger.source, RUNS_KEPT)
     former = members_of(run.report for run in runs if run.started_at < now - NEW_FOR)
     for stream, members in last.items():
         if new := [member for member in members if member not in former.get(stream, ())]:

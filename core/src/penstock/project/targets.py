@@ -77,7 +77,7 @@ def _each_once(several: Sequence[ViewedTarget], named: Collection[str]) -> list[
 class SourceLedger:
     """A source in the ledger of a target."""
 
-    target: str
+    target_name: str
     source: str
     ledger: Ledger
 
@@ -229,7 +229,7 @@ class View:
 
     def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
         """What ``look`` gives for every source of every target, in their order."""
-        return tuple(item for _, opened in self for of in opened for item in look(of))
+        return tuple(item for _, opened in self for source_ledger in opened for item in look(source_ledger))
 
     def with_notices(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""

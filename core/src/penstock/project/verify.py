@@ -99,8 +99,8 @@ class _Verification:
             raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
         declared, absent = _declared(self.view.setup, source)
         own = [stream.name for stream in declared.values() if stream.derived is None]
-        of = SourceLedger(shown, source, ledger)
-        for stream in dict.fromkeys([*of.streams, *own]):
+        source_ledger = SourceLedger(shown, source, ledger)
+        for stream in dict.fromkeys([*source_ledger.streams, *own]):
             entries = DeliveredEntries(ledger, source, stream, self.days)
             empty = _nothing(source, stream, declared) if stream in own else None
             try:
@@ -116,7 +116,9 @@ class _Verification:
                     "wrote them, and the next run settles that"
                 )
             settled = [difference for difference in differences if difference.partition not in unsettled]
-            self._add_stream(of, stream, settled, _repairs(settled, declared.get(stream), absent, self.today))
+            self._add_stream(
+                source_ledger, stream, settled, _repairs(settled, declared.get(stream), absent, self.today)
+            )
         again = [
             (difference.stream, difference.partition)
             for difference in self.differences
@@ -131,7 +133,7 @@ class _Verification:
                 rows=deletion.rows[0],
                 deleted_at=deletion.restated_at,
             )
-            for partition, deletion in sorted(deleted(of, self.days).items())
+            for partition, deletion in sorted(deleted(source_ledger, self.days).items())
             if (partition.stream, partition.as_dict()) not in again
         ]
 
@@ -152,17 +154,17 @@ class _Verification:
         return [difference for difference in differing.values() if self.days.holds(difference.partition)]
 
     def _add_stream(
-        self, of: SourceLedger, stream: str, differences: Sequence[Difference], repairs: dict[Partition, str]
+        self, source_ledger: SourceLedger, stream: str, differences: Sequence[Difference], repairs: dict[Partition, str]
     ) -> None:
         """Add what differs, and let the next run read it again, if that is possible and demanded."""
         if self.repair:
             marked = [partition for partition, text in repairs.items() if text == POSSIBLE]
-            of.mark_missing(stream, marked)
+            source_ledger.mark_missing(stream, marked)
             repairs |= dict.fromkeys(marked, MARKED)
         self.differences += [
             DifferenceInfo(
-                target=of.target,
-                source=of.source,
+                target=source_ledger.target_name,
+                source=source_ledger.source,
                 stream=stream,
                 partition=difference.partition.as_dict(),
                 what=difference.what,
