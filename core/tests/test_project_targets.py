@@ -6,18 +6,20 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Project, UsageError
+from penstock import Adoption, Project, UsageError
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink, MemoryTarget
 from penstock_plugins.files.sink import FileSink, FileTarget
-from project_shop import DAYS, FIRST, LAST, PLUGINS, Shop, Stopped, config
+from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config
+
+STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 
 
 def test_forget_makes_days_missing(project: Project) -> None:
@@ -95,6 +97,71 @@ def test_deleting_the_rows_of_a_day_reads_its_partitions_only(
     project.forget("shop", "sales", since=LAST, until=LAST, rows=True)
 
     assert set(held) == {2}
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["readings", "rows"])
+def test_forgetting_takes_place_at_the_time_of_the_projects_clock(
+    project: Project, monkeypatch: pytest.MonkeyPatch, rows: bool
+) -> None:
+    """
+    The id of the run that holds the lock, and the readings without rows in place of those that are deleted.
+    """
+    project.run("daily", **DAYS)
+    locked_by, read_at = run_ids(monkeypatch), times_read(monkeypatch)
+
+    project.forget("shop", "sales", **DAYS, rows=rows)
+
+    assert [run_id[: len(STAMP)] for run_id in locked_by] == [STAMP]
+    assert read_at == ([NOW] * 6 if rows else [])
+
+
+def test_a_repair_and_an_adoption_take_place_at_the_time_of_the_projects_clock(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The ids of the runs that hold the locks.
+    """
+    project.run("daily", **DAYS)
+    locked_by = run_ids(monkeypatch)
+
+    def adopt(sink: FileSink, source: str, run_id: str, streams: Any, place: str, *, confirmed: bool) -> Adoption:
+        locked_by.append(run_id)
+        return Adoption(stream="sales", place=place, rows=0, partitions=0, delivered=0)
+
+    monkeypatch.setattr(FileSink, "adopt", adopt, raising=False)
+    monkeypatch.setattr(FileSink, "unrecognised", lambda sink, source, streams: ["public.sales"], raising=False)
+
+    project.verify("daily", repair=True)
+    project.adopt("shop", "public.sales")
+    project.adopt_all()
+
+    assert [run_id[: len(STAMP)] for run_id in locked_by] == [STAMP] * 3
+
+
+def times_read(monkeypatch: pytest.MonkeyPatch) -> list[datetime | None]:
+    """The times of the readings that are committed from now on."""
+    times: list[datetime | None] = []
+    commit_group = FileTarget.commit_group
+
+    def committed(target: FileTarget, commits: Any) -> Any:
+        times.extend(entry.read_at for _, entry in commits)
+        return commit_group(target, commits)
+
+    monkeypatch.setattr(FileTarget, "commit_group", committed)
+    return times
+
+
+def run_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the runs that open a target for writing from now on."""
+    ids: list[str] = []
+    open_ = FileSink.open
+
+    def opened(sink: FileSink, source: str, run_id: str, *arguments: Any, **options: Any) -> Any:
+        ids.append(run_id)
+        return open_(sink, source, run_id, *arguments, **options)
+
+    monkeypatch.setattr(FileSink, "open", opened)
+    return ids
 
 
 def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ expired token), or if the action is declared ``repeatable``.
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ def url_length(client: SourceClient) -> Callable[[Request], int]:
     """Characters of a request's URL as sent, with what the authenticator puts there."""
 
     def length(request: Request) -> int:
-        return len(client.exchange.authenticator.sign(request, datetime.now(UTC), None).full_url)
+        return len(client.exchange.authenticator.sign(request, client.exchange.now(), None).full_url)
 
     return length
 
@@ -100,6 +99,7 @@ class Sender:
     job: OutboxJob
     rows: Rows
     defaults: Mapping[str, Any]
+    random_fraction: Callable[[], float] = random.random
     _halted: PenstockError | None = field(default=None, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
     _reported: int = field(default=0, init=False)  # rows whose receipts were yielded
@@ -218,7 +218,7 @@ class Sender:
                 response,
                 grant=grant,
                 proven=False,
-                random_fraction=random.random(),  # noqa: S311  jitter
+                random_fraction=self.random_fraction(),
             )
             match step:
                 case NextStep("renew"):

@@ -2,8 +2,6 @@
 Take over tables that a target does not recognise.
 """
 
-from datetime import UTC, datetime
-
 from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
@@ -23,7 +21,7 @@ def adopt(view: View, source: str, place: str, *, confirmed: bool) -> AdoptResul
     sink, shown = view.targets[0].sink.open(), view.targets[0].sink.shown
     if not isinstance(sink, Adopting):
         raise UsageError(f"{shown} has no tables to adopt")
-    return _adopt_in(sink, shown, source, streams, place, confirmed=confirmed)
+    return _adopt_in(view, sink, shown, source, streams, place, confirmed=confirmed)
 
 
 def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
@@ -31,7 +29,7 @@ def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
     Let the streams of a source, of a pipeline's sources, or of all sources, be written to the tables that their targets
     do not recognise. Raises UsageError if no target has tables.
     """
-    made: list[AdoptResult] = []
+    tables: list[AdoptResult] = []
     refused: dict[str, str] = {}
     chosen = [(viewed, viewed.sink.open()) for viewed in view.targets]
     adopting = [(viewed, sink) for viewed, sink in chosen if isinstance(sink, Adopting)]
@@ -42,11 +40,11 @@ def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
             streams = _layouts(view, source)
             for place in sink.unrecognised(source, streams):
                 try:
-                    made.append(_adopt_in(sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
+                    tables.append(_adopt_in(view, sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
                 except PenstockError as error:
                     refused[place] = str(error)
-    code = 2 if refused else int(any(table.differences for table in made))
-    return AdoptAllResult(tables=tuple(made), refused=refused, exit_code=code)
+    code = 2 if refused else int(any(table.differences for table in tables))
+    return AdoptAllResult(tables=tuple(tables), refused=refused, exit_code=code)
 
 
 def _layouts(view: View, source: str) -> list[tuple[Layout, ...]]:
@@ -58,18 +56,25 @@ def _layouts(view: View, source: str) -> list[tuple[Layout, ...]]:
 
 
 def _adopt_in(
-    sink: Adopting, shown: str, source: str, streams: list[tuple[Layout, ...]], place: str, *, confirmed: bool
+    view: View,
+    sink: Adopting,
+    shown: str,
+    source: str,
+    streams: list[tuple[Layout, ...]],
+    place: str,
+    *,
+    confirmed: bool,
 ) -> AdoptResult:
-    made = sink.adopt(source, run_id(datetime.now(UTC)), streams, place, confirmed=confirmed)
+    adoption = sink.adopt(source, run_id(view.clock.now()), streams, place, confirmed=confirmed)
     return AdoptResult(
         target=shown,
         source=source,
-        stream=made.stream,
-        place=made.place,
-        rows=made.rows,
-        partitions=made.partitions,
-        delivered=made.delivered,
-        differences=tuple(f"{difference.partition}: {difference.what}" for difference in made.differences),
-        adopted=confirmed and not made.differences,
-        exit_code=int(bool(made.differences)),
+        stream=adoption.stream,
+        place=adoption.place,
+        rows=adoption.rows,
+        partitions=adoption.partitions,
+        delivered=adoption.delivered,
+        differences=tuple(f"{difference.partition}: {difference.what}" for difference in adoption.differences),
+        adopted=confirmed and not adoption.differences,
+        exit_code=int(bool(adoption.differences)),
     )

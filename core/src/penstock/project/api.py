@@ -325,9 +325,8 @@ class Project(Running):
         ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
-        today, days = self._clock(None).now().date(), self._days(since, until, accounts)
-        view = self._view(name, to)
-        return view.with_notices(verify.verify(view, days, repair=repair, today=today))
+        view, days = self._view(name, to), self._days(since, until, accounts)
+        return view.with_notices(verify.verify(view, days, repair=repair))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -382,7 +381,7 @@ class Project(Running):
         return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 
     def _view(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> View:
-        return View(self._setup, name, to, used_by_source)
+        return View(self._setup, name, to, self._clock(None), used_by_source)
 
 
 def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:

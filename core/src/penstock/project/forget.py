@@ -4,7 +4,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from attrs import evolve, frozen
 
@@ -55,7 +55,7 @@ def _locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
                 if (former := sink.open_readonly(source)) is None:
                     continue
                 former.close()
-                own_id = run_id(datetime.now(UTC))
+                own_id = run_id(view.clock.now())
                 try:
                     target = sink.open(source, own_id)
                 except LockHeldError as error:  # it names the run that holds the lock
@@ -120,7 +120,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
             _streams_of(targets, source, stream)
         for locked, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:
-                _delete_rows(locked, partitions, deleted_from, days)
+                _delete_rows(locked, partitions, deleted_from, days, view.clock.now())
             locked.mark_missing(name, partitions)
         counts = [
             Forgotten(target=locked.target_name, stream=name, partitions=len(those)) for locked, name, those in chosen
@@ -177,9 +177,10 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     return components_of(configured, declared, ()).decoder.layouts
 
 
-def _delete_rows(locked: LockedTarget, partitions: Sequence[Partition], layouts: Sequence[Layout], days: Days) -> None:
+def _delete_rows(
+    locked: LockedTarget, partitions: Sequence[Partition], layouts: Sequence[Layout], days: Days, now: datetime
+) -> None:
     """Replace each partition by no rows, as a reading without records would. Raises the first error."""
-    now = datetime.now(UTC)
     own_id = f"{FORGET_PREFIX}{run_id(now)}"
     entries = locked.entries(layouts[0].stream, days)
     for start in range(0, len(partitions), GROUP_PARTITIONS):

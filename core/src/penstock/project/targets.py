@@ -15,6 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
+from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition
@@ -142,7 +143,7 @@ def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
 class View:
     """
     What a call looks at: the targets of a pipeline or a source, ``to``, else those last used, else those of the
-    pipelines. ``used_by_source``: ``name`` is a source, never a pipeline.
+    pipelines. ``clock``: of the call. ``used_by_source``: ``name`` is a source, never a pipeline.
 
     Of several targets, one that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit
     code is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields the name of
@@ -152,6 +153,7 @@ class View:
     setup: Setup
     name: str | None
     to: str | None
+    clock: Clock
     used_by_source: bool = False
     notices: Notices = field(factory=Notices, init=False)
     failed: dict[str, str] = field(factory=dict, init=False)

@@ -3,7 +3,7 @@ Comparison of the data in targets with their ledgers.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 
 from attrs import define, evolve, field
 
@@ -22,7 +22,7 @@ from penstock.sinks import Difference, Target, Verifiable
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
 
-def verify(view: View, days: Days, *, repair: bool, today: date) -> VerifyResult:
+def verify(view: View, days: Days, *, repair: bool) -> VerifyResult:
     """
     Compare every delivered partition of the window with its ledger row, and name what a target holds of others.
 
@@ -31,7 +31,7 @@ def verify(view: View, days: Days, *, repair: bool, today: date) -> VerifyResult
     UsageError if nothing can be compared. Of several targets, one that cannot be used is left out, and so is a stream
     that cannot be looked at: the exit code is 1.
     """
-    done = _Verification(view, days, repair=repair, today=today)
+    done = _Verification(view, days, repair=repair, today=view.clock.now().date())
     for viewed in view.targets:
         with view.leaving_out(viewed):
             if not viewed.keeps_ledger:
@@ -40,7 +40,7 @@ def verify(view: View, days: Days, *, repair: bool, today: date) -> VerifyResult
                 view.notices.add(viewed.without_ledger)
                 continue
             for source in _sources(view.setup, viewed):
-                if (target := _opened(viewed, source, repair=repair)) is None:
+                if (target := _opened(view, viewed, source, repair=repair)) is None:
                     continue
                 try:
                     done.add(viewed.sink.shown, source, target)
@@ -69,13 +69,13 @@ def _sources(setup: Setup, viewed: ViewedTarget) -> Sequence[str]:
         target.close()
 
 
-def _opened(viewed: ViewedTarget, source: str, *, repair: bool) -> Target | None:
+def _opened(view: View, viewed: ViewedTarget, source: str, *, repair: bool) -> Target | None:
     sink = viewed.sink.open()
     target = sink.open_readonly(source)
     if target is None or not repair:
         return target
     target.close()
-    return sink.open(source, run_id(datetime.now(UTC)))
+    return sink.open(source, run_id(view.clock.now()))
 
 
 @define(eq=False)
