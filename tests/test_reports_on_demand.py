@@ -348,7 +348,7 @@ def test_a_report_that_was_delivered_is_not_read_again_the_day_after(
     provider = Priced()
     shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
     with monkeypatch.context() as killed:
-        killed.setattr(Reports, "delivered", lambda self: None)
+        killed.setattr(Reports, "drop_delivered", lambda self: None)
         assert shop.run().exit_code == 0
 
     provider.price = 2

@@ -52,7 +52,7 @@ def test_a_ledger_over_requests_is_that_ledger(ledger: SqliteLedger) -> None:
     Every value comes back as it was: decimals, moments, days, files, named tuples, mappings by partition.
     """
     calls = Calls(Ledger, GroupingLedger, without=["close"])
-    remote = calls.over(lambda request: calls.reply(ledger, request))
+    remote = calls.remote(lambda request: calls.reply(ledger, request))
 
     remote.deliver(ENTRY)
     remote.fail_all("acme", [(Partition("clicks"), "no"), (Partition("clicks", (("account", "8"),)), "no")], "r2")

@@ -102,10 +102,10 @@ def test_a_report_of_a_clock_that_was_ahead_is_submitted_anew() -> None:
     The age of a report that was submitted tomorrow is not known: neither whether newer rows were delivered since, nor
     how long it may be polled. The clocks of two machines may differ by some minutes.
     """
-    (submission,) = next(reports_with(ReadyAtOnce(), NOW + timedelta(days=1)).finished(SUBMISSION))  # type: ignore[misc]
+    (submission,) = next(reports_with(ReadyAtOnce(), NOW + timedelta(days=1)).wait_until_ready(SUBMISSION))  # type: ignore[misc]
 
     assert submission.submits
-    assert next(reports_with(ReadyAtOnce(), NOW + timedelta(minutes=4)).finished(SUBMISSION)) == Pause(2.0)
+    assert next(reports_with(ReadyAtOnce(), NOW + timedelta(minutes=4)).wait_until_ready(SUBMISSION)) == Pause(2.0)
 
 
 class NeverReady(ReadyAtOnce):
@@ -126,7 +126,7 @@ class SetBackClock(FakeClock):
 
 def polled_to_the_end(reports: Reports, clock: SetBackClock) -> None:
     """Answer each poll, and let the pauses between them pass, up to 1000 steps."""
-    steps = reports.finished(SUBMISSION)
+    steps = reports.wait_until_ready(SUBMISSION)
     step = next(steps)
     for _ in range(1000):
         if isinstance(step, Pause):
@@ -153,7 +153,7 @@ def test_a_poll_that_is_answered_with_202_waits() -> None:
     """
     Whatever the poller makes of its body: an empty one is no report without records.
     """
-    steps = reports_with(ReadyAtOnce(), NOW - timedelta(seconds=2)).finished(SUBMISSION)
+    steps = reports_with(ReadyAtOnce(), NOW - timedelta(seconds=2)).wait_until_ready(SUBMISSION)
 
     (poll,) = next(steps)  # type: ignore[misc]
     waits = steps.send(Outcome(call=poll, response=a_response(b"", status=202), verdict=Accept()))

@@ -17,7 +17,7 @@ from penstock import errors
 from penstock.errors import PenstockError, SinkError
 from penstock.redact import mask
 
-Request = Callable[[str], str]
+RoundTrip = Callable[[str], str]
 """Passes a request to another process and returns its reply. Raises what was raised there."""
 
 
@@ -73,9 +73,10 @@ class Calls:
             if isfunction(function) and not name.startswith("_") and name not in without
         }
 
-    def over(self, request: Request) -> Any:
-        """An object with these methods. Each call is a request."""
-        return type("Remote", (), {name: partialmethod(_call, request, of) for name, of in self._methods.items()})()
+    def remote(self, round_trip: RoundTrip) -> Any:
+        """An object with these methods. Each call is a round trip."""
+        methods = {name: partialmethod(_call, round_trip, method) for name, method in self._methods.items()}
+        return type("Remote", (), methods)()
 
     def reply(self, by: Any, request: str) -> str:
         """The reply to a request: the result of a method of ``by``. Raises what the method raises."""
@@ -86,9 +87,9 @@ class Calls:
         return _text(list(result.items()) if _has_keys_of_a_class(hints["return"]) else result)
 
 
-def _call(_: object, request: Request, method: _Method, /, *values: Any, **named: Any) -> Any:
+def _call(_: object, round_trip: RoundTrip, method: _Method, /, *values: Any, **named: Any) -> Any:
     _self, *arguments = method.signature.bind(None, *values, **named).arguments.items()
-    reply = request(_text((method.name, dict(arguments))))
+    reply = round_trip(_text((method.name, dict(arguments))))
     return _converter().structure(msgspec.json.decode(reply), method.hints["return"])
 
 

@@ -120,7 +120,7 @@ class Task:
     on_end: Callable[[BaseException | None], None] = lambda error: None
     reading: Reading | None = field(default=None, init=False)
     slots: deque["_Slot"] = field(factory=deque, init=False)
-    waiting: int = field(default=0, init=False)  # slots that were not submitted
+    unsubmitted: int = field(default=0, init=False)  # slots
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
 
@@ -151,16 +151,16 @@ class Scheduler:
     clock: Clock
     deadline: float | None = None
     read_ahead_bytes: int = READ_AHEAD_BYTES
-    _clients: dict[int, "_ClientQueue"] = field(factory=dict, init=False)
+    _client_queues: dict[int, "_ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
     _aside: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
-    _ready: deque[Task] = field(factory=deque, init=False)  # that can resume
+    _resumable: deque[Task] = field(factory=deque, init=False)
     _done: "queue.SimpleQueue[tuple[Task, _Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
     _unread_bytes: int = field(default=0, init=False)
     _under_way: int = field(default=0, init=False)
-    _count: int = field(default=0, init=False)
+    _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
     _largest: int = field(default=0, init=False)
 
     def add(self, tasks: Iterable[Task]) -> None:
@@ -190,18 +190,18 @@ class Scheduler:
                     return over
                 self._receive()
                 self._submit()  # before resuming: decoding and writing take a while
-                if self._ready:
+                if self._resumable:
                     self._resume_next()
                 elif self._active or self._under_way:
                     self._wait(idle)
                 elif self._aside:
                     # Nothing runs that could release these: each fails, with the reason why it cannot start.
                     self.release(next(iter(self._aside)))
-                elif not any(client.waiting for client in self._clients.values()):
+                elif not any(client_queue.waiting for client_queue in self._client_queues.values()):
                     return None
         finally:
-            for client in self._clients.values():
-                client.dismiss()
+            for client_queue in self._client_queues.values():
+                client_queue.dismiss()
 
     def _over(self) -> PenstockError | None:
         if self.clock.stop.is_set():
@@ -215,37 +215,42 @@ class Scheduler:
     def _submit(self) -> None:
         """Give calls to the free threads: those of running readings first, then of new ones."""
         for task in self._active:
-            if task.waiting:
+            if task.unsubmitted:
                 self._hand_out(task)
-        for client in list(self._clients.values()):
-            while client.waiting and len(self._active) < MOST_ACTIVE and client.free and self._room(client):
-                self._start(client.waiting.popleft())
+        for client_queue in list(self._client_queues.values()):
+            while (
+                client_queue.waiting
+                and len(self._active) < MOST_ACTIVE
+                and client_queue.free
+                and self._room(client_queue)
+            ):
+                self._start(client_queue.waiting.popleft())
 
     def _hand_out(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
-        client = self._queue_of(task)
+        client_queue = self._queue_of(task)
         for slot in task.slots:
             if slot.submitted:
                 continue
             # The next body of the oldest reading is always allowed, to avoid a deadlock.
             oldest = (task is self._active[0] and slot is task.slots[0]) or self._under_way == 0
-            if not client.free or not (oldest or self._room(client)):
+            if not client_queue.free or not (oldest or self._room(client_queue)):
                 return
             slot.submitted = True
-            task.waiting -= 1
+            task.unsubmitted -= 1
             self._under_way += 1
-            client.put(task, slot)
+            client_queue.put(task, slot)
 
-    def _room(self, client: "_ClientQueue") -> bool:
+    def _room(self, client_queue: "_ClientQueue") -> bool:
         """Whether this client may have another body in flight."""
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
-        return bytes_left and client.busy + client.ready < READ_AHEAD * client.concurrency
+        return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD * client_queue.concurrency
 
     def _queue_of(self, task: Task) -> "_ClientQueue":
-        found = self._clients.get(id(task.client))
-        if found is None:
-            found = self._clients[id(task.client)] = _ClientQueue(task.client, self._done)
-        return found
+        client_queue = self._client_queues.get(id(task.client))
+        if client_queue is None:
+            client_queue = self._client_queues[id(task.client)] = _ClientQueue(task.client, self._done)
+        return client_queue
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
@@ -280,20 +285,20 @@ class Scheduler:
             self._take(*self._done.get())
 
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
-        client = self._queue_of(task)
+        client_queue = self._queue_of(task)
         self._under_way -= 1
-        client.busy -= 1
+        client_queue.busy -= 1
         self._largest = max(self._largest, outcome.size)
         if task.active:
             slot.outcome = outcome
             self._unread_bytes += outcome.size
-            client.ready += 1
+            client_queue.unread += 1
             if task.can_resume and slot is task.slots[0]:
-                self._ready.append(task)
+                self._resumable.append(task)
 
     def _resume_next(self) -> None:
         """Resume one reading with the outcome that is next in its order."""
-        task = self._ready.popleft()
+        task = self._resumable.popleft()
         if task.can_resume:  # else it ended meanwhile
             self._resume(task, self._next_outcome(task))
 
@@ -301,7 +306,7 @@ class Scheduler:
         outcome = task.slots.popleft().outcome
         assert outcome is not None
         self._unread_bytes -= outcome.size
-        self._queue_of(task).ready -= 1
+        self._queue_of(task).unread -= 1
         return outcome
 
     def _start(self, task: Task) -> None:
@@ -320,15 +325,15 @@ class Scheduler:
             self._end(task, error)
         else:
             if isinstance(step, Pause):
-                self._count += 1
+                self._timers_set += 1
                 task.resumes_at = self.clock.monotonic() + step.seconds
-                heapq.heappush(self._timers, (task.resumes_at, self._count, task))
+                heapq.heappush(self._timers, (task.resumes_at, self._timers_set, task))
             else:
                 task.slots.extendleft([_Slot(call) for call in reversed(step)])
-                task.waiting += len(step)
+                task.unsubmitted += len(step)
                 self._hand_out(task)
                 if task.can_resume:
-                    self._ready.appendleft(task)
+                    self._resumable.appendleft(task)
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         if task.active:
@@ -337,9 +342,9 @@ class Scheduler:
         for slot in task.slots:
             if slot.outcome is not None:
                 self._unread_bytes -= slot.outcome.size
-                self._queue_of(task).ready -= 1
+                self._queue_of(task).unread -= 1
         task.slots.clear()
-        task.waiting = 0
+        task.unsubmitted = 0
         task.on_end(error)
 
     def _end_all(self, error: PenstockError) -> None:
@@ -350,9 +355,9 @@ class Scheduler:
             self._end(task, error)
         while self._aside:
             self.release(next(iter(self._aside)))
-        for client in self._clients.values():
-            while client.waiting:
-                client.waiting.popleft().on_end(error)
+        for client_queue in self._client_queues.values():
+            while client_queue.waiting:
+                client_queue.waiting.popleft().on_end(error)
 
     def _take_last_responses(self) -> None:
         """
@@ -385,9 +390,9 @@ class _ClientQueue:
         self.waiting: deque[Task] = deque()
         self.concurrency = client.concurrency
         self.busy = 0
-        self.ready = 0  # outcomes that were not taken yet
+        self.unread = 0  # outcomes that no reading was resumed with yet
         self._make = client.make
-        self._jobs: queue.SimpleQueue[tuple[Task, _Slot] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Task, _Slot] | None] = queue.SimpleQueue()
         self._done = done
         self._started = 0
 
@@ -401,13 +406,13 @@ class _ClientQueue:
         if self.busy > self._started:
             self._started += 1
             threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
-        self._jobs.put((task, slot))
+        self._calls.put((task, slot))
 
     def dismiss(self) -> None:
         for _ in range(self._started):
-            self._jobs.put(None)
+            self._calls.put(None)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            task, slot = job
+        while (call := self._calls.get()) is not None:
+            task, slot = call
             self._done.put((task, slot, self._make(slot.call)))

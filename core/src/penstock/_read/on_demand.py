@@ -150,7 +150,7 @@ class Reports:
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
-    def finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
+    def wait_until_ready(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         """
         Wait until the report of this submission is ready: the outcome of its last poll, and its state. It is submitted
         again, once, if it is gone, or if it was adopted after its deadline and is still not ready.
@@ -160,20 +160,20 @@ class Reports:
         stream = self.planned.stream.name
         self.reporter.event("report_waiting", stream=stream)
         try:
-            return (yield from self._finished(submission))
+            return (yield from self._submit_and_poll(submission))
         finally:
             self.reporter.event("report_ready", stream=stream)
 
-    def _finished(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
-        report = yield from self._submitted_or_adopted(submission)
+    def _submit_and_poll(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
+        report = yield from self._adopt_or_submit(submission)
         late = self._age_s(report) >= self._times.deadline_s
-        outcome, state = yield from self._polled(submission, report)
+        outcome, state = yield from self._poll_until_settled(submission, report)
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
             self.reporter.note(f"{self.planned}: {reason}; submitting the report anew")
-            report = yield from self._submitted(submission)
-            outcome, state = yield from self._polled(submission, report)
+            report = yield from self._submit(submission)
+            outcome, state = yield from self._poll_until_settled(submission, report)
         if isinstance(state, Waiting):
             raise ReportError(
                 f"{self.source.name}: the report for {self.planned} was not ready {self._age_s(report):.0f} s after it "
@@ -186,7 +186,7 @@ class Reports:
                 f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}. Nothing was "
                 "replaced; the next run submits it anew."
             )
-        if self.handles.is_shared(self._poll(submission, report).request):
+        if self.handles.is_shared(self._poll_call(submission, report).request):
             self._drop(report)
             raise self._ambiguous(report)
         self._ready.append(report)
@@ -202,7 +202,7 @@ class Reports:
         """Whether this refused response to a page or download means that a report expired meanwhile."""
         return bool(self.under_way) and self.poller.expired(response)
 
-    def unusable(self) -> None:
+    def drop_ready(self) -> None:
         """
         Drop the reports that were ready: the file is not whole, or its rows do not add up, and the next run would read
         the same again. It submits them anew.
@@ -211,7 +211,7 @@ class Reports:
             self._drop(report)
         self._ready.clear()
 
-    def delivered(self) -> None:
+    def drop_delivered(self) -> None:
         """Drop the reports from the ledger after their rows were committed."""
         for report in self.under_way:
             self.handles.release(report)
@@ -225,20 +225,20 @@ class Reports:
 
     # --- submitted or adopted -----------------------------------------------------------------------------------------
 
-    def submit(self, submissions: Sequence[Request]) -> Generator[Step, Outcome | None, None]:
+    def submit_all(self, submissions: Sequence[Request]) -> Generator[Step, Outcome | None, None]:
         """Submit all of them before waiting for the first, so that the provider makes them in parallel."""
         for submission in submissions:
-            yield from self._submitted_or_adopted(submission)
+            yield from self._adopt_or_submit(submission)
 
-    def _submitted_or_adopted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+    def _adopt_or_submit(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         """The report of this submission: a pending one of this run or of an earlier run, or a new one."""
         text = submission_text(submission)
-        report = next((pending for pending in self.under_way if pending.request == text), None) or self._adopted(text)
+        report = next((pending for pending in self.under_way if pending.request == text), None) or self._adopt(text)
         if report is not None:
             self._claim(submission, report)
-        return report or (yield from self._submitted(submission))
+        return report or (yield from self._submit(submission))
 
-    def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+    def _submit(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         call = call_of(self.planned, submission, None, lenient=True)
         outcome = with_response((yield (call._replace(submits=True),)))
         if isinstance(outcome.verdict, Refuse):
@@ -266,7 +266,7 @@ class Reports:
 
     def _claim(self, submission: Request, report: PendingReport) -> None:
         """Raises ReportError where this is the report of another submission; the next run adopts neither."""
-        other = self.handles.claim(self._poll(submission, report).request, report)
+        other = self.handles.claim(self._poll_call(submission, report).request, report)
         if other is not None:
             for pending in (other, report):
                 if self.ledger is not None:
@@ -280,7 +280,7 @@ class Reports:
             "response does name them apart, the poller must: correct handle()."
         )
 
-    def _adopted(self, text: str) -> PendingReport | None:
+    def _adopt(self, text: str) -> PendingReport | None:
         """The report that an earlier run submitted with the same request and settings."""
         report = self.adoptable.pop(text, None)
         if report is None:
@@ -314,7 +314,7 @@ class Reports:
 
     # --- polled -------------------------------------------------------------------------------------------------------
 
-    def _polled(
+    def _poll_until_settled(
         self, submission: Request, report: PendingReport
     ) -> Generator[Step, Outcome | None, tuple[Outcome, ReportState]]:
         """Poll the report's state until it is not waiting any more. Each pause is 1.5 times the last."""
@@ -324,7 +324,7 @@ class Reports:
         pause_s, noted, broken = times.first_s, "", 0
         began_s = self.clock.monotonic()  # a wall clock that is set back would move the deadline away
         while True:
-            outcome = with_response((yield (self._poll(submission, report),)))
+            outcome = with_response((yield (self._poll_call(submission, report),)))
             assert outcome.response is not None
             if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
                 raise outcome.verdict.error
@@ -350,7 +350,7 @@ class Reports:
             pause_s = min(times.longest_s, pause_s * 1.5)
             yield Pause(min(pause_s, max(0.0, times.deadline_s - age_s)))
 
-    def _poll(self, submission: Request, report: PendingReport) -> Call:
+    def _poll_call(self, submission: Request, report: PendingReport) -> Call:
         poll = self.poller.poll(submission, report.handle)
         check_returned(self.poller.poll, poll, Request, "Request(url=...)")
         poll = evolve(poll, columns={**submission.columns, **poll.columns})

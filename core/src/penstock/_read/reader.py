@@ -93,7 +93,7 @@ class Reader:
     def _drop_reports(self) -> None:
         """Drop finished reports on demand, which hold the same however often they are read."""
         if self.reports is not None:
-            self.reports.unusable()
+            self.reports.drop_ready()
 
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult | None]:
         """
@@ -156,7 +156,7 @@ class Reader:
         """
         requests = self._requests(slice_)  # 1. The requests of the slice.
         if self.reports is not None:
-            yield from self.reports.submit(requests)
+            yield from self.reports.submit_all(requests)
         for group in [requests] if self.reports is None else [[request] for request in requests]:
             for listing in (yield from self._listings(slice_, group)):  # 2. A report is polled until it is ready.
                 calls = listing.calls
@@ -200,7 +200,7 @@ class Reader:
         if self.reports is None:
             return self._open_listings(slice_, requests, envelope)
         (submission,) = requests
-        outcome, state = yield from self.reports.finished(submission)
+        outcome, state = yield from self.reports.wait_until_ready(submission)
         self._result.began_at = self.reports.submitted_at
         self._record_clock_lag(outcome)
         if isinstance(state, Empty):

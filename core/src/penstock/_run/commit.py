@@ -55,11 +55,11 @@ class Committer:
     _group: list[tuple[ReadResult, Partition]] = field(factory=list, init=False)  # to be committed together
     _group_rows: int = field(default=0, init=False)
     _failures: list[tuple[Partition, str]] = field(factory=list, init=False)  # to be recorded together
-    _groups: bool = field(init=False)  # whether the target commits groups
+    _can_group: bool = field(init=False)  # whether the target commits groups
     _measures: Measures = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._groups = isinstance(self.target, Grouping)
+        self._can_group = isinstance(self.target, Grouping)
         self._measures = Measures(self.target.ledger, self.reporter)
 
     def expect(self, planned: PlannedSlice) -> None:
@@ -102,12 +102,12 @@ class Committer:
         group, self._group, self._group_rows = self._group, [], 0
         for reports in {result.reports for result in self._commit(group)}:
             if reports is not None:
-                reports.delivered()
+                reports.drop_delivered()
         self._record_failures()
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record a failed read, and let the days after it be committed."""
-        self._failed(planned, planned.partitions, error)
+        self._record_failure_of(planned, planned.partitions, error)
         if planned in self._order.get(key_of(planned), ()):
             self._order[key_of(planned)].remove(planned)
             self._commit_in_order(planned)
@@ -174,7 +174,7 @@ class Committer:
     def _commit_slice(self, result: ReadResult) -> None:
         """Commit a slice, or let it wait for others to be committed with it, if the target commits groups."""
         rows = sum(partition.counts.rows for partition in result.partitions.values())
-        if rows <= GROUP_ROWS and not result.undated and self._groups:
+        if rows <= GROUP_ROWS and not result.undated and self._can_group:
             self._group.extend((result, partition) for partition in result.partitions)
             self._group_rows += rows
             if len(self._group) >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
@@ -187,7 +187,7 @@ class Committer:
             if self._commit([(result, partition)], undated):
                 undated, committed = (), True
         if committed and result.reports is not None:
-            result.reports.delivered()
+            result.reports.drop_delivered()
 
     def _commit(
         self, chosen: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()
@@ -220,13 +220,13 @@ class Committer:
         if error is None:
             return self._entry(result, partition, undated)
         loaded.writer.abort()
-        self._failed(result.planned, (partition,), error)
+        self._record_failure_of(result.planned, (partition,), error)
         return None
 
     def _report_outcome(self, result: ReadResult, partition: Partition, done: LedgerEntry | Exception) -> bool:
         """Report a partition that was committed, or the error of its commit. Returns whether it was committed."""
         if isinstance(done, Exception):
-            self._failed(result.planned, (partition,), done)
+            self._record_failure_of(result.planned, (partition,), done)
             return False
         fault_point("partition.delivered")
         self._count(done, result.partitions[partition].counts)
@@ -285,7 +285,9 @@ class Committer:
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
-    def _failed(self, planned: PlannedSlice, partitions: tuple[Partition, ...], error: BaseException) -> None:
+    def _record_failure_of(
+        self, planned: PlannedSlice, partitions: tuple[Partition, ...], error: BaseException
+    ) -> None:
         """
         Report a failure and record it in the ledger, unless the run itself was ended. A stream that is not delivered
         has no place in the ledger, nor in the counts of the report.

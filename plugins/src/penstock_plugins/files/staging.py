@@ -36,7 +36,7 @@ from penstock import (
     TargetError,
     mask,
 )
-from penstock.calls import Calls, Failure, Request
+from penstock.calls import Calls, Failure, RoundTrip
 from penstock.ledger import partition_of
 
 from penstock_plugins.files.commit import FileWriter, Staged, stage_all
@@ -155,8 +155,8 @@ def _text_of(path: Path) -> str | None:
 class WorkerLedger(Ledger):
     """The ledger of the coordinator's target, as far as a run needs it. Free text is masked before it leaves."""
 
-    def __init__(self, request: Request) -> None:
-        self._remote: Any = _LEDGER.over(lambda call: request(f"ledger {call}"))
+    def __init__(self, request: RoundTrip) -> None:
+        self._remote: Any = _LEDGER.remote(lambda call: request(f"ledger {call}"))
 
     def entries(
         self,
@@ -214,11 +214,11 @@ class StagingTarget(BaseTarget):
     A directory as a worker opens it: it stages files, and requests their commit. ``lock``: held until it is closed.
     """
 
-    def __init__(self, files: SourceFiles, request: Request, lock: BinaryIO) -> None:
+    def __init__(self, files: SourceFiles, request: RoundTrip, lock: BinaryIO) -> None:
         self.ledger = WorkerLedger(request)
         self._files = files
         self._lock = lock
-        self._coordinator: Coordination = _TARGET.over(lambda call: request(f"target {call}"))
+        self._coordinator: Coordination = _TARGET.remote(lambda call: request(f"target {call}"))
         self._layouts: dict[str, Sequence[Layout]] = {}
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
