@@ -12,7 +12,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.reporter import Reporter
 from penstock._read.result import LoadedPartition, ReadResult
-from penstock._run.commit import GROUP_PARTITIONS, Committer, replacement_error
+from penstock._run.commit import GROUP_PARTITIONS, Committer
 from penstock._run.context import RunContext
 from penstock._util.clock import StandingClock
 from penstock.connector import Stream
@@ -92,7 +92,7 @@ def test_rejected_records_do_not_empty_a_partition(
         partitions={DAY: LoadedPartition(counts, None)},
         undated=[BAD] * undated,
     )
-    error = replacement_error(result, DAY)
+    error = result.replacement_errors.get(DAY)
 
     assert (error is None) == (refused is None)
     if refused is not None:

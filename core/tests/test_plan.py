@@ -179,17 +179,17 @@ def test_a_window_never_leaves_what_is_served(today: date, back: int, length: in
     job = a_job(since=since, until=until)
     now = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
     floor = two_months_before(today)
-    notices: list[str] = []
     if until < floor:
         with pytest.raises(UsageError, match="nothing of it can be read"):
-            requested_window(job, CLICKS, UTC, now, notices)
+            requested_window(job, CLICKS, UTC, now)
         return
     if since > today:
         with pytest.raises(UsageError, match="the last day that can be read"):
-            requested_window(job, CLICKS, UTC, now, notices)
+            requested_window(job, CLICKS, UTC, now)
         return
-    days, last = requested_window(job, CLICKS, UTC, now, notices).days(), min(until, today)
-    assert days == [max(since, floor) + timedelta(days=n) for n in range((last - max(since, floor)).days + 1)]
+    window, notices = requested_window(job, CLICKS, UTC, now)
+    last = min(until, today)
+    assert window.days() == [max(since, floor) + timedelta(days=n) for n in range((last - max(since, floor)).days + 1)]
     assert len(notices) == (since < floor) + (until > today)
 
 

@@ -51,6 +51,8 @@ class Dependencies:
 
     def __attrs_post_init__(self) -> None:
         for stream in (*self._for_others_only(), *self.chosen):
+            if stream.parent is not None:
+                self._needed.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
             if named := self.source.accounts_from(stream):
                 self.dependents.setdefault(named[0], []).append(stream)
             else:
@@ -64,7 +66,6 @@ class Dependencies:
             if named := self.source.accounts_from(stream):
                 visit(self.source.stream(named[0]))
             if stream.parent is not None:
-                self._needed.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
                 visit(self.source.stream(stream.parent.stream))
 
         def visit(stream: Stream) -> None:

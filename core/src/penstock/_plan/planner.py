@@ -165,8 +165,9 @@ class Planner:
     done: dict[str, list[LedgerEntry]] = field(factory=dict, init=False)
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
-    zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
+    zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # listed in this run: (stream, account) -> zone
     chosen: list[Stream] = field(init=False)  # see Job.chosen
+    _remembered: dict[str, Mapping[str, str]] = field(factory=dict, init=False)  # zones of accounts by listing stream
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
     _views: dict[tuple[str, int], _StreamView] = field(factory=dict, init=False)  # by stream and source
     _children: dict[str, list[Stream]] = field(init=False)  # by parent: the streams to read that its rows request
@@ -206,17 +207,33 @@ class Planner:
             return configured
         if self.ledger is None or stream.accounts_from is None:
             return None
-        if stream.zone_from is not None:
-            remembered = self.ledger.accounts(self.job.source.name, zone_memory(stream))
-            self.zones.update(((stream.accounts_from[0], account), zone) for account, zone in map(zone_of, remembered))
         return self.ledger.accounts(self.job.source.name, stream.accounts_from[0]) or None
 
     def source_of(self, stream: Stream, account: str | None) -> ConfiguredSource:
         """The source as an account of this stream sees it: its own settings and zone. One object per account."""
-        zone = self.zones.get((stream.accounts_from[0], account)) if stream.accounts_from and account else None
+        zone = self._stated_zone(stream, account) if account else None
         if (account, zone) not in self._sources:
             self._sources[account, zone] = self.job.source.for_account(account, zone)
         return self._sources[account, zone]
+
+    def _stated_zone(self, stream: Stream, account: str) -> str | None:
+        """The zone that the provider states for an account: in this run, else in a former one."""
+        if stream.accounts_from is None:
+            return None
+        lister, _ = stream.accounts_from
+        return self.zones.get((lister, account)) or self._remembered_zones(lister).get(account)
+
+    def _remembered_zones(self, lister: str) -> Mapping[str, str]:
+        """The zones of the accounts of a listing stream, as the ledger had them when they were first needed."""
+        if lister not in self._remembered:
+            source, ledger, zones = self.job.source, self.ledger, dict[str, str]()
+            for stream in source.streams:
+                is_read = stream in self.chosen or stream.name in self._children
+                named = source.accounts_from(stream) if is_read and stream.zone_from is not None else None
+                if ledger is not None and named is not None and named[0] == lister:
+                    zones.update(map(zone_of, ledger.accounts(source.name, zone_memory(stream))))
+            self._remembered[lister] = zones
+        return self._remembered[lister]
 
     def slices(self, stream: Stream, accounts: Iterable[str | None]) -> list[PlannedSlice]:
         """The slices to read of a stream, account by account, days ascending."""
@@ -423,9 +440,11 @@ class Planner:
             zone = self.source_of(stream, account).zone
             if zone not in by_zone:
                 try:
-                    by_zone[zone] = requested_window(self.job, stream, zone, self.now, self.notices)
+                    by_zone[zone], notices = requested_window(self.job, stream, zone, self.now)
                 except UsageError as error:
                     by_zone[zone], refused = None, refused or error
+                else:
+                    self.notices += notices
             found[account] = by_zone[zone]
         if strict and refused is not None and not any(by_zone.values()):
             raise refused

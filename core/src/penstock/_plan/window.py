@@ -23,30 +23,31 @@ class Window(NamedTuple):
     @classmethod
     def around(cls, days: Iterable[Sequence[date]]) -> "Window":
         """From the first of all these days to the last; each sequence ascends."""
-        known = list(days)
-        return cls(since=min(own[0] for own in known), until=max(own[-1] for own in known))
+        sequences = list(days)
+        return cls(since=min(days[0] for days in sequences), until=max(days[-1] for days in sequences))
 
     def days(self) -> list[date]:
         """Every day, ascending."""
         return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
 
 
-def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: list[str]) -> Window:
+def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
     """
-    The days of a stream that a job requests. ``zone``: in which today is determined. What was clamped is added to
-    ``notices``. A child has no other days than its parent. Raises UsageError for a window without a day.
+    The days of a stream that a job requests, and a notice for each bound that was clamped. ``zone``: in which today is
+    determined. A child has no other days than its parent. Raises UsageError for a window without a day.
     """
-    own = _own_window(job, stream, zone, now, notices)
+    window, notices = _window_without_parent(job, stream, zone, now)
     parent = parent_with_days(job.source, stream)
     if parent is None:
-        return own
-    of_parent = requested_window(job, parent, zone, now, notices)
-    return Window(since=max(own.since, of_parent.since), until=min(own.until, of_parent.until))
+        return window, notices
+    of_parent, notices_of_parent = requested_window(job, parent, zone, now)
+    both = Window(since=max(window.since, of_parent.since), until=min(window.until, of_parent.until))
+    return both, [*notices, *notices_of_parent]
 
 
-def _own_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: list[str]) -> Window:
-    """The window of the stream alone, without its parent's."""
-    since, until = job.since or job.source.settings.start, _last_day(job, stream, zone, now, notices)
+def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
+    since = job.since or job.source.settings.start
+    until, notices = _last_day(job, stream, zone, now)
     today = now.astimezone(zone).date()
     floor = stream.earliest(today) if stream.earliest is not None else None
     if job.since is not None and job.until is not None and job.since > job.until:
@@ -57,7 +58,7 @@ def _own_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: 
             f"{until}: nothing of it can be read any more. Choose later days."
         )
     if since is None:
-        return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until)
+        return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until), notices
     if since > until and job.since is not None:
         last = "the last day that can be read" if job.until else "the last day that is read without --until"
         raise UsageError(
@@ -66,16 +67,16 @@ def _own_window(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: 
     if floor is not None and since < floor:
         notices.append(f"{job.source.name} serves {stream.name} from {floor} on: days before it are left as they are")
         since = floor
-    return Window(since=since, until=until)
+    return Window(since=since, until=until), notices
 
 
-def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime, notices: list[str]) -> date:
-    """The last requested day: yesterday by default, of ``changes`` the present one."""
+def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[date, list[str]]:
+    """The last requested day: yesterday by default, of ``changes`` the present one; and a notice if it was clamped."""
     if stream.kind == "changes":
         latest = (now - stream.lag).astimezone(zone).date()
-        return min(job.until or latest, latest)
+        return min(job.until or latest, latest), []
     today = now.astimezone(zone).date()
     until = job.until or today - timedelta(days=1)
     if until > today:
-        notices.append(f"{job.source.name}.{stream.name} is read up to today, {today}, not up to {until}")
-    return min(until, today)
+        return today, [f"{job.source.name}.{stream.name} is read up to today, {today}, not up to {until}"]
+    return until, []

@@ -44,8 +44,7 @@ class Listing:
     The pages that follow from one request. ``slice``: the planned one, or a part of it.
 
     ``first_read``: its slice was not read before, so that what may be a defect of this reading is an error.
-    ``calls``: the first calls; empty if they were made together with those of the listing before. ``polled``: the first
-    page, if the response to a poll contains it.
+    ``polled``: the first page, if the response to a poll contains it.
     """
 
     planned: PlannedSlice
@@ -55,7 +54,6 @@ class Listing:
     seen: SeenKeys
     stream_reads: StreamReads
     first_read: bool = False
-    calls: tuple[Call, ...] = ()
     polled: Outcome | None = None
     counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last

@@ -158,8 +158,10 @@ class Reader:
         if self.reports is not None:
             yield from self.reports.submit_all(requests)
         for group in [requests] if self.reports is None else [[request] for request in requests]:
-            for listing in (yield from self._listings(slice_, group)):  # 2. A report is polled until it is ready.
-                calls = listing.calls
+            listings, first_calls = yield from self._listings(slice_, group)  # 2. A report is polled until it is ready.
+            for listing in listings:
+                # The first pages of all listings are requested together, before the first listing is read.
+                calls = first_calls if listing is listings[0] else ()
                 while not listing.has_ended:
                     outcome = yield from self._next_outcome(listing, calls)  # 3. Fetch a page.
                     if isinstance(outcome.verdict, Refuse):
@@ -194,8 +196,11 @@ class Reader:
 
     def _listings(
         self, slice_: Slice, requests: Sequence[Request]
-    ) -> Generator[Step, Outcome | None, Sequence[Listing]]:
-        """The listings that these requests begin, or those of the report that this one request submits."""
+    ) -> Generator[Step, Outcome | None, tuple[Sequence[Listing], tuple[Call, ...]]]:
+        """
+        The listings that these requests begin, or those of the report that this one request submits; and the calls of
+        their first pages.
+        """
         envelope = self.components.envelope
         if self.reports is None:
             return self._open_listings(slice_, requests, envelope)
@@ -204,10 +209,10 @@ class Reader:
         self._result.began_at = self.reports.submitted_at
         self._record_clock_lag(outcome)
         if isinstance(state, Empty):
-            return []
+            return [], ()
         if not state.downloads and not state.pages:
             check_rows(outcome)
-            return [self._listing(slice_, envelope, polled=outcome)]
+            return [self._listing(slice_, envelope, polled=outcome)], ()
         polled = outcome.call.request.url
         named = [
             evolve(
@@ -220,13 +225,13 @@ class Reader:
         ]
         return self._open_listings(slice_, named, self.components.downloads if state.downloads else envelope)
 
-    def _open_listings(self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder) -> list[Listing]:
-        """A listing of each request. The first pages of all of them are fetched ahead."""
+    def _open_listings(
+        self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder
+    ) -> tuple[list[Listing], tuple[Call, ...]]:
+        """A listing of each request, and the calls of their first pages."""
         listings = [self._listing(slice_, envelope, several=len(requests) > 1) for _ in requests]
-        firsts = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
-        if listings:
-            listings[0].calls = tuple(firsts)
-        return listings
+        first_calls = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
+        return listings, tuple(first_calls)
 
     def _listing(
         self, slice_: Slice, envelope: BodyDecoder, polled: Outcome | None = None, *, several: bool = False

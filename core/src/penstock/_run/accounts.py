@@ -29,10 +29,11 @@ class ListedAccounts:
     dependencies: Dependencies
     ledger: Ledger | None
 
-    def of(self, planned: PlannedSlice) -> Iterator[tuple[Stream, Sequence[str | None]]]:
+    def take_dependents_of(self, planned: PlannedSlice) -> Iterator[tuple[Stream, Sequence[str | None]]]:
         """
-        The streams that are divided by the accounts of this slice, which was read, each with its accounts. After a
-        failure these are the remembered ones. A stream whose accounts cannot be known fails, and is left out.
+        Take the streams that are divided by the accounts of this slice, which was read, each with its accounts, from
+        the dependents; remember the accounts. After a failure these are the remembered ones. A stream whose accounts
+        cannot be known fails, and is left out.
         """
         lister, source = planned.stream, self.job.source
         dependents = self.dependencies.dependents.pop(lister.name, [])

@@ -19,7 +19,6 @@ from penstock._read.result import ReadResult
 from penstock._run.context import RunContext
 from penstock._run.measures import Measures
 from penstock.errors import (
-    BrokenBodyError,
     DeadlineReachedError,
     OutputClosedError,
     ParkedError,
@@ -74,6 +73,7 @@ class Committer:
         committed or have failed.
         """
         self._measures.record(result)
+        result.lost = self._measures.disappeared(result)
         if result.planned.stream.kind == "changes":
             self._read[result.planned] = result
             self._commit_in_order(result.planned)
@@ -216,7 +216,7 @@ class Committer:
             loaded.writer.abort()
             self._keep_newer(partition)
             return None
-        error = replacement_error(result, partition)
+        error = result.replacement_errors.get(partition)
         if error is None:
             return self._entry(result, partition, undated)
         loaded.writer.abort()
@@ -251,10 +251,7 @@ class Committer:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        lost = self._measures.disappeared(result)
-        imperfect = (
-            result.undated or lost or any(partition.counts.is_imperfect for partition in result.partitions.values())
-        )
+        imperfect = any(partition.counts.is_imperfect for partition in result.partitions.values())
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,
@@ -264,7 +261,7 @@ class Committer:
             read_at=result.read_at,
             open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,
-            reader_version=planned.reader_version if imperfect else "",
+            reader_version=planned.reader_version if imperfect or result.undated or result.lost else "",
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),
@@ -352,21 +349,3 @@ class Committer:
         trace = mask("".join(traceback.format_exception(error)))
         self.reporter.event("defect", message=mask(str(error)), trace=trace)
         return defect(error, self.source.connector.name, "--debug shows where.")
-
-
-def replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyError | None:
-    """
-    The error of a read that must not replace a partition; None if it may. Either every record of it was rejected; or it
-    has no record, there were rows before, and the undated records, whose day cannot be read, may belong to it.
-    """
-    counts, former = result.partitions[partition].counts, result.planned.entries.get(partition)
-    before = former.rows if former is not None and former.delivered else 0
-    rejected = counts.rejected or (result.undated if before else ())
-    if counts.rows or not rejected:
-        return None
-    first, number = rejected[0], len(rejected)
-    what = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
-    kept = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
-    return BrokenBodyError(
-        f"{partition}: {what} set aside, the first because {first.path}: {first.reason}. {kept} was replaced."
-    )

@@ -22,7 +22,7 @@ from penstock._read.reader import Reader
 from penstock._read.reconcile import StreamReads
 from penstock._read.reporter import Reporter
 from penstock._run.accounts import ListedAccounts
-from penstock._run.commit import Committer, replacement_error
+from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.refusals import Refusals
 from penstock.connector import Stream
@@ -187,9 +187,8 @@ class JobRun:
             self._began[planned.stream.name] = time.monotonic()
             self.reporter.event("stream_started", stream=planned.stream.name)
         result = yield from self._reader(planned).read()
-        for partition in result.partitions:
-            if replacement_error(result, partition) is not None:
-                self._dependencies.refuse(partition)
+        for partition in result.replacement_errors:
+            self._dependencies.refuse(partition)
         if planned.to_deliver:
             self.committer.commit(result)
         elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
@@ -250,6 +249,6 @@ class JobRun:
         self._dependencies.note_end(planned, succeeded=error is None)
         if self._dependencies.is_over(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))
-        for dependent, accounts in self._listed.of(planned):
+        for dependent, accounts in self._listed.take_dependents_of(planned):
             self._add(dependent, accounts)
         self._dependencies.drop(planned)

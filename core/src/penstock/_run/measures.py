@@ -63,7 +63,7 @@ class Measures:
 
     def report_absent(self, result: ReadResult) -> None:
         """After a commit: report the measures of a slice that no record has."""
-        lost, stream = self.disappeared(result), result.planned.stream.name
+        lost, stream = result.lost, result.planned.stream.name
         counts = self.reporter.stream(stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):
