@@ -204,7 +204,7 @@ def test_rows_that_went_to_another_address_need_a_decision(moved: Outbox, option
     """
     for _ in range(2):
         with pytest.raises(
-            UsageError, match=r"test\.example\.com/send \(1 done\).*prod\.example.*--yes.*--resume --yes"
+            UsageError, match=r"(?s)test\.example\.com/send \(1 done\).*prod\.example.*--yes.*--resume --yes"
         ):
             moved.open(ELSEWHERE, NOW, **options)
 

@@ -48,10 +48,7 @@ class Job:
         if self.part is None:
             return self.sink.open(self.source.name, run_id, streams)
         if not isinstance(self.sink, Divisible):
-            raise TargetError(
-                "this sink cannot be written by several processes at once. Choose one that can, such as jsonl:DIR, "
-                "csv:DIR or Postgres, or do not divide the run."
-            )
+            raise not_divisible()
         return self.sink.open(self.source.name, run_id, streams, part=self.part)
 
     def has(self, stream: Stream, account: str | None) -> bool:
@@ -109,6 +106,14 @@ class PlannedSlice:
     def __str__(self) -> str:
         first, last = self.partitions[0], self.partitions[-1]
         return str(first) if first == last else f"{first} to {last.values[-1][1]}"
+
+
+def not_divisible() -> TargetError:
+    """The error where several workers would write to a sink that one at a time can write."""
+    return TargetError(
+        "this sink cannot be written by several workers at once. Choose one that can, such as jsonl:DIR, csv:DIR or "
+        "Postgres, or run without --workers, --engine and --shard."
+    )
 
 
 class Plan(NamedTuple):

@@ -31,6 +31,12 @@ class Window(NamedTuple):
         return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
 
 
+def check_order(since: date | None, until: date | None) -> None:
+    """Raises UsageError for a window whose first day is after its last."""
+    if since is not None and until is not None and since > until:
+        raise UsageError(f"--since {since} is after --until {until}: the window holds no day. Swap them.")
+
+
 def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:
     """
     The days of a stream that a job requests, and a notice for each bound that was clamped. ``zone``: in which today is
@@ -50,8 +56,7 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
     until, notices = _last_day(job, stream, zone, now)
     today = now.astimezone(zone).date()
     floor = stream.earliest(today) if stream.earliest is not None else None
-    if job.since is not None and job.until is not None and job.since > job.until:
-        raise UsageError(f"--since {job.since} is after --until {job.until}: the window holds no day. Swap them.")
+    check_order(job.since, job.until)
     if floor is not None and until < floor and job.until is not None:
         raise UsageError(
             f"{job.source.name} serves {stream.name} from {floor} on (today is {today}), and the window ends on "

@@ -64,7 +64,7 @@ class Listing:
     _restarted: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = ListingCounts(what=self.planned)
+        self.counts = ListingCounts(what=self.planned, paginator=self._paginator_name)
         if self.polled is not None:
             self._count(self.polled.call.request)
 

@@ -58,8 +58,7 @@ class ReportExpiredError(InconsistentReadError):
     def when_repeated(self, reads: int) -> ReportError:
         return ReportError(
             f"the provider's report expired while it was read ({self._seen}). It was read {reads} times, made "
-            "anew each "
-            "time. Nothing was replaced; the next run tries again. If it persists, choose a shorter window."
+            "anew each time. Nothing was replaced; the next run tries again. If it persists, choose a shorter window."
         )
 
 
@@ -275,9 +274,9 @@ class Reports:
 
     def _ambiguous(self, report: PendingReport) -> ReportError:
         return ReportError(
-            f"{self.source.name}: the provider named the same report ({clip(report.handle, 60)}) for {self.planned} "
-            "and for another submission, so that it is not known whose rows it has; neither was delivered. If its "
-            "response does name them apart, the poller must: correct handle()."
+            f"{self.source.name}: the provider returned one report id ({clip(report.handle, 60)}) for {self.planned} "
+            "and for another request; nothing was delivered of either. If its response has an id that differs, correct "
+            "handle() of the poller; otherwise report it to the provider."
         )
 
     def _adopt(self, text: str) -> PendingReport | None:

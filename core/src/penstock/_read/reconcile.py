@@ -89,7 +89,8 @@ class ListingCounts:
     not change, and must agree with the pages.
     """
 
-    what: object  # for messages
+    what: object  # for messages, and so is the paginator
+    paginator: str = "the paginator"
     total: int | None = None
     stated_pages: int | None = None
     fetched: int = 0
@@ -105,7 +106,10 @@ class ListingCounts:
         """
         identity = request.identity
         if identity in self._requested:
-            raise PagingError(f"{self.what}: the next page is one that was read before, so its pages go in a circle")
+            raise PagingError(
+                f"{self.what}: {self.paginator} names a page as the next one that was read before, so that its pages "
+                f"go in a circle ({request})"
+            )
         if len(self._requested) >= most_pages:
             raise BoundExceededError(f"{self.what} has more than {most_pages} pages; raise max_pages if that is right")
         self._requested.add(identity)
@@ -126,7 +130,8 @@ class ListingCounts:
         for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
             if before is not None and now is not None and before != now:
                 raise CountMismatchError(
-                    f"{self.what}: the provider stated {before} {what}, then {now}, while its pages were read"
+                    f"{self.what}: the provider stated {before} {what}, then {now}, while its pages were read. Its "
+                    "data changed meanwhile, or a response is no page"
                 )
         self.total = self.total if answer.total is None else answer.total
         self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
@@ -138,7 +143,10 @@ class ListingCounts:
         """
         if self.total is None and (count > size if last else count != size):
             place = "the last page" if last else "a page in the middle"
-            raise PagingError(f"{self.what}: {place} holds {count} records where the first holds {size}")
+            raise PagingError(
+                f"{self.what}: {place} holds {count} records where the first holds {size}. The provider cut a page, or "
+                f"its data changed while {self.paginator} requested its pages"
+            )
 
     def verify(self) -> None:
         """Raises CountMismatchError if the counts differ from those that the provider states."""

@@ -54,7 +54,7 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     if isinstance(outcome.error, AuthenticationError) and (signed := client.exchange_for(account).explain(request)):
         raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
     if isinstance(outcome.error, (ThrottledError, ServerError, ParkedError)):
-        return f"{name}: not disproved, the provider has no time for us now ({outcome.error})"
+        return f"{name}: not checked, the provider is busy ({outcome.error}). Try again later"
     if outcome.error is not None:
         raise outcome.error
     if isinstance(outcome.verdict, Refuse):

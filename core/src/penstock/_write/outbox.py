@@ -319,9 +319,10 @@ def _elsewhere(key: JobKey, previous: PreviousJob) -> str:
     return (
         f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action}, and its rows went to "
         f"{previous.destination} ({_states(previous.counts)}). Now they would go to {key.destination}. Nothing was "
-        "sent. If that is another system (prod after test), --yes without --resume sends all rows to it. If it is the "
-        "same one under a new address, --resume --yes sends the rows that were not sent. Otherwise restore base_url "
-        "and the other settings of the address."
+        "sent.\n"
+        "If that is another system (prod after test): --yes without --resume sends all rows to it.\n"
+        "If it is the same one under a new address: --resume --yes sends the rows that were not sent.\n"
+        "Otherwise: restore base_url and the other settings of the address."
     )
 
 

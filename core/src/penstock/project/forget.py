@@ -13,6 +13,7 @@ from penstock._decode.erasure import erasures_of
 from penstock._plan.finality import fingerprint, is_of_today
 from penstock._plan.planner import zone_memory, zone_of
 from penstock._plan.selection import chosen_streams
+from penstock._plan.window import check_order
 from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.context import run_id
@@ -104,8 +105,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
     Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
     named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
-    if days.since is not None and days.until is not None and days.since > days.until:
-        raise UsageError(f"--since {days.since} is after --until {days.until}: the window holds no day. Swap them.")
+    check_order(days.since, days.until)
     with _locked_targets(view, source) as targets:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:

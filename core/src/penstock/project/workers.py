@@ -19,7 +19,7 @@ from attrs import evolve, field, frozen
 
 from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Share, divide, most_parts
-from penstock._plan.plan import Job
+from penstock._plan.plan import Job, not_divisible
 from penstock._run.context import RunContext
 from penstock._run.divided import part_of, run_divided, run_part, stages, weights_of
 from penstock._run.runner import run
@@ -105,10 +105,7 @@ def worker_setup(setup: Setup, name: str, selection: Selection, engine: Engine, 
     _refuse_what_stays_here(setup, selection, engine)
     for job in context.jobs:
         if not isinstance(job.sink, Divisible):
-            raise TargetError(
-                "this sink cannot be written by several workers at once. Choose one that can, such as jsonl:DIR, "
-                "csv:DIR or Postgres, or run without --workers and --engine."
-            )
+            raise not_divisible()
         if job.sink.one_machine and not engine.is_local and not stages(job.sink, engine):
             raise TargetError(
                 "this sink can be written by the processes of one machine only. Name a Postgres database or a "

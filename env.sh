@@ -1,0 +1,1 @@
+export PYTHONPATH=/tmp/core-names/c/core/src:/tmp/core-names/c/plugins/src
