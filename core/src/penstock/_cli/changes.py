@@ -16,8 +16,7 @@ from penstock.names import counted
 from penstock.project.delivered import moved_in_words
 from penstock.project.results import Change
 
-# The columns of CSV, also where there is no row.
-CHANGE = ("source", "stream", "account", "day", "what", "before", "after")
+CHANGE_COLUMNS = ("source", "stream", "account", "day", "what", "before", "after")
 
 
 @command()
@@ -41,7 +40,7 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     if session.printed(result, json_):
         return result.exit_code
     if csv_:
-        print_csv([row for change in result.changes for row in _change_rows(change)], CHANGE)
+        print_csv([row for change in result.changes for row in _change_rows(change)], CHANGE_COLUMNS)
     elif result.changes:
         with paged():
             _print_changes(result.changes)

@@ -21,8 +21,7 @@ from penstock.redact import mask
 
 RECORD_SHOWN = 1000  # characters of a rejected record
 
-# The columns of CSV, also where there is no row.
-COUNTED = ("count", "target", "source", "stream", "path", "reason")
+COUNT_COLUMNS = ("count", "target", "source", "stream", "path", "reason")
 
 
 @command()
@@ -70,7 +69,7 @@ def rejected(
         return
     if csv_:
         rows = [{"count": count, **dict(zip(names, key, strict=True))} for key, count in counts.most_common()]
-        print_csv(rows, COUNTED)
+        print_csv(rows, COUNT_COLUMNS)
         return
     if counts:
         print_table(

@@ -18,8 +18,7 @@ from penstock.project.results import RunInfo
 
 REASON_SHOWN = 80  # characters of a run's reason in a list
 
-# The columns of CSV, also where there is no row.
-RUN = (
+RUN_COLUMNS = (
     *("run_id", "target", "source", "started_at", "seconds", "exit_code"),
     *("records", "rejected", "requests", "failed", "why"),
 )
@@ -44,7 +43,7 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
             raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
         print_json({"run_id": one_run, "sources": reports})
     elif csv_:
-        print_csv(map(_run_cells, result.runs), RUN)
+        print_csv(map(_run_cells, result.runs), RUN_COLUMNS)
     elif result.runs:
         # A run's name begins with the time of its start.
         columns = ["run", "source", "target", "took", "exit", "records", "why"]
@@ -62,7 +61,7 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
 
 
 def _run_cells(run: RunInfo) -> dict[str, Any]:
-    return {**{name: getattr(run, name) for name in RUN if name != "why"}, "why": _first_reason(run)}
+    return {**{name: getattr(run, name) for name in RUN_COLUMNS if name != "why"}, "why": _first_reason(run)}
 
 
 def _first_reason(run: RunInfo, longest: int | None = None) -> str:

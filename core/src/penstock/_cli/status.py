@@ -28,9 +28,8 @@ WRONG, FINE = 0, 2  # the first and the last rank
 _STYLES = ("red", "yellow", "")
 FOLDED_STREAMS = 3  # so many streams without days, of one rank, are one line of status
 
-# The columns of CSV, also where there is no row.
-ACCOUNT = ("target", "source", "stream", "account")
-TOTAL = (*ACCOUNT, "period", "rows")
+ACCOUNT_COLUMNS = ("target", "source", "stream", "account")
+TOTAL_COLUMNS = (*ACCOUNT_COLUMNS, "period", "rows")
 
 
 @command()
@@ -78,7 +77,7 @@ def status(
     elif csv_ and problems:
         _print_csv(result.targets, _problem_rows, ("target", *fields_dict(Problem)))
     elif csv_:
-        _print_csv(result.targets, _stream_rows, ACCOUNT)
+        _print_csv(result.targets, _stream_rows, ACCOUNT_COLUMNS)
     elif problems:
         _print_problems({target.target: target.problems for target in result.targets if target.problems}, now)
     else:
@@ -275,10 +274,9 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
     if session.printed(result, json_):
         return result.exit_code
     if csv_:
-        dated = [
-            total for total in result.totals if total.period
-        ]  # no period is invoiced by a list of what there is now
-        print_csv([{**{name: getattr(total, name) for name in TOTAL}, **total.sums} for total in dated], TOTAL)
+        dated = [total for total in result.totals if total.period]  # a list of what there is now invoices no period
+        rows = [{**{name: getattr(total, name) for name in TOTAL_COLUMNS}, **total.sums} for total in dated]
+        print_csv(rows, TOTAL_COLUMNS)
         return result.exit_code
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for total in result.totals:

@@ -41,6 +41,8 @@ from penstock.protocols import (
 )
 from penstock.redact import clip
 
+_OF_ACCOUNT = "the credentials may not read the account"
+
 _SMALL = 1 << 16  # bytes of a body without records that is looked at
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -185,9 +187,6 @@ def _narrowed_to_account(verdict: Verdict, account: str | None) -> Verdict:
             text += f" If other accounts are accepted, {_OF_ACCOUNT} {account}."
         return evolve(verdict, error=ForbiddenError(text))
     return verdict
-
-
-_OF_ACCOUNT = "the credentials may not read the account"
 
 
 def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:

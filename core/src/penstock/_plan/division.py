@@ -22,6 +22,7 @@ from penstock.errors import UsageError
 from penstock.model import Partition
 
 BLOCK_DAYS = 8
+MOST_PARTS = 1000
 
 
 class Unit(NamedTuple):
@@ -221,6 +222,3 @@ def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:
     if not 1 <= parts <= MOST_PARTS:
         raise UsageError(f"found {parts} shards, expected a number from 1 to {MOST_PARTS}")
     return divide(parts, {source.name: most_parts(source) for source in sources})
-
-
-MOST_PARTS = 1000

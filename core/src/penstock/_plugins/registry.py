@@ -56,11 +56,9 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_actions": (Action, "action"),
 }
 
-# Hooks that are called once for each connector, with its name.
-_OF_A_SOURCE = ("penstock_record_streams", "penstock_actions")
+_CALLED_PER_CONNECTOR = ("penstock_record_streams", "penstock_actions")
 
-# The field of a connector that each hook of ConnectorPlugin reads.
-_DECLARED: Mapping[str, str] = {
+_FIELD_OF_HOOK: Mapping[str, str] = {
     "penstock_sources": "name",
     "penstock_record_streams": "streams",
     "penstock_actions": "actions",
@@ -269,7 +267,7 @@ class Registry:
     def broken(self) -> tuple[Broken, ...]:
         """Everything that is not used, with its reason. Calls all hooks of all plugins."""
         for hook in _OFFERS:
-            if hook not in _OF_A_SOURCE:
+            if hook not in _CALLED_PER_CONNECTOR:
                 self._offers(hook)
         sources = self._offers("penstock_sources")
         for name in (*sources.usable, *sources.clashes):
@@ -449,7 +447,7 @@ class Registry:
             if hook == "penstock_sources" and source and self._stated_name(plugin) not in ("", source):
                 continue
             try:
-                found = _named_values(call(source=source) if hook in _OF_A_SOURCE else call(), type_)
+                found = _named_values(call(source=source) if hook in _CALLED_PER_CONNECTOR else call(), type_)
             except _FAILURES as error:
                 failed.append(
                     self._break(
@@ -466,7 +464,7 @@ class Registry:
                     failed.append(self._break(plugin, f"the command {name!r} is one of penstock's own; rename it"))
                     continue
                 offers.setdefault(name, []).append(Offer(value, plugin))
-        if hook == "penstock_sources" or hook in _OF_A_SOURCE:
+        if hook == "penstock_sources" or hook in _CALLED_PER_CONNECTOR:
             failed += self._validate(hook, source, offers)
             refused = {fault.plugin for fault in failed}
             kept = {
@@ -543,7 +541,7 @@ def _shown(module: Any) -> str:
 
 def _declaration(module: Any, hook: str) -> str:
     """What of a connector's declaration a hook reads; empty for a hook function that an author wrote."""
-    member = _DECLARED.get(hook)
+    member = _FIELD_OF_HOOK.get(hook)
     if member is None or getattr(type(module), hook) is not getattr(ConnectorPlugin, hook, None):
         return ""
     try:

@@ -31,11 +31,8 @@ from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 from penstock.sinks import Target
 
-# Requests of a stream that may be skipped (a 404 of a detail read) while none is accepted.
-MOST_SKIPPED = 3
-
-# How often a slice is read again from its start after an InconsistentReadError.
-REREADS = 5
+MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is accepted
+REREADS = 5  # of a slice, after an InconsistentReadError
 
 _DAY = timedelta(days=1)
 
@@ -44,7 +41,6 @@ FARTHEST_BEHIND = timedelta(days=2)
 
 _AGE = re.compile(r"[0-9]{1,9}")
 
-# The spans that Stream.smallest names.
 _SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 

@@ -33,7 +33,7 @@ from penstock.sinks import Grouping, Target, commit_all
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
 
-# Partitions that wait to be committed together. Slices of more rows are committed at once, by themselves.
+# One transaction for many small partitions. A slice of more rows gains nothing by waiting for others.
 GROUP_PARTITIONS, GROUP_ROWS = 64, 5000
 
 

@@ -21,6 +21,7 @@ from penstock.sinks import Coordinating
 
 WAIT_S = 2.0
 PIECE = 1 << 20  # characters of a message
+REPLACED = "another worker has taken over this part of the run, or the run has ended"
 
 
 @define(eq=False, kw_only=True)
@@ -104,9 +105,6 @@ class SharedTargets:
             self._openings.clear()
         for thread in self._threads.values():
             thread.shutdown(cancel_futures=True)
-
-
-REPLACED = "another worker has taken over this part of the run, or the run has ended"
 
 
 @define(eq=False, repr=False)

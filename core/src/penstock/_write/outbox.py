@@ -30,8 +30,7 @@ KEPT_DAYS = 180  # finished jobs are forgotten after that
 
 DIED = "penstock ended while it was sent; it may have arrived"
 
-# The name of a job whose only row is the parameters.
-CALL = "this call"
+CALL = "this call"  # a job whose only row is the parameters
 STDIN = "stdin"
 
 _TABLES = (

@@ -17,8 +17,7 @@ from penstock.errors import AuthenticationError, PenstockError, RefusedError, Se
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
 from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
 
-# The body of a response is kept with its receipts up to this size.
-KEPT_ANSWER_BYTES = 256 * 1024
+KEPT_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
 
 _UNSURE = "It may have been carried out."
 

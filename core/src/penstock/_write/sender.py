@@ -27,8 +27,7 @@ from penstock.errors import PenstockError, StoppedError, TransportError, UsageEr
 from penstock.model import Receipt, Request, Response
 from penstock.protocols import Refuse, Retry
 
-# Rows prepared at once. Rows that can share a request are searched among these.
-BLOCK = 500
+BLOCK = 500  # rows prepared at once; only rows of one block can share a request
 
 # So many consecutive unknown outcomes are an outage. The job ends, since sending on would only add more of them.
 MOST_UNKNOWN = 100

@@ -18,7 +18,9 @@ from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.events import OnEvent, ignore
-from penstock.project import adopt, delivered, forget, status, verify
+from penstock.project.adopt import adopt, adopt_all
+from penstock.project.delivered import changes_of, partitions_of, rejected_records, totals_of
+from penstock.project.forget import erase_personal, forget
 from penstock.project.jobs import Nowhere, Selection, jobs_for, names_in, refuse_missed, window_of
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
@@ -39,7 +41,9 @@ from penstock.project.results import (
 )
 from penstock.project.running import Running
 from penstock.project.setup import Notice, Notices, blamed, unfailing
+from penstock.project.status import OVERDUE, never_read, problems_of, runs_of, source_status
 from penstock.project.targets import Days, View
+from penstock.project.verify import verify
 from penstock.sinks import Advising, Layout
 
 
@@ -216,17 +220,17 @@ class Project(Running):
         for target, opened in view:
             sources, problems, kept = [], [], view.keeps_ledger(target)
             if max_age_s is not None and not patterns and kept:
-                problems += status.never_read(view.expected(target), [source_ledger.source for source_ledger in opened])
+                problems += never_read(view.expected(target), [source_ledger.source for source_ledger in opened])
             for source_ledger in opened:
-                read = status.source_status(self._setup, source_ledger, now, patterns, max_age_s)
+                read = source_status(self._setup, source_ledger, now, patterns, max_age_s)
                 if read is not None:
                     sources.append(read)
-                    problems += status.problems_of(source_ledger, read, now, patterns)
+                    problems += problems_of(source_ledger, read, now, patterns)
             of_targets.append(
                 TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=kept)
             )
         of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
-        overdue = any(problem.kind == status.OVERDUE for target in of_targets for problem in target.problems)
+        overdue = any(problem.kind == OVERDUE for target in of_targets for problem in target.problems)
         return view.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))
 
     def totals(
@@ -243,7 +247,7 @@ class Project(Running):
         Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        totals = view.each(partial(delivered.totals_of, days=days, daily=daily))
+        totals = view.each(partial(totals_of, days=days, daily=daily))
         return view.with_notices(TotalsResult(totals=totals))
 
     def partitions(
@@ -260,7 +264,7 @@ class Project(Running):
         within ``since`` and ``until``.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        partitions = view.each(partial(delivered.partitions_of, days=days))
+        partitions = view.each(partial(partitions_of, days=days))
         return view.with_notices(PartitionsResult(partitions=partitions))
 
     def forget(
@@ -285,7 +289,7 @@ class Project(Running):
         the exit code is 1 then, and a notice names it.
         """
         view, days = self._view(source, to, used_by_source=True), self._days(since, until, accounts)
-        return view.with_notices(forget.forget(view, source, stream, days, rows=rows, dry_run=dry_run))
+        return view.with_notices(forget(view, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
         """
@@ -307,7 +311,7 @@ class Project(Running):
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
         view = self._view(source, to, used_by_source=True)
-        return view.with_notices(forget.erase_personal(view, source, stream, dry_run=dry_run))
+        return view.with_notices(erase_personal(view, source, stream, dry_run=dry_run))
 
     def verify(
         self,
@@ -326,7 +330,7 @@ class Project(Running):
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        return view.with_notices(verify.verify(view, days, repair=repair))
+        return view.with_notices(verify(view, days, repair=repair))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -337,7 +341,7 @@ class Project(Running):
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
         view = self._view(source, to, used_by_source=True)
-        return view.with_notices(adopt.adopt(view, source, place, confirmed=confirmed))
+        return view.with_notices(adopt(view, source, place, confirmed=confirmed))
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
         """
@@ -345,18 +349,18 @@ class Project(Running):
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
         view = self._view(name, to)
-        return view.with_notices(adopt.adopt_all(view, confirmed=confirmed))
+        return view.with_notices(adopt_all(view, confirmed=confirmed))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
         view = self._view(name, to)
-        records = view.each(partial(delivered.rejected_records, stream=stream))
+        records = view.each(partial(rejected_records, stream=stream))
         return view.with_notices(RejectedResult(rejected=records))
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
-        runs = view.each(partial(status.runs_of, limit=limit))
+        runs = view.each(partial(runs_of, limit=limit))
         return view.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(
@@ -371,7 +375,7 @@ class Project(Running):
         view = self._view(name, to)
         first = self._days(since, None).since
         assert first is not None
-        changes = view.each(partial(delivered.changes_of, since=first, merged=merged))
+        changes = view.each(partial(changes_of, since=first, merged=merged))
         return view.with_notices(ChangesResult(changes=changes))
 
     # --- shared -----------------------------------------------------------------------------------------------------

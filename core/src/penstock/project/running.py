@@ -35,7 +35,12 @@ Clocks = Callable[[threading.Event | None], Clock]
 
 
 class Running:
-    """Plans and runs of a project; see :class:`penstock.Project`."""
+    """
+    Plans and runs of a project; see :class:`penstock.Project`, which has the other methods.
+
+    A class of its own, since ``penstock run`` starts with this module alone: the results, the ledger's queries and the
+    schemas that the other methods name in their signatures would be imported, too.
+    """
 
     def __init__(
         self,
