@@ -421,14 +421,17 @@ def test_a_stream_that_cannot_run_is_refused(names: list[str], message: str):
 @pytest.mark.parametrize(
     ("other", "same"),
     [
-        ("https://api.example.com/v2", True),
+        ("https://api.example.com/", True),
+        ("https://api.example.com:443", True),
+        ("https://api.example.com:8443", False),
+        ("https://api.example.com/staging", False),
         ("http://127.0.0.1:8977", False),
         ("https://staging.example.com", False),
     ],
 )
 def test_another_host_has_other_rows(other: str, same: bool) -> None:
     """
-    What was read of an imitation, or of a test system, is not final at the provider; another path or port may be.
+    What was read of an imitation, a test system, or another stage of a gateway, is not final at the provider.
     """
     of_first = fingerprint(SourceSettings(base_url="https://api.example.com"), CLICKS)
     of_other = fingerprint(SourceSettings(base_url=other), CLICKS)
@@ -441,7 +444,7 @@ def test_another_host_has_other_rows(other: str, same: bool) -> None:
 
 def test_rows_of_an_imitation_are_not_those_of_the_provider_and_rows_without_a_host_stay():
     """
-    Targets of versions that stored no host keep their final days, whatever their base_url.
+    Targets of versions that stored no host, or no path, keep their final days, whatever their base_url.
     """
     of_provider, of_imitation = (
         fingerprint(Settings(base_url=url), CLICKS) for url in (Settings().base_url, "http://192.0.2.7")
@@ -452,6 +455,7 @@ def test_rows_of_an_imitation_are_not_those_of_the_provider_and_rows_without_a_h
     assert not is_of_today(of_provider, of_imitation)
     assert is_of_today(without_host, of_provider)
     assert is_of_today(without_host, of_imitation)
+    assert is_of_today(f"{without_host}@192.0.2.7", of_imitation)
 
 
 def test_a_new_setting_at_its_default_changes_no_fingerprint():

@@ -47,7 +47,8 @@ class TalrooSettings(SourceSettings):
         help="where the report is; requests and credentials go to this origin only",
         converter=_report_url,
     )
-    customer_reference: str = setting(help="names the customer; Talroo issues it", validator=_plain)
+    # Advertiser ids are the customer's own, so that two customers may have the same.
+    customer_reference: str = setting(help="names the customer; Talroo issues it", affects_data=True, validator=_plain)
     customer_secret: Secret = setting(help="signs the requests; Talroo issues it with the reference")
     advertiser_ids: tuple[str, ...] = setting(
         help="the advertisers to read, as in the advertiser_id tag of the jobs in the feed", validator=_plain_ids

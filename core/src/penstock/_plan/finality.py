@@ -47,9 +47,9 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     """
     A hash of the settings that affect the provider's response. Changing one of them makes delivered days be read again.
 
-    Settings at their default are left out: a new setting of a later version changes no fingerprint. The host of
-    ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows. That of the
-    provider is ``default``, so that a connector may follow it to another host.
+    Settings at their default are left out: a new setting of a later version changes no fingerprint. Host, port and path
+    of ``base_url`` are added after ``@``: a test system, a stage of a gateway, or an imitation on this machine, has
+    other rows. Those of the provider are ``default``, so that a connector may follow it to another host.
     """
     values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
@@ -60,16 +60,20 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
         return f"{made}@default"
-    host = urlsplit(settings.base_url).hostname or ""
-    return f"{made}@{'this machine' if is_loopback(host) else host}"
+    parts = urlsplit(settings.base_url)
+    host = parts.hostname or ""
+    if is_loopback(host):
+        return f"{made}@this machine"
+    port = parts.port if parts.port not in (None, 80, 443) else ""
+    return f"{made}@{host}/{port}{parts.path.rstrip('/')}"
 
 
 def is_of_today(stored: str, today: str) -> bool:
     """
-    Whether a stored fingerprint is that of today's settings. One without a host is of a version that stored none: it is
-    believed to be of any.
+    Whether a stored fingerprint is that of today's settings. One without a host, or without port and path, is of a
+    version that stored none: it is believed to be of any.
     """
-    return stored == today or stored == today.partition("@")[0]
+    return stored in (today, today.partition("/")[0], today.partition("@")[0])
 
 
 def reader_version(source: ConfiguredSource, stream: Stream) -> str:
