@@ -59,12 +59,14 @@ def test_days_of_another_customer_are_not_final() -> None:
         ("https://www.jobs2careers.com", "https://www.jobs2careers.com/reporting/"),
         ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/reporting/"),
         ("https://gateway.example/talroo/v2", "https://gateway.example/talroo/v2/"),
+        ("127.0.0.1:8977", "127.0.0.1:8977"),
     ],
-    ids=["default", "no slash", "host", "host and slash", "gateway"],
+    ids=["default", "no slash", "host", "host and slash", "gateway", "no URL"],
 )
 def test_the_base_url_ends_where_the_report_is(given: str, used: str) -> None:
     """
-    A host alone gets the provider's path; a path is taken as it is, with the slash that the provider has.
+    A host alone gets the provider's path; a path is taken as it is, with the slash that the provider has. What is
+    no URL stays as it was written, for the message that refuses it.
     """
     assert settings(base_url=given).base_url == used
 

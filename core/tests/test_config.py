@@ -6,11 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+import penstock_plugins
 import pytest
 from attrs import evolve, field, frozen, validators
 from penstock._config import Config, load
 from penstock._config.checked import variable_of
 from penstock._config.targets import findable, passwords_in, shown_target
+from penstock._plugins.registry import Registry, sink_hint
 from penstock.connector import Connector
 from penstock.errors import ConfigError, PluginError
 from penstock.redact import Secret, mask
@@ -385,6 +387,50 @@ def test_a_secret_that_others_can_read_is_reported(tmp_path: Path) -> None:
     assert "hunter2" not in literal.notices[0]
 
 
+def test_a_shell_variable_as_a_secret_is_reported(tmp_path: Path) -> None:
+    """
+    ``$NAME`` of a variable that is set is no secret. Where there is no such variable, it may be one.
+    """
+    text = '[source.x]\nreference = "r"\nkey = "{}"\n'
+
+    for written in ("$KEY", "${KEY}"):
+        (found,) = problems(loaded(tmp_path, text.replace("{}", written)))
+        assert found == 'source.x.key: found "$KEY", which no shell replaces here; write { env = "KEY" }'
+    settled = loaded(tmp_path, text.replace("{}", "$KEY2")).source("x", Offered())
+    assert settled.settings.key.reveal() == "$KEY2"
+
+
+@pytest.mark.parametrize("variable", ["PENSTOCK_SORCE__X__SIZE", "PENSTOCK_SOURCE_X__SIZE"])
+def test_a_variable_that_sets_no_key_is_reported(tmp_path: Path, variable: str) -> None:
+    """
+    A misspelled section, or one underscore in place of two. A variable of another program is none of these.
+    """
+    (found,) = problems(loaded(tmp_path, GOOD, (), {variable: "5", "PENSTOCK_WRAPPER__X__SIZE": "5"}))
+
+    assert found.startswith(f"environment variable {variable}: sets no key; expected PENSTOCK_SECTION__NAME__KEY")
+    assert loaded(tmp_path, GOOD, (), {"PENSTOCK_WRAPPER__X__SIZE": "5"}).problems == ()
+
+
+def test_an_unknown_connector_is_reported_where_it_is_named(tmp_path: Path) -> None:
+    """
+    A source that only the environment names is a mistake in the variable, not in the file.
+    """
+    config = loaded(tmp_path, GOOD, (), {"PENSTOCK_SOURCE__XX__SIZE": "5"})
+
+    (found,) = problems(config, "xx")
+    assert found.startswith("environment variable PENSTOCK_SOURCE__XX__SIZE: source.xx: no connector named 'xx'")
+
+
+def test_an_empty_file_has_no_pipeline(tmp_path: Path) -> None:
+    """
+    The name is not taken for a connector that is not installed.
+    """
+    (found,) = problems(loaded(tmp_path, ""), "daily")
+
+    assert "no source or pipeline 'daily'" in found
+    assert "`penstock init CONNECTOR` prints a source" in found
+
+
 def missing(reference: str) -> str:
     raise LookupError("sealed")
 
@@ -545,6 +591,23 @@ def test_a_sink_that_is_none_is_reported(tmp_path: Path, text: str, problem: str
     with pytest.raises(ConfigError) as caught:
         config.sink_for(text, Offered())
     assert problem in str(caught.value)
+
+
+def test_an_unknown_kind_of_sink_is_reported_with_its_key(tmp_path: Path) -> None:
+    """
+    The place is the key of the file, and an ordinary word of a sink's summary is no advice.
+    """
+    config = loaded(tmp_path, '[sink.out]\nkind = "jsonn"\npath = "data"')
+
+    with pytest.raises(ConfigError) as caught:
+        config.sink_for("out", Registry([penstock_plugins]))
+
+    assert str(caught.value).startswith(
+        f"{config.where}: sink.out.kind: no sink named 'jsonn' is installed. Did you mean \"jsonl\"?"
+    )
+    assert "--to" not in str(caught.value)
+    assert sink_hint(Registry([penstock_plugins]).sinks().values(), "files") == ""
+    assert "singer:COMMAND" in sink_hint(Registry([penstock_plugins]).sinks().values(), "bigquery")
 
 
 def test_a_password_on_the_command_line_is_taken_masked_and_not_kept(tmp_path: Path) -> None:

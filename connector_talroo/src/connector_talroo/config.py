@@ -16,7 +16,9 @@ _PLAIN_HELP = "expected letters, digits and . _ ~ - only"
 
 
 def _report_url(url: str) -> str:
-    """The URL of the report: a URL without a path gets the documented one; any other path is kept."""
+    """The URL of the report: a URL without a path gets the documented one; any other text is kept."""
+    if not urlsplit(url).netloc:
+        return url  # it is refused, as it was written
     return f"{url.rstrip('/')}/" if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/reporting/"
 
 

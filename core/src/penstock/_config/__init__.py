@@ -97,14 +97,17 @@ class Config:
 
         A source without a section exists if a connector of its name does: all its keys may have defaults.
         """
-        if name not in self.sources and self.sources:
+        if name not in self.sources and (self.sources or self.path is not None):
             self._check_connector(name, registry)
         try:
             connector = registry.connector(self.connector_of(name))
         except PluginError as error:
             if name not in self.sources:
                 raise
-            raise ConfigError([*self.problems, f"{self.where}: source.{name}: {error}"]) from error
+            section = self.sources[name]
+            raw = section.get("connector") or next(iter(section.values()), None)
+            at = f"{self.where}: source.{name}" if raw is None else raw.at(f"source.{name}")
+            raise ConfigError([*self.problems, f"{at}: {error}"]) from error
         keys = {key: raw for key, raw in self.sources.get(name, {}).items() if key != "connector"}
         context = evolve(
             self._context(f"source.{name}", registry, "connector"), listing=f"penstock init {connector.name}"
@@ -185,7 +188,12 @@ class Config:
         if "kind" not in self.sinks[name] and name not in registry.sinks():
             kinds = " or ".join(f'"{known}"' for known in registry.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
-        kind = registry.sink(kind_name)
+        try:
+            kind = registry.sink(kind_name)
+        except PluginError as error:
+            raw = self.sinks[name].get("kind")
+            at = raw.at(f"sink.{name}.kind") if raw is not None else f"{self.where}: sink.{name}"
+            raise ConfigError([*self.problems, f"{at}: {error}"]) from error
         checked = check_section(kind.settings, keys, self._context(f"sink.{name}", registry, "kind"), self.problems)
         return ConfiguredSink(
             kind=kind,
@@ -277,7 +285,7 @@ class Config:
                 [
                     *self.problems,
                     f"{self.where}: no source or pipeline {name!r}, nor a connector of that name."
-                    f"{near} It has {self._names()}.{reason}",
+                    f"{near} It has {self._names() or 'neither; `penstock init CONNECTOR` prints a source'}.{reason}",
                 ]
             ) from None
 

@@ -3,6 +3,7 @@ Conversion of one section of the configuration to its settings class, with all o
 """
 
 import os
+import re
 import stat
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,9 @@ from penstock.redact import Secret
 from penstock.settings import info_of, is_base_url, keys_of
 
 ENVIRONMENT = "PENSTOCK_"
+
+# What a shell would replace: $NAME or ${NAME}.
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 # Keys of earlier versions -> the remedy.
 _DROPPED = {"requests_per_month": "delete it; no run obeyed it, and `penstock status` has the requests of the month"}
@@ -201,6 +205,8 @@ class _SectionCheck:
             )
         if isinstance(value, dict) and not is_table(hint):
             value, text = self._resolved_reference(value, path), True
+        elif secret and not text and (name := self._meant_variable(value)):
+            raise _InvalidError(f': found "${name}", which no shell replaces here; write {{ env = "{name}" }}')
         elif secret and not text and isinstance(value, str):
             # Without the key: equal notices are printed once, and a file may hold many secrets.
             self.notices.append(
@@ -222,6 +228,11 @@ class _SectionCheck:
             # A path in the file is relative to the file; a path from the environment or --set to the current directory.
             return made.expanduser() if raw.text else self.context.folder / made.expanduser()
         return made
+
+    def _meant_variable(self, value: Any) -> str:
+        """The variable of the environment in a text such as ``$NAME``; empty where the text may be a secret."""
+        found = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
+        return found[1] if found is not None and found[1] in self.context.environ else ""
 
     def _resolved_reference(self, table: Mapping[str, Any], path: str) -> str:
         """The text that a reference such as ``{ env = "NAME" }`` refers to."""

@@ -37,7 +37,7 @@ def read(
         _take(file, "configuration", sections, problems)
     elif file is not None:
         _take(_read_file(file), str(file), sections, problems)
-    _read_environment(environ, sections)
+    _read_environment(environ, sections, problems)
     _read_sets(sets, sections, problems)
     where = str(file) if isinstance(file, Path) else "configuration"
     problems += [
@@ -101,10 +101,18 @@ def raw_value(section: str, key: str, value: Any, where: str) -> RawValue:
     )
 
 
-def _read_environment(environ: Mapping[str, str], sections: Sections) -> None:
+def _read_environment(environ: Mapping[str, str], sections: Sections, problems: list[str]) -> None:
     for variable in sorted(environ):
         parts = variable.split("__")
         section = parts[0].removeprefix(ENVIRONMENT).lower()
+        if variable.startswith(ENVIRONMENT) and parts[1:] and section not in SECTIONS:
+            # A variable of another program that begins the same way resembles no section.
+            if section.startswith(tuple(f"{known}_" for known in SECTIONS)) or did_you_mean(section, SECTIONS):
+                problems.append(
+                    f"environment variable {variable}: sets no key; expected PENSTOCK_SECTION__NAME__KEY, such as "
+                    "PENSTOCK_SOURCE__TALROO__TIMEOUT_S"
+                )
+            continue
         if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(parts) < 3 or "" in parts:
             continue
         name = next((known for known in sections[section] if folded(known) == folded(parts[1])), parts[1].lower())

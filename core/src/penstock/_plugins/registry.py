@@ -350,7 +350,7 @@ class Registry:
             hint = " A connector is a package of its own, installed beside penstock."
             if broken := ", ".join(sorted({str(fault.plugin) for fault in (*self._broken, *offers.failed)})):
                 hint += f" Broken: {broken}; `penstock connectors` shows the reasons."
-        elif what == "sink":
+        elif what == "sink" and not meant:
             hint = sink_hint(self.sinks().values(), name) or " `penstock connectors` shows what each takes."
         elif what == "sandbox" and name in self._offers("penstock_sources").usable:
             hint = f" {self.origin(name)} has no local imitation of its provider."
@@ -515,10 +515,15 @@ class Registry:
 
 
 def sink_hint(kinds: Iterable[SinkKind], product: str) -> str:
-    """The sinks whose summary names a product, such as BigQuery, as a hint; empty if there is none."""
+    """
+    The sinks whose summary names a product, such as BigQuery, as a hint; empty if there is none. An ordinary word of a
+    summary, such as files, is no product.
+    """
     word = re.compile(rf"\b{re.escape(product)}\b", re.IGNORECASE)
     return "".join(
-        f" Write --to {kind.example}, which takes {kind.summary}." for kind in kinds if word.search(kind.summary)
+        f" Write --to {kind.example}, which takes {kind.summary}."
+        for kind in kinds
+        if any(not found[0].islower() for found in word.finditer(kind.summary))
     )
 
 

@@ -267,7 +267,8 @@ def _no_place(setup: Setup, name: str) -> UsageError:
     """``name`` is no pipeline, so a sink must be named. Raises ConfigError where it is no source either."""
     if name not in setup.config.sources and name not in setup.registry.connectors():
         setup.config.pipeline(name)  # raises, with the nearest name
-    return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to jsonl:data`")
+    sink = next(iter(setup.config.sinks), "jsonl:data")
+    return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to {sink}`")
 
 
 def _no_stream(source: ConfiguredSource) -> UsageError:
