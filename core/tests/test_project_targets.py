@@ -401,6 +401,36 @@ def test_two_names_of_one_target_are_shown_once(server: Server, tmp_path: Path) 
     assert {(total.target, total.rows) for total in totals.totals} == {("files", 6)}
 
 
+def test_a_used_target_whose_section_is_gone_is_left_out(server: Server, tmp_path: Path) -> None:
+    """
+    A sink that was renamed or removed is named in a notice; the others are shown.
+    """
+    file = tmp_path / "penstock.toml"
+    text = f"""
+        [source.shop]
+        base_url = "{server.base_url}"
+        key = {{ env = "KEY" }}
+        [sink.files]
+        kind = "jsonl"
+        path = "data"
+        [pipeline.daily]
+        source = "shop"
+        sink = "files"
+    """
+    file.write_text(text)
+    made: dict[str, Any] = {"plugins": PLUGINS, "environ": {"KEY": "sesame-open"}, "clock": Stopped}
+    Project(file, **made).run("daily", **DAYS)
+    file.write_text(text.replace("sink.files", "sink.renamed").replace('"files"', '"renamed"'))
+    project = Project(file, **made)
+
+    status, plan = project.status(), project.plan("shop", **DAYS)
+
+    assert [target.target for target in status.targets] == ["renamed"]
+    for result in (status, plan):
+        assert any("has no [sink.files]: it is left out" in notice for notice in result.notices)
+        assert any("penstock forget --target files" in notice for notice in result.notices)
+
+
 def test_a_single_file_keeps_no_ledger(server: Server, tmp_path: Path) -> None:
     """
     ``status`` names that, in place of nothing delivered, and no age is demanded of it; ``verify`` has nothing to

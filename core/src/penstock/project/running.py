@@ -128,7 +128,7 @@ class Running:
         cannot be read is left out, with a notice, unless it is the only one.
         """
         is_source = name not in self._setup.config.pipelines
-        history = self._setup.used_targets.targets([name]) if selection.to is None and is_source else ()
+        history = self._setup.targets_used([name], notice) if selection.to is None and is_source else ()
         candidates: list[str | None] = [*history] or [None]
         for used in candidates:
             jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True, used=used)

@@ -113,6 +113,20 @@ class Setup:
 
         return UsedTargets(None if isinstance(self.file, Mapping) else self.config.folder)
 
+    def targets_used(self, sources: Iterable[str] | None, notice: Notice) -> dict[str, tuple[str, ...]]:
+        """
+        Target -> the sources it was used for, the target used last first. Without those whose section left the
+        configuration: a notice names each of them.
+        """
+        used = self.used_targets.targets(sources)
+        gone = [text for text in used if text not in self.config.sinks and ":" not in text]
+        for name in gone:
+            notice(
+                f"the target {name} was used before, and {self.config.where} has no [sink.{name}]: it is left out. "
+                f"Restore the section, name its place with --to, or remove the name: penstock forget --target {name}"
+            )
+        return {text: of for text, of in used.items() if text not in gone}
+
     def with_recorded(self, recording: "Recording") -> "Setup":
         """This setup, in which a recorded source that is not configured has the settings of the recording."""
         config = self.config

@@ -169,7 +169,7 @@ class View:
         if to is not None:
             texts: dict[str, tuple[str, ...] | None] = {to: sources}
         else:
-            texts = dict(self.setup.used_targets.targets(sources))
+            texts = dict(self.setup.targets_used(sources, self.notices.add))
             for pipeline in () if texts else config.pipelines.values():
                 if sources is None or set(sources) & set(pipeline.source):
                     texts[pipeline.sink] = sources
