@@ -754,6 +754,9 @@ def test_proxy_that_cannot_be_used(server: Server, make: Make) -> None:
     with pytest.raises(TransportError, match="through the proxy"):
         make(base_origin="https://api.example.com", proxy=server.base_url)(Request(url="https://api.example.com"))
 
+    with pytest.raises(TransportError, match=r"through the proxy \(Failed to establish a new connection: "):
+        make(base_origin="https://api.example.com", proxy="http://127.0.0.1:1")(Request(url="https://api.example.com"))
+
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_socks_proxy(request: pytest.FixtureRequest, make: Make, tls: bool) -> None:
@@ -829,6 +832,16 @@ def secure(certificate: Path) -> Iterator[Server]:
     context.load_cert_chain(certificate)
     with serve(good, tls=context) as running:
         yield running
+
+
+def test_https_to_a_server_without_tls(server: Server, make: Make) -> None:
+    """
+    The message names the likely mistake.
+    """
+    url = server.base_url.replace("http:", "https:")
+
+    with pytest.raises(TransportError, match="answers without TLS at this port; check scheme and port of base_url"):
+        make(base_origin=url)(Request(url=url))
 
 
 def test_own_certificate_authority(

@@ -363,9 +363,12 @@ class Transport:
     def _reason(self, error: Exception) -> str:
         """The reason of a failure, as the text that follows the host's name."""
         if isinstance(error, failures.ProxyError):
-            seen = mask(str(error.original_error))
-            return f"cannot be reached through the proxy ({seen}); check proxy and its credentials"
-        check = "check base_url (or the key that names this host), proxy and this host's network"
+            seen = str(error.original_error)
+            if isinstance(error.original_error, failures.NewConnectionError):
+                seen = seen.partition("): ")[2] or seen  # without the name of a class
+            return f"cannot be reached through the proxy ({mask(seen)}); check proxy and its credentials"
+        key = "base_url (or the key that names this host)"
+        check = f"check {key}, proxy and this host's network"
         while isinstance(error, (failures.ProtocolError, failures.SSLError)):
             inner = next((arg for arg in error.args if isinstance(arg, Exception)), None)
             if inner is None:
@@ -388,6 +391,8 @@ class Transport:
                 return "was not requested, since no connection became free; lower concurrency"
             case failures.InvalidHeader():
                 return "contradicts itself about the length of its body"
+            case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+                return f"answers without TLS at this port; check scheme and port of {key}"
             case ssl.SSLError():
                 return f"broke the TLS connection ({error.reason or 'no reason given'})"
             case http.client.RemoteDisconnected():
