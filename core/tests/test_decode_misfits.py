@@ -79,6 +79,22 @@ def test_a_record_without_a_key_is_set_aside_with_path_and_reason(element: str, 
     assert (decoded.count, decoded.batch.rejected[0].raw) == (3, element)
 
 
+@record()
+class Sold:
+    id: str
+    amount: Decimal = column(path="payout.value")
+
+
+@pytest.mark.parametrize("payout", ['{"amount": "1.50"}', '{"value": null}', "null"])
+def test_a_nested_value_that_is_required_is_missing_or_null(payout: str) -> None:
+    """
+    The reason claims no null that the provider did not send.
+    """
+    decoded = decode_one(compiled(Sold), Items(raw=f'[{{"id": "a", "payout": {payout}}}]'.encode()))
+
+    assert reasons(decoded) == [("$[0].payout.value", "it is missing or null")]
+
+
 @pytest.mark.parametrize("nested", ["raw", "plain"])
 @pytest.mark.parametrize("many", [1, 50], ids=["alone", "among others"])
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import Outer, found, left_over
 from penstock._decode.page import DICTS, PLAIN, RAWS, Decoders, RawPage, decoders, fill, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects, add_extra
-from penstock._decode.values import converted, is_converted
+from penstock._decode.values import converted, is_converted, reason_of_null
 from penstock.errors import BrokenBodyError
 from penstock.names import nearest
 from penstock.records import Column
@@ -253,7 +253,7 @@ class RecordDecoder:
             unread.append((column, reason, value))
             return None
         if made is None and not column.nullable:
-            raise _UnfitError(column, "it is null")
+            raise _UnfitError(column, reason_of_null(column))
         return made
 
     # --- whole columns ----------------------------------------------------------------------------------------------

@@ -31,6 +31,11 @@ def _has_form(column: Column) -> bool:
     return bool(column.format or column.null or column.true or column.false or column.number)
 
 
+def reason_of_null(column: Column) -> str:
+    """Why a required column has no value. A nested member that is missing and one that is null are alike."""
+    return "it is missing or null" if column.path else "it is null"
+
+
 def converted(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
     """
     The values as the column's type (the same list if they are of that type), null in place of those that do not fit;
@@ -50,7 +55,7 @@ def _one_at_a_time(column: Column, values: list[Any]) -> tuple[list[Any], Misfit
         try:
             made.append(coerce(column, value))
             if made[-1] is None and not column.nullable:
-                misfits[index] = "it is null"
+                misfits[index] = reason_of_null(column)
         except MisfitError as misfit:
             made.append(None)
             misfits[index] = str(misfit)
@@ -117,7 +122,7 @@ def _distinct(column: Column, values: list[Any]) -> list[Any]:
     typed = list(zip(map(type, values), values, strict=True))  # True and 1 are equal, and not the same
     made = {distinct: coerce(column, distinct[1]) for distinct in set(typed)}
     if not column.nullable and None in made.values():
-        raise MisfitError("it is null")
+        raise MisfitError(reason_of_null(column))
     return list(map(made.__getitem__, typed))
 
 
