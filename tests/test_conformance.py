@@ -42,7 +42,7 @@ from penstock import (
 )
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import CHECKS, UNKNOWN, NotConforming, conforms
-from penstock_plugins.paging import PageNumber
+from penstock_plugins.paging import Cursor, PageNumber
 from penstock_plugins.tokens import HeaderTokens
 from providers import PROVIDERS, Provider
 
@@ -152,6 +152,20 @@ class Paged(Sales):
             return super().__call__(request)
         start = 2 * (int(parse_qs(request.query).get("page", ["1"])[0]) - 1)
         return SandboxResponse(body=json.dumps(whole[start : start + 2]).encode())
+
+
+class Headed(Sales):
+    """Three sales a day, two on a page, and the cursor of the next page in a header."""
+
+    rows = 3
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        whole = json.loads(super().__call__(request).body)
+        if not isinstance(whole, list):
+            return super().__call__(request)
+        start = int(parse_qs(request.query).get("cursor", ["0"])[0])
+        headers = {"X-Next": str(start + 2)} if start + 2 < len(whole) else {}
+        return SandboxResponse(headers=headers, body=json.dumps(whole[start : start + 2]).encode())
 
 
 class Full(Paged):
@@ -366,6 +380,9 @@ def test_a_sound_connector_conforms(tmp_path: Path) -> None:
     conforms("acme", tmp_path / "b", plugins=[Acme(Untold)], truth=UNKNOWN, faults="cut")
     conforms("acme", tmp_path / "c", plugins=[paged], faults="cut")
     conforms("acme", tmp_path / "d", plugins=[Acme(Full, stream={"paginator": PageNumber()})], faults="cut")
+    conforms(
+        "acme", tmp_path / "f", plugins=[Acme(Headed, stream={"paginator": Cursor(header="X-Next")})], faults="cut"
+    )
 
 
 def test_a_check_may_be_a_query(tmp_path: Path) -> None:
@@ -430,7 +447,11 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     "key": [(lambda other: Masking(), "sales ('2026-03-17',): 1 keys are there twice, such as ('x',)")],
     "truth": [
         (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
-        (lambda other: Masking(), "sales ('2026-03-17',): of 2 true rows 2 rows are missing"),
+        (
+            lambda other: Masking(),
+            "sales ('2026-03-17',): of 2 true rows 2 rows are missing and 2 should not be there, such as "
+            '{"id": "2026-03-17-0", "price": "1.50"} in place of {"id": "x", "price": "1.50"}',
+        ),
         (
             lambda other: Acme(stream={"record": CentSale}),
             "sales ('2026-03-17',): the truth states no amount, and nothing else shows whether its scale is right",

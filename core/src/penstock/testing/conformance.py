@@ -504,6 +504,8 @@ def _check_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[M
         return []
     example = next(iter(lost or invented))
     text = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
+    if lost and invented:
+        text += f" in place of {next(iter(invented))}"
     why = _difference(stream, expected, rows, without)
     return [Finding("truth", f"{what}: of {len(expected)} true rows {text}{why}")]
 
@@ -722,7 +724,8 @@ class _Paths(_Watching):
             return outcome
         paginator = components_of(source, stream, ()).paginator
         options: dict[str, Any] = {"total": envelope.total, "pages": envelope.pages}
-        options |= {name: getattr(paginator, name, None) or () for name in ("more", "member")}
+        members = ("more",) if getattr(paginator, "header", None) else ("more", "member")
+        options |= {name: getattr(paginator, name, None) or () for name in members}
         paths = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in options.items()}
         self.named[stream.name] = {name: value for name, value in paths.items() if value}
         if self.named[stream.name]:
