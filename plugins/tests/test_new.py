@@ -383,6 +383,17 @@ def test_a_row_of_totals_is_no_record_of_a_sample(row: str, totals: tuple[str, .
     assert len(found.records) == (2 if totals else 3)
 
 
+def test_a_place_that_cannot_be_written_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It is a mistake of the command line, and no defect.
+    """
+    (place / "people.json").write_text(json.dumps([{"id": 1}, {"id": 2}]))
+    (place / "taken").write_text("a file, where a directory would be made")
+
+    assert main(["new", "x", "--sample", "people.json", *AT, *OPEN, "--into", "taken"]) == 2
+    assert "taken/connector_x cannot be written: Not a directory. Name a directory" in capsys.readouterr().err
+
+
 def test_personal_values_and_secrets_do_not_enter_the_package(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
     The sandbox serves invented values in their place; equal ones stay equal.

@@ -76,7 +76,12 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **options: Any
         for path, text in connector.files.items():
             print(f"--- {choices.folder}/{path}\n{text}")
         return
-    _write(place, connector)
+    try:
+        _write(place, connector)
+    except OSError as error:
+        raise UsageError(
+            f"{place} cannot be written: {error.strerror}. Name a directory that this user may write with --into"
+        ) from None
     _summary(place, choices, connector)
 
 
