@@ -145,6 +145,17 @@ def test_what_providers_changed_is_shown_apart_from_problems(opens: Opens) -> No
     assert not page.locator("#news").is_visible()
 
 
+def test_days_of_several_accounts_are_counted_as_partitions(opens: Opens) -> None:
+    """
+    Two failed days of two accounts each are four partitions.
+    """
+    texts = opens(LARGE).locator("#problems .where").all_text_contents()
+
+    several = [text for text in texts if text.endswith(" accounts")]
+    assert any(" partitions, " in text for text in several)
+    assert not [text for text in several if " days, " in text or " day, " in text]
+
+
 def test_search_narrows_streams_accounts_and_problems(opens: Opens) -> None:
     """
     By parts of names and by states; a word that nothing has is stated; without words all is back.

@@ -4,7 +4,9 @@
 
 function problem(one) {
   const letter = KINDS[one.kind];
-  const unit = COUNTED[one.kind] === "day" && one.undated ? "partition" : COUNTED[one.kind];
+  // A day of several accounts is counted for each of them.
+  const days = !one.undated && one.accounts.length <= 1;
+  const unit = COUNTED[one.kind] === "day" && !days ? "partition" : COUNTED[one.kind];
   const amount = one.kind === "run" ? `exit code ${one.count}` : unit ? counted(one.count, unit) : "";
   const names = one.streams ?? [];
   const where = names.length === 1 ? `${one.source}.${names[0]}` : (one.source ?? one.target);
@@ -73,7 +75,7 @@ function problems() {
   const wrongs = `${counted(found.length, "problem")} ${found.length === 1 ? "needs" : "need"} attention`;
   verdict.textContent = found.length ? wrongs : well;
   verdict.className = found.length ? "wrong" : "";
-  verdict.dataset.sign = found.length ? "!" : "✓";
+  verdict.dataset.sign = found.length ? "!" : delivered ? "✓" : "–";
   fold(byId("problems"), found.map(problem), PROBLEMS_AT_ONCE);
 }
 
