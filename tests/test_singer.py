@@ -385,6 +385,7 @@ def test_credentials_and_capabilities(tap: Tap) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        ({"state": {"bookmarks": 3}}, "expected an object of JSON under bookmarks, found int"),
         ({"state": {"bookmarks": {"clicks": {"accounts": {"2112": 17}}}}}, "not one that penstock wrote"),
         ({"state": {"bookmarks": {"clicks": {"reports": [{"handle": "r1"}]}}}}, "not one that penstock wrote"),
         ({"catalog": {"streams": [{"stream": "tocks", "metadata": [], "selected": True}]}}, "'tocks'"),
@@ -392,7 +393,7 @@ def test_credentials_and_capabilities(tap: Tap) -> None:
         ({"advertiser": "2112"}, "unknown key"),
         ({"start": "yesterday"}, "source.talroo.start"),
     ],
-    ids=["state", "report", "stream", "catalog", "key", "value"],
+    ids=["no bookmarks", "state", "report", "stream", "catalog", "key", "value"],
 )
 def test_a_mistake_is_named_on_stderr(tap: Tap, more: dict[str, Any], message: str) -> None:
     """

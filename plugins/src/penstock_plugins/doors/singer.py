@@ -172,6 +172,11 @@ def singer(
         chosen = Selection(tuple(by_default), ())
     states = read_json(state_file, "--state", dict) if state_file is not None else {}
     bookmarks = states.get("bookmarks") or {}
+    if not isinstance(bookmarks, dict):
+        raise UsageError(
+            f"--state {state_file}: expected an object of JSON under bookmarks, found {type(bookmarks).__name__}. "
+            "Give the last state that the target printed, or none, to read everything again"
+        )
     messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), texts)
     return run_to(project, source, messages, chosen.streams, chosen.excluded, bookmarks)
 
