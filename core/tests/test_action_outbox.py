@@ -339,6 +339,7 @@ def previous(counts: dict[str, int], *, finished: bool = False, at: str = "") ->
         pytest.param(previous(DONE), "resume", Resume(7, over=False), id="unfinished, resume"),
         pytest.param(previous(NONE), "", Start(7), id="nothing captured"),
         pytest.param(previous(NONE), "resume", Resume(7, over=False), id="nothing captured, resume"),
+        pytest.param(previous({}), "resume", Start(7), id="ended before its rows were read, resume"),
         pytest.param(previous(DONE, finished=True), "", Start(7), id="finished"),
         pytest.param(previous(DONE, finished=True), "resume", Resume(7, over=True), id="finished, resume"),
         pytest.param(previous(DONE, at="test"), "", "went to test", id="elsewhere"),

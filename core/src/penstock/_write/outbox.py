@@ -234,7 +234,8 @@ def decide(
         return Start()
     elsewhere = previous.destination not in ("", mask(key.destination))
     if not previous.captured:
-        return Resume(previous.number, previous.finished) if resume and not elsewhere else Start(previous.number)
+        resumes = resume and not elsewhere and previous.counts  # a job without a row may have ended before it had any
+        return Resume(previous.number, previous.finished) if resumes else Start(previous.number)
     if elsewhere and not confirmed and (resume or not previous.finished):
         return Rejection(_elsewhere(key, previous))
     if resume:
