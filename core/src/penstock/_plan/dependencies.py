@@ -105,8 +105,8 @@ class Dependencies:
     def rows(self, key: Key, days: Iterable[date] = ()) -> list[Mapping[str, Any]]:
         """The kept rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
         chosen = set(days) if self.source.stream(key[0]).kind != "snapshot" else set()
-        kept = sorted(self._rows.get(key, {}).items())
-        return [row for partition, rows in kept if not chosen or partition.day in chosen for row in rows]
+        by_partition = sorted(self._rows.get(key, {}).items())
+        return [row for partition, rows in by_partition if not chosen or partition.day in chosen for row in rows]
 
     # --- progress -----------------------------------------------------------------------------------------------------
 

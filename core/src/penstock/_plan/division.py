@@ -87,11 +87,11 @@ class Division:
 
     def part_of(self, unit: Unit) -> int:
         """The number of the part that reads this unit."""
-        found = self.assigned.get(unit)
-        if found is None:
+        part = self.assigned.get(unit)
+        if part is None:
             numbers = self.parts_by_source[unit.source]
-            found = numbers[(_number(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
-        return found
+            part = numbers[(_number(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
+        return part
 
 
 def divide(

@@ -178,14 +178,14 @@ class Planner:
 
     @_children.default
     def _children_to_read(self) -> dict[str, list[Stream]]:
-        found: dict[str, list[Stream]] = {}
+        children: dict[str, list[Stream]] = {}
         to_read = list(self.chosen)
         for stream in to_read:  # grows by parents that are read for their children only
             if stream.parent is not None:
-                found.setdefault(stream.parent.stream, []).append(stream)
+                children.setdefault(stream.parent.stream, []).append(stream)
                 parent = self.job.source.stream(stream.parent.stream)
                 to_read += [parent] if parent not in to_read else []
-        return found
+        return children
 
     @property
     def ledger(self) -> Ledger | None:
@@ -309,11 +309,13 @@ class Planner:
     ) -> dict[str | None, _AccountPlan]:
         """These ``days`` of each account. ``needed``: those to read whatever the target has of them."""
         left = self._days_to_check(stream, days, needed)
-        rows = self._ledger_rows(stream, {account: own for account, own in left.items() if own})
+        rows = self._ledger_rows(
+            stream, {account: account_days for account, account_days in left.items() if account_days}
+        )
         plans = {}
-        for account, own in left.items():
-            listed = len(days[account]) - len(own)
-            plans[account] = self._plan_account(stream, account, own, rows, needed[account], listed)
+        for account, account_days in left.items():
+            listed = len(days[account]) - len(account_days)
+            plans[account] = self._plan_account(stream, account, account_days, rows, needed[account], listed)
         return plans
 
     def _needed_days(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
@@ -322,7 +324,7 @@ class Planner:
         is read in one run, if it is read for one of them: a row that the parent got since then has its children.
         """
         if any(child.kind == "snapshot" for child in self._children.get(stream.name, ())):
-            return {account: set(own) for account, own in days.items()}
+            return {account: set(account_days) for account, account_days in days.items()}
         needed: dict[str | None, set[date]] = {account: set() for account in days}
         family = self._family(stream)
         for member in family if len(family) > 1 else ():
@@ -331,7 +333,7 @@ class Planner:
                 needed[account].update(partition.day for partition in plan.to_read if partition.day is not None)
             for account, behind in self._behind_its_parent(member, served).items():
                 needed[account] |= behind
-        return {account: own.intersection(days[account]) for account, own in needed.items()}
+        return {account: account_days.intersection(days[account]) for account, account_days in needed.items()}
 
     def _family(self, stream: Stream) -> list[Stream]:
         """The streams with days that this job reads and that request each other, from parents to children."""
@@ -348,11 +350,11 @@ class Planner:
         parent = parent_with_days(self.job.source, stream)
         if parent is None or not days:
             return {}
-        parents, found = self._read_at(parent, days), dict[str | None, set[date]]()
+        parents, behind = self._read_at(parent, days), dict[str | None, set[date]]()
         for (account, day), read_at in self._read_at(stream, days).items():
             if read_at < parents.get((account, day), read_at):
-                found.setdefault(account, set()).add(day)
-        return found
+                behind.setdefault(account, set()).add(day)
+        return behind
 
     def _read_at(self, stream: Stream, days: DaysByAccount) -> dict[tuple[str | None, date], datetime]:
         """By account and day, when the days that were final then were read."""
@@ -380,12 +382,12 @@ class Planner:
         """The days of each account's window that are in this job's share, ascending. Accounts have at least one."""
         windows = self._windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
-        found = {
+        in_share = {
             account: self.job.days_in_share(stream, account, days[window])
             for account, window in windows.items()
             if window is not None
         }
-        return {account: own for account, own in found.items() if own}
+        return {account: account_days for account, account_days in in_share.items() if account_days}
 
     def _days_to_check(
         self, stream: Stream, days: DaysByAccount, needed: Mapping[str | None, Collection[date]]
@@ -405,9 +407,9 @@ class Planner:
 
     def _final_days(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
         """By account, the days that need no read, as far as the target lists them."""
-        found: dict[str | None, set[date]] = {}
+        final_days: dict[str | None, set[date]] = {}
         if not isinstance(self.target, ListsFinal) or self.job.full or not days:
-            return found
+            return final_days
         window = Window.around(days.values())
         by_text = {day.isoformat(): day for day in window.days()}
         accounts = {account or "": (account, self._view(stream, account)) for account in days}
@@ -422,8 +424,8 @@ class Planner:
             if view is None or day is None or final.run_id == self.run_id:  # done by this run: its row is counted
                 continue
             if self._why_again(view, day, final) is None:
-                found.setdefault(account, set()).add(day)
-        return found
+                final_days.setdefault(account, set()).add(day)
+        return final_days
 
     def check_window(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""
@@ -433,7 +435,7 @@ class Planner:
         self, stream: Stream, accounts: Iterable[str | None], *, strict: bool = False
     ) -> dict[str | None, Window | None]:
         """The window of each account, in its zone; None where it holds no day, although others' may."""
-        found: dict[str | None, Window | None] = {}
+        windows: dict[str | None, Window | None] = {}
         by_zone: dict[tzinfo, Window | None] = {}
         refused: UsageError | None = None
         for account in accounts:
@@ -445,18 +447,22 @@ class Planner:
                     by_zone[zone], refused = None, refused or error
                 else:
                     self.notices += notices
-            found[account] = by_zone[zone]
+            windows[account] = by_zone[zone]
         if strict and refused is not None and not any(by_zone.values()):
             raise refused
-        return found
+        return windows
 
     def _view(self, stream: Stream, account: str | None) -> _StreamView:
         source = self.source_of(stream, account)
         key = (stream.name, id(source))  # most accounts share a source
         if key not in self._views:
-            own = reader_version(source, stream) if account is None else self._view(stream, None).reader_version
-            made = fingerprint(source.settings, stream)
-            self._views[key] = _StreamView(stream=stream, source=source, fingerprint=made, reader_version=own)
+            version = reader_version(source, stream) if account is None else self._view(stream, None).reader_version
+            self._views[key] = _StreamView(
+                stream=stream,
+                source=source,
+                fingerprint=fingerprint(source.settings, stream),
+                reader_version=version,
+            )
         return self._views[key]
 
     def _ledger_rows(self, stream: Stream, days: DaysByAccount) -> _LedgerRows:

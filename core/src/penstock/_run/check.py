@@ -27,13 +27,13 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
     report = RunReport(run_id="check")
     # One request without retries: a user who waits for a check prefers the message that the provider is busy.
     client = SourceClient(source, clock=clock, budget=Budget(clock, retries=0), report=report)
-    own: list[str | None] = [
+    with_credentials: list[str | None] = [
         account for account in source.settings.account_tables if source.credentials_of(account) is not None
     ]
     lines: list[str] = []
     refused: PenstockError | None = None
     try:
-        for account in own or [None]:
+        for account in with_credentials or [None]:
             try:
                 lines.append(_check_account(source.for_account(account), client, account, clock))
             except PenstockError as error:

@@ -148,16 +148,16 @@ class Committer:
         """Record the run in the ledger, for ``penstock status``."""
         if self.target.ledger is None:
             return
-        own = self.context.report.of_source(self.source.name)
-        report = own.as_dict()
-        kept = {"errors": report["errors"][:ERRORS_KEPT], **({"parked": report["parked"]} if own.parked else {})}
+        of_source = self.context.report.of_source(self.source.name)
+        report = of_source.as_dict()
+        why = {"errors": report["errors"][:ERRORS_KEPT], **({"parked": report["parked"]} if of_source.parked else {})}
         record = RunRecord(
             run_id=self.context.report.run_id,
             source=self.source.name,
             started_at=self.context.started_at,
             finished_at=self.ended_at or self.context.clock.now(),
-            exit_code=own.exit_code,
-            report={**report["sources"].get(self.source.name, {}), **kept},
+            exit_code=of_source.exit_code,
+            report={**report["sources"].get(self.source.name, {}), **why},
         )
         try:
             self.target.ledger.record_run(record)

@@ -65,8 +65,8 @@ class JobRun:
     @classmethod
     def open(cls, job: Job, context: RunContext) -> "JobRun":
         """The job, its target opened to write the streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
-        derived = {stream.name: job.source.derived_from(stream.name) for stream in job.chosen}
-        names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
+        streams = [each for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
+        names = [stream.name for stream in streams]
         client = context.client(job.source)
         return cls(job, context, client, job.open(context.report.run_id, names))
 
@@ -147,8 +147,8 @@ class JobRun:
         if stream.poller is None or self._ledger_of_reports is None:
             return
         pending = self._ledger_of_reports.pending(self.source.name, stream.name)
-        own = [report for report in pending if self.job.has(stream, account_of(stream, report))]
-        self._adoptable.setdefault(stream.name, {report.request: report for report in own})
+        of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
+        self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
     def _count_planned(self, stream: Stream, slices: Iterable[PlannedSlice]) -> None:
         counts = self.reporter.stream(stream.name)

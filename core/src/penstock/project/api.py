@@ -218,8 +218,8 @@ class Project(Running):
         now, patterns = self._clock(None).now(), names_in("accounts", accounts)
         of_targets = []
         for target, opened in view:
-            sources, problems, kept = [], [], view.keeps_ledger(target)
-            if max_age_s is not None and not patterns and kept:
+            sources, problems, keeps_ledger = [], [], view.keeps_ledger(target)
+            if max_age_s is not None and not patterns and keeps_ledger:
                 problems += never_read(view.expected(target), [source_ledger.source for source_ledger in opened])
             for source_ledger in opened:
                 read = source_status(self._setup, source_ledger, now, patterns, max_age_s)
@@ -227,7 +227,7 @@ class Project(Running):
                     sources.append(read)
                     problems += problems_of(source_ledger, read, now, patterns)
             of_targets.append(
-                TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=kept)
+                TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=keeps_ledger)
             )
         of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
         overdue = any(problem.kind == OVERDUE for target in of_targets for problem in target.problems)

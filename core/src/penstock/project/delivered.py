@@ -146,8 +146,8 @@ def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal, Decimal]]:
     with localcontext(prec=1000):
         for change in changes:
             for name, (before, after) in change.sums.items():
-                known = sums.get(name, (Decimal(0), Decimal(0)))
-                sums[name] = (known[0] + before, known[1] + after)
+                total = sums.get(name, (Decimal(0), Decimal(0)))
+                sums[name] = (total[0] + before, total[1] + after)
     return sums
 
 

@@ -82,16 +82,16 @@ def _locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
 
 def _streams_of(targets: Sequence[LockedTarget], source: str, stream: str | None) -> list[str]:
     """The streams with a row in a ledger; ``stream``: this one only. Raises UsageError where there is none."""
-    known = sorted({name for locked in targets for name in locked.streams})
-    if not known:
+    streams = sorted({name for locked in targets for name in locked.streams})
+    if not streams:
         where = ", ".join(locked.target_name for locked in targets)
         raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
-    if stream is not None and stream not in known:
+    if stream is not None and stream not in streams:
         raise UsageError(
-            f"no {source}.{stream} was delivered yet.{did_you_mean(stream, known)} There is {', '.join(known)}; a "
+            f"no {source}.{stream} was delivered yet.{did_you_mean(stream, streams)} There is {', '.join(streams)}; a "
             "stream that travels with its parent is forgotten with it"
         )
-    return known if stream is None else [stream]
+    return streams if stream is None else [stream]
 
 
 # --- readings and rows ------------------------------------------------------------------------------------------------
@@ -168,11 +168,11 @@ def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
     chosen_streams(configured, [stream])  # raises for an unknown one
     declared = configured.stream(stream)
     if declared.kind == "changes" or declared.derived is not None:
-        own = stream if declared.derived is None else declared.derived.stream
+        carrier = stream if declared.derived is None else declared.derived.stream
         raise UsageError(
             f"{source}.{stream}: its rows are merged by key, so that those of some days or accounts cannot be deleted "
             "here. Delete them in the target by its own means. "
-            f"`penstock forget {source} {own} --since DAY --until DAY` lets the next run read days again"
+            f"`penstock forget {source} {carrier} --since DAY --until DAY` lets the next run read days again"
         )
     return components_of(configured, declared, ()).decoder.layouts
 

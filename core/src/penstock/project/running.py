@@ -64,9 +64,9 @@ class Running:
     @classmethod
     def of(cls, setup: Setup, clock: Clocks = Clock) -> Self:
         """The object of a setup that is there already."""
-        made = cls.__new__(cls)
-        made._setup, made._clock = setup, clock
-        return made
+        project = cls.__new__(cls)
+        project._setup, project._clock = setup, clock
+        return project
 
     def plan(
         self,

@@ -135,9 +135,9 @@ class Setup:
                 values = recording.settings_of(name, self.registry.connector(about["connector"]).settings)
                 values["connector"] = about["connector"]
                 config = config.with_values(name, values, str(recording.folder))
-        made = copy.copy(self)
-        made.__dict__["config"] = config
-        return made
+        setup = copy.copy(self)
+        setup.__dict__["config"] = config
+        return setup
 
     def with_values(self, source: str, values: Mapping[str, Any], where: str) -> "Setup":
         """The same setup with these keys of a source in place of the configured ones; see ``Config.with_values``."""
@@ -146,8 +146,8 @@ class Setup:
 
     def source(self, name: str, notice: Notice = lambda text: None) -> "ConfiguredSource":
         """The source of this name. Raises ConfigError with all of its problems."""
-        (made,), _ = self.configured([name], notice=notice)
-        return made
+        (source,), _ = self.configured([name], notice=notice)
+        return source
 
     def configured(
         self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
@@ -157,7 +157,7 @@ class Setup:
         from penstock._plan.selection import strange_accounts, strange_exclusions
 
         problems: list[str] = []
-        made: list[ConfiguredSource] = []
+        configured_sources: list[ConfiguredSource] = []
         configured_sink: ConfiguredSink | None = None
         for name in sources:
             try:
@@ -168,11 +168,11 @@ class Setup:
             for text in (*checked.notices, *checked.settings.notices()):
                 notice(text)
             connector = self.config.connector_of(name)
-            made.append(
+            configured_sources.append(
                 ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
             )
-            with blamed(made[-1].connector):
-                strange = (*strange_exclusions(made[-1]), *strange_accounts(made[-1]))
+            with blamed(configured_sources[-1].connector):
+                strange = (*strange_exclusions(configured_sources[-1]), *strange_accounts(configured_sources[-1]))
             problems.extend(f"{self.config.where}: {problem}" for problem in strange)
         if sink is not None:
             try:
@@ -182,11 +182,11 @@ class Setup:
             else:
                 for text in configured_sink.notices:
                     notice(text)
-                problems.extend(self._strange_streams(configured_sink, made))
+                problems.extend(self._strange_streams(configured_sink, configured_sources))
         problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
-        return made, configured_sink
+        return configured_sources, configured_sink
 
     def _strange_streams(self, configured_sink: "ConfiguredSink", sources: "Sequence[ConfiguredSource]") -> list[str]:
         """A problem for every stream that the sink's settings name and that no source of the configuration has."""
@@ -196,18 +196,18 @@ class Setup:
             return []
         named = configured_sink.kind.named_streams(configured_sink.settings)
         stated = {name for names in named.values() for name in names}
-        known = {stream.name for source in sources for stream in source.streams}
-        if stated <= known:
+        stream_names = {stream.name for source in sources for stream in source.streams}
+        if stated <= stream_names:
             return []
         connectors = {self.config.connector_of(name) for name in self.config.sources}
         for connector in connectors & self.registry.connectors().keys():
-            known |= {stream.name for stream in self.registry.streams(connector)}
+            stream_names |= {stream.name for stream in self.registry.streams(connector)}
         return [
             f"{self.config.where}: sink.{configured_sink.shown}.{key}: {name!r} is no stream of any source here."
-            f"{did_you_mean(name, sorted(known))} There are {', '.join(sorted(known))}"
+            f"{did_you_mean(name, sorted(stream_names))} There are {', '.join(sorted(stream_names))}"
             for key, names in named.items()
             for name in names
-            if name not in known
+            if name not in stream_names
         ]
 
 

@@ -42,10 +42,10 @@ def source_status(
     """
     source, ledger = source_ledger.source, source_ledger.ledger
     configured = _configured(setup, source)
-    zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
+    zones, accounts_by_stream = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     gone, listed = configured is None and is_gone(setup, source), _listed_by_provider(configured)
     counts = [count for count in ledger.counts(source) if holds(accounts, count.account.values())]
-    if not counts and not any(holds(accounts, names) for names in known.values()):
+    if not counts and not any(holds(accounts, names) for names in accounts_by_stream.values()):
         return None
     runs = ledger.runs(source, RUNS_KEPT)
     return SourceStatus(
@@ -56,7 +56,7 @@ def source_status(
                 count,
                 now,
                 timezone=next((zones[value] for value in count.account.values() if value in zones), None),
-                configured=False if gone else _is_known(count, known.get(count.stream)),
+                configured=False if gone else _is_known(count, accounts_by_stream.get(count.stream)),
                 listed=count.stream in listed,
                 max_age_s=max_age_s,
             )
@@ -127,9 +127,9 @@ def _listed_by_provider(configured: ConfiguredSource | None) -> frozenset[str]:
     )
 
 
-def _is_known(counts: AccountCounts, known: frozenset[str] | None) -> bool | None:
-    """Whether the account is one of ``known``; None where nothing is known, or the stream has no accounts."""
-    return None if known is None or not counts.account else bool(known.intersection(counts.account.values()))
+def _is_known(counts: AccountCounts, accounts: frozenset[str] | None) -> bool | None:
+    """Whether the account is one of ``accounts``; None where these are not known, or the stream has no accounts."""
+    return None if accounts is None or not counts.account else bool(accounts.intersection(counts.account.values()))
 
 
 def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
@@ -229,10 +229,12 @@ def problems_of(
         if account.failed or account.rejected or account.unread_values or account.truncated:
             flawed = narrowed(source_ledger.ledger.entries, flawed=True)
             entries = flawed(name, account.stream, accounts=list(account.account.values()) or None)
-            own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account]
+            of_account = [
+                entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account
+            ]
             problems += [
                 evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
-                for (kind, reason), several in _by_reason(own).items()
+                for (kind, reason), several in _by_reason(of_account).items()
             ]
     return [
         *problems,
@@ -242,12 +244,12 @@ def problems_of(
     ]
 
 
-def never_read(expected: Iterable[str], known: Collection[str]) -> list[Problem]:
+def never_read(expected: Iterable[str], in_ledger: Collection[str]) -> list[Problem]:
     """The sources that should have been read into a target, and that its ledger does not know."""
     return [
         Problem(source=name, kind=OVERDUE, count=1, last_read=None, reason="never read into this target")
         for name in expected
-        if name not in known
+        if name not in in_ledger
     ]
 
 

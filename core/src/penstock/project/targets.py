@@ -128,11 +128,11 @@ def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
                 continue
             # A source that ran is found by its run: the ledger may have the rows of a thousand others.
             if name and target.ledger.runs(name, 1):
-                known = [name]
+                in_ledger = [name]
             else:
-                known = list(dict.fromkeys(source for source, _ in target.ledger.sources()))
-            own = [source for source in known if sources is None or source == name]
-            of_sources += [SourceLedger(viewed.sink.shown, source, target.ledger) for source in own]
+                in_ledger = list(dict.fromkeys(source for source, _ in target.ledger.sources()))
+            to_show = [source for source in in_ledger if sources is None or source == name]
+            of_sources += [SourceLedger(viewed.sink.shown, source, target.ledger) for source in to_show]
         yield of_sources
     finally:
         for target in opened:
@@ -184,13 +184,13 @@ class View:
 
     def _no_target(self) -> UsageError:
         config, name = self.setup.config, self.name
-        known = [*config.sources, *(() if self.used_by_source else config.pipelines)]
-        if name is not None and name not in known:
-            made = [source for source in config.sources if config.connector_of(source) == name]
-            if made:
-                return UsageError(f"{name} is a connector; name a source of it: {' or '.join(made)}")
+        names = [*config.sources, *(() if self.used_by_source else config.pipelines)]
+        if name is not None and name not in names:
+            of_connector = [source for source in config.sources if config.connector_of(source) == name]
+            if of_connector:
+                return UsageError(f"{name} is a connector; name a source of it: {' or '.join(of_connector)}")
             if name not in self.setup.registry.connectors():
-                meant = did_you_mean(name, known)
+                meant = did_you_mean(name, names)
                 return UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
         whose = f" for {name}" if name is not None else ""
         return UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")

@@ -63,8 +63,8 @@ def _sources(setup: Setup, viewed: ViewedTarget) -> Sequence[str]:
         return ()
     try:
         ledger = target.ledger
-        known = dict.fromkeys(source for source, _ in ledger.sources())
-        return (*known, *(name for name in setup.config.sources if name not in known and ledger.runs(name, 1)))
+        in_ledger = dict.fromkeys(source for source, _ in ledger.sources())
+        return (*in_ledger, *(name for name in setup.config.sources if name not in in_ledger and ledger.runs(name, 1)))
     finally:
         target.close()
 
