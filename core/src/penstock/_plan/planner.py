@@ -47,17 +47,7 @@ def plan(job: Job, now: datetime) -> Plan:
             if stream.kind != "snapshot":
                 planner.check_window(stream, accounts)
             for slice_ in planner.slices(stream, accounts):
-                count, zone = requests_of(slice_), slice_.source.settings.timezone
-                for place, (partition, reason) in enumerate(zip(slice_.partitions, slice_.reasons, strict=True)):
-                    planned.append(
-                        PlannedPartition(
-                            source=job.source.name,
-                            partition=partition,
-                            reason=reason,
-                            requests=count if count is None or place == 0 else 0,
-                            timezone=zone if zone != job.source.settings.timezone else None,
-                        )
-                    )
+                planned += _planned_partitions(job.source, slice_)
             if stream.parent is not None:
                 waiting.append(f"{stream.name}: requests by the rows of {stream.parent.stream}")
         return Plan(
@@ -70,6 +60,21 @@ def plan(job: Job, now: datetime) -> Plan:
     finally:
         if target is not None:
             target.close()
+
+
+def _planned_partitions(source: ConfiguredSource, planned: PlannedSlice) -> list[PlannedPartition]:
+    """The partitions of a slice. The first one has the requests of all."""
+    requests, zone = requests_of(planned), planned.source.settings.timezone
+    return [
+        PlannedPartition(
+            source=source.name,
+            partition=partition,
+            reason=reason,
+            requests=requests if requests is None or place == 0 else 0,
+            timezone=zone if zone != source.settings.timezone else None,
+        )
+        for place, (partition, reason) in enumerate(zip(planned.partitions, planned.reasons, strict=True))
+    ]
 
 
 def requests_of(planned: PlannedSlice) -> int | None:

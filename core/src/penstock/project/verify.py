@@ -98,28 +98,43 @@ class _Verification:
         if not isinstance(target, Verifiable):
             raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
         declared, absent = _declared(self.view.setup, source)
-        own = [stream.name for stream in declared.values() if stream.derived is None]
+        whole = [stream.name for stream in declared.values() if stream.derived is None]
         source_ledger = SourceLedger(shown, source, ledger)
-        for stream in dict.fromkeys([*source_ledger.streams, *own]):
-            entries = DeliveredEntries(ledger, source, stream, self.days)
-            empty = _nothing(source, stream, declared) if stream in own else None
-            try:
-                differences = self._compare(target, stream, entries, empty)
-            except PenstockError as error:
-                self.view.failed[f"{shown} {source}.{stream}"] = str(error)
-                self.view.notices.add(f"{source}.{stream} was not compared: {error}")
-                continue
-            self.partitions += len(entries)
-            if unsettled := entries.unsettled:
-                self.view.notices.add(
-                    f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
-                    "wrote them, and the next run settles that"
-                )
-            settled = [difference for difference in differences if difference.partition not in unsettled]
+        for stream in dict.fromkeys([*source_ledger.streams, *whole]):
+            empty = _nothing(source, stream, declared) if stream in whole else None
+            settled = self._settled_differences(source_ledger, target, stream, empty)
             self._add_stream(
                 source_ledger, stream, settled, _repairs(settled, declared.get(stream), absent, self.today)
             )
-        again = [
+        self._add_deletions(source_ledger)
+
+    def _settled_differences(
+        self, source_ledger: SourceLedger, target: Verifiable, stream: str, empty: LedgerEntry | None
+    ) -> list[Difference]:
+        """
+        Compare a stream, and count its partitions. The differences, without those in what a run was writing when it
+        ended; none where the stream cannot be looked at.
+        """
+        shown, source = source_ledger.target_name, source_ledger.source
+        entries = DeliveredEntries(source_ledger.ledger, source, stream, self.days)
+        try:
+            differences = self._compare(target, stream, entries, empty)
+        except PenstockError as error:
+            self.view.failed[f"{shown} {source}.{stream}"] = str(error)
+            self.view.notices.add(f"{source}.{stream} was not compared: {error}")
+            return []
+        self.partitions += len(entries)
+        if unsettled := entries.unsettled:
+            self.view.notices.add(
+                f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
+                "wrote them, and the next run settles that"
+            )
+        return [difference for difference in differences if difference.partition not in unsettled]
+
+    def _add_deletions(self, source_ledger: SourceLedger) -> None:
+        """Add the partitions whose rows ``forget`` deleted, without those that differ."""
+        shown, source = source_ledger.target_name, source_ledger.source
+        differing = [
             (difference.stream, difference.partition)
             for difference in self.differences
             if (difference.target, difference.source) == (shown, source)
@@ -134,7 +149,7 @@ class _Verification:
                 deleted_at=deletion.restated_at,
             )
             for partition, deletion in sorted(deleted(source_ledger, self.days).items())
-            if (partition.stream, partition.as_dict()) not in again
+            if (partition.stream, partition.as_dict()) not in differing
         ]
 
     def _compare(
