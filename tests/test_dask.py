@@ -338,9 +338,9 @@ def test_one_token_serves_all_workers_over_tls(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"to": "jsonl:out.jsonl"}, "several workers at once"),
-        ({"to": "duckdb:out.duckdb"}, "several workers at once"),
-        ({"to": "-"}, "several workers at once"),
+        ({"to": "jsonl:out.jsonl"}, "several processes at once"),
+        ({"to": "duckdb:out.duckdb"}, "several processes at once"),
+        ({"to": "-"}, "several processes at once"),
         ({"to": "postgresql://me:password@host/db"}, "would be sent to the workers"),
     ],
     ids=["one file", "duckdb", "stdout", "password"],

@@ -109,9 +109,9 @@ class PlannedSlice:
 
 
 def not_divisible() -> TargetError:
-    """The error where several workers would write to a sink that one at a time can write."""
+    """The error where several processes would write to a sink that one at a time can write."""
     return TargetError(
-        "this sink cannot be written by several workers at once. Choose one that can, such as jsonl:DIR, csv:DIR or "
+        "this sink cannot be written by several processes at once. Choose one that can, such as jsonl:DIR, csv:DIR or "
         "Postgres, or run without --workers, --engine and --shard."
     )
 
