@@ -35,7 +35,7 @@ OPTIONAL := $(foreach name,readers spark telemetry signatures engines container 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
 
-test: setup lint  ## lint, types and every test
+test: setup lint  ## lint, types and the default suite
 	@echo "make test: about five minutes on two quiet cores (make quick: half a minute)"
 	@$(BIN)/pytest -n $(WORKERS) $(PYTEST)
 

@@ -27,8 +27,8 @@ STAGES = (
     *("project", "_cli", "__main__", "testing"),
 )
 
-# Who may import what is large or somebody else's.
-KEEPERS = {
+# The modules and folders of the core that may import a large library; an empty set: only plugins.
+IMPORTERS = {
     "cattrs": {"_config", "calls"},
     "urllib3": {"_fetch"},
     "click": {"_cli"},
@@ -63,7 +63,7 @@ def stage_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_a_private_folder_imports_only_those_left_of_it(path: Path) -> None:
+def test_a_folder_imports_earlier_stages_only(path: Path) -> None:
     """
     Public modules import no private folder; a private folder imports those that stand before it in ``STAGES``.
     """
@@ -74,7 +74,7 @@ def test_a_private_folder_imports_only_those_left_of_it(path: Path) -> None:
         other = name.split(".")[1] if name.startswith("penstock.") else stage
         if other in STAGES and other != stage:
             assert stage in STAGES, f"{stage}, a public module, imports {other}"
-            assert STAGES.index(other) < STAGES.index(stage), f"{stage} imports {other}, which stands right of it"
+            assert STAGES.index(other) < STAGES.index(stage), f"{stage} imports {other}, a later stage"
 
 
 def test_no_modules_import_each_other() -> None:
@@ -92,15 +92,15 @@ def test_no_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_large_libraries_have_one_door(path: Path) -> None:
+def test_large_libraries_are_imported_in_one_place(path: Path) -> None:
     """
-    urllib3 is imported by the transport only, cattrs by the configuration and ``penstock.calls``, click and rich by the
+    urllib3 is imported in ``_fetch`` only, cattrs by the configuration and ``penstock.calls``, click and rich by the
     command line.
     """
     stage = stage_of(path)
     for name in imports(ast.parse(path.read_text())):
         top = name.split(".")[0]
-        assert stage in KEEPERS.get(top, {stage}) or stage == "testing", f"{stage} imports {name}"
+        assert stage in IMPORTERS.get(top, {stage}) or stage == "testing", f"{stage} imports {name}"
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
@@ -127,6 +127,39 @@ def test_plugins_import_no_connector(member: str) -> None:
             top = name.split(".")[0]
             assert not top.startswith("connector_") or top == package, f"{path.name} imports {name}"
             assert not re.match(r"penstock\._(?!_)", name), f"{path.name} imports {name}"
+
+
+def packages_with_a_list() -> dict[str, tuple[Path, str]]:
+    """The packages of all members whose docstring lists their modules, with that paragraph."""
+    found = {}
+    for member in MEMBERS:
+        for path in (ROOT / member / "src").rglob("__init__.py"):
+            docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+            for paragraph in docstring.split("\n\n"):
+                if paragraph.startswith("The modules"):
+                    found[str(path.parent.relative_to(ROOT))] = (path.parent, paragraph)
+    return found
+
+
+LISTS = packages_with_a_list()
+
+
+@pytest.mark.parametrize("package", sorted(LISTS))
+def test_a_list_of_modules_is_complete(package: str) -> None:
+    """
+    A paragraph "The modules" of a package's docstring names each of its modules, and nothing else.
+    """
+    folder, paragraph = LISTS[package]
+
+    listed = set(re.findall(r"``([a-z_]+)``", paragraph))
+    assert listed == {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+
+def test_there_are_lists_of_modules() -> None:
+    """
+    The docstrings are read as they are meant.
+    """
+    assert {"core/src/penstock/_run", "plugins/src/penstock_plugins/postgres"} <= LISTS.keys()
 
 
 PUBLIC = {"ledger", "sandbox", "testing"}

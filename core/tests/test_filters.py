@@ -43,4 +43,9 @@ def test_documented_filters_pass():
     """
     Without a check of values, any value of a documented name passes.
     """
-    known_filters(DOCUMENTED)(None, None, {"clicks": {"country": ["no", "se"]}, "offers": {}})
+    check = known_filters(DOCUMENTED)
+
+    check(None, None, {"clicks": {"country": ["no", "se"]}, "offers": {}})
+
+    with pytest.raises(ValueError):  # the same function, where a name is none that is documented
+        check(None, None, {"clicks": {"countries": ["no", "se"]}})

@@ -31,7 +31,7 @@ class Click:
     time: datetime | None = column(zone="naive", description="when it was clicked, in the provider's zone")
     job_reference: str | None = column(description="the customer's own reference of the job")
     ip: str | None = personal(description="address of the person who clicked, IPv4 or IPv6")
-    url: str | None = personal(description="landing page; its parameters may tell who clicked")
+    url: str | None = personal(description="landing page; its parameters may identify who clicked")
     tlr_sid: str | None = personal(description="names the visit; the provider's landing URLs carry it")
     platform: str | None = column(description="device or channel, free text")
     job_id: str | None = column(description="the provider's own number of the job")

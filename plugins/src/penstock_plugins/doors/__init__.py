@@ -1,7 +1,8 @@
 """
 Doors: penstock as a part of other tools, and other tools as a part of penstock.
 
-Singer and Airbyte are commands (``singer``, ``airbyte``, on ``command`` and ``messages``), any Singer target is a sink
-(``singer_target``), dlt and Dagster are functions for Python programs (``dlt``, on
-``deliveries``; ``dagster``). ``bookmarks`` is the state that a tool stores, ``schema`` a stream in terms of others.
+The modules: ``singer`` and ``airbyte`` (commands, which share ``command`` and ``messages``), ``singer_target`` (any
+Singer target as a sink), ``singer_messages`` (of both), ``dlt`` and ``dagster`` (functions for Python programs),
+``deliveries`` (the rows for dlt), ``bookmarks`` (the state that a tool stores) and ``schema`` (a stream in the terms of
+other tools).
 """

@@ -1,6 +1,7 @@
 """
 ``penstock new``: a connector made from a sample answer.
 
-``command`` reads the choices and writes the files, ``sample`` finds the records and the envelope of the answer,
-``infer`` guesses the record class, ``package`` fills the templates.
+The modules: ``command`` (reads the choices and writes the files), ``sample`` (finds the records and the envelope of the
+answer), ``infer`` (guesses the record class), ``stream`` (declares a stream), ``imitation`` (the sandbox), ``package``
+(fills the templates) and ``code`` (values as Python).
 """

@@ -1,6 +1,6 @@
 """
 The command ``penstock page``: the ledgers of the targets as one HTML file.
 
-``content`` reads them through the Python API, with ``streams`` and ``problems``; ``render`` puts the result, the style
-sheet and the scripts into ``page.html``; ``command`` writes the file or serves it on this machine.
+The modules: ``content`` (reads them through the Python API), with ``streams`` and ``problems``; ``render`` (puts the
+result, the style sheet and the scripts into page.html); ``command`` (writes the file, or serves it on this machine).
 """

@@ -254,7 +254,7 @@ class PostgresTarget(BaseTarget):
         """
         Delete, with a notice, the ledger rows of tables that were dropped or emptied, so that their partitions are read
         again. For an existing table that is not recognised, or that this user may not read, they are kept:
-        :meth:`check` refuses it.
+        :meth:`prepare` refuses it.
         """
         with self.database.explained():
             for known in self.ledger.tables(self.source):

@@ -146,7 +146,7 @@ class Tables:
         """
         The table for a layout, made or brought up to date once in a run.
 
-        Raises TargetError, as :meth:`check` does, and SinkError if the table stays locked; both again, without a new
+        Raises TargetError, as :meth:`prepare` does, and SinkError if the table stays locked; both again, without a new
         try, for every further call with the stream.
         """
         if (refused := self._refused.get(layout.stream)) is not None:
