@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ PROOFS = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)))
 LINES = [line for line in PAGE.splitlines() if re.match(r"\|(?! ?---|-)", line) and not line.endswith("| Proof |")]
 
 
+@cache
+def functions(file: Path) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+
+
 @pytest.mark.parametrize(("file", "name"), PROOFS, ids=[name for _, name in PROOFS])
 def test_the_proof_exists(file: str, name: str) -> None:
     """
     The file has a test of that name, with a docstring that states what it proves.
     """
-    tree = ast.parse((ROOT / file).read_text())
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
+    found = [node for node in functions(ROOT / file) if node.name == name]
 
     assert len(found) == 1
     assert ast.get_docstring(found[0])

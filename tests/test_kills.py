@@ -175,7 +175,7 @@ def test_every_point_is_killed_at() -> None:
 
 @benches(TALROO)
 @pytest.mark.parametrize("point", PARTITION_POINTS)
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, pytest.param(3, marks=pytest.mark.large)])
 def test_killed_while_a_partition_is_delivered(bench: Bench, point: str, number: int) -> None:
     """
     Killed at any step of a commit, the next run, started at once, leaves exactly the provider's rows.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ IMPORTERS = {
     "pyarrow": set[str](),
     "duckdb": set[str](),
 }
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def modules(root: Path) -> list[Path]:
@@ -69,7 +75,7 @@ def test_a_folder_imports_earlier_stages_only(path: Path) -> None:
     """
     stage = stage_of(path)
     assert stage in STAGES or not stage.startswith("_") or stage == "__init__", f"{stage}: name it in STAGES"
-    for name in imports(ast.parse(path.read_text())):
+    for name in imports(parsed(path)):
         assert not name.startswith(("penstock_plugins", "connector_")), name
         other = name.split(".")[1] if name.startswith("penstock.") else stage
         if other in STAGES and other != stage:
@@ -84,7 +90,7 @@ def test_no_modules_import_each_other() -> None:
     dotted = {path: ".".join(path.relative_to(CORE.parent).with_suffix("").parts) for path in modules(CORE)}
     paths = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
     graph = {
-        name: {other for other in imports(ast.parse(path.read_text())) if other in paths and other != name}
+        name: {other for other in imports(parsed(path)) if other in paths and other != name}
         for name, path in paths.items()
     }
 
@@ -98,7 +104,7 @@ def test_large_libraries_are_imported_in_one_place(path: Path) -> None:
     command line.
     """
     stage = stage_of(path)
-    for name in imports(ast.parse(path.read_text())):
+    for name in imports(parsed(path)):
         top = name.split(".")[0]
         assert stage in IMPORTERS.get(top, {stage}) or stage == "testing", f"{stage} imports {name}"
 
@@ -108,7 +114,7 @@ def test_core_names_no_provider(path: Path) -> None:
     """
     No name in the core's code, and no text that is compared or looked up, is a provider's. No text names a connector.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert node.value.lower() not in PROVIDERS
             assert not any(f"connector-{provider}" in node.value.lower() for provider in PROVIDERS)
@@ -123,7 +129,7 @@ def test_plugins_import_no_connector(member: str) -> None:
     """
     package = next((ROOT / member / "src").iterdir()).name
     for path in modules(ROOT / member / "src"):
-        for name in imports(ast.parse(path.read_text())):
+        for name in imports(parsed(path)):
             top = name.split(".")[0]
             assert not top.startswith("connector_") or top == package, f"{path.name} imports {name}"
             assert not re.match(r"penstock\._(?!_)", name), f"{path.name} imports {name}"
@@ -176,7 +182,7 @@ def test_core_readme_names_what_members_import() -> None:
     for member in [*CONNECTORS, "plugins"]:
         found = imported[member] = set[str]()
         for path in modules(ROOT / member / "src"):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(parsed(path)):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("penstock."):
                     found.add(str(node.module).removeprefix("penstock."))
                 elif isinstance(node, ast.Import):
@@ -249,9 +255,7 @@ def test_every_module_has_a_docstring(member: str) -> None:
     """
     Each module of the source begins with a docstring.
     """
-    silent = [
-        path.name for path in modules(ROOT / member / "src") if not ast.get_docstring(ast.parse(path.read_text()))
-    ]
+    silent = [path.name for path in modules(ROOT / member / "src") if not ast.get_docstring(parsed(path))]
     assert silent == []
 
 
@@ -272,9 +276,7 @@ def test_tests_hold_tests_and_helpers_only() -> None:
     tests = [path for folder in folders for path in folder.glob("test_*.py")]
     others = [path.name for folder in folders for path in folder.glob("*.py") if path not in tests]
     assert [name for name in others if not name.startswith(("imitation_", "conftest"))] == []
-    assert [
-        (path.name, name) for path in tests for name in imports(ast.parse(path.read_text())) if name.startswith("test_")
-    ] == []
+    assert [(path.name, name) for path in tests for name in imports(parsed(path)) if name.startswith("test_")] == []
 
 
 def test_no_machine_is_named() -> None:

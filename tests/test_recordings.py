@@ -142,7 +142,7 @@ def test_a_masked_recording_is_a_fixture(provider: Provider, tmp_path: Path) -> 
         assert b"masked-" in kept
 
 
-@every
+@pytest.mark.parametrize("provider", [PROVIDERS["talroo"], PROVIDERS["joveo"]], ids=["talroo", "joveo"])
 @pytest.mark.parametrize("how", HOW)
 def test_a_recording_is_for_its_owner_only(provider: Provider, how: str, tmp_path: Path) -> None:
     """

@@ -16,7 +16,10 @@ from providers import Provider, then
 
 # The day of the process is the tests' own: no test depends on the calendar. The monotonic clock stays the real one.
 MAIN = f"""
-import sys, time_machine
+import sys
+sys.modules["pytest"] = None  # else time_machine imports it, which takes longer than a run
+import time_machine
+del sys.modules["pytest"]
 time_machine.travel({then().now().isoformat()!r}, tick=True).start()
 from penstock._cli import main
 sys.exit(main())

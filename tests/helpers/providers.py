@@ -63,6 +63,10 @@ def _targetcircle(base_url: str, today: date) -> TargetCircle:
     return TargetCircle(base_url, today, rows_per_page=5, offer_count=2)
 
 
+class _RecentLeads(ConvertrSandbox):
+    days_kept = 10  # a run reads a few days
+
+
 def _joveo(base_url: str, today: date) -> JoveoSandbox:
     return JoveoSandbox(base_url, today, jobs_per_client=(12, 5), polls_until_ready=1)
 
@@ -124,7 +128,7 @@ TARGETCIRCLE = Provider(
 )
 CONVERTR = Provider(
     name="convertr",
-    make=ConvertrSandbox,
+    make=_RecentLeads,
     streams=("leads", "lead_data", "campaigns", "campaign_publishers", "campaign_publisher_bands"),
     parts=lambda app, days: [
         *_days("leads", days),
