@@ -1,8 +1,10 @@
 """Masking: a secret is found in whatever form it comes back, and never cut before it is looked for."""
 
 import base64
+import copy
 import html
 import json
+import pickle
 import time
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -20,6 +22,15 @@ def _only_these(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
     monkeypatch.setattr(redact, "_known", redact._Known())
     for number in range(request.param):
         Secret(f"another-secret-{number:04}")
+
+
+def test_a_secret_is_never_pickled() -> None:
+    """
+    Neither for another process nor for a copy: a pickle would hold it in clear.
+    """
+    for use in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            use(Secret("sesame-open"))
 
 
 def numeric(text: str) -> str:
