@@ -6,7 +6,9 @@ collected: pytest would otherwise take each directory for a package of that name
 """
 
 import importlib
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -14,6 +16,10 @@ import pytest
 import time_machine
 from hypothesis import HealthCheck, settings
 from penstock import redact
+
+# Container images often forbid bytecode: each process of a test would then compile all modules, and so would pytest.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 for _name in ("talroo", "joveo", "targetcircle", "convertr", "sensis"):
     importlib.import_module(f"connector_{_name}")

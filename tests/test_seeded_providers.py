@@ -261,7 +261,11 @@ def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "target"),
-    [*((seed, kind) for seed in FEW for kind in TARGETS[:3]), (14, "parquet"), (33, "duckdb")],
+    [
+        *((seed, kind) for seed in FEW for kind in ("jsonl", "postgresql")),
+        *((8, "csv"), (103, "csv"), (14, "parquet"), (33, "duckdb")),
+        *(pytest.param(seed, "csv", marks=pytest.mark.large) for seed in FEW[1:-1]),
+    ],
     indirect=["target"],
 )
 def test_a_target_holds_the_rows_of_any_provider(seed: int, target: str) -> None:

@@ -48,7 +48,7 @@ class ConvertrSandbox(SandboxBase):
     that a reader must end up with.
     """
 
-    days_kept = 120  # leads exist from so many days before today, to yesterday
+    days_kept = 40  # leads exist from so many days before today, to yesterday
     most_per_page = 100
     default_per_page = 10
     prefix = "hydra:"  # "": as newer versions of the framework spell the envelope
