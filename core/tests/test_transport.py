@@ -965,7 +965,7 @@ def test_a_file_is_whole_and_bounded(
     """
     monkeypatch.setattr(transport_module, "SPOOL_BYTES", 100)
     server.app = with_faults(good, [bad])
-    transport = make(max_body_bytes=1 << 10, max_file_bytes=1 << 20)
+    transport = make(max_body_bytes=1 << 10, max_file_bytes=1 << 20, timeout_s=30, total_timeout_s=60)
     request = Request(url=server.base_url, as_file=True)
 
     with pytest.raises(error, match=output):
