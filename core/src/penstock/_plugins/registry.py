@@ -118,13 +118,6 @@ class _Offers(NamedTuple):
     failed: tuple[Broken, ...] = ()
 
 
-class _Manager(pluggy.PluginManager):
-    """Examines the members of a plugin that are named like hooks, not all of them."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        return super().parse_hookimpl_opts(plugin, name) if name.startswith("penstock_") else None
-
-
 class Registry:
     """
     The offers of all plugins. The results of a hook are kept.
@@ -133,7 +126,7 @@ class Registry:
     """
 
     def __init__(self, plugins: Iterable[object] | None = None, *, strict: bool = False) -> None:
-        self._manager = _Manager(GROUP)
+        self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._plugins: dict[str, Plugin] = {}  # by the name under which the manager knows it
         self._broken: list[Broken] = []
