@@ -409,7 +409,7 @@ def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give a file"):
         project.run("market", to=f"jsonl:{tmp_path}", workers=2)
     (tmp_path / "penstock.toml").write_text('[source.market]\nbase_url = "http://127.0.0.1:1"\npassword = "sesame"\n')
-    with pytest.raises(UsageError, match="several workers"):
+    with pytest.raises(UsageError, match="several processes"):
         Project(tmp_path / "penstock.toml", plugins=[market, penstock_plugins]).run(
             "market", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], workers=2
         )
