@@ -103,7 +103,7 @@ def no_links(row: Mapping[str, Any]) -> Any:
 
 SALES = Stream(name="sales", record=Sale, path="/sales")
 LINES = Stream(name="lines", record=Line, path="/lines")
-HERE = r"\(test_wrong_results\.py, line \d+\)"
+HERE = r"\(test_plugin_results\.py, line \d+\)"
 A_REQUEST = r"write return page\.request\.with_param\(\.\.\.\), or None"
 
 RESULTS: dict[str, tuple[list[Stream], str]] = {
