@@ -5,7 +5,7 @@ Erase values in the rows of a stream's table, inside the transaction that is ope
 # Names in statements come from quoted(), or from the catalog; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -26,73 +26,111 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
     Raises TargetError if a column must not be null, and SinkError if others change the rows meanwhile, or a trigger or
     a rule of the table brings values back.
     """
-    attributes = "select attname::text, attnotnull from pg_attribute"
-    there = "attrelid = %s::bigint::oid and attnum > 0 and not attisdropped"
-    columns: dict[str, bool] = dict(database.run(f"{attributes} where {there}", (table.oid,)).fetchall())
-    gone = [name for name in erasure.columns if short(name) in columns]
-    if kept := [name for name in gone if columns[short(name)]]:
-        changes = ", ".join(f"alter column {quoted(name)} drop not null" for name in kept)
+    return _TableErasure(database, source, table, erasure).run()
+
+
+class _TableErasure:
+    """The statements that erase the values of one source in one table."""
+
+    def __init__(self, database: Database, source: str, table: Located, erasure: Erasure) -> None:
+        self._database = database
+        self._table = table
+        self._erasure = erasure
+        self._stream = f"{source}.{erasure.layout.stream}"
+        columns = self._columns_of_the_table()
+        self._nulled = [name for name in erasure.columns if short(name) in columns]
+        self._nested = [name for name in erasure.nested if short(name) in columns]
+        self._required = [name for name in self._nulled if columns[short(name)]]
+        self._stamps = "".join(f", {quoted(name)} = default" for name in STAMPS if name in columns)
+        self._where, self._values = of_source(source, shared=table.shared)
+
+    def run(self) -> int:
+        """Erase all; the number of rows that changed."""
+        self._check_nullable()
+        rows = self._erase_nested() if self._nested else 0
+        if self._nulled:
+            rows += self._null_columns()
+        if is_altering(self._database, self._table.oid):
+            self._check_triggers()
+        return rows
+
+    def _columns_of_the_table(self) -> dict[str, bool]:
+        """The columns of the table, and whether each must not be null."""
+        attributes = "select attname::text, attnotnull from pg_attribute"
+        existing = "attrelid = %s::bigint::oid and attnum > 0 and not attisdropped"
+        return dict(self._database.run(f"{attributes} where {existing}", (self._table.oid,)).fetchall())
+
+    def _check_nullable(self) -> None:
+        if not self._required:
+            return
+        changes = ", ".join(f"alter column {quoted(name)} drop not null" for name in self._required)
         raise TargetError(
-            f"{database.place}: {', '.join(kept)} of the table {table.sql} must not be null, so that nothing of "
-            f"{source}.{erasure.layout.stream} was erased. Its owner may run: alter table {table.sql} {changes}."
+            f"{self._database.place}: {', '.join(self._required)} of the table {self._table.sql} must not be null, so "
+            f"that nothing of {self._stream} was erased. Its owner may run: alter table {self._table.sql} {changes}."
         )
-    nested = [name for name in erasure.nested if short(name) in columns]
-    stamps = "".join(f", {quoted(name)} = default" for name in STAMPS if name in columns)
-    where, values = of_source(source, shared=table.shared)
-    nulls = [f"{quoted(name)} = null" for name in gone]
-    rows = 0
-    if nested:
-        sets = ", ".join([*nulls, *(f"{quoted(name)} = n.c{number}::jsonb" for number, name in enumerate(nested))])
+
+    def _erase_nested(self) -> int:
+        """Replace the nested values that change, and null the columns of their rows; the number of rows."""
+        nulls = [f"{quoted(name)} = null" for name in self._nulled]
+        nested = [f"{quoted(name)} = n.c{number}::jsonb" for number, name in enumerate(self._nested)]
         texts = ", ".join(f"c{number}" for number in range(len(nested)))
         statement = (
-            f"update {table.sql} o set {sets}{stamps} "
+            f"update {self._table.sql} o set {', '.join([*nulls, *nested])}{self._stamps} "
             f"from unnest(%s::bigint[], %s::text[]{', %s::text[]' * len(nested)}) as n (part, place, {texts}) "
             "where o.tableoid = n.part::oid and o.ctid = n.place::tid"
         )
-        changed = _cleaned(database, table, erasure, nested, where, values)
+        rows = 0
+        changed = self._changed_rows()
         while batch := list(islice(changed, ROWS_AT_ONCE)):
             # A row that another session changed in the meantime has another place.
-            if database.run(statement, [list(column) for column in zip(*batch, strict=True)]).rowcount != len(batch):
+            values = [list(column) for column in zip(*batch, strict=True)]
+            if self._database.run(statement, values).rowcount != len(batch):
                 raise SinkError(
-                    f"{database.place}: another session changed the table {table.sql} meanwhile, or a trigger or a "
-                    f"rule of it lets no change pass. Nothing of {source}.{erasure.layout.stream} was erased."
+                    f"{self._database.place}: another session changed the table {self._table.sql} meanwhile, or a "
+                    f"trigger or a rule of it lets no change pass. Nothing of {self._stream} was erased."
                 )
             rows += len(batch)
-    some = " or ".join(f"{quoted(name)} is not null" for name in gone)
-    if nulls:
-        rows += database.run(
-            f"update {table.sql} set {', '.join(nulls)}{stamps} where ({some}) and {where}", values
-        ).rowcount
-    if is_altering(database, table.oid):
-        database.run("set constraints all immediate")  # what triggers do at the end of the transaction is done before
-        stays = bool(nulls) and database.one(
-            f"select exists (select from {table.sql} where ({some}) and {where})", values
+        return rows
+
+    def _null_columns(self) -> int:
+        """Null the columns of the rows that have a value there; the number of rows."""
+        nulls = ", ".join(f"{quoted(name)} = null" for name in self._nulled)
+        statement = f"update {self._table.sql} set {nulls}{self._stamps} where {self._with_values()}"
+        return self._database.run(statement, self._values).rowcount
+
+    def _with_values(self) -> str:
+        """The condition of rows in which a column that is to be null is not."""
+        return f"({' or '.join(f'{quoted(name)} is not null' for name in self._nulled)}) and {self._where}"
+
+    def _check_triggers(self) -> None:
+        """Raises SinkError where triggers or rules bring values back, also those at the end of the transaction."""
+        self._database.run("set constraints all immediate")
+        remains = bool(self._nulled) and self._database.one(
+            f"select exists (select from {self._table.sql} where {self._with_values()})", self._values
         )
-        if stays or (nested and any(_cleaned(database, table, erasure, nested, where, values))):
+        if remains or (self._nested and any(self._changed_rows())):
             raise SinkError(
-                f"{database.place}: a trigger or a rule on the table {table.sql} brings back what is erased. Nothing "
-                f"of {source}.{erasure.layout.stream} was erased. Drop it, and run it again."
+                f"{self._database.place}: a trigger or a rule on the table {self._table.sql} brings back what is "
+                f"erased. Nothing of {self._stream} was erased. Drop it, and run it again."
             )
-    return rows
 
-
-def _cleaned(
-    database: Database, table: Located, erasure: Erasure, nested: Sequence[str], where: str, values: Sequence[Any]
-) -> Iterator[tuple[Any, ...]]:
-    """
-    The place of each row whose nested values change, and all of its nested values as they are to be. A place is one of
-    a table: in a table that is divided into partitions, each of them has rows at the same places.
-    """
-    texts = ", ".join(f"{quoted(name)}::text" for name in nested)
-    some = " or ".join(f"{quoted(name)} is not null" for name in nested)
-    with database.connection.cursor(name="penstock_erase") as cursor:
-        cursor.itersize = ROWS_AT_ONCE
-        cursor.execute(
-            f"select tableoid::bigint, ctid::text, {texts} from {table.sql} where ({some}) and {where}", values
-        )
-        for part, place, *former in cursor:
-            cleaned = [
-                None if text is None else erasure.nested[name](text) for name, text in zip(nested, former, strict=True)
-            ]
-            if cleaned != former:
-                yield (part, place, *cleaned)
+    def _changed_rows(self) -> Iterator[tuple[Any, ...]]:
+        """
+        The place of each row whose nested values change, and all of its nested values as they are to be. A place is one
+        of a table: in a table that is divided into partitions, each of them has rows at the same places.
+        """
+        texts = ", ".join(f"{quoted(name)}::text" for name in self._nested)
+        some = " or ".join(f"{quoted(name)} is not null" for name in self._nested)
+        with self._database.connection.cursor(name="penstock_erase") as cursor:
+            cursor.itersize = ROWS_AT_ONCE
+            cursor.execute(
+                f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({some}) and {self._where}",
+                self._values,
+            )
+            for part, place, *former in cursor:
+                erased = [
+                    None if text is None else self._erasure.nested[name](text)
+                    for name, text in zip(self._nested, former, strict=True)
+                ]
+                if erased != former:
+                    yield (part, place, *erased)
