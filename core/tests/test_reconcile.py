@@ -85,10 +85,14 @@ def test_without_a_promise_any_number_is_right():
     """
     Where the provider states no total, there is nothing to hold against what arrived.
     """
-    listing = ListingCounts(what="clicks", distinct=3)
+    listing = ListingCounts(what="clicks", fetched=3, distinct=3)
     listing.check_stated(Answer())
 
     listing.verify()
+
+    assert (listing.total, listing.stated_pages) == (None, None)
+    with pytest.raises(CountMismatchError):
+        ListingCounts(what="clicks", total=2, fetched=3, distinct=3).verify()
 
 
 @pytest.mark.parametrize("member", ["total", "pages"])

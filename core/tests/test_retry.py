@@ -400,16 +400,19 @@ def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_f
 
 @given(
     text=st.text(st.characters(max_codepoint=255))
+    | st.integers(0, 1_000_000).map(str)
     | st.from_regex(r"Mon, [0-9]{1,2} (Jan|Dec) [0-9]{1,6} [0-9]{1,3}:[0-9]+:[0-9]+ ([+-][0-9]{1,12}|GMT)")
 )
 def test_no_header_is_too_odd(text: str):
     """
-    Any Retry-After gives a time that is not negative, or none.
+    Any Retry-After gives a time that is not negative, or none; a number of seconds is that time.
     """
     for name in ("retry-after", *RESETS):
         found = stated_wait(a_response(status=429, headers=((name, text),)), throttled=True)
 
         assert found is None or found >= 0
+        if text.isascii() and text.isdigit() and len(text) <= 9:
+            assert found == float(text)
 
 
 @pytest.mark.parametrize("name", ["retry-after", *RESETS])
