@@ -52,7 +52,7 @@ source = dlt.resource(jobs, primary_key="id", write_disposition="replace", max_t
 SOURCE = """
 import dlt
 from penstock import Project
-from penstock_plugins.doors.dlt import dlt_source
+from penstock_plugins.integrations.dlt import dlt_source
 project = Project({"source": {"bench": {"base_url": sys.argv[1]}}}, plugins=[connector_bench, penstock_plugins])
 source = dlt_source(project, "bench", streams=["jobs"])
 """

@@ -121,19 +121,29 @@ FIXED = (
         "keys of one listing held in memory, to notice rows that come again; further ones in a temporary file",
     ),
     (
-        "plugins.doors.messages",
+        "plugins.integrations.messages",
         "IN_MEMORY_BYTES",
         "MiB",
         "one partition that Singer or Airbyte gets, held in memory; a larger one in a temporary file",
     ),
     (
-        "plugins.doors.singer_target",
+        "plugins.integrations.singer_target",
         "GRACE_S",
         "s",
         "time that a Singer target has to end after a stop; then it is killed",
     ),
-    ("plugins.doors.dagster", "RETRY_S", "s", "until Dagster tries again a run that a deadline or another run ended"),
-    ("plugins.page.command", "KEPT_TIMES", "", "times as long as a page took to make, `penstock page --port` shows it"),
+    (
+        "plugins.integrations.dagster",
+        "RETRY_S",
+        "s",
+        "until Dagster tries again a run that a deadline or another run ended",
+    ),
+    (
+        "plugins.status_page.command",
+        "KEPT_TIMES",
+        "",
+        "times as long as a page took to make, `penstock page --port` shows it",
+    ),
 )
 
 

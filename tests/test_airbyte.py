@@ -18,7 +18,7 @@ from penstock import SandboxRequest, SandboxResponse
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
-from penstock_plugins.doors.airbyte import ENDED_EARLY, AirbyteMessages
+from penstock_plugins.integrations.airbyte import ENDED_EARLY, AirbyteMessages
 from providers import CONVERTR, JOVEO, TALROO, TODAY, Provider, bag, then
 
 Message = dict[str, Any]

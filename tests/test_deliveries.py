@@ -13,9 +13,9 @@ import pytest
 from attrs import define, evolve
 from penstock import Batch, LedgerEntry, Partition, Project, ProviderError, Secret
 from penstock.testing.conformance import QUICK
-from penstock_plugins.doors import dlt as door
-from penstock_plugins.doors.bookmarks import Bookmarks
-from penstock_plugins.doors.deliveries import CommittedPartition, deliveries
+from penstock_plugins.integrations import dlt as door
+from penstock_plugins.integrations.bookmarks import Bookmarks
+from penstock_plugins.integrations.deliveries import CommittedPartition, deliveries
 from providers import CONVERTR, TALROO, TODAY, Provider, bag, then
 
 DAYS = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]

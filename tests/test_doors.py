@@ -475,7 +475,7 @@ def queried(place: Place, *queries: str) -> list[list[list[Any]]]:
 ENDED = """
 import dlt
 from penstock import Project
-from penstock_plugins.doors.dlt import dlt_source
+from penstock_plugins.integrations.dlt import dlt_source
 
 pipeline = dlt.attach("talroo")
 pipeline.extract(dlt_source(Project("penstock.toml"), "talroo", since="2026-11-18", until="2026-11-18"))
@@ -527,7 +527,7 @@ def test_a_failed_partition_loads_nothing(talroo: Place) -> None:
 LOAD_CONVERTR = """
 import dlt, json
 from penstock import Project
-from penstock_plugins.doors.dlt import dlt_source
+from penstock_plugins.integrations.dlt import dlt_source
 
 project = Project({}).with_source("convertr", json.load(open("convertr.json")))
 pipeline = dlt.pipeline("talroo", destination=dlt.destinations.duckdb("talroo.duckdb"), dataset_name="loaded")

@@ -47,9 +47,9 @@ from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock.project.records import layouts_of
 from penstock.sandbox.server import serve
-from penstock_plugins.doors.bookmarks import Bookmarks
-from penstock_plugins.doors.messages import MessageSink
-from penstock_plugins.doors.singer_messages import SingerMessages
+from penstock_plugins.integrations.bookmarks import Bookmarks
+from penstock_plugins.integrations.messages import MessageSink
+from penstock_plugins.integrations.singer_messages import SingerMessages
 from python_calls import calls_of
 
 FEW, MORE = 1000, 2000  # records a page

@@ -42,10 +42,10 @@ from penstock import (
 from penstock._cli import main
 from penstock.project.results import Problem
 from penstock.sandbox.server import serve
-from penstock_plugins.page.command import PageServer, seconds, write
-from penstock_plugins.page.content import Content, content
-from penstock_plugins.page.render import policy, render
-from penstock_plugins.page.streams import STATES, Facts
+from penstock_plugins.status_page.command import PageServer, seconds, write
+from penstock_plugins.status_page.content import Content, content
+from penstock_plugins.status_page.render import policy, render
+from penstock_plugins.status_page.streams import STATES, Facts
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -664,7 +664,7 @@ def test_the_server_is_on_loopback(
         def wait(self) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("penstock_plugins.page.command.until_stopped", Interrupted)
+    monkeypatch.setattr("penstock_plugins.status_page.command.until_stopped", Interrupted)
 
     assert run("page", "--port", "0", "--to", "files") == 0
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+ until Ctrl-C\n", capsys.readouterr().out)

@@ -13,9 +13,9 @@ import pytest
 from attrs import evolve
 from generated_ledger import LARGE, NOW, SMALL, GeneratedLedger
 from penstock.sandbox.server import serve
-from penstock_plugins.page.command import PageServer
-from penstock_plugins.page.content import content
-from penstock_plugins.page.render import render
+from penstock_plugins.status_page.command import PageServer
+from penstock_plugins.status_page.content import content
+from penstock_plugins.status_page.render import render
 
 pytestmark = pytest.mark.large
 

@@ -29,8 +29,8 @@ from penstock import (
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
-from penstock_plugins.doors.bookmarks import MOST_REPORTS, Bookmarks, StateLedger
-from penstock_plugins.doors.messages import Texts
+from penstock_plugins.integrations.bookmarks import MOST_REPORTS, Bookmarks, StateLedger
+from penstock_plugins.integrations.messages import Texts
 from providers import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 Message = dict[str, Any]

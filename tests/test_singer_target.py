@@ -24,8 +24,8 @@ from penstock import Project, SandboxResponse, Secret, UsageError
 from penstock.errors import TargetError
 from penstock.project.run_result import RunResult
 from penstock.testing.conformance import QUICK
-from penstock_plugins.doors import singer_target
 from penstock_plugins.files.locks import alone
+from penstock_plugins.integrations import singer_target
 from penstock_plugins.sinks import SINGER
 from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 

@@ -21,8 +21,8 @@ from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import Subject, first_run, one_reading_check, paging, wrong_credentials
-from penstock_plugins.new.infer import guess_columns
-from penstock_plugins.new.sample import read_sample
+from penstock_plugins.scaffold.infer import guess_columns
+from penstock_plugins.scaffold.sample import read_sample
 
 
 def zipped(name: str, *files: str | bytes) -> bytes:

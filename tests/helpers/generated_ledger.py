@@ -20,7 +20,7 @@ from penstock.project.results import (
     StatusResult,
     TargetStatus,
 )
-from penstock_plugins.page.streams import Facts
+from penstock_plugins.status_page.streams import Facts
 
 NOW = datetime(2026, 11, 28, 6, 40, tzinfo=UTC)
 LAST = date(2026, 11, 27)

@@ -105,18 +105,22 @@ def penstock_commands() -> "Iterable[Command]":
     from penstock import Command
 
     yield Command(
-        name="new", target="penstock_plugins.new.command:new", summary="Write a connector from a sample answer."
+        name="new", target="penstock_plugins.scaffold.command:new", summary="Write a connector from a sample answer."
     )
     yield Command(
         name="page",
-        target="penstock_plugins.page.command:page",
+        target="penstock_plugins.status_page.command:page",
         summary="Show what was delivered as a page for a browser.",
     )
     yield Command(
-        name="singer", target="penstock_plugins.doors.singer:singer", summary="Be a Singer tap for targets and Meltano."
+        name="singer",
+        target="penstock_plugins.integrations.singer:singer",
+        summary="Be a Singer tap for targets and Meltano.",
     )
     yield Command(
-        name="airbyte", target="penstock_plugins.doors.airbyte:airbyte", summary="Be an Airbyte source for PyAirbyte."
+        name="airbyte",
+        target="penstock_plugins.integrations.airbyte:airbyte",
+        summary="Be an Airbyte source for PyAirbyte.",
     )
 
 

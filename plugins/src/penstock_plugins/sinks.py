@@ -226,7 +226,7 @@ def _singer_settings(text: str) -> SingerTargetSettings:
 
 
 def _singer(settings: SingerTargetSettings) -> Sink:
-    from penstock_plugins.doors.singer_target import SingerSink
+    from penstock_plugins.integrations.singer_target import SingerSink
 
     return SingerSink(settings)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock import __version__
 
-from penstock_plugins.page.content import Content
+from penstock_plugins.status_page.content import Content
 
 SCRIPTS = ("model.js", "calendar.js", "panel.js", "page.js")
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -41,7 +41,7 @@ def _script() -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("penstock_plugins.page") / name).read_text(encoding="utf-8")
+    return (resources.files("penstock_plugins.status_page") / name).read_text(encoding="utf-8")
 
 
 def _checksum(text: str) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 from penstock import Column, Layout, Project, ProviderError
 
-from penstock_plugins.doors.bookmarks import Bookmarks
-from penstock_plugins.doors.deliveries import CommittedPartition, deliveries
 from penstock_plugins.extras import installed
+from penstock_plugins.integrations.bookmarks import Bookmarks
+from penstock_plugins.integrations.deliveries import CommittedPartition, deliveries
 from penstock_plugins.nested import json_texts
 
 GONE = "penstock_gone"

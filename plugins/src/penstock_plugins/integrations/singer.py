@@ -15,10 +15,10 @@ import click
 from attrs import frozen
 from penstock import Layout, Project, UsageError, __version__
 
-from penstock_plugins.doors import schema
-from penstock_plugins.doors.command import JSON_FILE, read_json, run_to
-from penstock_plugins.doors.messages import Texts
-from penstock_plugins.doors.singer_messages import SingerMessages
+from penstock_plugins.integrations import schema
+from penstock_plugins.integrations.command import JSON_FILE, read_json, run_to
+from penstock_plugins.integrations.messages import Texts
+from penstock_plugins.integrations.singer_messages import SingerMessages
 
 # --- catalog --------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 from attrs import evolve, field, frozen
 from penstock import NUMBER_FORMATS, UsageError, camel, snake
 
-from penstock_plugins.new.code import literal
-from penstock_plugins.new.sample import Record, Sample, is_personal, is_secret
+from penstock_plugins.scaffold.code import literal
+from penstock_plugins.scaffold.sample import Record, Sample, is_personal, is_secret
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?\s*(?P<zone>Z|z|UTC|[+-]\d\d(:?\d\d)?)?")

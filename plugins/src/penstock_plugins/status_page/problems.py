@@ -11,7 +11,7 @@ from penstock import mask
 from penstock.project.delivered import joined, moved_sums
 from penstock.project.results import Change, Problem, RunInfo, SourceStatus, TargetStatus
 
-from penstock_plugins.page.streams import (
+from penstock_plugins.status_page.streams import (
     FAILED,
     MISSING,
     SET_ASIDE,

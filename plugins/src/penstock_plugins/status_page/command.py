@@ -16,8 +16,8 @@ from penstock.commands import seconds_of
 from penstock.process import write_whole
 from penstock.sandbox.server import serve
 
-from penstock_plugins.page.content import content, facts
-from penstock_plugins.page.render import policy, render
+from penstock_plugins.status_page.content import content, facts
+from penstock_plugins.status_page.render import policy, render
 
 DAYS = 120
 KEPT_TIMES = 10

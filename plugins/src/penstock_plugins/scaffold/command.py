@@ -12,9 +12,17 @@ import click
 from penstock import UsageError, snake
 from penstock.redact import shown_url
 
-from penstock_plugins.new.package import SIGNED, Choices, PackageFiles, package_files, query_of
-from penstock_plugins.new.sample import MOST_BYTES, Sample, read_sample
-from penstock_plugins.new.stream import KINDS, LOGINS, PAGINGS, StreamChoices, is_of_graphql, usual_kind, usual_paging
+from penstock_plugins.scaffold.package import SIGNED, Choices, PackageFiles, package_files, query_of
+from penstock_plugins.scaffold.sample import MOST_BYTES, Sample, read_sample
+from penstock_plugins.scaffold.stream import (
+    KINDS,
+    LOGINS,
+    PAGINGS,
+    StreamChoices,
+    is_of_graphql,
+    usual_kind,
+    usual_paging,
+)
 
 FETCH_S = 30.0
 NO_STREAM_NAMES = (

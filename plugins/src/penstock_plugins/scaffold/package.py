@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 from attrs import frozen
 from penstock import UsageError, placeholders
 
-from penstock_plugins.new import imitation
-from penstock_plugins.new.code import IMPORTABLE, literal, with_imports
-from penstock_plugins.new.stream import StreamChoices, StreamTexts, part, template
+from penstock_plugins.scaffold import imitation
+from penstock_plugins.scaffold.code import IMPORTABLE, literal, with_imports
+from penstock_plugins.scaffold.stream import StreamChoices, StreamTexts, part, template
 
 SIGNED = "{method}\n{path}\n{query}\n{epoch_s}\n{body}"
 SIGNABLE = ("method", "path", "query", "body", "epoch_s", "key")

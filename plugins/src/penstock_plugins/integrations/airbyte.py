@@ -14,9 +14,9 @@ import click
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, mask
 
-from penstock_plugins.doors import schema
-from penstock_plugins.doors.command import JSON_FILE, read_json, run_to, standard_output
-from penstock_plugins.doors.messages import Texts, around, message
+from penstock_plugins.integrations import schema
+from penstock_plugins.integrations.command import JSON_FILE, read_json, run_to, standard_output
+from penstock_plugins.integrations.messages import Texts, around, message
 
 VERBS = ("spec", "check", "discover", "read")
 ENDED_EARLY = (

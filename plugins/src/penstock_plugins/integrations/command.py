@@ -15,8 +15,8 @@ import click
 from penstock import OutputClosedError, Project, TargetError, UsageError, mask
 from penstock.process import discard_output, is_closed, stop_on_signals
 
-from penstock_plugins.doors.bookmarks import Bookmarks
-from penstock_plugins.doors.messages import Messages, MessageSink
+from penstock_plugins.integrations.bookmarks import Bookmarks
+from penstock_plugins.integrations.messages import Messages, MessageSink
 
 T = TypeVar("T")
 JSON_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

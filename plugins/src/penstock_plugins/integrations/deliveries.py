@@ -16,7 +16,7 @@ from penstock import (
     RejectedRecordsError,
 )
 
-from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
+from penstock_plugins.integrations.bookmarks import Bookmarks, StateLedger
 
 
 @frozen

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock_plugins.new.code import literal, used_names
-from penstock_plugins.new.infer import Guess
-from penstock_plugins.new.sample import MOST_KEPT
-from penstock_plugins.new.stream import StreamTexts, part, parts
+from penstock_plugins.scaffold.code import literal, used_names
+from penstock_plugins.scaffold.infer import Guess
+from penstock_plugins.scaffold.sample import MOST_KEPT
+from penstock_plugins.scaffold.stream import StreamTexts, part, parts
 
 _ENGLISH = "1,234.5"
 

@@ -45,10 +45,10 @@ from penstock import (
 )
 from penstock.ledger import SqliteLedger
 
-from penstock_plugins.doors.messages import Held, Texts
-from penstock_plugins.doors.singer_messages import SingerMessages, is_full_table
 from penstock_plugins.files.disk import file_errors, file_name, make_directories
 from penstock_plugins.files.locks import locked
+from penstock_plugins.integrations.messages import Held, Texts
+from penstock_plugins.integrations.singer_messages import SingerMessages, is_full_table
 from penstock_plugins.sinks import SingerTargetSettings
 
 LEDGER = "ledger.sqlite"

@@ -17,10 +17,10 @@ from typing import IO, Any, Protocol
 from attrs import define, field, frozen
 from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
-from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
-from penstock_plugins.doors.schema import groups
 from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
+from penstock_plugins.integrations.bookmarks import Bookmarks, StateLedger
+from penstock_plugins.integrations.schema import groups
 from penstock_plugins.nested import json_texts
 
 IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file

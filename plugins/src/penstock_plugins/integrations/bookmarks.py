@@ -36,7 +36,7 @@ from penstock import (
     mask,
 )
 
-from penstock_plugins.doors.schema import groups
+from penstock_plugins.integrations.schema import groups
 
 MOST_REPORTS = 100  # in the state of one stream, the newest: a state is written many times, and stays small
 

@@ -1,5 +1,5 @@
 """
-Doors: penstock as a part of other tools, and other tools as a part of penstock.
+Integrations: penstock as a part of other tools, and other tools as a part of penstock.
 
 The modules: ``singer`` and ``airbyte`` (commands, which share ``command`` and ``messages``), ``singer_target`` (any
 Singer target as a sink), ``singer_messages`` (of both), ``dlt`` and ``dagster`` (functions for Python programs),

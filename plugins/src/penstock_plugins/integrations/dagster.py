@@ -10,8 +10,8 @@ from typing import Any
 
 from penstock import Layout, Project
 
-from penstock_plugins.doors import schema
 from penstock_plugins.extras import installed
+from penstock_plugins.integrations import schema
 
 RETRY_S = 600
 """Seconds until a run that stopped at a deadline, or at the provider's quota, is tried again."""

@@ -2,9 +2,9 @@
 The content of the page: what the ledgers hold, as compact JSON-like data.
 
 The page's summary holds what is shown at once: problems, sources, streams, and one letter per account and day, see
-:data:`penstock_plugins.page.streams.STATES`. Counts, sums, times and restatements are in a block for each stream,
-which the browser reads when the stream is looked at. Times are seconds since 1970-01-01 UTC; sums are decimal text,
-never floats.
+:data:`penstock_plugins.status_page.streams.STATES`. Counts, sums, times and restatements are in a block for each
+stream, which the browser reads when the stream is looked at. Times are seconds since 1970-01-01 UTC; sums are decimal
+text, never floats.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from attrs import frozen
 from penstock import Project, mask
 from penstock.project.results import Change, RunInfo, SourceStatus, TargetStatus
 
-from penstock_plugins.page.problems import new_members, problems_of, reasons_of, restated
-from penstock_plugins.page.streams import Facts, StreamContent, account_of, change_of, epoch_s, streams_of
+from penstock_plugins.status_page.problems import new_members, problems_of, reasons_of, restated
+from penstock_plugins.status_page.streams import Facts, StreamContent, account_of, change_of, epoch_s, streams_of
 
 RUNS_SHOWN = 30  # of each source
 CHANGES_SHOWN = 100  # of each source, in its list

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 from penstock import UsageError, placeholders, snake
 
-from penstock_plugins.new.code import IMPORTABLE, call, literal
-from penstock_plugins.new.infer import Guess, Guesses, guess_columns
-from penstock_plugins.new.sample import Sample, is_granting, is_personal
+from penstock_plugins.scaffold.code import IMPORTABLE, call, literal
+from penstock_plugins.scaffold.infer import Guess, Guesses, guess_columns
+from penstock_plugins.scaffold.sample import Sample, is_granting, is_personal
 
 LOGINS = (
     *("none", "bearer", "header", "param", "basic", "oauth_client", "oauth_refresh", "oauth_jwt", "oauth1", "hmac"),

@@ -11,8 +11,8 @@ from typing import Any
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry
 
-from penstock_plugins.doors import schema
-from penstock_plugins.doors.messages import Texts, around, message
+from penstock_plugins.integrations import schema
+from penstock_plugins.integrations.messages import Texts, around, message
 
 _RECORD = "\0record"
 
