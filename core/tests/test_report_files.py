@@ -179,8 +179,9 @@ def test_days_of_another_form_are_no_days() -> None:
 
 @record()
 class Loose:
-    """A record of which no member is required."""
+    """A record of which no member is required: the shop is that of the request, too."""
 
+    shop: str | None = column(member="Shop")
     campaign: str | None = column(member="Campaign")
     clicks: int | None = column(member="Clicks", additive=True)
     key: str = row_key("campaign")
@@ -198,8 +199,9 @@ def test_what_has_no_declared_member_is_no_record(body: str) -> None:
     """
     An error or a summary among the records is set aside, also where a record may lack each single member.
     """
-    stream = Stream(name="spend", summary="", record=Loose, kind="snapshot", key="key")
-    decoded = list(compile_stream("ads", stream).decode(ReportFile()(a_file(body)).items))
+    stream = Stream(name="spend", summary="", record=Loose, kind="snapshot", key="key", account="shop")
+    items = ReportFile()(a_file(body)).items
+    decoded = list(compile_stream("ads", stream).decode(items, Requested(stamps={"shop": "s1"})))
 
     assert [(row.campaign, row.clicks) for one in decoded for row in one.batch.rows] == [("North", 3)]
     assert [reason for _, reason in set_aside(decoded)] == [

@@ -60,8 +60,8 @@ class RecordDecoder:
         self._members = frozenset(column.top_member for column in columns.values() if column.top_member is not None)
         self._outer = Outer.of(columns.values())
         read = [column for column in columns.values() if column.top_member is not None]
-        # Where a record must have a member, one without any member is set aside for that.
-        self._may_lack_all = () if any(map(rejects.is_required, read)) else tuple(column.name for column in read)
+        # Where a record must have a member, one without any is set aside for that. A stamp may fill all others.
+        self._may_lack_all = tuple(column.name for column in read) if all(column.nullable for column in read) else ()
         self._converted = tuple(column for column in columns.values() if not column.added and is_converted(column))
         self._shapes = {texts: self._shape(texts=texts) for texts in (False, True)}
 
