@@ -181,10 +181,10 @@ def test_what_cannot_be_read_is_one_sentence(here: Here, verb: str, arguments: l
 
 def test_a_source_without_a_sink_is_refused_with_the_missing_option(here: Here) -> None:
     """
-    ``run SOURCE`` names the option that is missing.
+    ``run SOURCE`` names the option that is missing, with a sink of the configuration.
     """
     here("run", "shop", code=2)
-    assert "shop is a source: name its sink, such as `penstock run shop --to jsonl:data`" in here.err
+    assert "shop is a source: name its sink, such as `penstock run shop --to files`" in here.err
 
 
 def test_stdout_has_nothing_but_data(here: Here) -> None:

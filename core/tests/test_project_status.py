@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from penstock import ConfigError, Project, SandboxResponse, TargetError
+from penstock import Project, SandboxResponse, TargetError
 from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
@@ -333,9 +333,9 @@ def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path
         project.plan("weekly", **DAYS)
 
 
-def test_the_error_about_a_used_target_does_not_name_an_option(server: Server, tmp_path: Path) -> None:
+def test_a_plan_leaves_out_a_used_target_that_left_the_configuration(server: Server, tmp_path: Path) -> None:
     """
-    A sink that left the configuration was remembered by an earlier run; nobody gave --to.
+    Everything counts as missing, and a notice names the target.
     """
     source = f'[source.shop]\nbase_url = "{server.base_url}"\nkey = "sesame-open"\n'
     file = tmp_path / "penstock.toml"
@@ -343,8 +343,9 @@ def test_the_error_about_a_used_target_does_not_name_an_option(server: Server, t
     Project(file, plugins=PLUGINS, environ={}, clock=Stopped).run("shop", to="files", **DAYS)
     file.write_text(source)
 
-    with pytest.raises(ConfigError, match=r"^sink 'files': expected "):
-        Project(file, plugins=PLUGINS, environ={}, clock=Stopped).plan("shop", **DAYS)
+    planned = Project(file, plugins=PLUGINS, environ={}, clock=Stopped).plan("shop", **DAYS)
+    assert (planned.target, planned.exit_code, len(planned.partitions)) == (None, 0, 6)
+    assert "the target files was used before" in planned.notices[0]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Layout:
         return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True)
 class Difference:
     """
     A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
@@ -252,7 +252,7 @@ class Erasure:
     nested: Mapping[str, Callable[[str], str | None]] = field(factory=dict)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Erased:
     """``rows``: how many lost a value. ``left``: the partitions that could not be erased, each with the reason."""
 
@@ -322,7 +322,7 @@ generator (``batches.throw``): that ends the read, and keeps the error for ``Rec
 """
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Part:
     """
     One of several processes that write one source to one target at once, each other accounts.
@@ -389,7 +389,7 @@ class Staging(Protocol):
         """
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Adoption:
     """
     A table that a sink can take over, or has taken over, as the place of a stream's rows.
