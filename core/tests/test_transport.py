@@ -26,6 +26,7 @@ from penstock.errors import (
     ConfigError,
     ForeignOriginError,
     PenstockError,
+    RefusedError,
     StoppedError,
     TransportError,
     UntrustedError,
@@ -567,6 +568,33 @@ def test_redirect_within_the_origin_is_followed(server: Server, make: Make, stat
     assert make()(Request(url=server.base_url, headers=SENT)).body == GOOD
     assert server.requests[1].target == "/end?a=%5b1]"
     assert server.requests[1].headers["authorization"] == "Bearer abcdef"
+
+
+@pytest.mark.parametrize(
+    ("location", "followed"),
+    [
+        pytest.param("/v2/offers", False, id="no parameter"),
+        pytest.param("/offers/?limit=50", False, id="one parameter less"),
+        pytest.param("/v2/offers?limit=50&offset=100&v=2", True, id="all parameters"),
+        pytest.param("/end", True, id="another resource"),
+    ],
+)
+def test_a_redirect_that_drops_parameters_is_not_followed(
+    location: str, followed: bool, server: Server, make: Make
+) -> None:
+    """
+    The rows of the same path without its parameters are those of another request.
+    """
+    first = leads_to(location)
+    server.app = lambda request: first(request) if request.target == "/offers?limit=50&offset=100" else good(request)
+    request = Request(url=f"{server.base_url}/offers", params=(("limit", "50"), ("offset", "100")))
+
+    if followed:
+        assert make()(request).body == GOOD
+        return
+    with pytest.raises(RefusedError, match=r"offset.*another request, so it was not sent"):
+        make()(request)
+    assert len(server.requests) == 1
 
 
 def test_write_is_not_sent_again(server: Server, make: Make) -> None:

@@ -6,9 +6,9 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
-from penstock.errors import ConfigError, ForeignOriginError
+from penstock.errors import ConfigError, ForeignOriginError, RefusedError
 from penstock.model import Request, is_loopback, origin_of, plain_http_problem
 from penstock.redact import mask
 
@@ -130,6 +130,24 @@ def absolute(url: str, location: str, request: Request) -> str:
             f"{host_of(url)} redirects to what is no URL ({brief(request)}): nothing was sent there. Correct "
             "base_url if it is not the provider's; else the provider must correct its redirect."
         ) from None
+
+
+def check_parameters(before: str, after: str, request: Request) -> None:
+    """
+    Raises RefusedError where a redirect leads to the same resource (the last segment of the path) without parameters of
+    the request: the rows there would be those of another request. A download may lose those that granted access to it.
+    """
+    if not request.credentials:
+        return
+    paths = [urlsplit(url).path.rstrip("/").rpartition("/")[2] for url in (before, after)]
+    parameters, left = [dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)) for url in (before, after)]
+    lost = [name for name in parameters if name not in left]
+    if paths[0] == paths[1] and lost:
+        raise RefusedError(
+            f"{host_of(before)} redirects to {urlsplit(after).path} without {', '.join(lost)} ({brief(request)}): that "
+            "would be another request, so it was not sent. Correct base_url, such as its path or https; else the "
+            "provider must correct its redirect."
+        )
 
 
 def host_of(url: str) -> str:

@@ -33,7 +33,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
 
 from penstock import __version__
-from penstock._fetch.origin import Boundary, absolute, brief, host_of, sendable, split
+from penstock._fetch.origin import Boundary, absolute, brief, check_parameters, host_of, sendable, split
 from penstock._util.clock import Clock
 from penstock._util.spool import Spool
 from penstock.errors import (
@@ -138,6 +138,7 @@ class Transport:
             if request.is_write or request.method not in ("GET", "HEAD"):
                 return response
             before, url = url, sendable(absolute(url, location, request))
+            check_parameters(before, url, request)
             origin = self._boundary.origin(request, url, before=before)
         raise BoundExceededError(
             f"{host_of(url)} redirects more than {MAX_REDIRECTS} times ({brief(request)}). "
