@@ -13,7 +13,6 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +36,7 @@ from penstock.ledger import Retention
 from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
 from penstock_plugins.by_days import by_days, rows_of_days
+from penstock_plugins.contents import Contents, all_lost, contents_from, differences, measures_in
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.unfit import Omissions, entry_without_unfit
@@ -262,11 +262,11 @@ class DuckTarget(BaseTarget):
         first = entries[0].partition
         columns, types, comment = [column for column, _ in first.values], self._types(name), self._comment(name)
         if comment is None:
-            yield from _all_lost(name, entries, f"the table {self.source}.{name} is gone")
+            yield from all_lost(entries, name, f"the table {self.source}.{name} is gone")
             return
         if comment.endswith(_MERGED) or not types.keys() >= set(columns):
             if not self.database.run(f"select 1 from {self.table(name)} limit 1").rows:
-                yield from _all_lost(name, entries, "there is no row")
+                yield from all_lost(entries, name, "there is no row")
             return
         ours = comment == f"{_MARK}{self.source}.{name}"
         if first.day is None or types[columns[-1]] != "DATE":
@@ -289,32 +289,15 @@ class DuckTarget(BaseTarget):
         The differences of partitions whose rows a condition selects. ``types``: the names of the table's columns;
         ``ours``: it has penstock's mark.
         """
-        first = entries[0].partition
-        columns = [column for column, _ in first.values]
-        every = dict.fromkeys(measure for entry in entries for measure in entry.sums) if name == first.stream else ()
-        measures = [measure for measure in every if measure in types]
+        columns = [column for column, _ in entries[0].partition.values]
+        measures = [measure for measure in measures_in(entries, name) if measure in types]
         contents = self._contents(name, columns, measures, condition)
-        nothing = (0, *[Decimal(0)] * len(measures))
-        for entry in entries:
-            rows, *totals = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
-            delivered = _rows_in(entry, name)
-            if rows == delivered:
-                what = _moved(entry, dict(zip(measures, totals, strict=True)))
-            elif delivered or ours:
-                what = f"{rows} rows in {self.source}.{name}, {delivered} were delivered"
-            else:
-                what = ""
-            if what:
-                yield Difference(partition=entry.partition, what=f"{name}: {what}")
-        for values, (rows, *_) in contents.items() if ours and columns else ():
-            partition = Partition(stream=first.stream, values=tuple(zip(columns, values, strict=True)))
-            what = f"{name}: {rows} rows in {self.source}.{name}"
-            yield Difference(partition=partition, what=what, uncounted=True)
+        yield from differences(entries, contents, measures, name, f"{self.source}.{name}", is_ours=ours)
 
     def _contents(
         self, name: str, columns: Sequence[str], measures: Sequence[str], condition: tuple[str, list[str]]
-    ) -> dict[tuple[str, ...], tuple[Any, ...]]:
-        """Rows and sums of the rows that a condition selects, by the texts of the partition's columns."""
+    ) -> Contents:
+        """The partitions in a table, of the rows that a condition selects."""
         texts = [f"coalesce({quoted(column)}::varchar, '')" for column in columns]
         sums = [f"coalesce(sum({quoted(measure)}), 0)" for measure in measures]
         where, values = condition
@@ -322,7 +305,7 @@ class DuckTarget(BaseTarget):
             f"select {', '.join([*texts, 'count(*)', *sums])} from {self.table(name)} where {where} group by all",
             values,
         ).rows
-        return {row[: len(columns)]: row[len(columns) :] for row in rows}
+        return contents_from(rows, len(columns), measures)
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`: one transaction; the columns stay, and are null."""
@@ -373,26 +356,6 @@ def _tried(call: Callable[[A], R], value: A) -> R | Exception:
         return call(value)
     except Exception as error:
         return error
-
-
-def _rows_in(entry: LedgerEntry, stream: str) -> int:
-    """The rows of an entry in a stream's table."""
-    return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)
-
-
-def _all_lost(stream: str, entries: Sequence[LedgerEntry], what: str) -> Iterator[Difference]:
-    """All partitions with rows in a stream's table, as lost."""
-    return (
-        Difference(partition=entry.partition, what=f"{stream}: {what}") for entry in entries if _rows_in(entry, stream)
-    )
-
-
-def _moved(entry: LedgerEntry, totals: Mapping[str, Any]) -> str:
-    """The first measure of an entry whose sum is another one in the table, in a phrase; empty: there is none."""
-    for name, total in totals.items():
-        if name in entry.sums and Decimal(total) != entry.sums[name]:
-            return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
-    return ""
 
 
 def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from penstock import Adoption, Layout, TargetError
 
+from penstock_plugins.contents import rows_in
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import PostgresLedger, rows_in
+from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.places import Place, of_source
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification

@@ -55,13 +55,6 @@ class LedgerTable(NamedTuple):
         return table_sql(self.schema, self.table)
 
 
-def rows_in(entry: LedgerEntry, stream: str) -> int:
-    """The number of rows of an entry in a stream's table; 0 for a partition that was never delivered."""
-    if not entry.delivered:
-        return 0
-    return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)
-
-
 TABLE_COMMENTS = {
     "meta": "Versions of the ledger",
     "partitions": "One row per partition (an account's day, or an account of a snapshot): the state of its delivery",

@@ -44,6 +44,7 @@ from penstock import (
 )
 from penstock.ledger import Retention
 
+from penstock_plugins.contents import rows_in
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import (
@@ -60,7 +61,6 @@ from penstock_plugins.postgres.ledger import (
     OutdatedLedgerError,
     PostgresLedger,
     division_of,
-    rows_in,
 )
 from penstock_plugins.postgres.places import Located, Place, check_readable, located, of_source
 from penstock_plugins.postgres.replacement import NotStoredError

@@ -7,25 +7,17 @@ Comparison of a stream's table with the ledger: rows and sums of each partition,
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
-from decimal import Decimal
 
 from attrs import frozen
-from penstock import Difference, LedgerEntry, Partition
+from penstock import Difference, LedgerEntry
 
 from penstock_plugins.by_days import by_days, rows_of_days
+from penstock_plugins.contents import Contents, contents_from, differences, measures_in, rows_in
 from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.catalog import UNIQUE_BY
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.ledger import LedgerTable, rows_in
+from penstock_plugins.postgres.ledger import LedgerTable
 from penstock_plugins.postgres.places import Located, check_readable, located, of_source
-
-
-@frozen(kw_only=True)
-class _Content:
-    """Rows of one partition in the table, and the sum of each measure."""
-
-    rows: int
-    sums: dict[str, Decimal]
 
 
 @frozen
@@ -81,29 +73,10 @@ class Verification:
         The differences of partitions whose rows a condition selects. ``columns``: those of a partition, with their
         types; ``types``: the names of all columns of the table.
         """
-        stream, name = self.known.stream, self.known.name
-        measures: tuple[str, ...] = ()
-        if stream == self.known.of_stream:
-            every = dict.fromkeys(measure for entry in entries for measure in entry.sums)
-            measures = tuple(measure for measure in every if short(measure) in types)
+        stream = self.known.stream
+        measures = [measure for measure in measures_in(entries, stream) if short(measure) in types]
         contents = self._contents(table, columns, measures, condition)
-        for entry in entries:
-            values = tuple(value for _, value in entry.partition.values)
-            content = contents.pop(values, _Content(rows=0, sums={}))
-            expected = rows_in(entry, stream)
-            if content.rows != expected:
-                what = f"{stream}: {content.rows} rows in {name}, {expected} were delivered"
-                yield Difference(partition=entry.partition, what=what)
-                continue
-            for measure in measures:
-                total = content.sums.get(measure, Decimal(0))
-                if measure in entry.sums and total != entry.sums[measure]:
-                    what = f"{stream}: the sum of {measure} is {total}, {entry.sums[measure]} was delivered"
-                    yield Difference(partition=entry.partition, what=what)
-                    break
-        for values, content in contents.items():
-            partition = Partition(stream=self.known.of_stream, values=tuple(zip(columns, values, strict=True)))
-            yield Difference(partition=partition, what=f"{stream}: {content.rows} rows in {name}", uncounted=True)
+        yield from differences(entries, contents, measures, stream, self.known.name)
 
     def _types(self, table: Located) -> dict[str, str]:
         rows = self.database.run(
@@ -131,11 +104,8 @@ class Verification:
         columns: Mapping[str, str],
         measures: Sequence[str],
         condition: tuple[str, list[str]],
-    ) -> dict[tuple[str, ...], _Content]:
-        """
-        Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
-        their types.
-        """
+    ) -> Contents:
+        """The partitions in the table, of the rows that a condition selects. ``columns``: with their types."""
         # A date is written as the ledger has it whatever the session's DateStyle is, and where its column was widened.
         days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
         texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
@@ -146,14 +116,7 @@ class Verification:
         rows = self.database.run(
             f"select {', '.join([*texts, 'count(*)', *sums])} from {table.sql} where {where} {group}", values
         ).fetchall()
-        width = len(columns)
-        return {
-            row[:width]: _Content(
-                rows=row[width],
-                sums={name: Decimal(value) for name, value in zip(measures, row[width + 1 :], strict=True)},
-            )
-            for row in rows
-        }
+        return contents_from(rows, len(columns), measures)
 
     def _merged_differences(self, table: Located, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.known.stream, self.known.name

@@ -1,0 +1,88 @@
+"""
+The rows that a table holds of partitions, compared with the entries of the ledger.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from penstock import Difference, LedgerEntry, Partition
+
+
+class Content(NamedTuple):
+    """The rows of one partition in a table, and the sum of each measure."""
+
+    rows: int
+    sums: Mapping[str, Decimal]
+
+
+Contents = dict[tuple[str, ...], Content]
+"""By the texts of the partition's columns. A partition without rows is not there."""
+
+
+def rows_in(entry: LedgerEntry, stream: str) -> int:
+    """The number of rows of an entry in a stream's table; 0 for a partition that was never delivered."""
+    if not entry.delivered:
+        return 0
+    return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)
+
+
+def measures_in(entries: Iterable[LedgerEntry], stream: str) -> list[str]:
+    """The measures of which the entries have sums, if the rows of the table are those of ``stream`` itself."""
+    return list(dict.fromkeys(name for entry in entries if entry.partition.stream == stream for name in entry.sums))
+
+
+def all_lost(entries: Iterable[LedgerEntry], stream: str, what: str) -> Iterator[Difference]:
+    """All partitions with rows in a stream's table, as lost."""
+    for entry in entries:
+        if rows_in(entry, stream):
+            yield Difference(partition=entry.partition, what=f"{stream}: {what}")
+
+
+def contents_from(rows: Iterable[Sequence[Any]], columns: int, measures: Sequence[str]) -> Contents:
+    """The contents from rows of a query: the texts of so many columns, the number of rows, the sum of each measure."""
+    return {
+        tuple(row[:columns]): Content(row[columns], dict(zip(measures, map(Decimal, row[columns + 1 :]), strict=True)))
+        for row in rows
+    }
+
+
+def differences(
+    entries: Sequence[LedgerEntry],
+    contents: Contents,
+    measures: Sequence[str],
+    stream: str,
+    place: str,
+    *,
+    is_ours: bool = True,
+) -> Iterator[Difference]:
+    """
+    The partitions whose rows or sums in the table of ``stream`` differ from their entry, then those of no entry.
+
+    ``contents``: those of the table; emptied. ``place``: the table, in words. ``is_ours``: whether penstock made it; in
+    another one, only what was delivered is compared.
+    """
+    nothing = Content(0, dict.fromkeys(measures, Decimal(0)))
+    for entry in entries:
+        content = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
+        delivered = rows_in(entry, stream)
+        if content.rows == delivered:
+            what = _other_sum(entry, content.sums)
+        elif delivered or is_ours:
+            what = f"{content.rows} rows in {place}, {delivered} were delivered"
+        else:
+            what = ""
+        if what:
+            yield Difference(partition=entry.partition, what=f"{stream}: {what}")
+    of, columns = entries[0].partition.stream, [name for name, _ in entries[0].partition.values]
+    for values, content in contents.items() if is_ours else ():
+        partition = Partition(stream=of, values=tuple(zip(columns, values, strict=True)))
+        yield Difference(partition=partition, what=f"{stream}: {content.rows} rows in {place}", uncounted=True)
+
+
+def _other_sum(entry: LedgerEntry, sums: Mapping[str, Decimal]) -> str:
+    """The first measure of an entry whose sum is another one in the table, in a phrase; empty: there is none."""
+    for name, total in sums.items():
+        if name in entry.sums and total != entry.sums[name]:
+            return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
+    return ""
