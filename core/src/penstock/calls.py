@@ -30,9 +30,10 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        """An error that is none of penstock's becomes a SinkError that names it."""
+        """An error of a plugin's class is one of the nearest class of penstock; any other a SinkError that names it."""
         if isinstance(error, PenstockError):
-            return cls(type(error).__name__, mask(str(error)))
+            kind = next(each for each in type(error).__mro__ if vars(errors).get(each.__name__) is each)
+            return cls(kind.__name__, mask(str(error)))
         return cls(SinkError.__name__, mask(f"{type(error).__name__}: {error}. This is a defect of the sink."))
 
     @property
@@ -106,6 +107,7 @@ def _has_keys_of_a_class(hint: Any) -> bool:
 def _converter() -> Converter:
     """msgspec makes no instance of a class with a cached hash."""
     converter = Converter()
+    iterables: tuple[Any, ...] = (Iterable, Iterator)
     converter.register_structure_hook(type(None), lambda value, _: value)
     converter.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
     converter.register_structure_hook(date, lambda text, _: date.fromisoformat(text))
@@ -119,9 +121,6 @@ def _converter() -> Converter:
         key, of = get_args(hint)
         return {converter.structure(name, key): converter.structure(value, of) for name, value in pairs}
 
-    converter.register_structure_hook_func(lambda hint: get_origin(hint) in _ITERABLE, listed)
+    converter.register_structure_hook_func(lambda hint: get_origin(hint) in iterables, listed)
     converter.register_structure_hook_func(_has_keys_of_a_class, mapped)
     return converter
-
-
-_ITERABLE: tuple[Any, ...] = (Iterable, Iterator)

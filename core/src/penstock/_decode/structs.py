@@ -164,6 +164,8 @@ class RecordDecoder:
 
     def _set_aside_strangers(self, page: RawPage) -> None:
         """Reject the elements without any declared member, such as an error or a summary among the records."""
+        if not self._may_lack_all:
+            return
         left: Sequence[int] = range(len(page.rows))
         for name in self._may_lack_all:
             values = values_of(page.rows, name)
@@ -171,7 +173,7 @@ class RecordDecoder:
             if not left:
                 return
         strangers = set()
-        for index in left if self._may_lack_all else ():
+        for index in left:
             position = page.positions[index]
             names = DICTS.one.decode(page.elements()[position]).keys()
             if self._members.isdisjoint(names):

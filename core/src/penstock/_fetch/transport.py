@@ -138,8 +138,8 @@ class Transport:
             if request.is_write or request.method not in ("GET", "HEAD"):
                 return response
             before, url = url, sendable(absolute(url, location, request))
-            check_parameters(before, url, request)
             origin = self._boundary.origin(request, url, before=before)
+            check_parameters(before, url, request)
         raise BoundExceededError(
             f"{host_of(url)} redirects more than {MAX_REDIRECTS} times ({brief(request)}). "
             "Correct base_url if it is not where the provider answers; else the provider must mend its redirects."

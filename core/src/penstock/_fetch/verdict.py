@@ -54,10 +54,9 @@ def judge_response(
     """
     The verdict on a response, and the content of its envelope.
 
-    The judges decide in order, then the HTTP status. 204 means: no records, but not of
-    a report file or of a detail. A call whose accepted response is broken is
-    repeated, one whose response is whole and of another format or shape is not; a lenient call accepts both, and the
-    answer has the problem.
+    The judges decide in order, then the HTTP status. 204 means: no records, but not of a report file or of a detail. A
+    call whose accepted response is broken is repeated, one whose response is whole and of another format or shape is
+    not; a lenient call accepts both, and the answer has the problem.
     """
     request = call.request
     try:

@@ -89,8 +89,8 @@ class ListingCounts:
     not change, and must agree with the pages.
     """
 
-    what: object  # for messages, and so is the paginator
-    paginator: str = "the paginator"
+    what: object  # for messages
+    paginator: str = "the paginator"  # for messages
     total: int | None = None
     stated_pages: int | None = None
     fetched: int = 0

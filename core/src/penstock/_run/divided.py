@@ -13,9 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, cast
 
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 
-from penstock import errors
 from penstock._fetch.auth import RENEWED_AT
 from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
@@ -25,6 +24,7 @@ from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs, run
 from penstock._run.staging import SharedTargets, TargetLine
 from penstock._util.clock import Clock
+from penstock.calls import Failure
 from penstock.engines import Assignment, Engine, Line, Message, Work
 from penstock.errors import (
     AuthenticationError,
@@ -185,7 +185,9 @@ class RunCoordinator:
             grant = exchange.grant()
             assert grant is not None, "a worker requests a grant only if the authenticator of the account needs one"
         except PenstockError as error:
-            return {"error": type(error).__name__, "message": str(error)}
+            # A ParkedError cannot be made of its message alone.
+            sent = AuthenticationError(str(error)) if isinstance(error, ParkedError) else error
+            return {"failure": asdict(Failure.of(sent))}
         renews_in_s = exchange.renews_in_s
         life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT
         return {"token": grant.token.reveal(), "life_s": life_s}
@@ -315,9 +317,8 @@ class LineToPeers:
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         token = used.token.reveal() if used is not None else None
         reply = self.request({"kind": "grant", "source": source, "account": account, "used": token})
-        if "error" in reply:
-            kind = getattr(errors, reply["error"], AuthenticationError)
-            raise (AuthenticationError if kind is ParkedError else kind)(reply["message"])
+        if "failure" in reply:
+            raise Failure(**reply["failure"]).error
         return Grant(token=Secret(reply["token"]), life_s=reply["life_s"])
 
     def cooled_down(self, source: str, seconds: float) -> None:

@@ -49,7 +49,7 @@ def _locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
         without: list[str] = []
         for viewed in view.targets:
             shown, sink = viewed.sink.shown, viewed.sink.open()
-            if not getattr(sink, "keeps_ledger", True):
+            if not viewed.keeps_ledger:
                 without.append(shown)
                 continue
             with view.leaving_out(viewed):

@@ -173,10 +173,9 @@ class Subject:
         changes the streams, ``tape`` records or replays the calls, and ``settings`` are those of the source.
         """
         days, clock = days or self.window(), clock or noon_of(self.today)
-        bound_s = (
-            QUICK["poll_deadline_s"] * clock.pace
-        )  # by a clock that runs faster, of which a busy machine needs more
-        source = self.source(base_url, **{"poll_deadline_s": bound_s, **settings})
+        # A clock that runs faster passes its deadline while a busy machine has hardly begun.
+        deadline_s = QUICK["poll_deadline_s"] * clock.pace
+        source = self.source(base_url, **{"poll_deadline_s": deadline_s, **settings})
         if watch is not None:
             source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
         chosen = chosen_streams(source, self.streams if streams is None else streams)

@@ -234,8 +234,11 @@ class StagingTarget(BaseTarget):
         staged = stage_all(self._files, commits)
         failures = iter(self._coordinator.commit_staged([self._sent(one) for one in staged if isinstance(one, Staged)]))
         for one in staged:
-            failure = next(failures) if isinstance(one, Staged) else None
-            outcomes.append(failure.error if failure else one.entry if isinstance(one, Staged) else one)
+            if isinstance(one, Staged):
+                failure = next(failures)
+                outcomes.append(one.entry if failure is None else failure.error)
+            else:
+                outcomes.append(one)
         return outcomes
 
     def _sent(self, staged: Staged) -> Staged:
