@@ -95,14 +95,7 @@ class Bench:
         }
 
     def truth(self) -> dict[str, list[Row]]:
-        found: dict[str, list[Row]] = {stream: [] for stream in self.provider.streams}
-        expected = self.provider.expected(self.app, self.days)
-        for (stream, _), rows in expected.items():
-            found[stream] += rows
-        for stream in ("leads", "lead_data"):
-            if stream in found:  # of each day, and merged by key
-                found[stream] = list({json.dumps(row, default=str): row for row in found[stream]}.values())
-        return found
+        return self.provider.expected_by_stream(self.app, self.days)
 
     def assert_true(self) -> None:
         """The files hold the provider's rows, each once."""

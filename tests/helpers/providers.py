@@ -2,6 +2,7 @@
 Every reading connector with its exact imitation: its partitions, and the rows that a reader must deliver.
 """
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -41,6 +42,16 @@ class Provider(Subject):
     def expected(self, app: Any, days: list[date] | None = None) -> Rows:
         """What every partition must hold."""
         return {key: self.truth(app, *key) for key in self.parts(app, days or self.window())}
+
+    def expected_by_stream(self, app: Any, days: list[date]) -> dict[str, list[Row]]:
+        """What every stream must hold; rows that are merged by key are there once."""
+        found: dict[str, list[Row]] = {stream: [] for stream in self.streams}
+        for (stream, _), rows in self.expected(app, days).items():
+            found[stream] += rows
+        for stream in ("leads", "lead_data"):
+            if stream in found:  # of each day, and merged by key
+                found[stream] = list({json.dumps(row, default=str): row for row in found[stream]}.values())
+        return found
 
 
 # What penstock adds to a row, and what no imitation can know.
