@@ -21,7 +21,6 @@ import importlib.util
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -52,6 +51,20 @@ _SETTINGS = {
     "min_wal_size": "32MB",
     "log_min_messages": "fatal",
 }
+
+# The server ends with the process that started it, also where that is killed: its standard input is closed then. $$ is
+# the server, $0 the directory of its data.
+_STARTED = """
+exec 3<&0 </dev/null
+(
+    read line <&3
+    kill -QUIT $$
+    tries=0
+    while kill -0 $$ 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+    rm -rf "$0"
+) &
+exec "$@" 3<&-
+"""
 
 
 class NoPostgresError(RuntimeError):
@@ -148,7 +161,8 @@ def _start(directory: Path, settings: Mapping[str, str]) -> PgServer:
         command = [str(directory / "postgres"), "-D", str(data), "-k", str(home)]
         for name, value in {**_SETTINGS, **settings}.items():
             command += ["-c", f"{name}={value}"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
+        more |= {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(["sh", "-c", _STARTED, home, *command], start_new_session=True, **more)
     except BaseException as error:
         shutil.rmtree(home, ignore_errors=True)
         output = getattr(error, "stderr", b"") or b""
@@ -200,7 +214,8 @@ def wait(process: "subprocess.Popen[bytes]", data: Path) -> None:
 def _stop(process: "subprocess.Popen[bytes]", home: Path, owner: int) -> None:
     if os.getpid() != owner:  # a fork of the process that started it
         return
-    process.send_signal(signal.SIGQUIT)
+    assert process.stdin is not None
+    process.stdin.close()
     with suppress(subprocess.TimeoutExpired):
         process.wait(10)
     shutil.rmtree(home, ignore_errors=True)
