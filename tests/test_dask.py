@@ -21,9 +21,10 @@ import penstock_plugins
 import pytest
 from attrs import define, field
 from dask_cluster import Cluster, RecordingProxy, cluster, configure, free, into_both, into_files, world
-from market_runs import DividedRuns, base_url, eventually
+from market_runs import DividedRuns, base_url
 from penstock import PluginError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.engines import Assignment
+from waits import eventually
 
 __all__ = ["cluster", "world"]  # fixtures
 

@@ -19,6 +19,7 @@ from penstock.sandbox.server import serve
 from postgres_bench import Bench, made_bench
 from postgres_server import server as postgres
 from providers import CONVERTR, PROVIDERS, TALROO, Provider, Row
+from waits import eventually
 
 POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
 
@@ -179,9 +180,7 @@ def test_a_run_that_waits_for_a_lock_ends(bench: Bench, words: tuple[str, ...], 
     with psycopg.connect(bench.dsn) as other:
         other.execute("lock table talroo.clicks in share mode")
         process = bench.start("--full", *words)
-        until = time.monotonic() + 30
-        while not bench.query("select 1 from pg_locks where not granted") and time.monotonic() < until:
-            time.sleep(0.05)
+        eventually(lambda: bench.query("select 1 from pg_locks where not granted"))
         if not words:
             process.send_signal(signal.SIGTERM)
         began = time.monotonic()

@@ -18,8 +18,9 @@ from penstock.sandbox.server import serve
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, click, deliver
 from penstock_plugins.postgres.sink import PostgresSink
 from postgres_bench import Bench, made_bench
-from postgres_cluster import Cluster, cluster, dsn_of, free_port, standby_of, wait_until
+from postgres_cluster import Cluster, cluster, dsn_of, free_port, standby_of
 from providers import TALROO
+from waits import eventually
 
 
 @contextmanager
@@ -142,7 +143,7 @@ def test_a_standby_is_read_and_not_written(tmp_path: Path) -> None:
             window = {"since": bench.days[0], "until": bench.days[-1]}
             assert project.run("talroo", to=primary.dsn, streams=["clicks"], **window).exit_code == 0
             wal = primary.query("select pg_current_wal_lsn()::text")[0][0]
-            wait_until(lambda: standby.query(f"select pg_last_wal_replay_lsn() >= '{wal}'") == [(True,)])
+            eventually(lambda: standby.query(f"select pg_last_wal_replay_lsn() >= '{wal}'") == [(True,)])
             requests = bench.request_count
 
             status = project.status("talroo", to=standby.dsn)
@@ -201,13 +202,13 @@ def disconnected(primary: Cluster, standby: Cluster) -> None:
     """From now on the standby receives nothing."""
     standby.query("alter system set primary_conninfo = ''")
     standby.query("select pg_reload_conf()")
-    wait_until(lambda: primary.query("select count(*) from pg_stat_replication") == [(0,)])
+    eventually(lambda: primary.query("select count(*) from pg_stat_replication") == [(0,)])
 
 
 def promoted(primary: Cluster, standby: Cluster) -> None:
     """Once a few partitions are committed, the standby takes over from the primary, which is killed."""
     delivered = "select count(*) > 2 from penstock.partitions where state = 'delivered'"
-    wait_until(lambda: primary.query(delivered) == [(True,)])
+    eventually(lambda: primary.query(delivered) == [(True,)])
     primary.stop(signal.SIGKILL)
     standby.query("select pg_promote()")
 

@@ -45,6 +45,7 @@ from penstock.run_report import Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
 from providers import CONVERTR, TALROO, TODAY, bag, then
+from waits import eventually
 
 # --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
 
@@ -104,13 +105,6 @@ def days_merged_later(out: Path) -> int:
     return int(found)
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
-
-
 # A run that waits for its sockets takes timeout_s, 60 seconds. On a loaded machine the promised ten may not suffice.
 BEFORE_TIMEOUT_S = 45
 
@@ -122,7 +116,7 @@ def test_signal_ends_a_run_that_hangs(talroo: Bench, number: signal.Signals) -> 
     next run reads the rest.
     """
     process = talroo.start()
-    wait_for(lambda: len(talroo.delivered()) == 3)
+    eventually(lambda: len(talroo.delivered()) == 3)
     process.send_signal(number)
     _, output = process.communicate(timeout=BEFORE_TIMEOUT_S)
 
@@ -155,7 +149,7 @@ def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> N
         words = ("run", "convertr", "--to", "jsonl:out", "--streams", "leads", "--report", "report.json")
         process = command(tmp_path, *words, "--since", str(days[0]), "--until", str(days[-1]), "-v")
         assert stalling.stalled.wait(20)
-        wait_for(lambda: days_merged_later(tmp_path / "out") == len(days) - 1)
+        eventually(lambda: days_merged_later(tmp_path / "out") == len(days) - 1)
         process.terminate()
         _, output = process.communicate(timeout=15)
         stalling.going_on.set()
@@ -191,7 +185,7 @@ def test_one_run_writes_a_source_at_a_time(talroo: Bench) -> None:
     """
     first = talroo.start()
     assert talroo.app.stalled.wait(20)
-    wait_for(lambda: len(talroo.delivered()) == 3 and len(talroo.app.requested) == 6)
+    eventually(lambda: len(talroo.delivered()) == 3 and len(talroo.app.requested) == 6)
     requested = len(talroo.app.requested)
 
     second = talroo.start()

@@ -10,7 +10,6 @@ import sqlite3
 import stat
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -28,6 +27,7 @@ from penstock_plugins.files.locks import alone
 from penstock_plugins.integrations import singer_target
 from penstock_plugins.sinks import SINGER
 from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
+from waits import eventually
 
 # Appends what it reads to a file, then prints the last state, as a target does after it stored everything.
 TARGET = """
@@ -227,8 +227,7 @@ def test_a_target_that_hangs_is_ended_with_the_run(warehouse: Warehouse, monkeyp
     stop = threading.Event()
 
     def stop_when_it_hangs() -> None:
-        while not (warehouse.folder / "hanging").exists():
-            time.sleep(0.05)
+        eventually((warehouse.folder / "hanging").exists)
         stop.set()
 
     thread = threading.Thread(target=stop_when_it_hangs)
@@ -256,9 +255,7 @@ def test_ctrl_c_lets_the_target_end_what_it_began(warehouse: Warehouse, words: t
     """
     warehouse.behave("waits")
     process = command(warehouse.folder, *words, before=os.setsid)
-    while not (warehouse.folder / "waiting").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    eventually(lambda: (warehouse.folder / "waiting").exists() or process.poll() is not None)
 
     os.killpg(process.pid, signal.SIGINT)
     (warehouse.folder / "go").touch()
@@ -297,8 +294,7 @@ def test_a_target_that_outlives_its_run_is_waited_for(
     warehouse.behave("waits")
     killed = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.started"})
     killed.communicate()
-    while not (warehouse.folder / "waiting").exists():
-        time.sleep(0.05)
+    eventually((warehouse.folder / "waiting").exists)
     warehouse.behave("")
 
     monkeypatch.setattr(singer_target, "GRACE_S", 0)

@@ -17,7 +17,7 @@ import penstock_plugins
 import pytest
 import thread_engine
 from market import SHOPS, Market
-from market_runs import DividedRuns, base_url, counts, eventually, linux, worker_pids
+from market_runs import DividedRuns, base_url, counts, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
 from penstock.engines import Assignment
 from penstock.project import workers
@@ -25,6 +25,7 @@ from penstock.run_report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
 from penstock_plugins.engines.processes import Processes
 from postgres_server import server as postgres
+from waits import eventually
 
 HERE = Path(__file__).parent
 

@@ -27,6 +27,7 @@ from penstock.sandbox.changes import FOREIGN, records_in, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, serve
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from waits import eventually
 
 
 def a_page(request: SandboxRequest) -> SandboxResponse:
@@ -384,8 +385,7 @@ def test_server_ends_at_once_while_a_client_waits() -> None:
 
         thread = threading.Thread(target=send)
         thread.start()
-        while not server.requests:
-            time.sleep(0.01)
+        eventually(lambda: server.requests)
         began = time.monotonic()
     thread.join(5)
     transport.close()

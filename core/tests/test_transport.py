@@ -39,6 +39,7 @@ from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, SendPause, Server, head_of, serve
 from penstock.testing import FakeClock
+from waits import eventually
 
 RECORDS = {"items": [{"id": number, "name": f"job {number}"} for number in range(50)], "next": "/jobs?page=2"}
 GOOD = json.dumps(RECORDS).encode()
@@ -524,8 +525,7 @@ def test_close_ends_requests_under_way(server: Server, make: Make) -> None:
 
     thread = threading.Thread(target=send)
     thread.start()
-    while not server.requests:
-        time.sleep(0.01)
+    eventually(lambda: server.requests)
     began = time.monotonic()
     transport.close()
     thread.join(15)

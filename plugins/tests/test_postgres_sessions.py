@@ -27,6 +27,7 @@ from penstock_plugins.postgres import database, tables
 from penstock_plugins.postgres.query import rows_of as queried
 from postgres_runs import a_click_of, deliver, delivered, name_of, query, sink, verified
 from postgres_server import server
+from waits import eventually
 
 
 @contextmanager
@@ -111,8 +112,8 @@ def crash(dsn: str) -> None:
         # By a program of the server itself, as its user: this test need not be allowed to.
         with suppress(psycopg.OperationalError), psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("copy (select 1) to program 'kill -9 $PPID'")
-        _wait_until(lambda: not _answers(witness))  # the server noticed
-    _wait_until(lambda: _accepts(dsn))
+        eventually(lambda: not _answers(witness))  # the server noticed
+    eventually(lambda: _accepts(dsn))
 
 
 def _answers(connection: "psycopg.Connection[Any]") -> bool:
@@ -127,13 +128,6 @@ def _accepts(dsn: str) -> bool:
         psycopg.connect(dsn).close()
         return True
     return False
-
-
-def _wait_until(done: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_a_server_that_lost_commits_fails_the_run():

@@ -20,9 +20,10 @@ from urllib.request import urlopen
 import pytest
 from attrs import define, field
 from market import SHOPS, Market
-from market_runs import DividedRuns, environ, eventually
+from market_runs import DividedRuns, environ
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
+from waits import eventually
 
 
 @define(eq=False)

@@ -187,14 +187,4 @@ def worker_pids(parent: int) -> list[int]:
     return found
 
 
-def eventually(found: Any, seconds: float = 100.0) -> Any:
-    """The first true value that ``found`` returns. The bound is generous: it ends a test that would hang."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in time")
-
-
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find processes in /proc")
