@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Adoption, Project, UsageError
+from penstock import Adoption, PluginError, Project, UsageError
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink, MemoryTarget
@@ -499,6 +499,38 @@ def test_a_target_with_the_former_name_of_prepare_is_named(server: Server, tmp_p
 
     assert found.exit_code == 0
     assert [text for text in found.notices if "rename it to prepare(layouts)" in text]
+
+
+@pytest.mark.parametrize("without", ["sink", "target"])
+def test_what_has_no_attributes_of_a_sink_is_refused(server: Server, tmp_path: Path, without: str) -> None:
+    """
+    A sink and a target that extend no base class: the message names what they have not, and what to write.
+    """
+
+    class BareTarget:
+        closed = 0
+
+        def close(self) -> None:
+            BareTarget.closed += 1
+
+    class BareSink:
+        open = MemorySink.open
+        ledger_path = None
+
+    class SinkOfBareTarget(MemorySink):
+        def open(self, source: str, run_id: str, streams: Any = ()) -> Any:
+            return BareTarget()
+
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    sink, message = {
+        "sink": (BareSink(), r"^BareSink .* has no keeps_ledger, address; write class BareSink\(BaseSink\)"),
+        "target": (SinkOfBareTarget(None), r"BareTarget .* has no ledger, .*; write class BareTarget\(BaseTarget\)"),
+    }[without]
+
+    with pytest.raises(PluginError, match=message):
+        project.run("shop", to=sink, **DAYS)
+
+    assert BareTarget.closed == (without == "target")
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock import Batch, Column, Layout, LockHeldError, Partition, Sink, SinkError, TargetError
+from penstock import BaseSink, Batch, Column, Layout, LockHeldError, Partition, Sink, SinkError, TargetError
 from penstock.testing.sinks import (
     CLICKS,
     HOSTILE,
@@ -42,7 +42,7 @@ def sink(place: Path) -> Sink:
     return _Made(KIND.open(KIND.parse(f"duckdb:{place / 'warehouse.duckdb'}")), place)
 
 
-class _Made:
+class _Made(BaseSink):
     """Makes the directory first, as a user does."""
 
     def __init__(self, sink: Sink, place: Path) -> None:

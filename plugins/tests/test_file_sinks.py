@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Batch, Column, FinalDay, Layout, LedgerEntry, Partition, Sink, Target, Writer
+from penstock import BaseSink, BaseTarget, Batch, Column, FinalDay, Layout, LedgerEntry, Partition, Sink, Target, Writer
 from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.jsonl import JsonLines
@@ -94,7 +94,7 @@ class BothLedgers:
         self.counts, self.runs, self.record_run = coordinator.counts, coordinator.runs, coordinator.record_run
 
 
-class Both:
+class Both(BaseTarget):
     """One target of a worker and its coordinator, as a run uses the two."""
 
     def __init__(self, worker: StagingTarget, coordinator: FileTarget) -> None:
@@ -128,7 +128,7 @@ class Both:
         self.coordinator.close()
 
 
-class Staged:
+class Staged(BaseSink):
     def __init__(self, place: Path) -> None:
         self.of_files = FileSink(directory=place, codec=JsonLines())
 

@@ -58,7 +58,7 @@ _NAMES = {
     "sandbox.base": "SandboxBase SandboxError json_response",
     "settings": "OpenFor SourceSettings setting",
     "sinks": """
-        EXTRA MOST_REJECTED Adopting Adoption Advising BaseTarget Coordinating Difference Divisible Encoder
+        EXTRA MOST_REJECTED Adopting Adoption Advising BaseSink BaseTarget Coordinating Difference Divisible Encoder
         Erased Erasing Erasure Grouping Interruptible Layout ListsFinal Part Preparing Sink SinkKind
         Staging Target Verifiable Writer
     """,

@@ -176,6 +176,7 @@ from penstock.sinks import (
     Adopting as Adopting,
     Adoption as Adoption,
     Advising as Advising,
+    BaseSink as BaseSink,
     BaseTarget as BaseTarget,
     Coordinating as Coordinating,
     Difference as Difference,

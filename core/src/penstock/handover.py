@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from penstock.errors import StoppedError
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Batch, Partition
-from penstock.sinks import BaseTarget, Layout
+from penstock.sinks import BaseSink, BaseTarget, Layout
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +30,7 @@ class _EndOfRun(Generic[R]):
 
 
 @define(eq=False, kw_only=True)
-class HandoverSink(BaseTarget, Generic[T]):
+class HandoverSink(BaseSink, BaseTarget, Generic[T]):
     """
     A sink that hands committed partitions over to a caller that pulls them, in the order of the commits. The run waits
     while two partitions are not taken yet.

@@ -14,6 +14,8 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
     target.close()                                releases the lock
 
 These protocols gain optional methods, and their methods gain optional parameters: a sink without them works as before.
+They gain attributes too, with the defaults of :class:`BaseSink` and :class:`BaseTarget`: a sink extends the one, its
+target the other.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -22,9 +24,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, PluginError
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
 from penstock.model import Batch, Kind, Partition
+from penstock.names import place_of
 from penstock.records import Column
 
 MOST_REJECTED = 10_000
@@ -108,14 +111,29 @@ class Committing(Writer, Protocol):
 
 class Target(Protocol):
     """
-    A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual defaults. Optional besides:
-    :class:`Grouping`, :class:`Preparing`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
-    :class:`ListsFinal`, :class:`Advising`; and the attributes of :class:`BaseTarget`.
+    A sink opened for one source, by one run at a time. :class:`BaseTarget` has the defaults of its attributes and of
+    most methods. Optional besides: :class:`Grouping`, :class:`Preparing`, :class:`Interruptible`, :class:`Verifiable`,
+    :class:`Erasing`, :class:`ListsFinal`, :class:`Advising`.
     """
 
     @property
     def ledger(self) -> Ledger | None:
         """None: the target has no ledger (stdout, a single file)."""
+
+    @property
+    def whole_stream(self) -> bool:
+        """
+        Whether it delivers a stream as a whole, such as a single file: ``finish`` is called only when all partitions of
+        the stream were read.
+        """
+
+    @property
+    def deletes_rows(self) -> bool:
+        """False: the rows that a new reading lacks stay in the target, so that none can be deleted on request."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """Sentences about what the target found when it was opened, for the report of the run."""
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
         """Begin a partition. ``layouts``: that of the stream, then those of the streams derived from it."""
@@ -131,14 +149,7 @@ class Target(Protocol):
 
 
 class BaseTarget:
-    """
-    The usual defaults of a target, for a class that derives from it: no ledger, nothing to complete, nothing to close.
-
-    ``whole_stream``: it delivers a stream as a whole, such as a single file: ``finish`` is called only when all
-    partitions of the stream were read. ``deletes_rows``: false for one in which the rows that a new reading lacks stay,
-    so that none can be deleted on request. ``notices``: sentences about what was found when it was opened, for the
-    report of the run.
-    """
+    """The base of a target, with the defaults of :class:`Target`: no ledger, nothing to complete, nothing to close."""
 
     ledger: Ledger | None = None
     whole_stream: ClassVar[bool] = False
@@ -293,13 +304,19 @@ class Erasing(Protocol):
 
 class Sink(Protocol):
     """
-    An output as configured. It holds no resources; a run opens a target for each source. Optional besides:
-    :class:`Divisible`, :class:`Staging`, :class:`Adopting`.
-
-    A sink whose targets have no ledger has an attribute ``keeps_ledger`` that is false: such a one may take the rows of
-    a masked recording. A sink may have a text ``address``: two sinks with the same one write to one target, and
-    ``status`` and the like show it once.
+    An output as configured. It holds no resources; a run opens a target for each source. :class:`BaseSink` has the
+    defaults of its attributes. Optional besides: :class:`Divisible`, :class:`Staging`, :class:`Adopting`.
     """
+
+    @property
+    def keeps_ledger(self) -> bool:
+        """False: its targets have no ledger, so that they may take the rows of a masked recording."""
+
+    @property
+    def address(self) -> str | None:
+        """
+        A text that all sinks of one target share: ``status`` and the like show such a target once. None: unknown.
+        """
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
         """
@@ -312,6 +329,34 @@ class Sink(Protocol):
 
     def open_readonly(self, source: str) -> Target | None:
         """The target for reading only (plan, status, rejected), without lock; None if it was never written."""
+
+
+class BaseSink:
+    """The base of a sink, with the defaults of :class:`Sink`: its targets keep a ledger, its address is unknown."""
+
+    __slots__ = ()
+
+    @property
+    def keeps_ledger(self) -> bool:
+        return True
+
+    @property
+    def address(self) -> str | None:
+        return None
+
+
+def refuse_without_base(extended: object, base: type) -> None:
+    """
+    Raise PluginError for a sink without an attribute of :class:`BaseSink`, or a target without one of
+    :class:`BaseTarget`.
+    """
+    cls = type(extended)
+    names = [name for name in vars(base) if not name.startswith("_")]
+    if lacking := [name for name in names if not hasattr(cls, name) and not hasattr(extended, name)]:
+        raise PluginError(
+            f"{cls.__name__} ({place_of(cls)}) has no {', '.join(lacking)}; write class "
+            f"{cls.__name__}({base.__name__}), which has the defaults"
+        )
 
 
 Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]

@@ -31,7 +31,7 @@ from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
-from penstock.sinks import Sink, SinkKind
+from penstock.sinks import BaseSink, Sink, SinkKind, refuse_without_base
 
 DEFAULT_FILE = Path("penstock.toml")
 
@@ -51,9 +51,10 @@ class ConfiguredSink:
     notices: tuple[str, ...] = ()
 
     def open(self) -> Sink:
-        """The sink itself."""
-        made: Sink = self.kind.open(self.settings)
-        return made
+        """The sink itself. Raises PluginError for one that does not extend :class:`BaseSink`."""
+        sink: Sink = self.kind.open(self.settings)
+        refuse_without_base(sink, BaseSink)
+        return sink
 
 
 @frozen(kw_only=True, eq=False, repr=False)

@@ -11,11 +11,11 @@ from attrs import field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Share, block_days
 from penstock.connector import Stream
-from penstock.errors import TargetError
+from penstock.errors import PluginError, TargetError
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Slice
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Divisible, Part, Sink, Staging, Target
+from penstock.sinks import BaseTarget, Divisible, Part, Sink, Staging, Target, refuse_without_base
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -42,6 +42,15 @@ class Job:
 
     def open(self, run_id: str, streams: Sequence[str]) -> Target:
         """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        target = self._opened(run_id, streams)
+        try:
+            refuse_without_base(target, BaseTarget)
+        except PluginError:
+            target.close()
+            raise
+        return target
+
+    def _opened(self, run_id: str, streams: Sequence[str]) -> Target:
         if self.request is not None:
             assert isinstance(self.sink, Staging)
             return self.sink.open_staging(self.source.name, run_id, self.request)

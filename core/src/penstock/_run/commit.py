@@ -125,7 +125,7 @@ class Committer:
         """After the last read: let the target complete its streams."""
         self.flush()
         self._measures.report_lost()
-        whole = getattr(self.target, "whole_stream", False)
+        whole = self.target.whole_stream
         for name in sorted(self._delivered):
             counts = self.reporter.stream(name)
             if whole and counts.delivered < counts.planned:

@@ -98,7 +98,7 @@ class JobRun:
                     "rename it to prepare(layouts). Until then, what the target cannot hold is refused late"
                 )
         finally:
-            self.context.report.notices.extend(getattr(self.target, "notices", ()))
+            self.context.report.notices.extend(self.target.notices)
 
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""

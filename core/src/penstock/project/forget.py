@@ -66,7 +66,7 @@ def _locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
                     notice(f"{shown} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
-                for text in getattr(target, "notices", ()):
+                for text in target.notices:
                     notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
                 targets.append(LockedTarget(shown, source, target.ledger, own_id, target))
@@ -130,7 +130,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
 
 def _check_deletes_rows(targets: Sequence[LockedTarget]) -> None:
     for locked in targets:
-        if not getattr(locked.target, "deletes_rows", True):
+        if not locked.target.deletes_rows:
             raise UsageError(
                 f"{locked.target_name}: penstock cannot delete rows there. Delete them with the means of that place; "
                 "without --rows, the days are read again"

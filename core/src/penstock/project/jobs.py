@@ -21,7 +21,7 @@ from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.redact import clip
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Part, Sink, Target
+from penstock.sinks import BaseSink, Part, Sink, Target, refuse_without_base
 
 
 def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -78,8 +78,11 @@ def jobs_for(
     refuse_missed(config, configured, chosen)
     if configured_sink is not None:
         sink: Sink = configured_sink.open()
+    elif selection.to is None or isinstance(selection.to, str):
+        sink = Nowhere()
     else:
-        sink = Nowhere() if selection.to is None or isinstance(selection.to, str) else selection.to
+        sink = selection.to
+        refuse_without_base(sink, BaseSink)
     allowed = selection.allow_rejected or (
         named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
     )
@@ -283,7 +286,7 @@ def _no_stream(source: ConfiguredSource) -> UsageError:
     )
 
 
-class Nowhere:
+class Nowhere(BaseSink):
     """The sink of a plan without a target: nothing was ever read."""
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:

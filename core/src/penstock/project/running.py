@@ -307,7 +307,7 @@ def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
 
 def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
     """Raise UsageError for a masked recording and a target with a ledger."""
-    if recording.masked and any(getattr(job.sink, "keeps_ledger", True) for job in jobs):
+    if recording.masked and any(job.sink.keeps_ledger for job in jobs):
         raise UsageError(
             f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
             f"{sink.shown if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "

@@ -40,7 +40,7 @@ class ViewedTarget:
     @property
     def keeps_ledger(self) -> bool:
         """Whether the target records what is delivered to it; a single file and standard output do not."""
-        return getattr(self.sink.open(), "keeps_ledger", True)
+        return self.sink.open().keeps_ledger
 
     @property
     def without_ledger(self) -> str:
@@ -53,7 +53,7 @@ class ViewedTarget:
     def address(self) -> str:
         """A text that two names of one target share."""
         try:
-            address: str | None = getattr(self.sink.open(), "address", None)
+            address = self.sink.open().address
         except PenstockError:  # reported when the target is read
             address = None
         return address or self.sink.shown

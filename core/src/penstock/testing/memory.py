@@ -12,13 +12,13 @@ from attrs import define, evolve, field
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import EXACT_JSON, Batch, Partition
-from penstock.sinks import BaseTarget, Layout
+from penstock.sinks import BaseSink, BaseTarget, Layout
 
 _DECODER = msgspec.json.Decoder(float_hook=str)
 
 
 @define(eq=False)
-class MemorySink:
+class MemorySink(BaseSink):
     """
     ``rows[stream][partition]`` holds the delivered rows as plain data (JSON's, decimals as their text). Without a
     ``ledger_path`` it has no ledger.

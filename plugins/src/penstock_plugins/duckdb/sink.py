@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from attrs import define, field, frozen
 from penstock import (
+    BaseSink,
     BaseTarget,
     Batch,
     Column,
@@ -53,7 +54,7 @@ _TYPES = {"text": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": 
 
 
 @frozen(kw_only=True)
-class DuckSink:
+class DuckSink(BaseSink):
     """The DuckDB file at ``path``. ``decimal_scale``: digits after the point of columns that declare none."""
 
     path: Path

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from attrs import frozen
-from penstock import BaseTarget, Batch, Layout, LedgerEntry, Partition, TargetError
+from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, Partition, TargetError
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
@@ -26,7 +26,7 @@ from penstock_plugins.unfit import Omissions, entry_without_unfit
 
 
 @frozen(kw_only=True)
-class SingleFileSink:
+class SingleFileSink(BaseSink):
     """A file at ``path``, in the format of ``codec``."""
 
     keeps_ledger: ClassVar[bool] = False

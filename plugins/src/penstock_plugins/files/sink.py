@@ -39,6 +39,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 from penstock import (
+    BaseSink,
+    BaseTarget,
     Difference,
     Erased,
     Erasure,
@@ -71,7 +73,7 @@ LEDGER = "ledger.sqlite"
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class FileSink:
+class FileSink(BaseSink):
     """Record files under ``directory``, in the format of ``codec``."""
 
     directory: Path
@@ -149,8 +151,10 @@ class FileSink:
             )
 
 
-class FileTarget:
+class FileTarget(BaseTarget):
     """A directory opened for one source. Without a lock it is read-only."""
+
+    ledger: FileLedger
 
     def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: SourceLock | None) -> None:
         self.ledger = ledger

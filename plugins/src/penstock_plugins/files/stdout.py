@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, ClassVar, cast
 
 import msgspec
 from attrs import field, frozen
-from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition, TargetError
+from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition, TargetError
 from penstock.process import discard_output, is_closed
 
 from penstock_plugins.files.disk import explained, file_errors
@@ -40,7 +40,7 @@ def _standard_output() -> BinaryIO:
 
 
 @frozen(kw_only=True)
-class StdoutSink:
+class StdoutSink(BaseSink):
     """``name_streams``: whether each line begins with ``_stream``; None: when the run has several streams."""
 
     keeps_ledger: ClassVar[bool] = False

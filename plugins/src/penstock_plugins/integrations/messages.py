@@ -15,7 +15,7 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, Protocol
 
 from attrs import define, field, frozen
-from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
+from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
@@ -87,7 +87,7 @@ def around(value: Mapping[str, Any], place: str) -> tuple[bytes, bytes]:
 
 
 @define(eq=False, repr=False)
-class MessageSink:
+class MessageSink(BaseSink):
     """
     ``chosen``: the streams that are written; others only travel with them. ``output`` writes bytes, and raises
     OutputClosedError when the reader is gone.

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 from attrs import define, field, frozen
 from penstock import (
+    BaseSink,
     BaseTarget,
     Batch,
     Layout,
@@ -60,7 +61,7 @@ _STDERR_SHOWN = 600  # characters of the end of what a target printed on stderr
 
 
 @frozen
-class SingerSink:
+class SingerSink(BaseSink):
     settings: SingerTargetSettings
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "SingerTarget":

@@ -27,6 +27,7 @@ from typing import ClassVar
 from attrs import field, frozen
 from penstock import (
     Adoption,
+    BaseSink,
     BaseTarget,
     Difference,
     Erased,
@@ -76,7 +77,7 @@ PARTS_WAIT = 10  # a part waits so many times longer for the first one of its di
 
 
 @frozen(kw_only=True)
-class PostgresSink:
+class PostgresSink(BaseSink):
     """
     ``schema`` and the names in ``tables`` (by stream, ``*`` for all others) may hold ``{source}``, ``{connector}`` and
     ``{stream}``. Where neither has ``{source}``, the sources that are written there share the table.
