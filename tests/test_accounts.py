@@ -35,8 +35,9 @@ from penstock import (
 from penstock._cli import main
 from penstock._config import load
 from penstock._config.source import ConfiguredSource
+from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job
-from penstock._plan.planner import Planner, plan
+from penstock._plan.planner import Planner
 from penstock._plan.selection import strange_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
@@ -322,9 +323,11 @@ def test_streams_whose_accounts_were_never_listed_fail(tmp_path: Path, monkeypat
     """
     Whatever the reason, a run that reads nothing of them does not end well.
     """
-    slices = Planner.slices
+    plan_stream = Planner.plan_stream
     monkeypatch.setattr(
-        Planner, "slices", lambda self, stream, accounts: slices(self, stream, accounts if stream.account else [])
+        Planner,
+        "plan_stream",
+        lambda self, stream, accounts: plan_stream(self, stream, accounts if stream.account else []),
     )
     report = read(tmp_path, 'token = { env = "ALL" }', Provider(), MemorySink(tmp_path / "ledger.db"), **LISTED)
 

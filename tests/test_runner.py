@@ -35,8 +35,8 @@ from penstock import (
     record,
 )
 from penstock._config.source import ConfiguredSource
+from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job
-from penstock._plan.planner import plan
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run

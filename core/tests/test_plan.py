@@ -9,9 +9,11 @@ from attrs import define, evolve, field, frozen
 from configured_source import a_source
 from hypothesis import example, given, strategies as st
 from penstock._plan.finality import fingerprint, is_of_today, reader_version
+from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job
-from penstock._plan.planner import Planner, grouped, plan
+from penstock._plan.planner import Planner
 from penstock._plan.selection import chosen_streams
+from penstock._plan.slices import grouped
 from penstock._plan.window import requested_window
 from penstock.connector import Stream
 from penstock.errors import UsageError
@@ -264,8 +266,8 @@ def test_a_list_of_final_days_and_their_rows_give_the_same_plan(
     for target_of in (FakeTarget, ListingTarget):
         target: Any = target_of(FakeLedger({partition: entry}), gone={partition} if gone else set())
         planner = Planner(job, NOW, target, run_id)
-        slices = planner.slices(CLICKS, ["1"])
-        plans.append(([one.reasons for one in slices], planner.final, planner.done))
+        of_stream = planner.plan_stream(CLICKS, ["1"])
+        plans.append(([one.reasons for one in of_stream.slices], of_stream.final, of_stream.done))
 
     assert plans[0] == plans[1]
 
@@ -384,12 +386,25 @@ def test_changes_are_read_up_to_the_lag_and_overlap_the_day_before():
     The window of an unfinished day ends five minutes ago, that of a finished one at its end; both reach back.
     """
     job = a_job(streams=("leads",), since=date(2026, 8, 11))
-    slices = Planner(job, NOW, None).slices(LEADS, [None])
+    slices = Planner(job, NOW, None).plan_stream(LEADS, [None]).slices
 
     assert [(planned.slice.start, planned.slice.end) for planned in slices] == [
         (datetime(2026, 8, 10, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 0, 0, tzinfo=UTC)),
         (datetime(2026, 8, 11, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 5, 55, tzinfo=UTC)),
     ]
+
+
+def test_the_lag_of_changes_is_elapsed_time_where_summer_time_begins() -> None:
+    """
+    Two minutes after the clocks were put forward, five minutes ago is before that, not an hour that does not exist.
+    """
+    now = datetime(2026, 3, 29, 1, 2, tzinfo=UTC)
+    settings = Settings(timezone="Europe/Berlin")
+    job = a_job(streams=("leads",), settings=settings, since=date(2026, 3, 29))
+    (planned,) = Planner(job, now, None).plan_stream(LEADS, [None]).slices
+
+    assert planned.slice.end is not None
+    assert now - planned.slice.end.astimezone(UTC) == timedelta(minutes=5)
 
 
 def test_days_are_cut_in_the_zone_of_the_source():
@@ -651,7 +666,7 @@ def test_reports_under_way_are_looked_up_by_account() -> None:
     stream = evolve(CLICKS, poller=object(), days_per_request=3)
     planner = Planner(job, NOW, FakeTarget(FakeLedger(reports=reports)))
 
-    slices = planner.slices(stream, ["1", "2"])
+    slices = planner.plan_stream(stream, ["1", "2"]).slices
 
     found = [[partition.as_dict()["report_date"][-1] for partition in planned.partitions] for planned in slices]
     assert found == [["1"], ["2", "3"], ["1", "2"], ["3"]]
@@ -666,4 +681,4 @@ def test_a_list_of_accounts_is_read_by_each_worker_though_one_has_delivered_it()
 
     planner = Planner(a_job(target, streams=("accounts", "clicks")), NOW, target, "r")
 
-    assert [str(one.partitions[0]) for one in planner.slices(ACCOUNTS, [None])] == ["accounts"]
+    assert [str(one.partitions[0]) for one in planner.plan_stream(ACCOUNTS, [None]).slices] == ["accounts"]

@@ -13,8 +13,8 @@ import penstock_plugins
 from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
 from penstock._config.source import ConfiguredSource
+from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan
-from penstock._plan.planner import plan
 from penstock._plugins.registry import Registry
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording

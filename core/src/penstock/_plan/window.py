@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
+from penstock._plan.clock_bounds import latest_day
 from penstock._plan.finality import parent_with_days
 from penstock._plan.plan import Job
 from penstock.connector import Stream
@@ -77,11 +78,10 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
 
 def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[date, list[str]]:
     """The last requested day: yesterday by default, of ``changes`` the present one; and a notice if it was clamped."""
+    latest = latest_day(stream, zone, now)
     if stream.kind == "changes":
-        latest = (now - stream.lag).astimezone(zone).date()
         return min(job.until or latest, latest), []
-    today = now.astimezone(zone).date()
-    until = job.until or today - timedelta(days=1)
-    if until > today:
-        return today, [f"{job.source.name}.{stream.name} is read up to today, {today}, not up to {until}"]
+    until = job.until or latest - timedelta(days=1)
+    if until > latest:
+        return latest, [f"{job.source.name}.{stream.name} is read up to today, {latest}, not up to {until}"]
     return until, []

@@ -11,9 +11,9 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
+from penstock._plan.clock_bounds import is_ahead
 from penstock._plan.finality import is_of_today
 from penstock._plan.plan import PlannedSlice
-from penstock._plan.planner import SKEW
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
 from penstock._read.reporter import Reporter
@@ -295,7 +295,7 @@ class Reports:
         Whether newer rows were delivered than this report has; or, if it is past its deadline, its own, by a run that
         was killed before it dropped the report. A report of the future is of a wrong clock: its age is not known.
         """
-        if report.submitted_at > self.clock.now() + SKEW:
+        if is_ahead(report.submitted_at, self.clock.now()):
             return True
         former = map(self.planned.entries.get, self.planned.partitions)
         read = [entry.read_at for entry in former if entry is not None and entry.read_at is not None]

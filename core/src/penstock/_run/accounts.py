@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import define
 
+from penstock._plan.accounts import Accounts, zone_memory, zone_text
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.plan import Job, PlannedSlice
-from penstock._plan.planner import Planner, zone_memory, zone_text
 from penstock._read.reporter import Reporter
 from penstock.connector import Stream
 from penstock.errors import ProviderError
@@ -21,11 +21,15 @@ from penstock.settings import zone_exists
 
 @define(eq=False, repr=False)
 class ListedAccounts:
-    """The listed accounts of one job, for the streams that are divided by them."""
+    """
+    The listed accounts of one job, for the streams that are divided by them. It adds to ``notices``, and its zones to
+    ``accounts``.
+    """
 
     job: Job
     reporter: Reporter
-    planner: Planner
+    accounts: Accounts
+    notices: list[str]
     dependencies: Dependencies
     ledger: Ledger | None
 
@@ -40,7 +44,7 @@ class ListedAccounts:
         if not dependents:
             return
         if not self.dependencies.succeeded(key_of(planned)):
-            yield from ((stream, self.planner.accounts(stream) or ()) for stream in dependents)
+            yield from ((stream, self.accounts.of_stream(stream) or ()) for stream in dependents)
             return
         rows = self.dependencies.rows(key_of(planned))
         column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
@@ -58,7 +62,7 @@ class ListedAccounts:
             self._note_gone(self.ledger, lister, dependents, [account for account in former if account not in accounts])
             self.ledger.remember_accounts(source.name, lister.name, accounts)
         if not accounts and len(names) == len(rows):
-            self.planner.notices.append(
+            self.notices.append(
                 f"{source.name}.{lister.name} lists no account, so that nothing is read of "
                 f"{', '.join(stream.name for stream in dependents)}"
             )
@@ -119,7 +123,7 @@ class ListedAccounts:
             if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
         )
         days = f", also their {left} days that are still open" if left else ""
-        self.planner.notices.append(
+        self.notices.append(
             f"{name}.{lister.name} does not list {clip(', '.join(gone), 200)} any more: what was delivered of "
             f"these accounts stays as it was last read{days}"
         )
@@ -131,7 +135,7 @@ class ListedAccounts:
             return
         listed = clip(", ".join(accounts), 200) or "none"
         for table in sorted(set(source.settings.account_tables) - set(accounts)):
-            self.planner.notices.append(
+            self.notices.append(
                 f"{source.name}.{lister.name} lists no account {table}, so the table [source.{source.name}.accounts."
                 f"{table}] is not used.{did_you_mean(table, accounts)} There are {listed}"
             )
@@ -157,7 +161,7 @@ class ListedAccounts:
                 )
                 self._fail(stream, account, text)
                 accounts = [listed for listed in accounts if listed != account]
-        self.planner.zones.update({(lister, account): zone for account, zone in zones.items()})
+        self.accounts.zones.update({(lister, account): zone for account, zone in zones.items()})
         if self.ledger is not None and self.job.has(source.stream(lister), None):
             texts = [zone_text(account, zone) for account, zone in zones.items()]
             self.ledger.remember_accounts(source.name, zone_memory(stream), texts)

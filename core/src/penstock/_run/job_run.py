@@ -13,9 +13,10 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Reading, Task
+from penstock._plan.accounts import account_of
 from penstock._plan.dependencies import Dependencies, Key, key_of
 from penstock._plan.plan import Job, PlannedSlice
-from penstock._plan.planner import Planner, account_of
+from penstock._plan.planner import Planner, StreamPlan
 from penstock._read.components import Components, components_of
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
@@ -58,8 +59,15 @@ class JobRun:
         self.committer = Committer(self.source, self.target, self.reporter, self.context)
         this_run = self.context.report.run_id if self.context.peers is not None else None
         self._planner = Planner(self.job, self.context.started_at, self.target, this_run)
-        self._dependencies = Dependencies(self.source, self._planner.chosen)
-        self._listed = ListedAccounts(self.job, self.reporter, self._planner, self._dependencies, self.target.ledger)
+        self._dependencies = Dependencies(self.source, self._planner.families.chosen)
+        self._listed = ListedAccounts(
+            job=self.job,
+            reporter=self.reporter,
+            accounts=self._planner.accounts,
+            notices=self._planner.notices,
+            dependencies=self._dependencies,
+            ledger=self.target.ledger,
+        )
         self._refusals = Refusals(self.source, self.client)
 
     @classmethod
@@ -87,7 +95,7 @@ class JobRun:
         chosen = self.job.chosen
         for stream in chosen:
             if stream.kind != "snapshot":
-                self._planner.check_window(stream, self._planner.accounts(stream) or ())
+                self._planner.days.check(stream, self._planner.accounts.of_stream(stream) or ())
         try:
             if isinstance(self.target, Preparing):
                 layouts = [layout for stream in chosen for layout in self._components_of(stream).decoder.layouts]
@@ -103,7 +111,7 @@ class JobRun:
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""
         for stream in self._dependencies.first:
-            self._add(stream, self._planner.accounts(stream) or ())
+            self._add(stream, self._planner.accounts.of_stream(stream) or ())
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams, and record the run."""
@@ -132,15 +140,15 @@ class JobRun:
 
     def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Plan a stream's slices and give them to the scheduler."""
-        slices = self._planner.slices(stream, accounts)
-        if stream in self._planner.chosen:
+        plan = self._planner.plan_stream(stream, accounts)
+        if stream in self._planner.families.chosen:
             self._find_adoptable(stream)
-            self._count_planned(stream, slices)
-        for planned in slices:
+            self._count_planned(stream, plan)
+        for planned in plan.slices:
             self._dependencies.begun(planned)
             if planned.to_deliver:
                 self.committer.expect(planned)
-        self.context.scheduler.add(map(self._task, slices))
+        self.context.scheduler.add(map(self._task, plan.slices))
 
     def _find_adoptable(self, stream: Stream) -> None:
         """Look up the reports that earlier runs submitted."""
@@ -150,11 +158,11 @@ class JobRun:
         of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
-    def _count_planned(self, stream: Stream, slices: Iterable[PlannedSlice]) -> None:
+    def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:
         counts = self.reporter.stream(stream.name)
-        counts.planned += sum(len(planned.partitions) for planned in slices)
-        counts.final = self._planner.final.get(stream.name, 0)
-        self.committer.recount(self._planner.done.pop(stream.name, ()))
+        counts.planned += sum(len(planned.partitions) for planned in plan.slices)
+        counts.final += plan.final
+        self.committer.recount(plan.done)
         self.reporter.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
 
     def _drop_stale_reports(self) -> None:
@@ -215,7 +223,7 @@ class JobRun:
     def _components_of(self, stream: Stream, source: ConfiguredSource | None = None) -> Components:
         """The stream's components, made when they are first needed. ``source``: as an account sees it."""
         source = source or self.source
-        key = (stream.name, id(source))  # the planner keeps the sources that it made
+        key = (stream.name, id(source))  # one object per account, see Accounts.source_of
         if key not in self._components:
             self._components[key] = components_of(source, stream, self._dependencies.columns(stream))
         return self._components[key]

@@ -10,8 +10,8 @@ from attrs import evolve, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.erasure import erasures_of
+from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import fingerprint, is_of_today
-from penstock._plan.planner import zone_memory, zone_of
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
 from penstock._read.components import components_of

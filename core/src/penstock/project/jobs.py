@@ -12,8 +12,8 @@ from penstock._config import Config, ConfiguredSink
 from penstock._config.pipeline import Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of_partition
+from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan, PlannedPartition
-from penstock._plan.planner import plan
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import window
 from penstock.errors import ConfigError, UsageError

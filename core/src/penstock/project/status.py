@@ -9,8 +9,8 @@ from typing import Any
 from attrs import asdict, evolve
 
 from penstock._config.source import ConfiguredSource
+from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
-from penstock._plan.planner import zone_memory, zone_of
 from penstock._util.text import without_place
 from penstock.errors import PenstockError
 from penstock.ledger.sql import RUNS_KEPT

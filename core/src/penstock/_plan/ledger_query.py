@@ -1,0 +1,116 @@
+"""
+What a plan reads from a target: the ledger's rows of a stream's window, and its final days.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+
+from attrs import field, frozen
+
+from penstock._plan.accounts import account_of
+from penstock._plan.window import Window
+from penstock.connector import Stream
+from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry, PendingReport
+from penstock.model import Pairs, Partition
+from penstock.sinks import ListsFinal, Target
+
+DaysByAccount = Mapping[str | None, Sequence[date]]
+"""The days of each account, ascending; None: of a stream without accounts."""
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class LedgerRows:
+    """The ledger's rows of a stream's window."""
+
+    entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
+    reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
+    # Of changes: by the values of an account, its partitions that were delivered.
+    delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
+
+
+@frozen(eq=False, repr=False)
+class LedgerQuery:
+    """The queries about the streams of one source. ``target`` None: nothing was written yet."""
+
+    source: str
+    target: Target | None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """None where nothing was written yet, or the target has none."""
+        return self.target.ledger if self.target is not None else None
+
+    def rows(self, stream: Stream, days: DaysByAccount) -> LedgerRows:
+        """
+        The rows of these accounts, of each from its first day on (without days: of a snapshot), and the reports under
+        way: the cost does not grow with the history.
+        """
+        if self.ledger is None:
+            return LedgerRows()
+        entries = self._entries(self.ledger, stream, days)
+        return LedgerRows(
+            entries=entries,
+            reports=self._reports(self.ledger, stream),
+            delivered=_delivered_by_account(entries) if stream.kind == "changes" else {},
+        )
+
+    def _entries(self, ledger: Ledger, stream: Stream, days: DaysByAccount) -> dict[Partition, LedgerEntry]:
+        by_first_day: dict[date | None, list[str | None]] = {}
+        for account, every in days.items():
+            by_first_day.setdefault(every[0] if every else None, []).append(account)
+        # The days of changes after the window are needed, see OpenPartitions.
+        until = None if stream.kind == "changes" else max((every[-1] for every in days.values() if every), default=None)
+        entries: dict[Partition, LedgerEntry] = {}
+        for since, accounts in by_first_day.items():
+            entries |= ledger.entries(
+                self.source, stream.name, since=since, until=until, accounts=_named(stream, accounts)
+            )
+        return entries
+
+    def _reports(self, ledger: Ledger, stream: Stream) -> dict[str | None, list[PendingReport]]:
+        reports: dict[str | None, list[PendingReport]] = {}
+        for report in ledger.pending(self.source, stream.name) if stream.poller is not None else ():
+            reports.setdefault(account_of(stream, report), []).append(report)
+        return reports
+
+    def listed_final(self, stream: Stream, days: DaysByAccount) -> Iterable[FinalDay]:
+        """The final days from the first of these days to the last; none where the target does not list them."""
+        if not isinstance(self.target, ListsFinal) or not days:
+            return ()
+        window = Window.around(days.values())
+        return self.target.final_days(
+            stream.name, since=window.since, until=window.until, accounts=_named(stream, days)
+        )
+
+    def read_at(self, stream: Stream, days: DaysByAccount) -> dict[tuple[str | None, date], datetime]:
+        """By account and day, when the delivered days from the first of these days to the last were read."""
+        if isinstance(self.target, ListsFinal):
+            return {
+                (final.account if stream.account is not None else None, date.fromisoformat(final.day)): final.read_at
+                for final in self.listed_final(stream, days)
+                if final.read_at is not None
+            }
+        if self.ledger is None:
+            return {}
+        window = Window.around(days.values())
+        entries = self.ledger.entries(
+            self.source, stream.name, since=window.since, until=window.until, accounts=_named(stream, days)
+        )
+        return {
+            (partition.as_dict().get(stream.account or ""), partition.day): entry.read_at
+            for partition, entry in entries.items()
+            if partition.day is not None and entry.delivered and entry.read_at is not None
+        }
+
+
+def _named(stream: Stream, accounts: Iterable[str | None]) -> list[str] | None:
+    """The accounts as a ledger's parameter; None for a stream without accounts."""
+    return [account for account in accounts if account is not None] if stream.account is not None else None
+
+
+def _delivered_by_account(entries: Mapping[Partition, LedgerEntry]) -> dict[Pairs, list[Partition]]:
+    delivered: dict[Pairs, list[Partition]] = {}
+    for partition, entry in entries.items():
+        if entry.delivered:
+            delivered.setdefault(partition.values[:-1], []).append(partition)
+    return delivered

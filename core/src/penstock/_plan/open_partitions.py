@@ -1,0 +1,196 @@
+"""
+The open partitions of a stream: those of each account that a run reads, and why.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date
+from itertools import dropwhile
+
+from attrs import field, frozen
+
+from penstock._plan.accounts import Accounts
+from penstock._plan.families import Families
+from penstock._plan.finality import parent_with_days
+from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows
+from penstock._plan.plan import Reason
+from penstock._plan.reasons import Reasons
+from penstock._plan.requested_days import RequestedDays
+from penstock._plan.window import Window
+from penstock.connector import Stream
+from penstock.ledger_interface import LedgerEntry
+from penstock.model import Partition
+
+NeededDays = Mapping[str | None, Collection[date]]
+"""By account, the days that must be read whatever the target has of them."""
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class AccountPlan:
+    """
+    An account's partitions in the window: those to read, and why; the rows of those that this run has delivered
+    already; and the number of those that are final.
+    """
+
+    rows: LedgerRows
+    to_read: Mapping[Partition, Reason] = field(factory=dict)
+    done: Sequence[LedgerEntry] = ()
+    final: int = 0
+
+
+@frozen(eq=False, repr=False)
+class OpenPartitions:
+    """The open partitions of a job's streams. ``requested``: the days in the job's window."""
+
+    families: Families
+    accounts: Accounts
+    requested: RequestedDays
+    query: LedgerQuery
+    reasons: Reasons
+
+    def of_stream(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
+        """The plan of each of these accounts; an account without a requested day has none."""
+        if stream.kind == "snapshot":
+            return self._plan_snapshots(stream, accounts)
+        days = self.requested.of_accounts(stream, accounts)
+        return self._plan_days(stream, days, self._needed(stream, days)) if days else {}
+
+    def _plan_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
+        """
+        By account: its partition is read, unless this run has delivered it. One by whose rows others are requested, or
+        divided, is read by each worker of the run.
+        """
+        partitions = {account: account_partition(stream, account) for account in accounts}
+        rows = self.query.rows(stream, dict.fromkeys(partitions, ()))
+        is_for_others = stream.name in self.families.children or stream.name in self.families.source.listers
+        plans = {}
+        for account, partition in partitions.items():
+            entry = rows.entries.get(partition)
+            if entry is not None and not is_for_others and self.reasons.delivered_by_this_run(entry):
+                plans[account] = AccountPlan(rows=rows, done=(entry,))
+            else:
+                plans[account] = AccountPlan(rows=rows, to_read={partition: "snapshot"})
+        return plans
+
+    def _plan_days(self, stream: Stream, days: DaysByAccount, needed: NeededDays) -> dict[str | None, AccountPlan]:
+        to_check = self._without_listed_final(stream, days, needed)
+        rows = self.query.rows(
+            stream, {account: account_days for account, account_days in to_check.items() if account_days}
+        )
+        return {
+            account: self._plan_account(
+                stream, account, account_days, rows, needed[account], len(days[account]) - len(account_days)
+            )
+            for account, account_days in to_check.items()
+        }
+
+    def _plan_account(
+        self,
+        stream: Stream,
+        account: str | None,
+        days: Sequence[date],
+        rows: LedgerRows,
+        needed: Collection[date],
+        final: int,
+    ) -> AccountPlan:
+        """
+        An account's ``days`` by the ledger's rows. ``needed``: see NeededDays. ``final``: the number of its other days,
+        which the target lists as final.
+
+        Of ``changes`` every day after one that is read is read too, also after these days where it was delivered: a
+        row of an older day must not overwrite the same row of a newer one.
+        """
+        to_read: dict[Partition, Reason] = {}
+        done: list[LedgerEntry] = []
+        view = self.accounts.view(stream, account)
+        for_others_only = self.families.reads_for_others_only(stream)
+        for day, partition in day_partitions(stream, account, days):
+            forced = day in needed or bool(to_read and stream.kind == "changes")
+            if not forced and for_others_only:
+                continue
+            entry = rows.entries.get(partition)
+            if not forced and entry is not None and self.reasons.delivered_by_this_run(entry):
+                done.append(entry)
+            elif (reason := self.reasons.of_day(view, day, entry) or ("forced" if forced else None)) is not None:
+                to_read[partition] = reason
+            else:
+                final += 1
+        if to_read and stream.kind == "changes":
+            last = max(to_read)
+            later = (entry for entry in rows.delivered.get(last.values[:-1], ()) if entry.values > last.values)
+            to_read |= dict.fromkeys(sorted(later), "forced")
+        return AccountPlan(rows=rows, to_read=to_read, done=done, final=final)
+
+    # --- days that the target lists as final --------------------------------------------------------------------------
+
+    def _without_listed_final(
+        self, stream: Stream, days: DaysByAccount, needed: NeededDays
+    ) -> dict[str | None, Sequence[date]]:
+        """
+        The days of each account that may have to be read. Left out are those that the target lists as final, unless
+        they are ``needed``; of ``changes``, those before the first that is not.
+        """
+        to_check = dict(days)
+        for account, final in self._listed_final(stream, days).items():
+            every, settled = days[account], final.difference(needed[account])
+            if stream.kind == "changes":
+                to_check[account] = list(dropwhile(settled.__contains__, every))
+            else:
+                to_check[account] = [day for day in every if day not in settled]
+        return to_check
+
+    def _listed_final(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
+        """By account, the days that need no read, as far as the target lists them."""
+        final_days: dict[str | None, set[date]] = {}
+        if self.reasons.full:
+            return final_days
+        by_text = {day.isoformat(): day for day in Window.around(days.values()).days()}
+        views = {account or "": (account, self.accounts.view(stream, account)) for account in days}
+        for final in self.query.listed_final(stream, days):
+            account, view = views.get(final.account, (None, None))
+            day = by_text.get(final.day)
+            if view is None or day is None or final.run_id == self.reasons.run_id:  # its row is counted as done
+                continue
+            if self.reasons.of_closed_day(view, day, final) is None:
+                final_days.setdefault(account, set()).add(day)
+        return final_days
+
+    # --- days that are read with those of another stream --------------------------------------------------------------
+
+    def _needed(self, stream: Stream, days: DaysByAccount) -> NeededDays:
+        """
+        See NeededDays. A day of a parent and of its children is read in one run, if it is read for one of them: a row
+        that the parent got since then has its children.
+        """
+        if self.families.has_snapshots(stream):
+            return {account: set(account_days) for account, account_days in days.items()}
+        needed: dict[str | None, set[date]] = {account: set() for account in days}
+        family = self.families.with_days(stream)
+        for member in family if len(family) > 1 else ():
+            served = self.requested.of_accounts(member, days)  # a provider may serve children for fewer days
+            for account, plan in self._plan_days(member, served, dict.fromkeys(served, frozenset())).items():
+                needed[account].update(partition.day for partition in plan.to_read if partition.day is not None)
+            for account, behind in self._behind_its_parent(member, served).items():
+                needed[account] |= behind
+        return {account: account_days.intersection(days[account]) for account, account_days in needed.items()}
+
+    def _behind_its_parent(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
+        """By account, the days of a child that were read before the parent's same day was: perhaps by other rows."""
+        parent = parent_with_days(self.families.source, stream)
+        if parent is None or not days:
+            return {}
+        parents, behind = self.query.read_at(parent, days), dict[str | None, set[date]]()
+        for (account, day), read_at in self.query.read_at(stream, days).items():
+            if read_at < parents.get((account, day), read_at):
+                behind.setdefault(account, set()).add(day)
+        return behind
+
+
+def account_partition(stream: Stream, account: str | None) -> Partition:
+    """The one partition of an account of a snapshot, without a day."""
+    return Partition(stream.name, ((stream.account, account),) if stream.account and account is not None else ())
+
+
+def day_partitions(stream: Stream, account: str | None, days: Iterable[date]) -> list[tuple[date, Partition]]:
+    """Each day with its partition."""
+    head, column = account_partition(stream, account).values, stream.day or "day"
+    return [(day, Partition(stream.name, (*head, (column, day.isoformat())))) for day in days]
