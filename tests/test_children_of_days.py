@@ -189,7 +189,7 @@ class NumberedOrder:
 @pytest.mark.parametrize("before", [False, True], ids=["in the same run", "by a run before"])
 def test_a_final_day_of_children_is_read_again_with_its_parents_day(before: bool, tmp_path: Path) -> None:
     """
-    Where a final day of the parent is read again, since its set-aside records may be readable now, its children are
+    Where a final day of the parent is read again, since its rejected records may be readable now, its children are
     requested by all its rows; also where a run before has read the parent only, as a run does that is killed then.
     """
     ids = {"2026-06-14": (1, "b"), "2026-06-15": (2,), "2026-06-16": (3,)}

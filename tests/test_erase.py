@@ -125,7 +125,7 @@ UNKNOWN = b"ann@b"  # in a member that no column declares
 
 
 def answer_of(request: SandboxRequest) -> SandboxResponse:
-    """Three leads of a day: one whole, one with values that do not fit, one that is set aside."""
+    """Three leads of a day: one whole, one with values that do not fit, one that is rejected."""
     query = dict(pair.split("=") for pair in request.query.split("&"))
     place = f"{query['of']}-{query['day']}"
     form = {"phone": "0171 1", "size": 1.50, "answers": [{"name": "colour", "value": "blue"}]}
@@ -138,8 +138,8 @@ def answer_of(request: SandboxRequest) -> SandboxResponse:
         "answers": [{"name": "colour", "value": 'dark, "blue"'}],
     }
     unfit = {**whole, "id": f"b-{place}", "clicks": "a few", "born": "in 1990", "nick": "ann@b.example", "form": None}
-    aside = {**whole, "id": None}
-    return SandboxResponse(body=json.dumps({"leads": [whole, unfit, aside], "total": 3}).encode())
+    rejected = {**whole, "id": None}
+    return SandboxResponse(body=json.dumps({"leads": [whole, unfit, rejected], "total": 3}).encode())
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def set_aside(project: Project, to: str) -> list[tuple[str, str, str, str]]:
+def rejected_of(project: Project, to: str) -> list[tuple[str, str, str, str]]:
     return [(str(one.partition), one.path, one.reason, one.raw) for one in project.rejected(to=to).rejected]
 
 
@@ -185,7 +185,7 @@ def test_what_is_erased_is_what_a_reading_of_today_leaves_out(
     server: Server, tmp_path: Path, kind: str, more: dict[str, Any]
 ) -> None:
     """
-    Byte for byte: files, their description, records set aside. The days stay final, sums and rows stay, and verify
+    Byte for byte: files, their description, rejected records. The days stay final, sums and rows stay, and verify
     finds no difference. The same in a stream cut from another one.
     """
     kept = {name: value for name, value in more.items() if name != "gzip"}
@@ -207,7 +207,7 @@ def test_what_is_erased_is_what_a_reading_of_today_leaves_out(
     assert erased.keys() == fresh.keys()
     for place, content in fresh.items():
         assert erased[place] == content, place
-    assert set_aside(today, "old") == set_aside(today, "new")
+    assert rejected_of(today, "old") == rejected_of(today, "new")
     texts = [gzip.decompress(one) if "gzip" in more and one[:2] == b"\x1f\x8b" else one for one in erased.values()]
     assert not any(secret in text for text in texts for secret in SECRETS)
     assert any(UNKNOWN in text for text in texts) == ("extra" in more)

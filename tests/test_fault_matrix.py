@@ -52,7 +52,7 @@ SPOILT = {
     ("too_large_number", "targetcircle"): (5, set[str](), True, True),
 }
 
-# Streams whose rows are cut from, or requested by, rows that were set aside: they miss more than one row a record.
+# Streams whose rows are cut from, or requested by, rows that were rejected: they miss more than one row a record.
 CUT_FROM_OTHERS = {"lead_data", "campaign_publisher_bands", "campaign_details", "offer_details"}
 
 # The errors, and how the process ends.
@@ -226,7 +226,7 @@ def test_a_body_that_is_no_json_is_refused(provider: Provider, name: str, tmp_pa
 @pytest.mark.parametrize(("name", "provider"), sorted(SPOILT))
 def test_bad_record_costs_itself_only(name: str, provider: str, tmp_path: Path) -> None:
     """
-    A record that cannot be read is set aside and counted, and a value that cannot be read is null and counted; no other
+    A record that cannot be read is rejected and counted, and a value that cannot be read is null and counted; no other
     row is missing or other than it was sent.
     """
     code, errors, rejected, unread = SPOILT[name, provider]
@@ -250,7 +250,7 @@ def test_bad_record_costs_itself_only(name: str, provider: str, tmp_path: Path) 
 
 def test_an_answer_of_another_day_is_no_answer(tmp_path: Path) -> None:
     """
-    A report of other days than those requested is requested again; its rows are not set aside.
+    A report of other days than those requested is requested again; its rows are not rejected.
     """
     provider = TALROO
     fault = evolve(FAULTS["repeated_page"], when=lambda request: "advertiser_id=2112" in request.query)

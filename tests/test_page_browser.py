@@ -288,7 +288,7 @@ def test_the_legend_has_the_signs_of_the_calendar(
       return [fontSize === "0px" ? "" : node.textContent, backgroundColor, backgroundImage];
     }"""
 
-    for state in ("failed", "missing", "truncated", "aside"):
+    for state in ("failed", "missing", "truncated", "rejected"):
         cell = page.locator(f"tr.stream td.s-{state}, tr.account td.s-{state}").first
         assert page.locator(f"#legend .s-{state}").evaluate(look) == cell.evaluate(look), state
 

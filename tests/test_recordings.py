@@ -120,7 +120,7 @@ def test_a_full_recording_delivers_the_same_files_without_network(provider: Prov
 @every
 def test_a_masked_recording_is_a_fixture(provider: Provider, tmp_path: Path) -> None:
     """
-    The kit reads it with as many records in every stream, none of them set aside; no personal value is in it.
+    The kit reads it with as many records in every stream, none of them rejected; no personal value is in it.
     """
     report = recorded(provider, tmp_path, "record")
     rows = [json.loads(line) for body in delivered(tmp_path / "out").values() for line in body.splitlines()]

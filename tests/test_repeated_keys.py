@@ -84,7 +84,7 @@ def stored(target: str) -> dict[str, Decimal]:
 @pytest.mark.parametrize("kind", ["report", "changes"])
 def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_path: Path) -> None:
     """
-    In a report it is set aside, and the run ends with 5; in changes it takes the place of what came before. An
+    In a report it is rejected, and the run ends with 5; in changes it takes the place of what came before. An
     identical repeat is counted and written once.
     """
     sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])

@@ -509,7 +509,7 @@ def test_a_ceiling_is_delivered_and_counts_as_failed(tmp_path: Path) -> None:
     ("what", "strict", "code"),
     [("rejected", False, 5), ("rejected", True, 5), ("unknown", False, 0), ("unknown", True, 5)],
 )
-def test_what_was_set_aside_is_exit_code_5(what: str, strict: bool, code: int, tmp_path: Path) -> None:
+def test_what_was_rejected_is_exit_code_5(what: str, strict: bool, code: int, tmp_path: Path) -> None:
     """
     All the rest is delivered. A record that cannot be shaped gives 5; an undeclared member only with --strict.
     """

@@ -431,7 +431,7 @@ def delivered(day: date, *, account: str = "2112", fingerprint: str = "f", reade
 
 def test_a_year_of_days_is_one_range() -> None:
     """
-    The state of an account does not grow with its days; a day with records set aside stands alone, since a later
+    The state of an account does not grow with its days; a day with rejected records stands alone, since a later
     version may read them.
     """
     bookmarks, first = talroo_bookmarks(), date(2025, 1, 1)

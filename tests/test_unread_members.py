@@ -128,7 +128,7 @@ def test_a_missing_member_names_the_nearest_unread_one(element: dict[str, Any], 
     """
     report: Any = a_shop(tmp_path, {"data": [element]}).run()
 
-    assert f"set aside, the first because $.data[0].id: {reason}. Nothing" in report.errors[0]["message"]
+    assert f"rejected, the first because $.data[0].id: {reason}. Nothing" in report.errors[0]["message"]
 
 
 # --- GraphQL ----------------------------------------------------------------------------------------------------------

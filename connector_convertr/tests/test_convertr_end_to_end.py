@@ -397,7 +397,7 @@ def test_single_objects(bench: Bench, stream: str, of: str) -> None:
     assert bench.rows(of) == []
 
 
-def test_a_detail_of_another_object_is_set_aside(bench: Bench) -> None:
+def test_a_detail_of_another_object_is_rejected(bench: Bench) -> None:
     """
     A cache answers two ids with one object: it is delivered once, for its own id, and the run does not end with 0.
     """

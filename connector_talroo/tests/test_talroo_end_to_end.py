@@ -311,7 +311,7 @@ def test_a_total_that_disagrees_fails_the_day_and_keeps_what_was_there(bench: Be
     assert report.stream("talroo", "clicks").as_dict()["partitions"]["failed"] == len(ADVERTISERS)
 
 
-def test_a_click_of_another_day_is_set_aside(bench: Bench) -> None:
+def test_a_click_of_another_day_is_rejected(bench: Bench) -> None:
     """
     Under a day that nobody requested: it is no row of the day that was, it is counted, and a strict run reports it.
     """

@@ -502,12 +502,12 @@ def test_the_name_of_a_connector_is_answered_with_its_sources(here: Here) -> Non
     assert "shop is a connector; name a source of it: shop_us" in here.err
 
 
-def test_what_is_set_aside_is_reported_also_quietly(here: Here) -> None:
+def test_what_is_rejected_is_reported_also_quietly(here: Here) -> None:
     """
     One line with the number, the place and the command, also with ``-q``; the exit code is 5, unless it is allowed.
     """
     here.configure(["13"])
-    line = "shop.sales: 2 records set aside. `penstock rejected list` shows why"
+    line = "shop.sales: 2 records rejected. `penstock rejected list` shows why"
 
     here("-q", "run", "daily", *days(2), code=5)
     assert here.err == f"penstock: {line}\n"
@@ -519,7 +519,7 @@ def test_what_is_set_aside_is_reported_also_quietly(here: Here) -> None:
     assert "allow_rejected: expected true, a number of records, or a share such as" in here.err
 
 
-def test_a_pipeline_allows_records_to_be_set_aside(here: Here) -> None:
+def test_a_pipeline_allows_records_to_be_rejected(here: Here) -> None:
     """
     ``allow_rejected`` of the pipeline holds for its runs. A value that is no number or share is a named problem.
     """

@@ -148,7 +148,7 @@ def test_what_else_an_outer_member_holds_is_kept() -> None:
 @pytest.mark.parametrize("odd", [[], [1]], ids=["all fit", "one by one"])
 def test_an_outer_member_that_is_no_object(odd: list[Any]) -> None:
     """
-    A text where an object was expected is not read; a record that needs what is inside is set aside.
+    A text where an object was expected is not read; a record that needs what is inside is rejected.
     """
     decoded = read(
         Order,

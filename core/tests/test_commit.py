@@ -59,12 +59,12 @@ def planned(partition: Partition) -> PlannedSlice:
 @pytest.mark.parametrize(
     ("former", "rows", "rejected", "undated", "refused"),
     [
-        (BEFORE, 0, 3, 0, "all 3 records were set aside"),
-        (None, 0, 3, 0, "all 3 records were set aside"),
-        (evolve(BEFORE, rows=0), 0, 3, 0, "all 3 records were set aside"),
+        (BEFORE, 0, 3, 0, "all 3 records were rejected"),
+        (None, 0, 3, 0, "all 3 records were rejected"),
+        (evolve(BEFORE, rows=0), 0, 3, 0, "all 3 records were rejected"),
         (BEFORE, 0, 0, 0, None),
         (BEFORE, 1, 3, 0, None),
-        (BEFORE, 0, 0, 2, "no record was found, and 2 without a day were set aside"),
+        (BEFORE, 0, 0, 2, "no record was found, and 2 without a day were rejected"),
         (None, 0, 0, 2, None),
         (BEFORE, 1, 0, 2, None),
     ],
@@ -83,7 +83,7 @@ def test_rejected_records_do_not_empty_a_partition(
     former: LedgerEntry | None, rows: int, rejected: int, undated: int, refused: str | None
 ) -> None:
     """
-    A partition of which every record was set aside fails, also on its first read; rows that were there stay.
+    A partition of which every record was rejected fails, also on its first read; rows that were there stay.
     """
     counts = PartitionCounts(rows=rows, rejected=[BAD] * rejected)
     result = ReadResult(

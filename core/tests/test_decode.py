@@ -127,7 +127,7 @@ class Priced:
 def test_a_price_that_is_no_number_of_cents_has_no_amount(price: str, reason: str) -> None:
     """
     A point means another unit than the declared one: a hundredth would be invoiced. The record is delivered with
-    the price as it came; its amount is null where it may be, and counted, else the record is set aside.
+    the price as it came; its amount is null where it may be, and counted, else the record is rejected.
     """
 
     @record()
@@ -173,7 +173,7 @@ def test_a_price_that_may_be_missing_has_a_null_amount() -> None:
 
 def test_csv_that_does_not_fit() -> None:
     """
-    A row of another length is set aside by itself, and digits are no Unix time.
+    A row of another length is rejected by itself, and digits are no Unix time.
     """
     raw = b"a,2026-03-01 00:00\nb\nc,1700000000\nd,2026-03-01,x\n"
 
@@ -217,7 +217,7 @@ def test_lines_that_are_not_one_line_each() -> None:
 def test_a_derived_stream_is_cut_from_its_parents_page(nested: Any) -> None:
     """
     The elements of the nested column become rows with their parent's stamps; secrets are gone before, and what does
-    not fit is set aside under its path.
+    not fit is rejected under its path.
     """
     child = Stream(
         name="lead_data",

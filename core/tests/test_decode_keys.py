@@ -13,7 +13,7 @@ from penstock.model import Items
 
 def test_equal_keys() -> None:
     """
-    The same row twice is delivered once and counted; another row of the same key is set aside.
+    The same row twice is delivered once and counted; another row of the same key is rejected.
     """
     decoded = decode_one(
         compiled(), an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2})
@@ -87,7 +87,7 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
 @pytest.mark.parametrize("kind", ["report", "changes"])
 def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     """
-    It is set aside with its reason, on the same page and on a later one. In ``changes`` the last one read wins: before
+    It is rejected with its reason, on the same page and on a later one. In ``changes`` the last one read wins: before
     it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
     """
     shape = compile_stream("s", a_stream(kind=kind))
@@ -150,7 +150,7 @@ def test_a_fraction_finer_than_a_microsecond_is_cut() -> None:
 
 
 @pytest.mark.parametrize("value", [["a"], {"slug": "a"}], ids=["array", "object"])
-def test_a_stamp_of_the_answer_that_is_no_scalar_sets_its_records_aside(value: Any) -> None:
+def test_a_stamp_of_the_answer_that_is_no_scalar_rejects_its_records(value: Any) -> None:
     """
     A list where a slug was expected is the fault of its records, alone or joined with others.
     """

@@ -1,5 +1,5 @@
 """
-Values and records that do not fit their columns, and unknown members: kept, counted or set aside.
+Values and records that do not fit their columns, and unknown members: kept, counted or rejected.
 """
 
 import json
@@ -67,7 +67,7 @@ def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, v
         pytest.param("null", "$[1]", "it is no object", id="null"),
     ],
 )
-def test_a_record_without_a_key_is_set_aside_with_path_and_reason(element: str, path: str, reason: str) -> None:
+def test_a_record_without_a_key_is_rejected_with_path_and_reason(element: str, path: str, reason: str) -> None:
     """
     One bad record does not stop its neighbours, and is kept with its place and the reason.
     """
@@ -197,9 +197,9 @@ def test_unreadable_values_of_columns_that_are_left_out_are_neither_kept_nor_cou
     assert [text for text in ("the 5th", "p1n", "c0de") if text in shown] == []
 
 
-def test_columns_that_a_row_cannot_do_without_set_it_aside() -> None:
+def test_columns_that_a_row_cannot_do_without_reject_it() -> None:
     """
-    Key, partition, a row's day, and what other streams are read by: their record is set aside, nullable or not, and the
+    Key, partition, a row's day, and what other streams are read by: their record is rejected, nullable or not, and the
     rejection carries the column.
     """
     shape = compiled(key=("click_id", "job_id"), account="price", day="day", day_of="clicked_at", needed=["valid"])
@@ -370,7 +370,7 @@ def reference(element: Any, columns: Sequence[Column]) -> dict[str, Any]:
 @settings(max_examples=300, deadline=None)
 def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, form: Any) -> None:
     """
-    Whatever a page holds, its rows and what it sets aside are those of a decoder that takes one element at a time.
+    Whatever a page holds, its rows and what it rejects are those of a decoder that takes one element at a time.
     """
     shape = compiled(key=(), nested=nested)
     encoder = msgspec.json.Encoder(decimal_format="number")

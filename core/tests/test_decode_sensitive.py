@@ -71,7 +71,7 @@ def test_secrets_and_personal_data_do_not_leave(
         "JSON in place of the element",
     ],
 )
-def test_secrets_are_masked_at_every_depth_of_what_is_set_aside(element: Any) -> None:
+def test_secrets_are_masked_at_every_depth_of_what_is_rejected(element: Any) -> None:
     """
     By member name and by name and value pairs, whatever the shape of the element.
     """

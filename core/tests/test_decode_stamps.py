@@ -75,7 +75,7 @@ def test_a_large_array_comes_in_parts() -> None:
 
 def test_the_parts_of_an_array_are_one_page() -> None:
     """
-    A row that an earlier part had is repeated on its page; with other values it is set aside. What the page before had
+    A row that an earlier part had is repeated on its page; with other values it is rejected. What the page before had
     is repeated, too, and not fresh.
     """
     seen = SeenKeys()
@@ -237,7 +237,7 @@ def test_an_added_column_that_must_have_a_value() -> None:
 
 def test_days_are_cut_in_the_sources_zone() -> None:
     """
-    The day of a record is that of its time in the zone; rows of days that were not requested are set aside.
+    The day of a record is that of its time in the zone; rows of days that were not requested are rejected.
     """
     shape = compiled(Lead, day="report_date", day_of="saved", days_per_request=3, zone=ZoneInfo("America/New_York"))
     page = an_array(
@@ -258,7 +258,7 @@ def test_days_are_cut_in_the_sources_zone() -> None:
 def test_what_is_of_another_request_is_dropped() -> None:
     """
     Where the provider may include the end of a period, rows of that moment are dropped and counted as repeated, and so
-    is what is earlier or later but still of the days requested; a row of any other day is set aside.
+    is what is earlier or later but still of the days requested; a row of any other day is rejected.
     """
     shape = compiled(Lead, day="report_date", day_of="saved")
     page = an_array(

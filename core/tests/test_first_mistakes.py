@@ -415,7 +415,7 @@ def test_a_mistake_is_reported_before_the_first_run(mistake: str) -> None:
         ),
         (
             OfData,
-            "all 1 records were set aside, the first because $[0].id: the member 'id' is missing; there is data",
+            "all 1 records were rejected, the first because $[0].id: the member 'id' is missing; there is data",
         ),
     ],
     ids=["a gzip body without a report envelope", "a zip file without one", "records inside of a member"],

@@ -703,7 +703,7 @@ def test_what_forget_deleted_is_found_by_an_index(ledger):
 
 def test_what_needs_attention_is_read_without_the_rest(many):
     """
-    Of an account's days, those with an error, with records set aside or values not read, and truncated ones.
+    Of an account's days, those with an error, with rejected records or values not read, and truncated ones.
     """
     fine = evolve(DELIVERY, rejected=0, unread_values=0, truncated=False, reader_version="", version=1)
     for number in range(30):

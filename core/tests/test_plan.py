@@ -616,7 +616,7 @@ def test_a_change_after_a_day_that_is_read_is_read_again_though_the_target_lists
     ],
     ids=["same reader", "another", "another, for another day of the request", "unknown", "unread values", "nothing"],
 )
-def test_a_day_with_records_set_aside_is_read_again_when_its_reader_changes(
+def test_a_day_with_rejected_records_is_read_again_when_its_reader_changes(
     bad: dict[str, int], reader: str, reasons: list[str], target_of: type[FakeTarget]
 ) -> None:
     """

@@ -182,7 +182,7 @@ def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: 
 
 def test_status_names_what_needs_attention(project: Project, shop: Shop, server: Server, tmp_path: Path) -> None:
     """
-    Failed days by reason, gaps, records set aside, accounts that were not read; with days and the last good reading.
+    Failed days by reason, gaps, rejected records, accounts that were not read; with days and the last good reading.
     """
     project.run("daily", **DAYS)
     shop.change = lambda shop, day, answer: (
@@ -194,16 +194,16 @@ def test_status_names_what_needs_attention(project: Project, shop: Shop, server:
     (target,) = project.status().targets
     found = {(one.account["shop_id"], one.kind): one for one in target.problems}
 
-    assert set(found) == {("7", "missing"), ("7", "set aside"), ("8", "failed")}
+    assert set(found) == {("7", "missing"), ("7", "rejected"), ("8", "failed")}
     failed = found["8", "failed"]
     assert (failed.count, failed.first_day, failed.last_day, failed.last_read) == (1, LAST, LAST, NOW)
     assert "8" not in failed.reason.replace("HTTP", "")
-    assert (found["7", "set aside"].count, found["7", "missing"].count) == (2, 5)
+    assert (found["7", "rejected"].count, found["7", "missing"].count) == (2, 5)
 
 
-def test_status_counts_what_another_reader_set_aside(project: Project, shop: Shop, tmp_path: Path) -> None:
+def test_status_counts_what_another_reader_rejected(project: Project, shop: Shop, tmp_path: Path) -> None:
     """
-    A day with records that an older record class or connector version set aside is read again: status has their number.
+    A day with records that an older record class or connector version rejected is read again: status has their number.
     """
     shop.change = without_id
     project.run("daily", since=LAST, until=LAST)

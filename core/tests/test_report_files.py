@@ -71,7 +71,7 @@ def rows(decoded: list[Decoded]) -> list[tuple[Any, ...]]:
     return [(row.campaign, row.clicks, row.spend) for one in decoded for row in one.batch.rows]
 
 
-def set_aside(decoded: list[Decoded]) -> list[tuple[str, str]]:
+def rejected_of(decoded: list[Decoded]) -> list[tuple[str, str]]:
     return [(rejected.path, rejected.reason) for one in decoded for rejected in one.batch.rejected]
 
 
@@ -123,7 +123,7 @@ def test_two_rows_however_they_are_packed(body: bytes | str, options: dict[str, 
 
     assert rows(decoded) == [NORTH, SOUTH]
     assert sum(one.count for one in decoded) == 2
-    assert (set_aside(decoded), sum(one.unread_values for one in decoded)) == ([], 0)
+    assert (rejected_of(decoded), sum(one.unread_values for one in decoded)) == ([], 0)
 
 
 @pytest.mark.parametrize(
@@ -158,19 +158,19 @@ def test_values_are_read_as_declared(cls: type, body: str, expected: list[Any], 
     assert sum(one.unread_values for one in decoded) == unread
 
 
-def test_a_row_with_too_many_fields_is_set_aside_with_the_numbers() -> None:
+def test_a_row_with_too_many_fields_is_rejected_with_the_numbers() -> None:
     """
     A comma that is not quoted makes five fields for four names; the path counts on from block to block.
     """
     decoded = read("Date,Campaign,Clicks,Spend\n2026-11-03,North, old,12,1840.25\n2026-11-03,South,7,0.75\n")
 
     assert rows(decoded) == [SOUTH]
-    assert set_aside(decoded) == [("$[0]", "5 fields for 4 names")]
+    assert rejected_of(decoded) == [("$[0]", "5 fields for 4 names")]
 
 
 def test_days_of_another_form_are_no_days() -> None:
     """
-    Where the format is not declared, a record whose day cannot be read is set aside, for its day column.
+    Where the format is not declared, a record whose day cannot be read is rejected, for its day column.
     """
     decoded = read("Date,Campaign,Clicks,Spend\n11/03/2026,North,12,1840.25\n")
 
@@ -197,14 +197,14 @@ class Loose:
 )
 def test_what_has_no_declared_member_is_no_record(body: str) -> None:
     """
-    An error or a summary among the records is set aside, also where a record may lack each single member.
+    An error or a summary among the records is rejected, also where a record may lack each single member.
     """
     stream = Stream(name="spend", summary="", record=Loose, kind="snapshot", key="key", account="shop")
     items = ReportFile()(a_file(body)).items
     decoded = list(compile_stream("ads", stream).decode(items, Requested(stamps={"shop": "s1"})))
 
     assert [(row.campaign, row.clicks) for one in decoded for row in one.batch.rows] == [("North", 3)]
-    assert [reason for _, reason in set_aside(decoded)] == [
+    assert [reason for _, reason in rejected_of(decoded)] == [
         "it has none of the declared members; it has rows, generated",
         "it has none of the declared members",
     ]
@@ -290,7 +290,7 @@ def test_a_row_of_totals_is_held_against_the_sums() -> None:
         read(cut, totals="Total")
     assert len(rows(read(odd, totals="Total"))) == 2
     undeclared = read(GOOD + "Total,,19,1841.00\r\n")
-    assert [reason for _, reason in set_aside(undeclared)] == ["'Total' is no date and time"]
+    assert [reason for _, reason in rejected_of(undeclared)] == ["'Total' is no date and time"]
 
 
 @pytest.mark.parametrize(("cell", "is_record"), [("Summe", False), ("SUMME: 2", False), ("Summer sale", True)])
@@ -365,7 +365,7 @@ def test_a_large_file_is_read_as_a_stream(pack: Callable[[bytes], bytes], monkey
 
     assert max(one.count for one in first) < 100
     assert len(rows(first)) == 499
-    assert [path.rpartition("[")[2] for path, _ in set_aside(first)] == ["300]"]
+    assert [path.rpartition("[")[2] for path, _ in rejected_of(first)] == ["300]"]
     assert rows(list(compiled().decode(answer.items, Requested(days=DAYS)))) == rows(first)
     whole = [one.replace("C", "D") for one in lines if "too" not in one]
     short = ReportFile(totals="Total")(

@@ -1,4 +1,4 @@
-"""The exit code of a run, and the line about what was set aside."""
+"""The exit code of a run, and the line about what was rejected."""
 
 from decimal import Decimal
 
@@ -27,7 +27,7 @@ def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts
 )
 def test_allowance_is_true_a_number_or_a_share(value: bool | int | str, expected: Allowance) -> None:
     """
-    A pipeline accepts any number of records that are set aside, a number, or a share.
+    A pipeline accepts any number of rejected records, a number, or a share.
     """
     assert Allowance.parse(value) == expected
 
@@ -60,11 +60,11 @@ def test_anything_else_is_no_allowance(value: str) -> None:
         ({"records": 99, "rejected": 1, "truncated": 1}, False, False, 1),
     ],
 )
-def test_what_is_set_aside_decides_the_exit_code(
+def test_what_is_rejected_decides_the_exit_code(
     counts: dict[str, object], allowed: bool | int | str, strict: bool, code: int
 ) -> None:
     """
-    Records set aside and values not read give 5 unless they are allowed; unknown members only with ``strict``. A
+    Rejected records and values not read give 5 unless they are allowed; unknown members only with ``strict``. A
     partition that failed gives 1, whatever is allowed.
     """
     assert a_report(Allowance.parse(allowed), strict=strict, **counts).exit_code == code
@@ -96,16 +96,16 @@ def test_the_first_exit_code_that_applies_is_returned(
 
 def test_the_line_has_the_number_the_place_and_the_command() -> None:
     """
-    What was set aside is named by stream, with the command that shows it; without any there is no line.
+    What was rejected is named by stream, with the command that shows it; without any there is no line.
     """
     report = a_report(rejected=1, unread_values=2, unread_example="$.data[0].paid: 'N/A' is no decimal")
     report.streams["shop", "items"] = StreamCounts(records=7)
 
-    assert report.set_aside_line == (
-        "shop.orders: 1 record set aside and 2 values not read. `penstock rejected list` shows why; a value that is "
+    assert report.rejected_line == (
+        "shop.orders: 1 record rejected and 2 values not read. `penstock rejected list` shows why; a value that is "
         "not read is null, and kept in _extra ($.data[0].paid: 'N/A' is no decimal)"
     )
-    assert a_report(records=7).set_aside_line is None
+    assert a_report(records=7).rejected_line is None
 
 
 def test_truncated_partitions_are_named() -> None:

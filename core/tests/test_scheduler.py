@@ -277,7 +277,7 @@ class Counted(Task):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("after", [None, "rows"], ids=["queued", "kept aside"])
+@pytest.mark.parametrize("after", [None, "rows"], ids=["queued", "blocked"])
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_the_cost_of_an_answer_does_not_depend_on_what_waits(after: str | None, concurrency: int):
     """

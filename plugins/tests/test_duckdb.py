@@ -89,7 +89,7 @@ class TestDuckDB(SinkSuite):
 
     def test_rows_come_back_as_they_were(self, place: Path) -> None:
         """
-        All but the record with a number that no column of integers holds: it is set aside, and no sum counts it.
+        All but the record with a number that no column of integers holds: it is rejected, and no sum counts it.
         """
         fitting = [row for row in HOSTILE if row["job_id"] != 2**70]
         with localcontext(prec=50):
@@ -133,7 +133,7 @@ def test_another_process_is_refused_by_name(place: Path) -> None:
 @pytest.mark.parametrize(("opened", "mode"), [(False, 0o600), (True, 0o640)], ids=["new", "opened by its owner"])
 def test_the_file_and_its_log_are_for_their_owner(place: Path, opened: bool, mode: int) -> None:
     """
-    It holds the ledger and what was set aside. Where its owner opens it to others, the log beside it follows.
+    It holds the ledger and what was rejected. Where its owner opens it to others, the log beside it follows.
     """
     file = place / "warehouse.duckdb"
     umask = os.umask(0o022)

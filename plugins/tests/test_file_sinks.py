@@ -182,7 +182,7 @@ class TestParquet(FileSuite):
 
     def test_rows_come_back_as_they_were(self, place: Path) -> None:
         """
-        All but the record with a number that no column of integers holds: it is set aside, and no sum counts it.
+        All but the record with a number that no column of integers holds: it is rejected, and no sum counts it.
         """
         fitting = [row for row in HOSTILE if row["job_id"] != 2**70]
         with localcontext(prec=50):

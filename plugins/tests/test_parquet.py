@@ -95,7 +95,7 @@ def test_rows_of_many_pages_share_row_groups(place: Path, monkeypatch: pytest.Mo
     assert file.read().column("click_id").to_pylist() == [row["click_id"] for row in clicks]
 
 
-def test_a_record_that_does_not_fit_is_set_aside(place: Path) -> None:
+def test_a_record_that_does_not_fit_is_rejected(place: Path) -> None:
     """
     Nothing is rounded: too many digits after the point, in the stream or a derived one, are in the rejected records.
     """

@@ -210,7 +210,7 @@ def test_a_table_that_the_user_made_partitioned(dsn: str):
 @pytest.mark.parametrize("rows", [2, 1500], ids=["small", "copied"])
 def test_a_day_without_a_partition_of_the_table_fails(dsn: str, rows: int):
     """
-    The rows of a day for which the user made no partition are not set aside: they fit as soon as there is one.
+    The rows of a day for which the user made no partition are not rejected: they fit as soon as there is one.
     """
     delivered(dsn, [click(1)])
     query(

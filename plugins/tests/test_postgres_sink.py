@@ -105,7 +105,7 @@ class TestPostgres(SinkSuite):
 
     def test_rows_come_back_as_they_were(self, place: Path) -> None:
         """
-        Hostile values keep every sign and digit; an integer that no bigint holds is set aside, and counted so.
+        Hostile values keep every sign and digit; an integer that no bigint holds is rejected, and counted so.
         """
         target = self.sink(place).open(SOURCE, "r1")
         committed = deliver_all(target, HOSTILE)
@@ -145,7 +145,7 @@ def test_small_and_copied_rows_are_the_same(dsn: str, monkeypatch: pytest.Monkey
     ids=["a float", "an aware time", "a naive time", "an object"],
 )
 @pytest.mark.parametrize("small_rows", [500, -1], ids=["small", "copied"])
-def test_a_value_of_another_type_is_set_aside(dsn: str, monkeypatch, small_rows: int, values: Any, reason: str):
+def test_a_value_of_another_type_is_rejected(dsn: str, monkeypatch, small_rows: int, values: Any, reason: str):
     """
     Such as a plugin's hook may leave; in a small partition like in a large one.
     """
@@ -578,7 +578,7 @@ def test_another_key_is_refused(dsn: str):
 
 def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
     """
-    What was delivered stays, and no record is set aside for it. One with a default is filled.
+    What was delivered stays, and no record is rejected for it. One with a default is filled.
     """
     delivered(dsn, [click(1)])
     query(dsn, "alter table acme.clicks add column team text not null default 'a'")
@@ -607,7 +607,7 @@ def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
         pytest.param({"paid": "not a boolean at all", "job_id": "7"}, "bigint", id="another type"),
     ],
 )
-def test_what_a_column_cannot_hold_is_set_aside(dsn: str, values: dict[str, Any], reason: str, memory_bytes: int):
+def test_what_a_column_cannot_hold_is_rejected(dsn: str, values: dict[str, Any], reason: str, memory_bytes: int):
     """
     The record is rejected with its reason, its neighbours are delivered, and the counts agree.
     """
@@ -661,7 +661,7 @@ def test_a_key_that_comes_twice_is_kept_once(dsn: str):
 
 def test_sums_leave_out_a_long_number_exactly(dsn: str):
     """
-    A number that is set aside, however long, takes no digit from the sum of those that were delivered.
+    A number that is rejected, however long, takes no digit from the sum of those that were delivered.
     """
     layout = changed(CLICKS, Column(name="job_id", type="integer", additive=True))
     rows = [click(1, job_id=2**63 - 1), click(2, job_id=10**300)]

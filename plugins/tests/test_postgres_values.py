@@ -164,7 +164,7 @@ def test_a_day_in_a_column_that_was_a_time_before_is_its_midnight(dsn: str) -> N
 )
 def test_a_value_of_another_type_is_not_made_to_fit(dsn: str, column: str, value: Any) -> None:
     """
-    Such as a plugin's hook may leave: it is set aside with its column, whatever Postgres would take it for.
+    Such as a plugin's hook may leave: it is rejected with its column, whatever Postgres would take it for.
     """
     entry = deliver(dsn, [{}, {column: value}])
 
@@ -177,7 +177,7 @@ def test_a_value_of_another_type_is_not_made_to_fit(dsn: str, column: str, value
 @pytest.mark.parametrize("place", range(4))
 def test_the_row_that_the_server_refuses_is_found_among_texts_of_several_lines(dsn: str, place: int) -> None:
     """
-    The server counts lines, and its number is that of another row; all values of the right one are set aside.
+    The server counts lines, and its number is that of another row; all values of the right one are rejected.
     """
     rows: list[dict[str, Any]] = [
         {"text": text, "number": Decimal("0.10")} for text in ("\n" * 9, "\r\r", "\r\n", "a\nb")

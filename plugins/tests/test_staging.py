@@ -62,7 +62,7 @@ def test_another_directory_is_refused_by_name(sink: FileSink, tmp_path: Path, mo
     target.close()
 
 
-def test_records_set_aside_pass_in_a_file(sink: FileSink) -> None:
+def test_rejected_records_pass_in_a_file(sink: FileSink) -> None:
     """
     A request to commit has neither their text nor a secret; the ledger has them masked, and the file is gone.
     """

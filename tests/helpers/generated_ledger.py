@@ -188,7 +188,7 @@ class GeneratedLedger:
                     if known.error is not None:
                         groups.setdefault(("failed", known.error), []).append(known)
                     if known.rejected:
-                        groups.setdefault(("set aside", "records that cannot be decoded"), []).append(known)
+                        groups.setdefault(("rejected", "records that cannot be decoded"), []).append(known)
                     if known.truncated:
                         groups.setdefault(("truncated", "the provider lists no more"), []).append(known)
                 for (kind, reason), several in groups.items():

@@ -133,7 +133,7 @@ def _stats(settings: JoveoSettings, slice_: Slice) -> Request:
     request = joveo_request(settings, "stats", client=slice_.account, body=body)
     if has_date_level(settings):
         return request
-    # The rows are of the requested day; one that states another is set aside, and with all of them the report.
+    # The rows are of the requested day; one that states another is rejected, and with all of them the report.
     return evolve(request, columns={**request.columns, "date": slice_.since})
 
 

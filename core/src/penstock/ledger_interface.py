@@ -64,7 +64,7 @@ class LedgerEntry:
     fingerprint: str = ""  # of the settings that affect the response
     rows: int = 0
     promised: int | None = None
-    rejected: int = 0  # records set aside, those of derived streams included
+    rejected: int = 0  # rejected records, those of derived streams included
     unread_values: int = 0  # values that did not fit a nullable column: null there, kept in ``_extra``
     repeated: int = 0
     truncated: bool = False
@@ -90,7 +90,7 @@ class LedgerEntry:
 
     @property
     def complete(self) -> bool:
-        """Whether no record was set aside, and every value was read."""
+        """Whether no record was rejected, and every value was read."""
         return not (self.rejected or self.unread_values)
 
     @property
@@ -170,7 +170,7 @@ class AccountCounts:
 class FinalDay(NamedTuple):
     """
     What a plan needs of the ledger's row of a final day. ``account`` is empty for a stream without accounts, ``day`` is
-    the day's text. ``complete``: no record was set aside, and every value read.
+    the day's text. ``complete``: no record was rejected, and every value read.
     """
 
     account: str
@@ -223,7 +223,7 @@ class Ledger(Protocol):
         flawed: bool = False,
     ) -> dict[Partition, LedgerEntry]:
         """
-        The rows of a stream. ``flawed``: only those with an error, with records set aside or values not read, and those
+        The rows of a stream. ``flawed``: only those with an error, with rejected records or values not read, and those
         that are truncated.
         """
 
@@ -276,7 +276,7 @@ class Ledger(Protocol):
         return 0
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
-        """The records set aside, each with the row of its partition; None: of all sources, of all streams."""
+        """The rejected records, each with the row of its partition; None: of all sources, of all streams."""
         return ()
 
     def sources(self) -> tuple[tuple[str, str], ...]:

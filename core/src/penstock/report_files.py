@@ -50,7 +50,7 @@ class ReportFile:
         default: UTF-8; UTF-16 and UTF-32 are recognised, and the charset of the Content-Type is tried.
     ``footer``, ``totals``
         words with which the first cell of a footer or of a row of totals begins: such rows are no records. The totals
-        are compared with the sums of the additive columns, unless a record was set aside or a value not read; those of
+        are compared with the sums of the additive columns, unless a record was rejected or a value not read; those of
         money with the sum of the currency that the row states.
     ``max_mib``
         the largest size of a file, unpacked; default: the source's ``max_report_mib``.

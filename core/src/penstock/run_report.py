@@ -62,7 +62,7 @@ class StreamCounts:
 @frozen
 class Allowance:
     """
-    What a run accepts without exit code 5: so many records set aside and values not read, as a number or as a share of
+    What a run accepts without exit code 5: so many rejected records and values not read, as a number or as a share of
     all records that were fetched; and, unless ``strict``, members that no column declares.
     """
 
@@ -84,9 +84,9 @@ class Allowance:
             raise ValueError(f'expected true, a number of records, or a share such as "1%", found {text!r}')
         return cls(most=int(found[1])) if found[1] else cls(share=Decimal(found[2]) / 100)
 
-    def covers(self, set_aside: int, fetched: int) -> bool:
+    def covers(self, rejected: int, fetched: int) -> bool:
         """Whether this many of the fetched records are accepted."""
-        return set_aside <= self.most or set_aside <= self.share * fetched or self.share == 1
+        return rejected <= self.most or rejected <= self.share * fetched or self.share == 1
 
 
 NONE_ALLOWED = Allowance()
@@ -218,7 +218,7 @@ class RunReport:
             return 4
         if self.locked:
             return 6
-        if not self.allowed.covers(self.set_aside, self.fetched):
+        if not self.allowed.covers(self.rejected_or_unread, self.fetched):
             return 5
         if self.allowed.share != 1 and any(count.lost for count in counts):
             return 5
@@ -227,26 +227,26 @@ class RunReport:
         return 0
 
     @property
-    def set_aside(self) -> int:
-        """Records set aside, and values not read, over all streams."""
+    def rejected_or_unread(self) -> int:
+        """Rejected records, and values not read, over all streams."""
         return self.total("rejected") + self.total("unread_values")
 
     @property
     def fetched(self) -> int:
-        """The records of all delivered partitions as they were fetched: written, set aside or repeated."""
+        """The records of all delivered partitions as they were fetched: written, rejected or repeated."""
         return self.total("records") + self.total("rejected") + self.total("repeated")
 
     @property
-    def set_aside_line(self) -> str | None:
-        """The numbers of records set aside and of values not read, by stream, and the command that lists them."""
-        if not self.set_aside:
+    def rejected_line(self) -> str | None:
+        """The numbers of rejected records and of values not read, by stream, and the command that lists them."""
+        if not self.rejected_or_unread:
             return None
         places = [
             f"{source}.{stream}: "
             + " and ".join(
                 f"{counted(number, noun)} {what}"
                 for number, noun, what in (
-                    (counts.rejected, "record", "set aside"),
+                    (counts.rejected, "record", "rejected"),
                     (counts.unread_values, "value", "not read"),
                 )
                 if number

@@ -71,7 +71,7 @@ class CsvSettings(RetentionSettings):
 def _decimal_scale() -> Any:
     return setting(
         9,
-        help="digits after the point of decimal columns that declare none; a record with more is set aside",
+        help="digits after the point of decimal columns that declare none; a record with more is rejected",
         validator=validators.and_(validators.ge(0), validators.le(38)),
     )
 

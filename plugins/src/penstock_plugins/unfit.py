@@ -1,5 +1,5 @@
 """
-Records that a target cannot hold, and a delivery without them: they are set aside, never changed to fit.
+Records that a target cannot hold, and a delivery without them: they are rejected, never changed to fit.
 """
 
 from collections.abc import Mapping, Sequence

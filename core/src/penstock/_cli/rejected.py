@@ -1,5 +1,5 @@
 """
-``rejected``: the records that were set aside.
+``rejected``: the rejected records.
 """
 
 import re
@@ -55,7 +55,7 @@ def rejected(
             print(harmless(f"{record.source}.{record.stream}[{part}] {record.path}: {record.reason}"))
             print(harmless(f"  {cut(_plain(record.raw))}"))
         if not result.rejected:
-            print("no record is set aside")
+            print("no rejected records")
         return
     # Without the element's index in its page and without its value: of each kind of reason, the first one is shown.
     firsts: dict[tuple[str, ...], str] = {}
@@ -77,7 +77,7 @@ def rejected(
             [[count, *key[1:], key[0]] for key, count in counts.most_common()],
         )
     else:
-        print("no record is set aside")
+        print("no rejected records")
 
 
 _VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )""", re.DOTALL)

@@ -32,7 +32,7 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
 @click.option("--strict", is_flag=True, help="Exit 5 also for members that no column declares.")
-@click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many records set aside.")
+@click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many rejected records.")
 @click.option("--deadline", "deadline_s", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
 @click.option("--shard", metavar="N/M", help="Read one of M shards of the accounts and days, beside other processes.")
 @click.option("--workers", type=int, metavar="N", help="Divide accounts and days among N processes.  [default: 1]")
@@ -107,7 +107,7 @@ def summarise(session: Session, result: RunResult) -> None:
         if error["partition"] is None:
             place = ".".join(error[key] for key in ("source", "stream") if error[key])
             session.say(f"error: {place}: {error['message']}")
-    for text in filter(None, (result.set_aside, result.lost, result.truncated)):
+    for text in filter(None, (result.rejected_line, result.lost, result.truncated)):
         session.say(text)
     if not session.quiet:
         session.say(result.summary, _COLORS.get(result.exit_code, "red"))

@@ -67,7 +67,7 @@ def _run_cells(run: RunInfo) -> dict[str, Any]:
 def _first_reason(run: RunInfo, longest: int | None = None) -> str:
     """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
     parts = [f"{run.failed} failed"] if run.failed else []
-    parts += [f"{run.rejected} set aside"] if run.rejected else []
+    parts += [f"{run.rejected} rejected"] if run.rejected else []
     messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
     messages += [without_place(error["message"]) for error in run.report.get("errors", [])]
     for text in messages[:1]:

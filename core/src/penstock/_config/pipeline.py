@@ -74,7 +74,7 @@ class Pipeline:
     sink: str = setting(help="a sink of this file, jsonl:DIR, csv:DIR or postgresql://...", validator=_is_not_empty)
     allow_rejected: Any = setting(
         NONE_ALLOWED,
-        help="records that may be set aside without exit code 5: true, a number or a share",
+        help="records that may be rejected without exit code 5: true, a number or a share",
         converter=_allowance,
     )
     notify: Any = setting((), help="receivers of the ends of runs", converter=_tables, validator=_are_tables)

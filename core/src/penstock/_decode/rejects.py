@@ -58,7 +58,7 @@ class Rejects:
         return self.unknown and self.extra
 
     def is_required(self, column: Column) -> bool:
-        """Whether a record is set aside if it has no value that fits this column."""
+        """Whether a record is rejected if it has no value that fits this column."""
         return not column.nullable or column.name in self.required
 
     def unfit(self, page: RawPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
@@ -105,9 +105,9 @@ class Rejects:
     def note(self, page: RawPage, bad: Bad) -> None:
         """Reject these rows, but leave them in the page."""
         for index, (name, reason) in bad.items():
-            self.set_aside(page, page.positions[index], self.columns[name], reason)
+            self.reject_element(page, page.positions[index], self.columns[name], reason)
 
-    def set_aside(self, page: RawPage, position: int, column: Column | None, reason: str) -> None:
+    def reject_element(self, page: RawPage, position: int, column: Column | None, reason: str) -> None:
         """Reject the element at ``position``, for the value of ``column``; None: for the whole element."""
         path, index = page.locate(position)
         member = f".{column.member}" if column is not None and column.member is not None else ""
@@ -121,7 +121,7 @@ class Rejects:
         page.rejected.append((position, rejected))
 
     def erased(self, rejected: Rejected) -> Rejected:
-        """A record that an earlier reading set aside, as this one would store it. Raw text that is no JSON goes."""
+        """A record that an earlier reading rejected, as this one would store it. Raw text that is no JSON goes."""
         reason = rejected.reason
         for column in map(self.columns.__getitem__, self.hidden):
             if rejected.path.endswith(f".{column.member or column.name}"):

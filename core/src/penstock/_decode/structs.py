@@ -60,7 +60,7 @@ class RecordDecoder:
         self._members = frozenset(column.top_member for column in columns.values() if column.top_member is not None)
         self._outer = Outer.of(columns.values())
         read = [column for column in columns.values() if column.top_member is not None]
-        # Where a record must have a member, one without any is set aside for that. A stamp may fill all others.
+        # Where a record must have a member, one without any is rejected for that. A stamp may fill all others.
         self._may_lack_all = tuple(column.name for column in read) if all(column.nullable for column in read) else ()
         self._converted = tuple(column for column in columns.values() if not column.added and is_converted(column))
         self._shapes = {texts: self._shape(texts=texts) for texts in (False, True)}
@@ -80,7 +80,7 @@ class RecordDecoder:
         except ValidationError:
             self._read_with_unknown(page, shape)
         self._read_nested(page)
-        self._set_aside_strangers(page)
+        self._reject_strangers(page)
         for column in self._converted:
             self._convert(page, column)
         if page.unknown and self._rejects.keeps_unknown:
@@ -162,7 +162,7 @@ class RecordDecoder:
                 "If that is a message or a row, the provider failed; if its columns have other names, declare these."
             )
 
-    def _set_aside_strangers(self, page: RawPage) -> None:
+    def _reject_strangers(self, page: RawPage) -> None:
         """Reject the elements without any declared member, such as an error or a summary among the records."""
         if not self._may_lack_all:
             return
@@ -179,7 +179,7 @@ class RecordDecoder:
             if self._members.isdisjoint(names):
                 strangers.add(index)
                 there = f"; it has {clip(', '.join(names), 100)}" if names else ""
-                self._rejects.set_aside(page, position, None, f"it has none of the declared members{there}")
+                self._rejects.reject_element(page, position, None, f"it has none of the declared members{there}")
         if strangers:
             page.drop(strangers)
 
@@ -193,7 +193,7 @@ class RecordDecoder:
                 rows.append(self._typed(page, position, element, shape))
                 positions.append(position)
             except _UnfitError as unfit:
-                self._rejects.set_aside(page, position, unfit.column, unfit.reason)
+                self._rejects.reject_element(page, position, unfit.column, unfit.reason)
         page.rows, page.positions = rows, positions
 
     def _typed(self, page: RawPage, position: int, element: Raw, shape: Shape) -> Any:

@@ -18,7 +18,7 @@ from penstock.records import Column
 @define(eq=False, repr=False)
 class Totals:
     """
-    The sums of one file so far. ``unsure``: a record was set aside or a value not read, so that totals may differ.
+    The sums of one file so far. ``unsure``: a record was rejected or a value not read, so that totals may differ.
 
     ``priced``: amounts with the column of their currency. Their sums are kept for each currency. They are compared with
     a row of totals that states its currency, and with any where all rows have one currency.

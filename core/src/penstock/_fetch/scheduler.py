@@ -152,7 +152,7 @@ class Scheduler:
     deadline: float | None = None
     read_ahead_bytes: int = READ_AHEAD_BYTES
     _client_queues: dict[int, "_ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
-    _aside: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
+    _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
@@ -169,12 +169,12 @@ class Scheduler:
             if task.after is None or task.after in self._released:
                 self._queue_of(task).waiting.append(task)
             else:
-                self._aside.setdefault(task.after, []).append(task)
+                self._blocked.setdefault(task.after, []).append(task)
 
     def release(self, key: Hashable) -> None:
         """Let the tasks after ``key`` start, before other waiting tasks. May be called wherever :meth:`add` may."""
         self._released.add(key)
-        for task in reversed(self._aside.pop(key, [])):
+        for task in reversed(self._blocked.pop(key, [])):
             self._queue_of(task).waiting.appendleft(task)
 
     def run(self, idle: Callable[[], None] = lambda: None) -> PenstockError | None:
@@ -194,9 +194,9 @@ class Scheduler:
                     self._resume_next()
                 elif self._active or self._under_way:
                     self._wait(idle)
-                elif self._aside:
+                elif self._blocked:
                     # Nothing runs that could release these: each fails, with the reason why it cannot start.
-                    self.release(next(iter(self._aside)))
+                    self.release(next(iter(self._blocked)))
                 elif not any(client_queue.waiting for client_queue in self._client_queues.values()):
                     return None
         finally:
@@ -353,8 +353,8 @@ class Scheduler:
             if task.reading is not None:
                 task.reading.close()
             self._end(task, error)
-        while self._aside:
-            self.release(next(iter(self._aside)))
+        while self._blocked:
+            self.release(next(iter(self._blocked)))
         for client_queue in self._client_queues.values():
             while client_queue.waiting:
                 client_queue.waiting.popleft().on_end(error)

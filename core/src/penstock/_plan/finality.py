@@ -79,7 +79,7 @@ def is_of_today(stored: str, today: str) -> bool:
 def reader_version(source: ConfiguredSource, stream: Stream) -> str:
     """
     The version of the reader of a stream: a hash of its record class, those of streams derived from it, and the
-    connector's version. A day with records that were set aside, or values that could not be read, is read again when it
+    connector's version. A day with rejected records, or values that could not be read, is read again when it
     changes.
     """
     columns = [

@@ -15,7 +15,7 @@ COMMANDS = {
     "runs": ("runs", "", "List the last runs with their reasons, or one report."),
     "changes": ("changes", "", "Show what providers restated since a day."),
     "verify": ("verify", "", "Compare what was delivered with the ledger."),
-    "rejected": ("rejected", "", "Show records that were set aside."),
+    "rejected": ("rejected", "", "Show rejected records."),
     "forget": ("forget", "", "Read days again as if they had never been read."),
     "act": ("act", "Write", "Write to a provider; one receipt for each row."),
     "sandbox": ("sandbox", "Develop", "Serve a local imitation of a provider."),

@@ -173,7 +173,7 @@ class Loader:
     # --- days ---------------------------------------------------------------------------------------------------------
 
     def _days(self) -> frozenset[date] | None:
-        """The requested days, where rows have one: a row of another day is set aside."""
+        """The requested days, where rows have one: a row of another day is rejected."""
         stream = self.planned.stream
         return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
 
@@ -212,7 +212,7 @@ class Loader:
 
     @property
     def _first_partition(self) -> LoadedPartition:
-        """The first partition: repeated records, and derived ones that are set aside, have no day and count on it."""
+        """The first partition: repeated records, and derived ones that are rejected, have no day and count on it."""
         return self.result.partitions[self.planned.partitions[0]]
 
     def _write_decoded(self, decoded: Decoded) -> None:
@@ -222,7 +222,7 @@ class Loader:
         counts.supersede(decoded.superseded)
         counts.add_repeated(decoded.repeated)
         counts.unread_values += decoded.unread_values
-        self._set_aside(decoded.batch.rejected)
+        self._count_rejected(decoded.batch.rejected)
         for partition, batch in self._by_partition(decoded.batch):
             self._write(partition, batch)
         for derived in decoded.derived:
@@ -243,7 +243,7 @@ class Loader:
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
         The rows of each partition. Of a slice of several days, each row holds its day; a row of a day that was not
-        requested was set aside before.
+        requested was rejected before.
         """
         partitions, day_column = self.planned.partitions, self.planned.stream.day
         if len(partitions) == 1:
@@ -258,8 +258,8 @@ class Loader:
         if len(batch) and loaded.writer is not None:
             loaded.writer.write(self._changed_by_plugins(batch))
 
-    def _set_aside(self, rejected: Sequence[Rejected]) -> None:
-        """Count each record that was set aside with its partition, or as ``undated``."""
+    def _count_rejected(self, rejected: Sequence[Rejected]) -> None:
+        """Count each rejected record with its partition, or as ``undated``."""
         if len(self.result.partitions) == 1:
             self._first_partition.counts.reject(rejected)
             return
@@ -273,7 +273,7 @@ class Loader:
         check_rejected(self.result.undated)
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
-        """The day of a record that was set aside, where it can be read all the same."""
+        """The day of a rejected record, where it can be read all the same."""
         name = self.components.decoder.day_of or self.planned.stream.day
         column = self.components.decoder.columns.get(name) if name is not None else None
         if column is None or column.member is None:

@@ -34,7 +34,7 @@ class PartitionCounts:
 
     @property
     def is_imperfect(self) -> bool:
-        """Whether a record was set aside, or a value not read."""
+        """Whether a record was rejected, or a value not read."""
         return bool(self.rejected or self.derived_rejected or self.unread_values)
 
     def add_rows(self, rows: int, sums: Mapping[str, Decimal]) -> None:
@@ -58,14 +58,14 @@ class PartitionCounts:
         self.repeated += number
 
     def reject(self, rejected: Sequence[Rejected]) -> None:
-        """Count records that were set aside; raises BoundExceededError when they are too many."""
+        """Count rejected records; raises BoundExceededError when they are too many."""
         self.fetched += len(rejected)
         self.rejected.extend(rejected)
         check_rejected(self.rejected)
 
 
 def check_rejected(rejected: Sequence[Rejected]) -> None:
-    """Raises BoundExceededError when too many records were set aside."""
+    """Raises BoundExceededError when too many records were rejected."""
     if len(rejected) > MOST_REJECTED:
         first = rejected[0]
         raise BoundExceededError(

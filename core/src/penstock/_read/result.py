@@ -31,7 +31,7 @@ class ReadResult:
     ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
     responses are. ``reports``: those that the rows are from. ``truncated``: the provider cut a response at its ceiling,
     and there may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
-    ``skipped``: why a request found no record; "": each found one. ``undated``: records that were set aside and have no
+    ``skipped``: why a request found no record; "": each found one. ``undated``: rejected records without a
     requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record
     class does not have, in order. ``lost``: the measures that disappeared, see
     :meth:`penstock._run.measures.Measures.disappeared`; the committer adds them.
@@ -89,5 +89,5 @@ def _replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyEr
     what = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
     kept = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
     return BrokenBodyError(
-        f"{partition}: {what} set aside, the first because {first.path}: {first.reason}. {kept} was replaced."
+        f"{partition}: {what} rejected, the first because {first.path}: {first.reason}. {kept} was replaced."
     )

@@ -80,7 +80,7 @@ class Committer:
         else:
             self._commit_slice(result)
 
-    def count_set_aside(self, result: ReadResult) -> None:
+    def count_rejected(self, result: ReadResult) -> None:
         """
         Count the rejected records of a parent stream that is not delivered itself. Their children were not requested.
         The ledger has no row for them, so a note names the first.
@@ -93,7 +93,7 @@ class Committer:
             stream = result.planned.stream.name
             self.reporter.count(stream, rejected=len(rejected))
             self.reporter.note(
-                f"{stream}, read for other streams: {len(rejected)} set aside, so that nothing was requested by them; "
+                f"{stream}, read for other streams: {len(rejected)} rejected, so that nothing was requested by them; "
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
 

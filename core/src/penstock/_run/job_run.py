@@ -200,7 +200,7 @@ class JobRun:
         if planned.to_deliver:
             self.committer.commit(result)
         elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
-            self.committer.count_set_aside(result)  # once, where several workers read it
+            self.committer.count_rejected(result)  # once, where several workers read it
 
     @staticmethod
     def _parent_of(planned: PlannedSlice) -> Key | None:

@@ -441,7 +441,7 @@ class SqlLedger:
                 )
 
     def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
-        """The records that the former readings set aside, by one statement for each stream."""
+        """The records that the former readings rejected, by one statement for each stream."""
         by_stream: dict[tuple[str, str], list[str]] = {}
         for entry in entries:
             by_stream.setdefault((entry.source, entry.partition.stream), []).append(entry.partition.text)

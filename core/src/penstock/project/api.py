@@ -306,7 +306,7 @@ class Project(Running):
         Erase, in rows that were delivered before ``include_personal = false``, what the source leaves out since.
 
         These are columns that the record class declares personal, personal members of nested values, members that no
-        column declares unless ``extra`` keeps them, and all of these in records that were set aside. Rows, their order
+        column declares unless ``extra`` keeps them, and all of these in rejected records. Rows, their order
         and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
@@ -352,7 +352,7 @@ class Project(Running):
         return view.with_notices(adopt_all(view, confirmed=confirmed))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
-        """The records that were set aside, with path and reason."""
+        """The rejected records, with path and reason."""
         view = self._view(name, to)
         records = view.each(partial(rejected_records, stream=stream))
         return view.with_notices(RejectedResult(rejected=records))

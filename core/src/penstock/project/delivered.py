@@ -1,5 +1,5 @@
 """
-What was delivered to a target, from its ledger: totals, partitions, changes, records set aside.
+What was delivered to a target, from its ledger: totals, partitions, changes, rejected records.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -162,7 +162,7 @@ def moved_in_words(changes: Sequence[Change]) -> list[str]:
 
 
 def rejected_records(source_ledger: SourceLedger, stream: str | None) -> list[RejectedRecord]:
-    """The records of a source that were set aside in one target."""
+    """The records of a source that were rejected in one target."""
     return [
         RejectedRecord(
             target=source_ledger.target_name,

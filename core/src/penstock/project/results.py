@@ -107,7 +107,7 @@ class SourceStatus:
     One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first.
 
     ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target.
-    ``changed``: by stream, the partitions with records set aside, or values not read, that the next run reads again,
+    ``changed``: by stream, the partitions with rejected records, or values not read, that the next run reads again,
     since the record class or the connector's version changed. ``configured``: false for a source that the
     configuration, which has others, does not have.
     """
@@ -124,7 +124,7 @@ class SourceStatus:
 @frozen(kw_only=True)
 class Problem:
     """
-    A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``,
+    A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``rejected``,
     ``not read``, ``truncated`` or ``left open`` (the provider has not listed the account for at most a week, and what
     is open stays so); or, of a whole source, ``parked``: its last run left it for a later one, as the provider
     demanded; then ``stream`` and ``account`` are empty. Or, of a whole stream, ``restated``: in the last 24 hours the
@@ -316,7 +316,7 @@ class AdoptAllResult(Result):
 
 @frozen(kw_only=True)
 class RejectedRecord:
-    """A record that was set aside: its place in the page, the reason, and its JSON with secrets masked."""
+    """A rejected record: its place in the page, the reason, and its JSON with secrets masked."""
 
     target: str
     source: str

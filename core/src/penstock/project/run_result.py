@@ -21,7 +21,7 @@ class RunResult:
     The result of a run. ``report`` is the content of ``--report``, masked; ``errors`` are its errors, each a mapping
     with ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
 
-    ``set_aside``: how many records were set aside and values not read, and where; None without any.
+    ``rejected_line``: how many records were rejected and values not read, and where; None without any.
 
     ``lost``: the measures that no record has any more, although earlier readings have them; None without any.
 
@@ -36,7 +36,7 @@ class RunResult:
     report: Mapping[str, Any] = field(repr=False)
     notices: tuple[str, ...] = ()
     summary: str = ""
-    set_aside: str | None = None
+    rejected_line: str | None = None
     truncated: str | None = None
     lost: str | None = None
     unsent: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class RunResult:
         """
         For the task of a scheduler. ``retry``: partitions failed, the deadline was reached, or the provider's quota is
         used up; another run reads only what is missing. ``skip``: another run writes the same. ``failure``: another try
-        changes nothing (credentials, configuration, records that were set aside, a run that was stopped).
+        changes nothing (credentials, configuration, rejected records, a run that was stopped).
         """
         return _OUTCOMES.get(self.exit_code, "failure")
 
@@ -64,7 +64,7 @@ class RunResult:
             report=report.as_dict(),
             notices=tuple(report.notices),
             summary=report.summary_line,
-            set_aside=report.set_aside_line,
+            rejected_line=report.rejected_line,
             truncated=report.truncated_line,
             lost=report.lost_line,
         )

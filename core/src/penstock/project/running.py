@@ -170,7 +170,7 @@ class Running:
         not remembered for ``plan`` and ``status``. ``since``, ``until``: days, both included, or a text such as
         ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
         from the threads of the run, one call at a time; its exceptions are logged. ``allow_rejected``: how many
-        records may be set aside without exit code 5: True, a number, or a share such as "1%"; None: as the pipeline
+        records may be rejected without exit code 5: True, a number, or a share such as "1%"; None: as the pipeline
         states. ``shard``: ``"3/16"`` reads the third of sixteen shards of the accounts and days. ``workers``: divide
         the run among so many processes of this machine, or of the ``engine`` (``"dask:HOST:PORT"``); None: as the
         pipeline states. A script that calls this with workers keeps its own code below

@@ -202,7 +202,7 @@ def problems_of(
     source_ledger: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]
 ) -> list[Problem]:
     """
-    The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read or not
+    The problems of a source: a pause, failed partitions by reason, gaps, rejected records, accounts not read or not
     listed any more, months that are over and were restated, new members. ``accounts``: the patterns that ``status`` was
     made for. What left the configuration needs no attention: no run reads it.
     """
@@ -357,7 +357,7 @@ def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 _COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
     "failed": lambda entry: 1,
-    "set aside": lambda entry: entry.rejected,
+    "rejected": lambda entry: entry.rejected,
     "not read": lambda entry: entry.unread_values,
     "truncated": lambda entry: 1,
 }
@@ -370,7 +370,7 @@ def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[Led
         if entry.error is not None:
             by_reason.setdefault(("failed", without_place(entry.error)), []).append(entry)
         if entry.rejected:
-            by_reason.setdefault(("set aside", "records that cannot be decoded"), []).append(entry)
+            by_reason.setdefault(("rejected", "records that cannot be decoded"), []).append(entry)
         if entry.unread_values:
             by_reason.setdefault(("not read", "values that do not fit their column"), []).append(entry)
         if entry.truncated:

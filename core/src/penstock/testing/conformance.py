@@ -93,7 +93,7 @@ CHECKS: Mapping[str, str] = {
     "declarations": "a stream, an action or a setting cannot work (`penstock connectors` reports the same)",
     "exit code": "the first run ends with another exit code than 0, also where it does not end in time",
     "nothing to read": "the sandbox has no record of a stream, so that nothing was tried",
-    "rejected": "a record is set aside, or a value is not read",
+    "rejected": "a record is rejected, or a value is not read",
     "repeated": "a record comes twice",
     "unknown members": "a record has a member that the record class lacks",
     "key": "two rows of a partition have the same key",
@@ -539,7 +539,7 @@ def _difference(stream: Stream, expected: Sequence[Row], rows: Sequence[Row], wi
 
 
 def _first_rejected(sink: MemorySink, source: str, stream: str) -> str:
-    """Path and reason of the first record of a stream that was set aside."""
+    """Path and reason of the first record of a stream that was rejected."""
     target = sink.open_readonly(source)
     if target is None or target.ledger is None:
         return ""

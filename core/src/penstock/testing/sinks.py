@@ -246,7 +246,7 @@ def killed_at(point: str, work: Callable[[], None]) -> bool:
 
 
 def _erase(target: Any, erasures: Sequence[Erasure], stream: str = "clicks") -> Erased:
-    """Erase in all partitions; raw text of records set aside becomes ``erased``."""
+    """Erase in all partitions; raw text of rejected records becomes ``erased``."""
     texts: dict[Partition, list[Rejected]] = {}
     for entry, record in ledger_of(target).rejected(SOURCE, stream):
         texts.setdefault(entry.partition, []).append(evolve(record, raw="erased"))
@@ -478,7 +478,7 @@ class SinkSuite:
             click(2, report_date=date(2026, 3, 2), offer={"id": 1, "b": 2}),
         ]
         rejected = Rejected(stream="clicks", path="$[0]", reason="no number", raw='{"url": "x"}')
-        hostile = [row for row in HOSTILE if row["job_id"] != 2**70]  # some targets set it aside
+        hostile = [row for row in HOSTILE if row["job_id"] != 2**70]  # some targets reject it
         first_day: Streams = [(CLICKS, hostile), (TAGS, [tag("c1", "a")])]
         deliver(target, a_day(1), first_day, derived_rows={"click_tags": 1}, rejected_records=(rejected,))
         deliver(target, a_day(2), [(CLICKS, other), (TAGS, [])])

@@ -1,5 +1,5 @@
 """
-Rows as record batches for a sink: those with a value that their column cannot hold are set aside.
+Rows as record batches for a sink: those with a value that their column cannot hold are rejected.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from penstock_plugins.unfit import Unfit
 
 @define(eq=False, repr=False)
 class Fitting:
-    """The rows of one partition, converted; ``unfit``: those that were set aside. ``target`` is named in errors."""
+    """The rows of one partition, converted; ``unfit``: those that were rejected. ``target`` is named in errors."""
 
     columns: Columns
     target: str
@@ -27,11 +27,11 @@ class Fitting:
         try:
             return self.columns.batch(rows)
         except ColumnMisfitError as error:
-            self._set_aside(rows, error)
+            self._reject(rows, error)
             fitting = [row for number, row in enumerate(rows) if number not in error.misfits]
         return self.columns.batch(fitting)
 
-    def _set_aside(self, rows: Sequence[Any], error: ColumnMisfitError) -> None:
+    def _reject(self, rows: Sequence[Any], error: ColumnMisfitError) -> None:
         layout = self.columns.layout
         for number, misfit in error.misfits.items():
             values = {column.name: getattr(rows[number], column.name) for column in layout.columns}

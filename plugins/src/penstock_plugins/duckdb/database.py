@@ -41,7 +41,7 @@ def errors(path: Path) -> Iterator[None]:
 def private(path: Path) -> Iterator[None]:
     """
     Let DuckDB make its files as private as the database: its log and its spilled rows are made anew again and again,
-    by the umask of the process. A new database is for its owner only, since it holds the records that were set aside.
+    by the umask of the process. A new database is for its owner only, since it holds the rejected records.
     """
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
     former = os.umask(0o777 & ~mode)

@@ -1,7 +1,7 @@
 """
 Parquet: typed columns in row groups, compressed with zstd, by pyarrow (the extra ``arrow``).
 
-The types are those of :mod:`penstock_plugins.arrow.columns`. A record with a value that they cannot hold is set aside.
+The types are those of :mod:`penstock_plugins.arrow.columns`. A record with a value that they cannot hold is rejected.
 What is declared about a column (description, unit, ...) is in the metadata of its Arrow field, and, for readers that
 know no Arrow schema, as JSON in the file's metadata under ``penstock.columns``.
 """

@@ -5,7 +5,7 @@ A worker writes and syncs its files in ``DIR/.penstock/staged/<source>/``, and r
 coordinator's target: the rows of the ledger, and the commit of what it staged. So a worker that was cut off can leave
 files there that nobody commits, and replaces none. The next opening of the target removes them.
 
-Records that were set aside pass in a file, too, as the rows do.
+Rejected records pass in a file, too, as the rows do.
 """
 
 import time

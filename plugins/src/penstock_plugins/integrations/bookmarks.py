@@ -7,7 +7,7 @@ with, and its final days to how long they were open::
     {"accounts": {"2112": {"fingerprint": "7d0c...", "final": {"2026-08-25/2026-11-15": [345600, ""]}}}}
 
 A range of days has one value: the seconds from the beginning of the first day (UTC) to the end of the provider's
-restatements, and the fingerprint of the record class where records were set aside. Days that are open are not in it:
+restatements, and the fingerprint of the record class where records were rejected. Days that are open are not in it:
 they are read again.
 
 Reports that were submitted and are not delivered yet are in the state, too, without credentials, so that the next run

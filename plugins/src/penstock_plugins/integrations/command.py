@@ -70,7 +70,7 @@ def run_to(
     for error in result.errors:
         if error["partition"] is None:
             say(error["message"])
-    for text in (result.set_aside, result.truncated, result.summary):
+    for text in (result.rejected_line, result.truncated, result.summary):
         if text:
             say(text)
     return result.exit_code

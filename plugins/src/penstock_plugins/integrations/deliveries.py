@@ -46,7 +46,7 @@ def deliveries(
         if result.reason is not None:
             raise result.reason
         if result.exit_code == 5:
-            raise RejectedRecordsError(result.set_aside or result.summary)
+            raise RejectedRecordsError(result.rejected_line or result.summary)
         if result.exit_code:
             raise ProviderError("; ".join([error["message"] for error in result.errors[:3]] or [result.summary]))
 

@@ -64,7 +64,7 @@ def dlt_source(
 
     ``streams``: names or patterns; None: those that are on by default. The other options are those of
     :meth:`penstock.Project.run`. The state of a resource is the final days of its stream: the next run of the pipeline
-    reads what is open or missing. A partition that fails, or records that are set aside beyond ``allow_rejected``, end
+    reads what is open or missing. A partition that fails, or rejected records beyond ``allow_rejected``, end
     the extraction with their error, and dlt loads nothing of this run. ``decimal_scale``: the digits after the point of
     decimal columns; a number with more of them raises ProviderError, since the destination would round it.
 

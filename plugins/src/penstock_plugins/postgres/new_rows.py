@@ -95,7 +95,7 @@ class NewRows:
             else:
                 self.chunks.append(chunk)
             self.held += chunk.size
-        self._set_aside(unfit)
+        self._reject(unfit)
 
     def format(self) -> bool:
         """Format small rows for COPY; they are small no more. Returns whether they were."""
@@ -178,7 +178,7 @@ class NewRows:
         totals = self._database.row(f"select {total} from {self.stage}")
         return {name: Decimal(value) for name, value in zip(self.layout.measures, totals, strict=True)}
 
-    def _set_aside(self, unfit: Sequence[Unfit]) -> None:
+    def _reject(self, unfit: Sequence[Unfit]) -> None:
         self.unfit += unfit
         if len(self.unfit) > MOST_REJECTED:
             first = self.unfit[0].rejected
@@ -195,7 +195,7 @@ class NewRows:
             self.chunks[refused.number] = chunk
         else:
             del self.chunks[refused.number]
-        self._set_aside(unfit)
+        self._reject(unfit)
 
     def drop_repeats(self) -> bool:
         """
@@ -233,7 +233,7 @@ class NewRows:
             listed = ", ".join(_readable(quoted(name), type_) for name, type_ in self.table.types.items())
             row = self._database.row(f"delete from {self.stage} where ctid = %s::tid returning {listed}", (place,))
             self._staged -= 1
-            self._set_aside([self._formatter.refused(row, reason)])
+            self._reject([self._formatter.refused(row, reason)])
         return formatted or len(self.unfit) > known
 
     def _refused_rows(self, places: Sequence[str]) -> list[tuple[str, str]]:

@@ -320,7 +320,7 @@ function runs(source) {
     "records",
     "requests",
     "failed",
-    "set aside",
+    "rejected",
     "restated",
     "why",
   ];

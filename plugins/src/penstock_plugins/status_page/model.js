@@ -9,7 +9,7 @@ const STATES = {
   x: { name: "failed", style: "failed", sign: "F" },
   m: { name: "missing", style: "missing", sign: "M" },
   t: { name: "truncated", style: "truncated", sign: "T" },
-  s: { name: "set aside", style: "aside", sign: "S" },
+  s: { name: "rejected", style: "rejected", sign: "R" },
   O: { name: "open, restated", style: "open", restated: true, sign: "" },
   o: { name: "open", style: "open", sign: "" },
   F: { name: "final, restated", style: "final", restated: true, sign: "" },
@@ -21,20 +21,20 @@ const MEANING = {
   x: "the last try failed",
   m: "never delivered",
   t: "the provider lists no more",
-  s: "records set aside, or values not read",
+  s: "rejected records, or values not read",
   o: "the provider may still change it",
   f: "read after it closed",
   F: "changed after its first delivery",
 };
-const KINDS = { failed: "x", missing: "m", truncated: "t", "set aside": "s", "not read": "s" };
-const COUNTED = { failed: "day", missing: "day", truncated: "day", "set aside": "record", "not read": "value" };
+const KINDS = { failed: "x", missing: "m", truncated: "t", rejected: "s", "not read": "s" };
+const COUNTED = { failed: "day", missing: "day", truncated: "day", rejected: "record", "not read": "value" };
 const KIND_NAMES = { run: "last run", target: "target", overdue: "overdue" };
 const EXITS = {
   0: "delivered",
   1: "failed",
   3: "refused",
   4: "work left",
-  5: "set aside",
+  5: "rejected",
   6: "locked",
   130: "interrupted",
 };

@@ -69,7 +69,7 @@ function sentence(letter, { closes, notes, changes, read }) {
   if (letter === "t") parts.push("The provider lists no more than was delivered, so there may be more records.");
   if (notes.rejected)
     parts.push(
-      `${counted(notes.rejected, "record")} could not be decoded and ${notes.rejected === 1 ? "was" : "were"} set aside.`,
+      `${counted(notes.rejected, "record")} could not be decoded and ${notes.rejected === 1 ? "was" : "were"} rejected.`,
     );
   if (notes.unread) parts.push(`${counted(notes.unread, "value")} did not fit the column: null there, kept in _extra.`);
   if (letter !== "x") {
@@ -116,7 +116,7 @@ function ofAccount(stream, account, day) {
         ],
         ["rows", String(grouped(found.rows))],
         ["stated by the provider", found.promised === null ? null : String(grouped(found.promised))],
-        ["set aside", notes.rejected],
+        ["rejected", notes.rejected],
         ["values not read", notes.unread],
         ["repeated, written once", notes.repeated],
         ...sums.map(([name, sum]) => [name, sum && grouped(sum)]),
@@ -128,7 +128,7 @@ function ofAccount(stream, account, day) {
   }
   for (const change of [...changes].reverse()) parts.push(...restatement(change));
   if (notes.rejected) {
-    parts.push(element("h3", {}, "Records set aside"), command(stream.block.rejected));
+    parts.push(element("h3", {}, "Rejected records"), command(stream.block.rejected));
   }
   parts.push(element("h3", {}, letter === "m" ? "Read it" : "Read it again"), command(stream.command(account, day)));
   return parts;

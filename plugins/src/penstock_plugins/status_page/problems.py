@@ -14,7 +14,7 @@ from penstock.project.results import Change, Problem, RunInfo, SourceStatus, Tar
 from penstock_plugins.status_page.streams import (
     FAILED,
     MISSING,
-    SET_ASIDE,
+    REJECTED,
     TRUNCATED,
     Account,
     Facts,
@@ -42,7 +42,7 @@ ADVICE: Mapping[str, str] = {
     "what was delivered stays as it was last read.",
     "truncated": "The provider lists no more than was delivered, so there may be more records. Narrow the request with "
     "the filters of the source, or ask the provider for the rest.",
-    "set aside": "The other records of these days are delivered. The command shows each record with its reason; "
+    "rejected": "The other records of these days are delivered. The command shows each record with its reason; "
     "after an update of the connector the next run reads the days again.",
     "not read": "The values are null in their column, and kept in _extra. After an update of the connector the next "
     "run reads the days again.",
@@ -75,7 +75,7 @@ def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, St
         "failed": read_again(target, source, names, accounts, *window),
         "missing": read_again(target, source, names, accounts, *window),
         "overdue": shlex.join(["penstock", "runs", source, "--to", target]),
-        "set aside": shlex.join(["penstock", "rejected", "show", source, "--to", target]),
+        "rejected": shlex.join(["penstock", "rejected", "show", source, "--to", target]),
     }
     reads = [problem.last_read for problem in several if problem.last_read is not None]
     return {
@@ -102,8 +102,8 @@ def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place,
         "failed": FAILED,
         "missing": MISSING,
         "truncated": TRUNCATED,
-        "set aside": SET_ASIDE,
-        "not read": SET_ASIDE,
+        "rejected": REJECTED,
+        "not read": REJECTED,
     }
     for problem in several:
         stream, letter = streams.get((target, problem.source, problem.stream)), letters.get(problem.kind)

@@ -18,9 +18,9 @@ ACCOUNTS_NAMED = 20  # in one command
 REASON_LENGTH = 600
 LEFT = ("not in the configuration any more", "not listed by the provider any more")  # by whether the provider lists it
 
-NOTHING, MISSING, FAILED, TRUNCATED, SET_ASIDE = ".", "m", "x", "t", "s"
+NOTHING, MISSING, FAILED, TRUNCATED, REJECTED = ".", "m", "x", "t", "s"
 OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL = "O", "o", "F", "f"
-STATES = (FAILED, MISSING, TRUNCATED, SET_ASIDE, OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL, NOTHING)
+STATES = (FAILED, MISSING, TRUNCATED, REJECTED, OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL, NOTHING)
 """The letters of states. Of several states of one day, the first one in this order is shown."""
 
 Account = tuple[str, ...]
@@ -216,7 +216,7 @@ def _state(partition: PartitionStatus, *, restated: bool) -> str:
     if partition.truncated:
         return TRUNCATED
     if partition.rejected or partition.unread_values:
-        return SET_ASIDE
+        return REJECTED
     if partition.standing == "final":
         return FINAL_RESTATED if restated else FINAL
     return OPEN_RESTATED if restated else OPEN

@@ -9,7 +9,7 @@ from penstock import Event
 
 OF_STREAM = {
     "records": "Rows that runs wrote.",
-    "rejected": "Records that runs set aside.",
+    "rejected": "Records that runs rejected.",
     "requests": "Requests of runs.",
     "retries": "Retries of runs.",
     "bytes": "Bytes received, decompressed.",

@@ -26,7 +26,7 @@ OF_SOURCE = {
 OF_PARTITIONS = "Partitions of the last run, by what became of them."
 OF_STREAM = {
     "records": "Rows that the last run wrote.",
-    "rejected": "Records that the last run set aside.",
+    "rejected": "Records that the last run rejected.",
     "unread_values": "Values that the last run could not read.",
     "truncated": "Partitions of which the provider listed no more.",
     "restated": "Delivered days that the last run found changed.",

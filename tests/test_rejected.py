@@ -1,5 +1,5 @@
 """
-Records that are set aside: what becomes of their partition, of the rows before them, and of the exit code.
+Rejected records: what becomes of their partition, of the rows before them, and of the exit code.
 """
 
 from datetime import date
@@ -137,7 +137,7 @@ def test_partitions_of_which_nothing_can_be_read_fail(how: str, per_request: int
 @pytest.mark.parametrize("per_request", [1, 31])
 def test_only_the_unreadable_day_fails(per_request: int, tmp_path: Path) -> None:
     """
-    A day of which every record was set aside, and whose records still show their day, fails alone.
+    A day of which every record was rejected, and whose records still show their day, fails alone.
     """
     days = good()
     days[DAYS[1]] = [BROKEN["another member"](row) for row in days[DAYS[1]]]
@@ -147,7 +147,7 @@ def test_only_the_unreadable_day_fails(per_request: int, tmp_path: Path) -> None
 
     assert report.exit_code == 1
     assert [error["partition"] for error in report.errors] == [{"report_date": DAYS[1]}]
-    assert "all 2 records were set aside, the first because $.data" in report.errors[0]["message"]
+    assert "all 2 records were rejected, the first because $.data" in report.errors[0]["message"]
     assert {row["report_date"] for row in shop.rows("spend")} == {DAYS[0], DAYS[2]}
 
 
@@ -169,7 +169,7 @@ def test_a_day_without_records_is_empty_beside_a_day_with_bad_ones(tmp_path: Pat
 
 def test_days_stay_open_where_the_day_of_some_records_cannot_be_read(tmp_path: Path) -> None:
     """
-    Such records may belong to any day of their request: they are set aside, and every day of it is read again.
+    Such records may belong to any day of their request: they are rejected, and every day of it is read again.
     """
     days = good()
     days[DAYS[0]].append(a_row("14 June", "c"))
@@ -195,7 +195,7 @@ def test_a_day_keeps_its_rows_where_they_may_be_among_those_without_a_day(tmp_pa
     report = shop.run()
 
     assert [error["partition"] for error in report.errors] == [{"report_date": DAYS[1]}]
-    assert "no record was found, and 1 without a day were set aside" in report.errors[0]["message"]
+    assert "no record was found, and 1 without a day were rejected" in report.errors[0]["message"]
     assert "The 2 rows delivered before stay" in report.errors[0]["message"]
     assert len(shop.rows("spend")) == 6
 
@@ -203,7 +203,7 @@ def test_a_day_keeps_its_rows_where_they_may_be_among_those_without_a_day(tmp_pa
 @pytest.mark.parametrize("kind", ["snapshot", "changes"])
 def test_every_kind_of_stream_fails_when_nothing_can_be_read(kind: str, tmp_path: Path) -> None:
     """
-    A snapshot and changes of which every record was set aside fail on their first read, too.
+    A snapshot and changes of which every record was rejected fail on their first read, too.
     """
     stream = Stream(
         name="spend",
@@ -238,7 +238,7 @@ class Line:
     number: int = column(default=...)
 
 
-def test_a_derived_record_that_is_set_aside_counts(tmp_path: Path) -> None:
+def test_a_derived_record_that_is_rejected_counts(tmp_path: Path) -> None:
     """
     The record of a derived stream is counted with that stream, and gives exit code 5.
     """
@@ -266,8 +266,8 @@ def test_a_derived_record_that_is_set_aside_counts(tmp_path: Path) -> None:
 
     assert report.exit_code == 5
     assert report.stream("shop", "lines").rejected == 1
-    assert report.set_aside_line is not None
-    assert "shop.lines: 1 record set aside" in report.set_aside_line
+    assert report.rejected_line is not None
+    assert "shop.lines: 1 record rejected" in report.rejected_line
 
 
 @record()
@@ -291,8 +291,8 @@ def test_a_value_that_is_not_read_counts_and_its_request_is_read_again_by_anothe
     report = shop.run()
 
     assert (report.exit_code, report.total("rejected"), report.total("unread_values")) == (5, 0, 1)
-    assert report.set_aside_line is not None
-    assert "shop.spend: 1 value not read. a value that is not read is null" in report.set_aside_line
+    assert report.rejected_line is not None
+    assert "shop.spend: 1 value not read. a value that is not read is null" in report.rejected_line
     assert len(shop.rows("spend")) == 6
     assert shop.plan().partitions == ()
 
@@ -358,7 +358,7 @@ def test_children_keep_their_rows_where_no_record_of_the_parent_can_be_read(
     chosen: tuple[str, ...], tmp_path: Path
 ) -> None:
     """
-    A parent that keeps its former rows, since every record was set aside, keeps those of its children, too.
+    A parent that keeps its former rows, since every record was rejected, keeps those of its children, too.
     """
     ids: list[Any] = [1, 2]
     shop = items_and_parts(tmp_path, ids, chosen)
@@ -372,7 +372,7 @@ def test_children_keep_their_rows_where_no_record_of_the_parent_can_be_read(
     assert "its parent items failed" in report.errors[-1]["message"]
 
 
-def test_records_of_a_parent_that_is_not_delivered_count_when_they_are_set_aside(tmp_path: Path) -> None:
+def test_records_of_a_parent_that_is_not_delivered_count_when_they_are_rejected(tmp_path: Path) -> None:
     """
     ``--streams parts`` ends with 5 and a note where items, by which parts are requested, cannot be read.
     """
@@ -382,4 +382,4 @@ def test_records_of_a_parent_that_is_not_delivered_count_when_they_are_set_aside
 
     assert (report.exit_code, report.total("rejected")) == (5, 1)
     assert [row["id"] for row in shop.rows("parts")] == [1]
-    assert "items, read for other streams: 1 set aside" in shop.notes[0]
+    assert "items, read for other streams: 1 rejected" in shop.notes[0]
