@@ -235,17 +235,15 @@ def decisions() -> list[str]:
 def modules() -> list[str]:
     """The public modules of the core, and the place from which authors import the names of each."""
     folder = ROOT / "core" / "src" / "penstock"
-    files = [*folder.glob("[a-z]*.py"), *(folder / name / "__init__.py" for name in ("ledger", "sandbox", "testing"))]
-    exported = set(penstock.public_names().values())
+    files = [*folder.glob("[a-z]*.py"), *folder.glob("[a-z]*/__init__.py")]
+    exported = {module.split(".")[1] for module in penstock.public_names().values()}
     rows = []
     for path in sorted(files, key=lambda path: path.parent.name if path.stem == "__init__" else path.stem):
         name = path.parent.name if path.stem == "__init__" else path.stem
         text = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
         what = re.sub(r":\w+:`~?\.?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`"))
-        place = (
-            f"`penstock.{name}`" if path.stem == "__init__" else "`penstock`" if f"penstock.{name}" in exported else "–"
-        )
-        rows.append([f"`{name}`", what, place])
+        places = ["`penstock`"] * (name in exported) + [f"`penstock.{name}`"] * (path.stem == "__init__")
+        rows.append([f"`{name}`", what, ", ".join(places) or "–"])
     return _table(["Module", "What", "Import from"], rows)
 
 

@@ -29,7 +29,7 @@ CHAPTERS = (
     ("Sandboxes", ("sandbox.app", "sandbox.base"), "Local imitations of providers."),
     (
         "Commands, filters, secrets",
-        ("commands", "filters", "names", "redact", "fault_points"),
+        ("commands.declaration", "filters", "names", "redact", "fault_points"),
         "The rest that a plugin may use.",
     ),
     ("Sinks", ("sinks",), "Outputs and their ledgers."),

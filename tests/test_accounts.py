@@ -43,8 +43,8 @@ from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock._util.run_report import RunReport
 from penstock.errors import AuthenticationError, ConfigError, UsageError
-from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.settings import OpenFor
 from penstock.testing.clock import FakeClock

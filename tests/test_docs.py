@@ -33,7 +33,7 @@ from penstock._cli import Commands, _group as command_line, main
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.registry import Registry
-from penstock.run_report import RunReport
+from penstock._util.run_report import RunReport
 from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
 

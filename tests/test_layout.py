@@ -30,7 +30,7 @@ STAGES = (
 
 # The modules and folders of the core that may import a large library; an empty set: only plugins.
 IMPORTERS = {
-    "cattrs": {"_config", "calls"},
+    "cattrs": {"_config", "engines"},
     "urllib3": {"_fetch"},
     "click": {"_cli"},
     "rich": {"_cli"},
@@ -100,7 +100,7 @@ def test_no_modules_import_each_other() -> None:
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
 def test_large_libraries_are_imported_in_one_place(path: Path) -> None:
     """
-    urllib3 is imported in ``_fetch`` only, cattrs by the configuration and ``penstock.calls``, click and rich by the
+    urllib3 is imported in ``_fetch`` only, cattrs by the configuration and ``penstock.engines``, click and rich by the
     command line.
     """
     stage = stage_of(path)
@@ -168,7 +168,22 @@ def test_there_are_lists_of_modules() -> None:
     assert {"core/src/penstock/_run", "plugins/src/penstock_plugins/postgres"} <= LISTS.keys()
 
 
-PUBLIC = {"ledger", "sandbox", "testing"}
+# The packages that are imported by their own names: interfaces and tools, each for its kind of plugin.
+PUBLIC = {"ledger", "sandbox", "testing", "engines", "commands"}
+
+
+def test_what_has_no_underscore_is_for_authors() -> None:
+    """
+    A module at the top of the core defines names that ``penstock`` exports, or it is one of the packages that are
+    imported by their own names, the specification of the hooks, or the Python API. All else is in a private folder.
+    """
+    import penstock
+
+    exported = {module.split(".")[1] for module in penstock.public_names().values()}
+    top = {path.relative_to(CORE).parts[0].removesuffix(".py") for path in modules(CORE)}
+
+    public = {name for name in top if not name.startswith("_")}
+    assert public == exported | PUBLIC | {"hookspecs"}
 
 
 def test_core_readme_names_what_members_import() -> None:

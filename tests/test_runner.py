@@ -40,8 +40,8 @@ from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock._util.run_report import Allowance, RunReport
 from penstock.ledger import SqliteLedger
-from penstock.run_report import Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
 from providers import CONVERTR, TALROO, TODAY, bag, then

@@ -22,7 +22,7 @@ from penstock import (
     StoppedError,
     UsageError,
 )
-from penstock.calls import Calls, Failure
+from penstock.engines.calls import Calls, Failure
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import Ledger
 

@@ -15,6 +15,7 @@ from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.commit import GROUP_PARTITIONS, Committer
 from penstock._run.context import RunContext
 from penstock._util.clock import StandingClock
+from penstock._util.run_report import RunReport
 from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
 from penstock.events import Event
@@ -22,7 +23,6 @@ from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected, Slice
 from penstock.records import record
-from penstock.run_report import RunReport
 from penstock.testing.memory import MemorySink, MemoryTarget
 
 NOW = datetime(2026, 8, 2, tzinfo=UTC)

@@ -11,6 +11,7 @@ from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
 from penstock._read.reporter import Reporter
+from penstock._util.run_report import RunReport
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
@@ -18,7 +19,6 @@ from penstock.events import ignore
 from penstock.ledger_interface import PendingReport
 from penstock.model import Partition, Request, Response, Slice
 from penstock.protocols import Accept, Ready, Refuse, Waiting
-from penstock.run_report import RunReport
 from penstock.settings import SourceSettings
 from penstock.testing import FakeClock, a_response
 

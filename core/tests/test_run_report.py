@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from attrs import evolve
-from penstock.run_report import Allowance, RunReport, StreamCounts
+from penstock._util.run_report import Allowance, RunReport, StreamCounts
 
 
 def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:

@@ -20,8 +20,8 @@ from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock._util.run_report import NONE_ALLOWED, Allowance, RunReport
 from penstock.ledger_interface import LedgerEntry
-from penstock.run_report import NONE_ALLOWED, Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink

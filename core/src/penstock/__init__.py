@@ -16,7 +16,7 @@ _MARKERS = {"hookspec": "HookspecMarker", "hookimpl": "HookimplMarker"}
 # Module -> the names that connectors, sinks and Python programs may import from penstock.
 _NAMES = {
     "actions": "Action ActionJudge Field FieldType MostValues Place Values",
-    "commands": "Command",
+    "commands.declaration": "Command",
     "connector": """
         Connector ConnectorPlugin Derived Limits Parent Registration Sandbox Stream
     """,

@@ -13,7 +13,7 @@ from penstock.actions import (
     Place as Place,
     Values as Values,
 )
-from penstock.commands import Command as Command
+from penstock.commands.declaration import Command as Command
 from penstock.connector import (
     Connector as Connector,
     ConnectorPlugin as ConnectorPlugin,

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock import hookspec
 from penstock.actions import Action
-from penstock.commands import Command
+from penstock.commands.declaration import Command
 from penstock.connector import Connector, Registration, Sandbox, Stream
 from penstock.model import Batch
 from penstock.sinks import SinkKind

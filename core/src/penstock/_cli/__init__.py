@@ -15,7 +15,7 @@ import click
 
 from penstock._cli.session import Session, common, complain
 from penstock._plugins.built_in import BUNDLED, COMMANDS
-from penstock.process import discard_output, is_closed
+from penstock.commands.process import discard_output, is_closed
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 

@@ -23,12 +23,12 @@ from penstock._write.job import ActionJob, Input, Query, cannot_write, written
 from penstock._write.outbox import Outbox
 from penstock._write.sender import JobResult, Sender
 from penstock.actions import Action, Field
+from penstock.commands.process import discard_output
 from penstock.connector import Connector
 from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.events import Event
 from penstock.model import Receipt
 from penstock.names import counted, did_you_mean
-from penstock.process import discard_output
 from penstock.project.setup import blamed
 from penstock.redact import mask, mask_json
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from penstock._cli.session import Session
 from penstock._util.clock import Clock
-from penstock.process import stop_on_signals
+from penstock.commands.process import stop_on_signals
 
 STOPPING = "stopping; completed partitions stay delivered. A second signal ends the process at once"
 

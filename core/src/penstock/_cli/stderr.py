@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import click
 
-from penstock.process import discard_output
+from penstock.commands.process import discard_output
 
 # What a terminal would obey or hide: control characters, and marks that turn the direction of writing.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")

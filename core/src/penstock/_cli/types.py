@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from penstock._util.days import first_and_last
-from penstock.commands import seconds_of
+from penstock.commands.durations import seconds_of
 
 
 class Day(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only

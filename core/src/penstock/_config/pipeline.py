@@ -11,8 +11,8 @@ import attrs
 from attrs import frozen, validators
 
 from penstock._config.convert import Names
+from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.redact import Secret
-from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.settings import setting
 
 Occasion = Literal["failed", "rejected", "deadline", "locked", "parked", "restated", "delivered", "always"]

@@ -22,12 +22,12 @@ from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judge_response, judges_of
 from penstock._util.clock import Clock
+from penstock._util.run_report import RunReport
 from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.redact import mask
-from penstock.run_report import RunReport
 
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 

@@ -10,11 +10,11 @@ from attrs import field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Share, block_days
+from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.connector import Stream
 from penstock.errors import PluginError, TargetError
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Slice
-from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import BaseTarget, Divisible, Part, Sink, Staging, Target, refuse_without_base
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]

@@ -27,7 +27,7 @@ from penstock import hookspecs
 from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.validation import problems_in_actions, problems_in_connector, problems_in_streams
 from penstock.actions import Action
-from penstock.commands import Command
+from penstock.commands.declaration import Command
 from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError, UsageError
 from penstock.events import Event

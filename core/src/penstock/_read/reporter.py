@@ -8,11 +8,11 @@ from typing import Any
 from attrs import frozen
 
 from penstock._read.reconcile import PartitionCounts
+from penstock._util.run_report import RunReport, StreamCounts
 from penstock.errors import PenstockError
 from penstock.events import OnEvent
 from penstock.ledger_interface import LedgerEntry
 from penstock.redact import mask
-from penstock.run_report import RunReport, StreamCounts
 
 
 @frozen(eq=False, repr=False)

@@ -7,11 +7,11 @@ from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Call
 from penstock._util.clock import Clock
+from penstock._util.run_report import RunReport
 from penstock.errors import AuthenticationError, ParkedError, PenstockError, ServerError, ThrottledError
 from penstock.model import Slice
 from penstock.protocols import Refuse
 from penstock.redact import mask
-from penstock.run_report import RunReport
 
 
 def check(source: ConfiguredSource, clock: Clock) -> str:

@@ -16,8 +16,8 @@ from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
+from penstock._util.run_report import NONE_ALLOWED, RunReport
 from penstock.events import Event, OnEvent, ignore
-from penstock.run_report import NONE_ALLOWED, RunReport
 
 
 @define(eq=False, repr=False, kw_only=True)

@@ -24,8 +24,9 @@ from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs, run
 from penstock._run.staging import SharedTargets, TargetLine
 from penstock._util.clock import Clock
-from penstock.calls import Failure
+from penstock._util.run_report import NONE_ALLOWED, RunReport
 from penstock.engines import Assignment, Engine, Line, Message, Work
+from penstock.engines.calls import Failure
 from penstock.errors import (
     AuthenticationError,
     ParkedError,
@@ -36,7 +37,6 @@ from penstock.errors import (
 from penstock.events import Event
 from penstock.protocols import Grant
 from penstock.redact import Secret
-from penstock.run_report import NONE_ALLOWED, RunReport
 from penstock.sinks import Coordinating, Part, Sink, Staging
 
 STATE_EVERY_S = 0.2

@@ -11,8 +11,8 @@ from functools import partial
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
+from penstock._util.run_report import RunReport
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
-from penstock.run_report import RunReport
 
 INTERRUPT_EVERY_S = 1.0
 

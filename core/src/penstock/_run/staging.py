@@ -14,8 +14,8 @@ from itertools import count
 
 from attrs import asdict, define, field
 
-from penstock.calls import Failure
 from penstock.engines import Message
+from penstock.engines.calls import Failure
 from penstock.errors import StoppedError
 from penstock.sinks import Coordinating
 

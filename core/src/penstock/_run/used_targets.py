@@ -12,8 +12,8 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from penstock.commands.process import write_whole
 from penstock.errors import UsageError
-from penstock.process import write_whole
 
 
 @frozen(eq=False, repr=False)

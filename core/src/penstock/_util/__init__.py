@@ -1,3 +1,3 @@
 """
-Small helpers that any stage uses: clock, days, files, and text of messages.
+What any stage uses: clock, days, files, text of messages, and the run report that each stage adds to.
 """

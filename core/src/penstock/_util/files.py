@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from penstock.process import write_whole
+from penstock.commands.process import write_whole
 
 if sys.platform == "win32":
     import msvcrt

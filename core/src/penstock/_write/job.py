@@ -19,6 +19,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Budget
 from penstock._util.clock import Clock
+from penstock._util.run_report import RunReport
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, destination, pack_rows
@@ -30,7 +31,6 @@ from penstock.events import OnEvent, ignore
 from penstock.model import Receipt
 from penstock.protocols import Grant
 from penstock.redact import Secret, mask
-from penstock.run_report import RunReport
 
 
 @frozen

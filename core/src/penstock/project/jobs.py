@@ -16,11 +16,11 @@ from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan, PlannedPartition
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import window
+from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.errors import ConfigError, UsageError
 from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.redact import clip
-from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import BaseSink, Part, Sink, Target, refuse_without_base
 
 

@@ -17,13 +17,13 @@ from penstock._read.components import components_of
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import Clock
+from penstock._util.run_report import RunReport
 from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.events import Event, OnEvent
 from penstock.handover import HandoverSink
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Batch, Rejected
 from penstock.protocols import Named
-from penstock.run_report import RunReport
 from penstock.sinks import Encoder, Layout
 
 

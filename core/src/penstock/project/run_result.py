@@ -8,8 +8,8 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from penstock._plan.plan import PlannedPartition
+from penstock._util.run_report import RunReport
 from penstock.errors import PenstockError
-from penstock.run_report import RunReport
 
 Outcome = Literal["success", "retry", "skip", "failure"]
 _OUTCOMES: Mapping[int, Outcome] = {0: "success", 1: "retry", 4: "retry", 6: "skip"}

@@ -19,13 +19,13 @@ from penstock._plan.plan import Job, Plan
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock
+from penstock._util.run_report import RunReport
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
 from penstock.project.jobs import Selection, jobs_for, names_in, pipeline_of, plan_of, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Notices, Setup, unfailing
-from penstock.run_report import RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ from penstock._run.context import RunContext
 from penstock._run.divided import part_of, run_divided, run_part, stages, weights_of
 from penstock._run.runner import run
 from penstock._util.clock import Clock
+from penstock._util.run_report import RunReport
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
 from penstock.project.jobs import Selection, jobs_for, plan_of
 from penstock.project.setup import Setup
 from penstock.redact import mask_json
-from penstock.run_report import RunReport
 from penstock.sinks import Divisible, Staging
 
 PROCESSES = "processes"  # the engine of --workers without --engine

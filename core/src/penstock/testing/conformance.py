@@ -37,6 +37,7 @@ from penstock._read.components import components_of
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock._util.run_report import RunReport
 from penstock.connector import Stream, settings_at
 from penstock.envelope import Envelope
 from penstock.errors import AuthenticationError, ConfigError, PenstockError, PluginError, UsageError
@@ -45,7 +46,6 @@ from penstock.model import Items, Page, Request, origin_of
 from penstock.names import did_you_mean
 from penstock.protocols import Accept, Paginator, SinglePage
 from penstock.redact import Secret
-from penstock.run_report import RunReport
 from penstock.sandbox.app import SandboxApp
 from penstock.sandbox.changes import status
 from penstock.sandbox.faults import FAULTS, faults_named, with_faults

@@ -22,8 +22,8 @@ from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import StandingClock
 from penstock._util.days import window
+from penstock._util.run_report import RunReport
 from penstock.project.setup import Setup
-from penstock.run_report import RunReport
 from penstock.testing.memory import MemorySink
 
 

@@ -36,7 +36,7 @@ from penstock import (
     TargetError,
     mask,
 )
-from penstock.calls import Calls, Failure, RoundTrip
+from penstock.engines.calls import Calls, Failure, RoundTrip
 from penstock.ledger import partition_of
 
 from penstock_plugins.files.commit import FileWriter, Staged, stage_all

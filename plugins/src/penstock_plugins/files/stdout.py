@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, ClassVar, cast
 import msgspec
 from attrs import field, frozen
 from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition, TargetError
-from penstock.process import discard_output, is_closed
+from penstock.commands.process import discard_output, is_closed
 
 from penstock_plugins.files.disk import explained, file_errors
 from penstock_plugins.files.jsonl import encode_lines

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 from penstock import OutputClosedError, Project, TargetError, UsageError, mask
-from penstock.process import discard_output, is_closed, stop_on_signals
+from penstock.commands.process import discard_output, is_closed, stop_on_signals
 
 from penstock_plugins.integrations.bookmarks import Bookmarks
 from penstock_plugins.integrations.messages import Messages, MessageSink

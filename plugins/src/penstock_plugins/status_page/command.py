@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 from attrs import field, frozen
 from penstock import PenstockError, Project, SandboxRequest, SandboxResponse, UsageError
-from penstock.commands import seconds_of
-from penstock.process import write_whole
+from penstock.commands.durations import seconds_of
+from penstock.commands.process import write_whole
 from penstock.sandbox.server import serve
 
 from penstock_plugins.status_page.content import content, facts
@@ -77,7 +77,7 @@ def seconds(text: str) -> float:
 
 def write(file: Path, text: str) -> None:
     """
-    Write the file as :func:`penstock.process.write_whole` does. Raises UsageError.
+    Write the file as :func:`penstock.commands.process.write_whole` does. Raises UsageError.
     """
     try:
         write_whole(file, text)

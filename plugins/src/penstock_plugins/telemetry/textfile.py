@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import Event
-from penstock.process import write_whole
+from penstock.commands.process import write_whole
 
 PREFIX = "penstock_last_run_"
 SUCCESS = "penstock_last_success_timestamp_seconds"
