@@ -36,7 +36,7 @@ CHAPTERS = (
 )
 OF_THE_RECORD = "of the record class"
 PUBLIC = penstock.public_names()
-OMITTED = {"SourceSettings"}  # its keys are listed in the guide
+OMITTED = {"SourceSettings"}  # its keys are listed in docs/configuration.md
 
 
 def reference(registry: Registry) -> list[str]:

@@ -192,9 +192,9 @@ def test_the_readme_shows_the_real_output(shell: Shell, talroo: Server) -> None:
     play(ROOT / "README.md", shell, {})
 
 
-def test_the_guide_shows_the_real_output(shell: Shell, talroo: Server, clock: Any) -> None:
+def test_the_pages_on_running_show_the_real_output(shell: Shell, talroo: Server, clock: Any) -> None:
     """
-    From the first configuration to a restated day, a rejected record and a refused credential.
+    The guide, from the first configuration to a restated day; then the pages that continue its examples.
     """
 
     sandbox: Any = talroo.app
@@ -214,7 +214,9 @@ def test_the_guide_shows_the_real_output(shell: Shell, talroo: Server, clock: An
 
         talroo.app = answer
 
-    play(ROOT / "docs" / "guide.md", shell, {"next day": next_day, "odd click": odd_click})
+    notes = {"next day": next_day, "odd click": odd_click}
+    for page in ("guide", "configuration", "forget", "watching", "results"):
+        play(ROOT / "docs" / f"{page}.md", shell, notes)
 
 
 # --- an author's first hour -------------------------------------------------------------------------------------------
@@ -448,16 +450,18 @@ def test_blocks_of_toml_and_python_can_be_read(path: Path) -> None:
             compile(text, named(path), "exec")
 
 
-def test_the_guide_lists_every_exit_code_and_verb() -> None:
+def test_the_pages_list_every_exit_code_and_verb() -> None:
     """
-    The table of exit codes has each code that a run or an error can end with; each verb is mentioned.
+    The table of exit codes has each code that a run or an error can end with; the index has a line for each verb.
     """
-    text = (ROOT / "docs" / "guide.md").read_text()
+    text = (ROOT / "docs" / "results.md").read_text()
     reported = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PenstockError)]
 
     assert reported == {one.exit_code for one in kinds} | set(RunReport.STATUS)
-    assert [verb for verb in COMMANDS if f"penstock {verb}" not in text] == []
+    index = (ROOT / "docs" / "index.md").read_text()
+    rows = "\n".join(re.findall(r"^\|(.*?)\|.*\|.*\|$", index, re.MULTILINE))
+    assert [verb for verb in {*COMMANDS, *Registry().commands()} if f"`penstock {verb}`" not in rows] == []
 
 
 @pytest.mark.parametrize(
