@@ -10,8 +10,8 @@ from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
-from penstock._read.reporter import Reporter
 from penstock._read.result import LoadedPartition, ReadResult
+from penstock._read.run_log import RunLog
 from penstock._run.commit import GROUP_PARTITIONS, Committer
 from penstock._run.context import RunContext
 from penstock._util.clock import StandingClock
@@ -127,7 +127,7 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     committer = Committer(
         source=SOURCE,
         target=MemoryTarget(MemorySink(None), ledger),
-        reporter=Reporter("s", context.report, context.emit),
+        log=RunLog("s", context.report, context.emit),
         context=context,
     )
     for number, error in enumerate(errors):

@@ -10,7 +10,7 @@ from configured_source import a_source
 from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
-from penstock._read.reporter import Reporter
+from penstock._read.run_log import RunLog
 from penstock._util.run_report import RunReport
 from penstock.connector import Stream
 from penstock.envelope import Envelope
@@ -83,7 +83,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
         handles=Handles(),
-        reporter=Reporter("s", RunReport(run_id="r1"), ignore),
+        log=RunLog("s", RunReport(run_id="r1"), ignore),
     )
 
 

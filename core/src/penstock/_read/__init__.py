@@ -8,5 +8,5 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 - ``loader``: rows into the writers of a ``result``
 - ``reconcile``: the provider's counts against those that arrived
 - ``ignored``: members that state something about the listing, and that nothing reads
-- ``reporter``: what a read adds to the report of the run
+- ``run_log``: what a read adds to the report of the run
 """

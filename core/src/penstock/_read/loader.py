@@ -19,8 +19,8 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
-from penstock._read.reporter import Reporter
 from penstock._read.result import LoadedPartition, ReadResult
+from penstock._read.run_log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column
@@ -42,7 +42,7 @@ class Loader:
     components: Components
     target: Target | None
     dependencies: Dependencies
-    reporter: Reporter
+    log: RunLog
 
     planned: PlannedSlice = field(init=False)
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
@@ -236,9 +236,9 @@ class Loader:
         if decoded.count:
             self.result.add_page(absent=decoded.absent, unknown=unknown)
         if unknown:
-            self.reporter.unknown(stream, unknown)
+            self.log.unknown(stream, unknown)
         if decoded.unread_example is not None:
-            self.reporter.unread(stream, decoded.unread_example)
+            self.log.unread(stream, decoded.unread_example)
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
@@ -302,7 +302,7 @@ class Loader:
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
-        self.reporter.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
+        self.log.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _changed_by_plugins(self, batch: Batch) -> Batch:
         for hook in self.planned.source.registry.batch_hooks():

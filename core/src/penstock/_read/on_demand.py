@@ -16,7 +16,7 @@ from penstock._plan.finality import is_of_today
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
-from penstock._read.reporter import Reporter
+from penstock._read.run_log import RunLog
 from penstock._util.clock import Clock
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
@@ -145,7 +145,7 @@ class Reports:
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
     handles: Handles  # of the source
-    reporter: Reporter
+    log: RunLog
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
@@ -157,11 +157,11 @@ class Reports:
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
         stream = self.planned.stream.name
-        self.reporter.event("report_waiting", stream=stream)
+        self.log.event("report_waiting", stream=stream)
         try:
             return (yield from self._submit_and_poll(submission))
         finally:
-            self.reporter.event("report_ready", stream=stream)
+            self.log.event("report_ready", stream=stream)
 
     def _submit_and_poll(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
         report = yield from self._adopt_or_submit(submission)
@@ -170,7 +170,7 @@ class Reports:
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
-            self.reporter.note(f"{self.planned}: {reason}; submitting the report anew")
+            self.log.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submit(submission)
             outcome, state = yield from self._poll_until_settled(submission, report)
         if isinstance(state, Waiting):
@@ -343,7 +343,7 @@ class Reports:
                 return outcome, state
             if state.note and state.note != noted:
                 noted = state.note
-                self.reporter.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
+                self.log.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 return outcome, state
             pause_s = min(times.longest_s, pause_s * 1.5)

@@ -23,8 +23,8 @@ from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
 from penstock._read.reconcile import StreamReads
-from penstock._read.reporter import Reporter
 from penstock._read.result import ReadResult
+from penstock._read.run_log import RunLog
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
 from penstock.model import Request, Slice
@@ -57,7 +57,7 @@ class Reader:
     clock: Clock
     dependencies: Dependencies
     stream_reads: StreamReads
-    reporter: Reporter
+    log: RunLog
 
     _result: ReadResult = field(init=False)  # of the reading under way
     _loader: Loader = field(init=False)
@@ -104,7 +104,7 @@ class Reader:
             components=self.components,
             target=self.target,
             dependencies=self.dependencies,
-            reporter=self.reporter,
+            log=self.log,
         )
         try:
             self._loader.begin()
@@ -315,7 +315,7 @@ class Reader:
         counted = listing.counts.total is not None
         if note := ignored_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS
-            self.reporter.note(f"{self.planned.stream.name}: {note}")
+            self.log.note(f"{self.planned.stream.name}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
@@ -339,7 +339,7 @@ class Reader:
         return within_a_day and self.planned.stream.inexact_bounds and self._loader.has_overrun
 
     def _note(self, text: str) -> None:
-        self.reporter.note(f"{self.planned}: {text}")
+        self.log.note(f"{self.planned}: {text}")
 
 
 def halves(slice_: Slice) -> list[Slice]:

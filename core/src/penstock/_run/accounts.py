@@ -10,7 +10,7 @@ from attrs import define
 from penstock._plan.accounts import Accounts, zone_memory, zone_text
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.plan import Job, PlannedSlice
-from penstock._read.reporter import Reporter
+from penstock._read.run_log import RunLog
 from penstock.connector import Stream
 from penstock.errors import ProviderError
 from penstock.ledger_interface import Ledger
@@ -27,7 +27,7 @@ class ListedAccounts:
     """
 
     job: Job
-    reporter: Reporter
+    log: RunLog
     accounts: Accounts
     notices: list[str]
     dependencies: Dependencies
@@ -108,8 +108,8 @@ class ListedAccounts:
     def _fail(self, stream: Stream, account: str | None, text: str) -> None:
         """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
         place = None if account is None else {stream.account or "account": account}
-        self.reporter.count(stream.name, planned=1, failed=1)
-        self.reporter.fail(stream.name, place, ProviderError(text))
+        self.log.count(stream.name, planned=1, failed=1)
+        self.log.fail(stream.name, place, ProviderError(text))
 
     def _note_gone(self, ledger: Ledger, lister: Stream, dependents: Sequence[Stream], gone: Sequence[str]) -> None:
         """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""

@@ -14,8 +14,8 @@ from penstock._plan.finality import open_until
 from penstock._plan.plan import PlannedSlice
 from penstock._plugins.registry import defect
 from penstock._read.reconcile import PartitionCounts
-from penstock._read.reporter import Reporter
 from penstock._read.result import ReadResult
+from penstock._read.run_log import RunLog
 from penstock._run.context import RunContext
 from penstock._run.measures import Measures
 from penstock.errors import (
@@ -43,7 +43,7 @@ class Committer:
 
     source: ConfiguredSource
     target: Target
-    reporter: Reporter
+    log: RunLog
     context: RunContext
     output_closed: bool = field(default=False, init=False)
     ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
@@ -59,7 +59,7 @@ class Committer:
 
     def __attrs_post_init__(self) -> None:
         self._can_group = isinstance(self.target, Grouping)
-        self._measures = Measures(self.target.ledger, self.reporter)
+        self._measures = Measures(self.target.ledger, self.log)
 
     def expect(self, planned: PlannedSlice) -> None:
         """Register a slice before it is read. Called in the order of the days."""
@@ -91,8 +91,8 @@ class Committer:
         ]
         if rejected:
             stream = result.planned.stream.name
-            self.reporter.count(stream, rejected=len(rejected))
-            self.reporter.note(
+            self.log.count(stream, rejected=len(rejected))
+            self.log.note(
                 f"{stream}, read for other streams: {len(rejected)} rejected, so that nothing was requested by them; "
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
@@ -119,7 +119,7 @@ class Committer:
         """
         for entry in entries:
             self._count(entry, PartitionCounts(promised=entry.promised, unread_values=entry.unread_values))
-            self.reporter.count(entry.partition.stream, planned=int(planned))
+            self.log.count(entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
@@ -127,7 +127,7 @@ class Committer:
         self._measures.report_lost()
         whole = self.target.whole_stream
         for name in sorted(self._delivered):
-            counts = self.reporter.stream(name)
+            counts = self.log.stream(name)
             if whole and counts.delivered < counts.planned:
                 self.context.report.notices.append(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
@@ -141,8 +141,8 @@ class Committer:
         try:
             self.target.finish(stream)
         except PenstockError as error:
-            self.reporter.fail(stream, None, error)
-            self.reporter.count(stream, failed=1)
+            self.log.fail(stream, None, error)
+            self.log.count(stream, failed=1)
 
     def record_run(self) -> None:
         """Record the run in the ledger, for ``penstock status``."""
@@ -230,7 +230,7 @@ class Committer:
             return False
         fault_point("partition.delivered")
         self._count(done, result.partitions[partition].counts)
-        self.reporter.delivered(done, result.planned.entries.get(partition))
+        self.log.delivered(done, result.planned.entries.get(partition))
         self._measures.report_absent(result)
         return True
 
@@ -242,7 +242,7 @@ class Committer:
 
     def _keep_newer(self, partition: Partition) -> None:
         """Count a partition as final, whose delivered rows are newer than the recording."""
-        self.reporter.count(partition.stream, planned=-1, final=1)
+        self.log.count(partition.stream, planned=-1, final=1)
         text = f"{self.source.name}: what was read after the recording stays as it is"
         if text not in self.context.report.notices:
             self.context.report.notices.append(text)
@@ -278,7 +278,7 @@ class Committer:
 
     def _count(self, entry: LedgerEntry, read: PartitionCounts) -> None:
         self._delivered.add(entry.partition.stream)
-        self.reporter.count_delivered(entry, read)
+        self.log.count_delivered(entry, read)
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
@@ -301,7 +301,7 @@ class Committer:
         if isinstance(error, ParkedError):
             if self.source.name not in self.context.report.parked:
                 self.context.report.parked[self.source.name] = str(error)
-                self.reporter.note(str(error), parked=True)
+                self.log.note(str(error), parked=True)
             return
         if isinstance(error, DeadlineReachedError):
             self.context.report.deadline = True
@@ -309,11 +309,11 @@ class Committer:
         if not isinstance(error, PenstockError):
             error = self._defect(error)
         if planned.to_deliver:
-            self.reporter.count(planned.stream.name, failed=len(partitions))
+            self.log.count(planned.stream.name, failed=len(partitions))
         for partition in partitions:
             if planned.to_deliver and self.target.ledger is not None:
                 self._failures.append((partition, str(error)))
-            self.reporter.fail(planned.stream.name, partition.as_dict(), error)
+            self.log.fail(planned.stream.name, partition.as_dict(), error)
         if len(self._failures) >= GROUP_PARTITIONS:
             self._record_failures()
 
@@ -340,12 +340,12 @@ class Committer:
         except PenstockError as gone:
             if str(gone) not in self._unnoted:
                 self._unnoted.add(str(gone))
-                self.reporter.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
+                self.log.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
         if not isinstance(error, Exception):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
-        self.reporter.event("defect", message=mask(str(error)), trace=trace)
+        self.log.event("defect", message=mask(str(error)), trace=trace)
         return defect(error, self.source.connector.name, "--debug shows where.")

@@ -21,7 +21,7 @@ from penstock._read.components import Components, components_of
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import StreamReads
-from penstock._read.reporter import Reporter
+from penstock._read.run_log import RunLog
 from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
@@ -42,7 +42,7 @@ class JobRun:
     context: RunContext
     client: SourceClient
     target: Target
-    reporter: Reporter = field(init=False)
+    log: RunLog = field(init=False)
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
@@ -55,14 +55,14 @@ class JobRun:
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     def __attrs_post_init__(self) -> None:
-        self.reporter = Reporter(self.source.name, self.context.report, self.context.emit)
-        self.committer = Committer(self.source, self.target, self.reporter, self.context)
+        self.log = RunLog(self.source.name, self.context.report, self.context.emit)
+        self.committer = Committer(self.source, self.target, self.log, self.context)
         this_run = self.context.report.run_id if self.context.peers is not None else None
         self._planner = Planner(self.job, self.context.started_at, self.target, this_run)
         self._dependencies = Dependencies(self.source, self._planner.families.chosen)
         self._listed = ListedAccounts(
             job=self.job,
-            reporter=self.reporter,
+            log=self.log,
             accounts=self._planner.accounts,
             notices=self._planner.notices,
             dependencies=self._dependencies,
@@ -134,7 +134,7 @@ class JobRun:
         try:
             self.target.close()
         except PenstockError as error:
-            self.reporter.fail(None, None, error)
+            self.log.fail(None, None, error)
 
     # --- what is read, and after what ---------------------------------------------------------------------------------
 
@@ -159,11 +159,11 @@ class JobRun:
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
     def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:
-        counts = self.reporter.stream(stream.name)
+        counts = self.log.stream(stream.name)
         counts.planned += sum(len(planned.partitions) for planned in plan.slices)
         counts.final += plan.final
         self.committer.recount(plan.done)
-        self.reporter.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
+        self.log.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
 
     def _drop_stale_reports(self) -> None:
         """After a run that was not ended early: drop reports that are past their deadline and belong to no slice."""
@@ -193,7 +193,7 @@ class JobRun:
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
-            self.reporter.event("stream_started", stream=planned.stream.name)
+            self.log.event("stream_started", stream=planned.stream.name)
         result = yield from self._reader(planned).read()
         for partition in result.replacement_errors:
             self._dependencies.refuse(partition)
@@ -217,7 +217,7 @@ class JobRun:
             clock=self.context.clock,
             dependencies=self._dependencies,
             stream_reads=self._reads[planned.stream.name],
-            reporter=self.reporter,
+            log=self.log,
         )
 
     def _components_of(self, stream: Stream, source: ConfiguredSource | None = None) -> Components:
@@ -240,7 +240,7 @@ class JobRun:
             clock=self.context.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
             handles=self._handles,
-            reporter=self.reporter,
+            log=self.log,
         )
 
     # --- after a task -------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ class JobRun:
         stream = planned.stream
         self.committer.ended_at = self.context.clock.now()
         if stream.name in self._began:
-            self.reporter.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
+            self.log.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
         self._refusals.add(planned, error)
         if error is not None:
             self.committer.fail(planned, error)

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from attrs import define, field
 
-from penstock._read.reporter import Reporter
 from penstock._read.result import ReadResult
+from penstock._read.run_log import RunLog
 from penstock.ledger_interface import Ledger
 from penstock.names import nearest
 
@@ -24,7 +24,7 @@ class Measures:
     """
 
     ledger: Ledger | None
-    reporter: Reporter
+    log: RunLog
     _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
     _former: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former runs
     _found_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
@@ -56,7 +56,7 @@ class Measures:
         if not result.absent or self.ledger is None:
             return frozenset()
         if stream not in self._former:
-            entries = self.ledger.entries(self.reporter.source, stream, since=days[0] - LOOKED_BACK if days else None)
+            entries = self.ledger.entries(self.log.source, stream, since=days[0] - LOOKED_BACK if days else None)
             measures = {name for entry in entries.values() for name in _with_amounts(entry.sums)}
             self._former[stream] = frozenset(measures)
         return result.absent & self._former[stream]
@@ -64,20 +64,20 @@ class Measures:
     def report_absent(self, result: ReadResult) -> None:
         """After a commit: report the measures of a slice that no record has."""
         lost, stream = result.lost, result.planned.stream.name
-        counts = self.reporter.stream(stream)
+        counts = self.log.stream(stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):
             near = nearest(name, result.unknown)
             if near is not None and (stream, name) not in self._hinted:
                 self._hinted.add((stream, name))
-                self.reporter.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
+                self.log.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
 
     def report_lost(self) -> None:
         """After the last commit: report the measures that earlier days of this run have, and later ones have not."""
         for (stream, name), (day, unknown) in self._absent_on.items():
             first = self._found_from.get((stream, name))
             if first is not None and first < day and self.ledger is not None:
-                self.reporter.stream(stream).lost.setdefault(name, unknown)
+                self.log.stream(stream).lost.setdefault(name, unknown)
 
 
 def _with_amounts(sums: Mapping[str, Decimal]) -> set[str]:

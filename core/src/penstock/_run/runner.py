@@ -42,7 +42,7 @@ def run(context: RunContext) -> RunReport:
             try:
                 report.notices.extend(tape.finish())
             except PenstockError as error:
-                job_runs[0].reporter.fail(None, None, error)
+                job_runs[0].log.fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 

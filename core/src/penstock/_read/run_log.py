@@ -1,5 +1,5 @@
 """
-What a run reports of one source: the counts and errors in its report, and the events that all who follow it get.
+The log of a run for one source: counts and errors go into its report, events to all that follow it.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from penstock.redact import mask
 
 
 @frozen(eq=False, repr=False)
-class Reporter:
+class RunLog:
     """
-    The part of one source in the report of a run. A read may report the same thing for many pages: it is passed on
-    once. ``emit`` passes an event to all that follow the run.
+    The log of one source. What a read finds on many pages is logged once. ``emit`` passes an event to all that follow
+    the run.
     """
 
     source: str
@@ -46,19 +46,19 @@ class Reporter:
         self.event("note", message=mask(text), **({"parked": True} if parked else {}))
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:
-        """Values that could not be read: the first one of a stream is reported in a run."""
+        """Log values that could not be read: the first one of a stream."""
         counts = self.stream(stream)
         if not counts.unread_example:
             counts.unread_example = ": ".join(example)
             self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
 
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:
-        """Report members that the record class does not know, each once per run."""
-        known = self.stream(stream).unknown_members
-        fresh = set(names) - known
-        if fresh:
-            known.update(fresh)
-            self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(fresh))}")
+        """Log members that the record class does not declare, each once per run."""
+        logged = self.stream(stream).unknown_members
+        unlogged = set(names) - logged
+        if unlogged:
+            logged.update(unlogged)
+            self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(unlogged))}")
 
     def count_delivered(self, entry: LedgerEntry, read: PartitionCounts) -> None:
         """Count a partition that was committed, and the rows of the streams that are derived from it."""
@@ -77,7 +77,7 @@ class Reporter:
             self.count(record.stream, rejected=1)
 
     def delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
-        """Report a partition that was committed, and what it changed."""
+        """Log a partition that was committed, and what it changed."""
         change = restatement(former, entry)
         if change is not None:
             self.stream(entry.partition.stream).restated.append(change)
