@@ -115,7 +115,7 @@ FIXED = (
         "lines of a report in which its declared header row is looked for",
     ),
     (
-        "_decode.seen",
+        "_decode.listing_keys",
         "KEYS_IN_MEMORY",
         "",
         "keys of one listing held in memory, to notice rows that come again; further ones in a temporary file",

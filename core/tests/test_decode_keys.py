@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
-from penstock._decode import Decoded, Occurrences, SeenKeys, compile_stream
+from penstock._decode import Decoded, ListingKeys, Occurrences, compile_stream
 from penstock.model import Items
 
 
@@ -27,10 +27,10 @@ def test_keys_of_earlier_pages() -> None:
     """
     Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
     """
-    shape, seen = compiled(), SeenKeys()
-    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), seen=seen)
+    shape, keys = compiled(), ListingKeys()
+    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), keys=keys)
 
-    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), seen=seen)
+    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), keys=keys)
 
     assert [row.click_id for row in decoded.batch.rows] == ["c"]
     assert (decoded.repeated, decoded.fresh, decoded.count) == (1, 1, 2)
@@ -41,11 +41,11 @@ def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
     """
     Of a listing with more keys than memory may hold, none is forgotten: not of earlier pages, nor of a large one.
     """
-    shape, seen = compiled(key=("click_id", "job_id")), SeenKeys(bound=4)
+    shape, keys = compiled(key=("click_id", "job_id")), ListingKeys(bound=4)
 
     def page(*numbers: int) -> Decoded:
         return decode_one(
-            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), seen=seen
+            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), keys=keys
         )
 
     pages = [page(1, 2, 3), page(4, 5, 6), page(*range(7, 20)), page(1, 4, 7, 20), page(20, 20)]
@@ -73,8 +73,8 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     """
     rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
     together = decode_one(compiled(Row), an_array(*rows))
-    seen = SeenKeys()
-    apart = [decode_one(compiled(Row), an_array(row), seen=seen) for row in rows]
+    keys = ListingKeys()
+    apart = [decode_one(compiled(Row), an_array(row), keys=keys) for row in rows]
 
     keys = [row.key for row in together.batch.rows]
     assert len(set(keys)) == 3
@@ -91,12 +91,12 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
     """
     shape = compile_stream("s", a_stream(kind=kind))
-    seen = SeenKeys()
+    keys = ListingKeys()
     sale, other = {"clickId": "7", "price": "20"}, {"clickId": "8"}
     pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
     runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
 
-    decoded = [decode_one(shape, one, seen=seen) for one in runs]
+    decoded = [decode_one(shape, one, keys=keys) for one in runs]
 
     rows = [(row.click_id, row.price) for one in decoded for row in one.batch.rows]
     assert sum(one.count for one in decoded) == 5
@@ -118,12 +118,12 @@ def test_the_last_values_of_a_key_are_found_beyond_the_bound_of_memory() -> None
     """
     In changes, a row is compared with the latest values of its key, not with those that these replaced.
     """
-    shape, seen = compile_stream("s", a_stream(kind="changes")), SeenKeys(bound=3)
+    shape, keys = compile_stream("s", a_stream(kind="changes")), ListingKeys(bound=3)
     rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
     for one in rows:
-        decode_one(shape, an_array(one), seen=seen)
+        decode_one(shape, an_array(one), keys=keys)
 
-    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), seen=seen) for price in ("2", "1"))
+    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), keys=keys) for price in ("2", "1"))
 
     assert (len(same.batch), same.repeated, same.superseded) == (0, 1, 0)
     assert (len(back.batch), back.repeated, back.superseded) == (1, 0, 1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from decoding import SENSITIVE, Lead, an_array, compiled, decode_one, written
 from penstock._decode import StreamDecoder
-from penstock._decode.nested import cleaner
+from penstock._decode.masks import cleaner
 from penstock.errors import ConfigError
 from penstock.model import Items
 from penstock.records import Column, column, columns_of, personal, record, secret

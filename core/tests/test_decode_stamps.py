@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons, written
-from penstock._decode import SeenKeys, compile_stream, split_by_day
+from penstock._decode import ListingKeys, compile_stream, split_by_day
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, PluginError
 from penstock.model import Items
@@ -78,13 +78,13 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     A row that an earlier part had is repeated on its page; with other values it is rejected. What the page before had
     is repeated, too, and not fresh.
     """
-    seen = SeenKeys()
+    keys = ListingKeys()
     shape = compiled()
-    decode_one(shape, an_array({"clickId": "before"}), seen=seen)
+    decode_one(shape, an_array({"clickId": "before"}), keys=keys)
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
     elements += [elements[1], {**elements[2], "jobId": 3}, {"clickId": "before"}]
 
-    parts = list(shape.decode([an_array(*elements)], seen=seen))
+    parts = list(shape.decode([an_array(*elements)], keys=keys))
 
     assert sum(len(part.batch) for part in parts) == 4000
     assert [sum(one) for one in zip(*[(p.repeated, p.fresh) for p in parts], strict=True)] == [2, 4002]
@@ -121,7 +121,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     shape = compile_stream("s", a_stream(kind=kind))
 
     both = [
-        list(shape.decode((Items(raw=raw),), seen=SeenKeys(bound=bound, one_page=one_page)))
+        list(shape.decode((Items(raw=raw),), keys=ListingKeys(bound=bound, one_page=one_page)))
         for one_page in (True, False)
     ]
 

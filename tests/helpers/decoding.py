@@ -52,8 +52,8 @@ class Row:
 
 def decode_one(shape: StreamDecoder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> Decoded:
     """The one batch of a run of elements."""
-    seen = more.pop("seen", None)
-    (decoded,) = shape.decode((items,), Requested(columns or {}, **more), seen)
+    keys = more.pop("keys", None)
+    (decoded,) = shape.decode((items,), Requested(columns or {}, **more), keys)
     return decoded
 
 

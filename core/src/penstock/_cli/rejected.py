@@ -13,7 +13,7 @@ from penstock._cli.options import TO
 from penstock._cli.output import print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
-from penstock._decode.page import PLAIN
+from penstock._decode.codecs import PLAIN
 from penstock.errors import UsageError
 from penstock.model import EXACT_JSON
 from penstock.project.results import RejectedRecord

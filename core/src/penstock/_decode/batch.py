@@ -41,8 +41,8 @@ def sums_of(
         for name, unit_of in priced:
             values, units = values_of(rows, name), values_of(rows, unit_of)
             for unit in set(units):
-                own = sum(filter(None, compress(values, map(eq, repeat(unit), units))), Decimal(0))
-                totals[name, unit or ""] = totals.get((name, unit or ""), Decimal(0)) + own
+                amount = sum(filter(None, compress(values, map(eq, repeat(unit), units))), Decimal(0))
+                totals[name, unit or ""] = totals.get((name, unit or ""), Decimal(0)) + amount
         return totals
 
 
@@ -53,11 +53,11 @@ def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Ba
     Rows without a day, ``rejected`` and ``unknown`` are in none of the results: read the latter two from ``batch``.
     """
     days = days_of(values_of(batch.rows, column), zone)
-    found = sorted(set(days) - {None})  # type: ignore[type-var]
-    if len(found) == 1 and None not in days:
-        return {found[0]: evolve(batch, rejected=(), unknown=())}  # type: ignore[dict-item]
+    distinct = sorted(set(days) - {None})  # type: ignore[type-var]
+    if len(distinct) == 1 and None not in days:
+        return {distinct[0]: evolve(batch, rejected=(), unknown=())}  # type: ignore[dict-item]
     return {
         day: evolve(batch, rows=list(compress(batch.rows, map(day.__eq__, days))), rejected=(), unknown=())
-        for day in found
+        for day in distinct
         if day is not None
     }

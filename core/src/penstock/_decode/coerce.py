@@ -114,21 +114,21 @@ def plain_number(text: str, format_: str) -> str:
     digits = number.removeprefix(sign).strip()
     if _number_pattern(format_).fullmatch(digits) is None or (negative and sign):
         raise MisfitError(f"{_quoted(text)} is no number such as {format_}")
-    thousands, mark = _marks(format_)
+    thousands, point = _separators(format_)
     plain = digits.replace(thousands, "") if thousands else digits
-    return ("-" if negative else sign) + plain.replace(mark, ".")
+    return ("-" if negative else sign) + plain.replace(point, ".")
 
 
-def _marks(format_: str) -> tuple[str, str]:
-    """The separator of thousands (may be empty) and the decimal mark."""
+def _separators(format_: str) -> tuple[str, str]:
+    """The separators of thousands (may be empty) and of decimals."""
     return (format_[1] if not format_[1].isdigit() else ""), format_[-2]
 
 
 @lru_cache
 def _number_pattern(format_: str) -> "re.Pattern[str]":
-    thousands, mark = map(re.escape, _marks(format_))
+    thousands, point = map(re.escape, _separators(format_))
     grouped = rf"\d{{1,3}}(?:{thousands}\d{{2,3}})*{thousands}\d{{3}}|" if thousands else ""
-    return re.compile(rf"(?:{grouped}\d+)(?:{mark}\d*)?|{mark}\d+", re.ASCII)
+    return re.compile(rf"(?:{grouped}\d+)(?:{point}\d*)?|{point}\d+", re.ASCII)
 
 
 def exact(value: Any) -> Decimal:
@@ -172,10 +172,10 @@ def _boolean(column: Column, value: Any) -> bool:
         return True
     if word in map(str.lower, column.false):
         return False
-    known = _TRUE_FALSE.get(word)
-    if known is None:
+    truth = _TRUE_FALSE.get(word)
+    if truth is None:
         raise MisfitError(f"{_quoted(value)} is neither true nor false")
-    return known
+    return truth
 
 
 def _date(column: Column, value: Any) -> date:
@@ -227,12 +227,12 @@ def since_epoch(number: Decimal, format_: str) -> datetime:
 
 
 def _moment(value: Any) -> datetime:
-    found = _DATETIME.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    match = _DATETIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         digits = isinstance(value, str) and re.fullmatch(r"\d{9,16}", value.strip())
         counted = '; if it counts from 1970, declare format="epoch_ms", or "epoch_s"' if digits else ""
         raise MisfitError(f"{_quoted(value)} is no date and time{counted}")
-    day, minute, second, fraction, zone = found.groups(default="")
+    day, minute, second, fraction, zone = match.groups(default="")
     zone = "+00:00" if zone.upper() in ("Z", "UTC") else zone
     return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")
 

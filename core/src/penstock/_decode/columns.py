@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from attrs import define, field
 from msgspec import Raw
 
+from penstock._decode.codecs import NULL, PLAIN
 from penstock._decode.coerce import MisfitError, Misfits, coerce, days_of, exact, whole
-from penstock._decode.nested import Masks
-from penstock._decode.page import NULL, PLAIN, RawPage, fill, fill_each, nulls, values_of
+from penstock._decode.masks import Masks
+from penstock._decode.page import RawPage, fill, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects
 from penstock._decode.values import all_bounded, exact_all, whole_all
 from penstock.errors import PluginError
@@ -64,12 +65,12 @@ class ColumnRules:
     day_of: str | None
     zone: tzinfo
     rejects: Rejects
-    _numbers: tuple[Column, ...] = field(init=False)
+    _amounts: tuple[Column, ...] = field(init=False)
     _stamped_not_null: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
-        self._numbers = tuple(
+        self._amounts = tuple(
             column for column in every if column.derived_of is not None and column.name not in self.rejects.hidden
         )
         self._stamped_not_null = tuple(
@@ -80,19 +81,25 @@ class ColumnRules:
         """Fill and check all columns but row keys."""
         self._clean_nested(page)
         self._stamp(page, requested.stamps)
-        self._compute_numbers(page)
+        self._compute_amounts(page)
         if requested.span is not None:
             self._drop_beyond(page, requested.span, requested.days)
-        self._fill_day(page, requested.days)
+        self._fill_day(page)
+        self._check_days(page, requested.days)
+        self._check_added(page, requested.stamps)
+
+    def _check_added(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
+        """Reject the rows without a value in an added column that needs one; raises PluginError if nothing fills it."""
         for name in self._stamped_not_null:
-            if page.same.get(name) is None:
-                empty = nulls(values_of(page.rows, name))
-                if empty and len(empty) == len(page.rows) and not self._has_source(page, name, requested.stamps):
-                    raise PluginError(
-                        f"{self.name}: the column {name} is declared as added, and nothing fills it: name it in the "
-                        f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
-                    )
-                self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
+            if page.uniform.get(name) is not None:
+                continue
+            empty = nulls(values_of(page.rows, name))
+            if empty and len(empty) == len(page.rows) and not self._has_source(page, name, stamps):
+                raise PluginError(
+                    f"{self.name}: the column {name} is declared as added, and nothing fills it: name it in the "
+                    f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
+                )
+            self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
     def _clean_nested(self, page: RawPage) -> None:
         """Make JSON's null a null, and remove or mask hidden members of nested values."""
@@ -124,9 +131,9 @@ class ColumnRules:
 
     def _has_source(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
         """Whether a column that penstock adds has a source, even if that gives nulls only."""
-        return (
-            name in stamps or name in page.constants or name in page.stamps or (name == self.day and bool(self.day_of))
-        )
+        elements = page.elements
+        stamped = name in stamps or name in elements.common_stamps or name in elements.stamps
+        return stamped or (name == self.day and bool(self.day_of))
 
     # --- stamps -----------------------------------------------------------------------------------------------------
 
@@ -136,15 +143,15 @@ class ColumnRules:
                 self._stamp_all(page, name, stamp)
             except MisfitError as misfit:
                 raise PluginError(f"{self.name}: the request stamps {name} with {stamp!r}: {misfit}") from None
-        for name, stamp in page.constants.items():
+        for name, stamp in page.elements.common_stamps.items():
             try:
                 self._stamp_all(page, name, stamp)
             except MisfitError as misfit:
                 self.rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
                 return
-        for name, value in page.same.items():
+        for name, value in page.uniform.items():
             fill(page.rows, name, value)
-        for name, each in page.stamps.items():
+        for name, each in page.elements.stamps.items():
             self._stamp_each(page, name, each)
 
     def _stamp_all(self, page: RawPage, name: str, stamp: Any) -> None:
@@ -152,7 +159,7 @@ class ColumnRules:
         column = self._stamped(name)
         value = coerce(column, stamp)
         if column.added:
-            page.same[name] = value
+            page.uniform[name] = value
         else:
             self._compare_stamp(page, name, [value] * len(page.rows))
 
@@ -161,15 +168,15 @@ class ColumnRules:
         column = self._stamped(name)
         values = page.at_rows(stamps)
         if column.type != "json":
-            made = {stamp: _as_column_type(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
+            typed = {stamp: _as_column_type(column, stamp) for stamp in stamps if not isinstance(stamp, (list, dict))}
             values = [
-                _as_column_type(column, value) if isinstance(value, (list, dict)) else made[value] for value in values
+                _as_column_type(column, value) if isinstance(value, (list, dict)) else typed[value] for value in values
             ]
             bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
             self.rejects.reject(page, bad)
         if column.added:
-            page.same.pop(name, None)
+            page.uniform.pop(name, None)
             fill_each(page.rows, name, values)
         else:
             self._compare_stamp(page, name, values)
@@ -197,10 +204,10 @@ class ColumnRules:
             },
         )
 
-    # --- numbers ----------------------------------------------------------------------------------------------------
+    # --- amounts ----------------------------------------------------------------------------------------------------
 
-    def _compute_numbers(self, page: RawPage) -> None:
-        for column in self._numbers:
+    def _compute_amounts(self, page: RawPage) -> None:
+        for column in self._amounts:
             assert column.derived_of is not None
             values = values_of(page.rows, column.derived_of)
             try:
@@ -251,8 +258,8 @@ class ColumnRules:
             return
         moments = values_of(page.rows, self.day_of)
         since, before = span
-        known = [moment for moment in moments if moment is not None]
-        if not known or (since <= min(known) and max(known) < before):
+        present = [moment for moment in moments if moment is not None]
+        if not present or (since <= min(present) and max(present) < before):
             return
         end, requested = before + timedelta(days=1), days or ()
         beyond = {
@@ -265,29 +272,39 @@ class ColumnRules:
         page.overrun = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 
-    def _fill_day(self, page: RawPage, days: Collection[date] | None) -> None:
-        if self.day is None:
+    def _fill_day(self, page: RawPage) -> None:
+        """Compute the day of each row, where the response has none."""
+        if self.day is None or self._day_is_received:
             return
-        stamped = self.day_of is None or self.day_of == self.day
-        if self.day_of is not None and not stamped:
-            values: list[Any] = list(days_of(values_of(page.rows, self.day_of), self.zone))
-            if self.columns[self.day].type == "text":
-                values = [None if value is None else value.isoformat() for value in values]
-            filled = values_of(page.rows, self.day)
-            if filled.count(None) == len(filled):
-                fill_each(page.rows, self.day, values)
-        if days is None or (stamped and set(days_of([page.same.get(self.day)], self.zone)) <= set(days)):
+        assert self.day_of is not None
+        days: list[Any] = list(days_of(values_of(page.rows, self.day_of), self.zone))
+        if self.columns[self.day].type == "text":
+            days = [None if day is None else day.isoformat() for day in days]
+        filled = values_of(page.rows, self.day)
+        if filled.count(None) == len(filled):
+            fill_each(page.rows, self.day, days)
+
+    def _check_days(self, page: RawPage, requested: Collection[date] | None) -> None:
+        """Reject the rows of days that were not requested."""
+        if self.day is None or requested is None:
             return
-        found = days_of(values_of(page.rows, self.day), self.zone)
-        if not set(found) <= set(days):
+        if self._day_is_received and set(days_of([page.uniform.get(self.day)], self.zone)) <= set(requested):
+            return
+        days = days_of(values_of(page.rows, self.day), self.zone)
+        if not set(days) <= set(requested):
             self.rejects.reject(
                 page,
                 {
-                    i: (self.day_of or self.day, f"its day is {value}, which was not requested")
-                    for i, value in enumerate(found)
-                    if value not in days
+                    i: (self.day_of or self.day, f"its day is {day}, which was not requested")
+                    for i, day in enumerate(days)
+                    if day not in requested
                 },
             )
+
+    @property
+    def _day_is_received(self) -> bool:
+        """Whether the day is stamped or a member, and not computed from another column."""
+        return self.day_of is None or self.day_of == self.day
 
 
 def _as_column_type(column: Column, value: Any) -> Any:

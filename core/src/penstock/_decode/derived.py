@@ -7,7 +7,8 @@ from itertools import accumulate, chain, repeat
 
 from msgspec import Raw, ValidationError
 
-from penstock._decode.page import DICTS, LISTS, NO_ELEMENTS, NULL, RAWS, RawPage, array_of, values_of
+from penstock._decode.codecs import DICTS, LISTS, NO_ELEMENTS, NULL, RAWS, array_of
+from penstock._decode.page import Elements, RawPage, values_of
 from penstock.connector import Stream
 from penstock.model import EXACT_JSON
 from penstock.records import Column
@@ -19,14 +20,14 @@ def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[st
     names = {column.name for column in child.columns}
     front = [
         Column(
-            name=own,
+            name=name,
             type=parent_columns[theirs].type,
             zone=parent_columns[theirs].zone,
             personal=parent_columns[theirs].personal,
             description=f"{theirs} of the row in {parent.stream}",
         )
-        for own, theirs in stamps_of(child, parent).items()
-        if own not in names
+        for name, theirs in stamps_of(child, parent).items()
+        if name not in names
     ]
     return (*front, *child.columns)
 
@@ -37,8 +38,8 @@ def stamps_of(child: Stream, parent: Layout) -> dict[str, str]:
     return {**{name: name for name in parent.partition_columns}, **child.derived.stamps}
 
 
-def elements_of(page: RawPage, column: Column, stamps: Mapping[str, str]) -> RawPage:
-    """The elements of the column over all rows of ``page``, with their paths in the body, as one page."""
+def elements_of(page: RawPage, column: Column, stamps: Mapping[str, str]) -> Elements:
+    """The elements of the column over all rows of ``page``, with their paths in the body."""
     values = values_of(page.rows, column.name)
     if not set(map(type, values)) <= {Raw}:
         values = [
@@ -52,16 +53,16 @@ def elements_of(page: RawPage, column: Column, stamps: Mapping[str, str]) -> Raw
     lengths = list(map(len, lists))
 
     def path(index: int) -> str:
-        outer, number = page.locate(page.positions[index])
+        outer, number = page.elements.locate(page.positions[index])
         return f"{outer}[{number}].{column.member or column.name}"
 
-    return RawPage(
+    return Elements(
         data=array_of(chain.from_iterable(lists)),
         starts=list(accumulate(lengths, initial=0)),
         path=path,
         stamps={
-            own: list(chain.from_iterable(map(repeat, values_of(page.rows, theirs), lengths)))
-            for own, theirs in stamps.items()
+            name: list(chain.from_iterable(map(repeat, values_of(page.rows, theirs), lengths)))
+            for name, theirs in stamps.items()
         },
     )
 

@@ -5,8 +5,8 @@ What must go from rows that an earlier reading delivered with personal data, so 
 from collections.abc import Callable
 from typing import Any
 
-from penstock._decode.nested import personal_cleaner
-from penstock._decode.page import PLAIN
+from penstock._decode.codecs import PLAIN
+from penstock._decode.masks import personal_cleaner
 from penstock._decode.stream_decoder import StreamDecoder
 from penstock.model import EXACT_JSON
 from penstock.sinks import EXTRA, Erasure
@@ -14,10 +14,10 @@ from penstock.sinks import EXTRA, Erasure
 
 def erasures_of(decoder: StreamDecoder) -> tuple[Erasure, ...]:
     """Of a stream that is compiled without personal data, and of the streams derived from it."""
-    return tuple(map(_erasure, decoder.streams))
+    return tuple(map(_erasure_of, decoder.streams))
 
 
-def _erasure(decoder: StreamDecoder) -> Erasure:
+def _erasure_of(decoder: StreamDecoder) -> Erasure:
     rejects = decoder.rejects
     columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in rejects.hidden)
     nested = {
@@ -25,24 +25,28 @@ def _erasure(decoder: StreamDecoder) -> Erasure:
         for name, column in decoder.columns.items()
         if column.hidden_personal and name not in columns
     }
-    if not rejects.extra:
+    if not rejects.has_extra:
         columns = (*columns, EXTRA)
-    elif not rejects.unknown or rejects.extra_masks:
-        nested[EXTRA] = _on_text(_extra(decoder))
+    elif not rejects.stores_unknown or rejects.extra_masks:
+        nested[EXTRA] = _on_text(_extra_cleaner(decoder))
     return Erasure(layout=decoder.layout, columns=columns, nested=nested)
 
 
-def _extra(decoder: StreamDecoder) -> Callable[[Any], Any]:
+def _extra_cleaner(decoder: StreamDecoder) -> Callable[[Any], Any]:
     """Values that did not fit a delivered column stay, unknown members only where these are kept; both masked."""
     rejects = decoder.rejects
     hidden = {column.member for name, column in decoder.columns.items() if name in rejects.hidden}
-    known = {column.member for name, column in decoder.columns.items() if name not in rejects.hidden}
+    delivered = {column.member for name, column in decoder.columns.items() if name not in rejects.hidden}
 
     def clean(value: Any) -> Any:
         if not isinstance(value, dict):
             return None
-        kept = {name: item for name, item in value.items() if name in known or (rejects.unknown and name not in hidden)}
-        return rejects.extra_masks.apply(kept) or None
+        members = {
+            name: item
+            for name, item in value.items()
+            if name in delivered or (rejects.stores_unknown and name not in hidden)
+        }
+        return rejects.extra_masks.apply(members) or None
 
     return clean
 

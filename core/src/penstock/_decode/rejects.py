@@ -9,9 +9,10 @@ from typing import Any
 from attrs import define, evolve, field
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
+from penstock._decode.codecs import PLAIN
 from penstock._decode.coerce import Misfits, NoObject, bounded
-from penstock._decode.nested import Masks
-from penstock._decode.page import PLAIN, RawPage, fill_each, values_of
+from penstock._decode.masks import Masks
+from penstock._decode.page import RawPage, fill_each, values_of
 from penstock.model import EXACT_JSON, Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
@@ -35,7 +36,7 @@ class Rejects:
     kept in ``_extra``, and is counted.
 
     ``masks`` apply to the stored JSON of a rejected element, ``extra_masks`` to a value that is kept in ``_extra``.
-    ``unknown``: whether unknown members may be stored; ``extra``: whether there is a column ``_extra``.
+    ``stores_unknown``: whether unknown members may be stored; ``has_extra``: whether there is a column ``_extra``.
     """
 
     stream: str
@@ -44,8 +45,8 @@ class Rejects:
     hidden: frozenset[str]
     masks: Masks
     extra_masks: Masks
-    unknown: bool
-    extra: bool
+    stores_unknown: bool
+    has_extra: bool
     _members: frozenset[str | None] = field(init=False)
 
     @_members.default
@@ -55,7 +56,7 @@ class Rejects:
     @property
     def keeps_unknown(self) -> bool:
         """Whether unknown members are kept in ``_extra``."""
-        return self.unknown and self.extra
+        return self.stores_unknown and self.has_extra
 
     def is_required(self, column: Column) -> bool:
         """Whether a record is rejected if it has no value that fits this column."""
@@ -77,45 +78,45 @@ class Rejects:
         """Keep the value that became null in the row's ``_extra``, and count it."""
         if column.name in self.hidden:
             return
-        if column.member is not None and self.extra:
+        if column.member is not None and self.has_extra:
             # Where an object was expected, another value may contain its secret members all the same.
-            kept = value.value if isinstance(value, NoObject) else value
-            if isinstance(kept, Decimal) and not bounded(kept):
-                kept = str(kept)  # written out as a number, it could fill the memory
-            add_extra(row, column.member, mask_json(self.extra_masks.apply(kept)))
-        path, index = page.locate(position)
+            received = value.value if isinstance(value, NoObject) else value
+            if isinstance(received, Decimal) and not bounded(received):
+                received = str(received)  # written out as a number, it could fill the memory
+            add_extra(row, column.member, mask_json(self.extra_masks.apply(received)))
+        path, index = page.elements.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 
     def mask_extras(self, page: RawPage) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
         masks = self.extra_masks
         extras = values_of(page.rows, EXTRA)
-        kept = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
-        text = kept.decode()
-        if (masks and masks.may_be_in(kept)) or mask(text) != text:
+        encoded = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
+        text = encoded.decode()
+        if (masks and masks.may_be_in(encoded)) or mask(text) != text:
             plain = [extra if extra is UNSET else PLAIN.decode(EXACT_JSON.encode(extra)) for extra in extras]
             fill_each(page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain])
 
     def reject(self, page: RawPage, bad: Bad) -> None:
         """Reject these rows and remove them from the page."""
         if bad:
-            self.note(page, bad)
+            self.add(page, bad)
             page.drop(bad.keys())
 
-    def note(self, page: RawPage, bad: Bad) -> None:
-        """Reject these rows, but leave them in the page."""
+    def add(self, page: RawPage, bad: Bad) -> None:
+        """Add these rows to the rejected ones, but leave them in the page."""
         for index, (name, reason) in bad.items():
             self.reject_element(page, page.positions[index], self.columns[name], reason)
 
     def reject_element(self, page: RawPage, position: int, column: Column | None, reason: str) -> None:
         """Reject the element at ``position``, for the value of ``column``; None: for the whole element."""
-        path, index = page.locate(position)
+        path, index = page.elements.locate(position)
         member = f".{column.member}" if column is not None and column.member is not None else ""
         rejected = Rejected(
             stream=self.stream,
             path=f"{path}[{index}]{member}",
             reason=self._reason(column, reason),
-            raw=self._storable(page.elements()[position]),
+            raw=self._storable(page.elements.raw()[position]),
             column=column.name if column is not None else "",
         )
         page.rejected.append((position, rejected))
@@ -143,13 +144,13 @@ class Rejects:
 
     def _storable(self, element: Raw) -> str:
         """The element as it may be stored, with ``***`` for values that are not delivered."""
-        if self.unknown and not self.masks:
+        if self.stores_unknown and not self.masks:
             return mask(bytes(element).decode(errors="replace"))
         try:
             value = PLAIN.decode(element)
             if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
                 return "(not shown: without names, it may hold what must not be kept)"
-            if not self.unknown:
+            if not self.stores_unknown:
                 if not isinstance(value, dict):
                     return "(not shown: it is no object, and may hold personal data)"
                 value = {name: item if name in self._members else MASK for name, item in value.items()}

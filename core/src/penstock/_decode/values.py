@@ -49,26 +49,26 @@ def converted(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
 
 
 def _one_at_a_time(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
-    made: list[Any] = []
+    typed: list[Any] = []
     misfits: Misfits = {}
     for index, value in enumerate(values):
         try:
-            made.append(coerce(column, value))
-            if made[-1] is None and not column.nullable:
+            typed.append(coerce(column, value))
+            if typed[-1] is None and not column.nullable:
                 misfits[index] = reason_of_null(column)
         except MisfitError as misfit:
-            made.append(None)
+            typed.append(None)
             misfits[index] = str(misfit)
-    return made, misfits
+    return typed, misfits
 
 
 def _decimals(column: Column, values: list[Any]) -> list[Any]:
     types = set(map(type, values))
     if NoneType in types and column.nullable:
         present = [value for value in values if value is not None]
-        made = _decimals(column, present)
-        numbers = iter(made)
-        return values if made is present else [None if value is None else next(numbers) for value in values]
+        typed = _decimals(column, present)
+        numbers = iter(typed)
+        return values if typed is present else [None if value is None else next(numbers) for value in values]
     if types <= {Decimal}:
         return all_bounded(values)
     if types <= {str}:
@@ -119,11 +119,11 @@ def _distinct(column: Column, values: list[Any]) -> list[Any]:
     """Convert each distinct value once: a report has few days in many rows."""
     if column.type == "json":
         return values
-    typed = list(zip(map(type, values), values, strict=True))  # True and 1 are equal, and not the same
-    made = {distinct: coerce(column, distinct[1]) for distinct in set(typed)}
-    if not column.nullable and None in made.values():
+    keys = list(zip(map(type, values), values, strict=True))  # True and 1 are equal, and not the same
+    typed = {key: coerce(column, key[1]) for key in set(keys)}
+    if not column.nullable and None in typed.values():
         raise MisfitError(reason_of_null(column))
-    return list(map(made.__getitem__, typed))
+    return list(map(typed.__getitem__, keys))
 
 
 _CONVERT: dict[str, Callable[[Column, list[Any]], list[Any]]] = {"decimal": _decimals, "datetime": _moments}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, evolve, field
 
-from penstock._decode import SeenKeys
+from penstock._decode import ListingKeys
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
@@ -51,7 +51,7 @@ class Listing:
     slice: Slice
     envelope: BodyDecoder
     paginator: Paginator
-    seen: SeenKeys
+    keys: ListingKeys
     stream_reads: StreamReads
     first_read: bool = False
     polled: Outcome | None = None

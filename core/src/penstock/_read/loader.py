@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Decoded, Occurrences, Requested, SeenKeys, SliceKeys, split_by_day, sums
+from penstock._decode import Decoded, ListingKeys, Occurrences, Requested, SliceKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._fetch.scheduler import Outcome
@@ -69,13 +69,13 @@ class Loader:
                 partition.writer.abort()
         self.dependencies.forget(self.planned)
 
-    def seen_keys(self, *, one_page: bool, several: bool) -> SeenKeys:
+    def listing_keys(self, *, one_page: bool, several: bool) -> ListingKeys:
         """
         The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
         before. ``one_page``: it has one page. ``several``: the slice may have several listings.
         """
         others = self._keys if several else None
-        return SeenKeys(occurrences=self._occurrences, one_page=one_page and not several, others=others)
+        return ListingKeys(occurrences=self._occurrences, one_page=one_page and not several, others=others)
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
@@ -148,7 +148,7 @@ class Loader:
         count = fresh = 0
         requested = Requested({**self._stamps(), **request.columns}, self._days(), self._span(listing.slice))
         try:
-            for decoded in self.components.decoder.decode(outcome.answer.items, requested, listing.seen):
+            for decoded in self.components.decoder.decode(outcome.answer.items, requested, listing.keys):
                 count += decoded.count
                 if repeat:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())

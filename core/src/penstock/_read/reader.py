@@ -237,7 +237,7 @@ class Reader:
             slice=slice_,
             envelope=envelope,
             paginator=self.components.paginator,
-            seen=self._loader.seen_keys(
+            keys=self._loader.listing_keys(
                 one_page=type(self.components.paginator) is SinglePage,
                 several=several or self.reports is not None or self.components.paginator.may_cap(),
             ),

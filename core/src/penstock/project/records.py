@@ -11,7 +11,7 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._decode.page import PLAIN
+from penstock._decode.codecs import PLAIN
 from penstock._plan.plan import Job
 from penstock._read.components import components_of
 from penstock._run.context import new_run

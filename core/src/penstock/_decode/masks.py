@@ -3,15 +3,13 @@ Secret and personal members inside nested values: removed at declared paths, or 
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from msgspec import UNSET, DecodeError, Raw
+from msgspec import DecodeError
 
-from penstock._decode.coerce import NoObject
-from penstock._decode.page import PLAIN
+from penstock._decode.codecs import PLAIN
 from penstock.model import EXACT_JSON
-from penstock.records import Column
 from penstock.redact import MASK
 
 
@@ -55,12 +53,12 @@ def _leads_through(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
         return False
     name, selected_value = steps[0]
     every = selected_value is not None or name == "*"
-    rest = steps[1:] if every or isinstance(value, dict) else steps
+    inner_steps = steps[1:] if every or isinstance(value, dict) else steps
     if isinstance(value, list):
         inner = value
     else:
         inner = list(value.values()) if every else [value[name]] if name in value else []
-    return not rest or all(_leads_through(item, rest) for item in inner)
+    return not inner_steps or all(_leads_through(item, inner_steps) for item in inner)
 
 
 _STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")
@@ -72,7 +70,7 @@ def _split(path: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
-    (name, selected_value), *rest = steps
+    (name, selected_value), *inner_steps = steps
     if isinstance(value, list):
         if selected_value is None and name != "*":
             for item in value:
@@ -90,8 +88,8 @@ def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
         for item in value if isinstance(value, list) else value.values():
             _remove(item, steps)
     for hit in reversed(hits):
-        if rest:
-            _remove(value[hit], rest)
+        if inner_steps:
+            _remove(value[hit], inner_steps)
         else:
             del value[hit]
 
@@ -153,12 +151,12 @@ class Masks(NamedTuple):
             return [self.apply(item) for item in value]
         if not isinstance(value, dict):
             return value
-        marks = {name for name, item in value.items() if self._is_mark(_folded(name), item)}
-        if marks:
-            return {name: item if name in marks else MASK for name, item in value.items()}
+        selectors = {name for name, item in value.items() if self._selects_others(_folded(name), item)}
+        if selectors:
+            return {name: item if name in selectors else MASK for name, item in value.items()}
         return {name: MASK if _folded(name) in self.names else self.apply(item) for name, item in value.items()}
 
-    def _is_mark(self, name: str, item: Any) -> bool:
+    def _selects_others(self, name: str, item: Any) -> bool:
         """Whether this member states that its object's other members are masked."""
         if isinstance(item, (dict, list)):
             return False
@@ -174,63 +172,3 @@ class Masks(NamedTuple):
             return text
         masked = self.apply(value)
         return text if masked == value else EXACT_JSON.encode(masked).decode()
-
-
-# --- columns inside of other members --------------------------------------------------------------------------------
-
-
-class Outer(NamedTuple):
-    """
-    The outer members from which nested columns are read. Each is kept in an attribute of the row until they are filled.
-
-    A member that a json column delivers whole needs no attribute, and has no unknown members.
-    """
-
-    columns: tuple[Column, ...]
-    attributes: Mapping[str, str]  # attribute -> member
-    holders: Mapping[str, str]  # member -> the attribute or json column that holds it
-    claims: Mapping[str, Any]  # member -> tree of the names that columns read inside of it
-
-    @classmethod
-    def of(cls, columns: Iterable[Column]) -> "Outer":
-        columns = tuple(columns)
-        nested = tuple(column for column in columns if column.path)
-        direct = {
-            str(column.member): column.name for column in columns if column.member is not None and not column.path
-        }
-        claims: dict[str, Any] = {}
-        for column in nested:
-            place = claims
-            for step in column.path:
-                place = place.setdefault(step, {})
-        attributes = {f"_outer_{number}": member for number, member in enumerate(claims) if member not in direct}
-        holders = {**direct, **{member: attribute for attribute, member in attributes.items()}}
-        return cls(nested, attributes, holders, claims)
-
-    def place(self, column: Column) -> tuple[str, tuple[str, ...]]:
-        """The attribute that a column's value is in, and the members that lead to it."""
-        return self.holders[column.path[0]], column.path[1:]
-
-
-def found(value: Any, steps: Sequence[str]) -> Any:
-    """The value at the end of ``steps``; None if a member is missing or null, NoObject where an object is expected."""
-    if isinstance(value, Raw):
-        value = PLAIN.decode(value)
-    for step in steps:
-        if value is None or value is UNSET:
-            return None
-        if not isinstance(value, dict):
-            return NoObject(value)
-        value = value.get(step)
-    return value
-
-
-def left_over(value: Any, claims: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of an object that no column reads."""
-    left: dict[str, Any] = {}
-    for name, item in value.items() if isinstance(value, dict) else ():
-        if name not in claims:
-            left[name] = item
-        elif claims[name] and (inner := left_over(item, claims[name])):
-            left[name] = inner
-    return left

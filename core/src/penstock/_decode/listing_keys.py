@@ -15,7 +15,7 @@ KEYS_IN_MEMORY = 100_000
 LOOKED_UP = 500  # keys at once
 
 
-class SeenKeys:
+class ListingKeys:
     """
     The keys that the pages of one listing had, each with a fingerprint of its row's values.
 
@@ -51,10 +51,10 @@ class SeenKeys:
         self._number += 1
 
     def find(self, keys: Collection[Any]) -> tuple[Mapping[Any, int], Mapping[Any, int]]:
-        """The fingerprints of the known ones among these keys: those of this page, and those of earlier pages."""
+        """The fingerprints of those of these keys that came before: on this page, and on earlier pages."""
         on_page, earlier = (
-            {key: known[key] for key in known.keys() & keys} if not known.keys().isdisjoint(keys) else {}
-            for known in (self._page, self._earlier)
+            {key: stored[key] for key in stored.keys() & keys} if not stored.keys().isdisjoint(keys) else {}
+            for stored in (self._page, self._earlier)
         )
         if self._file.used:
             # A key in memory may be in the file, too, with the values that were replaced since.
@@ -65,7 +65,7 @@ class SeenKeys:
         return on_page, earlier
 
     def add(self, fingerprints: Mapping[Any, int]) -> None:
-        """Add keys of this page: new ones, and known ones whose fingerprint is replaced."""
+        """Add keys of this page: new ones, and earlier ones whose fingerprint is replaced."""
         self._page |= fingerprints
         if len(self._earlier) + len(self._page) > self._bound:
             self._file.add(_by_text(self._earlier), 0)
@@ -86,7 +86,7 @@ class SliceKeys:
     """
 
     def __init__(self) -> None:
-        self._keys = SeenKeys()
+        self._keys = ListingKeys()
         self._since: dict[Any, int] | None = None  # what was added since the savepoint
 
     def savepoint(self) -> None:
@@ -103,7 +103,7 @@ class SliceKeys:
         self._since = None
 
     def find(self, keys: Collection[Any]) -> dict[Any, int]:
-        """The fingerprints of the known ones among these keys."""
+        """The fingerprints of those of these keys that came before."""
         on_page, earlier = self._keys.find(keys)
         since = self._since or {}
         return {**earlier, **on_page, **{key: since[key] for key in since.keys() & keys}}
@@ -178,24 +178,24 @@ class _TemporaryTable:
             self._connection = sqlite3.connect("", isolation_level=None)
             self._connection.execute("pragma journal_mode = off")
             self._connection.execute("pragma synchronous = off")
-            self._connection.execute("create table seen (key blob primary key, page int, value int) without rowid")
+            self._connection.execute("create table keys (key blob primary key, page int, value int) without rowid")
         self._connection.execute("begin")
         rows = sorted(
             (key, group, value) for key, value in values.items()
         )  # in the order of the file: ten times faster
-        self._connection.executemany("insert or replace into seen values (?, ?, ?)", rows)
+        self._connection.executemany("insert or replace into keys values (?, ?, ?)", rows)
         self._connection.execute("commit")
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
         """Of these keys, those that are there: group and value."""
-        found: dict[bytes, tuple[int, int]] = {}
+        stored: dict[bytes, tuple[int, int]] = {}
         for start in range(0, len(keys), LOOKED_UP) if self._connection is not None else ():
             some = keys[start : start + LOOKED_UP]
             parameters = ", ".join("?" * len(some))
             assert self._connection is not None
-            query = f"select key, page, value from seen where key in ({parameters})"  # noqa: S608  question marks only
-            found.update({key: (group, value) for key, group, value in self._connection.execute(query, some)})
-        return found
+            query = f"select key, page, value from keys where key in ({parameters})"  # noqa: S608  question marks only
+            stored.update({key: (group, value) for key, group, value in self._connection.execute(query, some)})
+        return stored
 
 
 def fingerprints(rows: list[Any]) -> list[int]:

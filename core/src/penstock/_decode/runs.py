@@ -1,0 +1,155 @@
+"""
+From runs of items to pages: small runs are joined, large arrays are divided, CSV becomes JSON objects.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, chain, repeat
+from typing import Any
+
+from attrs import evolve
+
+from penstock._decode.codecs import LISTS, RAWS, array_of
+from penstock._decode.page import Elements
+from penstock.errors import BrokenBodyError
+from penstock.model import EXACT_JSON, Items
+
+CHUNK_BYTES = 2**19
+
+JOINED_BYTES = 2**20  # runs of elements are joined into pages of about this size
+
+
+def grouped(items: Iterable[Items]) -> Iterator[Sequence[Items]]:
+    """The runs that are decoded together: small ones joined, each large array and each block of a file alone."""
+    small: list[Items] = []
+    size = 0
+    for run in items:
+        length = memoryview(run.raw).nbytes
+        alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
+        if small and (alone or size + length > JOINED_BYTES):
+            yield small
+            small, size = [], 0
+        if alone:
+            yield [run]
+        else:
+            small.append(run)
+            size += length
+    if small:
+        yield small
+
+
+def pages_of(runs: Sequence[Items], position: int) -> Iterator[Elements]:
+    """
+    The pages of runs that are decoded together. ``position``: the number of elements of the file before this block.
+
+    A large array becomes pages of about ``CHUNK_BYTES`` each, made on demand. Their rows need less memory and fit into
+    the processor's caches.
+    """
+    run = runs[0]
+    size = memoryview(run.raw).nbytes
+    if len(runs) > 1:
+        yield _joined(runs)
+    elif run.format in ("lines", "csv"):
+        yield _page(evolve(run, first=position))
+    elif run.format == "object" or size <= 2 * CHUNK_BYTES:
+        yield _page(run)
+    else:
+        yield from _chunks(run, size)
+
+
+def _chunks(run: Items, size: int) -> Iterator[Elements]:
+    elements = RAWS.many.decode(run.raw)
+    step = max(1, len(elements) * CHUNK_BYTES // size)
+    for start in range(0, len(elements), step):
+        yield Elements(
+            data=array_of(elements[start : start + step]),
+            texts=run.texts,
+            common_stamps=run.columns,
+            starts=[-run.first - start],
+            path=lambda _: run.path,
+            whole_array=elements,
+        )
+
+
+def _page(items: Items) -> Elements:
+    data = items.raw if isinstance(items.raw, bytes) else bytes(items.raw)
+    if items.format == "csv":
+        return _csv_page(items, data)
+    if items.format == "object":
+        data = b"[" + data + b"]"
+    if items.format == "lines":
+        data = array_of(RAWS.one.decode_lines(data))
+    return Elements(
+        data=data,
+        texts=items.texts,
+        common_stamps=items.columns,
+        starts=[-items.first],  # the indices in paths are those of the whole array
+        path=lambda run: items.path,
+    )
+
+
+def _joined(runs: Sequence[Items]) -> Elements:
+    """Runs of elements as one page; columns that only some of them stamp are null for the others."""
+    lists = LISTS.decode(array_of(run.raw if run.format == "array" else b"[" + bytes(run.raw) + b"]" for run in runs))
+    lengths = list(map(len, lists))
+    names = dict.fromkeys(chain.from_iterable(run.columns for run in runs))
+    return Elements(
+        data=array_of(chain.from_iterable(lists)),
+        starts=list(accumulate(lengths, initial=0)),
+        path=lambda run: runs[run].path,
+        stamps={
+            name: list(chain.from_iterable(map(repeat, [run.columns.get(name) for run in runs], lengths)))
+            for name in names
+        },
+    )
+
+
+def _csv_page(items: Items, data: bytes) -> Elements:
+    """
+    Rows of CSV as JSON objects of texts, empty fields as null; footers and totals are no elements. A row of another
+    length than the header becomes an array, which is no record, so that this row alone is rejected.
+    """
+    header = items.header
+    try:
+        reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=items.delimiter, strict=True)
+        rows = list(filter(any, reader))
+    except csv.Error as error:
+        raise BrokenBodyError(f"The report is no valid CSV: {error}.") from None
+    totals: list[list[str]] = []
+    if items.footer or items.totals:
+        totals = [row for row in rows if _begins(row, items.totals)]
+        rows = [row for row in rows if not _begins(row, (*items.footer, *items.totals))]
+    return Elements(
+        # Inside a text every quote is escaped, so this is an empty text after a member's name, and nothing else.
+        data=EXACT_JSON.encode(_named(rows, header)).replace(b':""', b":null"),
+        texts=True,
+        common_stamps=items.columns,
+        starts=[-items.first],
+        path=lambda run: items.path,
+        names=len(header),
+        totals=[dict(zip(header, row, strict=False)) for row in totals],
+    )
+
+
+def _named(rows: list[list[str]], header: Sequence[str]) -> list[Any]:
+    """The rows as objects by the names of the header; those of another length as they are."""
+    if not set(map(len, rows)) <= {len(header)}:
+        # Empty fields behind the last column, as of a header with commas at its end, are none.
+        rows = [row[: len(header)] if not any(row[len(header) :]) else row for row in rows]
+    if set(map(len, rows)) <= {len(header)}:
+        return list(map(dict, map(zip, repeat(header), rows)))
+    return [dict(zip(header, row, strict=True)) if len(row) == len(header) else row for row in rows]
+
+
+def _begins(row: list[str], texts: tuple[str, ...]) -> bool:
+    """Whether the first cell with a value begins with one of these texts, as whole words: Summe is not in Summer."""
+    cell = next(filter(None, map(str.strip, row)), "")
+    return bool(texts) and _words(texts).match(cell) is not None
+
+
+@lru_cache
+def _words(texts: tuple[str, ...]) -> "re.Pattern[str]":
+    return re.compile(rf"(?:{'|'.join(map(re.escape, texts))})(?!(?<=\w)\w)", re.IGNORECASE)
