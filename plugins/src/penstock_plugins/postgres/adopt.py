@@ -12,7 +12,7 @@ from penstock import Adoption, Layout, TargetError
 from penstock_plugins.contents import rows_in
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.places import Place, of_source
+from penstock_plugins.postgres.table_locations import TableLocation, of_source
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 
@@ -23,21 +23,21 @@ def adopt(
     source: str,
     layouts: Sequence[Layout],
     named: str,
-    place_of: Callable[[Layout], Place],
+    location_of: Callable[[Layout], TableLocation],
     *,
     confirmed: bool,
 ) -> Adoption:
     """
     See :class:`penstock.Adopting`. ``layouts``: of all streams of the source; ``named``: the table.
     """
-    chosen = next((layout for layout in layouts if named.replace('"', "") == place_of(layout).name), None)
+    chosen = next((layout for layout in layouts if named.replace('"', "") == location_of(layout).name), None)
     if chosen is None:
-        listed = ", ".join(f"{layout.stream} to {place_of(layout).name}" for layout in layouts)
+        listed = ", ".join(f"{layout.stream} to {location_of(layout).name}" for layout in layouts)
         raise TargetError(
             f"no stream of {source} is written to {named}. By the settings of the sink it writes {listed}. Set schema "
             "or table of the sink first, or rename the table."
         )
-    tables = Tables(database, ledger, source, place_of)
+    tables = Tables(database, ledger, source, location_of)
     with database.explained():
         candidate = tables.adoptable(chosen)
         known = candidate.recorded

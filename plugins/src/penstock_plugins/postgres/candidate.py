@@ -8,7 +8,7 @@ from penstock import Column, Layout, TargetError
 from penstock_plugins.postgres.catalog import CatalogTable
 from penstock_plugins.postgres.database import columns_sql, guarded_text, identifier, literal, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.places import MARK, SOURCE_COLUMN, Located, Place, is_marked, mark_of
+from penstock_plugins.postgres.table_locations import MARK, SOURCE_COLUMN, Located, TableLocation, is_marked, mark_of
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 
@@ -59,10 +59,10 @@ class Step:
 
 @frozen
 class Candidate:
-    """The table at the place of a stream, which may not exist yet. The checks raise TargetError."""
+    """The table at the location of a stream, which may not exist yet. The checks raise TargetError."""
 
     layout: Layout
-    place: Place
+    location: TableLocation
     seen: CatalogTable
 
     @property
@@ -75,7 +75,7 @@ class Candidate:
         """Whether sources share it: an existing one if it has the column, a new one if the settings share it."""
         if any(column.name == SOURCE_COLUMN for column in self.layout.columns):
             return False
-        return SOURCE_COLUMN in self.seen.types if self.seen.oid is not None else self.place.shared
+        return SOURCE_COLUMN in self.seen.types if self.seen.oid is not None else self.location.shared
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -97,23 +97,23 @@ class Candidate:
         assert self.seen.oid is not None
         return LedgerTable(
             stream=self.layout.stream,
-            of_stream=self.place.of_stream,
+            of_stream=self.location.of_stream,
             oid=self.seen.oid,
-            schema=self.place.schema,
-            table=self.place.table,
+            schema=self.location.schema,
+            table=self.location.table,
         )
 
     # --- checks -----------------------------------------------------------------------------------------------------
 
     def check_names(self, ledger_schema: str) -> None:
         """Refuse names that Postgres or the ledger reserves."""
-        schema, source = self.place.schema, self.layout.source
+        schema, source = self.location.schema, self.layout.source
         columns = [column.name for column in self.layout.columns]
-        for name in (schema, self.place.table, *columns):
+        for name in (schema, self.location.table, *columns):
             quoted(name)
         if schema == ledger_schema:
             raise TargetError(f"the schema {ledger_schema} holds the ledger. Set another schema for {source}.")
-        if self.place.shared and SOURCE_COLUMN in columns:
+        if self.location.shared and SOURCE_COLUMN in columns:
             raise TargetError(
                 f"{self.stream} has a column {SOURCE_COLUMN} of its own, so that its table cannot be shared by several "
                 "sources. Set a schema with {source} in it."
@@ -123,17 +123,17 @@ class Candidate:
 
     def check_rights(self) -> None:
         """Refuse missing rights, with the statement that grants them."""
-        seen, schema = self.seen, quoted(self.place.schema)
+        seen, schema = self.seen, quoted(self.location.schema)
         user, database = identifier(seen.user), identifier(seen.database)
         if not seen.schema and not seen.may_create:
             raise TargetError(
-                f"there is no schema {self.place.schema} in the database {seen.database}, and {seen.user} may not "
+                f"there is no schema {self.location.schema} in the database {seen.database}, and {seen.user} may not "
                 f"create it. Its owner must run: create schema {schema} authorization {user}; or set another schema."
             )
         if seen.schema and not (seen.may_use and (seen.oid is not None or seen.may_create)):
             raise TargetError(
-                f"{seen.user} may not make or use tables in the schema {self.place.schema}. Its owner must run: grant "
-                f"usage, create on schema {schema} to {user}; or set another schema."
+                f"{seen.user} may not make or use tables in the schema {self.location.schema}. Its owner must run: "
+                f"grant usage, create on schema {schema} to {user}; or set another schema."
             )
         if not seen.may_stage:
             raise TargetError(
@@ -142,7 +142,7 @@ class Candidate:
             )
         if seen.oid is None:
             return
-        name, table = self.place.name, self.place.sql
+        name, table = self.location.name, self.location.sql
         rights = ["select", "insert", "update", "delete"]
         if missing := [right for right in rights if right in seen.lacking]:
             raise TargetError(
@@ -164,8 +164,8 @@ class Candidate:
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.seen.keys)
         seen = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
-            f"the table {self.place.name} {seen}, and {self.stream} declares the key ({', '.join(self.key)}). Make a "
-            "unique index on these columns, or rename the table and run again: then it is made and filled anew. "
+            f"the table {self.location.name} {seen}, and {self.stream} declares the key ({', '.join(self.key)}). Make "
+            "a unique index on these columns, or rename the table and run again: then it is made and filled anew. "
             "Nothing was changed."
         )
 
@@ -174,25 +174,25 @@ class Candidate:
         ours = {*(short(column.name) for column in self.layout.columns), *STAMPS}
         if others := [name for name in self.seen.required if name not in ours]:
             raise TargetError(
-                f"the table {self.place.name} has a column that must not be null and that {self.stream} has no values "
-                f"for: {', '.join(others)}. Give it a default, or drop not null; nothing was changed."
+                f"the table {self.location.name} has a column that must not be null and that {self.stream} has no "
+                f"values for: {', '.join(others)}. Give it a default, or drop not null; nothing was changed."
             )
 
     def check_mark(self) -> None:
         """Refuse to adopt a table with the mark of another stream, or one that this user may not mark."""
-        place, seen = self.place, self.seen
+        location, seen = self.location, self.seen
         marks = [line.strip() for line in seen.comment.splitlines() if line.strip().startswith(MARK)]
         if self.is_marked:
             return
         if marks:
             raise TargetError(
-                f"the comment of the table {place.name} has the line {marks[0]!r}: it is of another stream. If that is "
-                "not so any more, remove the line, and adopt the table then."
+                f"the comment of the table {location.name} has the line {marks[0]!r}: it is of another stream. If that "
+                "is not so any more, remove the line, and adopt the table then."
             )
         if not seen.owned:
             raise TargetError(
-                f"only its owner {seen.owner} may comment the table {place.name}, not {seen.user}. The owner must run: "
-                f"comment on table {place.sql} is '{self.mark}'."
+                f"only its owner {seen.owner} may comment the table {location.name}, not {seen.user}. The owner must "
+                f"run: comment on table {location.sql} is '{self.mark}'."
             )
 
     # --- changes ----------------------------------------------------------------------------------------------------
@@ -220,50 +220,50 @@ class Candidate:
 
     def _contradiction(self, column: Column, there: str, declared: str) -> TargetError:
         return TargetError(
-            f"the column {self.place.name}.{column.name} has the type {there}, and {self.stream} declares {declared}; "
-            f"a run does not convert the one to the other. Choose: rename the column, and the next run adds a new one; "
-            f"or convert it (alter table ... alter column ... type {declared} using ...); or leave it out "
-            f'(exclude = ["{self.layout.stream}.{column.name}"]). Nothing was changed.'
+            f"the column {self.location.name}.{column.name} has the type {there}, and {self.stream} declares "
+            f"{declared}; a run does not convert the one to the other. Choose: rename the column, and the next run "
+            f"adds a new one; or convert it (alter table ... alter column ... type {declared} using ...); or leave it "
+            f'out (exclude = ["{self.layout.stream}.{column.name}"]). Nothing was changed.'
         )
 
     # --- errors -----------------------------------------------------------------------------------------------------
 
     def elsewhere(self, there: Located) -> TargetError:
-        """The error where the rows of the stream are in a table at another place."""
+        """The error where the rows of the stream are in a table at another location."""
         return TargetError(
-            f"the rows of {self.stream} are in the table {there.sql}, and the sink's settings name {self.place.name}. "
-            "Either move the table there (alter table ... set schema ..., rename to ...), or set schema and table of "
-            "the sink to its present place; then run again. Nothing was changed."
+            f"the rows of {self.stream} are in the table {there.sql}, and the sink's settings name "
+            f"{self.location.name}. Either move the table there (alter table ... set schema ..., rename to ...), or "
+            "set schema and table of the sink to its present place; then run again. Nothing was changed."
         )
 
     def taken(self, source: str, stream: str) -> TargetError:
         """The error of a table with another stream or source, for which it was made alone."""
-        place, layout = self.place, self.layout
-        fault = f"the table {place.name} holds {source}.{stream}, and {self.stream} is to be there too. "
-        if stream != layout.stream or not place.shared:
+        location, layout = self.location, self.layout
+        fault = f"the table {location.name} holds {source}.{stream}, and {self.stream} is to be there too. "
+        if stream != layout.stream or not location.shared:
             return TargetError(fault + "Give them different tables: set schema or table of the sink.")
         comment = literal(comment_of(layout, mark_of(source, stream, shared=True)))
         key = columns_sql((SOURCE_COLUMN, *layout.unique_columns))
-        index = f"; create unique index on {place.sql} ({key})" if layout.unique_columns else ""
+        index = f"; create unique index on {location.sql} ({key})" if layout.unique_columns else ""
         return TargetError(
             f"{fault}It was made for one source only. To share it, drop its primary key, and run: alter table "
-            f"{place.sql} add column {SOURCE_COLUMN} text not null default {literal(source)}, alter column "
-            f"{SOURCE_COLUMN} set default {SOURCE_DEFAULT}{index}; comment on table {place.sql} is {comment}. Or give "
-            "them different tables: set schema or table of the sink."
+            f"{location.sql} add column {SOURCE_COLUMN} text not null default {literal(source)}, alter column "
+            f"{SOURCE_COLUMN} set default {SOURCE_DEFAULT}{index}; comment on table {location.sql} is {comment}. Or "
+            "give them different tables: set schema or table of the sink."
         )
 
     def foreign(self) -> TargetError:
         """The error of a table that is not recognised."""
         adopt = (
             f"If it is the table of {self.stream} (restored without comments, or made anew by you), adopt it: penstock "
-            f"check {self.layout.source} --adopt {self.place.name} (--adopt all: every such table); or let its owner "
-            f"run: comment on table {self.place.sql} is '{self.mark}'. "
+            f"check {self.layout.source} --adopt {self.location.name} (--adopt all: every such table); or let its "
+            f"owner run: comment on table {self.location.sql} is '{self.mark}'. "
             if self.seen.table
             else ""
         )
         return TargetError(
-            f"the table {self.place.name} was not made by penstock. {adopt}Rename it, or set another schema or table "
-            f"for {self.stream}; it was not touched."
+            f"the table {self.location.name} was not made by penstock. {adopt}Rename it, or set another schema or "
+            f"table for {self.stream}; it was not touched."
         )
 
 

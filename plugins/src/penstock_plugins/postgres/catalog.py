@@ -1,5 +1,5 @@
 """
-The server's catalog for the places of tables, existing or not: one query for all of them.
+The server's catalog for the locations of tables, existing or not: one query for all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from penstock_plugins.postgres.database import Database, short
 from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.places import Place
+from penstock_plugins.postgres.table_locations import TableLocation
 
 # The type of a column. Texts that are equal though they differ (by letter case, say) are of another type, and so are
 # values that the server generates.
@@ -62,16 +62,16 @@ _LOOK = f"""
         array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
             and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null),
         coalesce(array_length({ALTERING}, 1), 0) > 0
-    from unnest(%s::text[], %s::text[]) with ordinality as place (schema, name, number)
-    left join pg_namespace s on s.nspname = place.schema
-    left join pg_class t on t.relnamespace = s.oid and t.relname = place.name
+    from unnest(%s::text[], %s::text[]) with ordinality as location (schema, name, number)
+    left join pg_namespace s on s.nspname = location.schema
+    left join pg_class t on t.relnamespace = s.oid and t.relname = location.name
     order by number"""  # noqa: S608
 
 
 @frozen(kw_only=True)
 class CatalogTable:
     """
-    One place as this user sees it. The facts of the table are empty if there is none (``oid`` None).
+    One location as this user sees it. The facts of the table are empty if there is none (``oid`` None).
     """
 
     schema: bool  # is there
@@ -96,9 +96,12 @@ class CatalogTable:
     altering: bool  # it has triggers or rules, which may alter what is written
 
 
-def look_up(database: Database, places: Sequence[Place | LedgerTable]) -> list[CatalogTable]:
-    """The facts of each of these places, in their order."""
-    schemas, names = [short(place.schema) for place in places], [short(place.table) for place in places]
+def look_up(database: Database, locations: Sequence[TableLocation | LedgerTable]) -> list[CatalogTable]:
+    """The facts of each of these locations, in their order."""
+    schemas, names = (
+        [short(location.schema) for location in locations],
+        [short(location.table) for location in locations],
+    )
     return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
 
 

@@ -115,7 +115,7 @@ class Database:
     """
 
     def __init__(self, dsn: Secret, *, application: str, readonly: bool = False) -> None:
-        self.place = "Postgres"
+        self.label = "Postgres"
         self.opened = 0  # number of sessions so far: temporary tables of a former one are lost
         self.pid = 0  # of the server's process for this session
         self.binary = False  # values are read in their binary form
@@ -132,12 +132,12 @@ class Database:
         try:
             self._parameters = self._read(dsn, application)
         except psycopg.Error as error:
-            raise TargetError(f"{self.place}: {_message(error)}. Check the DSN.") from error
+            raise TargetError(f"{self.label}: {_message(error)}. Check the DSN.") from error
         try:
             self.connection = self._connect()
         except psycopg.Error as error:
             message = _message(error)
-            raise TargetError(f"{self.place} cannot be reached: {message}. {_advice(message)}") from error
+            raise TargetError(f"{self.label} cannot be reached: {message}. {_advice(message)}") from error
         try:
             with self.explained():
                 self._set_up()
@@ -163,7 +163,7 @@ class Database:
         """
         self.connection.close()
         if self._transactions:
-            raise LostSessionError(f"the connection to {self.place} was lost in the middle of a transaction")
+            raise LostSessionError(f"the connection to {self.label} was lost in the middle of a transaction")
         if self._lost is not None and time.monotonic() < self._next_try:
             raise type(self._lost)(str(self._lost))
         until = time.monotonic() + (REOPEN_S if self._lost is None else 0.0)
@@ -184,7 +184,7 @@ class Database:
                     continue
                 self._next_try = time.monotonic() + UNREACHABLE_S
                 self._lost = LostSessionError(
-                    f"the connection to {self.place} was lost, and the server could not be reached again: "
+                    f"the connection to {self.label} was lost, and the server could not be reached again: "
                     f"{_message(error) if isinstance(error, psycopg.Error) else error}. All that was delivered stays. "
                     "Run again once it can be reached."
                 )
@@ -215,7 +215,7 @@ class Database:
         if isinstance(parameters.get("password"), str):
             Secret(parameters["password"])
         host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
-        self.place = f"Postgres at {host}, database {parameters.get('dbname') or parameters.get('user') or '(default)'}"
+        self.label = f"Postgres at {host}, database {parameters.get('dbname') or parameters.get('user') or '(default)'}"
         parameters.setdefault("connect_timeout", 15)
         parameters.setdefault("keepalives", 1)
         for name, value in _KEEPALIVES.items():
@@ -226,11 +226,11 @@ class Database:
     def _set_up(self) -> None:
         version = self.connection.info.server_version // 10_000
         if version < OLDEST:
-            raise TargetError(f"{self.place} is version {version}; penstock needs {OLDEST} or newer.")
+            raise TargetError(f"{self.label} is version {version}; penstock needs {OLDEST} or newer.")
         encoding = self.one("show server_encoding")
         if encoding != "UTF8":
             raise TargetError(
-                f"{self.place} stores text as {encoding}, which cannot hold every record. Create a database with "
+                f"{self.label} stores text as {encoding}, which cannot hold every record. Create a database with "
                 "encoding UTF8."
             )
         self.binary = False
@@ -370,7 +370,7 @@ class Database:
     def check_writable(self) -> None:
         """Raises TargetError if transactions of this session are read-only."""
         if self.one("show transaction_read_only") == "on":
-            raise TargetError(f"{self.place}: no table can be written. {READ_ONLY}")
+            raise TargetError(f"{self.label}: no table can be written. {READ_ONLY}")
 
     def lock(self, source: str, *, wait_ms: int, part: Part | None = None) -> bool:
         """
@@ -414,7 +414,7 @@ class Database:
 
     def held(self, what: str, key: int) -> LockHeldError:
         return LockHeldError(
-            f"another run writes {what} to {self.place}: {self._lock_holder(key)}. Wait for it to end; if it hangs, "
+            f"another run writes {what} to {self.label}: {self._lock_holder(key)}. Wait for it to end; if it hangs, "
             "end it, or its session with pg_terminate_backend."
         )
 
@@ -432,7 +432,7 @@ class Database:
 
     def pooled(self) -> TargetError:
         return TargetError(
-            f"{self.place} is reached through a pooler that gives each transaction another session (pgbouncer: "
+            f"{self.label} is reached through a pooler that gives each transaction another session (pgbouncer: "
             "pool_mode = transaction or statement; often port 6543). The lock of a source lives in a session, so two "
             "runs could write at once. Name the port of the server itself, or of a pool with pool_mode = session."
         )
@@ -499,7 +499,7 @@ class Database:
 
     def explanation(self, error: psycopg.Error) -> PenstockError:
         message, state = _message(error), error.sqlstate or ""
-        seen = f"{self.place}: {message}"
+        seen = f"{self.label}: {message}"
         if state == "57014" and self._reason is not None:
             return self._reason
         if state == "08P01" and "pooling mode" in message:  # in which there are no transactions
@@ -533,7 +533,10 @@ class Database:
                 "pg_stat_activity shows which; what was there stays. Run again when it is gone."
             )
         if state.startswith("53"):
-            return SinkError(f"{seen}. The server has run out of something; what was there stays. Run again after.")
+            return SinkError(
+                f"{seen}. The server is out of disk, memory or connections (SQLSTATE {state}). The rows delivered "
+                "before are unchanged. Free some of it, then run again."
+            )
         if state == "0A000" and ("RETURNING" in message or " rules " in message):
             return TargetError(f"{seen}. A rule on the table is in the way: drop it, or use a trigger; then run again.")
         if state == "0A000" or state.startswith("2BP"):
@@ -591,7 +594,7 @@ def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> 
     Raises TargetError if the role does not exist.
     """
     if not database.one("select exists (select from pg_roles where rolname = %s)", (role,)):
-        raise TargetError(f"grant_to: {database.place} has no role {role}. Create it, or correct the name.")
+        raise TargetError(f"grant_to: {database.label} has no role {role}. Create it, or correct the name.")
     if not database.one("select has_schema_privilege(%s, %s, 'usage')", (role, short(schema))):
         database.run(f"grant usage on schema {quoted(schema)} to {quoted(role)}")
     for table in tables:
@@ -607,8 +610,8 @@ def is_without_partition(error: Exception) -> bool:
 
 def _has_unescaped_delimiter(dsn: str) -> bool:
     """Whether a URL's login has an unescaped delimiter, so that part of the password is parsed as host or database."""
-    place = dsn.partition("?")[0]
-    login, at, rest = place.partition("://")[2].partition("@")
+    without_options = dsn.partition("?")[0]
+    login, at, rest = without_options.partition("://")[2].partition("@")
     return bool(at) and ("@" in rest or "/" in login)
 
 

@@ -14,7 +14,7 @@ from penstock import Erasure, SinkError, TargetError
 from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.catalog import is_altering
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.places import Located, of_source
+from penstock_plugins.postgres.table_locations import Located, of_source
 
 ROWS_AT_ONCE = 1000
 
@@ -65,7 +65,7 @@ class _TableErasure:
             return
         changes = ", ".join(f"alter column {quoted(name)} drop not null" for name in self._required)
         raise TargetError(
-            f"{self._database.place}: {', '.join(self._required)} of the table {self._table.sql} must not be null, so "
+            f"{self._database.label}: {', '.join(self._required)} of the table {self._table.sql} must not be null, so "
             f"that nothing of {self._stream} was erased. Its owner may run: alter table {self._table.sql} {changes}."
         )
 
@@ -76,17 +76,17 @@ class _TableErasure:
         texts = ", ".join(f"c{number}" for number in range(len(nested)))
         statement = (
             f"update {self._table.sql} o set {', '.join([*nulls, *nested])}{self._stamps} "
-            f"from unnest(%s::bigint[], %s::text[]{', %s::text[]' * len(nested)}) as n (part, place, {texts}) "
-            "where o.tableoid = n.part::oid and o.ctid = n.place::tid"
+            f"from unnest(%s::bigint[], %s::text[]{', %s::text[]' * len(nested)}) as n (part, row_id, {texts}) "
+            "where o.tableoid = n.part::oid and o.ctid = n.row_id::tid"
         )
         rows = 0
         changed = self._changed_rows()
         while batch := list(islice(changed, ROWS_AT_ONCE)):
-            # A row that another session changed in the meantime has another place.
+            # A row that another session changed in the meantime has another row id.
             values = [list(column) for column in zip(*batch, strict=True)]
             if self._database.run(statement, values).rowcount != len(batch):
                 raise SinkError(
-                    f"{self._database.place}: another session changed the table {self._table.sql} meanwhile, or a "
+                    f"{self._database.label}: another session changed the table {self._table.sql} meanwhile, or a "
                     f"trigger or a rule of it lets no change pass. Nothing of {self._stream} was erased."
                 )
             rows += len(batch)
@@ -110,14 +110,14 @@ class _TableErasure:
         )
         if remains or (self._nested and any(self._changed_rows())):
             raise SinkError(
-                f"{self._database.place}: a trigger or a rule on the table {self._table.sql} brings back what is "
+                f"{self._database.label}: a trigger or a rule on the table {self._table.sql} brings back what is "
                 f"erased. Nothing of {self._stream} was erased. Drop it, and run it again."
             )
 
     def _changed_rows(self) -> Iterator[tuple[Any, ...]]:
         """
-        The place of each row whose nested values change, and all of its nested values as they are to be. A place is one
-        of a table: in a table that is divided into partitions, each of them has rows at the same places.
+        The table and the row id of each row whose nested values change, and all of its nested values as they are to be.
+        In a table that is divided into partitions, rows of several partitions have the same row id (``ctid``).
         """
         texts = ", ".join(f"{quoted(name)}::text" for name in self._nested)
         some = " or ".join(f"{quoted(name)} is not null" for name in self._nested)
@@ -127,10 +127,10 @@ class _TableErasure:
                 f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({some}) and {self._where}",
                 self._values,
             )
-            for part, place, *former in cursor:
+            for part, row_id, *former in cursor:
                 erased = [
                     None if text is None else self._erasure.nested[name](text)
                     for name, text in zip(self._nested, former, strict=True)
                 ]
                 if erased != former:
-                    yield (part, place, *erased)
+                    yield (part, row_id, *erased)

@@ -168,15 +168,15 @@ def check_rights(database: Database, schema: str, rights: Sequence[str]) -> None
     if usable and not closed:
         for table in hiding:
             name = table_sql(schema, table)
-            raise TargetError(f"{database.place}: the ledger cannot be used: {guarded_text(name, quoted(user))}")
+            raise TargetError(f"{database.label}: the ledger cannot be used: {guarded_text(name, quoted(user))}")
         return
-    role, place = quoted(user), quoted(schema)
+    role, schema_name = quoted(user), quoted(schema)
     may = "read" if rights == READING else "write"
     what = f"its tables {', '.join(closed)}" if usable else "the schema"
     raise TargetError(
-        f"{database.place}: {user} may not {may} the ledger in the schema {schema} ({what}). Its owner must run: "
-        f"{'' if usable else f'grant usage on schema {place} to {role}; '}grant {', '.join(rights)} on all tables in "
-        f"schema {place} to {role}; or name another user."
+        f"{database.label}: {user} may not {may} the ledger in the schema {schema} ({what}). Its owner must run: "
+        f"{'' if usable else f'grant usage on schema {schema_name} to {role}; '}grant {', '.join(rights)} on all "
+        f"tables in schema {schema_name} to {role}; or name another user."
     )
 
 
@@ -261,7 +261,7 @@ class PostgresLedger(SqlLedger):
                     return
             elif self._database.one("select count(*) from pg_tables where schemaname = %s", (short(self.schema),)):
                 raise TargetError(
-                    f"{self._database.place} has a schema {self.schema} that penstock did not make, and its ledger "
+                    f"{self._database.label} has a schema {self.schema} that penstock did not make, and its ledger "
                     "needs this name. Set another ledger_schema, rename that schema, or name another database; it was "
                     "not changed."
                 )
@@ -328,7 +328,7 @@ class PostgresLedger(SqlLedger):
             self.set_fact(fact, division)
         elif (held := self.fact(fact)) != division:
             raise LockHeldError(
-                f"another run writes {source} to {self._database.place}, divided into {held or 'other parts'}. Wait "
+                f"another run writes {source} to {self._database.label}, divided into {held or 'other parts'}. Wait "
                 f"for it to end, or divide this one alike: it is divided into {division}."
             )
 
@@ -450,7 +450,7 @@ class PostgresLedger(SqlLedger):
             return
         self._last = None
         self._lost = SinkError(
-            f"{self._database.place} has lost what was committed last, at least {last.source} {last.partition}: it "
+            f"{self._database.label} has lost what was committed last, at least {last.source} {last.partition}: it "
             "crashed with synchronous_commit = off, or a standby took over that did not have it. The ledger lost it, "
             "too, so that the next run reads it again. Run again."
         )

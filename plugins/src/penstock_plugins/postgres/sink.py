@@ -63,9 +63,9 @@ from penstock_plugins.postgres.ledger import (
     PostgresLedger,
     division_of,
 )
-from penstock_plugins.postgres.places import Located, Place, check_readable, located, of_source
 from penstock_plugins.postgres.replacement import NotStoredError
 from penstock_plugins.postgres.rows import Nul
+from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
 from penstock_plugins.postgres.tables import Table, Tables, day_index_advice, short_wait
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
@@ -97,7 +97,7 @@ class PostgresSink(BaseSink):
 
     @property
     def address(self) -> str | None:
-        """The ledger's place: database and schema, without user and password. None for a DSN that cannot be read."""
+        """The ledger's location: database and schema, without user and password. None for a DSN that cannot be read."""
         database = database_of(self.dsn)
         return None if database is None else f"{database}, schema {self.ledger_schema}"
 
@@ -149,7 +149,9 @@ class PostgresSink(BaseSink):
         database, ledger, _ = self._connect(source, run_id, None)
         try:
             layouts = [layout for several in streams for layout in several]
-            return adopt(database, ledger, source, layouts, place, self._place_of(source, streams), confirmed=confirmed)
+            return adopt(
+                database, ledger, source, layouts, place, self._location_of(source, streams), confirmed=confirmed
+            )
         finally:
             database.close()
 
@@ -161,14 +163,14 @@ class PostgresSink(BaseSink):
                 ledger = self._ledger(database)
                 if ledger is None:
                     return []
-                tables = Tables(database, ledger, source, self._place_of(source, streams))
+                tables = Tables(database, ledger, source, self._location_of(source, streams))
                 return tables.unrecognised([layout for layouts in streams for layout in layouts])
         finally:
             database.close()
 
-    def _place_of(self, source: str, streams: Sequence[Sequence[Layout]]) -> Callable[[Layout], Place]:
+    def _location_of(self, source: str, streams: Sequence[Sequence[Layout]]) -> Callable[[Layout], TableLocation]:
         of_stream = {layout.stream: layouts[0].stream for layouts in streams for layout in layouts}
-        return lambda layout: self.place(source, layout.stream, layout.connector, of_stream[layout.stream])
+        return lambda layout: self.location(source, layout.stream, layout.connector, of_stream[layout.stream])
 
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)
@@ -196,12 +198,12 @@ class PostgresSink(BaseSink):
             ledger = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
         return ledger if ledger.exists() else None
 
-    def place(self, source: str, stream: str, connector: str = "", of_stream: str = "") -> Place:
-        """The place of a stream's rows."""
+    def location(self, source: str, stream: str, connector: str = "", of_stream: str = "") -> TableLocation:
+        """The location of a stream's table, by the settings."""
         schema = self.schema if self.schema is not None else "{source}"
         table = self.tables.get(stream, self.tables.get("*", "{stream}"))
         words = {"source": source, "connector": connector, "stream": stream}
-        return Place(
+        return TableLocation(
             schema=_filled(schema, words),
             table=_filled(table, words),
             of_stream=of_stream or stream,
@@ -213,12 +215,12 @@ class PostgresSink(BaseSink):
     def _check_names(self, source: str, streams: Sequence[str]) -> None:
         taken: dict[tuple[str, str], str] = {}
         for stream in dict.fromkeys([*streams, *(name for name in self.tables if name != "*")]):
-            place = self.place(source, stream)
-            other = taken.setdefault((place.schema, place.table), stream)
+            location = self.location(source, stream)
+            other = taken.setdefault((location.schema, location.table), stream)
             if other != stream:
                 raise TargetError(
-                    f"the streams {other} and {stream} would share the table {place.schema}.{place.table}. Give them "
-                    "different names in the sink's table setting."
+                    f"the streams {other} and {stream} would share the table {location.schema}.{location.table}. Give "
+                    "them different names in the sink's table setting."
                 )
 
 
@@ -240,16 +242,16 @@ class PostgresTarget(BaseTarget):
         self.nul = sink.nul
         self._sink = sink
         self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
-        self.tables = Tables(database, ledger, source, self._place)
+        self.tables = Tables(database, ledger, source, self._location)
         self.notices: list[str] = self.tables.notices
         self._nonempty: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
         self._stages = 0
         self._shared_stages: dict[tuple[int, str, tuple[str, ...]], str] = {}
 
-    def _place(self, layout: Layout) -> Place:
+    def _location(self, layout: Layout) -> TableLocation:
         of_stream = self._of_stream.get(layout.stream, layout.stream)
-        return self._sink.place(self.source, layout.stream, layout.connector, of_stream)
+        return self._sink.location(self.source, layout.stream, layout.connector, of_stream)
 
     def settle(self) -> None:
         """
@@ -402,7 +404,7 @@ class PostgresTarget(BaseTarget):
                     continue
                 if not existing.ours:
                     raise TargetError(
-                        f"{self.database.place}: the table {table.name} is not recognised as that of {self.source}."
+                        f"{self.database.label}: the table {table.name} is not recognised as that of {self.source}."
                         f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
                         "of the stream was erased."
                     )

@@ -19,8 +19,8 @@ from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidat
 from penstock_plugins.postgres.catalog import CatalogTable, definition_of, look_up, size_of
 from penstock_plugins.postgres.database import Database, HeldTableError, columns_sql, grant, lock_key, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
-from penstock_plugins.postgres.places import SOURCE_COLUMN, Place, located, of_source
 from penstock_plugins.postgres.row_types import RowTypes
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, TableLocation, located, of_source
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
 _STORAGE = {
@@ -97,12 +97,12 @@ class Tables:
     """The tables of one source: checked before the first request, made on first use."""
 
     def __init__(
-        self, database: Database, ledger: PostgresLedger, source: str, place_of: Callable[[Layout], Place]
+        self, database: Database, ledger: PostgresLedger, source: str, location_of: Callable[[Layout], TableLocation]
     ) -> None:
         self._database = database
         self._ledger = ledger
         self._source = source
-        self._place_of = place_of
+        self._location_of = location_of
         self._tables: dict[str, tuple[Layout, Table]] = {}
         self._added: dict[str, frozenset[str]] = {}
         self.notices: list[str] = []
@@ -135,8 +135,8 @@ class Tables:
                 self._refused[layout.stream] = error
 
     def _candidates(self, layouts: Sequence[Layout]) -> list[Candidate]:
-        places = [self._place_of(layout) for layout in layouts]
-        return list(map(Candidate, layouts, places, look_up(self._database, places)))
+        locations = [self._location_of(layout) for layout in layouts]
+        return list(map(Candidate, layouts, locations, look_up(self._database, locations)))
 
     def _known(self) -> dict[str, LedgerTable]:
         """The tables that the ledger records, by stream."""
@@ -169,11 +169,11 @@ class Tables:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
                     raise
             self._database.pause(BETWEEN_TRIES_S)
-        place = self._place_of(layout)
+        location = self._location_of(layout)
         self._refused[layout.stream] = SinkError(
-            f"the table {place.name} is to be changed for {layout.source}.{layout.stream}, and others hold it "
-            f"({self.holders(place.sql)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. End "
-            "these sessions, and run again."
+            f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and others hold it "
+            f"({self.holders(location.sql)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. "
+            "End these sessions, and run again."
         )
         raise self._refused[layout.stream]
 
@@ -242,7 +242,7 @@ class Tables:
         if candidate.seen.oid is None:
             _create(self._database, candidate)
         else:
-            _evolve(self._database, candidate.place, steps)
+            _evolve(self._database, candidate.location, steps)
             self._lacking[layout.stream] = _upkeep_steps(self._database, candidate)
         if candidate.seen.oid is None or steps:
             (candidate,) = self._candidates([layout])
@@ -250,19 +250,19 @@ class Tables:
             self._ledger.keep_table(layout.source, recorded)
         if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
             where, values = of_source(layout.source, shared=candidate.shared)
-            rows = self._database.one(f"select count(*) from {candidate.place.sql} where {where}", values)  # noqa: S608
+            rows = self._database.one(f"select count(*) from {candidate.location.sql} where {where}", values)  # noqa: S608
             self._ledger.count_merged(layout.source, layout.stream, rows)
-        for role in candidate.place.grant_to:
-            grant(self._database, role, candidate.place.schema, [candidate.place.table])
+        for role in candidate.location.grant_to:
+            grant(self._database, role, candidate.location.schema, [candidate.location.table])
         added = [step.added.name for step in steps if step.added is not None]
         if added:
             self.notices.append(
-                f"the table {candidate.place.name} had no column {', '.join(added)}: added. Rows that are not read "
+                f"the table {candidate.location.name} had no column {', '.join(added)}: added. Rows that are not read "
                 "again have no value there. If somebody renamed a column, its values are under that name"
             )
         self._added[layout.stream] = self._added.get(layout.stream, frozenset()).union(added)
         return Table(
-            sql=candidate.place.sql,
+            sql=candidate.location.sql,
             layout=layout,
             types={column.name: candidate.seen.types[short(column.name)] for column in layout.columns},
             added=self._added[layout.stream],
@@ -301,7 +301,7 @@ class Tables:
         """Refuse a shared table whose default would give rows of this source to another one, or to none."""
         if not candidate.shared:
             return
-        place, seen = candidate.place, candidate.seen
+        location, seen = candidate.location, candidate.seen
         with short_wait(self._database):  # the server locks the table to write an expression
             default = self._database.one(
                 "select pg_get_expr(adbin, adrelid) from pg_attrdef join pg_attribute on attrelid = adrelid and "
@@ -310,8 +310,8 @@ class Tables:
             )
         if "'penstock.source'" not in (default or ""):
             raise TargetError(
-                f"the column {SOURCE_COLUMN} of the table {place.name} has lost its default, by which each row gets "
-                f"its source. Its owner {seen.owner} must run: alter table {place.sql} alter column {SOURCE_COLUMN} "
+                f"the column {SOURCE_COLUMN} of the table {location.name} has lost its default, by which each row gets "
+                f"its source. Its owner {seen.owner} must run: alter table {location.sql} alter column {SOURCE_COLUMN} "
                 f"set default {SOURCE_DEFAULT}. Nothing was changed."
             )
 
@@ -322,7 +322,7 @@ class Tables:
         if candidate.seen.oid is None or not candidate.seen.table:
             what = "there is no table" if candidate.seen.oid is None else "no table, but something else, is"
             raise TargetError(
-                f"{what} {candidate.place.name} in the database {candidate.seen.database}. Nothing was changed."
+                f"{what} {candidate.location.name} in the database {candidate.seen.database}. Nothing was changed."
             )
         self._refuse_taken(candidate)
         candidate.check_mark()
@@ -334,29 +334,29 @@ class Tables:
         with self._database.transaction():
             if not candidate.is_marked:
                 text = candidate.seen.comment or candidate.layout.summary or candidate.layout.stream
-                _comment(self._database, f"table {candidate.place.sql}", f"{text}\n\n{candidate.mark}")
+                _comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
             self._ledger.keep_table(self._source, candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
-        """The places of existing tables of streams in the ledger that are not recognised as theirs."""
+        """The names of existing tables of streams in the ledger that are not recognised as theirs."""
         known = self._known()
         candidates = self._candidates([layout for layout in layouts if layout.stream in known])
-        return [table.place.name for table in candidates if table.seen.table and not self._is_recognised(table)]
+        return [table.location.name for table in candidates if table.seen.table and not self._is_recognised(table)]
 
     def _is_recognised(self, candidate: Candidate) -> bool:
         """
-        Whether a table is the one of the stream, by its place and the mark in its comment. Its oid changes with a dump,
-        so that it counts only together with the place.
+        Whether a table is the one of the stream, by its location and the mark in its comment. Its oid changes with a
+        dump, so that it counts only together with the location.
         """
-        at = self._ledger.at(candidate.place.schema, candidate.place.table)
-        same = [place for of, place in at if of == self._source]
-        is_same = bool(same) and same[0].oid == candidate.seen.oid
+        at = self._ledger.at(candidate.location.schema, candidate.location.table)
+        recorded = [table for of, table in at if of == self._source]
+        is_same = bool(recorded) and recorded[0].oid == candidate.seen.oid
         return candidate.seen.table and (candidate.is_marked or is_same)
 
     def _refuse_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         own = candidate.layout.stream
-        for source, other in self._ledger.at(candidate.place.schema, candidate.place.table):
+        for source, other in self._ledger.at(candidate.location.schema, candidate.location.table):
             if other.stream != own or (source != self._source and not candidate.shared):
                 raise candidate.taken(source, other.stream)
 
@@ -364,7 +364,7 @@ class Tables:
         """Refuse a table that is not penstock's, or not the one that has the stream's rows."""
         if not self._is_recognised(candidate):
             raise candidate.foreign()
-        if known is not None and known.name != candidate.place.name:
+        if known is not None and known.name != candidate.location.name:
             old = located(self._database, self._source, known)
             if old is not None and old.oid != candidate.seen.oid:
                 raise candidate.elsewhere(old)
@@ -374,37 +374,37 @@ class Tables:
 
 
 def _create(database: Database, new: Candidate) -> None:
-    layout, place, key = new.layout, new.place, new.key
+    layout, location, key = new.layout, new.location, new.key
     if not new.seen.schema:
-        database.run(f"create schema {quoted(place.schema)}")
+        database.run(f"create schema {quoted(location.schema)}")
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
     lines += [f"{quoted(name)} {type_} default {default}" for name, (type_, default, _) in STAMPS.items()]
     if new.shared:
         lines.append(f"{quoted(SOURCE_COLUMN)} text not null default {SOURCE_DEFAULT}")
     if key and not _nullable_key(layout):
         lines.append(f"primary key ({columns_sql(key)})")
-    database.run(f"create table {place.sql} ({', '.join(lines)}) with ({_storage(_STORAGE)})")
+    database.run(f"create table {location.sql} ({', '.join(lines)}) with ({_storage(_STORAGE)})")
     if not key or _nullable_key(layout):  # a publication of all tables could not publish deletes of its rows
-        database.run(f"alter table {place.sql} replica identity full")
+        database.run(f"alter table {location.sql} replica identity full")
     if key and _nullable_key(layout):
-        database.run(f"create unique index on {place.sql} ({columns_sql(key)})")
-    for columns in _indexes(layout, day_index=place.day_index):
-        database.run(f"create index on {place.sql} ({columns_sql(columns)})")
-    _comment(database, f"table {place.sql}", comment_of(layout, new.mark))
+        database.run(f"create unique index on {location.sql} ({columns_sql(key)})")
+    for columns in _indexes(layout, day_index=location.day_index):
+        database.run(f"create index on {location.sql} ({columns_sql(columns)})")
+    _comment(database, f"table {location.sql}", comment_of(layout, new.mark))
     for column in layout.columns:
-        _describe(database, place.sql, column)
+        _describe(database, location.sql, column)
     for name, (_, _, description) in STAMPS.items():
-        _comment(database, f"column {place.sql}.{quoted(name)}", description)
+        _comment(database, f"column {location.sql}.{quoted(name)}", description)
     if new.shared:
-        _comment(database, f"column {place.sql}.{quoted(SOURCE_COLUMN)}", "the source whose row it is")
+        _comment(database, f"column {location.sql}.{quoted(SOURCE_COLUMN)}", "the source whose row it is")
 
 
-def _evolve(database: Database, place: Place, steps: Sequence[Step]) -> None:
+def _evolve(database: Database, location: TableLocation, steps: Sequence[Step]) -> None:
     if steps:
-        database.run(f"alter table {place.sql} {', '.join(step.sql for step in steps)}")
+        database.run(f"alter table {location.sql} {', '.join(step.sql for step in steps)}")
     for step in steps:
         if step.added is not None:
-            _describe(database, place.sql, step.added)
+            _describe(database, location.sql, step.added)
 
 
 def _indexes(layout: Layout, *, day_index: bool) -> list[tuple[str, ...]]:
@@ -428,19 +428,19 @@ def _storage(settings: Mapping[str, float]) -> str:
 
 def _upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
-    place, seen = candidate.place, candidate.seen
+    location, seen = candidate.location, candidate.seen
     if not (seen.owned and seen.plain):
         return []
     statements = []
     if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
-        statements.append(f"alter table {place.sql} set ({_storage(missing)})")
+        statements.append(f"alter table {location.sql} set ({_storage(missing)})")
     needed = [
         columns
-        for columns in _indexes(candidate.layout, day_index=place.day_index)
+        for columns in _indexes(candidate.layout, day_index=location.day_index)
         if len(columns) == 1 and short(columns[0]) not in seen.indexed
     ]
     if needed and size_of(database, seen) <= INDEXED_BY_A_RUN:
-        statements += [f"create index on {place.sql} ({columns_sql(columns)})" for columns in needed]
+        statements += [f"create index on {location.sql} ({columns_sql(columns)})" for columns in needed]
     return statements
 
 

@@ -17,7 +17,7 @@ from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.catalog import UNIQUE_BY
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.places import Located, check_readable, located, of_source
+from penstock_plugins.postgres.table_locations import Located, check_readable, located, of_source
 
 
 @frozen

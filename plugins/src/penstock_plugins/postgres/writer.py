@@ -22,7 +22,6 @@ from penstock_plugins.postgres.database import (
     where_sql,
 )
 from penstock_plugins.postgres.new_rows import OF_A_ROW, TWICE, NewRows, RefusedError
-from penstock_plugins.postgres.places import SOURCE_COLUMN
 from penstock_plugins.postgres.replacement import (
     NotStoredError,
     Replacement,
@@ -33,6 +32,7 @@ from penstock_plugins.postgres.replacement import (
     insert,
     with_stages,
 )
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import Omissions, entry_without
 
@@ -127,7 +127,7 @@ class PostgresWriter:
         """Raises SinkError if rows were in temporary tables of a lost session."""
         if any(rows.is_lost for rows in self._rows.values()):
             raise SinkError(
-                f"the rows of {self._partition} waited in temporary tables of {self._database.place}, and were lost "
+                f"the rows of {self._partition} waited in temporary tables of {self._database.label}, and were lost "
                 "with the connection. What was there before stays; run again."
             )
         self._session = self._database.opened

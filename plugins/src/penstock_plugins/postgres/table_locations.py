@@ -1,5 +1,5 @@
 """
-The places of tables: where the settings put a stream's rows, and where a table that penstock made is now.
+The locations of tables: schema and table by the settings, and the present ones of a table that penstock made.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ SOURCE_COLUMN = "_source"
 MARK = "Written by penstock: "
 
 
-class Place(NamedTuple):
-    """The place of a stream's rows, and the options of a table that is made there."""
+class TableLocation(NamedTuple):
+    """Schema and table of a stream's rows, and the options of a table that is made there."""
 
     schema: str
     table: str
@@ -51,7 +51,7 @@ def is_marked(comment: str, mark: str) -> bool:
 
 class Located(NamedTuple):
     """
-    The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources;
+    The present location of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources;
     ``granted``: this user may read it; ``guarded``: row-level security may hide rows from this user.
     """
 
@@ -70,7 +70,7 @@ class Located(NamedTuple):
 
 def located(database: Database, source: str, known: LedgerTable) -> Located | None:
     """
-    The table at its recorded place, or at another one if it has the mark. None: it was dropped.
+    The table at its recorded location, or at another one if it has the mark. None: it was dropped.
     """
     rows = database.run(
         "select c.oid::bigint, n.nspname::text, c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), "
@@ -96,8 +96,8 @@ def check_readable(database: Database, table: Located) -> None:
         return
     user, schema = identifier(database.one("select current_user::text")), table.sql.partition('".')[0] + '"'
     if table.granted:
-        raise TargetError(f"{database.place}: {guarded_text(table.sql, user)}")
+        raise TargetError(f"{database.label}: {guarded_text(table.sql, user)}")
     raise TargetError(
-        f"{database.place}: {user} may not read the table {table.sql}. Its owner must run: grant usage on schema "
+        f"{database.label}: {user} may not read the table {table.sql}. Its owner must run: grant usage on schema "
         f"{schema} to {user}; grant select on {table.sql} to {user}; or name another user."
     )
