@@ -196,6 +196,17 @@ def a_status(failed: Mapping[str, Sequence[str]]) -> list[SourceStatus]:
     return found
 
 
+def test_sources_of_which_nothing_was_delivered_have_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Sources that ran and delivered nothing are named in one line; a table would have a header only.
+    """
+    sources = [SourceStatus(source=name, streams=(), runs=()) for name in ("shop", "market")]
+
+    _print_sources(sources, NOW, verbose=False)
+
+    assert capsys.readouterr().out == "nothing of shop, market was delivered yet\n"
+
+
 def test_long_output_is_paged_on_a_terminal(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     As the terminal would get it; what fits is printed.

@@ -1,22 +1,24 @@
 """The configuration: where values come from, what is refused, and how a problem is reported."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import penstock_plugins
 import pytest
 from attrs import evolve, field, frozen, validators
 from penstock._config import Config, load
-from penstock._config.checked import variable_of
+from penstock._config.checked import RawValue, SectionContext, _refusal, _validators, check_section, variable_of
+from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.targets import findable, passwords_in, shown_target
 from penstock._plugins.registry import Registry, sink_hint
 from penstock.connector import Connector
 from penstock.errors import ConfigError, PluginError
 from penstock.redact import Secret, mask
-from penstock.settings import SourceSettings, setting
+from penstock.settings import SourceSettings, keys_of, setting
 from penstock.sinks import SinkKind
 
 
@@ -144,7 +146,7 @@ folder = "here"
         pytest.param('size = "5"', 'size: found "5", expected a whole number; write it without quotes: 5', id="quoted"),
         pytest.param("size = true", "size: found true, expected a whole number", id="true is no number"),
         pytest.param("size = 5.0", "size: found 5.0, expected a whole number", id="no fraction"),
-        pytest.param("size = 101", "size: 'size' must be <= 100: 101", id="validator"),
+        pytest.param("size = 101", "size: found 101, expected 100 or less", id="validator"),
         pytest.param(
             "style = 'qery'",
             'style: found "qery", expected one of "bearer", "query". Did you mean "query"?',
@@ -169,8 +171,8 @@ folder = "here"
             id="a time is no day",
         ),
         pytest.param("timeout_s = nan", "timeout_s: found NaN, expected a number", id="nan"),
-        pytest.param("timeout_s = 0", "timeout_s: 'timeout_s' must be > 0: 0.0", id="zero"),
-        pytest.param("retries = -1", "retries: 'retries' must be >= 0: -1", id="negative"),
+        pytest.param("timeout_s = 0", "timeout_s: found 0, expected a number above 0", id="zero"),
+        pytest.param("retries = -1", "retries: found -1, expected 0 or more", id="negative"),
         pytest.param(
             'timezone = "Europe/Berln"',
             'timezone: found "Europe/Berln", expected an IANA name such as "Europe/Berlin" or "UTC"',
@@ -541,7 +543,7 @@ sink = "warehouse"
         ('source = ["x", "x"]', "source: 'x' is there twice"),
         ("source = []", "source: found a list, expected a name or a list of names"),
         ('sink = ""', "sink: is empty"),
-        ("workers = 0", "workers: 'workers' must be > 0"),
+        ("workers = 0", "workers: found 0, expected a number above 0"),
         ("notify = 5", "notify: expected tables such as"),
         ("allow_rejected = 0.5", "allow_rejected: expected true, a number of records"),
     ],
@@ -576,9 +578,10 @@ def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         pytest.param("warehose", 'Did you mean "warehouse"?', id="near a name"),
-        pytest.param("jsonl", "a place is missing, such as jsonl:data", id="no place"),
+        pytest.param("jsonl", "found no address, expected one such as jsonl:data", id="no place"),
         pytest.param("jsonl:bad", "bad is no good place", id="refused by the sink"),
         pytest.param("data", "expected a sink of", id="neither"),
+        pytest.param("data.json", 'Did you mean "jsonl:DIR"?', id="near a format"),
         pytest.param("BigQuery", "Write --to singer:DIR, which takes BigQuery and others.", id="of another tool"),
     ],
 )
@@ -641,3 +644,59 @@ def test_passwords_in_targets(text: str, passwords: set[str], shown: str, kept: 
     assert set(passwords_in(text)) == passwords
     assert shown_target(text) == shown
     assert findable(text) == (kept or "postgresql:///d?host=/run")
+
+
+REGISTRY = Registry()
+DECLARATIONS = {
+    **{f"source {name}": connector.settings for name, connector in REGISTRY.connectors().items()},
+    **{f"sink {name}": kind.settings for name, kind in REGISTRY.sinks().items()},
+    "pipeline": Pipeline,
+    "notify": Notification,
+}
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_a_bound_of_a_number_is_stated_in_words(declaration: str) -> None:
+    """
+    Of every setting of the installed sources and sinks that is a number: one that is too low is refused with what was
+    found and what is expected.
+    """
+    cls = DECLARATIONS[declaration]
+    hints = get_type_hints(cls)
+    numbers = [key for key in keys_of(cls) if {int, float, Decimal} & {hints[key.name], *get_args(hints[key.name])}]
+
+    for key in numbers:
+        (validator,) = _validators(cls, key.name)
+        with pytest.raises(ValueError) as refused:
+            validator(None, key, -1)
+        assert re.fullmatch(r"found -1, expected .*\d.*", _refusal(key.name, -1, refused.value)), key.name
+
+
+@pytest.mark.parametrize(
+    ("validator", "value", "message"),
+    [
+        (validators.ge(1), 0, "found 0, expected 1 or more"),
+        (validators.gt(0), 0.0, "found 0, expected a number above 0"),
+        (validators.le(9), 9.5, "found 9.5, expected 9 or less"),
+        (validators.lt(9), Decimal("9.0"), "found 9, expected a number below 9"),
+        (validators.in_((".", ",")), ";", "found \";\", expected one of '.', ','"),
+        (validators.optional(validators.gt(0)), -1, "found -1, expected a number above 0"),
+        (validators.and_(validators.ge(0), validators.le(38)), 39, "found 39, expected 38 or less"),
+    ],
+)
+def test_a_bound_of_attrs_is_stated_in_words(validator: Any, value: Any, message: str) -> None:
+    """
+    A connector of others may declare any of attrs' bounds.
+    """
+
+    @frozen
+    class OneSetting:
+        size: Any = setting(help="a size", validator=validator)
+
+    with pytest.raises(ConfigError) as refused:
+        check_section(
+            OneSetting,
+            {"size": RawValue(value, "penstock.toml")},
+            SectionContext(path="x", where="penstock.toml", folder=Path(), environ={}),
+        )
+    assert refused.value.problems == (f"penstock.toml: x.size: {message}",)

@@ -31,7 +31,7 @@ from penstock.names import place_of
 from penstock.records import Column
 
 MOST_REJECTED = 10_000
-"""The most records of one partition that are rejected. More of them fail it: the format is another one."""
+"""Maximum of rejected records of a partition. With more, it fails: the format of the records has probably changed."""
 
 EXTRA = "_extra"
 """The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""

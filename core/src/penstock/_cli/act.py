@@ -50,11 +50,13 @@ STOPPING = "stopping after the current request. A second signal ends the process
 @click.option(
     "--retry-unknown", is_flag=True, help="Also send rows again that may have arrived. They may then exist twice."
 )
-@click.option("--receipts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Receipts there too.")
+@click.option(
+    "--receipts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write receipts to FILE."
+)
 @click.option(
     "--refused", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Refused rows, to be corrected."
 )
-@click.option("-h", "--help", "help", is_flag=True, help="Of an action: its parameters.")
+@click.option("-h", "--help", "help", is_flag=True, help="Show this help, or the parameters of the ACTION.")
 def act(
     session: Session,
     source: str | None,

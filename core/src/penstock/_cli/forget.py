@@ -22,8 +22,8 @@ COLUMNS_NAMED = 10  # personal columns in a question
 @click.argument("stream", required=False, shell_complete=one_stream)
 @click.option("--target", metavar="SINK", help="Forget a target that is not used any more; what lies there stays.")
 @TO
-@click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
-@click.option("--until", type=DAY, metavar="DAY", help="Last day, included; needed for the same.")
+@click.option("--since", type=DAY, metavar="DAY", help="First day; required for a stream that is divided by days.")
+@click.option("--until", type=DAY, metavar="DAY", help="Last day, included; required where --since is.")
 @ACCOUNTS
 @click.option("--rows", is_flag=True, help="Delete the delivered rows, too.")
 @click.option("--personal", is_flag=True, help="Erase personal columns in delivered rows; read nothing again.")

@@ -46,7 +46,9 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @click.option(
     "--replay", type=click.Path(file_okay=False), metavar="DIR", help="Read a recording in place of the provider."
 )
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as JSON.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the run report as JSON."
+)
 def run(session: Session, name: str | None, *, report: Path | None, **options: Any) -> int:
     """
     Fetch what is not final yet and deliver it.

@@ -139,11 +139,14 @@ def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: b
             key = (str(rank),) if rank is not None else (account.stream, *(account.account.values() if verbose else ()))
             groups.setdefault((source.source, *key), []).append(account)
     rows = sorted(groups.items(), key=lambda item: _severity(item[1]))
-    print_table(
-        ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
-        [_status_row(source, group, now, verbose=verbose) for (source, *_), group in rows],
-        [_STYLES[_severity(group)] for _, group in rows],
-    )
+    if rows:
+        print_table(
+            ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
+            [_status_row(source, group, now, verbose=verbose) for (source, *_), group in rows],
+            [_STYLES[_severity(group)] for _, group in rows],
+        )
+    else:
+        print_text(f"nothing of {listed([source.source for source in sources])} was delivered yet")
     for source in sources:
         errors: dict[str, dict[str, None]] = {}
         for account in source.streams:

@@ -53,7 +53,7 @@ def verify(
         if difference.repair == "marked":
             print("  the next run reads it again")
         elif difference.repair == "uncounted":
-            print("  of no delivery in the ledger: forgotten, or written by something else")
+            print("  not in the ledger: its days were forgotten, or another program wrote it")
         elif difference.repair != "possible":
             print(harmless(f"  not to be read again: {difference.repair}"))
     for gone in result.deleted:

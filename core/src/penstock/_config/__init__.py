@@ -29,7 +29,7 @@ from penstock._config.targets import findable, passwords_in, shown_target
 from penstock._plugins.registry import Registry, sink_hint
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
-from penstock.names import did_you_mean
+from penstock.names import did_you_mean, nearest
 from penstock.redact import Secret
 from penstock.sinks import BaseSink, Sink, SinkKind, refuse_without_base
 
@@ -154,12 +154,17 @@ class Config:
             named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
             ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
             meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
+            if not meant and (near := nearest(ending, schemes) if ending else None) is not None:
+                meant = f' Did you mean "{registry.sink(near).example}"?'
             meant = meant or sink_hint(registry.sinks().values(), text)
             raise ConfigError([*self.problems, f"{named_by} {text!r}: expected {named}{ways}, or - for stdout.{meant}"])
         kind = registry.sink(scheme)
         if text != "-" and (text == scheme or text == f"{scheme}:"):
             raise ConfigError(
-                [*self.problems, f"sink {text!r}: a place is missing, such as {kind.example.replace('DIR', 'data')}"]
+                [
+                    *self.problems,
+                    f"sink {text!r}: found no address, expected one such as {kind.example.replace('DIR', 'data')}",
+                ]
             )
         try:
             settings = kind.parse(text)

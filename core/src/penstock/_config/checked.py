@@ -25,6 +25,9 @@ ENVIRONMENT = "PENSTOCK_"
 # What a shell would replace: $NAME or ${NAME}.
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
+# The bounds of attrs' validators in words.
+_BOUNDS = {">": "a number above {}", ">=": "{} or more", "<": "a number below {}", "<=": "{} or less"}
+
 # Keys of earlier versions -> the remedy.
 _DROPPED = {"requests_per_month": "delete it; no run obeyed it, and `penstock status` has the requests of the month"}
 
@@ -294,12 +297,24 @@ def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str]) -> tupl
     for attribute in attrs.fields(cls):
         validators = _validators(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
         for validator in validators:
+            value = getattr(settings, attribute.name)
             try:
-                validator(settings, attribute, getattr(settings, attribute.name))
+                validator(settings, attribute, value)
             except (ValueError, TypeError) as error:
-                # attrs' own validators raise with the attribute and the value as further arguments.
-                refused.append((attribute.name, str(error.args[0]) if error.args else "refused"))
+                refused.append((attribute.name, _refusal(attribute.name, value, error)))
     return settings, refused
+
+
+def _refusal(key: str, value: Any, error: Exception) -> str:
+    """What a validator found and expected; one of attrs' own states a bound as ``'size' must be > 0: 0``."""
+    text = str(error.args[0]) if error.args else "refused"
+    stated = re.fullmatch(rf"'{re.escape(key)}' must be (>=|<=|>|<|in) (.+?)(?:: [^:]*| \(got .*\))", text, re.DOTALL)
+    if stated is None:
+        return text
+    value = int(value) if isinstance(value, float) and value.is_integer() else value  # 0 becomes 0.0 by its type
+    if stated[1] == "in":
+        return f"found {shown(value)}, expected one of {stated[2].strip('()[]{}')}"
+    return f"found {shown(value)}, expected {_BOUNDS[stated[1]].format(stated[2])}"
 
 
 def _validators(cls: type, name: str) -> list[Callable[[Any, Any, Any], None]]:

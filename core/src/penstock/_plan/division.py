@@ -212,7 +212,7 @@ def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Share:
     number, slash, parts = text.partition("/")
     if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= MOST_PARTS):
         raise UsageError(
-            f"found the shard {text!r}, expected the number of a shard and of all, such as 3/16 (at most {MOST_PARTS})"
+            f"--shard {text}: expected the number of a shard and of all, such as 3/16 (at most {MOST_PARTS})"
         )
     return Share(division=shards(int(parts), sources), number=int(number))
 

@@ -250,7 +250,7 @@ class DifferenceInfo:
     A partition whose content in a target differs from its ledger row.
 
     ``repair``: "marked" (the next run reads it again), "possible" (it could be), "uncounted" (rows or files that are of
-    no delivery in the ledger: forgotten, or written by something else), or why it cannot be read again.
+    no delivery in the ledger: its days were forgotten, or another program wrote it), or why it cannot be read again.
     """
 
     target: str

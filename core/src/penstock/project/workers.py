@@ -65,7 +65,7 @@ class WorkerSetup:
 def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
     """The engine ``NAME`` or ``NAME:ADDRESS``; None: processes. Raises PluginError and UsageError."""
     if workers is not None and not 1 <= workers <= MOST_PARTS:
-        raise UsageError(f"found {workers} workers, expected a number from 1 to {MOST_PARTS}")
+        raise UsageError(f"--workers {workers}: expected a number from 1 to {MOST_PARTS}")
     name, _, address = (text or PROCESSES).partition(":")
     offer = setup.registry.engine(name)
     engine: Engine = offer.factory(address=address, workers=workers)

@@ -155,8 +155,11 @@ def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, No
             raise TargetError(f"{dangling(directory)}. Mount the volume, or correct the symlink.") from None
         if not os.path.isdir(directory):  # else another process made it
             raise
-    except FileNotFoundError:  # though its parent is there: /proc and its kind
-        raise TargetError(f"{directory}: no directory can be made there. Name another target.") from None
+    except FileNotFoundError as error:  # though its parent is there: /proc and its kind
+        raise TargetError(
+            f"{directory}: no directory can be made in {parent} ({error.strerror}), which is no ordinary file system. "
+            "Name another target."
+        ) from None
     if unsynced is None:
         sync_directory(parent)
     else:
