@@ -72,6 +72,7 @@ SEEN = Action(
     ("given", "text", "expected"),
     [
         ({"thingId": "a", "shop": 7}, False, {"thing_id": "a", "shop": "7"}),
+        ({"shop": Decimal("1e3"), "note": Decimal("0.0000001")}, False, {"shop": "1000", "note": "0.0000001"}),
         ({"unitPrice": "0.10"}, True, {"unit_price": Decimal("0.10")}),
         ({"unit_price": Decimal("1.50"), "count": 3}, False, {"unit_price": Decimal("1.50"), "count": 3}),
         ({"count": "3", "dry": "TRUE"}, True, {"count": 3, "dry": True}),

@@ -27,6 +27,8 @@ from penstock.records import Column, column, personal, record, secret, snake
     [
         pytest.param("price", "7", "price", "7", id="an integer in a text column"),
         pytest.param("price", "0.10", "price", "0.10", id="a number's digits in a text column"),
+        pytest.param("price", "0.0000001", "price", "0.0000001", id="a small number's digits in a text column"),
+        pytest.param("price", "1e3", "price", "1000", id="a number with an exponent in a text column"),
         pytest.param("jobId", '"12"', "job_id", 12, id="digits in an integer column"),
         pytest.param("jobId", "12.0", "job_id", 12, id="a whole number with a point"),
         pytest.param("jobId", '" "', "job_id", None, id="a blank in an integer column"),

@@ -79,7 +79,7 @@ def _text(column: Column, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        return str(value)
+        return digits_of(value)
     raise MisfitError(f"expected text, got {_kind(value)}")
 
 
@@ -149,6 +149,11 @@ def exact(value: Any) -> Decimal:
     if not bounded(number):
         raise MisfitError(f"{_quoted(value)} is no finite number of at most {LARGEST_EXPONENT} digits")
     return number
+
+
+def digits_of(number: int | Decimal) -> str:
+    """A number as text without an exponent, which ``str`` writes for 0.0000001 and 1e3; as it is if too long."""
+    return format(number, "f") if isinstance(number, Decimal) and bounded(number) else str(number)
 
 
 def whole(value: Any, of: str) -> Decimal:

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._decode.coerce import NUMBER
+from penstock._decode.coerce import NUMBER, digits_of
 from penstock.actions import Action, Field, Values
 from penstock.model import exact_json
 from penstock.names import nearest
@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        return str(value)
+        return digits_of(value)
     raise ValueError(f"found {_shown(value)}, expected text")
 
 

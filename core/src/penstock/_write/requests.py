@@ -4,11 +4,13 @@ Rows of typed values to requests. Nothing is sent here.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
 
+from penstock._decode.coerce import digits_of
 from penstock._write.parameters import BODY, members_of
 from penstock.actions import Action, MostValues, Values
 from penstock.model import EXACT_JSON, Receipt, Request
@@ -89,7 +91,9 @@ def _body(action: Action, rows: Sequence[Values]) -> Any:
 
 
 def _written(value: Any) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return digits_of(value) if isinstance(value, Decimal) else str(value)
 
 
 def _encoded(value: Any) -> bytes:
