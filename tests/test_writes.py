@@ -785,6 +785,7 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
         (("joveo", "create_job", "client_id=x", "ref_number=1", "additional_fields=x"), "not JSON"),
         (("joveo", "update_campaign", "client_id=x", "campaign_id=y"), "nothing to change"),
         (("joveo", "create_client", "company_name=x", "start_date=2026-01-31"), "mm/dd/yyyy"),
+        (("joveo", "create_client", "company_name=x", "start_date=31/01/2026"), "mm/dd/yyyy"),
         (("joveo", "pause_client", "--from", "absent.jsonl"), "cannot be read"),
         (("joveo", "pause_client", "--query", "select 1"), "--from SINK"),
         (("joveo", "pause_client", "--from", "postgresql://u:hunter2@h/db"), "postgresql://u:***@h/db is a sink"),

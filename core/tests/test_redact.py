@@ -7,6 +7,7 @@ import json
 import pickle
 import time
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -169,6 +170,19 @@ def test_what_is_secret_for_a_moment_is_forgotten() -> None:
 
     assert mask(f"ticket={999:064x}") == "ticket=***"
     assert mask(f"ticket={1:064x}") == f"ticket={1:064x}"
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower], ids=["upper", "lower"])
+@pytest.mark.parametrize("value", ["9f86d081884c7d659a2feaa0c55ad015", "9F86D081-884c-7d65-9a2f-eaa0c55ad015"])
+def test_hexadecimal_digits_are_masked_in_either_case(value: str, change: Any) -> None:
+    """
+    A provider may repeat a key or a signature in another case than it was sent in.
+    """
+    Secret(value)
+    redact.mask_temporarily(value.replace("9", "8"))
+
+    assert mask(f"the key {change(value)} is unknown") == "the key *** is unknown"
+    assert mask(f"ticket={change(value.replace('9', '8'))}&n=1") == "ticket=***&n=1"
 
 
 def test_a_text_is_searched_for_the_secrets_that_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:

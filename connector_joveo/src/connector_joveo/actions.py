@@ -10,6 +10,7 @@ Source: operations 2, 4, 6, 9-11, 14-17, 19, 22-26, 30-34, 37, 38, 40, 41, 43, 4
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -68,8 +69,17 @@ def _check_changes(names: Sequence[str], settings: Any, values: Values) -> None:
 
 def _check_days(settings: Any, values: Values) -> None:
     for name in ("start_date", "end_date"):
-        if name in values and not re.fullmatch(r"\d\d/\d\d/\d{4}", values[name]):
+        if name in values and not _is_day(values[name]):
             raise ValueError(f"{name}: found {values[name]!r}, expected {_DAY} such as 01/31/2026")
+
+
+def _is_day(text: str) -> bool:
+    """Whether this is a day, month first. Of 31/01/2026, Joveo would make another day or none."""
+    try:
+        datetime.strptime(text, "%m/%d/%Y")  # noqa: DTZ007  a day has no zone
+    except ValueError:
+        return False
+    return re.fullmatch(r"\d\d/\d\d/\d{4}", text, re.ASCII) is not None
 
 
 # --- the table ------------------------------------------------------------------------------------------------------

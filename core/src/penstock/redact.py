@@ -68,14 +68,18 @@ def mask(text: str) -> str:
     """
     pattern = _known.pattern_for(text)
     text = pattern.sub(MASK, text) if pattern is not None else text
-    for value in tuple(_known.passing):
-        text = text.replace(value, MASK)
+    passing = tuple(_known.passing)
+    lower = text.lower() if passing else ""
+    for value in passing:
+        if value.lower() in lower:
+            text = re.sub(re.escape(value), MASK, text, flags=re.IGNORECASE)
     return text
 
 
 def mask_temporarily(value: str) -> None:
     """
-    Mask a short-lived secret such as a signature. Only the last 128 are remembered, and only in their plain form.
+    Mask a short-lived secret such as a signature. Only the last 128 are remembered, and only in their plain form, in
+    upper or lower case: a provider may repeat hexadecimal digits in the other one.
     """
     if len(value) >= 4 * SHORTEST_MASKED and value not in _known.passing:
         _known.passing.append(value)
@@ -107,16 +111,18 @@ def secret_pattern(value: str) -> str:
 
     It matches any mix of escaped and plain characters: percent-encoding, and the escapes of JSON, HTML and programming
     languages, each of them nested. A run of whitespace matches any other, since a message is shown on one line. Further
-    forms are hexadecimal, and base64 at each alignment.
+    forms are hexadecimal, and base64 at each alignment. Hexadecimal digits match in upper and lower case.
     """
     core = value.strip()
     if len(core) < SHORTEST_MASKED:
         return ""
     raw = core.encode(errors="surrogatepass")
-    forms = [_any_escapes(core), f"(?i:{raw.hex()})", *map(_any_escapes, _base64_forms(raw))]
+    plain = f"(?i:{_any_escapes(core)})" if _HEXADECIMAL.fullmatch(core) else _any_escapes(core)
+    forms = [plain, f"(?i:{raw.hex()})", *map(_any_escapes, _base64_forms(raw))]
     return "|".join(dict.fromkeys(forms))
 
 
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]+(?:-[0-9a-fA-F]+)*")
 _LITERAL = re.compile(r"[0-9A-Za-z]+")
 _ANCHOR = 6
 
