@@ -12,7 +12,8 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._read.run_log import RunLog
-from penstock._run.commit import GROUP_PARTITIONS, Committer
+from penstock._run.commit import Committer
+from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import RunContext
 from penstock._util.clock import StandingClock
 from penstock._util.run_report import RunReport

@@ -2,7 +2,8 @@
 A run: its jobs (one per source and target), their commits, and the targets used before.
 
 The modules: ``context`` (the jobs, and what they share), ``runner`` (a run from its start to its report), ``job_run``
-(one job), ``accounts`` (those that the provider lists), ``refusals`` (of credentials and accounts), ``commit`` (results
-into the target), ``measures`` (those that went), ``divided`` (a run of several processes), ``staging`` (the targets
-that such a run shares), ``check`` (of credentials), ``used_targets`` (those of former runs).
+(one job), ``accounts`` (those that the provider lists), ``refusals`` (of credentials and accounts). ``commit`` (results
+into the target) with ``commit_order`` (days of changes), ``commit_group`` (small partitions), ``measures`` (those that
+disappeared), ``failures`` and ``run_record`` (in the ledger). ``divided`` (a run of several processes), ``staging``
+(the targets that such a run shares), ``check`` (of credentials), ``used_targets`` (those of former runs).
 """

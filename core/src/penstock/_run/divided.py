@@ -218,7 +218,7 @@ class RunCoordinator:
             self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         )
         for job_run in self.job_runs.values():
-            job_run.committer.record_run()
+            job_run.record_run()
 
     def _count_lost(self, number: int, names: Sequence[str], reason: str) -> None:
         """Report a worker that has no result: what it delivered is in the ledger."""
@@ -235,7 +235,7 @@ class RunCoordinator:
             for stream in job_run.job.chosen:
                 planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
                 self.context.report.count(name, stream.name, planned=planned, final=final)
-                ledger = job_run.committer.target.ledger
+                ledger = job_run.target.ledger
                 entries = (
                     ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until)
                     if ledger

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 
 from attrs import define, field
@@ -26,6 +27,7 @@ from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.refusals import Refusals
+from penstock._run.run_record import record_run
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
 from penstock.ledger_interface import Ledger, PendingReport
@@ -44,6 +46,7 @@ class JobRun:
     target: Target
     log: RunLog = field(init=False)
     committer: Committer = field(init=False)
+    _ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
     _listed: ListedAccounts = field(init=False)
@@ -122,7 +125,12 @@ class JobRun:
             self._drop_stale_reports()
         self.context.report.notices.extend(dict.fromkeys(self._planner.notices))
         if self.context.peers is None:
-            self.committer.record_run()
+            self.record_run()
+
+    def record_run(self) -> None:
+        """Record the run in the ledger, if the target has one."""
+        if self.target.ledger is not None:
+            record_run(self.context, self.source.name, self.target.ledger, self._ended_at or self.context.clock.now())
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
@@ -248,7 +256,7 @@ class JobRun:
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Handle the end of a task: report its failure, and release the tasks that waited for it."""
         stream = planned.stream
-        self.committer.ended_at = self.context.clock.now()
+        self._ended_at = self.context.clock.now()
         if stream.name in self._began:
             self.log.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
         self._refusals.add(planned, error)

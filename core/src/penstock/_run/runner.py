@@ -88,7 +88,7 @@ def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[JobRun]
 
 def _note_closed_output(report: RunReport, job_runs: Sequence[JobRun]) -> None:
     """A run whose output is closed stops itself: that is no interruption. A target may notice it at its end only."""
-    report.output_closed = any(job_run.committer.output_closed for job_run in job_runs)
+    report.output_closed = any(job_run.committer.failures.output_closed for job_run in job_runs)
     report.interrupted &= not report.output_closed
 
 

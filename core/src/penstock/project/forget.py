@@ -15,7 +15,7 @@ from penstock._plan.finality import fingerprint, is_of_today
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
 from penstock._read.components import components_of
-from penstock._run.commit import GROUP_PARTITIONS
+from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import LockHeldError, TargetError, UsageError

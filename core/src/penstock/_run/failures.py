@@ -1,0 +1,101 @@
+"""
+Failures of partitions: in the run report, and some at a time in the ledger. What ends the run itself is no failure.
+"""
+
+import traceback
+from collections.abc import Sequence
+
+from attrs import define, field
+
+from penstock._plan.plan import PlannedSlice
+from penstock._plugins.registry import defect
+from penstock._read.run_log import RunLog
+from penstock._run.commit_group import GROUP_PARTITIONS
+from penstock._run.context import RunContext
+from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
+from penstock.ledger_interface import GroupingLedger, Ledger
+from penstock.model import Partition
+from penstock.redact import mask
+
+
+@define(eq=False, repr=False)
+class Failures:
+    """The failures of one job. ``connector``: its name. ``output_closed``: what reads the target's output closed it."""
+
+    connector: str
+    ledger: Ledger | None
+    log: RunLog
+    context: RunContext
+    output_closed: bool = field(default=False, init=False)
+    _unrecorded: list[tuple[Partition, str]] = field(factory=list, init=False)  # not in the ledger yet
+    _logged_reasons: set[str] = field(factory=set, init=False)  # why a failure is not in the ledger
+
+    def add(self, planned: PlannedSlice, partitions: Sequence[Partition], error: BaseException) -> None:
+        """
+        Add the failure of these partitions of a slice. A stream that is not delivered has no place in the ledger, nor
+        in the counts of the report.
+        """
+        if self._ends_run(error):
+            return
+        if not isinstance(error, PenstockError):
+            error = self._defect(error)
+        if planned.to_deliver:
+            self.log.count(planned.stream.name, failed=len(partitions))
+        for partition in partitions:
+            if planned.to_deliver and self.ledger is not None:
+                self._unrecorded.append((partition, str(error)))
+            self.log.fail(planned.stream.name, partition.as_dict(), error)
+        if len(self._unrecorded) >= GROUP_PARTITIONS:
+            self.flush()
+
+    def _ends_run(self, error: BaseException) -> bool:
+        """Whether an error ends the run, or its reads of this source; the report then has the reason."""
+        report = self.context.report
+        match error:
+            case OutputClosedError():
+                self.output_closed = True
+                self.context.clock.stop.set()
+            case StoppedError():
+                report.interrupted = True
+            case ParkedError():
+                if self.log.source not in report.parked:
+                    report.parked[self.log.source] = str(error)
+                    self.log.note(str(error), parked=True)
+            case DeadlineReachedError():
+                report.deadline = True
+            case _:
+                return isinstance(error, GeneratorExit)
+        return True
+
+    def flush(self) -> None:
+        """Record the failures in the ledger: together, or if that fails one by one."""
+        failures, self._unrecorded = self._unrecorded, []
+        if not failures:
+            return
+        if isinstance(self.ledger, GroupingLedger):
+            try:
+                self.ledger.fail_all(self.log.source, failures, self.context.report.run_id)
+            except PenstockError:
+                pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
+            else:
+                return
+        for partition, text in failures:
+            self._record(partition, text)
+
+    def _record(self, partition: Partition, text: str) -> None:
+        """Record a failure in the ledger. If the target is lost, only the report has it."""
+        assert self.ledger is not None
+        try:
+            self.ledger.fail(self.log.source, partition, text, self.context.report.run_id)
+        except PenstockError as error:
+            if str(error) not in self._logged_reasons:
+                self._logged_reasons.add(str(error))
+                self.log.note(f"{partition}, and what fails after it, is not recorded in the ledger: {error}")
+
+    def _defect(self, error: BaseException) -> PenstockError:
+        """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
+        if not isinstance(error, Exception):
+            raise error
+        trace = mask("".join(traceback.format_exception(error)))
+        self.log.event("defect", message=mask(str(error)), trace=trace)
+        return defect(error, self.connector, "--debug shows where.")
