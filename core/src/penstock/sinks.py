@@ -14,8 +14,8 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
     target.close()                                releases the lock
 
 These protocols gain optional methods, and their methods gain optional parameters: a sink without them works as before.
-They gain attributes too, with the defaults of :class:`BaseSink` and :class:`BaseTarget`: a sink extends the one, its
-target the other.
+They gain attributes too: :class:`BaseSink` and :class:`BaseTarget` have the defaults, also for a sink that extends
+neither.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -24,10 +24,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from penstock.errors import PenstockError, PluginError
+from penstock.errors import PenstockError
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
 from penstock.model import Batch, Kind, Partition
-from penstock.names import place_of
 from penstock.records import Column
 
 MOST_REJECTED = 10_000
@@ -345,18 +344,15 @@ class BaseSink:
         return None
 
 
-def refuse_without_base(extended: object, base: type) -> None:
+def add_defaults(extended: object, base: type) -> None:
     """
-    Raise PluginError for a sink without an attribute of :class:`BaseSink`, or a target without one of
-    :class:`BaseTarget`.
+    Give the class of a sink the attributes of :class:`BaseSink` that it lacks, or that of a target those of
+    :class:`BaseTarget`: a class that extends neither works as if it did.
     """
     cls = type(extended)
-    names = [name for name in vars(base) if not name.startswith("_")]
-    if lacking := [name for name in names if not hasattr(cls, name) and not hasattr(extended, name)]:
-        raise PluginError(
-            f"{cls.__name__} ({place_of(cls)}) has no {', '.join(lacking)}; write class "
-            f"{cls.__name__}({base.__name__}), which has the defaults"
-        )
+    for name, default in vars(base).items():
+        if not name.startswith("_") and not hasattr(cls, name) and not hasattr(extended, name):
+            setattr(cls, name, default)
 
 
 Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]

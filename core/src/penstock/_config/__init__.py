@@ -31,7 +31,7 @@ from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean, nearest
 from penstock.redact import Secret
-from penstock.sinks import BaseSink, Sink, SinkKind, refuse_without_base
+from penstock.sinks import BaseSink, Sink, SinkKind, add_defaults
 
 DEFAULT_FILE = Path("penstock.toml")
 
@@ -51,9 +51,9 @@ class ConfiguredSink:
     notices: tuple[str, ...] = ()
 
     def open(self) -> Sink:
-        """The sink itself. Raises PluginError for one that does not extend :class:`BaseSink`."""
+        """The sink itself."""
         sink: Sink = self.kind.open(self.settings)
-        refuse_without_base(sink, BaseSink)
+        add_defaults(sink, BaseSink)
         return sink
 
 

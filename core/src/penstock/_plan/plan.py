@@ -12,10 +12,10 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Share, block_days
 from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.connector import Stream
-from penstock.errors import PluginError, TargetError
+from penstock.errors import TargetError
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Slice
-from penstock.sinks import BaseTarget, Divisible, Part, Sink, Staging, Target, refuse_without_base
+from penstock.sinks import BaseTarget, Divisible, Part, Sink, Staging, Target, add_defaults
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -43,11 +43,7 @@ class Job:
     def open(self, run_id: str, streams: Sequence[str]) -> Target:
         """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         target = self._opened(run_id, streams)
-        try:
-            refuse_without_base(target, BaseTarget)
-        except PluginError:
-            target.close()
-            raise
+        add_defaults(target, BaseTarget)
         return target
 
     def _opened(self, run_id: str, streams: Sequence[str]) -> Target:

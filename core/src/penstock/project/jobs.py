@@ -21,7 +21,7 @@ from penstock.errors import ConfigError, UsageError
 from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.redact import clip
-from penstock.sinks import BaseSink, Part, Sink, Target, refuse_without_base
+from penstock.sinks import BaseSink, Part, Sink, Target, add_defaults
 
 
 def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def jobs_for(
         sink = Nowhere()
     else:
         sink = selection.to
-        refuse_without_base(sink, BaseSink)
+        add_defaults(sink, BaseSink)
     allowed = selection.allow_rejected or (
         named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
     )
