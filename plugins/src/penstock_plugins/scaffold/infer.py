@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import combinations
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from attrs import evolve, field, frozen
 from penstock import NUMBER_FORMATS, UsageError, camel, snake
@@ -19,10 +20,11 @@ from penstock_plugins.scaffold.code import literal
 from penstock_plugins.scaffold.sample import Record, Sample, is_personal, is_secret
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?\s*(?P<zone>Z|z|UTC|[+-]\d\d(:?\d\d)?)?")
+_CLOCK = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?\s*"
+_ZONE = r"(Z|z|UTC|[+-]\d\d(:?\d\d)?)"
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")
-_DECIMAL = re.compile(r"-?\d+\.\d+")
-_FORMATS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d %b %Y")
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)|-?\d+\.\d+")
+_AMBIGUOUS = re.compile(r"\d+/(0?[1-9]|1[0-2])/.*")  # the second number may be a month
 _NULLS = ("--", "-", "N/A", "n/a", "NULL", "null", "0000-00-00")
 
 _MONEY = re.compile(
@@ -122,35 +124,14 @@ def guess_columns(
     is_camel = sum(camel(snake(member)) == member for member in sample.members) > sum(
         snake(member) == member for member in sample.members
     )
-    columns: list[Guess] = []
-    values = {member: [record.get(member) for record in sample.records] for member in sample.members}
-    currencies = [member for member in sample.members if re.search(r"(^|_)currency(_code)?$", snake(member))]
-    currencies += [member for member in sample.members if _are_currencies(values[member])]
-    number_format = _number_format(values.values())
-    for member in sample.members:
-        column = _column(member, values[member], is_csv=sample.format == "csv", number_format=number_format)
-        column = evolve(column, within=sample.within if member in sample.inner else "")
-        beside = [name for name in currencies if (name in sample.inner) == (member in sample.inner)]
-        is_amount = _MONEY.search(column.name) or re.search(r"(^|_)total$", column.name)
-        if column.call == "column" and column.type == "Decimal" and is_amount and beside:
-            kept = {name: value for name, value in column.options.items() if name != "additive"}
-            notes = tuple(note for note in column.notes if not note.startswith("money;"))
-            options = {"currency": beside[0], **_rate_option(column.name), **kept}
-            column = evolve(column, call="money", path=member, options=options, notes=notes)
-        name = _free_name(column.name, columns)
-        if (camel(name) if is_camel else name) != member and column.call != "money":
-            column = evolve(column, options={"member": member, **column.options})
-        elif column.call == "money" and not column.path:
-            column = evolve(column, path=member)
-        columns.append(evolve(column, name=name))
-    days = _named(columns, [day])[0] if day else _day(columns) if report else None
-    chosen = tuple(column.name for column in _named(columns, key)) or _key(columns, sample.records, stream, days)
-    guessed_key = not key and bool(chosen)
+    columns = _columns(sample, is_camel=is_camel)
+    day_column = _named(columns, [day])[0] if day else _day(columns) if report else None
+    chosen = tuple(column.name for column in _named(columns, key)) or _key(columns, sample.records, stream, day_column)
     for at, column in enumerate(columns):
         if column.name in chosen:
-            notes = (*column.notes, "part of the key") if guessed_key else column.notes
+            notes = column.notes if key else (*column.notes, "part of the key")
             columns[at] = evolve(column, nullable=False, notes=notes)
-        elif days is not None and column.name == days.name and not day:
+        elif day_column is not None and column.name == day_column.name and not day:
             columns[at] = evolve(column, notes=(*column.notes, "the day of a record"))
     scalars = tuple(column.name for column in columns if column.type != "Json" and column.call != "secret")
     return Guesses(
@@ -158,8 +139,48 @@ def guess_columns(
         camel=is_camel,
         key=chosen,
         hashed=() if chosen else scalars,
-        day=next((column for column in columns if days is not None and column.name == days.name), None),
+        day=next((column for column in columns if day_column is not None and column.name == day_column.name), None),
     )
+
+
+def _columns(sample: Sample, *, is_camel: bool) -> list[Guess]:
+    """A column of each member of the sample, in their order."""
+    values = {member: [record.get(member) for record in sample.records] for member in sample.members}
+    currencies = [member for member in sample.members if re.search(r"(^|_)currency(_code)?$", snake(member))]
+    currencies += [member for member in sample.members if _are_currencies(values[member])]
+    number_format = _number_format(values.values())
+    columns: list[Guess] = []
+    for member in sample.members:
+        column = _column(member, values[member], is_csv=sample.format == "csv", number_format=number_format)
+        column = evolve(column, within=sample.within if member in sample.inner else "")
+        beside = [name for name in currencies if (name in sample.inner) == (member in sample.inner)]
+        columns.append(_with_member(_with_currency(column, beside), columns, is_camel=is_camel))
+    return columns
+
+
+def _with_currency(column: Guess, currencies: Sequence[str]) -> Guess:
+    """An amount as money in the currency beside it."""
+    is_amount = _MONEY.search(column.name) or re.search(r"(^|_)total$", column.name)
+    if column.call != "column" or column.type != "Decimal" or not is_amount or not currencies:
+        return column
+    options = {name: value for name, value in column.options.items() if name != "additive"}
+    return evolve(
+        column,
+        call="money",
+        path=column.member,
+        options={"currency": currencies[0], **_rate_option(column.name), **options},
+        notes=tuple(note for note in column.notes if not note.startswith("money;")),
+    )
+
+
+def _with_member(column: Guess, former: Sequence[Guess], *, is_camel: bool) -> Guess:
+    """The column under a free name, with its member where that does not follow from the name."""
+    name = _free_name(column.name, former)
+    if column.call == "money":
+        return evolve(column, name=name, path=column.path or column.member)
+    if (camel(name) if is_camel else name) != column.member:
+        return evolve(column, name=name, options={"member": column.member, **column.options})
+    return evolve(column, name=name)
 
 
 def _rate_option(name: str) -> dict[str, bool]:
@@ -191,8 +212,8 @@ def _named(columns: Sequence[Guess], names: Sequence[str | None]) -> list[Guess]
 
 
 def _are_currencies(values: Iterable[Any]) -> bool:
-    known = [value for value in values if value not in (None, "")]
-    return bool(known) and all(isinstance(value, str) and _CURRENCIES.fullmatch(value) for value in known)
+    present = [value for value in values if value not in (None, "")]
+    return bool(present) and all(isinstance(value, str) and _CURRENCIES.fullmatch(value) for value in present)
 
 
 def _number_format(columns: Iterable[Sequence[Any]]) -> str:
@@ -217,11 +238,11 @@ def _column(member: str, values: Sequence[Any], *, is_csv: bool, number_format: 
     name = snake(member)
     guess = Guess(name=name, member=member, type="str")
     blanks = {value for value in values if isinstance(value, str) and value in _NULLS}
-    known = [value for value in values if value is not None and not _is_blank(value)]
-    guess = evolve(guess, nullable=len(known) < len(values))
-    if not known:
+    present = [value for value in values if value is not None and not _is_blank(value)]
+    guess = evolve(guess, nullable=len(present) < len(values))
+    if not present:
         return evolve(guess, nullable=True, notes=("empty in every record of the sample",))
-    guess = _typed(guess, known, is_csv=is_csv, number_format=number_format)
+    guess = _typed(guess, present, is_csv=is_csv, number_format=number_format)
     if blanks and guess.type not in ("str", "Json"):
         guess = evolve(guess, options={**guess.options, "null": tuple(sorted(blanks))})
     elif any(isinstance(value, str) and value == "" for value in values) and guess.type == "str" and not is_csv:
@@ -249,18 +270,25 @@ def _summed(guess: Guess) -> Guess:
 
 
 def _typed(guess: Guess, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
-    kinds = {type(value) for value in values}
-    if kinds == {bool}:
-        return evolve(guess, type="bool")
+    """The column with the type that fits all values."""
+    kinds = frozenset(map(type, values))
     if kinds == {dict}:
         return _infer_objects(guess, values)
-    if kinds <= {int, Decimal}:
-        return _infer_numbers(guess, values)
     if kinds == {str}:
         return _infer_texts(guess, values, is_csv=is_csv, number_format=number_format)
-    if kinds == {str, int}:
-        return evolve(guess, notes=("text and numbers",))
-    return evolve(guess, type="Json")
+    if kinds == {int}:
+        return _infer_integers(guess, values)
+    type_, notes = _TYPES_OF_VALUES.get(kinds, ("Json", ()))
+    return evolve(guess, type=type_, notes=notes)
+
+
+# The types of a member's values in a sample -> the type of the column, and what is to be reviewed.
+_TYPES_OF_VALUES: Mapping[frozenset[type], tuple[Kind, tuple[str, ...]]] = {
+    frozenset({bool}): ("bool", ()),
+    frozenset({Decimal}): ("Decimal", ()),
+    frozenset({int, Decimal}): ("Decimal", ()),
+    frozenset({str, int}): ("str", ("text and numbers",)),
+}
 
 
 def _infer_objects(guess: Guess, values: Sequence[dict[str, Any]], at: str = "") -> Guess:
@@ -284,49 +312,116 @@ def _infer_objects(guess: Guess, values: Sequence[dict[str, Any]], at: str = "")
     return evolve(guess, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
 
 
-def _infer_numbers(guess: Guess, values: Sequence[Any]) -> Guess:
-    if all(isinstance(value, int) for value in values):
-        for format_, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
-            if _TIME.search(guess.name) and all(value in span for value in values):
-                return evolve(guess, type="datetime", options={"format": format_}, notes=("a time, in UTC",))
-        is_money = _MONEY.search(guess.name) and not _ID.search(guess.name)
-        return evolve(guess, type="Decimal" if is_money else "int")
-    return evolve(guess, type="Decimal")
+def _infer_integers(guess: Guess, values: Sequence[int]) -> Guess:
+    for format_, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
+        if _TIME.search(guess.name) and all(value in span for value in values):
+            return evolve(guess, type="datetime", options={"format": format_}, notes=("a time, in UTC",))
+    is_money = _MONEY.search(guess.name) and not _ID.search(guess.name)
+    return evolve(guess, type="Decimal" if is_money else "int")
+
+
+# --- texts ----------------------------------------------------------------------------------------------------------
+
+
+class _TextRule(NamedTuple):
+    """
+    A rule for a member whose values are texts: its column has ``type``, ``options`` and ``notes`` if every value
+    matches ``values`` and has the ``format`` of a day or a time, and if its name contains ``name``. ``part``: what of a
+    value must match. ``csv``: the rule is for CSV only.
+    """
+
+    type: Kind
+    values: "re.Pattern[str] | None" = None
+    format: str = ""
+    name: "re.Pattern[str] | None" = None
+    csv: bool = False
+    part: Callable[[str], str] = str
+    options: Mapping[str, Any] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+
+    def fits(self, name: str, values: Sequence[str], *, is_csv: bool) -> bool:
+        return (
+            (is_csv or not self.csv)
+            and (self.name is None or self.name.search(name) is not None)
+            and (self.values is None or all(map(self.values.fullmatch, map(self.part, values))))
+            and (not self.format or all(_has_format(value, self.format) for value in values))
+        )
+
+
+def _day_rule(format_: str, **more: Any) -> _TextRule:
+    return _TextRule("date", format=format_, options={"format": format_}, **more)
+
+
+def _time_rule(format_: str, **more: Any) -> _TextRule:
+    return _TextRule("datetime", format=format_, options={"format": format_, "zone": "naive"}, **more)
+
+
+_UNSURE = ("month or day first?",)
+
+# The first rule that fits decides; then those of ``_number_rules``, then those of ``_OTHER_NUMBERS``.
+_DAYS_AND_WORDS = (
+    _TextRule("date", values=_DATE),
+    _TextRule("datetime", values=re.compile(_CLOCK + _ZONE)),
+    _TextRule("datetime", values=re.compile(_CLOCK), options={"zone": "naive"}),
+    _TextRule("str", values=re.compile(f"{_CLOCK}{_ZONE}?")),  # some with a zone, some without
+    _day_rule("%m/%d/%Y", values=_AMBIGUOUS, notes=_UNSURE),
+    _day_rule("%m/%d/%Y"),
+    _day_rule("%d/%m/%Y", notes=_UNSURE),
+    _day_rule("%d.%m.%Y"),
+    _day_rule("%Y/%m/%d"),
+    _day_rule("%Y%m%d", name=_TIME),
+    _time_rule("%m/%d/%Y %H:%M:%S", values=_AMBIGUOUS, notes=_UNSURE),
+    _time_rule("%m/%d/%Y %H:%M:%S"),
+    _time_rule("%d.%m.%Y %H:%M"),
+    _day_rule("%d %b %Y"),
+    _TextRule("str", name=_ID),
+    _TextRule("bool", values=re.compile("(?i)true|false")),
+    _TextRule("Decimal", values=_INTEGER, name=_MONEY),
+    _TextRule("int", values=_INTEGER, csv=True),
+    _TextRule("int", values=_INTEGER, name=_COUNT),
+    _TextRule("str", values=_INTEGER),
+)
+
+
+def _number_rules(format_: str) -> tuple[_TextRule, ...]:
+    """The rules for numbers in the format of the sample."""
+    thousands, point = _SEPARATORS[format_]
+    whole = rf"\d{{1,3}}({thousands}\d{{3}})+|\d+"
+    rule = _TextRule("Decimal", part=_digits, options={"number": format_}, notes=_WRITTEN)
+    number = rule._replace(values=re.compile(rf"({whole})({point}\d+)?"))
+    return (number._replace(name=_MONEY), rule._replace(type="int", values=re.compile(whole)), number)
+
+
+def _without_signs(value: str) -> str:
+    """A number for people without currency and signs."""
+    return re.sub(r"[^\d.,' ]", "", value).strip()
+
+
+_WRITTEN = ("how numbers are written",)
+_AMOUNT_OR_COUNT = re.compile(f"{_MONEY.pattern}|{_COUNT.pattern}")
+# A guess between two readings of a number for people keeps the text.
+_OTHER_NUMBERS = (
+    _TextRule("Decimal", values=_NUMBER),
+    *(
+        _TextRule(
+            "Decimal",
+            values=re.compile(pattern),
+            name=_AMOUNT_OR_COUNT,
+            part=_without_signs,
+            options={"number": format_},
+            notes=_WRITTEN,
+        )
+        for format_, pattern in zip(
+            NUMBER_FORMATS[:2], (r"\d{1,3}(,\d{3})*(\.\d{1,2})?", r"\d{1,3}(\.\d{3})*(,\d{1,2})?"), strict=True
+        )
+    ),
+)
 
 
 def _infer_texts(guess: Guess, values: Sequence[str], *, is_csv: bool, number_format: str) -> Guess:
-    def all_are(pattern: "re.Pattern[str]") -> bool:
-        return all(pattern.fullmatch(value) for value in values)
-
-    if all_are(_DATE):
-        return evolve(guess, type="date")
-    if all_are(_DATETIME):
-        zoned = [match["zone"] is not None for value in values if (match := _DATETIME.fullmatch(value))]
-        if all(zoned):
-            return evolve(guess, type="datetime")
-        return evolve(guess, type="datetime", options={"zone": "naive"}) if not any(zoned) else guess
-    for format_ in _FORMATS:
-        if all(_has_format(value, format_) for value in values) and (format_ != "%Y%m%d" or _TIME.search(guess.name)):
-            timed = "%H" in format_
-            unsure = format_.startswith(("%m/", "%d/")) and all(
-                int(re.split("[/ ]", value)[1]) <= 12 for value in values
-            )
-            options = {"format": format_, **({"zone": "naive"} if timed else {})}
-            notes = ("month or day first?",) if unsure else ()
-            return evolve(guess, type="datetime" if timed else "date", options=options, notes=notes)
-    if _ID.search(guess.name):
-        return guess
-    if all_are(re.compile("(?i)true|false")):
-        return evolve(guess, type="bool")
-    if number_format and not all_are(_INTEGER) and (numbers := _infer_format(guess, values, number_format)) is not None:
-        return numbers
-    numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
-    if numeric and (_MONEY.search(guess.name) or not all_are(_INTEGER)):
-        return evolve(guess, type="Decimal")
-    if numeric and (is_csv or _COUNT.search(guess.name)):
-        return evolve(guess, type="int")
-    if _MONEY.search(guess.name) or _COUNT.search(guess.name):
-        return _infer_spelled_numbers(guess, values)
+    for rule in (*_DAYS_AND_WORDS, *(_number_rules(number_format) if number_format else ()), *_OTHER_NUMBERS):
+        if rule.fits(guess.name, values, is_csv=is_csv):
+            return evolve(guess, type=rule.type, options=dict(rule.options), notes=rule.notes)
     return guess
 
 
@@ -336,28 +431,6 @@ def _has_format(value: str, format_: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _infer_format(guess: Guess, values: Sequence[str], format_: str) -> Guess | None:
-    """Numbers in the form of the sample; None where the values are none."""
-    thousands, point = _SEPARATORS[format_]
-    whole = rf"\d{{1,3}}({thousands}\d{{3}})+|\d+"
-    if not all(re.fullmatch(rf"({whole})({point}\d+)?", _digits(value)) for value in values):
-        return None
-    is_whole = all(re.fullmatch(whole, _digits(value)) for value in values) and not _MONEY.search(guess.name)
-    notes = ("how numbers are written",)
-    return evolve(guess, type="int" if is_whole else "Decimal", options={"number": format_}, notes=notes)
-
-
-def _infer_spelled_numbers(guess: Guess, values: Sequence[str]) -> Guess:
-    """Numbers for people: separators, currency signs. A guess between two readings keeps the text."""
-    digits = [re.sub(r"[^\d.,' ]", "", value).strip() for value in values]
-    for format_, pattern in zip(
-        NUMBER_FORMATS[:2], (r"\d{1,3}(,\d{3})*(\.\d{1,2})?", r"\d{1,3}(\.\d{3})*(,\d{1,2})?"), strict=True
-    ):
-        if all(re.fullmatch(pattern, text) for text in digits) and all(re.search(r"\d", text) for text in digits):
-            return evolve(guess, type="Decimal", options={"number": format_}, notes=("how numbers are written",))
-    return guess
 
 
 # --- key and day ----------------------------------------------------------------------------------------------------
