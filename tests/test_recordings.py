@@ -29,7 +29,7 @@ from penstock import (
     record,
     secret,
 )
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock

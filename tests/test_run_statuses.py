@@ -22,7 +22,7 @@ from penstock import (
     column,
     record,
 )
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response
 from penstock._run.refusals import FORBIDDEN
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError

@@ -8,7 +8,7 @@ import pytest
 from attrs import frozen
 from configured_source import a_source
 from penstock._decode import ListingKeys
-from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import EMPTY_PAGES, Listing
 from penstock._read.reconcile import StreamReads

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from configured_source import a_source
-from penstock._fetch.scheduler import Call, Outcome, Pause
+from penstock._fetch.call import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
 from penstock._read.run_log import RunLog

@@ -23,7 +23,7 @@ from penstock import (
     fill_path,
     record,
 )
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response, judges_of
 from penstock.testing import a_response
 

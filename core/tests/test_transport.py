@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock._fetch import transport as transport_module
+from penstock._fetch import body as body_module
 from penstock._fetch.auth import SignedExchange
+from penstock._fetch.body import Bound, decompressed
 from penstock._fetch.origin import Boundary, absolute, split
-from penstock._fetch.transport import Bound, Transport, decompressed
+from penstock._fetch.transport import Transport
 from penstock._util.clock import Clock
 from penstock.errors import (
     BoundExceededError,
@@ -380,7 +381,7 @@ def test_small_chunks_take_no_more_memory_than_their_body(server: Server, make: 
     head = head_of(SandboxResponse(), ("Transfer-Encoding", "chunked"), ("Connection", "close"))
     server.app = lambda request: Scripted(steps=(head + b"2\r\nab\r\n" * 200_000 + b"0\r\n\r\n",))
     transport = make(timeout_s=10, total_timeout_s=60)
-    transport._manager(server.base_url)  # so that only the body is counted
+    transport._connections.manager(server.base_url)  # so that only the body is counted
     tracemalloc.start()
     try:
         body = transport(Request(url=server.base_url)).body
@@ -962,14 +963,14 @@ def test_a_large_body_of_a_report_comes_as_a_file(
     """
     It is in a temporary file, decompressed, and read from several places at once; its beginning is in memory.
     """
-    monkeypatch.setattr(transport_module, "SPOOL_BYTES", 1000)
+    monkeypatch.setattr(body_module, "SPOOL_BYTES", 1000)
     whole = b"".join(b"%d\n" % number for number in range(200_000))
     server.app = packed(gzip.compress(whole)) if pack else lambda request: SandboxResponse(body=whole)
 
     response = make(max_file_bytes=1 << 22)(Request(url=server.base_url, as_file=True))
 
     assert response.file is not None
-    assert (response.size, response.body) == (len(whole), whole[: transport_module.FILE_START])
+    assert (response.size, response.body) == (len(whole), whole[: body_module.FILE_START])
     first, second = response.open(), response.open()
     assert (first.read(6), second.read(), first.read()) == (whole[:6], whole, whole[6:])
 
@@ -991,7 +992,7 @@ def test_a_file_is_whole_and_bounded(
     """
     A body that goes into a file has a bound of its own, and is never a part of one.
     """
-    monkeypatch.setattr(transport_module, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(body_module, "SPOOL_BYTES", 100)
     server.app = with_faults(good, [bad])
     transport = make(max_body_bytes=1 << 10, max_file_bytes=1 << 20, timeout_s=30, total_timeout_s=60)
     request = Request(url=server.base_url, as_file=True)

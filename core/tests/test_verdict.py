@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock._fetch.verdict import RETRIED_STATUSES, by_status, judge_response
 from penstock.envelope import Envelope
 from penstock.errors import (

@@ -5,7 +5,7 @@ The judge of an answer that no token was sent for.
 from datetime import UTC, datetime
 
 import pytest
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response
 from penstock.errors import RefusedError
 from penstock.model import Answer, Request, Response

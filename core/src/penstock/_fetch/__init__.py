@@ -1,7 +1,8 @@
 """
 HTTP: the scheduling of requests, and their signing, sending, retrying and judging.
 
-The modules, in the order in which a request passes them: ``scheduler`` (which call is made when), ``client`` (joins the
-others for one source), ``retry``, ``rate_limit``, ``auth`` (with ``token_store``), ``origin``, ``transport``, and for
-the response ``verdict``.
+The modules, in the order in which a request passes them: ``call`` (the values between a reading and its client),
+``scheduler`` (which call is made when) and ``client_queue`` (the threads of a client), ``client`` (joins the others for
+one source), ``retry``, ``rate_limit``, ``auth`` (with ``token_store``), ``origin``, ``transport`` with ``attempt``,
+``connections`` and ``deadlines``, and for the response ``body``, ``network_errors`` and ``verdict``.
 """

@@ -32,7 +32,7 @@ class Boundary:
         self.trusted = frozenset({self.base, *map(origin_of, further)})
         self._allow_http = allow_http
         # The prefix of nearly every address: with the slash, no user or port can follow that leads to another host.
-        self._own = f"{self.base.removesuffix(':443' if self.base.startswith('https') else ':80')}/"
+        self._base_prefix = f"{self.base.removesuffix(':443' if self.base.startswith('https') else ':80')}/"
         self._base_is_private: bool | None = None
         for url in (self.base, *sorted(self.trusted - {self.base})):
             if problem := plain_http_problem(url, allow_http=allow_http):
@@ -40,7 +40,7 @@ class Boundary:
 
     def origin(self, request: Request, url: str, *, before: str) -> str:
         """The origin of ``url``; ForeignOriginError where no request may go. ``before``: the URL that led there."""
-        if url.startswith(self._own):
+        if url.startswith(self._base_prefix):
             return self.base
         try:
             origin, host = origin_of(url), host_of(url)

@@ -17,18 +17,15 @@ tasks that need the rows of others are kept separately until they are released.
 import contextlib
 import heapq
 import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Iterable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from penstock._fetch.call import Outcome, Pause
+from penstock._fetch.client_queue import ClientQueue, Slot, Task
 from penstock._util.clock import Clock
-from penstock.connector import Stream
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
-from penstock.model import Answer, Partition, Request, Response
-from penstock.protocols import Accept, BodyDecoder, Refuse, Skip
 
 # Maximum bytes of fetched, unread bodies in memory. One more body is always allowed, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
@@ -50,95 +47,6 @@ SOON_S = 0.01
 LAST_RESPONSES_S = 3.0
 
 
-class Call(NamedTuple):
-    """
-    One request for a fetching thread to make. ``envelope`` finds the items in its body; None where there are none.
-
-    ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
-    or unreadable response is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
-    of the items, to detect a repeated page. ``submits``: it submits a report, whose id is in the response; where the
-    run ends meanwhile, the response is waited for.
-    """
-
-    request: Request
-    envelope: BodyDecoder | None
-    stream: Stream | None = None
-    lenient: bool = False
-    digest: bool = False
-    account: str | None = None  # whose credentials sign it, where accounts have their own
-    partitions: tuple[Partition, ...] = ()  # that its response is for
-    submits: bool = False
-
-
-class Outcome(NamedTuple):
-    """The result of a call: an accepted response, or the error after all retries."""
-
-    call: Call
-    response: Response | None = None
-    verdict: Accept | Refuse | Skip | None = None
-    answer: Answer = Answer()
-    digest: int | None = None
-    error: Exception | None = None
-
-    @property
-    def size(self) -> int:
-        return len(self.response.body) if self.response is not None else 0
-
-
-@frozen
-class Pause:
-    """Yielded by a reading: resume it after so many seconds."""
-
-    seconds: float
-
-
-Step = tuple[Call, ...] | Pause
-Reading = Generator[Step, Outcome | None, None]
-
-
-class Client(Protocol):
-    """The scheduler's interface to a source: its number of concurrent requests, and the call that makes one."""
-
-    @property
-    def concurrency(self) -> int: ...
-
-    def make(self, call: Call) -> Outcome:
-        """Called in a fetching thread; never raises."""
-
-
-@define(eq=False, repr=False)
-class Task:
-    """
-    A reading and its place in the scheduler. ``on_end`` is called once, with the error that ended it, if one did.
-
-    ``after``: it starts once this key was released (:meth:`Scheduler.release`); None: at once.
-    """
-
-    client: Client
-    start: Callable[[], Reading]
-    after: Hashable | None = None
-    on_end: Callable[[BaseException | None], None] = lambda error: None
-    reading: Reading | None = field(default=None, init=False)
-    slots: deque["_Slot"] = field(factory=deque, init=False)
-    unsubmitted: int = field(default=0, init=False)  # slots
-    resumes_at: float | None = field(default=None, init=False)
-    active: bool = field(default=False, init=False)
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether the outcome that is next in its order has come."""
-        return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].outcome is not None
-
-
-@define(eq=False, repr=False)
-class _Slot:
-    """A call that a task waits for, in order."""
-
-    call: Call
-    submitted: bool = False
-    outcome: Outcome | None = None
-
-
 @define(eq=False, repr=False)
 class Scheduler:
     """
@@ -151,13 +59,13 @@ class Scheduler:
     clock: Clock
     deadline: float | None = None
     read_ahead_bytes: int = READ_AHEAD_BYTES
-    _client_queues: dict[int, "_ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
+    _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
     _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _resumable: deque[Task] = field(factory=deque, init=False)
-    _done: "queue.SimpleQueue[tuple[Task, _Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
+    _done: "queue.SimpleQueue[tuple[Task, Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
     _unread_bytes: int = field(default=0, init=False)
     _under_way: int = field(default=0, init=False)
     _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
@@ -184,10 +92,10 @@ class Scheduler:
         """
         try:
             while True:
-                over = self._over()
-                if over is not None:
-                    self._end_all(over)
-                    return over
+                stopped_by = self._stopped_by()
+                if stopped_by is not None:
+                    self._end_all(stopped_by)
+                    return stopped_by
                 self._receive()
                 self._submit()  # before resuming: decoding and writing take a while
                 if self._resumable:
@@ -203,7 +111,8 @@ class Scheduler:
             for client_queue in self._client_queues.values():
                 client_queue.dismiss()
 
-    def _over(self) -> PenstockError | None:
+    def _stopped_by(self) -> PenstockError | None:
+        """The error that ends the run early, if there is one."""
         if self.clock.stop.is_set():
             return StoppedError("interrupted; what was delivered so far is kept, the next run goes on from it")
         if self.deadline is not None and self.clock.monotonic() >= self.deadline:
@@ -241,15 +150,15 @@ class Scheduler:
             self._under_way += 1
             client_queue.put(task, slot)
 
-    def _room(self, client_queue: "_ClientQueue") -> bool:
+    def _room(self, client_queue: "ClientQueue") -> bool:
         """Whether this client may have another body in flight."""
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD * client_queue.concurrency
 
-    def _queue_of(self, task: Task) -> "_ClientQueue":
+    def _queue_of(self, task: Task) -> "ClientQueue":
         client_queue = self._client_queues.get(id(task.client))
         if client_queue is None:
-            client_queue = self._client_queues[id(task.client)] = _ClientQueue(task.client, self._done)
+            client_queue = self._client_queues[id(task.client)] = ClientQueue(task.client, self._done)
         return client_queue
 
     # --- receiving --------------------------------------------------------------------------------------------------
@@ -284,7 +193,7 @@ class Scheduler:
         while not self._done.empty():
             self._take(*self._done.get())
 
-    def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
+    def _take(self, task: Task, slot: Slot, outcome: Outcome) -> None:
         client_queue = self._queue_of(task)
         self._under_way -= 1
         client_queue.busy -= 1
@@ -329,7 +238,7 @@ class Scheduler:
                 task.resumes_at = self.clock.monotonic() + step.seconds
                 heapq.heappush(self._timers, (task.resumes_at, self._timers_set, task))
             else:
-                task.slots.extendleft([_Slot(call) for call in reversed(step)])
+                task.slots.extendleft([Slot(call) for call in reversed(step)])
                 task.unsubmitted += len(step)
                 self._hand_out(task)
                 if task.can_resume:
@@ -378,41 +287,3 @@ class Scheduler:
 def _is_submitting(task: Task) -> bool:
     """Whether the task waits for the response to a submission that was given to a thread."""
     return bool(task.slots) and task.slots[0].submitted and task.slots[0].call.submits
-
-
-class _ClientQueue:
-    """
-    A client's tasks that can start, and its fetching threads: daemons, so that a socket that hangs cannot keep the
-    process from ending.
-    """
-
-    def __init__(self, client: Client, done: "queue.SimpleQueue[Any]") -> None:
-        self.waiting: deque[Task] = deque()
-        self.concurrency = client.concurrency
-        self.busy = 0
-        self.unread = 0  # outcomes that no reading was resumed with yet
-        self._make = client.make
-        self._calls: queue.SimpleQueue[tuple[Task, _Slot] | None] = queue.SimpleQueue()
-        self._done = done
-        self._started = 0
-
-    @property
-    def free(self) -> bool:
-        """Whether a thread is free."""
-        return self.busy < self.concurrency
-
-    def put(self, task: Task, slot: _Slot) -> None:
-        self.busy += 1
-        if self.busy > self._started:
-            self._started += 1
-            threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
-        self._calls.put((task, slot))
-
-    def dismiss(self) -> None:
-        for _ in range(self._started):
-            self._calls.put(None)
-
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            task, slot = call
-            self._done.put((task, slot, self._make(slot.call)))

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock.connector import Connector, Stream
 from penstock.envelope import Envelope
 from penstock.errors import (

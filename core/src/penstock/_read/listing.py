@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from attrs import define, evolve, field
 
 from penstock._decode import ListingKeys
-from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
@@ -26,7 +26,7 @@ def call_of(
     lenient: bool = False,
     digest: bool = False,
 ) -> Call:
-    """A call for a slice, see :class:`~penstock._fetch.scheduler.Call`."""
+    """A call for a slice, see :class:`~penstock._fetch.call.Call`."""
     return Call(
         request=evolve(request, as_file=True) if getattr(envelope, "reads_files", False) else request,
         envelope=envelope,

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from penstock._decode import Decoded, ListingKeys, Occurrences, Requested, SliceKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
-from penstock._fetch.scheduler import Outcome
+from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components

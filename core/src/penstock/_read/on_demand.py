@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.scheduler import Call, Outcome, Pause, Step
+from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.clock_bounds import is_ahead
 from penstock._plan.finality import is_of_today
 from penstock._plan.plan import PlannedSlice

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 from attrs import define, evolve, field
 
 from penstock._fetch.auth import TOLERATED_SKEW
-from penstock._fetch.scheduler import Call, Outcome, Pause, Step
+from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components

@@ -26,8 +26,8 @@ from attrs import define, evolve, field, frozen
 
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Judged
-from penstock._fetch.scheduler import Call, Outcome
 from penstock._recording.masking import Fields, Masking, replaced_json, text_of
 from penstock._util.files import write_json
 from penstock.connector import Stream

@@ -14,9 +14,9 @@ from urllib.parse import quote
 from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.body import FILE_START, SPOOL_BYTES
+from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Judged
-from penstock._fetch.scheduler import Call, Outcome
-from penstock._fetch.transport import FILE_START, SPOOL_BYTES
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response

@@ -28,8 +28,8 @@ from attrs import define, evolve, field, frozen
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._config.trial import problems_of
+from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Tape
-from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry, describe_error, place_in_plugin

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import FunctionType
 from typing import Any
 
-from penstock._fetch.scheduler import Call
+from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response, judges_of
 from penstock.connector import Connector, Stream
 from penstock.model import Pairs, Request, Response

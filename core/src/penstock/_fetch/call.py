@@ -1,0 +1,68 @@
+"""
+The values between a reading and the threads that fetch: a call and its outcome.
+"""
+
+from collections.abc import Generator
+from typing import NamedTuple, Protocol
+
+from attrs import frozen
+
+from penstock.connector import Stream
+from penstock.model import Answer, Partition, Request, Response
+from penstock.protocols import Accept, BodyDecoder, Refuse, Skip
+
+
+class Call(NamedTuple):
+    """
+    One request for a fetching thread to make. ``envelope`` finds the items in its body; None where there are none.
+
+    ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
+    or unreadable response is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
+    of the items, to detect a repeated page. ``submits``: it submits a report, whose id is in the response; where the
+    run ends meanwhile, the response is waited for.
+    """
+
+    request: Request
+    envelope: BodyDecoder | None
+    stream: Stream | None = None
+    lenient: bool = False
+    digest: bool = False
+    account: str | None = None  # whose credentials sign it, where accounts have their own
+    partitions: tuple[Partition, ...] = ()  # that its response is for
+    submits: bool = False
+
+
+class Outcome(NamedTuple):
+    """The result of a call: an accepted response, or the error after all retries."""
+
+    call: Call
+    response: Response | None = None
+    verdict: Accept | Refuse | Skip | None = None
+    answer: Answer = Answer()
+    digest: int | None = None
+    error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.response.body) if self.response is not None else 0
+
+
+@frozen
+class Pause:
+    """Yielded by a reading: resume it after so many seconds."""
+
+    seconds: float
+
+
+Step = tuple[Call, ...] | Pause
+Reading = Generator[Step, Outcome | None, None]
+
+
+class Client(Protocol):
+    """The scheduler's interface to a source: its number of concurrent requests, and the call that makes one."""
+
+    @property
+    def concurrency(self) -> int: ...
+
+    def make(self, call: Call) -> Outcome:
+        """Called in a fetching thread; never raises."""

@@ -1,0 +1,146 @@
+"""
+The connections of one source: pools by scheme and proxy, TLS, and proxies (HTTP and SOCKS).
+"""
+
+import importlib
+import importlib.util
+import os
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from attrs import define, field
+from urllib3.util import make_headers, parse_url
+
+from penstock._fetch.attempt import Attempt, HttpPool, HttpsPool, ReportingConnection
+from penstock.errors import ConfigError
+from penstock.model import is_loopback
+from penstock.redact import Secret
+
+_SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
+
+
+@define(eq=False, repr=False, kw_only=True)
+class Connections:
+    """
+    Pools of connections, at most ``most`` open to each host. ``proxy`` and ``ca_file`` as in
+    :class:`~penstock._fetch.transport.Transport`. ``base_origin``: that of the source, which has a pool of its own.
+    """
+
+    most: int
+    proxy: str | None
+    ca_file: str | None
+    base_origin: str
+    _environment: dict[str, str] = field(init=False)  # its proxies, by scheme
+    _managers: dict[tuple[str, str | None], urllib3.PoolManager] = field(factory=dict, init=False)
+    _base_pool: urllib3.HTTPConnectionPool | None = field(default=None, init=False)  # of ``base_origin``
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._environment = {} if self.proxy else getproxies()
+        for url in (self.proxy, *self._environment.values()):
+            _mask_password(url)
+
+    def opener(self, url: str, origin: str, attempt: Attempt) -> tuple[Any, str]:
+        """
+        What opens ``url``, and the address to open there: the connections to the source's own origin, which take the
+        target alone; for another origin, and through a proxy, a manager, which parses the URL and looks for some.
+        """
+        if (pool := self._base_pool) is not None and origin == self.base_origin:
+            return pool, attempt.target
+        manager = self.manager(url)
+        if origin == self.base_origin and manager.proxy is None:
+            self._base_pool = manager.connection_from_url(url)
+        return manager, url
+
+    def manager(self, url: str) -> urllib3.PoolManager:
+        """The pools for this URL, made at its first use."""
+        parts = urlsplit(url)
+        proxy = self._proxy_for(parts.scheme, parts.hostname or "")
+        with self._lock:
+            manager = self._managers.get((parts.scheme, proxy))
+            if manager is None:
+                manager = self._managers[parts.scheme, proxy] = self._new_manager(parts.scheme, proxy)
+            return manager
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        with self._lock:
+            managers = list(self._managers.values())
+            self._base_pool = None
+        for manager in managers:
+            manager.clear()
+
+    def _new_manager(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+        options: dict[str, Any] = {"maxsize": self.most, "block": True}
+        if scheme == "https":
+            options["ssl_context"] = self._tls()
+        if proxy is None:
+            manager = urllib3.PoolManager(**options)
+        else:
+            at = parse_url(proxy)
+            if at.scheme not in ("http", "https"):
+                return _socks_manager(proxy, options)
+            if at.scheme == "https":
+                options["proxy_ssl_context"] = self._tls()
+            login = make_headers(proxy_basic_auth=unquote(at.auth)) if at.auth else {}
+            manager = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
+        manager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
+        return manager
+
+    def _proxy_for(self, scheme: str, host: str) -> str | None:
+        proxy = self.proxy
+        if proxy is None and self._environment and not is_loopback(host):
+            proxy = self._environment.get(scheme) or self._environment.get("all")
+            if proxy and proxy_bypass(host):
+                proxy = None
+        return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
+
+    def _tls(self) -> ssl.SSLContext:
+        path = self.ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        try:
+            folder = path is not None and Path(path).is_dir()
+            context = ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"the CA bundle {path} cannot be read ({error.strerror or 'no certificate in it'}). "
+                "Correct ca_file, or SSL_CERT_FILE or REQUESTS_CA_BUNDLE in the environment."
+            ) from None
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+def _socks_manager(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
+    """Connections through a SOCKS proxy; ConfigError without the library for it."""
+    scheme = urlsplit(proxy).scheme
+    if scheme not in _SOCKS:
+        raise ConfigError(
+            f"the proxy is a {scheme} proxy; only http, https and SOCKS proxies are known. Correct proxy, or "
+            "HTTPS_PROXY in the environment."
+        )
+    if importlib.util.find_spec("socks") is None:
+        raise ConfigError(
+            f"the proxy is a {scheme} proxy, which needs the library PySocks, and that is not installed: "
+            "pip install 'penstock-core[socks]', or set proxy to an http or https proxy."
+        )
+    socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where PySocks is missing
+    manager = socks.SOCKSProxyManager(proxy, **options)
+    plain = type("SocksConnection", (ReportingConnection, socks.SOCKSConnection), {})
+    secure = type("SocksTlsConnection", (ReportingConnection, socks.SOCKSHTTPSConnection), {})
+    manager.pool_classes_by_scheme = {
+        "http": type("SocksPool", (socks.SOCKSHTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("SocksTlsPool", (socks.SOCKSHTTPSConnectionPool,), {"ConnectionCls": secure}),
+    }
+    return manager  # type: ignore[no-any-return]
+
+
+def _mask_password(proxy: str | None) -> None:
+    """Register a proxy's password as a secret."""
+    password = urlsplit(proxy if "://" in proxy else f"//{proxy}").password if proxy else None
+    if password:
+        Secret(password)
+        Secret(unquote(password))

@@ -1,0 +1,92 @@
+"""
+The messages of failed attempts: what urllib3, http.client and sockets raise, as the reason after the host's name.
+"""
+
+import http.client
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from urllib3 import exceptions as failures
+
+from penstock._fetch.body import NotWholeError
+from penstock.redact import mask
+
+_KEY = "base_url (or the key that names this host)"
+_CHECK = f"check {_KEY}, proxy and this host's network"
+
+
+def reason_of(error: Exception, *, connect_s: float, timeout_s: float) -> str:
+    """
+    The reason of a failure, as the text that follows the host's name. Raises an error that is none of the network.
+
+    The texts of urllib3 and of sockets may hold the URL, so they are not part of it.
+    """
+    if isinstance(error, failures.ProxyError):
+        return _of_proxy(error)
+    error = _innermost(error)
+    if isinstance(error, failures.ConnectTimeoutError) and not isinstance(error, failures.NewConnectionError):
+        return f"did not take a connection within {connect_s:g} s; {_CHECK}"
+    if isinstance(error, (failures.ReadTimeoutError, TimeoutError)):
+        return f"sent nothing for {timeout_s:g} s (timeout_s)"
+    for type_, reason in _REASONS:
+        if isinstance(error, type_):
+            return reason(error)
+    raise error
+
+
+def _innermost(error: Exception) -> Exception:
+    """The error that urllib3 wrapped."""
+    while isinstance(error, (failures.ProtocolError, failures.SSLError)):
+        inner = next((arg for arg in error.args if isinstance(arg, Exception)), None)
+        if inner is None:
+            break
+        error = inner
+    return error
+
+
+def _of_proxy(error: failures.ProxyError) -> str:
+    seen = str(error.original_error)
+    if isinstance(error.original_error, failures.NewConnectionError):
+        seen = seen.partition("): ")[2] or seen  # without the name of a class
+    return f"cannot be reached through the proxy ({mask(seen)}); check proxy and its credentials"
+
+
+def _of_new_connection(error: failures.NewConnectionError) -> str:
+    cause = error.__cause__
+    detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
+    return f"could not be connected to{detail}; {_CHECK}"
+
+
+def _of_tls(error: ssl.SSLError) -> str:
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return f"answers without TLS at this port; check scheme and port of {_KEY}"
+    return f"broke the TLS connection ({error.reason or 'no reason given'})"
+
+
+def _of_length(error: http.client.IncompleteRead) -> str:
+    if error.expected is None:
+        return "cut its response inside a chunk or between two chunks"
+    got = int(error.partial) if isinstance(error, failures.IncompleteRead) else len(error.partial)
+    return f"cut its response after {got:,} of {got + error.expected:,} bytes"
+
+
+# In this order: the first type that the error is of.
+_REASONS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (NotWholeError, str),
+    (failures.NameResolutionError, lambda error: f"is not known to the name service; {_CHECK}"),
+    (failures.NewConnectionError, _of_new_connection),
+    (failures.EmptyPoolError, lambda error: "was not requested, since no connection became free; lower concurrency"),
+    (failures.InvalidHeader, lambda error: "contradicts itself about the length of its body"),
+    (ssl.SSLError, _of_tls),
+    (http.client.RemoteDisconnected, lambda error: "closed the connection without a response"),
+    (http.client.IncompleteRead, _of_length),  # urllib3's is one, too
+    (ConnectionError, lambda error: f"broke the connection ({error.strerror or 'reset'})"),
+    # ValueError: http.client on a chunk of negative length
+    (
+        (http.client.HTTPException, ValueError),
+        lambda error: f"answered with something that is not HTTP ({type(error).__name__})",
+    ),
+    (OSError, lambda error: f"could not be reached ({error.strerror or type(error).__name__})"),
+    (failures.HTTPError, lambda error: f"could not be requested ({type(error).__name__}); check base_url and proxy"),
+)
