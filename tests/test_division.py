@@ -18,7 +18,7 @@ from market import ALL, WINDOW, Market
 from market_runs import MarketRuns
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
 from penstock._fetch.rate_limit import RateLimit
-from penstock._plan.division import BLOCK_DAYS, Division, Share, Unit, block_days, divide, shards, unit_of
+from penstock._plan.division import BLOCK_DAYS, Division, PartOfDivision, Unit, block_days, divide, shards, unit_of
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.sinks import SOURCE
@@ -112,7 +112,7 @@ def test_shares_of_the_limits_make_the_whole() -> None:
     """
     source = many_source(concurrency=7, requests_per_second=3.0)
     division = divide(3, {"market": 7})
-    settings = [Share(division=division, number=number).limited(source).settings for number in (1, 2, 3)]
+    settings = [PartOfDivision(division=division, number=number).limited(source).settings for number in (1, 2, 3)]
 
     assert sorted(one.concurrency for one in settings) == [2, 2, 3]
     assert sum(one.requests_per_second for one in settings) == pytest.approx(3.0)
@@ -134,7 +134,7 @@ def test_no_second_has_more_requests_than_the_source_allows(
     starts = []
     for number in division.parts_by_source["market"]:
         clock = FakeClock()
-        limit = RateLimit(clock, Share(division=division, number=number).limited(source).requests_per_second)
+        limit = RateLimit(clock, PartOfDivision(division=division, number=number).limited(source).requests_per_second)
         for part, wait in waits:
             clock.advance(wait if part == number else 0.0)
             limit.wait_turn()
@@ -157,7 +157,7 @@ def test_what_depends_on_each_other_stays_together() -> None:
                 number
                 for number in range(1, parts + 1)
                 for stream in ("items", "stock", "orders", "events")
-                if Share(division=division, number=number).has(source, source.stream(stream), shop)
+                if PartOfDivision(division=division, number=number).has(source, source.stream(stream), shop)
             }
             assert len(homes) == 1
 
@@ -173,8 +173,8 @@ def test_the_days_of_a_report_are_divided() -> None:
     source = many_source(concurrency=16)
     sales, year = source.stream("sales"), days(365)
     division = shards(16, [source])
-    shares = [Share(division=division, number=number) for number in range(1, 17)]
-    read = [share.days_in_share(source, sales, "shop1", year) for share in shares]
+    shares = [PartOfDivision(division=division, number=number) for number in range(1, 17)]
+    read = [share.days_in_part(source, sales, "shop1", year) for share in shares]
 
     assert sorted(day for own in read for day in own) == year
     assert max(map(len, read)) == 3 * BLOCK_DAYS

@@ -27,7 +27,7 @@ class Dependencies:
     """
     The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.
 
-    A stream's account is *over* when all its slices have ended. It *succeeded* if none of them failed, and none of
+    A stream's account *has ended* when all its slices have. It *succeeded* if none of them failed, and none of
     their partitions was refused. Where both have days, a child is requested by its parent's rows of the same days, and
     needs only these.
 
@@ -132,7 +132,7 @@ class Dependencies:
         if planned.stream.name not in self._needed:
             self._rows.pop(key_of(planned), None)
 
-    def is_over(self, key: Key) -> bool:
+    def has_ended(self, key: Key) -> bool:
         """Whether all slices of a stream's account have ended."""
         return self._under_way.get(key) == 0
 
@@ -142,8 +142,8 @@ class Dependencies:
         where the stream has days.
         """
         if days and self.source.stream(key[0]).kind != "snapshot":
-            return self.is_over(key) and set(days) <= self._days_read.get(key, set())
-        return self.is_over(key) and key not in self._unsuccessful
+            return self.has_ended(key) and set(days) <= self._days_read.get(key, set())
+        return self.has_ended(key) and key not in self._unsuccessful
 
 
 def _plain(value: Any) -> Any:

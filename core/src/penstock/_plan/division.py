@@ -139,7 +139,7 @@ def _number(*texts: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest(), "big")
 
 
-class Share(NamedTuple):
+class PartOfDivision(NamedTuple):
     """One part of a division."""
 
     division: Division
@@ -152,7 +152,7 @@ class Share(NamedTuple):
         """
         return self.division.part_of(unit_of(source, stream, account)) == self.number
 
-    def days_in_share(
+    def days_in_part(
         self, source: ConfiguredSource, stream: Stream, account: str | None, days: Sequence[date]
     ) -> list[date]:
         """Those of an account's days, ascending, that this part reads."""
@@ -160,9 +160,9 @@ class Share(NamedTuple):
         blocks = groupby(days, key=lambda day: day.toordinal() // length)
         return [
             day
-            for _, (first, *rest) in blocks
+            for _, (first, *later) in blocks
             if self.division.part_of(unit_of(source, stream, account, first)) == self.number
-            for day in (first, *rest)
+            for day in (first, *later)
         ]
 
     def reads(self, source: str) -> bool:
@@ -207,14 +207,14 @@ def most_parts(source: ConfiguredSource) -> int:
     return source.concurrency if rate is None else max(1, min(source.concurrency, int(rate)))
 
 
-def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Share:
+def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> PartOfDivision:
     """The share ``"3/16"``: the third of sixteen. Raises UsageError for any other text."""
     number, slash, parts = text.partition("/")
     if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= MOST_PARTS):
         raise UsageError(
             f"--shard {text}: expected the number of a shard and of all, such as 3/16 (at most {MOST_PARTS})"
         )
-    return Share(division=shards(int(parts), sources), number=int(number))
+    return PartOfDivision(division=shards(int(parts), sources), number=int(number))
 
 
 def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:

@@ -57,15 +57,15 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
         if info_of(attribute).affects_data and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
-    made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
-        return f"{made}@default"
+        return f"{digest}@default"
     parts = urlsplit(settings.base_url)
     host = parts.hostname or ""
     if is_loopback(host):
-        return f"{made}@this machine"
+        return f"{digest}@this machine"
     port = parts.port if parts.port not in (None, 80, 443) else ""
-    return f"{made}@{host}/{port}{parts.path.rstrip('/')}"
+    return f"{digest}@{host}/{port}{parts.path.rstrip('/')}"
 
 
 def is_of_today(stored: str, today: str) -> bool:

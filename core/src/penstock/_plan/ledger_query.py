@@ -56,10 +56,11 @@ class LedgerQuery:
 
     def _entries(self, ledger: Ledger, stream: Stream, days: DaysByAccount) -> dict[Partition, LedgerEntry]:
         by_first_day: dict[date | None, list[str | None]] = {}
-        for account, every in days.items():
-            by_first_day.setdefault(every[0] if every else None, []).append(account)
+        for account, account_days in days.items():
+            by_first_day.setdefault(account_days[0] if account_days else None, []).append(account)
         # The days of changes after the window are needed, see OpenPartitions.
-        until = None if stream.kind == "changes" else max((every[-1] for every in days.values() if every), default=None)
+        last_days = [account_days[-1] for account_days in days.values() if account_days]
+        until = max(last_days, default=None) if stream.kind != "changes" else None
         entries: dict[Partition, LedgerEntry] = {}
         for since, accounts in by_first_day.items():
             entries |= ledger.entries(

@@ -131,11 +131,11 @@ class OpenPartitions:
         """
         to_check = dict(days)
         for account, final in self._listed_final(stream, days).items():
-            every, settled = days[account], final.difference(needed[account])
+            account_days, unneeded = days[account], final.difference(needed[account])
             if stream.kind == "changes":
-                to_check[account] = list(dropwhile(settled.__contains__, every))
+                to_check[account] = list(dropwhile(unneeded.__contains__, account_days))
             else:
-                to_check[account] = [day for day in every if day not in settled]
+                to_check[account] = [day for day in account_days if day not in unneeded]
         return to_check
 
     def _listed_final(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:

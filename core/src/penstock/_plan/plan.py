@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from attrs import field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.division import Share, block_days
+from penstock._plan.division import PartOfDivision, block_days
 from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.connector import Stream
 from penstock.errors import TargetError
@@ -23,9 +23,9 @@ Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 @frozen(kw_only=True, eq=False, repr=False)
 class Job:
     """
-    One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts and days
-    of this part, and ``part`` its lock. None: all of them, and the whole lock. ``request``: of a worker that stages, to
-    the coordinator's target.
+    One source and one sink, with the options of the run. Of a run that is divided: ``part`` has the accounts and days
+    that this job reads, and ``lock_part`` its part of the lock. None: all of them, and the whole lock. ``request``: of
+    a worker that stages, to the coordinator's target.
     """
 
     source: ConfiguredSource
@@ -36,8 +36,8 @@ class Job:
     until: date | None = None
     full: bool = False
     allowed: Allowance = NONE_ALLOWED  # without exit code 5
-    share: Share | None = None
-    part: Part | None = None
+    part: PartOfDivision | None = None
+    lock_part: Part | None = None
     request: Callable[[str], str] | None = None
 
     def open(self, run_id: str, streams: Sequence[str]) -> Target:
@@ -50,23 +50,23 @@ class Job:
         if self.request is not None:
             assert isinstance(self.sink, Staging)
             return self.sink.open_staging(self.source.name, run_id, self.request)
-        if self.part is None:
+        if self.lock_part is None:
             return self.sink.open(self.source.name, run_id, streams)
         if not isinstance(self.sink, Divisible):
             raise not_divisible()
-        return self.sink.open(self.source.name, run_id, streams, part=self.part)
+        return self.sink.open(self.source.name, run_id, streams, part=self.lock_part)
 
     def has(self, stream: Stream, account: str | None) -> bool:
-        """Whether the stream's account (None: a stream without accounts) is in this job's share, see Share.has."""
-        return self.share is None or self.share.has(self.source, stream, account)
+        """Whether the account (None: a stream without accounts) is in this job's part, see PartOfDivision.has."""
+        return self.part is None or self.part.has(self.source, stream, account)
 
-    def days_in_share(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
-        """Those of an account's days, ascending, that are in this job's share."""
-        return days if self.share is None else self.share.days_in_share(self.source, stream, account, days)
+    def days_in_part(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
+        """Those of an account's days, ascending, that are in this job's part."""
+        return days if self.part is None else self.part.days_in_part(self.source, stream, account, days)
 
     @property
     def chosen(self) -> list[Stream]:
-        """The streams to read, without those that are derived or in another share; in the order of declaration."""
+        """The streams to read, without those that are derived or in another part; in the order of declaration."""
         return [
             stream
             for stream in ordered(self.source, self.streams)

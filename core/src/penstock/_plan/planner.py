@@ -2,7 +2,7 @@
 What a run reads of a stream: the requested partitions minus those that are final. No network.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 
 from attrs import define, field, frozen
@@ -60,7 +60,7 @@ class Planner:
         self.days = RequestedDays(self.job, self.accounts, self.now, self.notices)
         self._open = OpenPartitions(self.families, self.accounts, self.days, query, reasons)
 
-    def plan_stream(self, stream: Stream, accounts: Iterable[str | None]) -> StreamPlan:
+    def plan_stream(self, stream: Stream, accounts: Collection[str | None]) -> StreamPlan:
         """The plan of these accounts of a stream."""
         if stream.kind == "snapshot":
             self._note_window(stream)
@@ -79,13 +79,12 @@ class Planner:
             done=[entry for plan in plans.values() for entry in plan.done],
         )
 
-    def _selected(self, stream: Stream, accounts: Iterable[str | None]) -> list[str | None]:
-        """The accounts that the job selects and that are in its share."""
+    def _selected(self, stream: Stream, accounts: Collection[str | None]) -> list[str | None]:
+        """The accounts that the job selects and that are in its part."""
         selected = list(accounts)
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
-            every = selected
-            selected = [account for account in every if account is None or matches(account, self.job.accounts)]
-            if every and not selected:  # where the provider lists the accounts, nothing else refuses the pattern
+            selected = [account for account in selected if account is None or matches(account, self.job.accounts)]
+            if accounts and not selected:  # where the provider lists the accounts, nothing else refuses the pattern
                 self.notices.append(
                     f"{self.job.source.name}: no account matches {', '.join(self.job.accounts)}, so that none of its "
                     "streams that are divided by accounts is read"

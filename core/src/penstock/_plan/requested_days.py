@@ -24,15 +24,15 @@ class RequestedDays:
     notices: list[str]
 
     def of_accounts(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Sequence[date]]:
-        """The days of each account's window that are in the job's share, ascending. Accounts have at least one."""
+        """The days of each account's window that are in the job's part, ascending. Accounts have at least one."""
         windows = self._windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
-        in_share = {
-            account: self.job.days_in_share(stream, account, days[window])
+        in_part = {
+            account: self.job.days_in_part(stream, account, days[window])
             for account, window in windows.items()
             if window is not None
         }
-        return {account: account_days for account, account_days in in_share.items() if account_days}
+        return {account: account_days for account, account_days in in_part.items() if account_days}
 
     def check(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""

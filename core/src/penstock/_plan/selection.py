@@ -24,17 +24,17 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
             for stream in source.streams
             if stream.on_by_default and not stream.not_built and not lacking(source, stream)
         )
-    known = {stream.name: stream for stream in source.streams}
+    by_name = {stream.name: stream for stream in source.streams}
     for name in names:
-        if name not in known:
+        if name not in by_name:
             raise _unknown_stream(source, name)
-        if known[name].not_built:
-            raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {known[name].not_built}")
-        if missing := lacking(source, known[name]):
+        if by_name[name].not_built:
+            raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {by_name[name].not_built}")
+        if missing := lacking(source, by_name[name]):
             raise UsageError(f"the stream {name} needs {' and '.join(missing)}: set it under [source.{source.name}]")
     chosen = dict.fromkeys(names)
     for name in names:  # a derived stream travels with its parent
-        derived = known[name].derived
+        derived = by_name[name].derived
         if derived is not None:
             chosen.setdefault(derived.stream)
     return tuple(stream.name for stream in source.streams if stream.name in chosen)
@@ -69,7 +69,7 @@ def select_streams(
 
 def _matching(source: ConfiguredSource, patterns: Sequence[str]) -> list[str]:
     """The source's streams that match a pattern. A pattern with wildcards matches only those that can be read."""
-    found = []
+    matching = []
     for stream in source.streams:
         readable = not stream.not_built and not lacking(source, stream)
         for pattern in patterns:
@@ -77,20 +77,20 @@ def _matching(source: ConfiguredSource, patterns: Sequence[str]) -> list[str]:
             if dot and not fnmatchcase(source.name, owner):
                 continue
             if stream.name == name or (readable and fnmatchcase(stream.name, name)):
-                found.append(stream.name)
+                matching.append(stream.name)
                 break
-    return found
+    return matching
 
 
 def _no_such_stream(sources: Sequence[ConfiguredSource], pattern: str) -> UsageError:
     if len(sources) == 1 and "." not in pattern and not matches(sources[0].name, [pattern]):
         return _unknown_stream(sources[0], pattern)
-    known = [stream.name for source in sources for stream in source.streams]
-    names = [f"{source.name}.{stream.name}" for source in sources for stream in source.streams]
+    stream_names = [stream.name for source in sources for stream in source.streams]
+    qualified_names = [f"{source.name}.{stream.name}" for source in sources for stream in source.streams]
     if any(matches(source.name, [pattern]) for source in sources):  # a source where a stream is expected
         meant = f' Did you mean "{pattern}.*"?'
     else:
-        meant = did_you_mean(pattern, names if "." in pattern else known)
+        meant = did_you_mean(pattern, qualified_names if "." in pattern else stream_names)
     return UsageError(
         f"no stream of {', '.join(source.name for source in sources)} matches {pattern!r}.{meant} "
         "`penstock streams CONNECTOR` lists them"
@@ -98,8 +98,8 @@ def _no_such_stream(sources: Sequence[ConfiguredSource], pattern: str) -> UsageE
 
 
 def _unknown_stream(source: ConfiguredSource, name: str) -> UsageError:
-    known = [stream.name for stream in source.streams]
-    meant = did_you_mean(name, known) or f" There are {', '.join(known)}"
+    names = [stream.name for stream in source.streams]
+    meant = did_you_mean(name, names) or f" There are {', '.join(names)}"
     return UsageError(f"{source.connector.name} has no stream {name!r}.{meant}")
 
 
@@ -134,12 +134,12 @@ def strange_accounts(source: ConfiguredSource) -> list[str]:
     tables = source.settings.account_tables
     if not tables or any(source.accounts_from(stream) for stream in source.streams):
         return []  # the provider lists the accounts
-    known = dict.fromkeys(account for stream in source.streams for account in source.accounts_of(stream) or ())
+    accounts = dict.fromkeys(account for stream in source.streams for account in source.accounts_of(stream) or ())
     return [
         f"source.{source.name}.accounts.{account}: no stream of this source has the account {account!r}."
-        f"{did_you_mean(account, known)}"
+        f"{did_you_mean(account, accounts)}"
         for account in tables
-        if account not in known
+        if account not in accounts
     ]
 
 
@@ -172,16 +172,16 @@ def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
 
 def _needed_columns(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[str]]:
     """The columns without which these streams, and those they are read with, cannot be read."""
-    found: dict[str, set[str]] = {}
+    needed: dict[str, set[str]] = {}
 
     def visit(name: str, columns: Iterable[str] = ()) -> None:
         stream = source.stream(name)
-        known = name in found
-        found.setdefault(name, set()).update(columns)
-        if known:
+        is_visited = name in needed
+        needed.setdefault(name, set()).update(columns)
+        if is_visited:
             return
         day_of = source.day_of(stream)
-        found[name].update(stream.key, stream.partition_columns, [day_of] if day_of is not None else [])
+        needed[name].update(stream.key, stream.partition_columns, [day_of] if day_of is not None else [])
         if stream.parent is not None:
             visit(stream.parent.stream, stream.parent.columns)
         if named := source.accounts_from(stream):
@@ -192,4 +192,4 @@ def _needed_columns(source: ConfiguredSource, names: Iterable[str]) -> dict[str,
 
     for name in names:
         visit(name)
-    return found
+    return needed

@@ -116,13 +116,13 @@ class ListedAccounts:
         if not gone:
             return
         name = self.job.source.name
-        left = sum(
+        open_days = sum(
             1
             for stream in dependents
             for entry in ledger.entries(name, stream.name, accounts=gone).values()
             if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
         )
-        days = f", also their {left} days that are still open" if left else ""
+        days = f", also their {open_days} days that are still open" if open_days else ""
         self.notices.append(
             f"{name}.{lister.name} does not list {clip(', '.join(gone), 200)} any more: what was delivered of "
             f"these accounts stays as it was last read{days}"

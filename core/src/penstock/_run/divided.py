@@ -68,7 +68,8 @@ def run_divided(
     task of all assignments; it gets the marks of the targets for which workers stage, by source.
     """
     report = context.report
-    jobs = [job if stages(job.sink, engine) else evolve(job, part=part_of(report.run_id, None)) for job in context.jobs]
+    lock_part = lock_part_of(report.run_id, None)
+    jobs = [job if stages(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
     with open_jobs(jobs, context) as job_runs:
         by_source = {job_run.source.name: job_run for job_run in job_runs}
         shared = {
@@ -95,7 +96,7 @@ def stages(sink: Sink, engine: Engine) -> bool:
     return isinstance(sink, Staging) and not engine.is_local
 
 
-def part_of(run: str, number: int | None) -> Part:
+def lock_part_of(run: str, number: int | None) -> Part:
     """The place of a worker, or of the coordinator (None), among the processes that share the lock of a run."""
     return Part(division=f"the workers of run {run}", name="coordinator" if number is None else f"worker {number}")
 
@@ -117,10 +118,10 @@ class RunCoordinator:
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @parts.default
-    def _with_free_sources(self) -> dict[int, tuple[str, ...]]:
-        numbers = self.division.parts_by_source
-        every = range(1, self.division.parts + 1)
-        sources = {number: tuple(name for name in self.job_runs if number in numbers[name]) for number in every}
+    def _sources_by_part(self) -> dict[int, tuple[str, ...]]:
+        parts_of = self.division.parts_by_source
+        part_numbers = range(1, self.division.parts + 1)
+        sources = {number: tuple(name for name in self.job_runs if number in parts_of[name]) for number in part_numbers}
         return {number: names for number, names in sources.items() if names}
 
     @property
@@ -343,10 +344,10 @@ class LineToPeers:
 @contextmanager
 def _following(peers: LineToPeers, clients: Mapping[str, SourceClient]) -> Iterator[None]:
     """Request the state of the run until the end of the context, and do what it demands."""
-    over = threading.Event()
+    ended = threading.Event()
 
     def follow() -> None:
-        while not over.wait(STATE_EVERY_S):
+        while not ended.wait(STATE_EVERY_S):
             try:
                 state = peers.request({"kind": "state"})
             except StoppedError:
@@ -364,5 +365,5 @@ def _following(peers: LineToPeers, clients: Mapping[str, SourceClient]) -> Itera
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join(timeout=5.0)

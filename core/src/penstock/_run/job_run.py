@@ -4,7 +4,7 @@ One job of a run: its target, and its streams in the order in which they depend 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -147,7 +147,7 @@ class JobRun:
 
     # --- what is read, and after what ---------------------------------------------------------------------------------
 
-    def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
+    def _add(self, stream: Stream, accounts: Collection[str | None]) -> None:
         """Plan a stream's slices and give them to the scheduler."""
         plan = self._planner.plan_stream(stream, accounts)
         if stream in self._planner.families.chosen:
@@ -264,7 +264,7 @@ class JobRun:
         if error is not None:
             self.committer.fail(planned, error)
         self._dependencies.note_end(planned, succeeded=error is None)
-        if self._dependencies.is_over(key_of(planned)):
+        if self._dependencies.has_ended(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))
         for dependent, accounts in self._listed.take_dependents_of(planned):
             self._add(dependent, accounts)

@@ -31,9 +31,9 @@ def run(context: RunContext) -> RunReport:
         )
         for job_run in job_runs:
             job_run.begin()
-        over = context.scheduler.run(idle=partial(_flush, job_runs))
-        report.deadline |= isinstance(over, DeadlineReachedError)
-        report.interrupted |= isinstance(over, StoppedError)
+        ended_by = context.scheduler.run(idle=partial(_flush, job_runs))
+        report.deadline |= isinstance(ended_by, DeadlineReachedError)
+        report.interrupted |= isinstance(ended_by, StoppedError)
         _note_closed_output(report, job_runs)
         for job_run in job_runs:
             job_run.finish()
@@ -56,8 +56,8 @@ def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[JobRun]
     began = time.monotonic()
     job_runs: list[JobRun] = []
     held: list[LockHeldError] = []
-    over = threading.Event()
-    watch = threading.Thread(target=_interrupt_targets, args=(context, job_runs, over), daemon=True)
+    run_ended = threading.Event()
+    watch = threading.Thread(target=_interrupt_targets, args=(context, job_runs, run_ended), daemon=True)
     watch.start()
     try:
         for job in jobs:
@@ -78,7 +78,7 @@ def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[JobRun]
         yield job_runs
     finally:
         context.report.seconds = time.monotonic() - began
-        over.set()
+        run_ended.set()
         watch.join()
         for client in context.clients.values():
             client.close()
@@ -97,9 +97,9 @@ def _flush(job_runs: Sequence[JobRun]) -> None:
         job_run.committer.flush()
 
 
-def _interrupt_targets(context: RunContext, job_runs: Sequence[JobRun], over: threading.Event) -> None:
-    """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run is over."""
-    while not over.wait(INTERRUPT_EVERY_S):
+def _interrupt_targets(context: RunContext, job_runs: Sequence[JobRun], run_ended: threading.Event) -> None:
+    """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run has ended."""
+    while not run_ended.wait(INTERRUPT_EVERY_S):
         reason: PenstockError
         if context.clock.stop.is_set():
             reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")

@@ -41,22 +41,24 @@ class UsedTargets:
 
     def remember(self, target: str, sources: Iterable[str], now: datetime) -> None:
         """Record that ``target`` is used for these sources. Raises OSError if the file cannot be written."""
-        known = self._read()
-        known.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
-        self._write(known)
+        by_target = self._read()
+        by_target.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
+        self._write(by_target)
 
     def forget(self, target: str) -> None:
         """Remove a target. Raises UsageError for one that was not used, OSError as :meth:`remember` does."""
-        known = self._read()
-        if known.pop(target, None) is None:
-            raise UsageError(f"no target {target!r} was used from this configuration: {', '.join(known) or 'none was'}")
-        self._write(known)
+        by_target = self._read()
+        if by_target.pop(target, None) is None:
+            raise UsageError(
+                f"no target {target!r} was used from this configuration: {', '.join(by_target) or 'none was'}"
+            )
+        self._write(by_target)
 
-    def _write(self, known: dict[str, dict[str, str]]) -> None:
+    def _write(self, by_target: dict[str, dict[str, str]]) -> None:
         if self.folder is None:
             return
         self.file.parent.mkdir(mode=0o700, exist_ok=True)
-        write_whole(self.file, json.dumps({"targets": known}, indent=1) + "\n", mode=0o600)
+        write_whole(self.file, json.dumps({"targets": by_target}, indent=1) + "\n", mode=0o600)
 
     def _read(self) -> dict[str, dict[str, str]]:
         if self.folder is None:

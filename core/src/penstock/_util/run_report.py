@@ -79,10 +79,10 @@ class Allowance:
         text = str(value).strip().lower()
         if text in ("true", "false"):
             return cls(share=Decimal(text == "true"))
-        found = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?)\s*%", text, re.ASCII)
-        if found is None or Decimal(found[2] or 0) > 100:
+        match = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?)\s*%", text, re.ASCII)
+        if match is None or Decimal(match[2] or 0) > 100:
             raise ValueError(f'expected true, a number of records, or a share such as "1%", found {text!r}')
-        return cls(most=int(found[1])) if found[1] else cls(share=Decimal(found[2]) / 100)
+        return cls(most=int(match[1])) if match[1] else cls(share=Decimal(match[2]) / 100)
 
     def covers(self, rejected: int, fetched: int) -> bool:
         """Whether this many of the fetched records are accepted."""
@@ -168,20 +168,20 @@ class RunReport:
 
     def add_part(self, part: Mapping[str, Any]) -> None:
         """Add the report of one process to that of the run."""
-        for source, stream, found in part["streams"]:
-            own = self.stream(source, stream)
-            for name, value in found.items():
-                former = getattr(own, name)
+        for source, stream, added in part["streams"]:
+            counts = self.stream(source, stream)
+            for name, value in added.items():
+                former = getattr(counts, name)
                 if name == "unknown_members":
                     former.update(value)
                 elif name == "lost":
                     former.update({measure: tuple(members) for measure, members in value.items()})
                 elif name == "seconds":
-                    own.seconds = max(former, value)
+                    counts.seconds = max(former, value)
                 elif name == "unread_example":
-                    own.unread_example = former or value
+                    counts.unread_example = former or value
                 elif value is not None:
-                    setattr(own, name, value if former is None else former + value)
+                    setattr(counts, name, value if former is None else former + value)
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
         self.notices += [text for text in part["notices"] if text not in self.notices]
         self.parked.update(part["parked"])

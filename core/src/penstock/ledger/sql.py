@@ -483,9 +483,9 @@ class SqlLedger:
             for stream, texts in by_stream.items():
                 for start in range(0, len(texts), FORGOTTEN_AT_ONCE):
                     values = (source, stream, json_text(texts[start : start + FORGOTTEN_AT_ONCE]))
-                    these = f"source = ? and stream = ? and partition {self.in_texts}"
-                    self._sql(f"delete from {{t}}rejected where {these}", *values)
-                    forgotten += self._sql(f"delete from {{t}}partitions where {these}", *values).rowcount
+                    where = f"source = ? and stream = ? and partition {self.in_texts}"
+                    self._sql(f"delete from {{t}}rejected where {where}", *values)
+                    forgotten += self._sql(f"delete from {{t}}partitions where {where}", *values).rowcount
         return forgotten
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[LedgerEntry, Rejected]]:
@@ -650,19 +650,19 @@ def _insert_sql(first: tuple[str, ...], changes: tuple[str, ...]) -> str:
 
 def _report_text(report: Mapping[str, Any]) -> str:
     """A run report as the ledger keeps it: masked, in ``REPORT_BYTES`` at most, unless its counts alone are longer."""
-    kept = mask_json(_without_restatements(report))
-    text = json_text(kept)
+    masked = mask_json(_without_restatements(report))
+    text = json_text(masked)
     if len(text.encode()) <= REPORT_BYTES:
         return text
     streams = {
         name: {**counts, "unknown_members": counts["unknown_members"][:MEMBERS_SHOWN]}
         if isinstance(counts, Mapping) and "unknown_members" in counts
         else counts
-        for name, counts in (kept.get("streams") or {}).items()
+        for name, counts in (masked.get("streams") or {}).items()
     }
-    errors = [{**error, "message": str(error.get("message", ""))[:TEXT_LENGTH]} for error in kept.get("errors", ())]
+    errors = [{**error, "message": str(error.get("message", ""))[:TEXT_LENGTH]} for error in masked.get("errors", ())]
     while True:
-        text = json_text({**kept, "streams": streams, "errors": errors, "shortened": True})
+        text = json_text({**masked, "streams": streams, "errors": errors, "shortened": True})
         if len(text.encode()) <= REPORT_BYTES or not errors:
             return text
         errors = errors[: len(errors) // 2]
@@ -673,13 +673,13 @@ def _without_restatements(report: Mapping[str, Any]) -> dict[str, Any]:
     streams = report.get("streams")
     if not isinstance(streams, Mapping):
         return dict(report)
-    kept = {
+    trimmed = {
         name: {key: value for key, value in counts.items() if key != "restated"}
         if isinstance(counts, Mapping)
         else counts
         for name, counts in streams.items()
     }
-    return {**report, "streams": kept}
+    return {**report, "streams": trimmed}
 
 
 def _windows(source: str, stream: str, since: date | None, until: date | None) -> Iterator[tuple[str, list[Any]]]:

@@ -160,20 +160,20 @@ class SqliteLedger(SqlLedger):
 
     def _explained(self, error: sqlite3.Error) -> PenstockError:
         name = getattr(error, "sqlite_errorname", "") or ""
-        seen = f"{self.path}: {error}"
+        text = f"{self.path}: {error}"
         if name.startswith("SQLITE_FULL"):
-            return SinkError(f"{seen}. Free some space and run again; what was delivered before is kept.")
+            return SinkError(f"{text}. Free some space and run again; what was delivered before is kept.")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return SinkError(f"{seen} for 30 s by another process. Find out which one holds it, then run again.")
+            return SinkError(f"{text} for 30 s by another process. Find out which one holds it, then run again.")
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
             return TargetError(
-                f"{seen}. The ledger is damaged or no ledger at all. Restore it from a backup, or move it away: then "
+                f"{text}. The ledger is damaged or no ledger at all. Restore it from a backup, or move it away: then "
                 "everything is read again. Nothing was deleted."
             )
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-            return TargetError(f"{seen}. Give this user the right to read and write it, or name another target.")
+            return TargetError(f"{text}. Give this user the right to read and write it, or name another target.")
         return SinkError(
-            f"{seen}. The ledger could not be read or written: look at the disk, and at what this process may use of "
+            f"{text}. The ledger could not be read or written: look at the disk, and at what this process may use of "
             "it (quota, ulimit), then run again; what was delivered before is kept."
         )
 

@@ -94,7 +94,7 @@ def changes_of(source_ledger: SourceLedger, since: date, *, merged: bool) -> lis
     The changes that readings since that day (UTC) made to delivered partitions, ordered by stream, account and day;
     ``merged``: one per partition, and a partition that has its former rows and sums again is left out.
     """
-    every: list[Change] = []
+    changes: list[Change] = []
     by_partition: dict[Partition, Change] = {}
     for restated in source_ledger.ledger.restated(source_ledger.source, since=datetime.combine(since, time(), UTC)):
         if restated.run_id.startswith(FORGET_PREFIX):
@@ -111,13 +111,13 @@ def changes_of(source_ledger: SourceLedger, since: date, *, merged: bool) -> lis
             runs=(restated.run_id,),
             changed_at=restated.restated_at,
         )
-        every.append(change)
+        changes.append(change)
         by_partition[restated.partition] = (
             joined(by_partition[restated.partition], change) if restated.partition in by_partition else change
         )
     if not merged:
         return sorted(
-            every,
+            changes,
             key=lambda change: (change.stream, *change.account.values(), change.day or date.min, change.changed_at),
         )
     return [by_partition[partition] for partition in sorted(by_partition) if _has_net_change(by_partition[partition])]

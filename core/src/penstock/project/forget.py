@@ -123,7 +123,8 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
                 _delete_rows(locked, partitions, deleted_from, days, view.clock.now())
             locked.mark_missing(name, partitions)
         counts = [
-            Forgotten(target=locked.target_name, stream=name, partitions=len(those)) for locked, name, those in chosen
+            Forgotten(target=locked.target_name, stream=name, partitions=len(partitions))
+            for locked, name, partitions in chosen
         ]
         return ForgetResult(targets=tuple(counts))
 

@@ -142,19 +142,19 @@ def plan_of(job: Job, now: datetime) -> Plan:
 
 def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
-    share = shard_of(shard, [job.source for job in jobs])
-    made = []
+    this_part = shard_of(shard, [job.source for job in jobs])
+    in_part = []
     for job in jobs:
-        name, parts = job.source.name, share.division.parts
-        readers = len(share.division.parts_by_source[name])
-        if not share.reads(name):
+        name, parts = job.source.name, this_part.division.parts
+        readers = len(this_part.division.parts_by_source[name])
+        if not this_part.reads(name):
             notice(f"{name} allows {readers} requests at once, so {readers} of {parts} shards read it; not this one")
             continue
-        part = Part(
-            division=f"{parts} shards by days, {readers} for this source", name=f"shard {share.number} of {parts}"
+        lock_part = Part(
+            division=f"{parts} shards by days, {readers} for this source", name=f"shard {this_part.number} of {parts}"
         )
-        made.append(evolve(job, source=share.limited(job.source), share=share, part=part))
-    return made
+        in_part.append(evolve(job, source=this_part.limited(job.source), part=this_part, lock_part=lock_part))
+    return in_part
 
 
 def with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number: int) -> tuple[PlannedPartition, ...]:
@@ -240,15 +240,15 @@ def refuse_strange_accounts(
         streams = [source.stream(name) for name in chosen[source.name]]
         with blamed(source.connector):
             divided += [source.accounts_of(stream) for stream in streams if stream.account is not None]
-    known = sorted({account for accounts in divided for account in accounts or ()})
+    account_names = sorted({account for accounts in divided for account in accounts or ()})
     if not divided or None in divided:
         return
     for pattern in patterns:
-        if not any(matches(account, [pattern]) for account in known):
+        if not any(matches(account, [pattern]) for account in account_names):
             names = ", ".join(source.name for source in sources)
             raise UsageError(
-                f"--accounts: no account of {names} matches {pattern!r}.{did_you_mean(pattern, known)} "
-                f"There are {clip(', '.join(known), 200) or 'none'}"
+                f"--accounts: no account of {names} matches {pattern!r}.{did_you_mean(pattern, account_names)} "
+                f"There are {clip(', '.join(account_names), 200) or 'none'}"
             )
 
 

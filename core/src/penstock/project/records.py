@@ -70,11 +70,11 @@ class Records:
 
         def committed(entry: LedgerEntry, batches: Sequence[Batch]) -> Sequence[Batch]:
             rejected.extend(record for record in entry.rejected_records if record.stream == self.stream)
-            mine = [batch for batch in batches if batch.layout.stream == self.stream]
+            of_stream = [batch for batch in batches if batch.layout.stream == self.stream]
             if plain:
-                for batch in mine:
+                for batch in of_stream:
                     _make_plain(batch)
-            return mine
+            return of_stream
 
         def stop_on_failure(event: Event) -> None:
             if event["event"] == "partition_failed":
@@ -111,8 +111,8 @@ class Records:
         ``encode("arrow", decimal_scale=18)`` is a ``pyarrow.RecordBatchReader``; ``decimal_scale``: the digits after
         the point of decimal columns that declare none. Raises UsageError if the library that it needs is not installed.
         """
-        made: Encoder = self.job.source.registry.component("encoder", Named(encoder, options))
-        return made(self.layout, self._batches(plain=False))
+        encode: Encoder = self.job.source.registry.component("encoder", Named(encoder, options))
+        return encode(self.layout, self._batches(plain=False))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """An ``ArrowArrayStream`` for the Arrow PyCapsule interface. Each call reads the records anew."""

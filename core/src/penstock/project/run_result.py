@@ -72,14 +72,14 @@ class RunResult:
     @classmethod
     def not_started(cls, error: PenstockError) -> "RunResult":
         """The result of a run that an error prevented."""
-        seen = {"source": None, "stream": None, "partition": None, "error": type(error).__name__}
+        of_run = {"source": None, "stream": None, "partition": None, "error": type(error).__name__}
         report: dict[str, Any] = {
             "run_id": None,
             "status": "not started",
             "exit_code": error.exit_code,
             "seconds": 0.0,
             "sources": {},
-            "errors": [{**seen, "message": str(error)}],
+            "errors": [{**of_run, "message": str(error)}],
         }
         return cls(
             exit_code=error.exit_code,

@@ -233,8 +233,8 @@ def problems_of(
                 entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account
             ]
             problems += [
-                evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
-                for (kind, reason), several in _by_reason(of_account).items()
+                evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], entries)), reason), **_span(entries))
+                for (kind, reason), entries in _by_reason(of_account).items()
             ]
     return [
         *problems,
@@ -297,12 +297,12 @@ def _restated_months(source_ledger: SourceLedger, now: datetime, accounts: Seque
     since = now - NEWS
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in changes_of(source_ledger, since.date(), merged=True):
-        over = change.day is not None and (change.day.year, change.day.month) < (now.year, now.month)
-        if over and change.changed_at >= since and change.moved and holds(accounts, change.account.values()):
+        month_ended = change.day is not None and (change.day.year, change.day.month) < (now.year, now.month)
+        if month_ended and change.changed_at >= since and change.moved and holds(accounts, change.account.values()):
             groups.setdefault((change.stream, f"{change.day:%Y-%m}"), []).append(change)
     for (stream, month), changes in groups.items():
         days = [change.day for change in changes if change.day is not None]
-        several = len({tuple(change.account.items()) for change in changes})
+        accounts_restated = len({tuple(change.account.items()) for change in changes})
         moves = ", ".join(moved_in_words(changes))
         yield Problem(
             source=source_ledger.source,
@@ -312,7 +312,7 @@ def _restated_months(source_ledger: SourceLedger, now: datetime, accounts: Seque
             first_day=min(days),
             last_day=max(days),
             last_read=max(change.changed_at for change in changes),
-            reason=f"{month} is over, and the provider restated it: {counted(several, 'account')}, {moves}",
+            reason=f"{month} is over, and the provider restated it: {counted(accounts_restated, 'account')}, {moves}",
         )
 
 

@@ -59,10 +59,10 @@ class ViewedTarget:
         return address or self.sink.shown
 
 
-def _each_once(several: Sequence[ViewedTarget], named: Collection[str]) -> list[ViewedTarget]:
+def _each_once(targets: Sequence[ViewedTarget], named: Collection[str]) -> list[ViewedTarget]:
     """Targets of one address as one, with the sources of all, under the name that it has in ``named``, if any."""
     by_address: dict[str, ViewedTarget] = {}
-    for viewed in several:
+    for viewed in targets:
         address = viewed.address
         if (other := by_address.get(address)) is not None:
             sources = None

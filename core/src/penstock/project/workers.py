@@ -18,10 +18,10 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from penstock._config.targets import passwords_in
-from penstock._plan.division import MOST_PARTS, Division, Share, divide, most_parts
+from penstock._plan.division import MOST_PARTS, Division, PartOfDivision, divide, most_parts
 from penstock._plan.plan import Job, not_divisible
 from penstock._run.context import RunContext
-from penstock._run.divided import part_of, run_divided, run_part, stages, weights_of
+from penstock._run.divided import lock_part_of, run_divided, run_part, stages, weights_of
 from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
@@ -200,9 +200,9 @@ def _jobs(assignment: Assignment, worker: WorkerSetup) -> list[Job]:
     jobs, _ = jobs_for(_setup(worker), worker.name, worker.selection, worker.started_at, lambda text: None)
     jobs = [job for job in jobs if job.source.name in assignment.sources]
     _find_marks(jobs, worker.marks)  # one that joined the cluster late was not tried
-    share = Share(division=worker.division, number=assignment.number)
-    part = part_of(assignment.run_id, assignment.number)
-    return [evolve(job, source=share.limited(job.source), share=share, part=part) for job in jobs]
+    part = PartOfDivision(division=worker.division, number=assignment.number)
+    lock_part = lock_part_of(assignment.run_id, assignment.number)
+    return [evolve(job, source=part.limited(job.source), part=part, lock_part=lock_part) for job in jobs]
 
 
 def _find_marks(jobs: Sequence[Job], marks: Mapping[str, str]) -> None:
