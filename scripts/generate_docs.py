@@ -5,7 +5,7 @@ A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what i
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
 - elsewhere ``reference`` (the public API, see :mod:`reference`), ``source keys``, ``bounds``, ``fixed bounds``,
-  ``sinks``, ``parts``, ``decisions``, ``modules`` or ``conforms``.
+  ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers`` or ``conforms``.
 
 A test holds every file to what this script would write.
 """
@@ -169,6 +169,7 @@ def generated(path: Path, registry: Registry) -> str:
         "reference": lambda: reference(registry),
         "conforms": conforms,
         "modules": modules,
+        "helpers": helpers,
     }
 
     def made(found: re.Match[str]) -> str:
@@ -240,11 +241,21 @@ def modules() -> list[str]:
     rows = []
     for path in sorted(files, key=lambda path: path.parent.name if path.stem == "__init__" else path.stem):
         name = path.parent.name if path.stem == "__init__" else path.stem
-        text = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
-        what = re.sub(r":\w+:`~?\.?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`"))
         places = ["`penstock`"] * (name in exported) + [f"`penstock.{name}`"] * (path.stem == "__init__")
-        rows.append([f"`{name}`", what, ", ".join(places) or "–"])
+        rows.append([f"`{name}`", _first_paragraph(path), ", ".join(places) or "–"])
     return _table(["Module", "What", "Import from"], rows)
+
+
+def helpers() -> list[str]:
+    """What test files share."""
+    files = sorted((ROOT / "tests" / "helpers").glob("*.py"))
+    return _table(["Module", "What"], ([f"`{path.stem}`", _first_paragraph(path)] for path in files))
+
+
+def _first_paragraph(module: Path) -> str:
+    """That of its docstring, in Markdown."""
+    text = (ast.get_docstring(ast.parse(module.read_text())) or "").split("\n\n")[0]
+    return re.sub(r":\w+:`~?\.?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`"))
 
 
 def conforms() -> list[str]:

@@ -96,7 +96,7 @@ def test_a_recipe_reads_yesterdays_clicks(recipe: str, name: str, talroo: Server
 
 def test_every_recipe_is_run() -> None:
     """
-    One for each library that this module reads rows of.
+    There is one recipe for each library of this module.
     """
     assert {name for _, name in RECIPES} == set(AS_ROWS)
 

@@ -76,7 +76,7 @@ def test_the_connectors_keep_what_every_connector_must(provider: Provider, tmp_p
 
 def test_a_connector_that_only_writes_has_fewer_checks(tmp_path: Path) -> None:
     """
-    Its declarations must be sound.
+    For a connector without streams the kit checks its declarations.
     """
     conforms("sensis", tmp_path)
 

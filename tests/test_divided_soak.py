@@ -290,7 +290,7 @@ def test_workers_on_hosts_of_their_own(
 @into_both
 def test_some_kills_over_dask(world: DividedRuns, cluster: Cluster) -> None:
     """
-    The same, for some rounds.
+    Some rounds of kills of Dask's processes.
     """
     kills(world, cluster, 1, 3)
 
@@ -298,6 +298,6 @@ def test_some_kills_over_dask(world: DividedRuns, cluster: Cluster) -> None:
 @pytest.mark.large
 def test_some_kills_of_processes(world: DividedRuns) -> None:
     """
-    The same, for some rounds.
+    Some rounds of kills of worker processes.
     """
     kills(world, None, 1, 3)

@@ -302,7 +302,7 @@ GENERATE = generator()
 @pytest.mark.parametrize("path", GENERATE.pages(), ids=named)
 def test_tables_are_those_of_the_declarations(path: Path) -> None:
     """
-    ``make docs`` changes nothing.
+    ``make docs`` changes no generated table.
     """
     assert path.read_text() == GENERATE.generated(path, Registry()), "run: make docs"
 

@@ -269,7 +269,7 @@ def test_killed_at_any_moment(bench: Bench) -> None:
 @pytest.mark.parametrize("seed", range(25))
 def test_killed_at_many_moments(bench: Bench, seed: int) -> None:
     """
-    The same, for longer.
+    Many rounds of kills at random moments.
     """
     draw = random.Random(seed)
     for _ in range(4):

@@ -294,6 +294,6 @@ def test_receipts_are_true_after_kills(seed: int, tmp_path: Path, capsys: Any) -
 @pytest.mark.parametrize("seed", range(_FROM, _TO))
 def test_receipts_are_true_after_many_kills(seed: int, tmp_path: Path, capsys: Any) -> None:
     """
-    The same for many providers.
+    Receipts are true after kills, for many providers.
     """
     sent(seed, tmp_path, capsys, kills=True)

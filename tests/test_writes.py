@@ -554,7 +554,7 @@ def test_rows_come_from_csv_with_defaults_from_the_command_line(sensis: Bench) -
 
 def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
     """
-    The same lines.
+    ``--receipts`` writes the same lines to a file as to standard output.
     """
     _, receipts, _ = sensis.act(
         *("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0), event(1)]), "--receipts", "r.jsonl")
@@ -767,7 +767,7 @@ def test_what_destroys_needs_a_yes(joveo: Bench) -> None:
 
 def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
     """
-    With the reason.
+    An action that is not built is listed with the reason and never sent.
     """
     code, receipts, output = joveo.act("joveo", "apply_job_rules", "client_id=x", "--yes")
 
@@ -1005,7 +1005,7 @@ def test_ad_codes_come_with_the_receipt(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """
-    They are what the write is for.
+    The ad codes that a write creates are in its receipt.
     """
     monkeypatch.chdir(tmp_path)
     app = TargetCircle(server.base_url, TODAY)

@@ -171,7 +171,7 @@ def test_each_style_of_sending_the_token(app: ConvertrSandbox, style: str) -> No
 
 def test_no_token_no_answer(app: ConvertrSandbox) -> None:
     """
-    Without a token the answer is 401.
+    A request without a token gets a 401.
     """
     assert app(SandboxRequest(method="GET", target="/api/v4/leads", headers={}, body=b"")).status == 401
 

@@ -162,7 +162,7 @@ def test_an_id_is_one_segment_of_the_path() -> None:
 
 def test_json_ld_is_requested() -> None:
     """
-    Without it the totals are missing.
+    Requests accept JSON-LD, since other forms lack the totals.
     """
     (request,) = BY_NAME["campaigns"].first_requests(SETTINGS, DAY)
 

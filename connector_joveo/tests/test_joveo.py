@@ -466,7 +466,7 @@ def test_a_write_without_a_word_of_its_outcome_is_unknown(action: str, body: byt
 
 def test_the_member_that_refuses_is_named() -> None:
     """
-    And not the first one with any text.
+    A refusal is quoted from the member that states it, not from the first member with any text.
     """
     found = judge(answer({"success": True, "result": False}), None)
 
@@ -698,7 +698,7 @@ def test_summary_counts_all_jobs_only_where_it_can(jobs: int, summary: Any, tota
 )
 def test_an_unpaged_list_comes_in_three_forms(body: Any, form: str) -> None:
     """
-    One object, an array, or the usual envelope.
+    A list without pages is one object, an array, or the usual envelope.
     """
     (items,) = ListedOrSingle()(answer(body)).items
 

@@ -268,7 +268,7 @@ def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
 
 def test_an_unknown_advertiser_fails_alone(bench: Bench) -> None:
     """
-    The others are delivered.
+    An unknown advertiser fails, and all other advertisers are delivered.
     """
     report = bench.run(advertiser_ids=("2112", "9"), since=UNTIL)
 
@@ -394,7 +394,7 @@ def test_a_click_without_a_price_is_counted_in_any_unit(bench: Bench, price: str
 
 def test_members_that_nobody_documented_are_kept(bench: Bench) -> None:
     """
-    In ``_extra``, and noted once.
+    Undocumented members are kept in ``_extra`` and noted once.
     """
     bench.sandbox.more_members = {"bid_id": "b-1"}
 

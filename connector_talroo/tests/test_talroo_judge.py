@@ -148,7 +148,7 @@ def test_an_unknown_message_leaves_a_passing_trouble_to_the_http_status(status: 
 @pytest.mark.parametrize("status", [1, "1", " 1 "], ids=repr)
 def test_a_good_answer_is_accepted_in_either_spelling(status: Any) -> None:
     """
-    A number or its digits.
+    A status of success is accepted as a number and as its digits.
     """
     assert verdict_of({"status": status, "total_clicks": 0, "clicks_report": []}) == Accept()
 
@@ -156,7 +156,7 @@ def test_a_good_answer_is_accepted_in_either_spelling(status: Any) -> None:
 @pytest.mark.parametrize("name", ["get_clicks", "get_clicks_empty_list.synthetic", "get_clicks_empty_object.synthetic"])
 def test_the_sample_answers_are_accepted(name: str) -> None:
     """
-    The judge leaves them alone.
+    The judge accepts each sample answer of the reference unchanged.
     """
     assert verdict_of((FIXTURES / f"{name}.json").read_bytes()) == Accept()
 

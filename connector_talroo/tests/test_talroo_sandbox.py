@@ -172,7 +172,7 @@ def a_day_without_clicks(app: TalrooSandbox) -> date:
 )
 def test_a_day_without_clicks_has_the_chosen_form(form: Any, report: Any) -> None:
     """
-    Each form that the provider may use.
+    The imitation answers a day without clicks in each form that the provider may use.
     """
     app = a_sandbox()
     app.empty_form = form
@@ -200,7 +200,7 @@ def test_a_day_without_clicks_may_be_absent() -> None:
 
 def test_the_same_day_is_the_same_for_every_imitation() -> None:
     """
-    And another one for another advertiser, day or seed.
+    A day has the same clicks in every imitation, and others for another advertiser, day or seed.
     """
     one, two, three = a_sandbox(), a_sandbox(), a_sandbox()
     three.seed = 2
@@ -213,7 +213,7 @@ def test_the_same_day_is_the_same_for_every_imitation() -> None:
 
 def test_a_restated_day_loses_gains_and_reprices_clicks() -> None:
     """
-    Each time anew, and no other day.
+    Each restatement of a day removes, adds and reprices clicks; no other day changes.
     """
     app = a_sandbox()
     other = app.clicks("2112", TODAY)

@@ -75,7 +75,7 @@ def test_where_the_two_libraries_differ_the_configuration_is_refused(vector: dic
 
 def test_the_vectors_hold_a_case_where_the_libraries_differ() -> None:
     """
-    Else the refusal above would be tested by nothing.
+    At least one vector has a value that libraries encode in different ways.
     """
     assert [
         vector["case"][0] for vector in MADE["vectors"] if encode_query(vector["params"]) != vector["canonical"]

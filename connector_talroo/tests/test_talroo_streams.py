@@ -116,7 +116,7 @@ def test_a_day_is_one_request_with_both_dates() -> None:
 
 def test_the_accounts_are_the_configured_advertisers() -> None:
     """
-    In their order.
+    The accounts are the configured advertisers, in their order.
     """
     assert CLICKS.configured_accounts(settings()) == ("2112", "2113")
 

@@ -190,7 +190,7 @@ def test_the_settings_may_give_the_address() -> None:
 
 def test_an_action_without_body_fields_sends_none() -> None:
     """
-    Not even an empty object.
+    An action without fields in the body sends no body, not even an empty object.
     """
     assert build_request(evolve(ACTION, fields=ACTION.fields[:2]), SETTINGS, [PLACE]).body is None
 
@@ -236,7 +236,7 @@ def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
 )
 def test_bodies_are_looked_at(action: Action, given: dict[str, Any], reported: str) -> None:
     """
-    Before anything is sent.
+    The body of an action is checked before anything is sent.
     """
     with pytest.raises(ValueError, match=reported):
         validated(action, SETTINGS, typed(action, given))
@@ -297,7 +297,7 @@ def test_a_request_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_row_that_cannot_be_written_does_not_stop_those_it_would_share_a_request_with() -> None:
     """
-    Each of them is sent alone.
+    If one row of a shared request cannot be written, each of its rows is sent alone.
     """
     rows: list[dict[str, Any]] = [{"account": "a", "event_id": one} for one in ("x", "\ud83d", "y")]
 
@@ -408,7 +408,7 @@ def test_judges_come_first(verdict: Any, expected: str) -> None:
 
 def test_an_action_may_judge_each_row() -> None:
     """
-    Its receipts stand.
+    The receipts that an action's own judge returns stand.
     """
     receipts = [Receipt(row=0, status="done"), Receipt(row=1, status="refused", reason="no such id")]
 

@@ -121,7 +121,7 @@ def test_a_line_that_is_too_long_is_one_bad_row(tmp_path: Path, name: str, conte
 
 def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
     """
-    ``.gz`` behind the suffix.
+    An input whose name ends in ``.gz`` is unpacked.
     """
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"a\n1\n"))

@@ -61,7 +61,7 @@ def one_line(job: OutboxJob, first: int = 0) -> list[tuple[int, str]]:
 
 def test_an_unfinished_job_is_refused_and_names_the_way_on(crashed: Outbox) -> None:
     """
-    A look changes nothing.
+    A second job beside an unfinished one is refused with the options to go on, and nothing changes.
     """
     for _ in range(2):
         with pytest.raises(UsageError, match=r"events\.jsonl.*1 done, 1 refused, 2 unknown.*--resume"):
@@ -110,7 +110,7 @@ def test_a_retried_row_that_never_left_is_unknown_again(crashed: Outbox) -> None
 
 def test_a_repeated_row_stays_unknown_when_the_repetition_never_left(outbox: Outbox) -> None:
     """
-    The first attempt counts.
+    A row whose first attempt is unknown stays unknown where its repetition was never sent.
     """
     job = outbox.open(KEY, NOW)
     job.sending([0])
@@ -176,7 +176,7 @@ def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
 
 def test_other_inputs_are_other_jobs(crashed: Outbox) -> None:
     """
-    By source, action and digest.
+    A job is identified by source, action and the digest of its input.
     """
     for change in ({"source": "other"}, {"action": "other"}, {"digest": "other"}):
         facts = {"source": "acme", "action": "send", "digest": "d1", "what": "x", **change}
@@ -211,7 +211,7 @@ def test_rows_that_went_to_another_address_need_a_decision(moved: Outbox, option
 
 def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> None:
     """
-    On a person's demand, once.
+    A job goes on at another address of the same system, on demand and once.
     """
     for confirmed in (True, False):
         job = moved.open(ELSEWHERE, NOW, resume=True, confirmed=confirmed)
@@ -288,7 +288,7 @@ def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
 
 def test_old_jobs_are_forgotten(outbox: Outbox) -> None:
     """
-    Finished ones only.
+    Only finished jobs are deleted for their age.
     """
     job = outbox.open(KEY, NOW)
     job.settle([done(0)])
@@ -386,7 +386,7 @@ def readonly(tmp_path: Path) -> Path:
 
 def test_without_a_ledger_nothing_is_sent(readonly: Path) -> None:
     """
-    The error states it.
+    Where the ledger of writes cannot be opened, nothing is sent, and the error states why.
     """
     with pytest.raises(TargetError, match="nothing was sent"):
         Outbox(readonly).open(KEY, NOW)
@@ -409,7 +409,7 @@ def test_a_ledger_that_could_not_be_made_whole_is_made_later(outbox: Outbox, mon
 
 def test_another_database_is_left_alone(outbox: Outbox) -> None:
     """
-    It is not ours to write into.
+    A database that is no ledger of writes is not written.
     """
     outbox.folder.mkdir()
     connection = sqlite3.connect(outbox.path)

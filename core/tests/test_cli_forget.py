@@ -55,7 +55,7 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
 )
 def test_forget_is_exact_about_what(here: Here, arguments: list[str], message: str) -> None:
     """
-    Nothing is forgotten by a slip.
+    A name, account or day that does not exist is an error, and nothing is forgotten.
     """
     here("run", "daily", *days(2))
 
@@ -169,6 +169,6 @@ def test_rejected_records_are_counted_and_shown(here: Here) -> None:
 )
 def test_reasons_of_one_kind_are_counted_together(reasons: list[str], kinds: int) -> None:
     """
-    Whatever the value was.
+    Rejected records with one reason are counted together, whatever their values were.
     """
     assert len(set(map(kind_of, reasons))) == kinds

@@ -336,7 +336,7 @@ def test_strict_plugins_stops_at_a_broken_one(arguments: list[str], capsys: pyte
 )
 def test_durations(text: str, seconds: float) -> None:
     """
-    A bare number is seconds.
+    A duration has a unit, or is a number of seconds.
     """
     assert DURATION.convert(text, None, None) == seconds
 

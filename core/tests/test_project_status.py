@@ -150,7 +150,7 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project
 
 def test_runs_are_listed_newest_first(project: Project) -> None:
     """
-    With the report of each.
+    Runs are listed with their reports, newest first.
     """
     first, second = project.run("daily", **DAYS), project.run("daily", **DAYS)
 

@@ -48,7 +48,7 @@ def test_an_idle_source_saves_nothing_up():
 
 def test_without_a_rate_nobody_waits():
     """
-    No rate, no pause.
+    Without a rate, no request waits.
     """
     clock = FakeClock()
     for _ in range(5):

@@ -394,7 +394,7 @@ def test_batch_hooks_are_applied_one_by_one() -> None:
 
 def test_a_batch_hook_that_returns_something_else_is_named() -> None:
     """
-    The error names the plugin.
+    The error about a batch hook's wrong result names the plugin.
     """
     (hook,) = Registry([Replacing()]).batch_hooks()
 

@@ -104,7 +104,7 @@ def test_a_path_is_matched_whole(shop: Shop, line: str, status: int) -> None:
 @pytest.mark.parametrize("route", ["/shops", "GET shops", "GET"])
 def test_a_route_of_another_form_is_refused_with_its_class(route: str) -> None:
     """
-    At declaration, by the route.
+    A route of another form is refused at its declaration, with its class.
     """
     with pytest.raises(ValueError, match="METHOD /path"):
         type("Wrong", (SandboxBase,), {"routes": {route: Shop.odd}})
@@ -157,7 +157,7 @@ def test_requests_are_kept(shop: Shop) -> None:
 
 def test_a_day_counts_its_restatements(shop: Shop) -> None:
     """
-    No other day is changed.
+    A restatement changes one day and no other.
     """
     shop.restate(TODAY)
     shop.restate(TODAY)
@@ -185,7 +185,7 @@ def test_a_token_ends_with_its_time_its_last_use_or_when_it_is_revoked() -> None
 
 def test_tokens_have_a_clock_of_their_own() -> None:
     """
-    Without a sandbox, too.
+    The tokens of an imitation end by a clock of their own, with or without a sandbox.
     """
     assert Tokens(lambda: 5.0).accept("a") is False
 

@@ -193,7 +193,7 @@ def test_a_time_whose_form_ends_with_z_is_in_utc():
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
 def test_requests_may_be_one_request(several: bool):
     """
-    Or any iterable of them.
+    ``requests`` returns one request or any iterable of requests.
     """
     requested = Request(url="https://shop.example/x")
     stream = a_stream(requests=lambda settings, slice_: iter([requested, requested]) if several else requested)
@@ -235,6 +235,6 @@ def test_a_template_that_names_nothing_is_a_mistake_of_the_connector():
 
 def test_a_value_with_braces_is_not_filled_again():
     """
-    A template is filled once.
+    A template is filled once: braces in a value stay as they are.
     """
     assert fill("{a}-{b}", {"a": "{b}", "b": True}) == "{b}-true"

@@ -294,7 +294,7 @@ def test_a_child_with_days_has_the_kind_of_its_parent() -> None:
 
 def test_a_parent_without_a_kind_is_the_only_problem() -> None:
     """
-    Its child need not be without one.
+    The missing kind of a parent is reported once, and not for its child.
     """
     child = clicks(name="visits", parent=Parent(stream="clicks", columns=("id",)))
 
@@ -305,7 +305,7 @@ def test_a_parent_without_a_kind_is_the_only_problem() -> None:
 
 def test_all_mistakes_are_reported_at_once() -> None:
     """
-    Those of one stream, and those of the others.
+    The mistakes of all streams are reported together.
     """
     registry = Registry(
         [Acme(clicks(kind="x", key="y", day_of="z"), parts(requests=requests, required_settings=("q",)))]

@@ -236,7 +236,7 @@ def test_a_403_of_an_account_is_about_that_account():
 @pytest.mark.parametrize("status", [401, 403, 429, 400, 503])
 def test_an_error_page_shows_its_first_words(status: int):
     """
-    Not its markup, scripts and styles.
+    A message quotes the first words of an error page, without markup, scripts and styles.
     """
     page = (
         b"<!DOCTYPE html><html><head><title>Access denied</title><style>p { color: red }</style>"

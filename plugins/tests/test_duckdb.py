@@ -318,7 +318,7 @@ def test_many_rows_wait_outside_of_memory(place: Path, monkeypatch: pytest.Monke
 
 def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
     """
-    The former rows stay.
+    A day of which no record fits is not replaced: its former rows stay.
     """
     target = sink(place).open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])

@@ -566,7 +566,7 @@ def test_a_sample_suggests_answers(place: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_status_is_no_key(place: Path) -> None:
     """
-    It changes. Amounts are found by a currency beside them.
+    A column of statuses is not suggested as a key; amounts are found by a currency beside them.
     """
     record = guess_columns(read_sample(json.dumps(PAYOUTS).encode()), "payouts", report=True)
 

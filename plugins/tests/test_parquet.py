@@ -138,7 +138,7 @@ def test_with_more_digits_it_fits(place: Path) -> None:
 
 def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
     """
-    The former rows stay, and the error names the first reason.
+    A day of which no record fits is not replaced: its former rows stay, and the error names the first reason.
     """
     target = open_(place)
     commit(target, [(CLICKS, [click(1)])])
@@ -269,7 +269,7 @@ def test_someone_elses_file_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_scale_that_no_decimal_has_is_refused() -> None:
     """
-    From 0 to 38 digits.
+    The scale of a decimal is from 0 to 38 digits.
     """
     with pytest.raises(ValueError, match="decimal_scale"):
         KIND.settings(path=Path("x"), decimal_scale=39)

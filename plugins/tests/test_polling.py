@@ -115,7 +115,7 @@ def test_an_answer_that_is_not_as_declared_is_broken(options: dict[str, Any], an
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_report_that_is_unknown_is_gone(status: int) -> None:
     """
-    It is submitted again, once.
+    An unknown report is submitted again, once.
     """
     assert isinstance(Polled().state(a_response({}, status=status), 1.0), Gone)
     assert Polled().expired(a_response({}, status=status))
