@@ -24,7 +24,8 @@ import attrs
 import penstock
 from penstock._cli.init import toml_value
 from penstock._cli.listing import described
-from penstock._plugins.registry import COMPONENT_KINDS, Registry
+from penstock._plugins.offers import COMPONENT_KINDS
+from penstock._plugins.registry import Registry
 from penstock.redact import Secret
 from penstock.settings import SourceSettings, info_of, keys_of
 from penstock.testing.conformance import CHECKS

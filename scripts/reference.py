@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import penstock
-from penstock._plugins.registry import COMPONENT_KINDS, Registry
+from penstock._plugins.offers import COMPONENT_KINDS
+from penstock._plugins.registry import Registry
 
 # Heading, modules, and what a reader does with them.
 CHAPTERS = (

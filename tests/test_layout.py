@@ -110,6 +110,16 @@ def test_large_libraries_are_imported_in_one_place(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_core_looks_up_no_library_of_a_plugin(path: Path) -> None:
+    """
+    No text of the core, apart from prose, is the name of a library that only plugins import.
+    """
+    libraries = {name for name, folders in IMPORTERS.items() if not folders} | {"distributed", "dask"}
+    texts = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
+    assert texts & libraries == set()
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
 def test_core_names_no_provider(path: Path) -> None:
     """
     No name in the core's code, and no text that is compared or looked up, is a provider's. No text names a connector.

@@ -528,7 +528,7 @@ def test_a_plugin_that_states_its_name_is_not_imported_for_another_connector():
 
     assert registry.connector("shop") is SHOP
     assert [stream.name for stream in registry.streams("shop")] == ["rows"]
-    assert registry._broken == []
+    assert registry._plugins.broken == []
     with pytest.raises(PluginError, match="there is no module no_such_package"):
         registry.connector("elsewhere")
     assert [fault.plugin.name for fault in registry.broken()] == ["no_such_package"]

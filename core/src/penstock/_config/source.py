@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
-from penstock._plugins.registry import ComponentKind, Registry
+from penstock._plugins.offers import ComponentKind
+from penstock._plugins.registry import Registry
 from penstock.connector import Connector, Stream
 from penstock.errors import ConfigError, PenstockError
 from penstock.protocols import Authenticator, Named, Unsigned

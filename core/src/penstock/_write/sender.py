@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Attempts, FailedAttempt, NextStep, parked
-from penstock._plugins.registry import defect
+from penstock._plugins.messages import defect
 from penstock._write.outbox import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated

@@ -32,7 +32,8 @@ from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Tape
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
-from penstock._plugins.registry import Registry, describe_error, place_in_plugin
+from penstock._plugins.messages import describe_error, place_in_plugin
+from penstock._plugins.registry import Registry
 from penstock._read.components import components_of
 from penstock._run.check import check
 from penstock._run.context import new_run

@@ -1,0 +1,127 @@
+"""
+Messages about plugins: an error in the words of its author, its place in the plugin's own code, and what to do.
+"""
+
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import penstock
+from penstock._plugins.offers import Plugin
+from penstock.errors import PluginError
+from penstock.names import did_you_mean
+from penstock.records import SHADOWED
+from penstock.sinks import SinkKind
+
+GROUP = "penstock"
+"""The entry-point group of plugins."""
+
+# penstock and the plugins that are released with it stand between a plugin's own code and an error.
+_RELEASED_TOGETHER = ("penstock", "penstock_plugins")
+
+# Python's words for mistakes with what penstock declares.
+_UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_UNNAMED = re.compile(r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given")
+_NONE_OR_NONE = "unsupported operand type(s) for |: 'NoneType' and 'NoneType'"
+_NOT_OFFERED = re.compile(r"cannot import name '(\w+)' from 'penstock'")
+
+
+def describe_error(error: BaseException) -> str:
+    """An error's class and text, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def place_in_plugin(error: BaseException | None) -> str:
+    """File and line of a plugin's own code in which an error arose, in parentheses; empty where none did."""
+    frames = [] if error is None else list(traceback.walk_tb(error.__traceback__))
+    for frame, line in reversed(frames):
+        if not _is_of_a_library(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
+            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return ""
+
+
+def _is_of_a_library(package: str) -> bool:
+    """Whether a package is of the standard library, of penstock, or of a distribution that is no plugin."""
+    if package in sys.stdlib_module_names or package in _RELEASED_TOGETHER:
+        return True
+    distributions = _distributions().get(package, [])
+    return bool(distributions) and _plugin_distributions().isdisjoint(distributions)
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    """Package -> the installed distributions that have it. Some 0.3 s, so for a message only."""
+    return dict(metadata.packages_distributions())
+
+
+@cache
+def _plugin_distributions() -> frozenset[str]:
+    return frozenset(point.dist.name for point in metadata.entry_points(group=GROUP) if point.dist is not None)
+
+
+def defect(error: Exception, connector: str, what_now: str) -> PluginError:
+    """An unforeseen error as that of a connector or of penstock: with its place, and what to do or to expect."""
+    return PluginError(
+        f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
+        f"penstock, not of your configuration. {what_now}"
+    )
+
+
+def probable_meaning(error: BaseException | None) -> str:
+    """What an author probably meant who misspelt a name of penstock's or left out names of arguments."""
+    text = str(error)
+    if found := _UNEXPECTED.search(text):
+        return did_you_mean(found[2], options_of(getattr(penstock, found[1], object)))
+    if (found := _UNNAMED.search(text)) and hasattr(penstock, found[1]):
+        example = "@record(kind=..., key=...)" if found[1] == "record" else f"{found[1]}(name=..., ...)"
+        return f"; write its arguments by name: {example}"
+    if found := _NOT_OFFERED.search(text):
+        return did_you_mean(found[1], dir(penstock))
+    if isinstance(error, NameError) and error.name in dir(penstock):
+        return f"; write from penstock import {error.name}"
+    if _NONE_OR_NONE in text:  # date: date | None = None
+        return f"; {SHADOWED}"
+    return ""
+
+
+def how_to_mend(plugin: Plugin, reasons: Sequence[str]) -> str:
+    """The reasons why a plugin is not used, and what its author and its users can do."""
+    listed = (
+        f"{reasons[0].rstrip('.')}{'' if reasons[0].endswith('?') else '.'} "
+        if len(reasons) == 1
+        else "".join(f"\n  - {reason}" for reason in reasons) + "\n"
+    )
+    return (
+        f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all details). "
+        f"Otherwise install another version of {plugin.distribution} and report the fault to its publisher."
+    )
+
+
+def options_of(factory: Callable[..., Any]) -> frozenset[str]:
+    """The options that a component takes; none where it takes any, or where they are not known."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return frozenset()
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return frozenset() if takes_any else frozenset(parameters)
+
+
+def sink_hint(kinds: Iterable[SinkKind], product: str) -> str:
+    """
+    The sinks whose summary names a product, such as BigQuery, as a hint; empty if there is none. An ordinary word of a
+    summary, such as files, is no product.
+    """
+    word = re.compile(rf"\b{re.escape(product)}\b", re.IGNORECASE)
+    return "".join(
+        f" Write --to {kind.example}, which takes {kind.summary}."
+        for kind in kinds
+        if any(not found[0].islower() for found in word.finditer(kind.summary))
+    )
