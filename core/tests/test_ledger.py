@@ -333,6 +333,8 @@ def test_streams_are_found_without_reading_their_rows(many):
     """
     assert many.sources() == (("talroo", "clicks"), ("talroo", "jobs"))
     assert many.rows_read == 2
+    assert many.sources("talroo") == (("talroo", "clicks"), ("talroo", "jobs"))
+    assert many.sources("joveo") == ()
 
 
 def test_final_days_are_read_within_their_window_only(many):
@@ -527,6 +529,9 @@ def test_runs_newest_first(ledger):
 
     assert ledger.runs("talroo") == (second, ended)
     assert ledger.runs("talroo", limit=1) == (second,)
+    assert ledger.runs("talroo", offset=1) == (ended,)
+    assert ledger.runs("talroo", run_id=ended.run_id) == (ended,)
+    assert ledger.runs("joveo", run_id=ended.run_id) == ()
 
 
 def test_no_secret_gets_in(ledger):

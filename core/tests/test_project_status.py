@@ -5,6 +5,7 @@ The Python API on how things stand: status, problems, runs, changes.
 import sqlite3
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,10 @@ from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.project.run_result import RunResult
-from penstock.project.targets import ViewedTarget, ledgers
+from penstock.project.targets import RUNS_AT_ONCE, ViewedTarget, ledgers
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
+from penstock_plugins.files.sink import FileSink
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, TWO, AnHourLater, Shop, Stopped, config, without_id
 
 
@@ -159,6 +161,70 @@ def test_runs_are_listed_newest_first(project: Project) -> None:
     assert {one.run_id for one in runs} == {first.run_id, second.run_id}
     assert [one.records for one in runs] == [12, 12]
     assert runs[0].report["streams"]["sales"]["partitions"]["delivered"] == 6
+
+
+def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Those of this month, and back to the last good one, some at a time: reports of runs are long, and kept for years.
+    """
+    project.run("daily", **DAYS)
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    ledger = SqliteLedger(path)
+    for number in range(1, 200):
+        ledger.record_run(
+            RunRecord(
+                run_id=f"r{number}",
+                source="shop",
+                started_at=NOW - timedelta(hours=12 * number),
+                finished_at=NOW - timedelta(hours=12 * number),
+                exit_code=1,
+                report={"streams": {"sales": {"requests": 1}}},
+            )
+        )
+    ledger.close()
+    held: list[int] = []
+    runs = SqliteLedger.runs
+
+    @wraps(runs)
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = runs(*arguments, **options)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(SqliteLedger, "runs", counted)
+
+    (source,) = project.status("daily").targets[0].sources
+
+    assert source.last_good == NOW
+    assert source.requests_this_month == 6 + 18  # of this run, and of nine days
+    assert max(held) <= RUNS_AT_ONCE
+    assert sum(held) < 50
+
+
+def test_a_pipeline_of_many_sources_opens_its_target_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A database has a limit of connections. The ledger of a target has the rows of all sources.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {**values["source"]["shop"], "shop_ids": ["9"]}
+    values["pipeline"]["daily"]["source"] = ["shop", "mall"]
+    project = Project(values, plugins=TWO, environ={}, clock=Stopped)
+    project.run("daily", **DAYS, streams=["sales"])
+    opened: list[str] = []
+    open_readonly = FileSink.open_readonly
+
+    def counted(sink: FileSink, source: str) -> Any:
+        opened.append(source)
+        return open_readonly(sink, source)
+
+    monkeypatch.setattr(FileSink, "open_readonly", counted)
+
+    (target,) = project.status("daily").targets
+
+    assert [source.source for source in target.sources] == ["shop", "mall"]
+    assert len(opened) == 1
 
 
 def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: Path) -> None:

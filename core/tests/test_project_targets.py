@@ -41,7 +41,7 @@ def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
     """
     project.run("daily", **DAYS)
     held = rows_held(monkeypatch)
-    monkeypatch.setattr("penstock.project.targets.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.delivered.ROWS_AT_ONCE", 1)
 
     found = project.verify("daily")
 
@@ -74,7 +74,7 @@ def test_totals_read_a_history_some_days_at_a_time(
     project.run("daily", **DAYS)
     whole = project.totals("daily", daily=daily).totals
     held = rows_held(monkeypatch)
-    monkeypatch.setattr("penstock.project.targets.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.delivered.ROWS_AT_ONCE", 1)
 
     totals = project.totals("daily", daily=daily).totals
 

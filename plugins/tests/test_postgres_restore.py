@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from penstock import Adoption, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, LEADS, OF_CLICKS, SOURCE, a_day, click
+from penstock_plugins.postgres.ledger import PostgresLedger
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, query, sink
 from postgres_server import binaries, server
 
@@ -121,6 +122,32 @@ def test_a_table_whose_rows_differ_is_not_adopted(dsn: str):
     assert adopted(dsn).differences == ()
     comment = "Our clicks\n\nWritten by penstock: acme.clicks"
     assert query(dsn, "select obj_description('acme.clicks'::regclass)") == [(comment,)]
+
+
+def test_a_long_history_is_adopted_some_days_at_a_time(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    The ledger's rows of all days are never in memory together, and all of them are compared.
+    """
+    for day in (1, 2, 3):
+        delivered(dsn, [click(day, report_date=date(2026, 3, day))], partition=a_day(day), run_id=f"r{day}")
+    query(dsn, "comment on table acme.clicks is null; update penstock.tables set relation = 1")
+    held: list[int] = []
+    entries = PostgresLedger.entries
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = entries(*arguments, **options)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(PostgresLedger, "entries", counted)
+    monkeypatch.setattr("penstock.ledger.delivered.ROWS_AT_ONCE", 1)
+
+    seen = adopted(dsn, confirmed=False)
+
+    assert (seen.rows, seen.delivered, seen.partitions, seen.differences) == (3, 3, 3, ())
+    assert max(held) == 1
+    query(dsn, "delete from acme.clicks where report_date = '2026-03-02'")
+    assert [one.partition for one in adopted(dsn).differences] == [a_day(2)]
 
 
 def test_a_table_that_was_moved_without_its_comment_is_adopted(dsn: str):

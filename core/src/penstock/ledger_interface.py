@@ -279,15 +279,17 @@ class Ledger(Protocol):
         """The rejected records, each with the row of its partition; None: of all sources, of all streams."""
         return ()
 
-    def sources(self) -> tuple[tuple[str, str], ...]:
-        """Every (source, stream) that has a row."""
+    def sources(self, source: str | None = None) -> tuple[tuple[str, str], ...]:
+        """Every (source, stream) that has a row; ``source``: of this one only."""
         return ()
 
     def record_run(self, run: RunRecord) -> None:
         """Store the result of a run. Runs beyond the age or the number that the ledger keeps are deleted."""
 
-    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
-        """The last runs, newest first."""
+    def runs(
+        self, source: str, limit: int = 10, *, offset: int = 0, run_id: str | None = None
+    ) -> tuple[RunRecord, ...]:
+        """The last runs, newest first, without the first ``offset`` of them; ``run_id``: only the run of this id."""
         return ()
 
     def close(self) -> None: ...

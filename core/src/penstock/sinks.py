@@ -327,7 +327,10 @@ class Sink(Protocol):
         """
 
     def open_readonly(self, source: str) -> Target | None:
-        """The target for reading only (plan, status, rejected), without lock; None if it was never written."""
+        """
+        The target for reading only (plan, status, rejected), without lock; None if it was never written. Its ledger has
+        the rows of all sources; with an empty ``source``, only the ledger is read.
+        """
 
 
 class BaseSink:

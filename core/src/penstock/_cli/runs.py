@@ -34,11 +34,11 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
     The last runs, newest first, with their reasons; for a RUN, its report as JSON.
     """
     one_run = name if name is not None and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", name) else None
-    result = session.project.runs(None if one_run else name, to=to, limit=100_000 if one_run else limit)
+    result = session.project.runs(None if one_run else name, to=to, limit=limit, run_id=one_run)
     if session.printed(result, json_ and one_run is None):
         return result.exit_code
     if one_run is not None:
-        reports = {run.source: run.report for run in result.runs if run.run_id == one_run}
+        reports = {run.source: run.report for run in result.runs}
         if not reports:
             raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
         print_json({"run_id": one_run, "sources": reports})

@@ -9,6 +9,7 @@ is for people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
 Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
 """
 
+from penstock.ledger.delivered import DeliveredEntries
 from penstock.ledger.sql import FORGET_PREFIX, SCHEMA_VERSION, STANDING, UNSETTLED, Retention, SqlLedger
 from penstock.ledger.sqlite import SqliteLedger
 from penstock.ledger.texts import files_from, files_text, partition_of
@@ -18,6 +19,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "STANDING",
     "UNSETTLED",
+    "DeliveredEntries",
     "Retention",
     "SqlLedger",
     "SqliteLedger",

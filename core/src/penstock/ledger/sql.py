@@ -514,13 +514,13 @@ class SqlLedger:
             if entry is not None:
                 yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 
-    def sources(self) -> tuple[tuple[str, str], ...]:
+    def sources(self, source: str | None = None) -> tuple[tuple[str, str], ...]:
         pairs: list[tuple[str, str]] = []
+        where = "(source, stream) > (?, ?)" if source is None else "source = ? and stream > ?"
         while True:  # from one to the next by the index: `distinct` would read every row
             rows = self._sql(
-                "select source, stream from {t}partitions where (source, stream) > (?, ?) "
-                "order by source, stream limit 1",
-                *(pairs[-1] if pairs else ("", "")),
+                f"select source, stream from {{t}}partitions where {where} order by source, stream limit 1",
+                *(pairs[-1] if pairs else (source or "", "")),
             ).fetchall()
             if not rows:
                 return tuple(pairs)
@@ -610,11 +610,14 @@ class SqlLedger:
                 *(run.source, time_text(run.started_at - timedelta(days=self.retention.restatement_days))),
             )
 
-    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
+    def runs(
+        self, source: str, limit: int = 10, *, offset: int = 0, run_id: str | None = None
+    ) -> tuple[RunRecord, ...]:
+        where, values = ("source = ?", [source]) if run_id is None else ("source = ? and run_id = ?", [source, run_id])
         rows = self._sql(
-            "select run_id, started_at, finished_at, exit_code, report from {t}runs where source = ? "
-            "order by started_at desc, run_id desc limit ?",
-            *(source, limit),
+            f"select run_id, started_at, finished_at, exit_code, report from {{t}}runs where {where} "
+            "order by started_at desc, run_id desc limit ? offset ?",
+            *(*values, limit, offset),
         ).fetchall()
         return tuple(
             RunRecord(

@@ -357,10 +357,12 @@ class Project(Running):
         records = view.each(partial(rejected_records, stream=stream))
         return view.with_notices(RejectedResult(rejected=records))
 
-    def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
-        """The last runs, newest first, at most ``limit`` of each source."""
+    def runs(
+        self, name: str | None = None, *, to: str | None = None, limit: int = 20, run_id: str | None = None
+    ) -> RunsResult:
+        """The last runs, newest first, at most ``limit`` of each source; ``run_id``: only the run of this id."""
         view = self._view(name, to)
-        runs = view.each(partial(runs_of, limit=limit))
+        runs = view.each(partial(runs_of, limit=limit, run_id=run_id))
         return view.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(

@@ -17,7 +17,7 @@ from penstock.project.results import (
     RejectedRecord,
     Total,
 )
-from penstock.project.targets import Days, DeliveredEntries, SourceLedger
+from penstock.project.targets import Days, SourceLedger
 
 # --- totals -----------------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ def totals_of(source_ledger: SourceLedger, days: Days, *, daily: bool) -> list[T
     by_period: dict[tuple[str, tuple[tuple[str, str], ...], str], _Sum] = {}
     with localcontext(prec=1000):  # so that sums are exact
         for stream in source_ledger.streams:
-            for entry in DeliveredEntries(source_ledger.ledger, source_ledger.source, stream, days):
+            for entry in source_ledger.delivered(stream, days):
                 account, day = entry.partition.without_day.values, entry.partition.day
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
                 by_period.setdefault((stream, account, period), _Sum()).add(entry)

@@ -25,7 +25,7 @@ from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
-from penstock.project.targets import Days, DeliveredEntries, SourceLedger, View, narrowed, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, narrowed, nothing_of
 from penstock.sinks import Erasing, Layout, Target, Verifiable, commit_all
 
 
@@ -219,7 +219,7 @@ def deleted(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restatem
     for stream in {partition.stream for partition in deletions}:
         dates = [day for partition in deletions if partition.stream == stream and (day := partition.day) is not None]
         of_deletions = evolve(days, since=min(dates, default=days.since), until=max(dates, default=days.until))
-        for entry in DeliveredEntries(source_ledger.ledger, source_ledger.source, stream, of_deletions):
+        for entry in source_ledger.delivered(stream, of_deletions):
             deletions.pop(entry.partition, None)
     return deletions
 

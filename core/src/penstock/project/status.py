@@ -4,7 +4,7 @@ The state of a source in a target, from its ledger: accounts, last runs, and pro
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import asdict, evolve
 
@@ -13,7 +13,6 @@ from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
 from penstock._util.text import without_place
 from penstock.errors import PenstockError
-from penstock.ledger.sql import RUNS_KEPT
 from penstock.ledger_interface import AccountCounts, Ledger, LedgerEntry, RunRecord
 from penstock.names import counted
 from penstock.project.delivered import changes_of, moved_in_words
@@ -47,7 +46,7 @@ def source_status(
     counts = [count for count in ledger.counts(source) if holds(accounts, count.account.values())]
     if not counts and not any(holds(accounts, names) for names in accounts_by_stream.values()):
         return None
-    runs = ledger.runs(source, RUNS_KEPT)
+    runs = _summary_of(source_ledger.runs(), now)
     return SourceStatus(
         source=source,
         configured=not gone,
@@ -62,9 +61,9 @@ def source_status(
             )
             for count in counts
         ),
-        runs=tuple(run_info(run, source_ledger.target_name) for run in runs[:RUNS_SHOWN]),
-        last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
-        requests_this_month=_requests_of_month(runs, now),
+        runs=tuple(run_info(run, source_ledger.target_name) for run in runs.last),
+        last_good=runs.last_good,
+        requests_this_month=runs.requests_this_month,
         changed=_unread_by_other_versions(
             configured, ledger, {count.stream for count in counts if count.rejected or count.unread_values}
         ),
@@ -166,16 +165,38 @@ def _account_status(
     )
 
 
-def _requests_of_month(runs: Iterable[RunRecord], now: datetime) -> int:
-    """The requests of the runs that started in the calendar month of ``now`` (UTC)."""
+class _RunsSummary(NamedTuple):
+    """
+    The last runs, the end of the last good one, and the requests of those that started in this calendar month (UTC).
+    """
+
+    last: Sequence[RunRecord]
+    last_good: datetime | None
+    requests_this_month: int
+
+
+def _summary_of(runs: Iterable[RunRecord], now: datetime) -> _RunsSummary:
+    """``runs``: newest first. Older ones than the summary needs are not taken."""
     month = f"{now.astimezone(UTC):%Y-%m}"
-    return sum(run.requests for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == month)
+    last: list[RunRecord] = []
+    last_good, requests = None, 0
+    for run in runs:
+        started_in = f"{run.started_at.astimezone(UTC):%Y-%m}"
+        if len(last) == RUNS_SHOWN and last_good is not None and started_in < month:
+            break
+        if len(last) < RUNS_SHOWN:
+            last.append(run)
+        if last_good is None and run.exit_code in (0, 5):
+            last_good = run.finished_at
+        if started_in == month:
+            requests += run.requests
+    return _RunsSummary(last, last_good, requests)
 
 
-def runs_of(source_ledger: SourceLedger, limit: int) -> list[RunInfo]:
-    """The last runs of a source in one target, newest first, at most ``limit``."""
-    runs = source_ledger.ledger.runs(source_ledger.source, limit)
-    return [run_info(run, source_ledger.target_name) for run in runs]
+def runs_of(source_ledger: SourceLedger, limit: int, run_id: str | None) -> list[RunInfo]:
+    """The last runs of a source in one target, newest first, at most ``limit``; ``run_id``: only the run of this id."""
+    runs = narrowed(source_ledger.ledger.runs, run_id=run_id)(source_ledger.source, limit)
+    return [run_info(run, source_ledger.target_name) for run in runs if run_id in (None, run.run_id)]
 
 
 def run_info(run: RunRecord, target: str) -> RunInfo:
@@ -331,8 +352,7 @@ def _new_members(
     }
     if not last:
         return
-    runs = source_ledger.ledger.runs(source_ledger.source, RUNS_KEPT)
-    former = members_of(run.report for run in runs if run.started_at < now - NEW_FOR)
+    former = members_of(run.report for run in source_ledger.runs() if run.started_at < now - NEW_FOR)
     for stream, members in last.items():
         if new := [member for member in members if member not in former.get(stream, ())]:
             yield Problem(

@@ -3,12 +3,11 @@ The targets that a call looks at, opened for reading, and the days and accounts 
 """
 
 import inspect
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property, partial
-from itertools import islice
+from itertools import count
 from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -17,13 +16,15 @@ from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
-from penstock.ledger_interface import Ledger, LedgerEntry
+from penstock.ledger import DeliveredEntries
+from penstock.ledger.sql import RUNS_KEPT
+from penstock.ledger_interface import Ledger, LedgerEntry, RunRecord
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.project.results import Result
 from penstock.project.setup import Notices, Setup
 
-ROWS_AT_ONCE = 10_000  # rows of a ledger
+RUNS_AT_ONCE = 20  # records of runs, with a report of up to 64 KiB each
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
@@ -85,17 +86,34 @@ class SourceLedger:
     @property
     def streams(self) -> list[str]:
         """The streams that have a row, in alphabetical order."""
-        return sorted(stream for source, stream in self.ledger.sources() if source == self.source)
+        pairs = narrowed(self.ledger.sources, source=self.source)()
+        return sorted(stream for source, stream in pairs if source == self.source)
 
     def entries(self, stream: str, days: "Days") -> dict[Partition, LedgerEntry]:
         """The rows of a stream's partitions within these days, of these accounts."""
         entries = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
         return {partition: entry for partition, entry in entries.items() if days.holds(partition)}
 
+    def delivered(self, stream: str, days: "Days") -> DeliveredEntries:
+        """The delivered partitions of a stream within these days, of these accounts, in the order of their days."""
+        return DeliveredEntries(self.ledger, self.source, stream, since=days.since, until=days.until, holds=days.holds)
+
+    def runs(self) -> Iterator[RunRecord]:
+        """The runs that the ledger keeps, newest first. They are read some at a time: their reports are long."""
+        if "offset" not in inspect.signature(self.ledger.runs).parameters:  # the plugin is older than the parameter
+            yield from self.ledger.runs(self.source, RUNS_KEPT)
+            return
+        for offset in count(step=RUNS_AT_ONCE):
+            runs = self.ledger.runs(self.source, RUNS_AT_ONCE, offset=offset)
+            yield from runs
+            if len(runs) < RUNS_AT_ONCE:
+                return
+
     def mark_missing(self, stream: str, partitions: Sequence[Partition]) -> None:
         """Let the next run read these partitions again, without adopting a report that was made before."""
+        marked = set(partitions)
         for report in self.ledger.pending(self.source, stream):
-            if any(partition in partitions for partition in report.partitions):
+            if not marked.isdisjoint(report.partitions):
                 self.ledger.drop(report)
         self.ledger.forget(self.source, partitions)
 
@@ -113,30 +131,28 @@ def narrowed(method: Callable[..., _V], **bounds: Any) -> Callable[..., _V]:
 
 @contextmanager
 def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
-    """Each source to show that the target has, read-only; closed at the end."""
-    sink = viewed.sink.open()
+    """Each source to show that the target has, read-only; closed at the end. They share the target's one ledger."""
     sources = viewed.sources
-    opened = []
+    target = viewed.sink.open().open_readonly(sources[0] if sources is not None and len(sources) == 1 else "")
+    if target is None:
+        yield []
+        return
     try:
-        of_sources: list[SourceLedger] = []
-        for name in sources if sources is not None else ("",):
-            target = sink.open_readonly(name)
-            if target is None:
-                continue
-            opened.append(target)
-            if target.ledger is None:
-                continue
-            # A source that ran is found by its run: the ledger may have the rows of a thousand others.
-            if name and target.ledger.runs(name, 1):
-                in_ledger = [name]
-            else:
-                in_ledger = list(dict.fromkeys(source for source, _ in target.ledger.sources()))
-            to_show = [source for source in in_ledger if sources is None or source == name]
-            of_sources += [SourceLedger(viewed.sink.shown, source, target.ledger) for source in to_show]
-        yield of_sources
+        ledger = target.ledger
+        to_show = [] if ledger is None else [(source, ledger) for source in _sources_to_show(ledger, sources)]
+        yield [SourceLedger(viewed.sink.shown, source, of_all) for source, of_all in to_show]
     finally:
-        for target in opened:
-            target.close()
+        target.close()
+
+
+def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[str]:
+    """The sources to show that are in a ledger; None: all of them."""
+    if sources is None:
+        return list(dict.fromkeys(source for source, _ in ledger.sources()))
+    in_ledger = {source for source in sources if ledger.runs(source, 1)}
+    if len(in_ledger) < len(sources):  # else the rows of a thousand others need not be looked at
+        in_ledger |= {source for source, _ in ledger.sources()}
+    return [source for source in sources if source in in_ledger]
 
 
 @define(slots=False)  # cached_property needs a __dict__
@@ -278,61 +294,3 @@ class Days:
 def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
     """Whether one of these values of an account matches a pattern; without patterns, always."""
     return not patterns or any(matches(value, patterns) for value in values)
-
-
-class DeliveredEntries(Sequence[LedgerEntry]):
-    """
-    The delivered partitions of a window, in the order of their days. They are read from the ledger some days at a time,
-    again with each iteration, so that a long history is not in memory. ``unsettled``: what a run was writing when it
-    ended; known after the first iteration.
-    """
-
-    def __init__(self, ledger: Ledger, source: str, stream: str, days: Days) -> None:
-        self._ledger, self._source, self._stream, self._days = ledger, source, stream, days
-        self._count: int | None = None
-        self.unsettled: set[Partition] = set()
-
-    def __iter__(self) -> Iterator[LedgerEntry]:
-        count = 0
-        for number, (since, until) in enumerate(self._windows()):
-            entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
-            for partition, entry in sorted(entries.items(), key=lambda item: item[0].day or date.min):
-                if (number and partition.day is None) or not self._days.holds(partition):
-                    continue  # what has no day is in each part
-                if entry.state == "delivered":
-                    count += 1
-                    yield entry
-                elif entry.state in ("intended", "staged"):
-                    self.unsettled.add(partition)
-        self._count = count
-
-    def _windows(self) -> Iterator[tuple[date | None, date | None]]:
-        """Windows of some ``ROWS_AT_ONCE`` rows each."""
-        since, until = self._days.since, self._days.until
-        if since is not None and since == until:
-            yield since, until  # a day is not divided, however many accounts have it
-            return
-        counts = self._ledger.counts(self._source, self._stream)
-        days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
-        if not days:
-            yield since, until
-            return
-        a_part = timedelta(
-            days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts)
-        )
-        first, last = max(min(days), since or date.min), min(max(days), until or date.max)
-        while first + a_part < last:
-            yield first, first + a_part
-            first += a_part + timedelta(days=1)
-        yield first, last
-
-    def __len__(self) -> int:
-        if self._count is None:
-            deque(self, maxlen=0)
-        return self._count or 0
-
-    def __bool__(self) -> bool:
-        return any(True for _ in self)
-
-    def __getitem__(self, index: Any) -> Any:
-        return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]

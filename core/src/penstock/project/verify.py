@@ -10,13 +10,14 @@ from attrs import define, evolve, field
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
+from penstock.ledger import DeliveredEntries
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition
 from penstock.names import counted
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
-from penstock.project.targets import Days, DeliveredEntries, SourceLedger, View, ViewedTarget, narrowed, nothing_of
+from penstock.project.targets import Days, SourceLedger, View, ViewedTarget, narrowed, nothing_of
 from penstock.sinks import Difference, Target, Verifiable
 
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
@@ -116,7 +117,7 @@ class _Verification:
         ended; none where the stream cannot be looked at.
         """
         shown, source = source_ledger.target_name, source_ledger.source
-        entries = DeliveredEntries(source_ledger.ledger, source, stream, self.days)
+        entries = source_ledger.delivered(stream, self.days)
         try:
             differences = self._compare(target, stream, entries, empty)
         except PenstockError as error:

@@ -8,8 +8,8 @@ Take over a table that has no mark: restored without comments, moved, or made an
 from collections.abc import Callable, Sequence
 
 from penstock import Adoption, Layout, TargetError
+from penstock.ledger import DeliveredEntries
 
-from penstock_plugins.contents import rows_in
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.table_locations import TableLocation, of_source
@@ -41,18 +41,19 @@ def adopt(
     with database.explained():
         candidate = tables.adoptable(chosen)
         known = candidate.recorded
-        entries = [entry for entry in ledger.entries(source, known.of_stream).values() if entry.delivered]
+        entries = DeliveredEntries(ledger, source, known.of_stream)
         where, values = of_source(source, shared=candidate.shared)
         rows = database.one(f"select count(*) from {known.sql} where {where}", values)
         differing = Verification(database, source, known).differences(entries)
         differences = tuple(difference for difference in differing if not difference.uncounted)
         if confirmed and not differences:
             tables.adopt(candidate)
+        partitions, delivered = ledger.delivered_rows(source, known)
     return Adoption(
         place=known.name,
         stream=known.stream,
         rows=rows,
-        partitions=len(entries),
-        delivered=sum(rows_in(entry, known.stream) for entry in entries),
+        partitions=partitions,
+        delivered=delivered,
         differences=differences,
     )

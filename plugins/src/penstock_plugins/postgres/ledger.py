@@ -499,6 +499,18 @@ class PostgresLedger(SqlLedger):
         _, stream, of_stream, oid, schema, table = row
         return LedgerTable(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
 
+    def delivered_rows(self, source: str, known: LedgerTable) -> tuple[int, int]:
+        """The number of delivered partitions of a table, and of the rows that they have in it."""
+        is_derived = known.stream != known.of_stream
+        rows = "coalesce((derived_rows::jsonb ->> ?)::bigint, 0)" if is_derived else "rows"
+        ((partitions, delivered),) = self._sql(
+            f"select count(*), coalesce(sum({rows}), 0)::bigint from {{t}}partitions "  # noqa: S608
+            "where source = ? and stream = ? and state = 'delivered'",
+            *((known.stream,) if is_derived else ()),
+            *(source, known.of_stream),
+        ).fetchall()
+        return partitions, delivered
+
     def merged_rows(self, source: str, stream: str) -> int | None:
         """
         The rows of a source that the commits of a stream merged by key left in its table; None where they were not

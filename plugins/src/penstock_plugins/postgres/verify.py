@@ -120,16 +120,16 @@ class Verification:
 
     def _merged_differences(self, table: Located, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.known.stream, self.known.name
-        delivered = [entry for entry in entries if rows_in(entry, stream)]
         where, values = of_source(self.source, shared=table.shared)
         rows = self.database.one(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
             what = (
                 f"{self.known.stream}: {rows} rows in {self.known.name}, {self.merged} were left there by its commits"
             )
-        elif delivered and not rows:
+        elif not rows:
             what = f"{stream}: no row in {name}"
         else:
             return
-        for entry in delivered:
-            yield Difference(partition=entry.partition, what=what)
+        for entry in entries:
+            if rows_in(entry, stream):
+                yield Difference(partition=entry.partition, what=what)

@@ -1,0 +1,91 @@
+"""
+The delivered partitions of a stream as a sequence that is read from the ledger some days at a time.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, timedelta
+from itertools import islice
+from typing import Any
+
+from penstock.ledger_interface import Ledger, LedgerEntry
+from penstock.model import Partition
+
+ROWS_AT_ONCE = 10_000  # rows of a ledger
+
+_Bounds = tuple[date | None, date | None]
+
+
+def _all(partition: Partition) -> bool:
+    return True
+
+
+class DeliveredEntries(Sequence[LedgerEntry]):
+    """
+    The delivered partitions of a window of days (both included; None: no bound) that ``holds`` accepts, in the order of
+    their days. They are read from the ledger some days at a time, again with each iteration, so that a long history is
+    not in memory. ``unsettled``: what a run was writing when it ended; known after the first iteration.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        holds: Callable[[Partition], bool] = _all,
+    ) -> None:
+        self._ledger, self._source, self._stream = ledger, source, stream
+        self._since, self._until, self._holds = since, until, holds
+        self._windows: list[_Bounds] | None = None
+        self._count: int | None = None
+        self.unsettled: set[Partition] = set()
+
+    def __iter__(self) -> Iterator[LedgerEntry]:
+        count = 0
+        if self._windows is None:
+            self._windows = list(self._windows_of_rows())
+        for number, (since, until) in enumerate(self._windows):
+            entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
+            for partition, entry in sorted(entries.items(), key=lambda item: item[0].day or date.min):
+                if (number and partition.day is None) or not self._holds(partition):
+                    continue  # what has no day is in each window
+                if entry.state == "delivered":
+                    count += 1
+                    yield entry
+                elif entry.state in ("intended", "staged"):
+                    self.unsettled.add(partition)
+        self._count = count
+
+    def _windows_of_rows(self) -> Iterator[_Bounds]:
+        """Windows of some ``ROWS_AT_ONCE`` rows each. The first and the last one end where the whole window does."""
+        since, until = self._since, self._until
+        if since is not None and since == until:
+            yield since, until  # a day is not divided, however many accounts have it
+            return
+        counts = self._ledger.counts(self._source, self._stream)
+        days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
+        if not days:
+            yield since, until
+            return
+        length = timedelta(
+            days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts)
+        )
+        first, last = max(min(days), since or date.min), min(max(days), until or date.max)
+        while first + length < last:
+            yield since, first + length
+            since = first = first + length + timedelta(days=1)
+        yield since, until
+
+    def __len__(self) -> int:
+        if self._count is None:
+            deque(self, maxlen=0)
+        return self._count or 0
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]
