@@ -18,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import typing
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -28,8 +29,9 @@ import penstock
 import pytest
 import time_machine
 from attrs import define, field
-from penstock import SandboxRequest, SandboxResponse, errors
+from penstock import SandboxRequest, SandboxResponse, Secret, errors
 from penstock._cli import Commands, _group as command_line, main
+from penstock._cli.init import toml_value
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.registry import Registry
@@ -78,6 +80,7 @@ class Shell:
         if command.startswith("export "):
             name, _, value = command.removeprefix("export ").partition("=")
             self.environ[name] = value
+            self.code = 0
             return ""
         if not command.startswith("penstock "):
             environ = {**os.environ, **self.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -217,6 +220,48 @@ def test_the_pages_on_running_show_the_real_output(shell: Shell, talroo: Server,
     notes = {"next day": next_day, "odd click": odd_click}
     for page in ("guide", "configuration", "forget", "watching", "results"):
         play(ROOT / "docs" / f"{page}.md", shell, notes)
+
+
+def configured(name: str, shell: Shell) -> None:
+    """A configuration of the sandbox at the shell's port, its secrets in the environment."""
+    registry = Registry()
+    kinds = typing.get_type_hints(registry.connector(name).settings)
+    lines = [f"[source.{name}]"]
+    for key, value in registry.sandbox(name).source(f"http://127.0.0.1:{shell.port}").items():
+        if kinds[key] is Secret or Secret in typing.get_args(kinds[key]):
+            variable = f"{name}_{key}".upper()
+            shell.environ[variable] = str(value)
+            lines.append(f'{key} = {{ env = "{variable}" }}')
+        elif key != "allow_writes":
+            lines.append(f"{key} = {toml_value(value)}")
+    lines += ["[sink.files]", 'kind = "jsonl"', 'path = "data"']
+    lines += ["[pipeline.daily]", f'source = "{name}"', 'sink = "files"']
+    (shell.place / "penstock.toml").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("page", "connector"),
+    [
+        ("connector_convertr/README.md", "convertr"),
+        ("connector_joveo/README.md", "joveo"),
+        ("connector_sensis/README.md", "sensis"),
+        ("connector_talroo/README.md", "talroo"),
+        ("connector_targetcircle/README.md", "targetcircle"),
+        ("docs/recordings.md", "talroo"),
+        ("docs/writes.md", "joveo"),
+    ],
+)
+def test_a_page_shows_the_real_output_of_a_sandbox(page: str, connector: str, shell: Shell, clock: Any) -> None:
+    """
+    A page whose examples read or write one sandbox.
+    """
+    with serve() as server:
+        server.app = Registry().sandbox(connector).make(server.base_url, NOW.date())
+        shell.port = server.port
+        configured(connector, shell)
+        if connector == "sensis":
+            shell.environ["PENSTOCK_SOURCE__SENSIS__ALLOW_WRITES"] = "true"
+        play(ROOT / page, shell, {})
 
 
 # --- an author's first hour -------------------------------------------------------------------------------------------
