@@ -244,6 +244,7 @@ def test_the_disk_of_the_server_is_full(tmp_path: Path) -> None:
 
             assert code == 1, output
             assert "No space left on device" in output, output
+            assert "out of disk, memory or connections (SQLSTATE 53100)" in output, output
             filled[0].unlink()
             bench.on_request = lambda number: None
             if server.process is None or server.process.poll() is not None:

@@ -473,9 +473,9 @@ def test_the_catalog_does_not_grow_with_the_partitions(dsn: str, monkeypatch: py
     target = sink(dsn).open(SOURCE, "r1")
     for number in range(10):
         deliver(target, [click(number)])
-    assert target._stages == 0
+    assert target.temporary_tables.made == 0
     monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
     for number in range(100):
         deliver(target, [click(number)])
-    assert target._stages == 1
+    assert target.temporary_tables.made == 1
     target.close()

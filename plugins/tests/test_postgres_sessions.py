@@ -326,7 +326,7 @@ import os, sys
 from penstock import Secret
 from penstock_plugins.postgres.sink import PostgresSink
 target = PostgresSink(dsn=Secret(sys.argv[1])).open("acme", "r2")
-target.database.run("create temporary table penstock_stage_1 (a int)")
+target.database.run("create temporary table penstock_rows_1 (a int)")
 os.kill(os.getpid(), 9)
 """
 

@@ -43,6 +43,8 @@ _UNREADABLE = (
 )
 
 Row = tuple[Any, ...]
+Values = Sequence[Any] | Mapping[str, Any]
+"""The parameters of a statement, by position or by name."""
 
 
 def quoted(name: str) -> str:
@@ -274,8 +276,8 @@ class Database:
 
     # --- statements -------------------------------------------------------------------------------------------------
 
-    def run(self, statement: str, values: Sequence[Any] = ()) -> "psycopg.Cursor[Row]":
-        """One statement; its parameters are written ``%s``. Names in it come from :func:`quoted`, nothing else."""
+    def run(self, statement: str, values: Values = ()) -> "psycopg.Cursor[Row]":
+        """One statement. Its parameters are written ``%s``, or ``%(name)s``; names come from :func:`quoted`."""
         with self._timed():
             return self.connection.execute(statement, values, binary=self.binary)
 
@@ -309,13 +311,13 @@ class Database:
         if self._interrupted.wait(seconds) and self._reason is not None:
             raise self._reason
 
-    def row(self, statement: str, values: Sequence[Any] = ()) -> Row:
+    def row(self, statement: str, values: Values = ()) -> Row:
         """The first row of a statement that always has one."""
         row = self.run(statement, values).fetchone()
         assert row is not None
         return row
 
-    def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
+    def one(self, statement: str, values: Values = ()) -> Any:
         """The first value of the first row, None without a row."""
         row = self.run(statement, values).fetchone()
         return row[0] if row is not None else None
@@ -650,9 +652,3 @@ def table_sql(schema: str, table: str) -> str:
 
 def columns_sql(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f"{prefix}{quoted(name)}" for name in names)
-
-
-def where_sql(values: Mapping[str, str], types: Mapping[str, str], prefix: str) -> tuple[str, list[Any]]:
-    """``a = x and b = y`` for columns and their texts, and the parameters; ``true`` for none."""
-    parts = [f"{prefix}{quoted(name)} = %s::{types[name]}" for name in values]
-    return " and ".join(parts) or "true", list(values.values())

@@ -528,10 +528,12 @@ class PostgresLedger(SqlLedger):
 
     def merged_sql(self, more: str) -> str:
         """
-        A statement that adds to the counted rows of a stream, for a session; its parameters are those of ``more``, the
-        source and the stream.
+        A statement that adds to the counted rows of a stream, for a session. Its parameters: ``source``, ``stream``,
+        and those of ``more``.
         """
-        return f"update {self.prefix}tables set rows = rows + ({more}) where source = %s and stream = %s"  # noqa: S608
+        return (
+            f"update {self.prefix}tables set rows = rows + ({more}) where source = %(source)s and stream = %(stream)s"  # noqa: S608
+        )
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
         """See the core's ledger. The rows of merged streams are counted anew, since they will be read again."""

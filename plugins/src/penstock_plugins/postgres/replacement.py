@@ -3,12 +3,13 @@ Bring the rows of a table to their new state by their differences: missing rows 
 new rows are inserted, and all others are not touched.
 
 It is one statement, so that a small partition costs few round trips. All of its clauses see the table as it was before.
+In the statements, ``old`` is a row of the table and ``new`` one of the new rows.
 """
 
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,12 +17,13 @@ from attrs import frozen
 
 from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.database import Database, columns_sql, quoted
+from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.tables import Table
 
 
-class Stage(NamedTuple):
+class NewRowsRelation(NamedTuple):
     """
-    The new rows of a partition: a temporary table, or ``rows``, a JSON array that is a parameter of each statement.
+    What statements read the new rows from: a temporary table, or ``rows``, a JSON array that is their parameter.
 
     A JSON array needs no table and no statement of its own. ``definition``: its columns with their types.
     """
@@ -30,38 +32,31 @@ class Stage(NamedTuple):
     definition: str = ""
     rows: str | None = None
 
+    @property
+    def expression(self) -> str | None:
+        """The common table expression by which statements read a JSON array under the name; None for a table."""
+        if self.rows is None:
+            return None
+        recordset = f"json_to_recordset(%({self.name})s::json) as json_rows({self.definition})"
+        return f"{self.name} as materialized (select * from {recordset})"
+
 
 class Scope(NamedTuple):
     """
-    The rows of a table, under the alias ``o``, that a delivery replaces: a condition and its parameters. ``stages``:
-    those that occur in the condition.
+    The rows of a table, under the alias ``old``, that a delivery replaces: a condition and the values of its
+    parameters. ``relations``: those that occur in the condition.
     """
 
     where: str
-    values: Sequence[Any] = ()
-    stages: Sequence[Stage] = ()
+    values: Mapping[str, Any]
+    relations: Sequence[NewRowsRelation] = ()
 
 
-def with_stages(*stages: Stage) -> tuple[str, list[Any]]:
-    """The common table expressions that make JSON arrays readable by the names of their stages, and the parameters."""
-    inline = {stage.name: stage for stage in stages if stage.rows is not None}.values()
-    expressions = [
-        f"{stage.name} as materialized (select * from json_to_recordset(%s::json) as json_rows({stage.definition})), "
-        for stage in inline
-    ]
-    return "".join(expressions), [stage.rows for stage in inline]
-
-
-def _reading(*stages: Stage) -> tuple[str, list[Any]]:
-    """The same, as the beginning of a statement without other such expressions."""
-    expressions, rows = with_stages(*stages)
-    return f"with {expressions.removesuffix(', ')} " if expressions else "", rows
-
-
-class RowChanges(NamedTuple):
+class RowDifferences(NamedTuple):
     """
-    What a delivery changed: rows before and after, rows deleted, inserted and updated, and the sums of the measures
-    before and after. ``restated``: rows of both readings that differ in a column that is compared.
+    How the new rows differ from the former ones: the numbers of rows before and after, of rows deleted, inserted and
+    updated, and the sums of the measures before and after. ``restated``: rows of both readings that differ in a column
+    that is compared.
     """
 
     before: int
@@ -74,187 +69,225 @@ class RowChanges(NamedTuple):
     sums_after: Sequence[Decimal] = ()
 
 
-class NotStoredError(Exception):
-    """The table has other rows than were sent: a key occurred twice, or a trigger or rule left some out."""
+# --- parts of statements ----------------------------------------------------------------------------------------------
 
 
-def insert(database: Database, table: Table, stage: Stage, number: int) -> None:
-    """Insert the rows of a stage, which has this number of them. Raises NotStoredError if others are stored."""
-    first, rows = _reading(stage)
-    columns = columns_sql(table.columns)
-    statement = f"{first}insert into {table.sql} ({columns}) select {columns} from {stage.name}"
-    if database.run(statement, rows).rowcount != number:
-        raise NotStoredError
+def with_sql(relations: Iterable[NewRowsRelation], *expressions: str) -> str:
+    """The clause of these common table expressions, after those that make JSON arrays readable; empty for none."""
+    inline = dict.fromkeys(relation.expression for relation in relations if relation.expression is not None)
+    every = [*inline, *expressions]
+    return f"with {', '.join(every)}" if every else ""
 
 
-def differ(columns: Sequence[str], left: str, right: str) -> str:
+def values_of(relations: Iterable[NewRowsRelation]) -> dict[str, str]:
+    """The parameters of the relations that are JSON arrays."""
+    return {relation.name: relation.rows for relation in relations if relation.rows is not None}
+
+
+def equal(names: Sequence[str], left: str, right: str) -> str:
+    """Whether all of these columns are equal in two aliases."""
+    return " and ".join(f"{left}.{quoted(name)} = {right}.{quoted(name)}" for name in names)
+
+
+def differ(names: Sequence[str], left: str, right: str) -> str:
     """Whether any of these columns differs between two aliases; never null."""
-    return f"({columns_sql(columns, left)}) is distinct from ({columns_sql(columns, right)})" if columns else "false"
+    if not names:
+        return "false"
+    return f"({columns_sql(names, f'{left}.')}) is distinct from ({columns_sql(names, f'{right}.')})"
 
 
-_OLD_KEY = "penstock_key_{}"
+def without_key(table: Table, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in table.key]
+
+
+def insert(database: Database, table: Table, relation: NewRowsRelation, number: int) -> None:
+    """Insert the rows of a relation, which has this number of them. Raises NotStoredError if others are stored."""
+    columns = columns_sql(table.columns)
+    statement = f"{with_sql([relation])} insert into {table.sql} ({columns}) select {columns} from {relation.name}"
+    if database.run(statement, values_of([relation])).rowcount != number:
+        raise NotStoredError
 
 
 @frozen
 class Replacement:
     """
-    The rows of ``scope`` in a table, and those of ``stage`` that they are to become, inside the transaction that is
-    open. ``measures``: the columns to add up, before and after.
+    The rows of ``scope`` in a table, and the new rows that they are to become, inside the transaction that is open.
+    ``compared``: the columns that count for ``restated``. ``measures``: the columns to add up, before and after.
     """
 
     database: Database
     table: Table
-    stage: Stage
+    new_rows: NewRowsRelation
     scope: Scope
+    compared: Sequence[str]
     measures: Sequence[str] = ()
 
-    def carry_out(self, compared: Sequence[str], *, in_order: bool) -> RowChanges:
+    def carry_out(self, *, delete_first: bool) -> RowDifferences:
         """
-        Bring the table up to date. ``compared``: the columns that count for ``restated``. ``in_order``: delete, update
-        and insert one after the other, for a table with another unique index, in which a new row may have the value of
-        a deleted one. Raises NotStoredError.
+        Bring the table up to date. ``delete_first``: delete, update and insert one after the other, for a table with
+        another unique index, in which a new row may have the value of a deleted one. Raises NotStoredError.
         """
         if not self.table.comparable:
-            return self._replace_all(compared)
-        return self._apply_in_order(compared) if in_order else self._apply_in_one_statement(compared)
+            return self._replace_all()
+        return self._apply_in_order() if delete_first else self._apply_in_one_statement()
 
     def is_stored(self) -> bool:
-        """Whether the rows of ``scope`` are those of the stage, each as often."""
-        compared = self._compared(self.table.columns)
-        return not compared.inserted and not compared.deleted
+        """Whether the rows of ``scope`` are the new rows, each as often."""
+        found = self._multiset_differences(self.table.columns)
+        return not found.inserted and not found.deleted
 
-    def is_stored_by_key(self) -> bool:
-        """Whether each row of the stage is in the table, under its key."""
-        first, rows = _reading(self.stage)
-        missing: int = self.database.one(
-            f"{first}select count(*) from {self.stage.name} n "
-            f"left join {self.table.sql} o on {self.scope.where} and {self._equal} "
-            f"where o.{self._any_key_column} is null or {differ(self._other_columns(self.table.columns), 'o.', 'n.')}",
-            [*rows, *self.scope.values],
+    # --- rows with a key: the statements ----------------------------------------------------------------------------
+
+    def _apply_in_one_statement(self) -> RowDifferences:
+        deleted, updated, inserted, *figures = self._row(
+            f"""
+            {self._with(self._differences(), *self._figures())},
+            deleted as ({self._delete()} returning 1),
+            updated as ({self._update()} returning 1),
+            inserted as ({self._insert()} returning 1)
+            select
+                (select count(*) from deleted),
+                (select count(*) from updated),
+                (select count(*) from inserted),
+                {self._list_of_figures()}
+            """
         )
-        return not missing
+        return self._checked(deleted, updated, inserted, figures)
 
-    # --- rows with a key --------------------------------------------------------------------------------------------
-
-    @property
-    def _any_key_column(self) -> str:
-        """A column of the key, which is null in no row."""
-        return quoted(self.table.key[0])
-
-    @property
-    def _equal(self) -> str:
-        return " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in self.table.key)
-
-    def _other_columns(self, columns: Sequence[str]) -> list[str]:
-        return [name for name in columns if name not in self.table.key]
-
-    def _changes(self, compared: Sequence[str]) -> str:
-        """
-        The common table expression ``changes``: the rows that differ, each with what it is, and a deleted one's key.
-
-        A full join is hashed or merged, never a loop in a loop, whatever the statistics say of a new day. The scope
-        occurs once.
-        """
-        table, key = self.table, self._any_key_column
-        old = "".join(f", o.{quoted(name)} as {_OLD_KEY.format(number)}" for number, name in enumerate(table.key))
-        return (
-            f"changes as materialized (select {columns_sql(table.columns, 'n.')}{old}, "
-            f"case when n.{key} is null then 'deleted' when o.{key} is null then 'inserted' else 'updated' end "
-            f"as penstock_is, "
-            f"{differ(self._other_columns(compared), 'o.', 'n.')} as penstock_restated "
-            f"from (select * from {table.sql} o where {self.scope.where}) o "
-            f"full join {self.stage.name} n on {self._equal} "
-            f"where n.{key} is null or o.{key} is null or {differ(self._other_columns(table.columns), 'o.', 'n.')})"
+    def _apply_in_order(self) -> RowDifferences:
+        differences = self._differences()
+        figures = self._row(f"{self._with(differences, *self._figures())} select {self._list_of_figures()}")
+        deleted, updated, inserted = (
+            self.database.run(f"{self._with(differences)} {step}", self._values).rowcount
+            for step in (self._delete(), self._update(), self._insert())
         )
+        return self._checked(deleted, updated, inserted, figures)
 
-    def _steps(self) -> tuple[str, str, str]:
-        """The statements that delete, update and insert what ``changes`` has; the scope occurs in the first two."""
-        table, where = self.table, self.scope.where
-        columns = columns_sql(table.columns)
-        deleted = " and ".join(
-            f"o.{quoted(name)} = n.{_OLD_KEY.format(number)}" for number, name in enumerate(table.key)
-        )
-        updates = [f"{quoted(name)} = n.{quoted(name)}" for name in self._other_columns(table.columns)]
-        updates += [f"{quoted(name)} = default" for name in STAMPS]
-        return (
-            f"delete from {table.sql} o using changes n where n.penstock_is = 'deleted' and {where} and {deleted}",
-            f"update {table.sql} o set {', '.join(updates)} from changes n "
-            f"where n.penstock_is = 'updated' and {where} and {self._equal}",
-            f"insert into {table.sql} ({columns}) select {columns} from changes where penstock_is = 'inserted'",
-        )
-
-    def _figures(self) -> str:
-        """The common table expressions ``before``, ``after`` and ``counted``; the scope occurs once."""
-        sums = "".join(f", coalesce(sum({quoted(name)}), 0) as s{number}" for number, name in enumerate(self.measures))
-        return (
-            f"before as (select count(*) as rows{sums} from {self.table.sql} o where {self.scope.where}), "
-            f"after as (select count(*) as rows{sums} from {self.stage.name}), "
-            "counted as (select count(*) filter (where penstock_is = 'updated') as updated, "
-            "count(*) filter (where penstock_is = 'updated' and penstock_restated) as restated from changes)"
-        )
-
-    def _shown(self) -> str:
-        shown = ["before.rows", "after.rows", "counted.updated", "counted.restated"]
-        shown += [f"{side}.s{number}" for side in ("before", "after") for number in range(len(self.measures))]
-        return ", ".join(f"(select {name} from {name.partition('.')[0]})" for name in shown)
-
-    def _apply_in_one_statement(self, compared: Sequence[str]) -> RowChanges:
-        delete, update, insert_new = self._steps()
-        expressions, rows = with_stages(self.stage, *self.scope.stages)
-        row = self.database.row(
-            f"with {expressions}{self._changes(compared)}, {self._figures()}, deleted as ({delete} returning 1), "
-            f"updated as ({update} returning 1), inserted as ({insert_new} returning 1) select (select count(*) from "
-            f"deleted), (select count(*) from updated), (select count(*) from inserted), {self._shown()}",
-            [*rows, *list(self.scope.values) * 4],
-        )
-        return self._checked(row[:3], row[3:])
-
-    def _apply_in_order(self, compared: Sequence[str]) -> RowChanges:
-        expressions, rows = with_stages(self.stage, *self.scope.stages)
-        values = list(self.scope.values)
-        first = f"with {expressions}{self._changes(compared)}"
-        figures = self.database.row(f"{first}, {self._figures()} select {self._shown()}", [*rows, *values * 2])
-        done = [
-            self.database.run(f"{first} {step}", [*rows, *values * times]).rowcount
-            for step, times in zip(self._steps(), (2, 2, 1), strict=True)
-        ]
-        return self._checked(done, figures)
-
-    def _checked(self, done: Sequence[int], figures: Sequence[Any]) -> RowChanges:
-        (deleted, updated, inserted), (before, after, differing, restated, *sums) = done, figures
+    def _checked(self, deleted: int, updated: int, inserted: int, figures: Sequence[Any]) -> RowDifferences:
+        before, after, differing, restated, *sums = figures
         if before - deleted + inserted != after or updated != differing:
             raise NotStoredError
         middle = len(self.measures)
-        return RowChanges(before, after, deleted, inserted, updated, restated, sums[:middle], sums[middle:])
+        return RowDifferences(before, after, deleted, inserted, updated, restated, sums[:middle], sums[middle:])
+
+    def _row(self, statement: str) -> Sequence[Any]:
+        return self.database.row(statement, self._values)
+
+    def _with(self, *expressions: str) -> str:
+        return with_sql([self.new_rows, *self.scope.relations], *expressions)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {**values_of([self.new_rows, *self.scope.relations]), **self.scope.values}
+
+    # --- rows with a key: the parts of the statements ---------------------------------------------------------------
+
+    def _differences(self) -> str:
+        """
+        The common table expression ``differences``: the new rows that differ from the table, each with ``penstock_is``
+        and the key of the row that it replaces. Of a deleted one only that key is not null.
+
+        A full join is hashed or merged, never a loop in a loop, whatever the statistics contain about a new day.
+        """
+        table, key = self.table, quoted(self.table.key[0])  # any column of the key: it is null in no row
+        others = without_key(table, table.columns)
+        old_key = ", ".join(f"old.{quoted(name)} as {_old_key(number)}" for number, name in enumerate(table.key))
+        return f"""
+            differences as materialized (
+                select
+                    {columns_sql(table.columns, "new.")},
+                    {old_key},
+                    case when new.{key} is null then 'deleted' when old.{key} is null then 'inserted' else 'updated' end
+                        as penstock_is,
+                    {differ(without_key(table, self.compared), "old", "new")} as penstock_restated
+                from (select * from {table.sql} as old where {self.scope.where}) as old
+                full join {self.new_rows.name} as new on {equal(table.key, "old", "new")}
+                where new.{key} is null or old.{key} is null or {differ(others, "old", "new")}
+            )"""
+
+    def _figures(self) -> tuple[str, str, str]:
+        """The common table expressions ``before``, ``after`` and ``counted``, of one row each."""
+        sums = "".join(f", coalesce(sum({quoted(name)}), 0) as sum_{at}" for at, name in enumerate(self.measures))
+        return (
+            f"before as (select count(*) as rows{sums} from {self.table.sql} as old where {self.scope.where})",
+            f"after as (select count(*) as rows{sums} from {self.new_rows.name})",
+            """
+            counted as (
+                select
+                    count(*) filter (where penstock_is = 'updated') as updated,
+                    count(*) filter (where penstock_is = 'updated' and penstock_restated) as restated
+                from differences
+            )""",
+        )
+
+    def _list_of_figures(self) -> str:
+        """The figures to select: rows before and after, rows updated and restated, sums before and after."""
+        sums = [f"(select sum_{at} from {side})" for side in ("before", "after") for at in range(len(self.measures))]
+        rows = ["(select rows from before)", "(select rows from after)"]
+        counts = ["(select updated from counted)", "(select restated from counted)"]
+        return ", ".join([*rows, *counts, *sums])
+
+    def _delete(self) -> str:
+        key = " and ".join(f"old.{quoted(name)} = d.{_old_key(number)}" for number, name in enumerate(self.table.key))
+        return f"""
+            delete from {self.table.sql} as old using differences as d
+            where d.penstock_is = 'deleted' and {self.scope.where} and {key}"""
+
+    def _update(self) -> str:
+        others = without_key(self.table, self.table.columns)
+        assignments = [f"{quoted(name)} = new.{quoted(name)}" for name in others]
+        assignments += [f"{quoted(name)} = default" for name in STAMPS]
+        return f"""
+            update {self.table.sql} as old set {", ".join(assignments)} from differences as new
+            where new.penstock_is = 'updated' and {self.scope.where} and {equal(self.table.key, "old", "new")}"""
+
+    def _insert(self) -> str:
+        columns = columns_sql(self.table.columns)
+        return f"""
+            insert into {self.table.sql} ({columns})
+            select {columns} from differences where penstock_is = 'inserted'"""
 
     # --- rows without a key -----------------------------------------------------------------------------------------
 
-    def _replace_all(self, compared: Sequence[str]) -> RowChanges:
+    def _replace_all(self) -> RowDifferences:
         """Compare rows without a key as multisets; if they differ, replace all of them."""
-        table = self.table
-        outcome = self._compared(table.columns)
-        counted = outcome if len(compared) == len(table.columns) else self._compared(compared)
-        if outcome.inserted or outcome.deleted:
-            first, rows = _reading(*self.scope.stages)
-            statement = f"{first}delete from {table.sql} o where {self.scope.where}"
-            if self.database.run(statement, [*rows, *self.scope.values]).rowcount != outcome.before:
+        found = self._multiset_differences(self.table.columns)
+        is_narrower = len(self.compared) < len(self.table.columns)
+        restated = self._multiset_differences(self.compared) if is_narrower else found
+        if found.inserted or found.deleted:
+            delete = f"{with_sql(self.scope.relations)} delete from {self.table.sql} as old where {self.scope.where}"
+            values = {**values_of(self.scope.relations), **self.scope.values}
+            if self.database.run(delete, values).rowcount != found.before:
                 raise NotStoredError
-            insert(self.database, table, self.stage, outcome.after)
-        return outcome._replace(deleted=counted.deleted, inserted=counted.inserted)
+            insert(self.database, self.table, self.new_rows, found.after)
+        return found._replace(deleted=restated.deleted, inserted=restated.inserted)
 
-    def _compared(self, columns: Sequence[str]) -> RowChanges:
+    def _multiset_differences(self, columns: Sequence[str]) -> RowDifferences:
+        """The rows that only one side has, by these columns; both sides are counted and added up."""
         names = columns_sql(columns)
         sums = "".join(
-            f", (select coalesce(sum({quoted(name)}), 0) from {side})" for side in ("b", "n") for name in self.measures
+            f", (select coalesce(sum({quoted(name)}), 0) from {side})"
+            for side in ("old_rows", "new_rows")
+            for name in self.measures
         )
-        expressions, rows = with_stages(self.stage, *self.scope.stages)
-        before, after, inserted, deleted, *totals = self.database.row(
-            f"with {expressions}b as (select * from {self.table.sql} o where {self.scope.where}), "
-            f"n as (select * from {self.stage.name}), o as (select {names} from b), m as (select {names} from n) "
-            "select (select count(*) from b), (select count(*) from n), "
-            "(select count(*) from (select * from m except all select * from o) inserted), "
-            f"(select count(*) from (select * from o except all select * from m) deleted){sums}",
-            [*rows, *self.scope.values],
+        before, after, inserted, deleted, *totals = self._row(
+            f"""
+            {self._with(f"old_rows as (select * from {self.table.sql} as old where {self.scope.where})")},
+            new_rows as (select * from {self.new_rows.name}),
+            old_values as (select {names} from old_rows),
+            new_values as (select {names} from new_rows)
+            select
+                (select count(*) from old_rows),
+                (select count(*) from new_rows),
+                (select count(*) from (select * from new_values except all select * from old_values) as inserted),
+                (select count(*) from (select * from old_values except all select * from new_values) as deleted)
+                {sums}
+            """
         )
         middle = len(self.measures)
-        return RowChanges(before, after, deleted, inserted, sums_before=totals[:middle], sums_after=totals[middle:])
+        return RowDifferences(before, after, deleted, inserted, sums_before=totals[:middle], sums_after=totals[middle:])
+
+
+def _old_key(number: int) -> str:
+    """The name of a former row's column of the key among the differences."""
+    return f"penstock_key_{number}"

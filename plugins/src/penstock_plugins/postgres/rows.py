@@ -19,7 +19,7 @@ from penstock import EXACT_JSON, EXTRA
 
 from penstock_plugins.csv_records import csv_records
 from penstock_plugins.postgres.database import quoted, short
-from penstock_plugins.postgres.replacement import Stage
+from penstock_plugins.postgres.replacement import NewRowsRelation
 from penstock_plugins.postgres.row_types import MISFITS, RowTypes, values_of
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import Unfit
@@ -100,9 +100,9 @@ class SmallRows:
         self.size += len(text)
         return True
 
-    def stage(self, name: str) -> Stage:
+    def relation(self, name: str) -> NewRowsRelation:
         rows = b",".join(text[1:-1] for text in self.texts).decode()
-        return Stage(name=name, definition=self.definition, rows=f"[{rows}]")
+        return NewRowsRelation(name=name, definition=self.definition, rows=f"[{rows}]")
 
 
 class CopyFormatter:

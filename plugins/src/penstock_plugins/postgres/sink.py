@@ -52,7 +52,6 @@ from penstock_plugins.postgres.database import (
     Database,
     HeldTableError,
     LostSessionError,
-    columns_sql,
     database_of,
 )
 from penstock_plugins.postgres.erase import erase
@@ -63,10 +62,11 @@ from penstock_plugins.postgres.ledger import (
     PostgresLedger,
     division_of,
 )
-from penstock_plugins.postgres.replacement import NotStoredError
+from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
-from penstock_plugins.postgres.tables import Table, Tables, day_index_advice, short_wait
+from penstock_plugins.postgres.tables import Tables, day_index_advice, short_wait
+from penstock_plugins.postgres.temporary_tables import TemporaryTables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
 
@@ -246,8 +246,7 @@ class PostgresTarget(BaseTarget):
         self.notices: list[str] = self.tables.notices
         self._nonempty: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
-        self._stages = 0
-        self._shared_stages: dict[tuple[int, str, tuple[str, ...]], str] = {}
+        self.temporary_tables = TemporaryTables(database)
 
     def _location(self, layout: Layout) -> TableLocation:
         of_stream = self._of_stream.get(layout.stream, layout.stream)
@@ -438,25 +437,6 @@ class PostgresTarget(BaseTarget):
         """Bound the held bytes: the partition with most of them is moved to temporary tables."""
         while sum(writer.held for writer in self._writers) > self._sink.memory_bytes:
             max(self._writers, key=lambda writer: writer.held).spill()
-
-    def new_stage(self, table: Table, *, per_commit: bool = False) -> str:
-        """A temporary table for rows of a table. ``per_commit``: each commit empties it."""
-        self._stages += 1
-        name = f"pg_temp.penstock_stage_{self._stages}"
-        rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"  # noqa: S608
-        on_commit = " on commit delete rows" if per_commit else ""
-        self.database.run(f"create temporary table {name}{on_commit} as {rows}")
-        return name
-
-    def shared_stage(self, table: Table) -> str:
-        """
-        A temporary table for one partition after the other, made once per session and table. Each commit empties it. A
-        temporary table per partition would bloat the catalog, and cost more than a small partition.
-        """
-        key = (self.database.opened, table.sql, table.columns)
-        if key not in self._shared_stages:
-            self._shared_stages[key] = self.new_stage(table, per_commit=True)
-        return self._shared_stages[key]
 
     def drop_writer(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)

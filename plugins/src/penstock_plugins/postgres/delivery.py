@@ -1,0 +1,290 @@
+"""
+What a commit writes inside its transaction: the rows of a partition, and its row in the ledger.
+"""
+
+# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
+# ruff: noqa: S608
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+
+from attrs import evolve, frozen
+from penstock import LedgerEntry, Partition, SinkError, fault_point
+
+from penstock_plugins.postgres.database import Database, quoted
+from penstock_plugins.postgres.ledger import PostgresLedger
+from penstock_plugins.postgres.merge import Merge
+from penstock_plugins.postgres.new_rows import NewRows
+from penstock_plugins.postgres.next_try import NotStoredError
+from penstock_plugins.postgres.replacement import NewRowsRelation, Replacement, RowDifferences, Scope, insert
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN
+from penstock_plugins.postgres.tables import Table
+
+Relations = Mapping[str, NewRowsRelation | None]
+"""By stream: what statements read the new rows from. None: chunks are copied directly into the table."""
+
+
+@frozen(eq=False)
+class Former:
+    """What a commit replaces: the former reading, and the streams whose tables may have rows of it."""
+
+    entry: LedgerEntry | None
+    streams: frozenset[str]
+
+
+@frozen(eq=False)
+class Delivery(ABC):
+    """The rows of a partition by stream, the partition's own stream first."""
+
+    database: Database
+    ledger: PostgresLedger
+    source: str
+    partition: Partition
+    rows: Mapping[str, NewRows]
+
+    @property
+    def main(self) -> NewRows:
+        """The rows of the partition's own stream; the others are derived from it."""
+        return self.rows[self.partition.stream]
+
+    def find_former(self, entry: LedgerEntry) -> Former:
+        """Find out what the commit replaces."""
+        former = entry.replaces
+        if former is None and entry.version:
+            former = self.ledger.entry(entry.source, self.partition)
+        streams = frozenset(stream for stream, rows in self.rows.items() if self._may_have_rows(rows.table, former))
+        return Former(former, streams)
+
+    def relations(self, former: Former) -> dict[str, NewRowsRelation | None]:
+        """What statements read the new rows of each stream from. Makes temporary tables where they are missing."""
+        return {
+            stream: rows.relation(
+                f"penstock_new_{number}",
+                copied_directly=self._is_copied_directly(stream, former) and not rows.table.altering,
+            )
+            for number, (stream, rows) in enumerate(self.rows.items())
+        }
+
+    def write(
+        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool = False
+    ) -> LedgerEntry:
+        """
+        Write rows and ledger inside the transaction that is open. Returns the entry as it was recorded.
+
+        Raises NotStoredError, RowRefusedError, SinkError and the errors of psycopg.
+        """
+        fault_point("postgres.begun")
+        for stream, rows in self.rows.items():
+            rows.copy_into(relations[stream])
+        if any(rows.chunks and relations[stream] is not None for stream, rows in self.rows.items()):
+            fault_point("postgres.staged")
+        entry = self._change_tables(entry, former, relations, delete_first=delete_first)
+        self._check_stored(relations)
+        fault_point("postgres.written")
+        self.ledger.deliver(entry)
+        fault_point("postgres.recorded")
+        return entry
+
+    def rows_in_the_way(self, rows: NewRows) -> Scope | None:
+        """The former rows that must be deleted before new ones are inserted; None: a statement replaces by key."""
+        return None
+
+    def _check_stored(self, relations: Relations) -> None:
+        """
+        Of tables with triggers or rules: raises SinkError if they hold other rows or values than were sent. What these
+        do at the end of the transaction is done before.
+        """
+        altering = [rows for rows in self.rows.values() if rows.table.altering]
+        if altering:
+            self.database.run("set constraints all immediate")
+        for rows in altering:
+            if not self._is_stored(rows, relations):
+                raise SinkError(
+                    f"{rows.table.sql}: a trigger or a rule on the table alters what is sent: it holds other rows or "
+                    f"values of {self.partition}. Nothing was replaced. Drop it, or let it leave penstock's columns "
+                    "as they are (a column of your own may hold what it computes), and run again."
+                )
+
+    def _replacement(
+        self,
+        rows: NewRows,
+        relation: NewRowsRelation,
+        scope: Scope,
+        compared: Sequence[str] = (),
+        measures: Sequence[str] = (),
+    ) -> Replacement:
+        columns = compared or rows.table.columns
+        return Replacement(self.database, rows.table, relation, scope, columns, measures)
+
+    def _scope(self, table: Table, values: Mapping[str, str]) -> Scope:
+        """The rows of the source with these values in these columns."""
+        types: Mapping[str, str] = table.types
+        if table.shared:
+            values, types = {SOURCE_COLUMN: self.source, **values}, {SOURCE_COLUMN: "text", **types}
+        parameters = {f"scope_{number}": value for number, value in enumerate(values.values())}
+        conditions = [
+            f"old.{quoted(name)} = %({parameter})s::{types[name]}"
+            for name, parameter in zip(values, parameters, strict=True)
+        ]
+        return Scope(where=" and ".join(conditions) or "true", values=parameters)
+
+    # --- by kind of stream ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _may_have_rows(self, table: Table, former: LedgerEntry | None) -> bool:
+        """Whether the table may have rows of the partition."""
+
+    @abstractmethod
+    def _is_copied_directly(self, stream: str, former: Former) -> bool:
+        """Whether chunks are copied directly into the table."""
+
+    @abstractmethod
+    def _change_tables(
+        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool
+    ) -> LedgerEntry:
+        """Give the tables their new rows. Returns the entry, with what changed."""
+
+    @abstractmethod
+    def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
+        """Whether the table has the rows that were sent."""
+
+
+class ReplacingDelivery(Delivery):
+    """Replaces the rows of a partition, of a report or a snapshot."""
+
+    def rows_in_the_way(self, rows: NewRows) -> Scope | None:
+        return None if rows.table.comparable else self._of_partition(rows.table)
+
+    def _of_partition(self, table: Table) -> Scope:
+        """The rows of the partition."""
+        return self._scope(table, {name: value for name, value in self.partition.values if name in table.types})
+
+    def _may_have_rows(self, table: Table, former: LedgerEntry | None) -> bool:
+        # Only this run writes rows of the partition, so that the result stays valid.
+        if former is not None and former.delivered:
+            return True
+        scope = self._of_partition(table)
+        return bool(
+            self.database.one(f"select exists (select from {table.sql} as old where {scope.where})", scope.values)
+        )
+
+    def _is_copied_directly(self, stream: str, former: Former) -> bool:
+        return stream not in former.streams
+
+    def _change_tables(
+        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool
+    ) -> LedgerEntry:
+        row_differences = None
+        for stream, rows in self.rows.items():
+            relation = relations[stream]
+            if relation is None:
+                continue  # copied directly
+            if stream not in former.streams:
+                if rows.count:
+                    insert(self.database, rows.table, relation, rows.count)
+            elif rows is self.main and rows.layout.kind == "report":
+                row_differences = self._restate(relation, former, entry, delete_first=delete_first)
+            else:
+                replacement = self._replacement(rows, relation, self._of_partition(rows.table))
+                _checked(replacement.carry_out(delete_first=delete_first), rows)
+        return entry if row_differences is None else evolve(entry, changes=row_differences)
+
+    def _restate(
+        self, relation: NewRowsRelation, former: Former, entry: LedgerEntry, *, delete_first: bool
+    ) -> dict[str, int]:
+        """
+        Replace the rows of a report. Returns the numbers of added, removed and changed rows, which are also written to
+        the ledger's restatements.
+        """
+        rows, scope = self.main, self._of_partition(self.main.table)
+        reshaped = former.entry is not None and former.entry.fingerprint != entry.fingerprint
+        compared = self._compared(scope, rows.table.columns if reshaped else rows.table.added)
+        measures = tuple(name for name in rows.layout.measures if name in compared)
+        replacement = self._replacement(rows, relation, scope, compared, measures)
+        found = _checked(replacement.carry_out(delete_first=delete_first), rows)
+        # A report states the rows of its restatement: an updated one counts if a compared column differs.
+        changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
+        if any(changes.values()):
+            before = dict(zip(measures, found.sums_before, strict=True))
+            after = {**entry.sums, **dict(zip(measures, found.sums_after, strict=True))}
+            sums = {name: (old, after[name]) for name, old in before.items() if old != after[name]}
+            self.ledger.restate(entry, (found.before, found.after), sums, changes)
+        return changes
+
+    def _compared(self, scope: Scope, doubtful: Collection[str]) -> Sequence[str]:
+        """
+        The columns without those of ``doubtful`` that are null in every former row: that they have values now is a
+        change of the settings or of the record class, not of the provider.
+        """
+        table = self.main.table
+        queried = [name for name in table.columns if name in doubtful]
+        if not queried:
+            return table.columns
+        filled = ", ".join(f"count({quoted(name)}) > 0" for name in queried)
+        is_filled = self.database.row(f"select {filled} from {table.sql} as old where {scope.where}", scope.values)
+        empty = {name for name, any_value in zip(queried, is_filled, strict=True) if not any_value}
+        return [name for name in table.columns if name not in empty] or table.columns
+
+    def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
+        return self._replacement(rows, _made(relations, rows), self._of_partition(rows.table)).is_stored()
+
+
+class MergingDelivery(Delivery):
+    """Merges the rows of a ``changes`` stream by key; derived rows are replaced by parent."""
+
+    def _may_have_rows(self, table: Table, former: LedgerEntry | None) -> bool:
+        return False
+
+    def _is_copied_directly(self, stream: str, former: Former) -> bool:
+        return False
+
+    def _change_tables(
+        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool
+    ) -> LedgerEntry:
+        if len(self.rows) > 1:  # derived rows are looked up by their parents
+            self.database.run("select set_config('enable_nestloop', 'on', true)")
+        for rows in self.rows.values():
+            if rows is not self.main:
+                found = _checked(self._children(rows, relations).carry_out(delete_first=delete_first), rows)
+                self._count_children(rows.layout.stream, found)
+        self._merge(relations).carry_out(self.main.count)
+        return entry
+
+    def _count_children(self, stream: str, found: RowDifferences) -> None:
+        """Add what a derived stream gained to the ledger's count of its rows."""
+        if more := found.after - found.before:
+            values = {"more": more, "source": self.source, "stream": stream}
+            self.database.run(self.ledger.merged_sql("%(more)s::bigint"), values)
+
+    def _merge(self, relations: Relations) -> Merge:
+        table = self.main.table
+        relation = _made(relations, self.main)
+        return Merge(self.database, self.ledger, self.source, table, relation, self._scope(table, {}))
+
+    def _children(self, rows: NewRows, relations: Relations) -> Replacement:
+        """The replacement of all rows that are derived from the parents in this partition."""
+        parents = _made(relations, self.main)
+        pairs = zip(rows.layout.derived_by, self.main.layout.key, strict=True)
+        is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(key)}" for column, key in pairs)
+        of_source = self._scope(rows.table, {})
+        where = f"{of_source.where} and exists (select from {parents.name} as parent where {is_child})"
+        scope = Scope(where=where, values=of_source.values, relations=[parents])
+        return self._replacement(rows, _made(relations, rows), scope)
+
+    def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
+        stored = self._merge(relations) if rows is self.main else self._children(rows, relations)
+        return stored.is_stored()
+
+
+def _made(relations: Relations, rows: NewRows) -> NewRowsRelation:
+    """The relation of rows that are not copied directly."""
+    relation = relations[rows.layout.stream]
+    assert relation is not None, "these rows are not copied directly"
+    return relation
+
+
+def _checked(found: RowDifferences, rows: NewRows) -> RowDifferences:
+    """Raises NotStoredError if other rows are in the table than were sent."""
+    if found.after != rows.count:
+        raise NotStoredError
+    return found
