@@ -2,8 +2,8 @@
 The accounts that the provider lists itself: taken from the rows of the stream that lists them, and remembered.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from attrs import define
 
@@ -33,44 +33,44 @@ class ListedAccounts:
     dependencies: Dependencies
     ledger: Ledger | None
 
-    def take_dependents_of(self, planned: PlannedSlice) -> Iterator[tuple[Stream, Sequence[str | None]]]:
+    def dependents_of(self, planned: PlannedSlice) -> list[tuple[Stream, Sequence[str | None]]]:
         """
-        Take the streams that are divided by the accounts of this slice, which was read, each with its accounts, from
-        the dependents; remember the accounts. After a failure these are the remembered ones. A stream whose accounts
-        cannot be known fails, and is left out.
+        The streams that are divided by the accounts of this slice, which was read, each with its accounts; these are
+        remembered. After a failure they are the remembered ones. A stream whose accounts cannot be known fails, and is
+        left out. The streams are dependents no more.
         """
-        lister, source = planned.stream, self.job.source
-        dependents = self.dependencies.dependents.pop(lister.name, [])
+        dependents = self.dependencies.dependents.pop(planned.stream.name, [])
         if not dependents:
-            return
+            return []
         if not self.dependencies.succeeded(key_of(planned)):
-            yield from ((stream, self.accounts.of_stream(stream) or ()) for stream in dependents)
-            return
-        rows = self.dependencies.rows(key_of(planned))
-        column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
-        names = [str(row[column]) for row in rows if row[column] not in (None, "")]
-        accounts = tuple(dict.fromkeys(names))
-        is_own = self.job.has(lister, planned.account)  # of several workers, one reports and remembers
-        if len(names) < len(rows) and is_own:
-            self._fail_unnamed(dependents, f"{len(rows) - len(names)} of {len(rows)} records of {lister.name}", column)
-        self._note_unlisted(lister, accounts)
-        if self.ledger is not None and is_own:
-            former = self.ledger.accounts(source.name, lister.name)
-            if former and not accounts:
-                self._fail_no_longer_listed(lister, dependents, former)
-                return
-            self._note_gone(self.ledger, lister, dependents, [account for account in former if account not in accounts])
-            self.ledger.remember_accounts(source.name, lister.name, accounts)
-        if not accounts and len(names) == len(rows):
+            return [(stream, self.accounts.of_stream(stream) or ()) for stream in dependents]
+        listing = _Listing.of(planned.stream, dependents, self.dependencies.rows(key_of(planned)))
+        self._note_unlisted(listing)
+        # Of several workers, one fails what has no name, and remembers.
+        if self.job.has(listing.lister, planned.account) and not self._remember(listing):
+            return []
+        if not listing.rows:
             self.notices.append(
-                f"{source.name}.{lister.name} lists no account, so that nothing is read of "
+                f"{self.job.source.name}.{listing.lister.name} lists no account, so that nothing is read of "
                 f"{', '.join(stream.name for stream in dependents)}"
             )
-        for stream in dependents:
-            yield (
-                stream,
-                accounts if stream.zone_from is None else self._with_zones(stream, stream.zone_from, accounts, rows),
-            )
+        return [(stream, self._with_zones(stream, listing)) for stream in dependents]
+
+    def _remember(self, listing: "_Listing") -> bool:
+        """Remember the accounts. False where none is listed any more: the streams have failed."""
+        if listing.unnamed:
+            self._fail_unnamed(listing)
+        if self.ledger is None:
+            return True
+        source, lister = self.job.source.name, listing.lister.name
+        former = self.ledger.accounts(source, lister)
+        if former and not listing.accounts:
+            self._fail_no_longer_listed(listing, former)
+            return False
+        still_listed = set(listing.accounts)
+        self._note_gone(self.ledger, listing, [account for account in former if account not in still_listed])
+        self.ledger.remember_accounts(source, lister, listing.accounts)
+        return True
 
     def fail_unlisted(self) -> None:
         """Fail streams whose accounts were never listed: a run that reads nothing of them must not end well."""
@@ -80,89 +80,117 @@ class ListedAccounts:
                     stream, None, f"{stream.name} was not read: {lister}, which lists its accounts, was not read"
                 )
 
-    def _fail_unnamed(self, dependents: Sequence[Stream], some: str, column: str) -> None:
+    def _fail_unnamed(self, listing: "_Listing") -> None:
         """Fail the streams for the listed accounts without a name: a request cannot tell whose rows to read."""
-        for stream in dependents:
+        for stream in listing.dependents:
             self._fail(
                 stream,
                 None,
-                f"{stream.name}: {some} have no {column}, by which it is read account by account. No request was made "
-                "for these; the other accounts are read. If the provider lists accounts without it, the connector must "
-                "name them by another column.",
+                f"{stream.name}: {listing.unnamed} of {len(listing.rows)} records of {listing.lister.name} have no "
+                f"{listing.column}, by which it is read account by account. No request was made for these; the other "
+                "accounts are read. If the provider lists accounts without it, the connector must name them by another "
+                "column.",
             )
 
-    def _fail_no_longer_listed(self, lister: Stream, dependents: Sequence[Stream], former: Sequence[str]) -> None:
+    def _fail_no_longer_listed(self, listing: "_Listing", former: Sequence[str]) -> None:
         """
         Fail the streams whose accounts are not listed any more, not one of them: a run that reads nothing of them must
         not end well. The ledger goes on to remember the accounts.
         """
-        for stream in dependents:
+        for stream in listing.dependents:
             self._fail(
                 stream,
                 None,
-                f"{stream.name} was not read: {lister.name} lists no account, and listed {len(former)} when it was "
-                f"read before ({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none any "
-                f'more, leave the stream out, exclude_streams = ["{self.job.source.name}.{stream.name}"].',
+                f"{stream.name} was not read: {listing.lister.name} lists no account, and listed {len(former)} when it "
+                f"was read before ({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none "
+                f'any more, leave the stream out, exclude_streams = ["{self.job.source.name}.{stream.name}"].',
             )
 
     def _fail(self, stream: Stream, account: str | None, text: str) -> None:
         """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
-        place = None if account is None else {stream.account or "account": account}
+        partition = None if account is None else {stream.account or "account": account}
         self.log.count(stream.name, planned=1, failed=1)
-        self.log.fail(stream.name, place, ProviderError(text))
+        self.log.fail(stream.name, partition, ProviderError(text))
 
-    def _note_gone(self, ledger: Ledger, lister: Stream, dependents: Sequence[Stream], gone: Sequence[str]) -> None:
+    def _note_gone(self, ledger: Ledger, listing: "_Listing", gone: Sequence[str]) -> None:
         """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""
         if not gone:
             return
         name = self.job.source.name
         open_days = sum(
             1
-            for stream in dependents
+            for stream in listing.dependents
             for entry in ledger.entries(name, stream.name, accounts=gone).values()
             if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
         )
         days = f", also their {open_days} days that are still open" if open_days else ""
         self.notices.append(
-            f"{name}.{lister.name} does not list {clip(', '.join(gone), 200)} any more: what was delivered of "
+            f"{name}.{listing.lister.name} does not list {clip(', '.join(gone), 200)} any more: what was delivered of "
             f"these accounts stays as it was last read{days}"
         )
 
-    def _note_unlisted(self, lister: Stream, accounts: Sequence[str]) -> None:
+    def _note_unlisted(self, listing: "_Listing") -> None:
         """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
         source = self.job.source
-        if source.listers != {lister.name}:
+        if source.listers != {listing.lister.name}:
             return
-        listed = clip(", ".join(accounts), 200) or "none"
-        for table in sorted(set(source.settings.account_tables) - set(accounts)):
+        names = clip(", ".join(listing.accounts), 200) or "none"
+        for table in sorted(set(source.settings.account_tables) - set(listing.accounts)):
             self.notices.append(
-                f"{source.name}.{lister.name} lists no account {table}, so the table [source.{source.name}.accounts."
-                f"{table}] is not used.{did_you_mean(table, accounts)} There are {listed}"
+                f"{source.name}.{listing.lister.name} lists no account {table}, so the table [source.{source.name}."
+                f"accounts.{table}] is not used.{did_you_mean(table, listing.accounts)} There are {names}"
             )
 
-    def _with_zones(
-        self, stream: Stream, zone_column: str, accounts: Sequence[str], rows: Sequence[Mapping[str, Any]]
-    ) -> list[str]:
+    # --- zones --------------------------------------------------------------------------------------------------------
+
+    def _with_zones(self, stream: Stream, listing: "_Listing") -> Sequence[str]:
         """
-        The accounts whose listed zone is known or absent, and the ledger's memory of the zones. An account with a zone
-        that does not exist fails: days in another zone would be other rows.
+        The accounts whose listed zone is known or absent; the zones are remembered. An account with a zone that does
+        not exist fails: days in another zone would be other rows.
         """
-        assert stream.accounts_from is not None
+        if stream.zone_from is None or stream.accounts_from is None:
+            return listing.accounts
         source, (lister, column) = self.job.source, stream.accounts_from
-        zones = {str(row[column]): str(row[zone_column]) for row in rows if row[zone_column]}
+        zones = {str(row[column]): str(row[stream.zone_from]) for row in listing.rows if row[stream.zone_from]}
         wrong = {account: zone for account, zone in zones.items() if not zone_exists(zone)}
         zones = {account: zone for account, zone in zones.items() if account not in wrong}
-        for account, zone in wrong.items():
-            if "timezone" not in source.settings.account_tables.get(account, {}) and self.job.has(stream, account):
-                text = (
-                    f"{stream.name}: {lister}.{zone_column} of the account {account} is {zone!r}, which is no IANA "
-                    f"name of a time zone; its days cannot be cut. Write timezone in [source.{source.name}.accounts."
-                    f"{account}]."
-                )
-                self._fail(stream, account, text)
-                accounts = [listed for listed in accounts if listed != account]
+        failed = {account for account, zone in wrong.items() if self._fail_wrong_zone(stream, listing, account, zone)}
         self.accounts.zones.update({(lister, account): zone for account, zone in zones.items()})
         if self.ledger is not None and self.job.has(source.stream(lister), None):
             texts = [zone_text(account, zone) for account, zone in zones.items()]
             self.ledger.remember_accounts(source.name, zone_memory(stream), texts)
-        return list(accounts)
+        return [account for account in listing.accounts if account not in failed]
+
+    def _fail_wrong_zone(self, stream: Stream, listing: "_Listing", account: str, zone: str) -> bool:
+        """Fail an account whose zone does not exist, unless another part of the run has it, or its table has a zone."""
+        source = self.job.source
+        if "timezone" in source.settings.account_tables.get(account, {}) or not self.job.has(stream, account):
+            return False
+        self._fail(
+            stream,
+            account,
+            f"{stream.name}: {listing.lister.name}.{stream.zone_from} of the account {account} is {zone!r}, which is "
+            f"no IANA name of a time zone; its days cannot be cut. Write timezone in [source.{source.name}.accounts."
+            f"{account}].",
+        )
+        return True
+
+
+class _Listing(NamedTuple):
+    """
+    The rows of a stream that lists accounts, and the streams that are divided by these. ``column``: of the account.
+    ``accounts``: each once, in the order of the rows. ``unnamed``: the number of rows without an account.
+    """
+
+    lister: Stream
+    dependents: Sequence[Stream]
+    rows: Sequence[Mapping[str, Any]]
+    column: str
+    accounts: tuple[str, ...]
+    unnamed: int
+
+    @classmethod
+    def of(cls, lister: Stream, dependents: Sequence[Stream], rows: Sequence[Mapping[str, Any]]) -> "_Listing":
+        column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
+        names = [str(row[column]) for row in rows if row[column] not in (None, "")]
+        return cls(lister, dependents, rows, column, tuple(dict.fromkeys(names)), len(rows) - len(names))

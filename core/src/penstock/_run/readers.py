@@ -1,0 +1,54 @@
+"""
+The readers of the slices of one job, and what the reads of one stream share.
+"""
+
+from collections import defaultdict
+from functools import partial
+
+from attrs import define, field
+
+from penstock._config.source import ConfiguredSource
+from penstock._plan.dependencies import Dependencies
+from penstock._plan.plan import PlannedSlice
+from penstock._read.components import Components, components_of
+from penstock._read.reader import Reader
+from penstock._read.reconcile import StreamReads
+from penstock._read.run_log import RunLog
+from penstock._run.pending_reports import PendingReports
+from penstock._util.clock import Clock
+from penstock.connector import Stream
+from penstock.sinks import Target
+
+
+@define(eq=False, repr=False)
+class Readers:
+    """Makes the reader of a slice."""
+
+    target: Target
+    clock: Clock
+    log: RunLog
+    dependencies: Dependencies
+    reports: PendingReports
+    _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)  # by stream and source
+    _stream_reads: dict[str, StreamReads] = field(factory=partial(defaultdict, StreamReads), init=False)
+
+    def of_slice(self, planned: PlannedSlice) -> Reader:
+        """The reader of a slice."""
+        components = self.components_of(planned.stream, planned.source)
+        return Reader(
+            planned=planned,
+            components=components,
+            target=self.target if planned.to_deliver else None,
+            reports=self.reports.of_slice(planned, components),
+            clock=self.clock,
+            dependencies=self.dependencies,
+            stream_reads=self._stream_reads[planned.stream.name],
+            log=self.log,
+        )
+
+    def components_of(self, stream: Stream, source: ConfiguredSource) -> Components:
+        """The components of a stream, made when they are first needed. ``source``: as an account sees it."""
+        key = (stream.name, id(source))  # one object per account, see Accounts.source_of
+        if key not in self._components:
+            self._components[key] = components_of(source, stream, self.dependencies.columns(stream))
+        return self._components[key]
