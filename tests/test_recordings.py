@@ -30,6 +30,7 @@ from penstock import (
     secret,
 )
 from penstock._fetch.call import Call
+from penstock._recording.descriptions import plain_setting
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock
@@ -417,7 +418,7 @@ def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path)
     """
     address = "ann@canary.example"
     recorder = Recorder(tmp_path / "tape", full=False)
-    setting = recorder._plain([address])
+    setting = plain_setting([address], recorder._masking)
     request = Request(
         method="POST",
         url="https://a.example/ann%40canary.example/x",

@@ -8,24 +8,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import penstock._write.outbox
+import penstock._write.outbox_database
 import pytest
 from attrs import evolve
-from penstock._write.outbox import (
-    _TABLES,
-    CALL,
-    DIED,
-    KEPT_DAYS,
-    STDIN,
-    JobKey,
-    Outbox,
-    OutboxJob,
-    PreviousJob,
-    Rejection,
-    Resume,
-    Start,
-    decide,
-)
+from penstock._write.outbox import Outbox
+from penstock._write.outbox_database import _TABLES, DIED, KEPT_DAYS
+from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Refusal, Resume, Start, decide
+from penstock._write.outbox_job import OutboxJob
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
@@ -153,7 +142,7 @@ def test_the_same_input_is_a_new_job(outbox: Outbox, end: str) -> None:
 
     again = outbox.open(KEY, NOW)
 
-    assert again.fresh
+    assert again.is_new
     assert again.settled(0, 10) == set()
     again.close()
 
@@ -163,14 +152,14 @@ def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
     It reports again what became of the rows; without any job it begins one.
     """
     job = outbox.open(KEY, NOW, resume=True)
-    assert job.fresh
+    assert job.is_new
     job.settle([done(0)])
     job.finish(1, NOW)
     job.close()
 
     job = outbox.open(KEY, NOW, resume=True)
 
-    assert (job.fresh, job.over, job.settled(0, 0), one_line(job)) == (False, True, {0}, [(0, "done")])
+    assert (job.is_new, job.is_finished, job.settled(0, 0), one_line(job)) == (False, True, {0}, [(0, "done")])
     job.close()
 
 
@@ -181,7 +170,7 @@ def test_other_inputs_are_other_jobs(crashed: Outbox) -> None:
     for change in ({"source": "other"}, {"action": "other"}, {"digest": "other"}):
         facts = {"source": "acme", "action": "send", "digest": "d1", "what": "x", **change}
         job = crashed.open(JobKey(**facts), NOW)
-        assert job.fresh
+        assert job.is_new
         job.close()
 
 
@@ -215,7 +204,7 @@ def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> N
     """
     for confirmed in (True, False):
         job = moved.open(ELSEWHERE, NOW, resume=True, confirmed=confirmed)
-        assert (job.fresh, job.settled(0, 1)) == (False, {0})
+        assert (job.is_new, job.settled(0, 1)) == (False, {0})
         job.close()
 
 
@@ -224,7 +213,7 @@ def test_another_system_gets_all_rows(moved: Outbox) -> None:
     On a person's demand; this option does not send them to the same system.
     """
     job = moved.open(ELSEWHERE, NOW, confirmed=True)
-    assert (job.fresh, job.settled(0, 1)) == (True, set())
+    assert (job.is_new, job.settled(0, 1)) == (True, set())
     job.settle([done(0)])
     job.close()
 
@@ -260,7 +249,7 @@ def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> No
         crashed.open(evolve(KEY, digest="streamed later", what=STDIN), NOW, resume=True)
     for what in ("other.jsonl", CALL):
         job = crashed.open(evolve(KEY, digest=f"of {what}", what=what), NOW, resume=True)
-        assert job.fresh
+        assert job.is_new
         job.close()
 
 
@@ -299,7 +288,7 @@ def test_old_jobs_are_forgotten(outbox: Outbox) -> None:
     outbox.open(other, NOW + timedelta(days=KEPT_DAYS + 1)).close()
 
     job = outbox.open(KEY, NOW, resume=True)
-    assert job.fresh
+    assert job.is_new
     job.close()
 
 
@@ -336,24 +325,24 @@ def previous(counts: dict[str, int], *, finished: bool = False, at: str = "") ->
         pytest.param(None, "resume other", "nothing to resume", id="resume, other rows of the same name"),
         pytest.param(previous(DONE), "", "is not finished", id="unfinished"),
         pytest.param(previous(DONE), "confirmed", "is not finished", id="unfinished, --yes"),
-        pytest.param(previous(DONE), "resume", Resume(7, over=False), id="unfinished, resume"),
+        pytest.param(previous(DONE), "resume", Resume(7, is_finished=False), id="unfinished, resume"),
         pytest.param(previous(NONE), "", Start(7), id="nothing captured"),
-        pytest.param(previous(NONE), "resume", Resume(7, over=False), id="nothing captured, resume"),
+        pytest.param(previous(NONE), "resume", Resume(7, is_finished=False), id="nothing captured, resume"),
         pytest.param(previous({}), "resume", Start(7), id="ended before its rows were read, resume"),
         pytest.param(previous(DONE, finished=True), "", Start(7), id="finished"),
-        pytest.param(previous(DONE, finished=True), "resume", Resume(7, over=True), id="finished, resume"),
+        pytest.param(previous(DONE, finished=True), "resume", Resume(7, is_finished=True), id="finished, resume"),
         pytest.param(previous(DONE, at="test"), "", "went to test", id="elsewhere"),
         pytest.param(previous(DONE, at="test"), "confirmed", Start(7), id="elsewhere, --yes"),
         pytest.param(previous(DONE, at="test"), "resume", "went to test", id="elsewhere, resume"),
         pytest.param(
-            previous(DONE, at="test"), "resume confirmed", Resume(7, over=False), id="elsewhere, resume, --yes"
+            previous(DONE, at="test"), "resume confirmed", Resume(7, is_finished=False), id="elsewhere, resume, --yes"
         ),
         pytest.param(previous(NONE, at="test"), "", Start(7), id="elsewhere, nothing captured"),
         pytest.param(previous(NONE, at="test"), "resume", Start(7), id="elsewhere, nothing captured, resume"),
         pytest.param(previous(DONE, finished=True, at="test"), "", Start(7), id="elsewhere, finished"),
         pytest.param(previous(DONE, finished=True, at="test"), "resume", "went to test", id="elsewhere, over, resume"),
         pytest.param(previous({"unknown": 1}), "", "1 unknown", id="an unknown row is captured"),
-        pytest.param(previous(DONE, at="prod"), "resume", Resume(7, over=False), id="the same address"),
+        pytest.param(previous(DONE, at="prod"), "resume", Resume(7, is_finished=False), id="the same address"),
     ],
 )
 def test_what_a_command_does_about_a_job(
@@ -371,7 +360,7 @@ def test_what_a_command_does_about_a_job(
     )
 
     if isinstance(decision, str):
-        assert isinstance(found, Rejection)
+        assert isinstance(found, Refusal)
         assert decision in found.reason
     else:
         assert found == decision
@@ -397,13 +386,13 @@ def test_a_ledger_that_could_not_be_made_whole_is_made_later(outbox: Outbox, mon
     A disk that is full, or kill -9, between its tables leaves none of them.
     """
     with monkeypatch.context() as patch:
-        patch.setattr(penstock._write.outbox, "_TABLES", (*_TABLES[:2], "create table"))
+        patch.setattr(penstock._write.outbox_database, "_TABLES", (*_TABLES[:2], "create table"))
         with pytest.raises(SinkError):
             outbox.open(KEY, NOW)
 
     job = outbox.open(KEY, NOW)
 
-    assert job.fresh
+    assert job.is_new
     job.close()
 
 

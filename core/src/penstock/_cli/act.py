@@ -244,9 +244,9 @@ def _act(session: Session, name: str, action: Action, parameters: Sequence[str],
             confirmed=options.yes,
             emit=partial(_follow, session),
         )
-        if options.goes_on and sender.job.fresh:
+        if options.goes_on and sender.job.is_new:
             session.notice("there is no job of these rows and parameters to resume: all rows are sent")
-        elif sender.job.over:
+        elif sender.job.is_finished:
             session.notice("this job is finished already: its receipts are printed again, and nothing is sent")
         return _send(session, stack, job, sender, options)
 

@@ -1,6 +1,7 @@
 """
 The exchanges of a run, kept in a directory, and replayed in a later run.
 
-``recorder`` writes, ``replay`` reads; ``masking`` is what a recording hides. Both are tapes, see
+``recorder`` writes, ``replay`` reads. ``bodies``, ``downloads`` and ``descriptions`` are what is kept of responses,
+links to downloads, sources and requests; ``masking`` is what they hide. Recorder and replay are tapes, see
 :class:`penstock._fetch.client.Tape`: a tape sees a call before its request is signed and repeated.
 """

@@ -17,7 +17,8 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.body import FILE_START, SPOOL_BYTES
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Judged
-from penstock._recording.recorder import FORMAT, MANIFEST, Send, described
+from penstock._recording.descriptions import described_request
+from penstock._recording.recorder import FORMAT, MANIFEST, Send
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
 from penstock.protocols import Retry
@@ -93,7 +94,9 @@ class Recording:
         """The recorded outcome, judged anew."""
         stream = call.stream.name if call.stream is not None else None
         recorded = self.sources.get(source.name, {}).get("settings", {}).get("base_url", "")
-        key = _key(source.name, stream, described(call.request, call.account), source.settings.base_url, recorded)
+        key = _key(
+            source.name, stream, described_request(call.request, call.account), source.settings.base_url, recorded
+        )
         with self._lock:
             again = key in self._used
             self._used.add(key)

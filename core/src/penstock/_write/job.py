@@ -20,7 +20,8 @@ from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Budget
 from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
-from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
+from penstock._write.outbox import Outbox
+from penstock._write.outbox_decision import CALL, STDIN, JobKey
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, destination, pack_rows
 from penstock._write.rows import RowFile, Rows, SingleRow
@@ -74,7 +75,7 @@ class ActionJob:
             stop = "" if str(error).endswith(("?", ".")) else "."
             raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
         self._defaults = {} if self.input is None else shared
-        self._rows = self._known_rows(shared)
+        self._rows = self._rows_of_input(shared)
         digest, what = self._identity()
         self.key = JobKey(
             source=self.source.name,
@@ -84,7 +85,7 @@ class ActionJob:
             destination=destination(action, settings),
         )
 
-    def _known_rows(self, shared: Mapping[str, Any]) -> Rows | None:
+    def _rows_of_input(self, shared: Mapping[str, Any]) -> Rows | None:
         """The rows, where they do not depend on the outbox. Raises UsageError where there can be none."""
         match self.input:
             case None:
@@ -142,11 +143,11 @@ class ActionJob:
         client = self._client(ignore)
         action, settings, authenticator = self.action, self.source.settings, client.exchange.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
-        for block in blocks(self._read(self._scratch_folder(), fresh=True)):
+        for block in blocks(self._read(self._scratch_folder(), is_new=True)):
             ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]
             yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
-            these = [row for row in ready if isinstance(row, Row)]
-            for write in pack_rows(action, settings, these, length=url_length(client)):
+            rows = [row for row in ready if isinstance(row, Row)]
+            for write in pack_rows(action, settings, rows, length=url_length(client)):
                 if isinstance(write, Receipt):
                     yield write
                     continue
@@ -168,7 +169,7 @@ class ActionJob:
             client=self._client(emit),
             action=self.action,
             job=job,
-            rows=self._read(outbox.folder, fresh=job.fresh),
+            rows=self._read(outbox.folder, is_new=job.is_new),
             defaults=self._defaults,
         )
 
@@ -190,9 +191,9 @@ class ActionJob:
         """A directory that is removed with the job."""
         return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
 
-    def _read(self, place: Path, *, fresh: bool) -> Rows:
+    def _read(self, folder: Path, *, is_new: bool) -> Rows:
         """
-        The rows. Those of a query are copied to ``place``, under a name of this job. A resumed job (not ``fresh``) uses
+        The rows. Those of a query are copied to ``folder``, under a name of this job. A resumed job uses
         that copy, so that it has the rows with which it began; UsageError if it is gone.
         """
         if self._rows is not None:
@@ -200,14 +201,14 @@ class ActionJob:
         assert isinstance(self.input, Query)
         sink = self.input.sink
         assert sink.kind.query is not None
-        self._copy = copy = place / f"query-{self.source.name}-{self.action.name}-{self.key.digest[:16]}.jsonl"
-        if not fresh and not copy.exists():
+        self._copy = copy = folder / f"query-{self.source.name}-{self.action.name}-{self.key.digest[:16]}.jsonl"
+        if not is_new and not copy.exists():
             raise UsageError(
-                f"the rows of this query of {sink.shown} are no longer in {place}, and the query may return others "
+                f"the rows of this query of {sink.shown} are no longer in {folder}, and the query may return others "
                 "now. Nothing was sent. Where every row of that job was settled, the command without --resume and "
                 "--retry-unknown sends the rows of today as a new job; otherwise change the text of the query for that"
             )
-        if fresh:
+        if is_new:
             encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
             draft = copy.with_suffix(".part")
             try:

@@ -5,61 +5,32 @@ A job is one input for one action of one source. A row that is not in it was nev
 durable before the request is sent. A row found in this state when no process holds the job may have arrived or not, and
 becomes unknown. The values of rows are not stored, only their numbers, outcomes and the provider's answers.
 
-:func:`decide`, a pure function of the loaded job, decides whether a command begins a job, resumes one or is refused.
+``outbox_decision`` decides whether a command begins a job, resumes one or is refused;
+``outbox_database`` has the tables, and ``outbox_job`` the rows of one job.
 """
 
 import contextlib
-import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from attrs import define, field, frozen
+from attrs import frozen
 
-from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
-from penstock.model import EXACT_JSON, Receipt, ReceiptStatus
-from penstock.redact import mask, mask_json
-
-SCHEMA_VERSION = 1
-KEPT_DAYS = 180  # finished jobs are forgotten after that
-
-DIED = "penstock ended while it was sent; it may have arrived"
-
-CALL = "this call"  # a job whose only row is the parameters
-STDIN = "stdin"
-
-_TABLES = (
-    "create table if not exists meta (name text primary key, value text not null)",
-    """create table if not exists jobs (
-        id integer primary key, source text not null, action text not null, digest text not null,
-        what text not null, started_at text not null, finished_at text, rows integer,
-        destination text not null default '')""",
-    "create index if not exists jobs_by_input on jobs (source, action, digest)",
-    """create table if not exists rows (
-        job integer not null, row integer not null, state text not null, reason text not null, answer text,
-        left_before integer not null, primary key (job, row)) without rowid""",
+from penstock._write.outbox_database import (
+    apply,
+    connect,
+    explained,
+    forget_old,
+    load,
+    load_other,
+    unusable,
 )
-
-
-@frozen(kw_only=True)
-class JobKey:
-    """
-    The identity of a job: source, action, and a digest of the input. ``what``: its name in messages.
-
-    ``destination``, the address without the row's own values, is not part of the key: sending the rows of an unfinished
-    job to another address requires confirmation.
-    """
-
-    source: str
-    action: str
-    digest: str
-    what: str
-    destination: str = ""
+from penstock._write.outbox_decision import JobKey, Refusal, Resume, Start, decide
+from penstock._write.outbox_job import OutboxJob
+from penstock.errors import LockHeldError, UsageError
 
 
 @frozen
@@ -89,7 +60,7 @@ class Outbox:
         """
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(self._lock(key))
-            connection = stack.enter_context(contextlib.closing(self._connect()))
+            connection = stack.enter_context(contextlib.closing(connect(self.path)))
             try:
                 connection.execute("begin immediate")
                 decision = decide(
@@ -99,18 +70,18 @@ class Outbox:
                     resume=resume or retry_unknown,
                     confirmed=confirmed,
                 )
-                if isinstance(decision, Rejection):
+                if isinstance(decision, Refusal):
                     raise UsageError(decision.reason)
                 number = apply(connection, decision, key, now)
                 forget_old(connection, now)
                 connection.execute("commit")
             except sqlite3.Error as error:
-                raise _explained(self.path, error) from error
+                raise explained(self.path, error) from error
             stack.pop_all()
         return OutboxJob(
             number=number,
-            fresh=isinstance(decision, Start),
-            over=isinstance(decision, Resume) and decision.over and not retry_unknown,
+            is_new=isinstance(decision, Start),
+            is_finished=isinstance(decision, Resume) and decision.is_finished and not retry_unknown,
             retry_unknown=retry_unknown,
             connection=connection,
             lock=lock,
@@ -126,7 +97,7 @@ class Outbox:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
         except OSError as error:
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         byte = zlib.crc32(f"{key.source}\0{key.action}\0{key.digest}".encode())
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
@@ -138,352 +109,5 @@ class Outbox:
             ) from None
         except OSError as error:
             file.close()
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         return file
-
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            if not self.path.exists():
-                self.path.touch(mode=0o600)
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
-        except OSError as error:
-            raise _unusable(self.path, error) from error
-        except sqlite3.Error as error:
-            raise _explained(self.path, error) from error
-        try:
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = full")
-            connection.execute("begin immediate")  # all tables or none: a process may be killed, or its disk be full
-            known = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-            if known and not {"meta", "jobs", "rows"} <= known:
-                raise TargetError(f"{self.path} is a database, but no write ledger of penstock. Move it away.")
-            for statement in _TABLES:
-                connection.execute(statement)
-            if "destination" not in {row[1] for row in connection.execute("pragma table_info(jobs)")}:
-                connection.execute("alter table jobs add column destination text not null default ''")
-            connection.execute("insert or ignore into meta values ('schema', ?)", (str(SCHEMA_VERSION),))
-            connection.execute("commit")
-            ((version,),) = connection.execute("select value from meta where name = 'schema'")
-            if int(version) > SCHEMA_VERSION:
-                raise TargetError(
-                    f"{self.path} was written by a newer penstock (its version {version}, known here: "
-                    f"{SCHEMA_VERSION}). Upgrade penstock on this machine; nothing was sent."
-                )
-        except sqlite3.Error as error:
-            connection.close()
-            raise _explained(self.path, error) from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-# --- which job it is ------------------------------------------------------------------------------------------------
-
-
-@frozen(kw_only=True)
-class PreviousJob:
-    """The last job of a key in the outbox. ``counts``: rows by state; rows found ``sending`` count as unknown."""
-
-    number: int
-    started_at: str
-    finished: bool
-    destination: str
-    counts: Mapping[str, int]
-
-    @property
-    def captured(self) -> bool:
-        """Whether the provider may have some of its rows."""
-        return any(count for state, count in self.counts.items() if state != "refused")
-
-
-@frozen
-class Start:
-    """Begin a new job, in place of the one with this number."""
-
-    replaces: int | None = None
-
-
-@frozen
-class Resume:
-    """Resume the job of this number. ``over``: it was finished before."""
-
-    number: int
-    over: bool
-
-
-@frozen
-class Rejection:
-    """Send nothing, for this reason."""
-
-    reason: str
-
-
-def decide(
-    key: JobKey, previous: PreviousJob | None, *, other_begun_at: str | None, resume: bool, confirmed: bool
-) -> Start | Resume | Rejection:
-    """
-    The decision for a command with this key. No row that the provider may have is sent twice without confirmation.
-
-    ``other_begun_at``: when an unfinished job of the same name with other rows or parameters was begun. ``resume``: the
-    command resumes a job. ``confirmed``: the command may send to another address.
-    """
-    if previous is None:
-        if resume and other_begun_at is not None:
-            return Rejection(_begun_otherwise(key, other_begun_at))
-        return Start()
-    elsewhere = previous.destination not in ("", mask(key.destination))
-    if not previous.captured:
-        resumes = resume and not elsewhere and previous.counts  # a job without a row may have ended before it had any
-        return Resume(previous.number, previous.finished) if resumes else Start(previous.number)
-    if elsewhere and not confirmed and (resume or not previous.finished):
-        return Rejection(_elsewhere(key, previous))
-    if resume:
-        return Resume(previous.number, previous.finished)
-    return Start(previous.number) if previous.finished or elsewhere else Rejection(_unfinished(key, previous))
-
-
-def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:
-    """The last job of this key, unchanged."""
-    row = connection.execute(
-        "select id, started_at, finished_at, destination from jobs where source = ? and action = ? and digest = ? "
-        "order by id desc limit 1",
-        (key.source, key.action, key.digest),
-    ).fetchone()
-    if row is None:
-        return None
-    number, started_at, finished_at, destination = row
-    counts: dict[str, int] = dict(
-        connection.execute("select state, count(*) from rows where job = ? group by state", (number,))
-    )
-    if died := counts.pop("sending", 0):
-        counts["unknown"] = counts.get("unknown", 0) + died
-    return PreviousJob(
-        number=number,
-        started_at=started_at,
-        finished=finished_at is not None,
-        destination=destination,
-        counts=counts,
-    )
-
-
-def load_other(connection: sqlite3.Connection, key: JobKey) -> str | None:
-    """When the last unfinished job of the same name but another digest was begun."""
-    if key.what == CALL:
-        return None
-    row = connection.execute(
-        "select started_at from jobs where source = ? and action = ? and what = ? and digest <> ? and finished_at is "
-        "null and exists (select 1 from rows where job = jobs.id and state <> 'refused') order by id desc limit 1",
-        (key.source, key.action, mask(key.what), key.digest),
-    ).fetchone()
-    return None if row is None else str(row[0])
-
-
-def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey, now: datetime) -> int:
-    """Carry out a decision. Returns the number of the job to send."""
-    what, destination = mask(key.what), mask(key.destination)
-    if isinstance(decision, Resume):
-        connection.execute(
-            "update rows set state = 'unknown', reason = ? where job = ? and state = 'sending'", (DIED, decision.number)
-        )
-        connection.execute(
-            "update jobs set what = ?, destination = ? where id = ?", (what, destination, decision.number)
-        )
-        return decision.number
-    connection.execute("delete from rows where job = ?", (decision.replaces,))
-    connection.execute("delete from jobs where id = ?", (decision.replaces,))
-    made = connection.execute(
-        "insert into jobs (source, action, digest, what, started_at, destination) values (?, ?, ?, ?, ?, ?)",
-        (key.source, key.action, key.digest, what, now.astimezone(UTC).isoformat(), destination),
-    ).lastrowid
-    assert made is not None
-    return made
-
-
-def forget_old(connection: sqlite3.Connection, now: datetime) -> None:
-    """Delete the jobs that were finished ``KEPT_DAYS`` ago."""
-    before = ((now - timedelta(days=KEPT_DAYS)).astimezone(UTC).isoformat(),)
-    connection.execute("delete from rows where job in (select id from jobs where finished_at < ?)", before)
-    connection.execute("delete from jobs where finished_at < ?", before)
-
-
-def _unfinished(key: JobKey, previous: PreviousJob) -> str:
-    return (
-        f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action} and is not "
-        f"finished ({_states(previous.counts)}). Nothing was sent now. --resume sends the rows that were not sent; "
-        "--retry-unknown also sends rows again that may have arrived."
-    )
-
-
-def _elsewhere(key: JobKey, previous: PreviousJob) -> str:
-    return (
-        f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action}, and its rows went to "
-        f"{previous.destination} ({_states(previous.counts)}). Now they would go to {key.destination}. Nothing was "
-        "sent.\n"
-        "If that is another system (prod after test): --yes without --resume sends all rows to it.\n"
-        "If it is the same one under a new address: --resume --yes sends the rows that were not sent.\n"
-        "Otherwise: restore base_url and the other settings of the address."
-    )
-
-
-def _begun_otherwise(key: JobKey, started_at: str) -> str:
-    return (
-        f"{key.what} or the parameters beside it are not those of the job that was begun at {started_at[:19]} UTC for "
-        f"{key.source} {key.action}, so there is nothing to resume. Nothing was sent. Restore the "
-        "rows and parameters of that job. Without the option all rows are sent as a new job, including those sent then."
-    )
-
-
-def _states(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none was sent yet"
-
-
-@define(eq=False)
-class OutboxJob:
-    """
-    One job of the outbox, locked until it is closed.
-    """
-
-    number: int
-    fresh: bool  # a new job
-    over: bool  # finished before, and nothing is to be sent again
-    retry_unknown: bool
-    connection: sqlite3.Connection
-    lock: BinaryIO
-    path: Path
-    _retried: set[int] = field(factory=set, init=False)  # unknown rows that were sent again by this process
-
-    def settled(self, first: int, last: int) -> set[int]:
-        """Of the rows ``first`` to ``last``, both included, those that are not to be sent."""
-        with self._statements():
-            rows = self.connection.execute(
-                "select row, state from rows where job = ? and row between ? and ?", (self.number, first, last)
-            ).fetchall()
-        return {row for row, state in rows if state != "unknown" or not self.retry_unknown or row in self._retried}
-
-    def sending(self, rows: Sequence[int]) -> None:
-        """Record that these rows are about to be sent; durable when this returns."""
-        with self._statements():
-            self.connection.execute("begin immediate")
-            self.connection.executemany(
-                "insert into rows values (?, ?, 'sending', '', null, 0) on conflict (job, row) do update set "
-                "left_before = max(rows.left_before, rows.state = 'unknown'), state = 'sending'",
-                [(self.number, row) for row in rows],
-            )
-            self.connection.execute("commit")
-
-    def mark_unknown(self, rows: Sequence[int], reason: str) -> None:
-        """Record that these rows were sent, may have arrived, and are about to be sent again."""
-        with self._statements():
-            self.connection.executemany(
-                "update rows set left_before = 1, reason = ? where job = ? and row = ?",
-                [(mask(reason), self.number, row) for row in rows],
-            )
-
-    def never_left(self, rows: Sequence[int]) -> None:
-        """Record that these rows did not arrive with this request; rows that may have arrived earlier stay unknown."""
-        with self._statements():
-            self.connection.execute("begin immediate")
-            pairs = [(self.number, row) for row in rows]
-            self.connection.executemany("delete from rows where job = ? and row = ? and not left_before", pairs)
-            self.connection.executemany("update rows set state = 'unknown' where job = ? and row = ?", pairs)
-            self.connection.execute("commit")
-
-    def settle(self, receipts: Iterable[Receipt]) -> None:
-        """Record the outcome of rows; durable when this returns."""
-        values = [
-            (
-                self.number,
-                receipt.row,
-                receipt.status,
-                mask(receipt.reason),
-                None if receipt.answer is None else _json(receipt.answer),
-            )
-            for receipt in receipts
-        ]
-        if not values:
-            return
-        with self._statements():
-            self.connection.execute("begin immediate")
-            self.connection.executemany(
-                "insert into rows values (?, ?, ?, ?, ?, 0) on conflict (job, row) do update set "
-                "state = excluded.state, reason = excluded.reason, answer = excluded.answer",
-                values,
-            )
-            self.connection.execute("commit")
-            self._retried.update(row for _, row, status, _, _ in values if status == "unknown")
-
-    def receipts(self, first: int) -> Iterator[Receipt]:
-        """The receipts from row ``first`` on, in order, up to the first row that is not settled."""
-        expected = first
-        while True:
-            with self._statements():
-                block = self.connection.execute(
-                    "select row, state, reason, answer from rows where job = ? and row >= ? order by row limit 500",
-                    (self.number, expected),
-                ).fetchall()
-            for row, state, reason, answer in block:
-                waits = state == "sending" or (state == "unknown" and self.retry_unknown and row not in self._retried)
-                if row != expected or waits:
-                    return
-                yield _receipt(row, state, reason, answer)
-                expected += 1
-            if len(block) < 500:
-                return
-
-    def receipt(self, row: int) -> Receipt | None:
-        """The receipt of one row; None if it was never sent."""
-        with self._statements():
-            stored = self.connection.execute(
-                "select row, state, reason, answer from rows where job = ? and row = ?", (self.number, row)
-            ).fetchone()
-        return None if stored is None else _receipt(*stored)
-
-    def finish(self, rows: int, now: datetime) -> None:
-        """Record that all rows of the job are settled."""
-        with self._statements():
-            self.connection.execute(
-                "update jobs set finished_at = ?, rows = ? where id = ?",
-                (now.astimezone(UTC).isoformat(), rows, self.number),
-            )
-
-    def close(self) -> None:
-        """Release the lock. Rows that are still ``sending`` become unknown when the job is resumed."""
-        self.connection.close()
-        self.lock.close()
-
-    @contextmanager
-    def _statements(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if self.connection.in_transaction:
-                self.connection.rollback()
-            raise _explained(self.path, error) from error
-
-
-def _receipt(row: int, state: str, reason: str, answer: str | None) -> Receipt:
-    status: ReceiptStatus = "unknown" if state == "sending" else state  # type: ignore[assignment]
-    return Receipt(row=row, status=status, reason=reason, answer=None if answer is None else json.loads(answer))
-
-
-def _json(value: Any) -> str:
-    # Exact numbers, as the provider wrote them.
-    return EXACT_JSON.encode(mask_json(value)).decode()
-
-
-def _unusable(path: Path, error: OSError) -> TargetError:
-    return TargetError(
-        f"{path}: {error.strerror}. Every write is recorded there before it is sent, so nothing was sent. Give this "
-        "user the right to write beside the configuration."
-    )
-
-
-def _explained(path: Path, error: sqlite3.Error) -> PenstockError:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-        return TargetError(
-            f"{path}: {error}. Every write is recorded there before it is sent. Restore it, or give this user the "
-            "right to write it. Moving it away loses the record of sent rows."
-        )
-    return SinkError(f"{path}: {error}. Sent rows are recorded there. Remove the cause, then use --resume.")

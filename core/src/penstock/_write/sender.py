@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Attempts, FailedAttempt, NextStep, parked
 from penstock._plugins.messages import defect
-from penstock._write.outbox import OutboxJob
+from penstock._write.outbox_job import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, pack_rows
@@ -116,11 +116,11 @@ class Sender:
         for block in blocks(self.rows):
             count += len(block)
             if self._halted is None:
-                over = self.job.settled(block[0].number, block[-1].number)
-                fresh = [input_row for input_row in block if input_row.number not in over]
-                ready = [prepare_row(self.action, settings, input_row, self.defaults) for input_row in fresh]
-                these = [row for row in ready if isinstance(row, Row)]
-                writes = list(pack_rows(self.action, settings, these, length=length))
+                settled = self.job.settled(block[0].number, block[-1].number)
+                unsent = [input_row for input_row in block if input_row.number not in settled]
+                ready = [prepare_row(self.action, settings, input_row, self.defaults) for input_row in unsent]
+                rows = [row for row in ready if isinstance(row, Row)]
+                writes = list(pack_rows(self.action, settings, rows, length=length))
                 self.job.settle([receipt for receipt in (*ready, *writes) if isinstance(receipt, Receipt)])
                 yield from self._settled()
                 for write in (write for write in writes if isinstance(write, WriteRequest)):

@@ -1,0 +1,181 @@
+"""
+The body of a response as a recording keeps it: masked value by value, or without what cannot be masked.
+"""
+
+import html
+import io
+import zipfile
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from attrs import define, evolve, field, frozen
+
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.call import Call, Outcome
+from penstock._recording.masking import Fields, Masking
+from penstock.connector import Stream
+from penstock.envelope import GZIP, ZIP, utf8_body
+from penstock.errors import BrokenBodyError
+from penstock.model import Response
+from penstock.protocols import Refuse
+from penstock.redact import mask
+
+_PACKED = (GZIP, *ZIP)
+_BLOCK = 1 << 20
+_NOT_MASKABLE = "its format is not one that can be masked value by value; --record-full keeps it as it is"
+
+
+@frozen(kw_only=True, eq=False)
+class Exchange:
+    """A call of the run and its outcome, in the order of the calls."""
+
+    number: int
+    source: ConfiguredSource
+    call: Call
+    outcome: Outcome
+
+    @property
+    def has_records(self) -> bool:
+        """Whether records are in the response. The response to a submission or a poll has the state of the report."""
+        response, items = self.outcome.response, self.outcome.answer.items
+        if response is not None and response.file is not None:
+            return True
+        return any(not self.call.lenient or item.format != "object" for item in items)
+
+
+@define(eq=False, repr=False, kw_only=True)
+class Body:
+    """A body as it is kept. ``altered``: a known secret was masked in it, so that its rows are others."""
+
+    content: Iterable[bytes] = ()
+    suffix: str
+    measured: bool = True
+    altered: bool = False
+    withheld: str = ""
+
+    def clean(self, part: bytes) -> bytes:
+        """A part of the content without the secrets of this process."""
+        made = mask(part.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        self.altered = self.altered or made != part
+        return made
+
+
+@define(eq=False, repr=False)
+class Bodies:
+    """
+    Masks the bodies of a run. ``full``: only credentials. ``withheld``: how many bodies were left out.
+    """
+
+    masking: Masking
+    full: bool
+    withheld: int = field(default=0, init=False)
+    _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
+
+    def of(self, exchange: Exchange) -> Body:
+        """The body of a response as it is kept."""
+        response, answer, stream = exchange.outcome.response, exchange.outcome.answer, exchange.call.stream
+        assert response is not None
+        if stream is None:
+            return self._without_secrets(response)
+        fields = self._fields_of(exchange.source, stream)
+        if self.full and not fields.has_secrets:
+            return self._without_secrets(response)
+        items = answer.items if exchange.has_records else ()
+        formats = {item.format for item in items}
+        keyed_by = fields.stamped.get(getattr(exchange.call.envelope, "keyed_by", None) or "")
+        if keyed_by is not None and keyed_by.personal and formats and not self.full:
+            return self.left_out(_NOT_MASKABLE)  # names of members are not masked
+        if formats & {"csv", "lines"}:
+            return self._rewritten(exchange, fields)
+        if response.file is not None or response.body.startswith(_PACKED):
+            return self._json_of_file(exchange, fields) if formats else self.left_out(_NOT_MASKABLE)
+        try:
+            raw = utf8_body(response)
+        except BrokenBodyError:
+            return self._shortened(response)
+        if raw.lstrip()[:1] not in (b"{", b"["):
+            return self._shortened(response) if not formats else self.left_out(_NOT_MASKABLE)
+        verdict = exchange.outcome.verdict
+        problem = verdict.error if isinstance(verdict, Refuse) else exchange.outcome.error
+        unread = isinstance(problem, BrokenBodyError)
+        body = Body(suffix=".json", measured=response.measured)
+        stamps = getattr(exchange.call.envelope, "stamps", {})
+        records = None if unread else tuple(items)
+        body.content = [body.clean(self.masking.json(raw, fields, records, stamps))]
+        return body
+
+    def _fields_of(self, source: ConfiguredSource, stream: Stream) -> Fields:
+        key = (source.name, stream.name)
+        if key not in self._fields:
+            self._fields[key] = Fields.of(source, stream)
+        return self._fields[key]
+
+    def _without_secrets(self, response: Response) -> Body:
+        """The body as it was received, but for known secrets. A packed one is kept byte for byte."""
+        if response.body.startswith(_PACKED):
+            suffix = ".gz" if response.body.startswith(GZIP) else ".zip"
+            return Body(content=_blocks(response.open()), suffix=suffix, measured=response.measured)
+        suffix = ".json" if response.body.lstrip()[:1] in (b"{", b"[") else ".txt"
+        body = Body(suffix=suffix, measured=response.measured)
+        body.content = (body.clean(lines) for lines in _lines(response.open()))
+        return body
+
+    def _rewritten(self, exchange: Exchange, fields: Fields) -> Body:
+        """The rows of a report, masked, in plain files; in a zip where there are several."""
+        coding = getattr(exchange.call.envelope, "encoding", None) or "utf-8"
+        body = Body(suffix=".csv", measured=True)
+        files: dict[str, io.BytesIO] = {}
+        for item in exchange.outcome.answer.items:
+            if item.path not in files:
+                files[item.path] = io.BytesIO()
+                if item.format == "csv":
+                    files[item.path].write((item.delimiter.join(item.header) + "\n").encode())
+            raw = bytes(item.raw)
+            if item.format == "csv":
+                raw = self.masking.csv(item, raw, fields)
+            else:
+                raw = self.masking.json(raw, fields, [evolve(item, raw=raw, format="array")])
+            files[item.path].write(body.clean(raw))
+        contents = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
+        if len(contents) == 1:
+            body.content = [contents[0][1]]
+        else:
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in contents:
+                    archive.writestr(name, content)
+            body.content, body.suffix = [packed.getvalue()], ".zip"
+        return body
+
+    def _json_of_file(self, exchange: Exchange, fields: Fields) -> Body:
+        """A report in JSON that was packed, or is in a file: kept as plain JSON, masked."""
+        items = tuple(exchange.outcome.answer.items)
+        if len(items) != 1 or items[0].format not in ("array", "object"):
+            return self.left_out(_NOT_MASKABLE)
+        body = Body(suffix=".json")
+        body.content = [body.clean(self.masking.json(bytes(items[0].raw), fields, items))]
+        return body
+
+    def _shortened(self, response: Response) -> Body:
+        """The first words of a response that is no data, such as an error page: no more than a message shows."""
+        words = response.words(200)
+        if response.body.lstrip().startswith(b"<"):
+            words = f"<p>{html.escape(words)}</p>"
+        return Body(content=[words.encode()], suffix=".txt", measured=response.measured)
+
+    def left_out(self, why: str) -> Body:
+        self.withheld += 1
+        return Body(suffix="", withheld=why)
+
+
+def _blocks(file: BinaryIO) -> Iterable[bytes]:
+    return iter(lambda: file.read(_BLOCK), b"")
+
+
+def _lines(file: BinaryIO) -> Iterable[bytes]:
+    """The content in blocks that end with a line, so that no secret is cut in two."""
+    left = b""
+    for block in _blocks(file):
+        head, end, left = (left + block).rpartition(b"\n")
+        yield head + end
+    yield left
