@@ -167,6 +167,17 @@ def test_every_page_of_a_report_arrives(place: Callable[[str], Ready], signed: b
     assert {"x-key" in request.headers for request in pages} == {signed}
 
 
+def test_two_files_of_the_same_contents_fail_a_report(tmp_path: Path) -> None:
+    """
+    Their records may count once or twice, and a run that guesses would invoice them wrongly.
+    """
+    report, rows, _ = read(tmp_path, lambda url: Ready(downloads=(Request(url=url), Request(url=f"{url}-again"))))
+
+    assert report.exit_code == 1
+    assert "two files of the report have the same contents" in report.errors[0]["message"]
+    assert rows == []
+
+
 @frozen
 class Slow:
     """A poller whose report is ready when the answer to the poll holds rows."""

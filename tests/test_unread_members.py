@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Envelope, SandboxRequest, Stream, graphql_judge, named, record
+from penstock import Envelope, ReportFile, SandboxRequest, Stream, graphql_judge, named, record
 from scripted_provider import ScriptedProvider
 
 
@@ -219,6 +219,36 @@ def test_no_records_beside_a_failure_are_no_records(
     if exit_code:
         assert shop.rows("sales") == []
         assert f"and no records, and states {next(iter(body))} " in report.errors[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "exit_code"),
+    [({"error": "shard 3 is down"}, 1), ({"success": False}, 1), ({"errors": [{"code": 1}]}, 0), ({"error": None}, 0)],
+    ids=str,
+)
+def test_records_beside_a_failure_are_not_delivered(body: dict[str, Any], exit_code: int, tmp_path: Path) -> None:
+    """
+    Some may be missing. ``errors`` beside the records of a listing are noted only: each may be of another record.
+    """
+    shop = a_shop(tmp_path, {"data": ONE, **body})
+
+    report = shop.run()
+
+    assert report.exit_code == exit_code
+    assert len(shop.rows("sales")) == 1 - exit_code
+    if exit_code:
+        assert f"and records, and states {next(iter(body))} " in report.errors[0]["message"]
+
+
+@pytest.mark.parametrize("body", [{"errors": [{"code": 1}]}, {"error": "lost"}, {"rows": ONE, "data": []}], ids=str)
+def test_a_report_file_beside_a_failure_is_no_report(body: dict[str, Any], tmp_path: Path) -> None:
+    """
+    The same holds for records in two of the members that a report may have.
+    """
+    shop = a_shop(tmp_path, {"data": ONE, **body}, envelope=ReportFile())
+
+    assert shop.run().exit_code == 1
+    assert shop.rows("sales") == []
 
 
 def test_a_failure_that_the_connector_reads_is_left_to_it(tmp_path: Path) -> None:

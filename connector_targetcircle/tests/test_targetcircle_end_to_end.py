@@ -12,7 +12,7 @@ from typing import Any
 
 import penstock_plugins
 import pytest
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN
 from imitation_targetcircle import TargetCircle
@@ -208,6 +208,26 @@ def test_page_without_its_rows_is_no_page(world: World, state: str, pages: int) 
     assert times["left"] == 0
     assert report.exit_code == 0, report.as_dict()
     assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
+
+
+@pytest.mark.parametrize("members", [{"pagesNumber": 0}, {"errors": ["shard 3"]}, {"error": "lost"}], ids=str)
+def test_a_ready_report_that_contradicts_itself_is_not_delivered(world: World, members: dict[str, Any]) -> None:
+    """
+    One without pages that has rows, and one that states an error beside them: others could be missing.
+    """
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        response = world.app(request)
+        body = json.loads(response.body) if response.body else None
+        ready = isinstance(body, dict) and body.get("status") == "READY"
+        return evolve(response, body=json.dumps({**body, **members}).encode()) if ready else response
+
+    world.server.app = answer
+    report = world.read("clicks", since=UNTIL, until=UNTIL)
+
+    assert report.exit_code == 1
+    assert "Rows could be missing" in report.errors[0]["message"]
+    assert not world.rows("clicks", UNTIL)
 
 
 def test_the_edges_of_a_period_arrive_once(world: World) -> None:

@@ -220,6 +220,52 @@ def test_a_member_that_is_there_twice_makes_a_body_broken(envelope: Envelope, bo
         envelope(an_answer(body))
 
 
+@pytest.mark.parametrize(
+    ("items", "body", "problem"),
+    [
+        (("data", "rows"), '{"data": [], "rows": [{}]}', "arrays in 'data' and in 'rows'"),
+        (("data", "rows"), '{"rows": [{}], "data": [{}]}', "arrays in 'data' and in 'rows'"),
+        (("data", "rows"), '{"rows": [{}], "data": null}', None),
+        (("data", "rows"), '{"rows": [ ], "data": [{}]}', None),
+        (("data.rows", "data"), '{"data": {"rows": [{}]}}', None),
+        (("data", ""), '{"data": [{}]}', None),
+    ],
+)
+def test_records_in_two_places_are_a_problem(items: tuple[str, ...], body: str, problem: str | None) -> None:
+    """
+    An empty array before the one with the records would be no records.
+    """
+    answer = Envelope(items=items)(an_answer(body))
+
+    assert answer.problem is None if problem is None else problem in str(answer.problem)
+
+
+@pytest.mark.parametrize(
+    ("members", "failure"),
+    [
+        ('"error": "timeout"', 'error "timeout"'),
+        ('"errorMessage": "timeout"', 'errorMessage "timeout"'),
+        ('"errors": [{"code": 17}]', 'errors [{"code": 17}]'),
+        ('"success": false', "success false"),
+        ('"Status": "failed"', 'Status "failed"'),
+        ('"error": null, "errors": [], "success": true, "status": "ok"', ""),
+        ('"head": {"error": "timeout"}', ""),
+    ],
+)
+def test_a_failure_is_found_beside_records_of_any_size(members: str, failure: str) -> None:
+    """
+    By the members that mean one anywhere. One that the envelope reads is left to the judge of the connector.
+    """
+    body = f'{{"data": {LONG}, {members}}}'
+
+    assert Envelope(items="data")(an_answer(body)).failure == failure
+    assert (
+        Envelope(items="data", head=("error", "errors", "errorMessage", "success", "Status"))(an_answer(body)).failure
+        == ""
+    )
+    assert Envelope()(an_answer(body)).failure == ""
+
+
 @pytest.mark.parametrize("rows", ['[{"data": 1, "total": 1}, {"data": 2, "total": 2}]', LONG], ids=["short", "long"])
 def test_members_of_records_may_have_the_names_of_the_envelope(rows: str) -> None:
     """

@@ -37,8 +37,9 @@ LIMITS = Limits(requests_per_second=2.0, concurrency=4)  # no limit is stated; t
 PAGES = UncertainPages(size=100)
 JOB_PAGES = ProbedPages(size=1000, ceiling=10_000)
 
-# Members by which a body may state a failure under any status, and those that may give the reason.
-FLAGS = ("success", "result", "statusCode", "message", "errorMessage", "error", "body")
+# Members by which a body states a failure under any status, beside those that mean one anywhere (error, ...), and those
+# that may give the reason.
+FLAGS = ("success", "result", "statusCode")
 REASON = ("message", "errorMessage", "error", "body")
 
 # Where the id of a report is, in this order: the page shows a submission that answers NO_CONTENT and a poll that takes

@@ -107,7 +107,8 @@ def judge_body(response: Response, answer: Answer | None) -> Verdict | None:
 
 def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     """
-    A page of a ready report states the number of pages, and its links name no more pages; else rows would be missing.
+    A page of a ready report states no error, and the number of its pages, which is not 0 where there are rows, and its
+    links name no more pages; else rows would be missing.
 
     An unready report is not judged: the document shows one whose links promise ten pages. Links that name fewer pages
     are ignored. The response to a submission has no body to judge.
@@ -115,11 +116,25 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     if response.status == 202 or report_address(response) is not None:
         return None
     if answer is not None and is_ready(answer) and answer.problem is None:
+        if answer.failure:
+            return Retry(
+                BrokenBodyError(
+                    f"Target Circle states that a report is ready, and {answer.failure}. Rows could be missing, so the "
+                    "report was not delivered."
+                )
+            )
         if answer.pages is None:
             return Retry(
                 BrokenBodyError(
                     "Target Circle states that a report is ready, but not its number of pages (pagesNumber). Rows "
                     "could be missing, so the report was not delivered."
+                )
+            )
+        if answer.pages == 0 and any(bytes(memoryview(items.raw)[:64]).strip() != b"[]" for items in answer.items):
+            return Retry(
+                BrokenBodyError(
+                    "Target Circle contradicts itself: pagesNumber is 0, and there are rows. Rows could be missing, so "
+                    "the report was not delivered."
                 )
             )
         last = last_page(response)

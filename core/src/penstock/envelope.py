@@ -48,8 +48,9 @@ class Envelope:
     A JSON body: the paths of the items and of the counts that the provider states.
 
     A path is the name of a member, dotted for nesting. In a tuple of paths the first one that exists and is not null
-    is used. ``""`` is the body itself: an array or, if it is the only path, a single object. In a tuple it accepts a
-    bare array in place of the envelope. A single object at the path of the items is one item.
+    is used; that another one has items as well is a problem. ``""`` is the body itself: an array or, if it is the only
+    path, a single object. In a tuple it accepts a bare array in place of the envelope. A single object at the path of
+    the items is one item.
 
     ``single``
         one record is expected, as of a detail: an empty array is another shape, and not no records.
@@ -72,6 +73,8 @@ class Envelope:
         path -> the value it has once the numbers are final, such as ``{"isDataGolden": True}`` or
         ``{"percent_calculated": 100}``. With another value there, the answer is delivered and its day stays open;
         absent or null: not stated.
+
+    A member that states a failure (``error``, ``success`` false, ...) is in ``Answer.failure``, unless a path names it.
 
     Raises BrokenBodyError when the body is no JSON, BoundExceededError when it is nested too deeply; JSON of another
     shape gives an Answer with a ``problem``, since the judge decides about an error that the body states.
@@ -98,6 +101,18 @@ class Envelope:
     def _names(self) -> tuple[str, ...]:
         """The names of the members of the body that are read."""
         return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
+
+    @cached_property
+    def _failures(self) -> tuple[str, ...]:
+        """
+        The members by which the body may state a failure. One that the envelope reads is left to the connector's judge;
+        a body that is the only item may have any.
+        """
+        return () if self.items == ("",) else tuple(name for name in _FAILURE_MEMBERS if name not in self._names)
+
+    @cached_property
+    def _all_names(self) -> tuple[str, ...]:
+        return (*self._names, *self._failures)
 
     @cached_property
     def _are_maps(self) -> bool:
@@ -138,29 +153,37 @@ class Envelope:
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
         members = self._members(body, response)
+        failure = _failure({name: members.pop(name) for name in self._failures if name in members})
         if repeated := _repeated_member(body, self._names, members):
             raise BrokenBodyError(
                 f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
             )
-        stated = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
+        read = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
         total, total_problem = _count(members, self.total)
         pages, pages_problem = _count(members, self.pages)
         answer = Answer(
             total=total,
             pages=pages,
-            head={path: _plain(value) for path, value in stated.items() if value is not None},
+            head={path: _plain(value) for path, value in read.items() if value is not None},
             problem=total_problem or pages_problem,
             provisional=self._provisional(members),
+            failure=failure,
         )
         if answer.problem is not None:
             return answer
         if self.items == ("",):
             return self._with_items(answer, RAW.decode(body), "$")
-        for path in self.items:
-            value = _follow(members, path) if path else None
-            if value is not None and value != _NULL:
-                return self._with_items(answer, value, f"$.{path}")
+        stated = {path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)}
+        if stated:
+            path, *others = stated
+            if filled := [other for other in others if _has_elements(stated[other])]:
+                return evolve(
+                    answer,
+                    problem=f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the "
+                    "records is not known. The connector must name one of them",
+                )
+            return self._with_items(answer, stated[path], f"$.{path}")
         if self.optional:
             barriers = [text for path in self.items if (text := _obstacle(members, path))]
             return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
@@ -185,10 +208,10 @@ class Envelope:
         """The members that are read and that there are; a map of arrays in one go, if it is one."""
         if self._are_maps:
             try:
-                return _reader(self._names, maps=frozenset(self.items))(body)
+                return _reader(self._all_names, maps=frozenset(self.items))(body)
             except (ValueError, RecursionError):
                 pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
-        members: dict[str, Any] = _checked(_reader(self._names), body, response)
+        members: dict[str, Any] = _checked(_reader(self._all_names), body, response)
         return members
 
     def _with_items(self, answer: Answer, raw: Any, path: str) -> Answer:
@@ -224,6 +247,39 @@ class Envelope:
         named = " or ".join(repr(path) for path in self.items if path)
         shape = "a map of arrays" if self.keyed_by is not None else "one object" if self.single else "an array"
         return f"{shape} in {named}" if named else shape
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+_FAILURE_MEMBERS = (
+    *("error", "errors", "errorMessage", "error_message", "success", "ok", "status"),
+    *("Error", "Errors", "ErrorMessage", "Success", "Status"),
+)
+
+_NO_FAILURE = ("", "0", "false", "no", "none", "null", "ok")
+
+
+def is_failure(status: Any) -> bool:
+    """Whether this is a word by which the ``status`` in a body states a failure."""
+    return isinstance(status, str) and status.strip().lower() in ("error", "fail", "failed", "failure")
+
+
+def _is_failure(name: str, value: Any) -> bool:
+    if name.lower() in ("success", "ok"):
+        return value is False or (isinstance(value, str) and value.lower() == "false")
+    if name.lower() == "status":
+        return is_failure(value)
+    if isinstance(value, str):
+        return value.strip().lower() not in _NO_FAILURE
+    return any(value.values()) if isinstance(value, dict) else bool(value)
+
+
+def _failure(members: Mapping[str, msgspec.Raw]) -> str:
+    """Member and value by which a body states a failure; "" without one."""
+    for name, raw in members.items():
+        if _is_failure(name, value := _plain(raw)):
+            return f"{name} {clip(json.dumps(value, ensure_ascii=False, default=str), 200)}"
+    return ""
 
 
 # --- GraphQL --------------------------------------------------------------------------------------------------------
@@ -434,6 +490,11 @@ def _obstacle(members: Mapping[str, msgspec.Raw], path: str, above: str = "$") -
     if bytes(memoryview(value)[:1]) == b"{":
         return _obstacle(MEMBERS.decode(value), rest, f"{above}.{name}")
     return f"{above}.{name} is {_begun(value)}"
+
+
+def _has_elements(raw: Any) -> bool:
+    """Whether this is an array with elements."""
+    return isinstance(raw, msgspec.Raw) and bytes(memoryview(raw)[:1]) == b"[" and not _is_empty(raw)
 
 
 def _plain(raw: msgspec.Raw) -> Any:

@@ -419,6 +419,9 @@ class Answer:
     A provisional answer is delivered, and its partition stays open.
 
     ``bare``: the body is the array of the items itself, where the envelope declares an object as well.
+
+    ``failure``: member and value by which the body states a failure, such as ``error "timeout"``, whether there are
+    items or not; "" without one.
     """
 
     items: Iterable[Items] = ()  # may be iterated over several times; of a large file, it is read each time
@@ -428,6 +431,7 @@ class Answer:
     problem: str | None = None
     provisional: str = ""
     bare: bool = False
+    failure: str = ""
 
 
 @frozen(kw_only=True, eq=False)

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import BinaryIO, ClassVar, cast
+from typing import BinaryIO, ClassVar, NamedTuple, cast
 
 from attrs import evolve, field, frozen
 
@@ -31,6 +31,14 @@ Open = Callable[[], BinaryIO]
 """Opens the content of a file, unpacked, at its start."""
 
 
+class _File(NamedTuple):
+    """One file of a report, unpacked. ``name``: "" if it is not in a zip; ``checksum``: equal for equal contents."""
+
+    name: str
+    open: Open
+    checksum: tuple[int, int] | None = None
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class ReportFile:
     """
@@ -40,7 +48,8 @@ class ReportFile:
     CSV follows RFC 4180; an empty field is null, and empty columns at the end are none. Files of lines are read as a
     stream, in blocks of about 1 MiB that end with a record, so that memory does not grow with the file. A file of zero
     bytes is an error: it does not state that there are no records; a header alone does. A file of lines of unknown
-    length (``Response.measured``) is an error too: it could be truncated at a line end.
+    length (``Response.measured``) is an error too: it could be truncated at a line end. So are two files of equal
+    contents in a zip, an object that states an error beside its array, and one with records in two of ``items``.
 
     ``delimiter``
         default: the one of ``, ; tab |`` that the header row has most of.
@@ -70,11 +79,17 @@ class ReportFile:
     def __call__(self, response: Response) -> Answer:
         try:
             packed, files = _contents(response.open)
-            answers = [self._of_file(response, name or "$", content, packed=packed) for name, content in files]
+            answers = [self._of_file(response, file.name or "$", file.open, packed=packed) for file in files]
         except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             how = "cut" if isinstance(error, EOFError) else "not whole"
             raise BrokenBodyError(f"The report is packed, but {how}: {error}.") from None
-        return answers[0] if len(answers) == 1 else Answer(items=Blocks([answer.items.__iter__ for answer in answers]))
+        if len(answers) == 1:
+            return answers[0]
+        _check_distinct([file for file, answer in zip(files, answers, strict=True) if _has_records(answer)])
+        for file, answer in zip(files, answers, strict=True):
+            if problem := answer.problem or answer.failure:
+                raise BrokenBodyError(f"The file {file.name} of the report cannot be used: {problem}.")
+        return Answer(items=Blocks([answer.items.__iter__ for answer in answers]))
 
     def _of_file(self, response: Response, path: str, content: Open, *, packed: bool) -> Answer:
         text = self._checked_text(response, content)
@@ -177,7 +192,7 @@ class ReportFile:
         delimiters = [self.delimiter] if self.delimiter else sorted(DELIMITERS, key=first.count, reverse=True)
         for delimiter in delimiters if self.header else delimiters[:1]:
             for row, end in _rows(lines, delimiter):
-                names = [cell.strip() for cell in row]
+                names = [cell.strip("\ufeff \t\r\n") for cell in row]  # each file of a joined one may begin with a mark
                 while names and not names[-1]:
                     del names[-1]
                 if not set(self.header) <= set(names):
@@ -260,18 +275,37 @@ def _is_lines(head: bytes, items: tuple[str, ...]) -> bool:
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def _contents(opened: Open) -> tuple[bool, list[tuple[str, Open]]]:
-    """Whether the file is packed, and the files in it, by name; "" if it is no zip."""
+def _contents(opened: Open) -> tuple[bool, list[_File]]:
+    """Whether the file is packed, and the files in it."""
     magic = opened().read(4)
     if magic.startswith(GZIP):
-        return True, [("", lambda: gzip.open(opened()))]  # type: ignore[return-value, list-item]
+        return True, [_File("", lambda: gzip.open(opened()))]  # type: ignore[return-value, arg-type]
     if magic in ZIP:
         archive = zipfile.ZipFile(opened())
         infos = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
         if not infos:
             raise BrokenBodyError("The report is a zip without a file in it.")
-        return True, [(info.filename, lambda info=info: archive.open(info)) for info in infos]  # type: ignore[misc]
-    return False, [("", opened)]
+        return True, [
+            _File(info.filename, partial(archive.open, info), (info.CRC, info.file_size))  # type: ignore[arg-type]
+            for info in infos
+        ]
+    return False, [_File("", opened)]
+
+
+def _check_distinct(files: Sequence[_File]) -> None:
+    """Raises BrokenBodyError for two files of equal contents, whose records may count once or twice."""
+    names: dict[object, str] = {}
+    for file in files:
+        if file.checksum in names:
+            raise BrokenBodyError(
+                f"The zip of the report has the same file twice, {names[file.checksum]} and {file.name}: whether its "
+                "records count once or twice is not known."
+            )
+        names[file.checksum] = file.name
+
+
+def _has_records(answer: Answer) -> bool:
+    return any(not re.fullmatch(rb"(\[\s*\])?", bytes(memoryview(items.raw)[:64])) for items in answer.items)
 
 
 def _is_hidden(name: str) -> bool:

@@ -5,10 +5,8 @@ It runs in the fetching thread, inside the retry, and reads the envelope only; s
 requested again like any other failure on the way.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from attrs import evolve
 
@@ -42,8 +40,6 @@ from penstock.protocols import (
 from penstock.redact import clip
 
 _OF_ACCOUNT = "the credentials may not read the account"
-
-_SMALL = 1 << 16  # bytes of a body without records that is looked at
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -95,10 +91,11 @@ def _error_in_accepted(
         seen = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
     elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
         seen = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
-    elif answer is not None and (stated := failure_beside_no_records(call.envelope, response, answer)):
-        name, value = stated
+    elif answer is not None and _states_failure(call, answer):
+        name = answer.failure.partition(" ")[0]
+        records = "records" if _has_records(answer) else "no records"
         seen = (
-            f" and no records, and states {name} {value}. Nothing was replaced. If that is no failure, the connector "
+            f" and {records}, and states {answer.failure}. Nothing was replaced. If that is no failure, the connector "
             f"must name {name} in the head of its envelope."
         )
     if not seen:
@@ -123,44 +120,20 @@ def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answ
     )
 
 
-def failure_beside_no_records(
-    envelope: BodyDecoder | None, response: Response, answer: Answer
-) -> tuple[str, str] | None:
+def _states_failure(call: Call, answer: Answer) -> bool:
     """
-    The member by which an answer without records states a failure, and its value; None without one. Members that the
-    envelope reads are left to the connector's judge.
+    Whether an answer states that it has failed. Of a listing, ``errors`` beside records are noted: they may be of other
+    records. The state of a report is left to its poller.
     """
-    if not isinstance(envelope, Envelope) or not isinstance(answer.items, tuple) or len(response.body) > _SMALL:
-        return None
-    for items in answer.items:
-        if not re.fullmatch(rb"\[\s*\]", bytes(items.raw)):
-            return None
-    members = response.members() or {}
-    known = {
-        path.partition(".")[0]
-        for path in (*envelope.items, *envelope.total, *envelope.pages, *envelope.head, *envelope.echoes)
-    }
-    for name, value in members.items():
-        if name not in known and _states_failure(name.lower(), value):
-            return name, clip(json.dumps(value, ensure_ascii=False, default=str), 200)
-    return None
-
-
-def is_failure(status: Any) -> bool:
-    """Whether this is a word by which the ``status`` in a body states a failure."""
-    return isinstance(status, str) and status.strip().lower() in ("error", "fail", "failed", "failure")
-
-
-def _states_failure(name: str, value: Any) -> bool:
-    if name in ("success", "ok"):
-        return value is False or (isinstance(value, str) and value.lower() == "false")
-    if name == "status":
-        return is_failure(value)
-    if name not in ("error", "errors"):
+    if not answer.failure or call.lenient:
         return False
-    if isinstance(value, str):
-        return value.strip().lower() not in ("", "0", "false", "no", "none", "null", "ok")
-    return any(value.values()) if isinstance(value, dict) else bool(value)
+    noted = answer.failure.partition(" ")[0].lower() == "errors" and not getattr(call.envelope, "reads_files", False)
+    return not (noted and _has_records(answer))
+
+
+def _has_records(answer: Answer) -> bool:
+    """Whether there are items, of an answer whose body is JSON."""
+    return any(not re.fullmatch(rb"\[\s*\]", bytes(memoryview(items.raw)[:64])) for items in answer.items)
 
 
 def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:

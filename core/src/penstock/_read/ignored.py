@@ -10,6 +10,7 @@ import attrs
 from penstock.envelope import Envelope
 from penstock.model import Page
 from penstock.protocols import Paginator
+from penstock.report_files import ReportFile
 
 LISTINGS = 5
 """Listings of a stream that are searched in a run: each costs a plain read of its last body."""
@@ -30,7 +31,9 @@ def ignored_members(envelope: Any, paginator: Paginator, page: Page, *, counted:
     beside the data, and that neither envelope nor paginator reads, and about a total that the envelope names and no
     page states (``counted``: one did); "" if there is nothing to note.
     """
-    if not isinstance(envelope, Envelope) or len(page.response.body) > _LARGEST:
+    if isinstance(envelope, ReportFile):
+        envelope = Envelope(items=envelope.items)
+    if not isinstance(envelope, Envelope) or page.response.size > _LARGEST:
         return ""
     members = page.response.members()
     if members is None:

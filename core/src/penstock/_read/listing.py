@@ -10,7 +10,7 @@ from penstock._decode import ListingKeys
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
-from penstock.errors import BoundExceededError, CountMismatchError, PagingError
+from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, check_returned
 
@@ -44,7 +44,8 @@ class Listing:
     The pages that follow from one request. ``slice``: the planned one, or a part of it.
 
     ``first_read``: its slice was not read before, so that what may be a defect of this reading is an error.
-    ``polled``: the first page, if the response to a poll contains it.
+    ``polled``: the first page, if the response to a poll contains it. ``files``: fingerprints of the files read before
+    this one, of a report that has several.
     """
 
     planned: PlannedSlice
@@ -55,6 +56,7 @@ class Listing:
     stream_reads: StreamReads
     first_read: bool = False
     polled: Outcome | None = None
+    files: set[int] | None = None
     counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
     has_ended: bool = field(default=False, init=False)  # no page comes after the last one
@@ -76,14 +78,24 @@ class Listing:
         """The call of a page. A further page of a download is requested without credentials, as the first was."""
         if self._first is not None and request.credentials != self._first.request.credentials:
             request = evolve(request, credentials=self._first.request.credentials)
-        return call_of(self.planned, request, self.envelope, digest=type(self.paginator) is not SinglePage)
+        digest = type(self.paginator) is not SinglePage or self.files is not None
+        return call_of(self.planned, request, self.envelope, digest=digest)
 
     def check(self, outcome: Outcome) -> bool:
         """
         Check a page against those before it: the numbers that the provider states must not change. Returns whether an
-        earlier page had the same records.
+        earlier page had the same records. Raises BrokenBodyError for a file whose contents another file of the report
+        has.
         """
         self.counts.check_stated(outcome.answer)
+        if self.files is not None and self._first is None and outcome.digest is not None:
+            if outcome.digest in self.files:
+                raise BrokenBodyError(
+                    f"{self.planned}: two files of the report have the same contents, and whether their records count "
+                    "once or twice is not known. Nothing was replaced; the next run makes the report anew. If it "
+                    "persists, report it to the provider."
+                )
+            self.files.add(outcome.digest)
         return self.counts.is_repeat(outcome.digest)
 
     def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:

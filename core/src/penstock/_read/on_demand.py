@@ -73,9 +73,11 @@ def with_response(outcome: Outcome | None) -> Outcome:
 def check_rows(outcome: Outcome) -> None:
     """
     Check the response to a poll that should hold the rows of a report. Raises BrokenPageError where the envelope cannot
-    read it: a poll is accepted whatever its body is, since only its last response has rows.
+    read it, or where it states a failure: a poll is accepted whatever its body is, since only its last response has
+    rows.
     """
-    if problem := outcome.answer.problem:
+    answer = outcome.answer
+    if problem := answer.problem or (answer.failure and f"it states {answer.failure}"):
         raise BrokenPageError(
             f"the response to {outcome.call.request} states that the report is ready, and should have its rows, but "
             f"{problem[:1].lower()}{problem[1:]}"

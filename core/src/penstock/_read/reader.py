@@ -219,18 +219,25 @@ class Reader:
             )
             for download in state.downloads or state.pages
         ]
-        return self._open_listings(slice_, named, self.components.downloads if state.downloads else envelope)
+        files: set[int] | None = set() if len(state.downloads) > 1 else None
+        return self._open_listings(slice_, named, self.components.downloads if state.downloads else envelope, files)
 
     def _open_listings(
-        self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder
+        self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder, files: set[int] | None = None
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages."""
-        listings = [self._listing(slice_, envelope, several=len(requests) > 1) for _ in requests]
+        listings = [self._listing(slice_, envelope, several=len(requests) > 1, files=files) for _ in requests]
         first_calls = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
         return listings, tuple(first_calls)
 
     def _listing(
-        self, slice_: Slice, envelope: BodyDecoder, polled: Outcome | None = None, *, several: bool = False
+        self,
+        slice_: Slice,
+        envelope: BodyDecoder,
+        polled: Outcome | None = None,
+        *,
+        several: bool = False,
+        files: set[int] | None = None,
     ) -> Listing:
         return Listing(
             planned=self.planned,
@@ -242,6 +249,7 @@ class Reader:
                 several=several or self.reports is not None or self.components.paginator.may_cap(),
             ),
             polled=polled,
+            files=files,
             stream_reads=self.stream_reads,
             first_read=not self._rereads,
         )

@@ -10,9 +10,10 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._fetch.verdict import is_failure, status_judge
+from penstock._fetch.verdict import status_judge
 from penstock.actions import Action, Values
 from penstock.connector import Connector
+from penstock.envelope import is_failure
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
 from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
