@@ -251,22 +251,24 @@ def test_a_message_that_is_lost_is_sent_again(monkeypatch: pytest.MonkeyPatch, l
     """
     A busy process may not take a message in time, and Dask drops it: the request is made again, and carried out once.
     """
-    from penstock_plugins.engines import dask
+    from penstock_plugins.engines import dask_queues
 
-    monkeypatch.setattr(dask, "AGAIN_S", 0.05)
-    replies, inbox = LossyQueue(loses=lost == "reply"), LossyQueue(loses=lost == "request")
+    monkeypatch.setattr(dask_queues, "RESEND_S", 0.05)
+    replies, requests = LossyQueue(loses=lost == "reply"), LossyQueue(loses=lost == "request")
     results = Results()
-    line: Any = dask._QueueLine(number=1, box="b", inbox=inbox, replies=replies, is_wanted=lambda: True)
+    line: Any = dask_queues.QueueLine(
+        number=1, reply_to="b", requests=requests, replies=replies, is_wanted=lambda: True
+    )
     line.send({"kind": "event"})
     ended = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        desk = dask._Desk(client=None, coordinator=results, inbox=inbox, pool=pool)
-        desk.boxes["b"] = replies
-        hearing = threading.Thread(target=lambda: [desk.hear() for _ in iter(ended.is_set, True)])
-        hearing.start()
+        server = dask_queues.RequestServer(client=None, coordinator=results, requests=requests, pool=pool)
+        server.reply_queues["b"] = replies
+        serving = threading.Thread(target=lambda: [server.serve_next() for _ in iter(ended.is_set, True)])
+        serving.start()
         assert [line.request({"kind": "state"})["stop"] for _ in range(3)] == [False] * 3
         ended.set()
-        hearing.join()
+        serving.join()
 
     assert results.heard == [{"kind": "event"}]
     assert results.requests == 3
@@ -278,8 +280,8 @@ def test_a_scheduler_that_hangs_does_not_keep_a_run_that_is_over(
     """
     SIGTERM and the deadline end a run whose scheduler gives no reply any more.
     """
-    for name in ("GRACE_S", "LOST_AFTER_S"):
-        monkeypatch.setattr(f"penstock_plugins.engines.dask.{name}", 1.0)
+    for name in ("dask.GRACE_S", "dask.LOST_AFTER_S", "dask_queues.LOST_AFTER_S"):
+        monkeypatch.setattr(f"penstock_plugins.engines.{name}", 1.0)
     cluster.start(workers=1)
     assert cluster.scheduler is not None
     results = Results(over_after_s=5.0)

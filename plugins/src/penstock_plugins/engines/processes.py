@@ -54,7 +54,9 @@ class Processes:
             processes.append(process)
             theirs.close()
             threads.append(
-                threading.Thread(target=_hear, args=(process, ours, assignment.number, coordinator), daemon=True)
+                threading.Thread(
+                    target=_serve_worker, args=(process, ours, assignment.number, coordinator), daemon=True
+                )
             )
             threads[-1].start()
         over_since: float | None = None
@@ -70,10 +72,10 @@ class Processes:
         """No effect: all processes have ended."""
 
 
-def _hear(
+def _serve_worker(
     process: "multiprocessing.context.SpawnProcess", pipe: Connection, number: int, coordinator: Coordinator
 ) -> None:
-    """Hear one worker until it is done or has ended. Runs in a thread of the parent."""
+    """Serve the messages of one worker until it is done or has ended. Runs in a thread of the parent."""
     try:
         while True:
             kind, message = pipe.recv()
