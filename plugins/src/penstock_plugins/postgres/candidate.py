@@ -6,8 +6,9 @@ from attrs import frozen
 from penstock import Column, Layout, TargetError
 
 from penstock_plugins.postgres.catalog import CatalogTable
-from penstock_plugins.postgres.database import columns_sql, guarded_text, identifier, literal, quoted, short
 from penstock_plugins.postgres.ledger import LedgerTable
+from penstock_plugins.postgres.rights import guarded_text
+from penstock_plugins.postgres.sql_text import columns_sql, identifier, literal, quoted, short
 from penstock_plugins.postgres.table_locations import MARK, SOURCE_COLUMN, Located, TableLocation, is_marked, mark_of
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"

@@ -7,8 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from penstock_plugins.postgres.database import Database, short
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable
+from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.table_locations import TableLocation
 
 # The type of a column. Texts that are equal though they differ (by letter case, say) are of another type, and so are

@@ -11,12 +11,13 @@ from collections.abc import Collection, Mapping, Sequence
 from attrs import evolve, frozen
 from penstock import LedgerEntry, Partition, SinkError, fault_point
 
-from penstock_plugins.postgres.database import Database, quoted
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.merge import Merge
 from penstock_plugins.postgres.new_rows import NewRows
 from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.replacement import NewRowsRelation, Replacement, RowDifferences, Scope, insert
+from penstock_plugins.postgres.sql_text import quoted
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN
 from penstock_plugins.postgres.tables import Table
 

@@ -13,7 +13,8 @@ from penstock import Erasure, SinkError, TargetError
 
 from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.catalog import is_altering
-from penstock_plugins.postgres.database import Database, quoted, short
+from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import Located, of_source
 
 ROWS_AT_ONCE = 1000

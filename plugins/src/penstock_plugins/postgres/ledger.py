@@ -13,18 +13,12 @@ from typing import Any, ClassVar, NamedTuple
 from penstock import LedgerEntry, LockHeldError, Partition, RunRecord, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, Retention, SqlLedger
 
-from penstock_plugins.postgres.database import (
-    Database,
-    LostSessionError,
-    Row,
-    grant,
-    guarded_text,
-    literal,
-    lock_key,
-    quoted,
-    short,
-    table_sql,
-)
+from penstock_plugins.postgres.database import Database, Row
+from penstock_plugins.postgres.pooler import pooled_error
+from penstock_plugins.postgres.rights import grant, guarded_text
+from penstock_plugins.postgres.server_errors import LostSessionError
+from penstock_plugins.postgres.source_lock import lock_key
+from penstock_plugins.postgres.sql_text import literal, quoted, short, table_sql
 
 SCHEMA = "penstock"
 LAYOUT = "6"  # of the tables below, and their indexes
@@ -356,7 +350,7 @@ class PostgresLedger(SqlLedger):
         if row == [(False,)]:
             if self._division is not None:
                 self.check_division(*self._division, first=False)
-            raise self._database.pooled()
+            raise pooled_error(self._database.label)
         return bool(row)
 
     def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:

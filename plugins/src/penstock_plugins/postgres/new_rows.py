@@ -14,10 +14,11 @@ import psycopg
 from penstock import MOST_REJECTED, Layout, Partition, SinkError, fault_point
 
 from penstock_plugins.postgres.candidate import AWARE
-from penstock_plugins.postgres.database import Database, columns_sql, quoted
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.next_try import KEY_ERRORS, VALUE_ERRORS, NotStoredError, RowRefusedError
-from penstock_plugins.postgres.replacement import NewRowsRelation, Scope, equal
+from penstock_plugins.postgres.replacement import NewRowsRelation, Scope
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, Nul, SmallRows
+from penstock_plugins.postgres.sql_text import columns_sql, equal, quoted
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.postgres.temporary_tables import TemporaryTables
 from penstock_plugins.unfit import Omissions, Unfit

@@ -9,7 +9,7 @@ import psycopg
 from attrs import evolve, frozen
 from psycopg import errors
 
-from penstock_plugins.postgres.database import is_without_partition
+from penstock_plugins.postgres.server_errors import is_without_partition
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.new_rows import NewRows

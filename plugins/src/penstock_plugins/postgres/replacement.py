@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from penstock_plugins.postgres.candidate import STAMPS
-from penstock_plugins.postgres.database import Database, columns_sql, quoted
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.next_try import NotStoredError
+from penstock_plugins.postgres.sql_text import columns_sql, differ, equal, quoted
 from penstock_plugins.postgres.tables import Table
 
 
@@ -82,18 +83,6 @@ def with_sql(relations: Iterable[NewRowsRelation], *expressions: str) -> str:
 def values_of(relations: Iterable[NewRowsRelation]) -> dict[str, str]:
     """The parameters of the relations that are JSON arrays."""
     return {relation.name: relation.rows for relation in relations if relation.rows is not None}
-
-
-def equal(names: Sequence[str], left: str, right: str) -> str:
-    """Whether all of these columns are equal in two aliases."""
-    return " and ".join(f"{left}.{quoted(name)} = {right}.{quoted(name)}" for name in names)
-
-
-def differ(names: Sequence[str], left: str, right: str) -> str:
-    """Whether any of these columns differs between two aliases; never null."""
-    if not names:
-        return "false"
-    return f"({columns_sql(names, f'{left}.')}) is distinct from ({columns_sql(names, f'{right}.')})"
 
 
 def without_key(table: Table, names: Sequence[str]) -> list[str]:

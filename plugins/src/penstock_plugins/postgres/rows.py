@@ -18,9 +18,9 @@ from msgspec import UNSET, Raw
 from penstock import EXACT_JSON, EXTRA
 
 from penstock_plugins.csv_records import csv_records
-from penstock_plugins.postgres.database import quoted, short
 from penstock_plugins.postgres.replacement import NewRowsRelation
 from penstock_plugins.postgres.row_types import MISFITS, RowTypes, values_of
+from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import Unfit
 

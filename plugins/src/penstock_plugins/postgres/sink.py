@@ -48,12 +48,8 @@ from penstock.ledger import Retention
 from penstock_plugins.contents import rows_in
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look_up
-from penstock_plugins.postgres.database import (
-    Database,
-    HeldTableError,
-    LostSessionError,
-    database_of,
-)
+from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.dsn import database_of
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import (
     SCHEMA,
@@ -64,6 +60,7 @@ from penstock_plugins.postgres.ledger import (
 )
 from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.rows import Nul
+from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError
 from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
 from penstock_plugins.postgres.tables import Tables, day_index_advice, short_wait
 from penstock_plugins.postgres.temporary_tables import TemporaryTables
@@ -112,7 +109,7 @@ class PostgresSink(BaseSink):
                 ledger.check_division(source, part.division, first=first)
             if first:
                 target.settle()
-                database.share()
+                database.lock.share()
         except BaseException:
             database.close()
             raise
@@ -127,14 +124,14 @@ class PostgresSink(BaseSink):
                 wait_ms = self.lock_wait_ms
                 if part is not None and division_of(database, self.ledger_schema, source) == part.division:
                     wait_ms *= PARTS_WAIT
-                first = database.lock(source, wait_ms=wait_ms, part=part)
+                first = database.lock.take(source, wait_ms=wait_ms, part=part)
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)
             ledger = PostgresLedger(
                 database,
                 schema=self.ledger_schema,
                 grant_to=self.grant_to,
-                guard=lambda: database.owns_sql(source),
+                guard=lambda: database.lock.owned_sql(source),
                 retention=self.retention,
             )
         except BaseException:

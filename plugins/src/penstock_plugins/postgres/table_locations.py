@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from penstock import TargetError
 
-from penstock_plugins.postgres.database import Database, guarded_text, identifier, short, table_sql
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable
+from penstock_plugins.postgres.rights import guarded_text
+from penstock_plugins.postgres.sql_text import identifier, short, table_sql
 
 SOURCE_COLUMN = "_source"
 """The column of a shared table with each row's source. Part of the key; its default is a setting of the session."""

@@ -17,9 +17,13 @@ from psycopg import errors
 
 from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, Step, comment_of, type_of
 from penstock_plugins.postgres.catalog import CatalogTable, definition_of, look_up, size_of
-from penstock_plugins.postgres.database import Database, HeldTableError, columns_sql, grant, lock_key, quoted, short
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
+from penstock_plugins.postgres.rights import grant
 from penstock_plugins.postgres.row_types import RowTypes
+from penstock_plugins.postgres.server_errors import HeldTableError
+from penstock_plugins.postgres.source_lock import lock_key
+from penstock_plugins.postgres.sql_text import columns_sql, quoted, short
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, TableLocation, located, of_source
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.

@@ -2,7 +2,8 @@
 The temporary tables of a session, for rows on their way into a table.
 """
 
-from penstock_plugins.postgres.database import Database, columns_sql
+from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.sql_text import columns_sql
 from penstock_plugins.postgres.tables import Table
 
 

@@ -9,9 +9,9 @@ from attrs import evolve
 from penstock import Batch, LedgerEntry, Partition, SinkError, fault_point
 
 from penstock_plugins.postgres.commit_loop import CommitLoop
-from penstock_plugins.postgres.database import HeldTableError, LostSessionError
 from penstock_plugins.postgres.delivery import MergingDelivery, ReplacingDelivery
 from penstock_plugins.postgres.new_rows import NewRows
+from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.unfit import entry_without
 
