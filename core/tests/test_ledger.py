@@ -351,6 +351,30 @@ def test_final_days_are_read_within_their_window_only(many):
     assert many.rows_read == len(found)
 
 
+def test_final_days_are_read_some_days_at_a_time(many, monkeypatch):
+    """
+    The client of a database holds the rows of a query: those of a long history are of several.
+    """
+    window = {"since": date(2026, 1, 1), "until": date(2026, 12, 31)}
+    whole = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
+    held = []
+    execute = many._execute
+
+    def counted(statement, values=()):
+        rows = execute(statement, values).fetchall()
+        held.append(len(rows))
+        return iter(rows)
+
+    many._execute = counted
+    monkeypatch.setattr("penstock.ledger.sql.ROWS_AT_ONCE", 10)
+
+    found = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
+
+    assert sorted(found) == sorted(whole)
+    assert sum(held) == len(found)
+    assert 0 < max(held) <= 10
+
+
 def test_a_restatement_is_recorded_with_the_delivery(ledger):
     """
     A new reading of a report's day that changes its rows or sums is kept with the figures before and after.

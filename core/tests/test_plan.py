@@ -571,6 +571,27 @@ def test_rows_of_final_days_are_not_loaded_where_the_target_lists_them() -> None
     assert ledger.queries == [{"since": date(2026, 8, 8), "until": date(2026, 8, 8), "accounts": ["2"]}]
 
 
+def test_rows_between_an_old_day_and_this_week_are_not_loaded() -> None:
+    """
+    A day of long ago that failed is read again with every run: only its row is loaded, not those of all days since.
+    """
+    days = [date(2026, 8, 11) - timedelta(days=n) for n in range(60)]
+    held = dict(read(day.isoformat(), NOW, settings=PAIR) for day in days[3:])
+    held |= {evolve(one, values=(("account_id", "2"), one.values[1])): entry for one, entry in held.items()}
+    held = {one: evolve(entry, partition=one) for one, entry in held.items()}
+    failed = next(one for one in held if one.values == (("account_id", "2"), ("report_date", days[50].isoformat())))
+    held[failed] = evolve(held[failed], error="refused")
+    ledger = FakeLedger(held)
+
+    planned = plan(a_job(ListingTarget(ledger), since=days[-1], settings=PAIR), NOW).partitions
+
+    assert [one.reason for one in planned] == [*["missing"] * 3, "failed", *["missing"] * 3]
+    assert ledger.queries == [
+        {"since": days[50], "until": days[50], "accounts": ["2"]},
+        {"since": days[2], "until": days[0], "accounts": ["1", "2"]},
+    ]
+
+
 def test_a_change_after_a_day_that_is_read_is_read_again_though_the_target_lists_it() -> None:
     """
     Of ``changes``, final days before the first day to read are left; those after it are read with it, in order.

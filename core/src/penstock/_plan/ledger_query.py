@@ -3,7 +3,8 @@ What a plan reads from a target: the ledger's rows of a stream's window, and its
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -42,8 +43,8 @@ class LedgerQuery:
 
     def rows(self, stream: Stream, days: DaysByAccount) -> LedgerRows:
         """
-        The rows of these accounts, of each from its first day on (without days: of a snapshot), and the reports under
-        way: the cost does not grow with the history.
+        The rows of these days of these accounts (without days: of a snapshot; of ``changes``: from an account's first
+        day on), and the reports under way: the cost does not grow with the history.
         """
         if self.ledger is None:
             return LedgerRows()
@@ -55,16 +56,10 @@ class LedgerQuery:
         )
 
     def _entries(self, ledger: Ledger, stream: Stream, days: DaysByAccount) -> dict[Partition, LedgerEntry]:
-        by_first_day: dict[date | None, list[str | None]] = {}
-        for account, account_days in days.items():
-            by_first_day.setdefault(account_days[0] if account_days else None, []).append(account)
-        # The days of changes after the window are needed, see OpenPartitions.
-        last_days = [account_days[-1] for account_days in days.values() if account_days]
-        until = max(last_days, default=None) if stream.kind != "changes" else None
         entries: dict[Partition, LedgerEntry] = {}
-        for since, accounts in by_first_day.items():
+        for span in _spans_to_the_end(days) if stream.kind == "changes" else _spans(days):
             entries |= ledger.entries(
-                self.source, stream.name, since=since, until=until, accounts=_named(stream, accounts)
+                self.source, stream.name, since=span.since, until=span.until, accounts=_named(stream, span.accounts)
             )
         return entries
 
@@ -102,6 +97,42 @@ class LedgerQuery:
             for partition, entry in entries.items()
             if partition.day is not None and entry.delivered and entry.read_at is not None
         }
+
+
+class _Span(NamedTuple):
+    """Accounts, and the first and the last of their days (None: without days, of a snapshot)."""
+
+    since: date | None
+    until: date | None
+    accounts: list[str | None]
+
+
+def _spans(days: DaysByAccount) -> list[_Span]:
+    """
+    Consecutive days that the same accounts have, as one span: all of these days, and no others. An account may have one
+    day of long ago, which failed, and some of this week.
+    """
+    if undated := [account for account, account_days in days.items() if not account_days]:
+        return [_Span(None, None, undated)]
+    by_day: dict[date, list[str | None]] = {}
+    for account, account_days in days.items():
+        for day in account_days:
+            by_day.setdefault(day, []).append(account)
+    spans: list[_Span] = []
+    for day in sorted(by_day):
+        since, accounts = day, by_day[day]
+        if spans and spans[-1].until == day - timedelta(days=1) and spans[-1].accounts == accounts:
+            since = spans.pop().since or day
+        spans.append(_Span(since, day, accounts))
+    return spans
+
+
+def _spans_to_the_end(days: DaysByAccount) -> list[_Span]:
+    """From the first day of each account on. The days of changes after the window are needed, see OpenPartitions."""
+    by_first_day: dict[date | None, list[str | None]] = {}
+    for account, account_days in days.items():
+        by_first_day.setdefault(account_days[0] if account_days else None, []).append(account)
+    return [_Span(since, None, accounts) for since, accounts in by_first_day.items()]
 
 
 def _named(stream: Stream, accounts: Iterable[str | None]) -> list[str] | None:

@@ -41,6 +41,7 @@ STANDING = (
     "else 'open' end"
 )
 FORGET_PREFIX = "forget-"  # the id of what `penstock forget` did begins with it
+ROWS_AT_ONCE = 10_000  # of final days
 FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
 RUNS_KEPT = 1000  # of each source
 RUN_DAYS_KEPT = 400
@@ -266,17 +267,20 @@ class SqlLedger:
     ) -> Iterator[tuple[FinalDay, str, int]]:
         """
         The rows whose state is final and that have a day, as a plan needs them; with each the text of its files and the
-        number of its rows, by which a target decides whether it is intact.
+        number of its rows, by which a target decides whether it is intact. They are read some days at a time: the
+        client of a database holds all rows of a query.
         """
-        _, (where, values) = _windows(source, stream, since or date.min, until)
-        where, values = self._of_accounts(where, values, accounts)
-        for account, day, fingerprint, run_id, read_at, reader_version, unread, files, rows in self._sql(
-            "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
-            f"from {{t}}partitions where {where} and standing = 'final'",
-            *values,
-        ):
-            moment = known_moment(read_at)
-            yield FinalDay(account, day, fingerprint, run_id, moment, reader_version, complete=not unread), files, rows
+        days_at_once = max(1, ROWS_AT_ONCE // max(1, len(accounts or ())))
+        for first, last in _parts(since, until, days_at_once):
+            _, (where, values) = _windows(source, stream, first or date.min, last)
+            where, values = self._of_accounts(where, values, accounts)
+            for account, day, fingerprint, run_id, read_at, read_by, unread, files, rows in self._sql(
+                "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
+                f"from {{t}}partitions where {where} and standing = 'final'",
+                *values,
+            ):
+                moment = known_moment(read_at)
+                yield FinalDay(account, day, fingerprint, run_id, moment, read_by, complete=not unread), files, rows
 
     def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         ((count,),) = self._sql(
@@ -699,6 +703,17 @@ def _windows(source: str, stream: str, since: date | None, until: date | None) -
         f"{where} and day >= ? and day <= ?",
         [*values, (since or date.min).isoformat(), (until or date.max).isoformat()],
     )
+
+
+def _parts(since: date | None, until: date | None, days: int) -> Iterator[tuple[date | None, date | None]]:
+    """A window in parts of so many days; one without bounds as a whole."""
+    if since is None or until is None:
+        yield since, until
+        return
+    while (until - since).days >= days:
+        yield since, since + timedelta(days=days - 1)
+        since += timedelta(days=days)
+    yield since, until
 
 
 def _counts_of(
