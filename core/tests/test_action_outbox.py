@@ -12,7 +12,7 @@ import penstock._write.outbox_database
 import pytest
 from attrs import evolve
 from penstock._write.outbox import Outbox
-from penstock._write.outbox_database import _TABLES, DIED, KEPT_DAYS
+from penstock._write.outbox_database import _TABLES, DIED, RETENTION_DAYS
 from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Refusal, Resume, Start, decide
 from penstock._write.outbox_job import OutboxJob
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
@@ -285,7 +285,7 @@ def test_old_jobs_are_forgotten(outbox: Outbox) -> None:
     job.close()
     other = JobKey(source="acme", action="send", digest="d2", what="other")
 
-    outbox.open(other, NOW + timedelta(days=KEPT_DAYS + 1)).close()
+    outbox.open(other, NOW + timedelta(days=RETENTION_DAYS + 1)).close()
 
     job = outbox.open(KEY, NOW, resume=True)
     assert job.is_new

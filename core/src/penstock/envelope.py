@@ -187,11 +187,11 @@ class Envelope:
         if self.optional:
             barriers = [text for path in self.items if (text := _obstacle(members, path))]
             return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
-        found = MEMBERS.decode(body)
+        members = MEMBERS.decode(body)
         error = next(
-            (f"; its {name}: {clip(bytes(found[name]).decode(), 200)}" for name in _ERRORS if name in found), ""
+            (f"; its {name}: {clip(bytes(members[name]).decode(), 200)}" for name in _ERRORS if name in members), ""
         )
-        there = ", ".join(list(found)[:20]) or "nothing"
+        there = ", ".join(list(members)[:20]) or "nothing"
         return evolve(answer, problem=f"the body has {there}, but not {self._shape()}{error}")
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
@@ -220,9 +220,9 @@ class Envelope:
                 items: tuple[Items, ...] = ()
             elif self.keyed_by is not None:
                 items = tuple(
-                    _items(part, f"{path}.{key}", {self.keyed_by: key})
-                    for key, part in (raw if isinstance(raw, dict) else MEMBERS.decode(raw)).items()
-                    if part != _NULL
+                    _items(elements, f"{path}.{key}", {self.keyed_by: key})
+                    for key, elements in (raw if isinstance(raw, dict) else MEMBERS.decode(raw)).items()
+                    if elements != _NULL
                 )
             elif self.within is not None:
                 items = tuple(self._inner(self.within, raw, path))
@@ -306,12 +306,12 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
         return None  # no JSON object: the envelope or the status decides
     if errors is None or _is_empty(errors):
         return None
-    found = _plain(errors)
-    first = found[0] if isinstance(found, list) and isinstance(found[0], dict) else {}
+    plain = _plain(errors)
+    first = plain[0] if isinstance(plain, list) and isinstance(plain[0], dict) else {}
     extensions = first.get("extensions")
     code = str(extensions.get("code", "")).upper() if isinstance(extensions, dict) else ""
     words = clip(str(first.get("message") or response.text(200)), 200).rstrip(".")
-    more = f", and {len(found) - 1} more" if isinstance(found, list) and len(found) > 1 else ""
+    more = f", and {len(plain) - 1} more" if isinstance(plain, list) and len(plain) > 1 else ""
     seen = f"the answer states errors{f' ({code})' if code else ''}: {words}{more}"
     if code in _THROTTLED:
         return Retry(ThrottledError(seen, "Lower requests_per_second, or request less at once."), throttle=True)
@@ -421,17 +421,17 @@ def _reader(names: tuple[str, ...], maps: frozenset[str] = frozenset()) -> Calla
     """
     fields = tuple(f"f{number}" for number in range(len(names)))
     kinds = [dict[str, msgspec.Raw] if name in maps else msgspec.Raw for name in names]
-    made = msgspec.defstruct(
+    struct = msgspec.defstruct(
         "Members",
         [(name, kind | msgspec.UnsetType, msgspec.UNSET) for name, kind in zip(fields, kinds, strict=True)],
         rename=dict(zip(fields, names, strict=True)),
         gc=False,
     )
-    decoder = msgspec.json.Decoder(made)
+    decoder = msgspec.json.Decoder(struct)
 
     def read(body: bytes) -> dict[str, Any]:
-        found = decoder.decode(body)
-        members = {name: getattr(found, field) for name, field in zip(names, fields, strict=True)}
+        decoded = decoder.decode(body)
+        members = {name: getattr(decoded, field) for name, field in zip(names, fields, strict=True)}
         return {name: value for name, value in members.items() if value is not msgspec.UNSET}
 
     return read
@@ -451,8 +451,8 @@ def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, An
     for value in members.values():
         for raw in value.values() if isinstance(value, dict) else (value,):
             view = memoryview(raw)
-            if len(view) > _LARGE and (found := _index_of(body, view, at)) >= 0:
-                outside, at = b"%bnull" % (outside + body[at:found]), found + len(view)
+            if len(view) > _LARGE and (index := _index_of(body, view, at)) >= 0:
+                outside, at = b"%bnull" % (outside + body[at:index]), index + len(view)
     outside += body[at:]
     if all(outside.count(f'"{name}"'.encode()) < 2 for name in names):
         return ""
@@ -463,32 +463,32 @@ def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, An
     return next((name for name in names if stated.count(name) > 1), "")
 
 
-def _index_of(body: bytes, part: memoryview, at: int) -> int:
-    """The index of a part of the body, from ``at`` on; -1 if it is not there."""
-    begins = bytes(part[:_LARGE])
-    found = body.find(begins, at)
-    while found >= 0 and not body.startswith(part, found):
-        found = body.find(begins, found + 1)
-    return found
+def _index_of(body: bytes, piece: memoryview, at: int) -> int:
+    """The index of a piece of the body, from ``at`` on; -1 if it is not there."""
+    begins = bytes(piece[:_LARGE])
+    index = body.find(begins, at)
+    while index >= 0 and not body.startswith(piece, index):
+        index = body.find(begins, index + 1)
+    return index
 
 
 def _follow(members: Mapping[str, msgspec.Raw], path: str) -> msgspec.Raw | None:
     """The value at a dotted path; None when it is not there."""
-    name, _, rest = path.partition(".")
+    name, _, inner_path = path.partition(".")
     value = members.get(name)
-    if value is None or not rest:
+    if value is None or not inner_path:
         return value
-    return _follow(MEMBERS.decode(value), rest) if bytes(memoryview(value)[:1]) == b"{" else None
+    return _follow(MEMBERS.decode(value), inner_path) if bytes(memoryview(value)[:1]) == b"{" else None
 
 
 def _obstacle(members: Mapping[str, msgspec.Raw], path: str, above: str = "$") -> str | None:
     """What stands where a dotted path needs an object, unless that is null or empty; None where nothing does."""
-    name, _, rest = path.partition(".")
+    name, _, inner_path = path.partition(".")
     value = members.get(name)
-    if value is None or not rest or _is_empty(value):
+    if value is None or not inner_path or _is_empty(value):
         return None
     if bytes(memoryview(value)[:1]) == b"{":
-        return _obstacle(MEMBERS.decode(value), rest, f"{above}.{name}")
+        return _obstacle(MEMBERS.decode(value), inner_path, f"{above}.{name}")
     return f"{above}.{name} is {_begun(value)}"
 
 

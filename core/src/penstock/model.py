@@ -64,10 +64,10 @@ def origin_of(url: str) -> str:
     """
     ``scheme://host:port`` of ``url``, lower case, the scheme's own port made explicit; an address of IPv6 in brackets.
     """
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    host = (parts.hostname or "").lower()
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    address = urlsplit(url)
+    port = address.port or {"http": 80, "https": 443}.get(address.scheme, 0)
+    host = (address.hostname or "").lower()
+    return f"{address.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -81,19 +81,19 @@ def is_loopback(host: str) -> bool:
 def same_host(url: str, base: str) -> bool:
     """Whether two URLs have the same host, and the same port or each the default port of its scheme."""
     try:
-        parts, own = urlsplit(url), urlsplit(base)
-        return parts.hostname == own.hostname and parts.port == own.port
+        address, base_address = urlsplit(url), urlsplit(base)
+        return address.hostname == base_address.hostname and address.port == base_address.port
     except ValueError:  # a port that is no number
         return False
 
 
 def plain_http_problem(url: str, *, allow_http: bool) -> str:
     """Why ``url`` may not be used: plain http beyond this machine needs ``allow_http``. Empty if it may."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or allow_http or is_loopback(parts.hostname or ""):
+    address = urlsplit(url)
+    if address.scheme != "http" or allow_http or is_loopback(address.hostname or ""):
         return ""
     return (
-        f"plain http to {parts.hostname}: credentials and data could be read on the way. Write https, or set "
+        f"plain http to {address.hostname}: credentials and data could be read on the way. Write https, or set "
         "allow_http = true for a host that is reached over a trusted network"
     )
 
@@ -233,19 +233,19 @@ class Request:
 
     def param(self, name: str) -> str | None:
         """The value of the first parameter of this name."""
-        return next((value for known, value in self.params if known == name), None)
+        return next((value for other, value in self.params if other == name), None)
 
     def with_param(self, name: str, value: str) -> "Request":
         """The same request with this parameter set, at its old place if it had one, else at the end."""
         if self.param(name) is None:
             return evolve(self, params=(*self.params, (name, value)))
-        return evolve(self, params=tuple((known, value if known == name else old) for known, old in self.params))
+        return evolve(self, params=tuple((other, value if other == name else old) for other, old in self.params))
 
     def with_headers(self, *headers: tuple[str, str]) -> "Request":
         """The same request with these headers, each in place of one of its name."""
         names = {name.lower() for name, _ in headers}
-        kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
-        return evolve(self, headers=(*kept, *headers))
+        others = tuple(pair for pair in self.headers if pair[0].lower() not in names)
+        return evolve(self, headers=(*others, *headers))
 
     def __str__(self) -> str:
         """Method and URL as a message may show them: secrets and ``masked`` parameters as ``***``."""
@@ -298,7 +298,7 @@ class Response:
     def header(self, name: str) -> str | None:
         """The first header of this name, in any case."""
         name = name.lower()
-        return next((value for known, value in self.headers if known == name), None)
+        return next((value for other, value in self.headers if other == name), None)
 
     def json(self, *, exact: bool = False) -> Any:
         """
@@ -526,17 +526,17 @@ def exact_json(text: str) -> Any:
         raise ValueError(f"{constant} is no number")
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
+        unique = dict(pairs)
+        if len(unique) < len(pairs):
             names = [name for name, _ in pairs]
             raise ValueError(f"the member {next(name for name in names if names.count(name) > 1)} is there twice")
-        return made
+        return unique
 
     try:
-        made = json.loads(text, parse_float=Decimal, parse_constant=refuse, object_pairs_hook=members)
+        value = json.loads(text, parse_float=Decimal, parse_constant=refuse, object_pairs_hook=members)
         if _SURROGATE.search(text):
-            json.dumps(made, default=str, ensure_ascii=False).encode()
-        return made
+            json.dumps(value, default=str, ensure_ascii=False).encode()
+        return value
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
     except UnicodeEncodeError:

@@ -287,10 +287,10 @@ def record(
                 setattr(cls, name, about.field)
             elif not hasattr(cls, name) and _nullable(annotation):
                 setattr(cls, name, None)
-        made = frozen(cls, kw_only=True, eq=False, repr=False)  # rows are no instances of it
-        made.__penstock_columns__ = _columns(made, _RULES[members], null, number)  # type: ignore[attr-defined]
-        made.__penstock_stream__ = defaults  # type: ignore[attr-defined]
-        return made
+        declared = frozen(cls, kw_only=True, eq=False, repr=False)  # rows are no instances of it
+        declared.__penstock_columns__ = _columns(declared, _RULES[members], null, number)  # type: ignore[attr-defined]
+        declared.__penstock_stream__ = defaults  # type: ignore[attr-defined]
+        return declared
 
     return declare
 
@@ -309,7 +309,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
     except TypeError as error:
         shadowing = {"date", "datetime", "Decimal"} & {attribute.name for attribute in attrs.fields(cls)}
         raise TypeError(f"{cls.__name__}: {SHADOWED if shadowing else error}") from None
-    made: list[Column] = []
+    columns: list[Column] = []
     currencies: dict[str, str] = {}
     for attribute in attrs.fields(cls):
         at = f"{cls.__name__}.{attribute.name}"
@@ -321,8 +321,8 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         if bare not in _TYPES:
             better = {float: "Decimal, which is exact", dict: "Json", list: "Json"}.get(get_origin(bare) or bare)
             names = "str, int, Decimal, bool, date, datetime and Json, each also with | None"
-            found = bare.__name__ if isinstance(bare, type) else bare
-            raise TypeError(f"{at}: {found} is no column type; write {better or f'one of {names}'}")
+            stated = bare.__name__ if isinstance(bare, type) else bare
+            raise TypeError(f"{at}: {stated} is no column type; write {better or f'one of {names}'}")
         type_ = _TYPES[bare]
         if null and type_ not in ("text", "json") and not is_added:
             about["null"] = about.get("null") or null
@@ -340,10 +340,10 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         )
         if mistake := _contradiction(column):
             raise TypeError(f"{at}: {mistake}")
-        made.append(column)
+        columns.append(column)
     for name, currency in currencies.items():
-        _join_currency(made, name, currency)
-    return _checked(cls, made)
+        _join_currency(columns, name, currency)
+    return _checked(cls, columns)
 
 
 def _steps(path: str | None) -> tuple[str, ...]:
@@ -358,23 +358,23 @@ def _of_money(member: str, amount: Mapping[str, str]) -> tuple[str, str]:
 
 def _join_currency(columns: list[Column], name: str, currency: str) -> None:
     """Name the column that holds the currency of the amount ``name``. If no column reads it, add one behind."""
-    place = [column.name for column in columns].index(name)
+    index = [column.name for column in columns].index(name)
     holder = next((column.name for column in columns if column.member == currency), None)
     if holder is None:
         holder = f"{name}_currency"
         described = f"the currency of {name}"
         columns.insert(
-            place + 1,
+            index + 1,
             Column(
                 name=holder,
                 type="text",
                 member=currency,
                 path=_steps(currency),
                 description=described,
-                null=columns[place].null,
+                null=columns[index].null,
             ),
         )
-    columns[place] = attrs.evolve(columns[place], unit_of=holder)
+    columns[index] = attrs.evolve(columns[index], unit_of=holder)
 
 
 _FORMATTED = ("date", "datetime")

@@ -116,11 +116,11 @@ class ReportFile:
         """The content as UTF-8 without a byte order mark. One pass checks that it is whole, bounded, and text."""
         limit = (self.max_mib or 1024) * 2**20
         start = content().read(4)
-        found = _marked_encoding(start)
+        marked = _marked_encoding(start)
         charset = re.search(r"charset=\"?([\w.:-]+)", response.header("content-type") or "", re.IGNORECASE)
         candidates = ["utf-8", *([charset[1]] if charset else [])]
-        if known := self.encoding or found:
-            candidates = [known]
+        if encoding_stated := self.encoding or marked:
+            candidates = [encoding_stated]
         problem = ""
         for encoding in candidates:
             try:
@@ -226,10 +226,10 @@ def _blocks_of(file: Callable[[], Iterator[Items]], size: int) -> Iterable[Items
 
 
 def _check_names(names: list[str], one_is_enough: bool, first: str) -> None:
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names, 1):
-        places.setdefault(name, []).append(place)
-    for name, where in places.items():
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(names, 1):
+        positions.setdefault(name, []).append(position)
+    for name, where in positions.items():
         if name and len(where) > 1:
             raise BrokenBodyError(
                 f"The header row of the report has {name!r} as columns {' and '.join(map(str, where))}, so it does not "
@@ -263,12 +263,12 @@ def _rows(lines: list[str], delimiter: str) -> Iterator[tuple[list[str], int]]:
 
 def _is_lines(head: bytes, items: tuple[str, ...]) -> bool:
     """Whether a file that begins with an object is JSON lines: its first line is an object, and not the whole file."""
-    line, end, rest = head.lstrip().partition(b"\n")
+    line, end, following = head.lstrip().partition(b"\n")
     try:
         members = MEMBERS.decode(line)
     except (ValueError, RecursionError):
         return False
-    alone = not (end and rest.strip())
+    alone = not (end and following.strip())
     return not (alone and any(bytes(memoryview(members.get(name, b""))[:1]) == b"[" for name in items))
 
 
@@ -342,11 +342,11 @@ def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
 
 def _record_end(waiting: bytearray, quoted: bool) -> int:
     """The end of the first record that ends after ``BLOCK_BYTES``; 0 if there is none yet."""
-    marks = at = 0
+    quotes = at = 0
     stop = waiting.find(b"\n", BLOCK_BYTES - 1) + 1
     while stop:
-        marks += waiting.count(b'"', at, stop) if quoted else 0
-        if marks % 2 == 0:
+        quotes += waiting.count(b'"', at, stop) if quoted else 0
+        if quotes % 2 == 0:
             return stop
         closed = waiting.find(b'"', stop)  # the next line end that may count is behind the next quote
         at, stop = stop, waiting.find(b"\n", closed) + 1 if closed >= 0 else 0
@@ -358,13 +358,13 @@ def _record_end(waiting: bytearray, quoted: bool) -> int:
 
 def _marked_encoding(start: bytes) -> str | None:
     """The encoding, from a byte order mark, or from zero bytes beside those of ASCII."""
-    for mark, name in (
+    for order_mark, name in (
         (codecs.BOM_UTF32_LE, "utf-32"),
         (codecs.BOM_UTF32_BE, "utf-32"),
         (codecs.BOM_UTF16_LE, "utf-16"),
         (codecs.BOM_UTF16_BE, "utf-16"),
     ):
-        if start.startswith(mark):
+        if start.startswith(order_mark):
             return name
     if len(start) == 4 and 0 in start:
         return {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}.get(bytes(map(bool, start)))
@@ -410,5 +410,5 @@ class _Transcoded(io.RawIOBase):
             size = len(self._waiting)
         elif len(self._waiting) < size:
             self._waiting += self._text.read(size - len(self._waiting)).encode()
-        found, self._waiting = self._waiting[:size], self._waiting[size:]
-        return found
+        block, self._waiting = self._waiting[:size], self._waiting[size:]
+        return block

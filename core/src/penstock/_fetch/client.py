@@ -280,14 +280,14 @@ def url_template(call: Call) -> str:
     The URL of a request as a kind of request, masked: without its query, a segment that is a value of the partition as
     ``{column}``, and every other one that is no word as ``{id}``.
     """
-    origin, words = _parts(call.request.url)
+    origin, words = _origin_and_words(call.request.url)
     columns = {value: column for partition in call.partitions for column, value in partition.values}
     segments = [f"{{{columns[word]}}}" if word in columns else shown for word, shown in words]
     return mask(f"{origin}{'/'.join(segments)}")
 
 
 @lru_cache(maxsize=1000)
-def _parts(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _origin_and_words(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The origin of a URL; each segment of its path, and how it is shown where it is no value of the partition."""
     url = urlsplit(address)
     segments = [unquote(segment) for segment in url.path.split("/")]

@@ -59,12 +59,12 @@ class Connections:
 
     def manager(self, url: str) -> urllib3.PoolManager:
         """The pools for this URL, made at its first use."""
-        parts = urlsplit(url)
-        proxy = self._proxy_for(parts.scheme, parts.hostname or "")
+        address = urlsplit(url)
+        proxy = self._proxy_for(address.scheme, address.hostname or "")
         with self._lock:
-            manager = self._managers.get((parts.scheme, proxy))
+            manager = self._managers.get((address.scheme, proxy))
             if manager is None:
-                manager = self._managers[parts.scheme, proxy] = self._new_manager(parts.scheme, proxy)
+                manager = self._managers[address.scheme, proxy] = self._new_manager(address.scheme, proxy)
             return manager
 
     def close(self) -> None:

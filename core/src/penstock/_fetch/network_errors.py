@@ -46,10 +46,10 @@ def _innermost(error: Exception) -> Exception:
 
 
 def _of_proxy(error: failures.ProxyError) -> str:
-    seen = str(error.original_error)
+    text = str(error.original_error)
     if isinstance(error.original_error, failures.NewConnectionError):
-        seen = seen.partition("): ")[2] or seen  # without the name of a class
-    return f"cannot be reached through the proxy ({mask(seen)}); check proxy and its credentials"
+        text = text.partition("): ")[2] or text  # without the name of a class
+    return f"cannot be reached through the proxy ({mask(text)}); check proxy and its credentials"
 
 
 def _of_new_connection(error: failures.NewConnectionError) -> str:

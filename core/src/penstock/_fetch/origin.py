@@ -112,10 +112,10 @@ def sendable(url: str) -> str:
 
 def split(url: str) -> tuple[str, str]:
     """Authority (for ``Host``) and target of ``url``, the latter byte for byte but for what HTTP cannot carry."""
-    parts = re.match("[^:]*://([^/?#]*)([^#]*)", url)
-    assert parts is not None, "checked before"
-    authority = parts[1].rpartition("@")[2]
-    target = parts[2] if parts[2].startswith("/") else f"/{parts[2]}"
+    address = re.match("[^:]*://([^/?#]*)([^#]*)", url)
+    assert address is not None, "checked before"
+    authority = address[1].rpartition("@")[2]
+    target = address[2] if address[2].startswith("/") else f"/{address[2]}"
     if not target.isascii() or not target.isprintable() or " " in target:
         target = quote(target, safe=_PRINTABLE)
     return (authority if authority.isascii() else authority.encode("idna").decode()), target
@@ -184,7 +184,7 @@ def _addresses(host: str) -> list[Address]:
     except ValueError:
         pass
     try:
-        return [_address(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        return [_address(str(info[4][0])) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):
         return []
 

@@ -25,7 +25,7 @@ from penstock.redact import Secret
 
 # The newest tokens, and those before them: a process that is killed between the provider's response and the write
 # leaves used tokens in the file, which some providers accept once more.
-KEPT = 2
+MOST_TOKENS = 2
 
 LOCK_TRY_S = 0.1
 LOCK_WAIT_S = 300.0
@@ -51,9 +51,9 @@ class TokenStore:
         with self._locked():
             store = self._read()
             key = _key(store["salt"], account, configured)
-            kept: list[dict[str, str]] = store["entries"].get(key, [])
+            stored: list[dict[str, str]] = store["entries"].get(key, [])
             refused: AuthenticationError | None = None
-            for used in (*kept, None):
+            for used in (*stored, None):
                 request = configured
                 if used is not None:
                     request = authenticator.renew_request({name: Secret(value) for name, value in used.items()})
@@ -69,7 +69,7 @@ class TokenStore:
                 self._keep(store, key, grant, used)
                 return grant
         assert refused is not None
-        if not kept:
+        if not stored:
             raise refused
         raise AuthenticationError(
             f"{refused} The tokens kept in {self.path} were refused, and so was the configured one: authorise penstock "
@@ -79,7 +79,7 @@ class TokenStore:
     def _keep(self, store: dict[str, Any], key: str, grant: Grant, used: Mapping[str, str] | None) -> None:
         former = [dict(used)] if used is not None else []
         newest = [{name: value.reveal() for name, value in grant.keep.items()}] if grant.keep else []
-        tokens = [*newest, *(token for token in former if token not in newest)][:KEPT]
+        tokens = [*newest, *(token for token in former if token not in newest)][:MOST_TOKENS]
         # Entries of other accounts and former credentials stay, however many: each may hold the only valid token.
         if tokens:
             self._write({**store, "entries": {**store["entries"], key: tokens}})
@@ -107,17 +107,17 @@ class TokenStore:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            content = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {"version": 1, "salt": os.urandom(16).hex(), "entries": {}}
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("version") != 1:
+            content = None
+        if not isinstance(content, dict) or content.get("version") != 1:
             raise ConfigError(
                 f"{self.path} is no token store of this version of penstock; move it away to begin with the configured "
                 "token again"
             )
-        return found
+        return content
 
     def _write(self, store: Mapping[str, Any]) -> None:
         try:

@@ -166,8 +166,8 @@ def judges_of(connector: Connector, stream: Stream | None, request: Request) -> 
     tables = [(stream.judge, stream.statuses)] if stream is not None else []
     return tuple(
         judge
-        for own, table in (*tables, (connector.judge, connector.statuses))
-        for judge in (own, status_judge(connector.title, request, table, connector.reason) if table else None)
+        for declared, table in (*tables, (connector.judge, connector.statuses))
+        for judge in (declared, status_judge(connector.title, request, table, connector.reason) if table else None)
         if judge is not None
     )
 
@@ -224,8 +224,8 @@ def by_status(
 
 def _whole_range(content_range: str | None) -> bool:
     """Whether a ``Content-Range`` (``bytes 0-99/100``) is of the whole body; also where there is none."""
-    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", (content_range or "").strip())
-    if found is None:
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", (content_range or "").strip())
+    if match is None:
         return content_range is None
-    first, last, size = found.groups()
+    first, last, size = match.groups()
     return int(first) == 0 and size == str(int(last) + 1)

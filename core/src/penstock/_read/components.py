@@ -42,10 +42,10 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
 
 
 def _decoder_of(source: ConfiguredSource, declared: Any) -> Any:
-    made = source.component("decoder", declared)
-    if isinstance(made, ReportFile) and made.max_mib is None:
-        return evolve(made, max_mib=source.settings.max_report_mib)
-    return made
+    decoder = source.component("decoder", declared)
+    if isinstance(decoder, ReportFile) and decoder.max_mib is None:
+        return evolve(decoder, max_mib=source.settings.max_report_mib)
+    return decoder
 
 
 def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> StreamDecoder:

@@ -179,12 +179,12 @@ class Listing:
         The calls to make after this page: all further ones at once where the first page states their number, else the
         next one. Empty where the next page was requested already, and after the last page.
         """
-        if page is self._first and (rest := self.paginator.rest(page)) is not None:
-            for later in check_returned(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
+        if page is self._first and (later_pages := self.paginator.rest(page)) is not None:
+            for later in check_returned(self.paginator.rest, later_pages, Sequence, "a list of requests, or None"):
                 check_returned(self.paginator.rest, later, Request, "a list of requests, or None")
-            self._left = len(rest)
-            if rest:
-                return self._calls(rest)
+            self._left = len(later_pages)
+            if later_pages:
+                return self._calls(later_pages)
         elif self._left:
             self._left -= 1
             if self._left:

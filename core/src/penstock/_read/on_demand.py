@@ -303,8 +303,8 @@ class Reports:
         read = [entry.read_at for entry in former if entry is not None and entry.read_at is not None]
         if any(at > report.submitted_at for at in read):
             return True
-        its_own = len(read) == len(self.planned.partitions) and set(read) == {report.submitted_at}
-        return its_own and self._age_s(report) >= self._times.deadline_s
+        delivered_itself = len(read) == len(self.planned.partitions) and set(read) == {report.submitted_at}
+        return delivered_itself and self._age_s(report) >= self._times.deadline_s
 
     def _drop(self, report: PendingReport) -> None:
         self.handles.release(report)

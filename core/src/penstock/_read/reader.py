@@ -334,9 +334,9 @@ class Reader:
         several_days = slice_.end - slice_.start > _DAY
         if not several_days and (smallest == _DAY or elapsed(slice_) <= smallest):
             return []
-        found = halves(slice_)
+        halved = halves(slice_)
         same = [request.identity for request in self._requests(slice_)]
-        return [] if any([request.identity for request in self._requests(half)] == same for half in found) else found
+        return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
 
     def _returned_whole_days(self, slice_: Slice) -> bool:
         """

@@ -87,7 +87,7 @@ def _replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyEr
         return None
     first, number = rejected[0], len(rejected)
     what = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
-    kept = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
+    former_rows = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
     return BrokenBodyError(
-        f"{partition}: {what} rejected, the first because {first.path}: {first.reason}. {kept} was replaced."
+        f"{partition}: {what} rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
     )

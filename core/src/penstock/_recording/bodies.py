@@ -53,11 +53,11 @@ class Body:
     altered: bool = False
     withheld: str = ""
 
-    def clean(self, part: bytes) -> bytes:
-        """A part of the content without the secrets of this process."""
-        made = mask(part.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
-        self.altered = self.altered or made != part
-        return made
+    def clean(self, block: bytes) -> bytes:
+        """A block of the content without the secrets of this process."""
+        cleaned = mask(block.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        self.altered = self.altered or cleaned != block
+        return cleaned
 
 
 @define(eq=False, repr=False)

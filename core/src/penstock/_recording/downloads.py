@@ -25,9 +25,9 @@ class Downloads:
 
     def add(self, request: Request) -> None:
         """Note a request without credentials."""
-        parts = urlsplit(request.full_url)
-        self._links.add(parts.path)
-        self._grants.update(value for _, value in parse_qsl(parts.query) if len(value) >= SHORTEST_GRANT)
+        link = urlsplit(request.full_url)
+        self._links.add(link.path)
+        self._grants.update(value for _, value in parse_qsl(link.query) if len(value) >= SHORTEST_GRANT)
 
     def without_grants(self, body: Body) -> Body:
         """A body without records, in which links and grants are masked."""

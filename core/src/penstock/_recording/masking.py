@@ -47,7 +47,7 @@ def replaced_json(body: bytes, replace: Replace) -> bytes:
     """
     JSON, or what there is of it, with the replacement of every value; everything else byte for byte.
     """
-    parts: list[bytes] = []
+    pieces: list[bytes] = []
     at = 0
     names: list[str] = []
     frames: list[list[bool]] = []  # of each open array or object: is it an object, and has it named a member?
@@ -76,9 +76,9 @@ def replaced_json(body: bytes, replace: Replace) -> bytes:
             names.append(text_of(token))
             frames[-1][1], name_due = True, False
         elif (new := replace(names, hit.start(), token)) is not None:
-            parts += (body[at : hit.start()], new)
+            pieces += (body[at : hit.start()], new)
             at = hit.end()
-    return b"".join((*parts, body[at:])) if parts else body
+    return b"".join((*pieces, body[at:])) if pieces else body
 
 
 def text_of(token: bytes) -> str:
@@ -125,20 +125,20 @@ class Fields:
     @property
     def has_secrets(self) -> bool:
         """Whether a column, or a part of one, is secret."""
-        own = any(column.secret or column.hidden for column in (*self.members.values(), *self.paths.values()))
-        return own or any(child.has_secrets for fields in self.derived.values() for child in fields)
+        in_columns = any(column.secret or column.hidden for column in (*self.members.values(), *self.paths.values()))
+        return in_columns or any(child.has_secrets for fields in self.derived.values() for child in fields)
 
     def nature(self, names: Names) -> tuple[Nature, Column | None]:
         """The nature of a value inside of a record, and the column that reads it."""
-        column, rest = self._column(names)
+        column, inner_names = self._column(names)
         if column is None:
             return "unknown", None
-        if column.secret or any(_within(rest, path.split(".")) for path in column.hidden):
+        if column.secret or any(_within(inner_names, path.split(".")) for path in column.hidden):
             return "secret", column
-        if column.personal or any(_within(rest, path.split(".")) for path in column.hidden_personal):
+        if column.personal or any(_within(inner_names, path.split(".")) for path in column.hidden_personal):
             return "personal", column
-        inner = [child.nature(rest) for child in self.derived.get(column.name, ())] if rest else []
-        return next((found for found in inner if found[0] != "plain"), ("plain", column))
+        inner = [child.nature(inner_names) for child in self.derived.get(column.name, ())] if inner_names else []
+        return next((of_child for of_child in inner if of_child[0] != "plain"), ("plain", column))
 
     def _column(self, names: Names) -> tuple[Column | None, Names]:
         for length in range(len(names), 0, -1):
@@ -147,11 +147,13 @@ class Fields:
         return (self.members.get(names[0]), names[1:]) if names else (None, ())
 
     @property
-    def marks(self) -> set[tuple[str, str]]:
+    def selections(self) -> set[tuple[str, str]]:
         """The (member, value) by which paths of secrets select objects."""
-        own = (*self.members.values(), *self.paths.values())
-        found = {(hit[1], hit[2]) for column in own for path in column.hidden if (hit := _SELECTION.fullmatch(path))}
-        return found.union(*(child.marks for fields in self.derived.values() for child in fields))
+        columns = (*self.members.values(), *self.paths.values())
+        pairs = {
+            (hit[1], hit[2]) for column in columns for path in column.hidden if (hit := _SELECTION.fullmatch(path))
+        }
+        return pairs.union(*(child.selections for fields in self.derived.values() for child in fields))
 
     def outside(self, names: Names) -> Nature:
         """The nature of a value outside of the records: by its name alone."""
@@ -162,7 +164,7 @@ class Fields:
 def _within(names: Names, steps: Sequence[str]) -> bool:
     """
     Whether a value is at a hidden path or below. ``*`` stands for a member or, since arrays are passed over, for none.
-    A selection by a value counts as the whole of what it is in, unless it is the whole path: see ``Fields.marks``.
+    A selection by a value counts as the whole of what it is in, unless it is the whole path: see ``Fields.selections``.
     """
     if not steps:
         return True
@@ -173,22 +175,22 @@ def _within(names: Names, steps: Sequence[str]) -> bool:
     return bool(names) and names[0] == steps[0] and _within(names[1:], steps[1:])
 
 
-def marked(body: bytes, marks: Collection[tuple[str, str]]) -> list[tuple[int, int, int]]:
+def selected(body: bytes, selections: Collection[tuple[str, str]]) -> list[tuple[int, int, int]]:
     """The objects with one of these members and values: start, end, and where that value is. Inner ones come first."""
-    found: list[tuple[int, int, int]] = []
-    opened: list[tuple[int, int]] = []  # of each open array or object: where it starts, and its mark, else -1
+    spans: list[tuple[int, int, int]] = []
+    opened: list[tuple[int, int]] = []  # of each open array or object: where it starts, and its selector, else -1
 
     def look(names: Names, start: int, token: bytes) -> None:
         if token in (b"{", b"["):
             opened.append((start, -1))
         elif token in (b"}", b"]") and opened:
-            begin, mark = opened.pop()
-            found.extend([(begin, start, mark)] if mark >= 0 else [])
-        elif opened and names and (names[-1], text_of(token)) in marks:
+            begin, selector = opened.pop()
+            spans.extend([(begin, start, selector)] if selector >= 0 else [])
+        elif opened and names and (names[-1], text_of(token)) in selections:
             opened[-1] = (opened[-1][0], start)
 
     replaced_json(body, look)
-    return found
+    return spans
 
 
 @define(eq=False, repr=False)
@@ -267,8 +269,8 @@ class Masking:
         regions = None if items is None else _regions(body, items)
         outer = () if items is None else _outer_arrays(items)
         chosen = {tuple(path.split(".")): fields.stamped.get(column) for column, path in stamps.items()}
-        coming = sorted(marked(body, fields.marks), reverse=True) if fields.marks else []
-        within_marked: list[tuple[int, int, int]] = []
+        coming = sorted(selected(body, fields.selections), reverse=True) if fields.selections else []
+        within_selected: list[tuple[int, int, int]] = []
         base = 0  # names that lead to the records of the current region
 
         def replace(names: Names, start: int, token: bytes) -> bytes | None:
@@ -281,10 +283,10 @@ class Masking:
             if token in _BRACKETS:
                 return None
             while coming and coming[-1][0] < start:
-                within_marked.append(coming.pop())
-            while within_marked and within_marked[-1][1] < start:
-                within_marked.pop()
-            if any(start != mark for _, _, mark in within_marked):
+                within_selected.append(coming.pop())
+            while within_selected and within_selected[-1][1] < start:
+                within_selected.pop()
+            if any(start != selector for _, _, selector in within_selected):
                 return self.value(token, "secret", None, fields)
             if inside:
                 return self.value(token, *fields.nature(names[base:] if regions is not None else names), fields)
@@ -309,12 +311,12 @@ class Masking:
         out = io.StringIO()
         writer = csv.writer(out, delimiter=items.delimiter, lineterminator="\n")
         natures: list[tuple[Nature, Column | None]] = [fields.nature((name,)) for name in items.header]
-        marks = (*items.footer, *items.totals)
+        no_records = (*items.footer, *items.totals)
         for row in csv.reader(io.StringIO(raw.decode(), newline=""), delimiter=items.delimiter):
-            kept = 1 if row and marks and row[0].startswith(marks) else 0
-            cells = list(row[:kept])
-            for place, cell in enumerate(row[kept:], kept):
-                nature, column = natures[place] if place < len(natures) else ("unknown", None)
+            first = 1 if row and no_records and row[0].startswith(no_records) else 0
+            cells = list(row[:first])
+            for index, cell in enumerate(row[first:], first):
+                nature, column = natures[index] if index < len(natures) else ("unknown", None)
                 cells.append(self.text(cell, nature, column, fields))
             writer.writerow(cells)
         return out.getvalue().encode()

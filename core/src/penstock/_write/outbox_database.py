@@ -11,7 +11,7 @@ from penstock.errors import PenstockError, SinkError, TargetError
 from penstock.redact import mask
 
 SCHEMA_VERSION = 1
-KEPT_DAYS = 180  # finished jobs are forgotten after that
+RETENTION_DAYS = 180  # finished jobs are forgotten after that
 DIED = "penstock ended while it was sent; it may have arrived"
 
 _TABLES = (
@@ -129,7 +129,7 @@ def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey,
 
 def forget_old(connection: sqlite3.Connection, now: datetime) -> None:
     """Delete the jobs that were finished ``KEPT_DAYS`` ago."""
-    before = ((now - timedelta(days=KEPT_DAYS)).astimezone(UTC).isoformat(),)
+    before = ((now - timedelta(days=RETENTION_DAYS)).astimezone(UTC).isoformat(),)
     connection.execute("delete from rows where job in (select id from jobs where finished_at < ?)", before)
     connection.execute("delete from jobs where finished_at < ?", before)
 

@@ -18,7 +18,7 @@ from penstock.errors import AuthenticationError, PenstockError, RefusedError, Se
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
 from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
 
-KEPT_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
+MOST_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
 
 _UNSURE = "It may have been carried out."
 
@@ -33,14 +33,14 @@ def outcome_of(
     In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
     seen = f"{connector.title} answered {action.name} with HTTP"
-    own, theirs, usual = (
+    of_action, theirs, usual = (
         status_judge(connector.title, action.name, table, connector.reason)
         for table in (action.statuses, connector.statuses, _STATUSES)
     )
     meaning: Sequence[Receipt] | Verdict | _AlreadyCaptured | None = None
     if action.judge is not None:
         meaning = action.judge(response, rows)
-    for judge in (own, connector.judge, theirs, usual):
+    for judge in (of_action, connector.judge, theirs, usual):
         if meaning is None and judge is not None:
             meaning = judge(response, None)
     if meaning is None:
@@ -149,7 +149,7 @@ def same_receipts(rows: Sequence[object], status: ReceiptStatus, reason: str, an
 
 def _stored_answer(response: Response) -> Any:
     """The body's JSON, to be stored with the receipts; None if it is no JSON or too large."""
-    return response.json(exact=True) if len(response.body) <= KEPT_ANSWER_BYTES else None
+    return response.json(exact=True) if len(response.body) <= MOST_ANSWER_BYTES else None
 
 
 def one_line(error: PenstockError) -> str:

@@ -29,13 +29,13 @@ def typed(action: Action, parameters: Mapping[str, Any], *, text: bool = False) 
     The names in ``parameters`` are those of fields, or the provider's. ``text``: every value is text (of a command line
     or a CSV file) without a type; none is absent. Raises ValueError with all problems.
     """
-    known = _spellings(action)
+    by_spelling = _spellings(action)
     typed_values: dict[str, Any] = {}
     wrong: list[str] = []
     for spelling, value in parameters.items():
-        name = known[spelling].name if spelling in known else spelling
-        if name not in known and not (name == BODY and _takes_body(action)):
-            near = nearest(spelling, known)
+        name = by_spelling[spelling].name if spelling in by_spelling else spelling
+        if name not in by_spelling and not (name == BODY and _takes_body(action)):
+            near = nearest(spelling, by_spelling)
             meant = f"; did you mean {near}?" if near is not None else ""
             wrong.append(f"{spelling} is no parameter of {action.name}{meant}")
             continue
@@ -46,7 +46,7 @@ def typed(action: Action, parameters: Mapping[str, Any], *, text: bool = False) 
             continue
         try:
             typed_values[name] = (
-                _converted(known[name], value, text) if name in known else _body_of(action, value, text)
+                _converted(by_spelling[name], value, text) if name in by_spelling else _body_of(action, value, text)
             )
         except ValueError as error:
             wrong.append(f"{name}: {error}")
@@ -100,15 +100,15 @@ def _body_of(action: Action, value: Any, text: bool) -> Any:
 def _body_object(action: Action, members: Mapping[str, Any]) -> dict[str, Any]:
     """One object of the body, by the provider's member names; unknown ones only if the action's body is open."""
     fields = tuple(field for field in action.fields if field.place == "body")
-    own = evolve(action, fields=fields, rows_per_request=1, open_body=False)
-    known = _spellings(own)
-    extra = {name: value for name, value in members.items() if name not in known}
+    of_row = evolve(action, fields=fields, rows_per_request=1, open_body=False)
+    spellings = _spellings(of_row)
+    extra = {name: value for name, value in members.items() if name not in spellings}
     if extra and not action.open_body:
         listed = ", ".join(field.member for field in fields)
         raise ValueError(f"{', '.join(extra)} is no member of it; there are {listed}")
-    values = typed(own, {name: value for name, value in members.items() if name in known})
+    values = typed(of_row, {name: value for name, value in members.items() if name in spellings})
     _complete(fields, values)
-    return members_of(own, values) | extra
+    return members_of(of_row, values) | extra
 
 
 def _converted(field: Field, value: Any, text: bool) -> Any:

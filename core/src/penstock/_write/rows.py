@@ -124,7 +124,7 @@ class RowFile:
     def _jsonl(self, file: BinaryIO) -> Iterator[InputRow]:
         number = 0
         while line := file.readline(MOST_LINE_BYTES):
-            if _skip_rest(file, line):
+            if _skip_line(file, line):
                 yield InputRow(number=number, values={}, problem=f"the line has {_TOO_LONG}")
                 number += 1
                 continue
@@ -191,7 +191,7 @@ class _Lines:
         line = self._file.readline(MOST_LINE_BYTES)
         if not line:
             raise StopIteration
-        if _skip_rest(self._file, line):
+        if _skip_line(self._file, line):
             self.taken.clear()
             raise csv.Error(f"it has {_TOO_LONG}")
         text = line.decode("utf-8-sig" if self._first else "utf-8", "surrogateescape")
@@ -200,7 +200,7 @@ class _Lines:
         return text
 
 
-def _skip_rest(file: BinaryIO, line: bytes) -> bool:
+def _skip_line(file: BinaryIO, line: bytes) -> bool:
     """Whether the line was cut at ``MOST_LINE_BYTES``; then the rest of it is skipped: a cut value is not sent."""
     cut = len(line) == MOST_LINE_BYTES and not line.endswith(b"\n")
     while cut and line and not line.endswith(b"\n"):

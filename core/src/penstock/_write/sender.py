@@ -49,9 +49,9 @@ class JobResult:
 
     @property
     def summary(self) -> str:
-        parts = [f"{count} {status}" for status, count in self.counts.items() if count]
-        parts += [f"{self.not_sent} not sent"] if self.not_sent else []
-        return ", ".join(parts) or "no rows"
+        counted = [f"{count} {status}" for status, count in self.counts.items() if count]
+        counted += [f"{self.not_sent} not sent"] if self.not_sent else []
+        return ", ".join(counted) or "no rows"
 
 
 def prepare_row(action: Action, settings: Any, input_row: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:

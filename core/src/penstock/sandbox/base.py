@@ -274,6 +274,6 @@ def json_body(request: SandboxRequest, kind: type = dict) -> Any:
     return value
 
 
-def draw(*parts: object) -> int:
+def draw(*seed: object) -> int:
     """A number of 48 bits that depends only on ``parts``: invented data are the same in each process, on each day."""
-    return int.from_bytes(blake2b(repr(parts).encode(), digest_size=6).digest(), "big")
+    return int.from_bytes(blake2b(repr(seed).encode(), digest_size=6).digest(), "big")

@@ -80,8 +80,8 @@ class MemoryWriter:
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         for layout in self.layouts:
-            kept = self.target.sink.rows.setdefault(layout.stream, {})
-            kept[evolve(self.partition, stream=layout.stream)] = self._batches.get(layout.stream, [])
+            delivered = self.target.sink.rows.setdefault(layout.stream, {})
+            delivered[evolve(self.partition, stream=layout.stream)] = self._batches.get(layout.stream, [])
         if self.target.ledger is not None:
             self.target.ledger.deliver(entry)
         return entry

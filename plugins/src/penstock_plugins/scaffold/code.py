@@ -50,25 +50,25 @@ def call(name: str, options: Iterable[tuple[str, Any]]) -> str:
 def used_names(text: str) -> set[str]:
     """The names that a module reads and does not define itself; columns of a class are no such names."""
     read: set[str] = set()
-    own: set[str] = set()
+    bound: set[str] = set()
     tree = ast.parse(text)
     columns = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and id(node) not in columns:
-            (read if isinstance(node.ctx, ast.Load) else own).add(node.id)
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            own.add(node.name)
+            bound.add(node.name)
         elif isinstance(node, ast.arg):
-            own.add(node.arg)
-    return read - own
+            bound.add(node.arg)
+    return read - bound
 
 
-def with_imports(text: str, own: dict[str, str] | None = None) -> str:
+def with_imports(text: str, modules: dict[str, str] | None = None) -> str:
     """
-    A module whose line ``# imports`` is replaced by the imports of the names that it uses. ``own``: names of the
-    package's own modules.
+    A module whose line ``# imports`` is replaced by the imports of the names that it uses. ``modules``: names of the
+    package, by name, and their modules.
     """
-    homes = {**_HOME, **(own or {})}
+    homes = {**_HOME, **(modules or {})}
     names = used_names(text)
     lines = {f"import {name}" for name in names.intersection(_MODULES) - homes.keys()}
     by_module: dict[str, set[str]] = {}
@@ -79,7 +79,7 @@ def with_imports(text: str, own: dict[str, str] | None = None) -> str:
     for line in sorted(lines, key=lambda line: (line.startswith("from"), line.split()[1], line)):
         module = line.split()[1]
         outside = module.partition(".")[0] in _OUTSIDE
-        groups[2 if module in (own or {}).values() else 1 if outside else 0].append(line)
+        groups[2 if module in (modules or {}).values() else 1 if outside else 0].append(line)
     return text.replace("# imports", "\n\n".join("\n".join(group) for group in groups if group))
 
 

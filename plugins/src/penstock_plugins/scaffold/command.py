@@ -74,9 +74,9 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **options: Any
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UsageError(f"{name!r} is no name of a connector; write lower-case letters, digits and _, such as acme")
-    place = into / f"connector_{name}"
-    if place.exists() and not dry_run:
-        raise UsageError(f"{place} exists already; choose another name, or another place with --into")
+    folder = into / f"connector_{name}"
+    if folder.exists() and not dry_run:
+        raise UsageError(f"{folder} exists already; choose another name, or another place with --into")
     sample = sample or _asked("--sample", "A sample answer with some records: a file of JSON or CSV, or a URL", None)
     choices = _choices(name, sample, read_sample(_body("--sample", sample)), options)
     connector = package_files(choices)
@@ -85,40 +85,24 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **options: Any
             print(f"--- {choices.folder}/{path}\n{text}")
         return
     try:
-        _write(place, connector)
+        _write(folder, connector)
     except OSError as error:
         raise UsageError(
-            f"{place} cannot be written: {error.strerror}. Name a directory that this user may write with --into"
+            f"{folder} cannot be written: {error.strerror}. Name a directory that this user may write with --into"
         ) from None
-    _summary(place, choices, connector)
+    _summary(folder, choices, connector)
 
 
 def _choices(name: str, sample: str, read: Sample, options: dict[str, Any]) -> Choices:
     """What the options state, what a sample's URL shows, and the answers to the questions for the rest."""
-    origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
-    linked, linked_path, _ = query_of(read.url) if read.url else ("", "", ())
-    base_url = options["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
-    _check_url("--base-url", base_url)
-    base_url = base_url.rstrip("/")
-    if not path and f"{linked}{linked_path}".startswith(f"{base_url}/"):
-        path = f"{linked}{linked_path}".removeprefix(base_url)
+    base_url, path, query = _address(sample, read, options["base_url"])
     token_url = options["token_url"] or "/oauth/token"
     if "://" in token_url:
         _check_url("--token-url", token_url)
     stream = options["stream"] or _stream_name(path or sample, read)
     _check_name("--stream", stream)
     login = options["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
-    kind: Any = options["kind"] or _asked(
-        "--kind",
-        "Are these records of days, a listing of what there is now, or a report on demand?",
-        KINDS,
-        usual_kind(read, stream),
-    )
-    paging = options["paging"] or "none"
-    if kind == "on_demand" and paging != "none" and not options["parent"]:
-        raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
-    if kind != "on_demand" and not options["paging"]:
-        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS, usual_paging(read))
+    kind, paging = _kind_and_paging(read, stream, options)
     path = options["path"] or path
     usual_path = "/graphql" if is_of_graphql(read) else f"/{stream}"
     stated = {"path": path, "login_name": options["login_name"], "token_url": options["token_url"]}
@@ -143,6 +127,33 @@ def _choices(name: str, sample: str, read: Sample, options: dict[str, Any]) -> C
         account=_account(options["account"]),
         guessed=frozenset(option for option, value in stated.items() if not value),
     )
+
+
+def _address(sample: str, read: Sample, base_url: str | None) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """The base URL, and path and query of the stream as far as the sample shows them."""
+    origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
+    linked, linked_path, _ = query_of(read.url) if read.url else ("", "", ())
+    base_url = base_url or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
+    _check_url("--base-url", base_url)
+    base_url = base_url.rstrip("/")
+    if not path and f"{linked}{linked_path}".startswith(f"{base_url}/"):
+        path = f"{linked}{linked_path}".removeprefix(base_url)
+    return base_url, path, query
+
+
+def _kind_and_paging(read: Sample, stream: str, options: dict[str, Any]) -> tuple[Any, str]:
+    kind = options["kind"] or _asked(
+        "--kind",
+        "Are these records of days, a listing of what there is now, or a report on demand?",
+        KINDS,
+        usual_kind(read, stream),
+    )
+    paging = options["paging"] or "none"
+    if kind == "on_demand" and paging != "none" and not options["parent"]:
+        raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
+    if kind != "on_demand" and not options["paging"]:
+        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS, usual_paging(read))
+    return kind, paging
 
 
 def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None:
@@ -174,9 +185,9 @@ def _account(name: str | None) -> str | None:
     return column
 
 
-def _stream_name(place: str, sample: Sample) -> str:
+def _stream_name(address: str, sample: Sample) -> str:
     """The name of a stream, from the member of its records, or from the last segment of a file's or a URL's path."""
-    file = place.rstrip("/").rpartition("/")[2].partition(".")[0]
+    file = address.rstrip("/").rpartition("/")[2].partition(".")[0]
     names = [*reversed(sample.items.split(".")), file]
     return snake(next((name for name in names if name and name.lower() not in NO_STREAM_NAMES), names[0]))
 
@@ -184,8 +195,9 @@ def _stream_name(place: str, sample: Sample) -> str:
 def _check_url(option: str, url: str) -> None:
     """Raises UsageError for what is no URL, and for one with a login or a query: it is written into the package."""
     try:
-        parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc and not parts.query
+        address = urlsplit(url)
+        is_base = address.scheme in ("http", "https") and address.hostname and "@" not in address.netloc
+        fits = is_base and not address.query
     except ValueError:
         fits = False
     if not fits:
@@ -236,16 +248,18 @@ def _body(option: str, sample: str) -> bytes:
     return body
 
 
-def _write(place: Path, connector: PackageFiles) -> None:
+def _write(folder: Path, connector: PackageFiles) -> None:
     for path, text in connector.files.items():
-        file = place / path
+        file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
 
-def _summary(place: Path, choices: Choices, connector: PackageFiles) -> None:
+def _summary(folder: Path, choices: Choices, connector: PackageFiles) -> None:
     count = len(choices.stream.sample.records)
-    print(f"{place}: {len(connector.files)} files from {count} records of the sample.\n\nReview:")
+    print(f"{folder}: {len(connector.files)} files from {count} records of the sample.\n\nReview:")
     for line in connector.reviews:
         print(f"  {line}")
-    print(f"\nTry it:\n  pip install -e {place}\n  penstock streams {choices.name}\n  penstock demo\n  pytest {place}")
+    print(
+        f"\nTry it:\n  pip install -e {folder}\n  penstock streams {choices.name}\n  penstock demo\n  pytest {folder}"
+    )

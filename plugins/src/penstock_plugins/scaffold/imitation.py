@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock_plugins.scaffold.code import literal, used_names
 from penstock_plugins.scaffold.infer import Guess
-from penstock_plugins.scaffold.sample import MOST_KEPT
+from penstock_plugins.scaffold.sample import MOST_SERVED
 from penstock_plugins.scaffold.stream import StreamTexts, part, parts
 
 _ENGLISH = "1,234.5"
@@ -16,14 +16,44 @@ _ENGLISH = "1,234.5"
 
 def stream_values(stream: StreamTexts) -> dict[str, str]:
     """The constants, routes and methods of a stream."""
-    choices, sample, link = stream.choices, stream.choices.sample, stream.link
-    upper = choices.name.upper()
-    params = stream.params()
-    argument = f", {link.name}" if link is not None else ""
+    choices, sample = stream.choices, stream.choices.sample
+    format_values = _format_values(stream)
+    body = part("format", sample.format, "body", **format_values)
+    page, arguments, check = _page(stream), _arguments(stream), _account_check(stream)
+    asked = "request.params"
+    if stream.is_graphql or stream.on_demand:
+        asked = 'json_body(request)["variables"]' if stream.is_graphql else "json_body(request)"
+    reads = any("asked" in text for text in (check, *arguments, *([] if stream.on_demand else [page, body])))
+    packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{choices.name}.{sample.format}", body)'}
+    is_file = sample.format == "csv" or stream.on_demand
+    records = f"{choices.name.upper()}_RECORDS"
+    values = {
+        "stream": choices.name,
+        "verb": "POST" if stream.is_graphql else "GET",
+        "path": literal(stream.path)[1:-1],
+        "argument": f", {stream.link.name}" if stream.link is not None else "",
+        "asked": f"        asked = {asked}\n" if reads else "",
+        "checks": check,
+        "records": f"self.{choices.name}_of({', '.join(arguments)})" if arguments else records,
+        "page": page,
+        "body": f"{_headers(stream)}\n{body}",
+        "packed": packed.get(sample.packing, "body") if is_file else "body",
+    }
+    handler = "on_demand" if stream.on_demand else "single"
+    return {
+        "constants": part("format", sample.format, "constants", **format_values),
+        "route": part("handler", handler, "route", **values),
+        "code": "\n\n".join(filter(None, [part("handler", handler, "code", **values), _records_method(stream)])),
+    }
+
+
+def _format_values(stream: StreamTexts) -> dict[str, str]:
+    """The values of the templates of the sample's format."""
+    choices, sample = stream.choices, stream.choices.sample
+    answer = f"{choices.name.upper()}_ANSWER"
     members = "".join(f"[{literal(name)}]" for name in sample.items.split(".")) if sample.items else ""
-    answer = f"{upper}_ANSWER"
-    format_values = {
-        "STREAM": upper,
+    return {
+        "STREAM": choices.name.upper(),
         "file": f"{choices.name}.{sample.format}",
         "records": _records_expression(stream, f"{answer}{members}" if members or sample.is_array else f"[{answer}]"),
         "head": str(sample.head),
@@ -32,50 +62,40 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
         "answer": "\n".join(f"        {line}" for line in _answer(stream)),
         "mark": part("paging", stream.paging_name, "mark", **stream.paging()),
     }
-    is_paged = choices.paging != "none"
-    page = "        page = records"
-    if is_paged:
-        start = part("paging", stream.paging_name, "start", **stream.paging())
-        page = f"        start = {start}\n        page = records[start : start + SIZE]"
-    arguments = []
+
+
+def _page(stream: StreamTexts) -> str:
+    """The line that takes the records of one page."""
+    if stream.choices.paging == "none":
+        return "        page = records"
+    start = part("paging", stream.paging_name, "start", **stream.paging())
+    return f"        start = {start}\n        page = records[start : start + SIZE]"
+
+
+def _arguments(stream: StreamTexts) -> list[str]:
+    """What the method with the records of a request is called with: account, day, the row of the parent."""
+    params, link, arguments = stream.params(), stream.link, []
+    if stream.account:
+        arguments.append(f"asked[{_param_of(params, '{account}')}]")
     if _moves_records(stream):
-        since = next(name for name, value in params.items() if value == "{since}")
-        arguments.append(f"date.fromisoformat(asked[{literal(since)}])")
+        arguments.append(f"date.fromisoformat(asked[{_param_of(params, '{since}')}])")
     if link is not None:
         parents = f"{link.stream.name.upper()}_RECORDS"
         arguments.append(f"found({parents}, {literal(link.member)}, {link.name})")
-    checks = ""
-    if stream.account:
-        param = literal(next(name for name, value in params.items() if value == "{account}"))
-        arguments.insert(0, f"asked[{param}]")
-        checks = (
-            f'        if asked.get({param}) not in ACCOUNTS:\n            raise SandboxError(404, "unknown account")\n'
-        )
-    body = f"{part('format', sample.format, 'body', **format_values)}"
-    asked = "request.params"
-    if stream.is_graphql or stream.on_demand:
-        asked = 'json_body(request)["variables"]' if stream.is_graphql else "json_body(request)"
-    reads = any("asked" in text for text in (checks, *arguments, *([] if stream.on_demand else [page, body])))
-    handler = "on_demand" if stream.on_demand else "single"
-    packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{choices.name}.{sample.format}", body)'}
-    is_file = sample.format == "csv" or stream.on_demand
-    values = {
-        "stream": choices.name,
-        "verb": "POST" if stream.is_graphql else "GET",
-        "path": literal(stream.path)[1:-1],
-        "argument": argument,
-        "asked": f"        asked = {asked}\n" if reads else "",
-        "checks": checks,
-        "records": f"self.{choices.name}_of({', '.join(arguments)})" if arguments else f"{upper}_RECORDS",
-        "page": page,
-        "body": f"{_headers(stream)}\n{body}",
-        "packed": packed.get(sample.packing, "body") if is_file else "body",
-    }
-    return {
-        "constants": part("format", sample.format, "constants", **format_values),
-        "route": part("handler", handler, "route", **values),
-        "code": "\n\n".join(filter(None, [part("handler", handler, "code", **values), _records_method(stream)])),
-    }
+    return arguments
+
+
+def _account_check(stream: StreamTexts) -> str:
+    """The lines that refuse an account that the sandbox does not have."""
+    if not stream.account:
+        return ""
+    param = _param_of(stream.params(), "{account}")
+    return f'        if asked.get({param}) not in ACCOUNTS:\n            raise SandboxError(404, "unknown account")\n'
+
+
+def _param_of(params: Mapping[str, str], value: str) -> str:
+    """The parameter with this value, as a literal."""
+    return literal(next(name for name, of_name in params.items() if of_name == value))
 
 
 def _records_expression(stream: StreamTexts, records: str) -> str:
@@ -108,8 +128,8 @@ def _answer(stream: StreamTexts) -> list[str]:
         more = "start + SIZE < len(records)" if is_paged else "False"
         lines.append(f"put(answer, {literal(sample.more)}, {more})")
     if is_paged:
-        mark = part("paging", stream.paging_name, "mark", **stream.paging())
-        lines += [line.removeprefix("        ") for line in mark.splitlines()]
+        next_page = part("paging", stream.paging_name, "mark", **stream.paging())
+        lines += [line.removeprefix("        ") for line in next_page.splitlines()]
     return lines
 
 
@@ -136,7 +156,7 @@ def accounts(streams: Sequence[StreamTexts]) -> tuple[str, ...]:
 
 def _records_method(stream: StreamTexts) -> str:
     """The method with the records of a day, or of a parent's row; empty where they are those of the sample."""
-    choices, link, day = stream.choices, stream.link, stream.record.day
+    choices, link, account = stream.choices, stream.link, account_column(stream)
     names = [
         *(["account"] if stream.account else []),
         *(["day"] if _moves_records(stream) else []),
@@ -144,44 +164,46 @@ def _records_method(stream: StreamTexts) -> str:
     ]
     if not names:
         return ""
-    records = f"{choices.name.upper()}_RECORDS"
-    lines = [f"    def {choices.name}_of(self, {', '.join(names)}):"]
+    records, lines = _records_of_day(stream, f"{choices.name.upper()}_RECORDS")
+    if stream.account:
+        lines.append(f"        records = {records}[: len({records}) - ACCOUNTS.index(account)]  # accounts differ")
+        records = "records"
     changed = []
-    own = account_column(stream)
-    of_one: list[str] = []
-    if own is not None and own.name in stream.record.key:
-        member = literal(own.member)
-        of_one = [
+    if _moves_records(stream) and stream.record.day is not None:
+        member = literal(stream.record.day.member)
+        changed.append(f"{member}: moved_to(day, one[{member}])")
+    if stream.account and account is not None:
+        changed.append(f"{literal(account.member)}: {'int(account)' if is_numbered(stream) else 'account'}")
+    if link is not None and link.child_member is not None:
+        changed.append(f"{literal(link.child_member)}: {link.stream.singular}[{literal(link.member)}]")
+    changed_records = f"[{{**one, {', '.join(changed)}}} for one in {records}]" if changed else records
+    head = f"    def {choices.name}_of(self, {', '.join(names)}):"
+    return "\n".join([head, *lines, f"        return {changed_records}"])
+
+
+def _records_of_day(stream: StreamTexts, records: str) -> tuple[str, list[str]]:
+    """The name of the records of a day, and the lines that choose them: those of one account, and of one day."""
+    day, lines = stream.record.day, []
+    account = account_column(stream)
+    if account is not None and account.name in stream.record.key:
+        member = literal(account.member)
+        lines = [
             f"        first = {records}[0][{member}]  # the key tells accounts apart",
             f"        records = [one for one in {records} if one[{member}] == first]",
         ]
         records = "records"
-    if _moves_records(stream) and day is not None:
-        member = literal(day.member)
-        if _is_served_whole(stream):
-            lines += ['        """The records of the sample, moved to ``day``."""', *of_one]
-        else:
-            lines += [
-                '        """The records of one of the sample\'s days, moved to ``day``."""',
-                *of_one,
-                f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
-                "        chosen = days[day.toordinal() % len(days)]",
-                f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
-            ]
-            records = "records"
-        changed.append(f"{member}: moved_to(day, one[{member}])")
-    else:
-        lines += ['        """The records of the sample, as this request finds them."""', *of_one]
-    if stream.account:
-        lines.append(f"        records = {records}[: len({records}) - ACCOUNTS.index(account)]  # accounts differ")
-        records = "records"
-        if own is not None:
-            changed.append(f"{literal(own.member)}: {'int(account)' if is_numbered(stream) else 'account'}")
-    if link is not None and link.own is not None:
-        changed.append(f"{literal(link.own)}: {link.stream.singular}[{literal(link.member)}]")
-    made = f"[{{**one, {', '.join(changed)}}} for one in {records}]" if changed else records
-    lines.append(f"        return {made}")
-    return "\n".join(lines)
+    if not _moves_records(stream) or day is None:
+        return records, ['        """The records of the sample, as this request finds them."""', *lines]
+    if _is_served_whole(stream):
+        return records, ['        """The records of the sample, moved to ``day``."""', *lines]
+    member = literal(day.member)
+    return "records", [
+        '        """The records of one of the sample\'s days, moved to ``day``."""',
+        *lines,
+        f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
+        "        chosen = days[day.toordinal() % len(days)]",
+        f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
+    ]
 
 
 def size_of_page(streams: Sequence[StreamTexts]) -> int:
@@ -191,10 +213,10 @@ def size_of_page(streams: Sequence[StreamTexts]) -> int:
 
 def _served_records(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
     """The records that the sandbox has of an account: of one in the sample, where its key tells accounts apart."""
-    records, own = stream.choices.sample.records[:MOST_KEPT], account_column(stream)
-    if own is None or own.name not in stream.record.key:
+    records, account = stream.choices.sample.records[:MOST_SERVED], account_column(stream)
+    if account is None or account.name not in stream.record.key:
         return records
-    return [one for one in records if one.get(own.member) == records[0].get(own.member)]
+    return [one for one in records if one.get(account.member) == records[0].get(account.member)]
 
 
 def _largest_listing(stream: StreamTexts) -> int:
@@ -250,7 +272,7 @@ def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
         arguments.append(parent)
         parents = f"self.{link.stream.name}_of(account)" if stream.account else f"{link.stream.name.upper()}_RECORDS"
         loop = f"for {parent} in {parents}"
-        if link.own is None:
+        if link.child_member is None:
             row += f' | {{"{link.name}": {parent}[{literal(link.member)}]}}'
     records = f"self.{choices.name}_of({', '.join(arguments)})" if arguments else f"{choices.name.upper()}_RECORDS"
     lines = [f"return [{row} for one in {records}]"]
@@ -289,14 +311,14 @@ def _row_lines(column: Guess, *, is_csv: bool) -> list[str]:
     value = f"one[{literal(column.member)}]"
     blanks = tuple(column.options.get("null", ()))
     optional = column.nullable or bool(blanks)
-    known = _value(column, value)
+    typed = _value(column, value)
     if not optional:
-        return [f'"{column.name}": {known},']
+        return [f'"{column.name}": {typed},']
     got = f"one.get({literal(column.member)})"
     if is_csv or blanks:
         nothing = literal(("", *blanks)) if is_csv else literal((None, *blanks))
-        return [f'"{column.name}": None if {got} in {nothing} else {known},']
-    return [f'"{column.name}": {got},' if known == value else f'"{column.name}": {known} if {got} else None,']
+        return [f'"{column.name}": None if {got} in {nothing} else {typed},']
+    return [f'"{column.name}": {got},' if typed == value else f'"{column.name}": {typed} if {got} else None,']
 
 
 def _money_paths(column: Guess) -> tuple[str, str]:
@@ -319,8 +341,8 @@ def _value(column: Guess, value: str) -> str:
         if format_ in ("epoch_s", "epoch_ms"):
             return f"datetime.fromtimestamp({value}{'' if format_ == 'epoch_s' else ' / 1000'}, UTC)"
         if format_:
-            made = f"datetime.strptime({value}, {literal(format_)})"
-            return f"{made}.date()" if column.type == "date" else made
+            parsed = f"datetime.strptime({value}, {literal(format_)})"
+            return f"{parsed}.date()" if column.type == "date" else parsed
         return value if column.type == "date" else f"datetime.fromisoformat({value})"
     if column.type == "bool":
         return f'str({value}).lower() == "true"'

@@ -68,7 +68,7 @@ def package_files(choices: Choices) -> PackageFiles:
         )
     texts = _Texts(choices=choices, streams=_streams(choices))
     package = f"src/{choices.folder}"
-    own = {stream.record_class: f"{choices.folder}.records" for stream in texts.streams}
+    modules = {stream.record_class: f"{choices.folder}.records" for stream in texts.streams}
     of_source = dict.fromkeys(("CONNECTOR", texts.stream.constant), f"{choices.folder}.source")
     samples = {
         f"{package}/{stream.choices.name}.{stream.choices.sample.format}": stream.choices.sample.text
@@ -80,7 +80,7 @@ def package_files(choices: Choices) -> PackageFiles:
             "README.md": texts.filled("README.md"),
             f"{package}/__init__.py": texts.filled("init.py"),
             f"{package}/records.py": with_imports(texts.filled("records.py")),
-            f"{package}/source.py": with_imports(texts.filled("source.py"), own),
+            f"{package}/source.py": with_imports(texts.filled("source.py"), modules),
             f"{package}/sandbox.py": with_imports(texts.sandbox()),
             **samples,
             f"tests/test_{choices.name}.py": with_imports(texts.filled("test.py"), of_source),
@@ -92,11 +92,11 @@ def _streams(choices: Choices) -> tuple[StreamTexts, ...]:
     """The parent's stream, if there is one, and the stream."""
     texts: list[StreamTexts] = []
     taken = {*IMPORTABLE, _class_name(choices.name, IMPORTABLE)}
-    for own in filter(None, (choices.parent, choices.stream)):
-        name = _class_name(own.singular, taken)
+    for stream in filter(None, (choices.parent, choices.stream)):
+        name = _class_name(stream.singular, taken)
         taken.add(name)
         more = {"record_class": name, "account": choices.account, "login_name": choices.login_name}
-        texts.append(StreamTexts.of(own, texts[0] if texts else None, **more))
+        texts.append(StreamTexts.of(stream, texts[0] if texts else None, **more))
     if len(texts) > 1 and any(sample.is_graphql for sample in texts):
         raise UsageError("--parent: a stream of GraphQL with a parent is written by hand; see json= of the stream")
     return tuple(texts)
@@ -235,40 +235,20 @@ class _Texts:
 
     def sandbox(self) -> str:
         """The module of the sandbox, without its imports."""
-        choices, streams = self.choices, self.streams
+        streams = self.streams
         of_streams = [imitation.stream_values(stream) for stream in streams]
-        login = self._login("constants") if choices.login != "none" else ""
-        admit = self._login("admit")
-        is_open = []  # conditions of what is requested without credentials
-        constants = [texts["constants"] for texts in of_streams]
-        if any(stream.choices.paging != "none" for stream in streams):
-            constants.append(f"SIZE = {imitation.size_of_page(streams)}  # records of a page")
-        constants.append(login)
-        if choices.account:
-            constants.append(f"ACCOUNTS = {literal(imitation.accounts(streams))}")
-        if self._has_token:
-            constants.append(f"TOKEN_PATH = {literal(urlsplit(choices.token_url).path)}")
-            is_open.append("request.path == TOKEN_PATH")
-        if self.stream.on_demand:
-            constants.append('FILES = "/files"')
-            is_open.append("request.path.startswith(FILES)")
-        if admit and is_open:
-            admit = f"        if {' or '.join(is_open)}:\n            return\n{admit}"
         routes = [
             *(texts["route"] for texts in of_streams),
             *(['f"POST {TOKEN_PATH}": token'] if self._has_token else []),
         ]
         methods = [
             self._login("attribute"),
-            f"    def admit(self, request):\n{admit}" if admit else "",
+            self._admit_method(),
             imitation.truth(streams),
             *(texts["code"] for texts in of_streams),
             self._login("route"),
         ]
-        settings = [self._login("sandbox")] if choices.login != "none" else []
-        settings += ['"login_url": "{base_url}"'] if self._is_elsewhere else []
-        settings += [f'"{choices.account}s": list(ACCOUNTS)'] if choices.account else []
-        settings.append('"requests_per_second": 200.0')
+        constants = [*(texts["constants"] for texts in of_streams), *self._constants()]
         rows = [imitation.row_function(stream) for stream in streams]
         is_paged = any(stream.choices.paging != "none" for stream in streams)
         text = self.filled(
@@ -278,21 +258,56 @@ class _Texts:
             methods="\n\n".join(filter(None, methods)),
             routes="".join(f"        {route},\n" for line in routes for route in line.split(", ")),
             functions="\n\n\n".join([*rows, *imitation.moving(streams), "# helpers"]),
-            sandbox_settings="".join(f"        {setting},\n" for setting in ", ".join(settings).split(", ")),
+            sandbox_settings="".join(f"        {setting},\n" for setting in self._sandbox_settings()),
         )
         return text.replace("# helpers", "\n\n\n".join(imitation.helpers(text))).replace("\n\n\n\n", "\n\n")
 
+    def _constants(self) -> list[str]:
+        """The constants of the sandbox beside those of its streams."""
+        choices, constants = self.choices, []
+        if any(stream.choices.paging != "none" for stream in self.streams):
+            constants.append(f"SIZE = {imitation.size_of_page(self.streams)}  # records of a page")
+        constants.append(self._login("constants") if choices.login != "none" else "")
+        if choices.account:
+            constants.append(f"ACCOUNTS = {literal(imitation.accounts(self.streams))}")
+        if self._has_token:
+            constants.append(f"TOKEN_PATH = {literal(urlsplit(choices.token_url).path)}")
+        if self.stream.on_demand:
+            constants.append('FILES = "/files"')
+        return constants
+
+    def _admit_method(self) -> str:
+        """The method that refuses wrong credentials. A login, and the file of a report, are requested without any."""
+        admit = self._login("admit")
+        if not admit:
+            return ""
+        is_open = [
+            *(["request.path == TOKEN_PATH"] if self._has_token else []),
+            *(["request.path.startswith(FILES)"] if self.stream.on_demand else []),
+        ]
+        if is_open:
+            admit = f"        if {' or '.join(is_open)}:\n            return\n{admit}"
+        return f"    def admit(self, request):\n{admit}"
+
+    def _sandbox_settings(self) -> list[str]:
+        choices = self.choices
+        settings = [self._login("sandbox")] if choices.login != "none" else []
+        settings += ['"login_url": "{base_url}"'] if self._is_elsewhere else []
+        settings += [f'"{choices.account}s": list(ACCOUNTS)'] if choices.account else []
+        settings.append('"requests_per_second": 200.0')
+        return ", ".join(settings).split(", ")
+
 
 def _class_name(name: str, taken: frozenset[str] | set[str]) -> str:
-    made = "".join(word.capitalize() for word in name.split("_"))
-    return f"{made}Record" if made in taken else made
+    camel = "".join(word.capitalize() for word in name.split("_"))
+    return f"{camel}Record" if camel in taken else camel
 
 
 def query_of(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Origin (without a login), path and parameters of a sample's URL."""
-    parts = urlsplit(url)
+    address = urlsplit(url)
     return (
-        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
-        parts.path or "/",
-        tuple(parse_qsl(parts.query, keep_blank_values=True)),
+        f"{address.scheme}://{address.netloc.rpartition('@')[2]}",
+        address.path or "/",
+        tuple(parse_qsl(address.query, keep_blank_values=True)),
     )

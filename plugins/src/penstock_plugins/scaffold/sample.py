@@ -19,7 +19,7 @@ import msgspec
 from attrs import evolve, frozen
 from penstock import EXACT_JSON, UsageError, snake
 
-MOST_KEPT = 200  # records of the sample that the sandbox serves
+MOST_SERVED = 200  # records of the sample that the sandbox serves
 MOST_HEADER_LINES = 50
 MOST_BYTES = 64 * 2**20  # of a sample, unpacked
 SHORTEST_NUMBER = 5  # digits: shorter ones, such as a count of e-mails, name nobody
@@ -59,7 +59,7 @@ class Sample:
     The records of a sample, in its order, and what is around them.
 
     ``items``, ``total``, ``pages``, ``cursor``, ``link``, ``more`` are dotted paths; "" and None where there is none.
-    ``text`` is what the sandbox serves: the same with personal values and secrets replaced, cut to ``MOST_KEPT``
+    ``text`` is what the sandbox serves: the same with personal values and secrets replaced, cut to ``MOST_SERVED``
     records. Of CSV ``head`` is the number of rows up to the header row; ``header``, ``encoding``, ``totals`` are what
     its ReportFile must declare. ``packing``: how the file is packed; ``written_in``: its encoding.
 
@@ -181,12 +181,7 @@ def _json_sample(text: str) -> Sample:
         EXACT_JSON.encode(value)
     except UnicodeEncodeError:
         raise UsageError("the sample has half a character (an escape such as \\ud800 alone); remove it") from None
-    longest = max(_arrays(value), key=lambda array: len(array[1]), default=None)
-    if longest is None and isinstance(value, dict) and not any(isinstance(inner, list) for inner in value.values()):
-        longest = ("", [value])  # a single object
-    if longest is None or not longest[1]:
-        raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
-    items, records = longest
+    items, records = _longest_array(value)
     envelope = value if isinstance(value, dict) and items else {}
     cursor = _stated_path(envelope, items, CURSORS, lambda value: value is None or _is_cursor(value))
     if cursor and items.endswith(".edges"):
@@ -196,7 +191,7 @@ def _json_sample(text: str) -> Sample:
     if items:
         _shortened(value, items)
     else:
-        value = value[:MOST_KEPT] if isinstance(value, list) else value
+        value = value[:MOST_SERVED] if isinstance(value, list) else value
     return Sample(
         format="json",
         text=msgspec.json.format(EXACT_JSON.encode(value), indent=2).decode() + "\n",
@@ -210,6 +205,16 @@ def _json_sample(text: str) -> Sample:
         url=next((value for path, value in _members(envelope, items) if path == link and "://" in value), ""),
         more=_stated_path(envelope, items, FLAGS, lambda value: isinstance(value, bool)),
     )
+
+
+def _longest_array(value: Any) -> tuple[str, list[Record]]:
+    """The longest array of objects, with its path; a single object is an array of one."""
+    longest = max(_arrays(value), key=lambda array: len(array[1]), default=None)
+    if longest is None and isinstance(value, dict) and not any(isinstance(inner, list) for inner in value.values()):
+        longest = ("", [value])
+    if longest is None or not longest[1]:
+        raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
+    return longest
 
 
 def _of_records(records: Sequence[Record]) -> dict[str, Any]:
@@ -241,7 +246,7 @@ def _shortened(value: Any, path: str) -> None:
     *outer, last = path.split(".")
     for member in outer:
         value = value[member]
-    value[last] = value[last][:MOST_KEPT]
+    value[last] = value[last][:MOST_SERVED]
 
 
 def _stated_path(envelope: Any, items: str, names: Sequence[str], fits: Any) -> str | None:
@@ -284,7 +289,7 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
     """The records of files of one report."""
     lines = texts[0].splitlines(keepends=True)
     delimiter = max(
-        DELIMITERS, key=lambda mark: max((line.count(mark) for line in lines[:MOST_HEADER_LINES]), default=0)
+        DELIMITERS, key=lambda delimiter: max((line.count(delimiter) for line in lines[:MOST_HEADER_LINES]), default=0)
     )
     rows = _rows(texts[0], delimiter)
     widths = [_width(row) for row in rows[:MOST_HEADER_LINES]]
@@ -306,14 +311,9 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
         raise UsageError("the sample has a header row and no record; save a report that has some")
     replaced: dict[tuple[str, str], str] = {}
     records = [{name: _replaced(name, cell, replaced) for name, cell in zip(names, row, strict=False)} for row in rows]
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-    writer.writerows([["A line before the header row"]] * (at > 0))
-    writer.writerow(names)
-    writer.writerows([list(record.values()) for record in records[:MOST_KEPT]])
     return Sample(
         format="csv",
-        text=out.getvalue(),
+        text=_csv_text(names, records[:MOST_SERVED], delimiter, has_head=at > 0),
         records=records,
         members=names,
         delimiter=delimiter,
@@ -321,6 +321,16 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
         header=tuple(names[:2]) if at else (),
         totals=totals,
     )
+
+
+def _csv_text(names: Sequence[str], records: Sequence[Record], delimiter: str, *, has_head: bool) -> str:
+    """The file that the sandbox serves. ``has_head``: a line stands before the header row."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([["A line before the header row"]] * has_head)
+    writer.writerow(names)
+    writer.writerows([list(record.values()) for record in records])
+    return out.getvalue()
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]]:
@@ -336,7 +346,7 @@ def _first(row: Sequence[str]) -> str:
 
 def _width(row: Sequence[str]) -> int:
     """The number of cells up to the last that is not blank."""
-    return max((place for place, cell in enumerate(row, 1) if cell.strip()), default=0)
+    return max((number for number, cell in enumerate(row, 1) if cell.strip()), default=0)
 
 
 # --- personal values and secrets ------------------------------------------------------------------------------------
@@ -384,5 +394,5 @@ def _invented(column: str, number: int, value: str) -> str:
 
 def _other_digits(text: str, number: int) -> str:
     """The text with digits that do not depend on its own."""
-    digits = cycle(str(number // 9**place % 9 + 1) for place in (3, 2, 1, 0))
+    digits = cycle(str(number // 9**power % 9 + 1) for power in (3, 2, 1, 0))
     return re.sub(r"\d", lambda _: next(digits), text)

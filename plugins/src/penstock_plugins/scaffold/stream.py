@@ -109,14 +109,14 @@ class StreamChoices:
 class ParentLink:
     """
     The value of a parent's row in the request of its child: ``column`` of the parent and its ``member``, and the
-    ``name`` that it has in the child. ``own``: the child's member that repeats it; None: the column is added.
+    ``name`` that it has in the child. ``child_member``: the child's member that repeats it; None: the column is added.
     """
 
     stream: StreamChoices
     column: str
     member: str
     name: str
-    own: str | None
+    child_member: str | None
 
 
 @frozen(kw_only=True)
@@ -200,7 +200,7 @@ class StreamTexts:
         """The record class."""
         record = self.record
         lines = [column.line() for column in record.columns]
-        if self.link is not None and self.link.own is None:
+        if self.link is not None and self.link.child_member is None:
             lines.insert(0, f"{self.link.name}: str = added()")
         if not record.key:
             lines.insert(0, f"row_key: str = row_key({', '.join(map(literal, record.hashed))})  # review: no key found")
@@ -234,46 +234,46 @@ class StreamTexts:
 
     def params(self) -> dict[str, str]:
         """The parameters of the request as templates."""
-        known: dict[str, str] = {}
+        params: dict[str, str] = {}
         days: list[str] = []
         for name, value in self.choices.query:
             if name in (*_OF_NUMBER, *_OF_OFFSET, *_OF_CURSOR, *_OF_SIZE):
                 continue
             if self.is_report and _OF_DAYS.fullmatch(value):
                 days.append(name)
-                known[name] = "{since}" if len(days) == 1 else "{until}"
+                params[name] = "{since}" if len(days) == 1 else "{until}"
             elif self.account and snake(name) in (self.account, self.account[:-3]):
-                known[name] = "{account}"
+                params[name] = "{account}"
             elif (
                 not (is_granting(name) or is_personal(name) or "@" in value)
                 and name != self.login_name
                 and "{" not in value
             ):
-                known[name] = value
+                params[name] = value
         if self.is_report and not days:
-            known = {"since": "{since}", "until": "{until}", **known}
-        if self.account and "{account}" not in known.values():
-            known[self.account] = "{account}"
-        return known
+            params = {"since": "{since}", "until": "{until}", **params}
+        if self.account and "{account}" not in params.values():
+            params[self.account] = "{account}"
+        return params
 
     def paging(self) -> dict[str, str]:
         """The values of the paging's templates."""
         names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.choices.paging, ())
-        seen = dict(self.choices.query)
+        query = dict(self.choices.query)
         usual = "after" if self.is_graphql else names[0] if names else ""
-        asked = next((name for name in names if name in seen), usual)
-        size = next((name for name in _OF_SIZE if name in seen), None)
-        options = "" if size is None else f", size_param={literal(size)}, size={_size(seen[size])}"
+        name = next((each for each in names if each in query), usual)
+        size = next((each for each in _OF_SIZE if each in query), None)
+        options = "" if size is None else f", size_param={literal(size)}, size={_size(query[size])}"
         if self._more:
             options += f", more={literal(self._more)}"
         if self.is_graphql:
             options += ', place="body"'
-        param = f"variables.{asked}" if self.is_graphql else asked
+        param = f"variables.{name}" if self.is_graphql else name
         sample = self.choices.sample
         member = (sample.cursor if self.choices.paging == "cursor" else sample.link) or self._beside("next")
         return {
             "param": literal(param),
-            "asked_param": literal(asked),
+            "asked_param": literal(name),
             "size": options,
             "member": literal(member),
         }
@@ -311,8 +311,8 @@ class StreamTexts:
             return ""
         member = {"cursor": sample.cursor or self._beside("next"), "link": sample.link}.get(self.paging_name)
         head = tuple(path for path in (member, self._more) if path)
-        known = {"items": sample.items, "total": sample.total, "pages": sample.pages, "head": head}
-        return call("Envelope", known.items())
+        options = {"items": sample.items, "total": sample.total, "pages": sample.pages, "head": head}
+        return call("Envelope", options.items())
 
     def source_lines(self) -> list[str]:
         """The arguments of ``Stream``, one a line, behind name, summary and record."""
@@ -391,8 +391,8 @@ def _link(choices: StreamChoices, record: Guesses, parent: StreamTexts | None) -
         )
     column = columns[names[0]]
     name = f"{parent.choices.singular}_{column.name}" if column.name in _GENERIC_KEYS else column.name
-    own = next((column.member for column in record.columns if column.name == name), None)
-    return ParentLink(stream=parent.choices, column=column.name, member=column.member, name=name, own=own)
+    member = next((column.member for column in record.columns if column.name == name), None)
+    return ParentLink(stream=parent.choices, column=column.name, member=column.member, name=name, child_member=member)
 
 
 def _account(column: Guess) -> Guess:

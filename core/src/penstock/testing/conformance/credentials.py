@@ -34,8 +34,8 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
         texts: list[str] = []
         with subject.served() as (server, _):
             hear = partial(_hear, texts)
-            given: dict[str, Any] = {name: WRONG}
-            report = subject.run(server.base_url, sink, on_event=hear, **given)
+            wrong_secret: dict[str, Any] = {name: WRONG}
+            report = subject.run(server.base_url, sink, on_event=hear, **wrong_secret)
             unusable = {error["error"] for error in report.errors} == {"ConfigError"}  # it is no key at all
             wrong_exit = [] if unusable else exit_findings("wrong secret", report, f"a run with a wrong {name}", 3)
             if report.exit_code == 0:
@@ -99,6 +99,8 @@ def one_reading_check(subject: Subject) -> list[Finding]:
 
 
 def _strays(server: Server, requests: Iterable[tuple[str, Request]]) -> list[Finding]:
-    own = origin_of(server.base_url)
-    found = [f"{what} goes to {request.origin}, not to base_url" for what, request in requests if request.origin != own]
-    return [Finding("login", text) for text in found]
+    base = origin_of(server.base_url)
+    texts = [
+        f"{what} goes to {request.origin}, not to base_url" for what, request in requests if request.origin != base
+    ]
+    return [Finding("login", text) for text in texts]

@@ -38,10 +38,10 @@ class Finding(str):
     check: str
 
     def __new__(cls, check: str, text: str) -> "Finding":
-        made = super().__new__(cls, text)
+        finding = super().__new__(cls, text)
         assert check in CHECKS, check
-        made.check = check
-        return made
+        finding.check = check
+        return finding
 
 
 class NotConforming(AssertionError):

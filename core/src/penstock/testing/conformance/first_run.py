@@ -31,7 +31,11 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
             *_check_exit(report, streams),
             *_check_counts(report, streams, sink, subject.name),
             *_check_empty_streams(report, chosen, rows),
-            *(finding for key, found in rows.items() for finding in _check_keys(streams[key[0]], key, found)),
+            *(
+                finding
+                for key, of_partition in rows.items()
+                for finding in _check_keys(streams[key[0]], key, of_partition)
+            ),
         ]
         if truth is not None:
             wrong += check_truths(rows, streams, lambda key: rows_of_truth(truth, (app, key[0]), _named(sink, key)))
@@ -71,7 +75,7 @@ def _check_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -
     """Streams that did not fail, and of which the sandbox has no record."""
     for name in chosen:
         failed = any(error["stream"] == name for error in report.errors)
-        if not failed and not any(found for key, found in rows.items() if key[0] == name):
+        if not failed and not any(of_partition for key, of_partition in rows.items() if key[0] == name):
             text = f"{name}: the sandbox has no record of it, so that nothing was tried"
             yield Finding("nothing to read", text)
 

@@ -33,7 +33,7 @@ class NamedMembers(Tape):
     """A tape that notes which of the members that envelopes and paginators name are in an answer."""
 
     named: dict[str, dict[str, tuple[str, ...]]] = field(factory=dict)  # stream -> option -> its paths
-    found: set[tuple[str, str]] = field(factory=set)  # stream and option
+    present: set[tuple[str, str]] = field(factory=set)  # stream and option
     seen: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
 
     def exchange(
@@ -52,7 +52,7 @@ class NamedMembers(Tape):
         if self.named[stream.name]:
             seen = set(_member_paths((outcome.response and outcome.response.members()) or {}))
             self.seen.setdefault(stream.name, set()).update(seen)
-            self.found |= {(stream.name, name) for name, value in paths.items() if not seen.isdisjoint(value)}
+            self.present |= {(stream.name, name) for name, value in paths.items() if not seen.isdisjoint(value)}
         return outcome
 
     def findings(self, streams: Iterable[str]) -> list[Finding]:
@@ -66,7 +66,7 @@ class NamedMembers(Tape):
             )
             for name in streams
             for option, paths in self.named.get(name, {}).items()
-            if (name, option) not in self.found
+            if (name, option) not in self.present
         ]
 
 

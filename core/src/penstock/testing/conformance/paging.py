@@ -35,8 +35,8 @@ class _Pages:
 
     def remember(self, identity: Any, first: Page) -> None:
         """Note the first page of the listing to which a further request belongs."""
-        known = self.firsts.setdefault(identity, first)
-        if known.response.body != first.response.body:
+        former = self.firsts.setdefault(identity, first)
+        if former.response.body != first.response.body:
             self.shared.add(identity)
         self.firsts[identity] = first
 
@@ -68,12 +68,12 @@ class _WatchedPaginator:
         return following
 
     def rest(self, first: Page) -> Sequence[Request] | None:
-        rest = self.paginator.rest(first)
-        if rest and first.count:
+        later = self.paginator.rest(first)
+        if later and first.count:
             self.pages.paged.add(self.stream)
-            self.pages.remember(rest[-1].identity, first)
-            self.pages.lasts[first.request.identity] = rest[-1].identity
-        return rest
+            self.pages.remember(later[-1].identity, first)
+            self.pages.lasts[first.request.identity] = later[-1].identity
+        return later
 
 
 @define(eq=False)

@@ -46,13 +46,13 @@ def conforms(
     wrong = _declared_wrong(registry, connector)
     if not wrong and registry.streams(connector):
         offered = registry.sandboxes().get(connector)
-        made_by = make or (offered.make if offered is not None else None)
-        if made_by is None:
+        imitation = make or (offered.make if offered is not None else None)
+        if imitation is None:
             text = "it offers no sandbox; write Connector(sandbox=...), or give conforms make= and settings="
             raise NotConforming(connector, [Finding("declarations", text)])
         subject = Subject(
             name=connector,
-            make=made_by,
+            make=imitation,
             settings={**(offered.settings if offered is not None else {}), **(settings or {})},
             streams=tuple(streams),
             registry=registry,
@@ -70,12 +70,14 @@ def conforms(
 def _declared_wrong(registry: Registry, connector: str) -> list[Finding]:
     broken = registry.broken()
     try:
-        own = registry.origin(connector)
+        offered_by = registry.origin(connector)
     except PluginError as error:  # it is broken itself, or some plugin that should offer it
-        found = [plugin.reason for plugin in broken if plugin.reason not in str(error)] + [str(error)]
+        reasons = [plugin.reason for plugin in broken if plugin.reason not in str(error)] + [str(error)]
     else:
-        found = [plugin.reason for plugin in broken if plugin.plugin == own] or problems_of(registry, connector)
-    return [Finding("declarations", text) for text in found]
+        reasons = [plugin.reason for plugin in broken if plugin.plugin == offered_by] or problems_of(
+            registry, connector
+        )
+    return [Finding("declarations", text) for text in reasons]
 
 
 def _problems_with(subject: Subject, folder: Path, truth: Truth | None, faults: str, expired: int) -> list[Finding]:
