@@ -366,7 +366,7 @@ def test_final_days_are_read_some_days_at_a_time(many, monkeypatch):
         return iter(rows)
 
     many._execute = counted
-    monkeypatch.setattr("penstock.ledger.sql.ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 10)
 
     found = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
 

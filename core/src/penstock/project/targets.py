@@ -17,7 +17,7 @@ from penstock._plan.selection import matches
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
 from penstock.ledger import DeliveredEntries
-from penstock.ledger.sql import RUNS_KEPT
+from penstock.ledger.reports_and_runs import RUNS_KEPT
 from penstock.ledger_interface import Ledger, LedgerEntry, RunRecord
 from penstock.model import Partition
 from penstock.names import did_you_mean

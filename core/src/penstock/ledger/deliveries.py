@@ -1,0 +1,226 @@
+"""
+What changes a partition in the ledger: deliveries, failures, restatements; and forgetting it.
+"""
+
+# The only names put into statements are the prefix, table and column names of this package; values are parameters.
+# ruff: noqa: S608
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from penstock.errors import SinkError
+from penstock.ledger.partition_queries import COLUMNS, HERE, NOTHING, PartitionQueries
+from penstock.ledger.schema import FORGET_PREFIX, FORGOTTEN
+from penstock.ledger.texts import (
+    column_values,
+    dated,
+    encoded,
+    json_text,
+    known_moment,
+    partition_of,
+    rejected_texts,
+    sums_from,
+    time_text,
+)
+from penstock.ledger_interface import LedgerEntry, Restatement
+from penstock.model import Partition
+from penstock.redact import mask
+
+FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
+
+_DELIVERED = f"select rows, sums from {{t}}partitions where {HERE} and day <> '' and state = 'delivered'"
+_FAIL = (
+    f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(COLUMNS)}) "
+    f"values ({', '.join('?' * (4 + len(COLUMNS)))}) on conflict (source, stream, partition) do update set "
+    "error = excluded.error, attempts = {t}partitions.attempts + 1, "
+    "run_id = case when {t}partitions.state = 'failed' then excluded.run_id else {t}partitions.run_id end"
+)
+
+
+class Deliveries(PartitionQueries):
+    """See :class:`penstock.ledger_interface.Ledger`."""
+
+    compares = True  # a delivery is compared with the former one; False: the target does that, row by row
+
+    def deliver(self, entry: LedgerEntry) -> None:
+        """
+        See :meth:`penstock.ledger_interface.Ledger.deliver`. An intent is kept beside the former delivery, so that
+        :meth:`take_back` can return to it.
+        """
+        self.deliver_all([entry])
+
+    def deliver_all(self, entries: Sequence[LedgerEntry]) -> None:
+        """Deliver all entries in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
+        with self._transaction():
+            for entry in entries:
+                self._deliver(entry)
+            self._store_rejected([entry for entry in entries if entry.state != "intended"])
+
+    def _deliver(self, entry: LedgerEntry) -> None:
+        values = column_values(entry)
+        if entry.state == "intended":
+            rejected = [rejected_texts(record) for record in entry.rejected_records]
+            changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
+            first = {**NOTHING, **changes}  # of a partition without a row
+        else:
+            first = changes = {**values, "intent": None}
+        if self.compares and entry.kind == "report" and entry.state == "delivered" and entry.version:
+            self._compare(entry)
+        if not self._put(entry, changes, first):
+            raise SinkError(
+                f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
+                "run or `penstock forget`. What is there stays; run again."
+            )
+
+    def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+        """
+        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the entry's.
+        """
+        statement, values = self._put_sql(entry, changes, first)
+        return self._sql(statement, *values).rowcount == 1
+
+    def _put_sql(
+        self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]
+    ) -> tuple[str, list[Any]]:
+        key = (entry.source, entry.partition.stream, entry.partition.text)
+        if entry.version:
+            return _update_sql(tuple(changes)), [*changes.values(), entry.version + 1, *key, entry.version]
+        return _insert_sql(tuple(first), tuple(changes)), [*key, 1, *first.values(), 0]
+
+    def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
+        """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""
+        key = (source, partition.stream, partition.text)
+        with self._transaction():
+            self._sql(f"delete from {{t}}partitions where {HERE} and state = 'intended'", *key)
+            self._sql(f"update {{t}}partitions set intent = null, version = version + 1 where {HERE}", *key)
+        return self.entry(source, partition)
+
+    def _store_rejected(self, entries: Sequence[LedgerEntry]) -> None:
+        self._drop_rejected(entries)
+        for entry in entries:
+            key = (entry.source, entry.partition.stream, entry.partition.text)
+            for number, record in enumerate(entry.rejected_records):
+                texts = rejected_texts(record)
+                self._sql(
+                    "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
+                    "values (?, ?, ?, ?, ?, ?, ?, ?)",
+                    *(*key, number, texts["stream"], texts["path"], texts["reason"], texts["raw"]),
+                )
+
+    def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
+        """The records that the former readings rejected, by one statement for each stream."""
+        by_stream: dict[tuple[str, str], list[str]] = {}
+        for entry in entries:
+            by_stream.setdefault((entry.source, entry.partition.stream), []).append(entry.partition.text)
+        for key, texts in by_stream.items():
+            where = f"source = ? and stream = ? and partition {self.in_texts}"
+            self._sql(f"delete from {{t}}rejected where {where}", *key, json_text(texts))
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        failed = column_values(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))
+        values = {**failed, "error": mask(error), "attempts": 1}.values()
+        self._sql(_FAIL, source, partition.stream, partition.text, 0, *values)
+
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
+        """See :meth:`penstock.ledger_interface.GroupingLedger.fail_all`."""
+        with self._transaction():
+            for partition, error in failures:
+                self.fail(source, partition, error, run_id)
+
+    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
+        by_stream: dict[str, list[str]] = {}
+        for partition in partitions:
+            by_stream.setdefault(partition.stream, []).append(partition.text)
+        forgotten = 0
+        with self._transaction():
+            for stream, texts in by_stream.items():
+                for start in range(0, len(texts), FORGOTTEN_AT_ONCE):
+                    values = (source, stream, json_text(texts[start : start + FORGOTTEN_AT_ONCE]))
+                    where = f"source = ? and stream = ? and partition {self.in_texts}"
+                    self._sql(f"delete from {{t}}rejected where {where}", *values)
+                    forgotten += self._sql(f"delete from {{t}}partitions where {where}", *values).rowcount
+        return forgotten
+
+    # --- restatements -----------------------------------------------------------------------------------------------
+
+    def _compare(self, entry: LedgerEntry) -> None:
+        """Record what the entry changes against the delivery it is to replace."""
+        stored = self._sql(_DELIVERED, entry.source, entry.partition.stream, entry.partition.text).fetchall()
+        for rows, text in stored:
+            before = sums_from(text)
+            sums = {
+                column: (before[column], total)
+                for column, total in entry.sums.items()
+                if column in before and before[column] != total
+            }
+            if rows != entry.rows or sums or any((entry.changes or {}).values()):
+                self.restate(entry, (rows, entry.rows), sums, entry.changes)
+
+    def restate(
+        self,
+        entry: LedgerEntry,
+        rows: tuple[int, int],
+        sums: Mapping[str, tuple[Decimal, Decimal]],
+        changes: Mapping[str, int] | None,
+    ) -> None:
+        """Record a restatement; see :class:`penstock.ledger_interface.Restatement`."""
+        counted = changes or {}
+        self._sql(
+            "insert into {t}restatements (source, stream, partition, run_id, rows_before, rows_after, came, went, "
+            "changed, sums) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(entry.source, entry.partition.stream, entry.partition.text, entry.run_id, *rows),
+            *(counted.get("came"), counted.get("went"), counted.get("changed")),
+            json_text({column: [str(before), str(after)] for column, (before, after) in sums.items()}),
+        )
+
+    def restated(
+        self, source: str | None = None, *, since: datetime | None = None, runs: str = ""
+    ) -> Iterator[Restatement]:
+        terms: dict[str, tuple[Any, ...]] = {}
+        if source is not None:
+            terms["source = ?"] = (source,)
+        if since is not None:
+            terms["restated_at >= ?"] = (time_text(since),)
+        if runs == FORGET_PREFIX:
+            terms[FORGOTTEN] = ()
+        elif runs:
+            terms[f"substr(run_id, 1, {len(runs)}) = ?"] = (runs,)
+        rows = self._sql(
+            "select source, stream, cast(partition as text), run_id, restated_at, rows_before, rows_after, came, went, "
+            f"changed, cast(sums as text) from {{t}}restatements where {' and '.join(terms) or 'true'} "
+            "order by restated_at, source, stream",
+            *(value for values in terms.values() for value in values),
+        ).fetchall()
+        for from_source, stream, text, run_id, at, before, after, came, went, changed, sums in rows:
+            yield Restatement(
+                source=from_source,
+                partition=dated(partition_of(stream, text)),
+                run_id=run_id,
+                restated_at=known_moment(at),
+                rows=(before, after),
+                sums={column: (Decimal(old), Decimal(new)) for column, (old, new) in json.loads(sums).items()},
+                changes=None if came is None else {"came": came, "went": went, "changed": changed},
+            )
+
+
+@cache
+def _update_sql(changes: tuple[str, ...]) -> str:
+    return (
+        f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
+        f"where {HERE} and version = ?"
+    )
+
+
+@cache
+def _insert_sql(first: tuple[str, ...], changes: tuple[str, ...]) -> str:
+    """A row of version 0 holds failures only: it is changed; any other row is left."""
+    return (
+        f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
+        f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
+        f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
+        "where {t}partitions.version = ?"
+    )

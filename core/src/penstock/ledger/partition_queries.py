@@ -1,0 +1,228 @@
+"""
+The queries of the ledger about partitions: their rows, their numbers, and the records of them that were rejected.
+"""
+
+# The only names put into statements are the prefix, table and column names of this package; values are parameters.
+# ruff: noqa: S608
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from operator import attrgetter
+from typing import Any
+
+from attrs import evolve
+
+from penstock.ledger.schema import FLAWED, SqlTables
+from penstock.ledger.texts import column_values, entry_of, json_text, known_moment, moment_of, partition_of
+from penstock.ledger_interface import AccountCounts, FinalDay, LedgerEntry
+from penstock.model import Partition, Rejected
+
+ROWS_AT_ONCE = 10_000  # of final days
+
+_COUNTS = """select stream, account, count(*), min(day), max(day),
+    sum(case when standing = 'final' then 1 else 0 end), sum(case when standing = 'failed' then 1 else 0 end),
+    sum(rows), sum(rejected), sum(unread_values), sum(truncated), max(read_at)
+    from {t}partitions where {where} group by stream, account"""
+_ERRORS = """select stream, account, max(day || '|' || error)
+    from {t}partitions where {where} and error is not null group by stream, account"""
+
+HERE = "source = ? and stream = ? and partition = ?"
+# Of an intent's row, where nothing was delivered before.
+NOTHING = column_values(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
+COLUMNS = tuple(NOTHING)
+_ENTRIES = f"select source, stream, partition, version, intent, {', '.join(COLUMNS)} from {{t}}partitions where "
+_FINAL_DAYS = (
+    "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
+    "from {t}partitions where standing = 'final' and "
+)
+_UNREAD = (
+    f"select count(*) from {{t}}partitions where source = ? and stream = ? and {FLAWED} and "
+    "state = 'delivered' and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end"
+)
+
+
+class PartitionQueries(SqlTables):
+    """See :class:`penstock.ledger_interface.Ledger`."""
+
+    def entries(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+        flawed: bool = False,
+    ) -> dict[Partition, LedgerEntry]:
+        by_partition: dict[Partition, LedgerEntry] = {}
+        for where, values in _windows(source, stream, since, until):
+            where, values = self._of_accounts(where, values, accounts)
+            where = f"{where} and {FLAWED}" if flawed else where
+            for entry in self._entries(where, *values):
+                by_partition[entry.partition] = entry
+        return {partition: by_partition[partition] for partition in sorted(by_partition, key=attrgetter("text"))}
+
+    def entry(self, source: str, partition: Partition) -> LedgerEntry | None:
+        """The row of one partition, None when it has none."""
+        return next(self._entries(HERE, source, partition.stream, partition.text), None)
+
+    def _entries(self, where: str, *values: Any) -> Iterator[LedgerEntry]:
+        """Entries; of one with an intent, the intent."""
+        for source, stream, text, version, intent, *stored in self._sql(f"{_ENTRIES}{where}", *values).fetchall():
+            partition = partition_of(stream, text)
+            if intent is None:
+                yield entry_of(source, partition, version, dict(zip(COLUMNS, stored, strict=True)))
+            else:
+                meant = json.loads(intent)
+                entry = entry_of(source, partition, version, meant["entry"])
+                rejected = tuple(Rejected(**record) for record in meant["rejected"])
+                yield evolve(entry, rejected_records=rejected)
+
+    def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
+        where, values = "source = ?", [source]
+        if stream is not None:
+            where, values = f"{where} and stream = ?", [source, stream]
+        errors = self._sql(_ERRORS.replace("{where}", where), *values).fetchall()
+        last = {(name, account): text.partition("|")[2] for name, account, text in errors}
+        columns: dict[str, str] = {}
+        of_accounts: list[AccountCounts] = []
+        for name, account, *row in self._sql(_COUNTS.replace("{where}", where), *values).fetchall():
+            if account and name not in columns:
+                columns[name] = self._account_column(source, name, account)
+            values_of_account = {columns[name]: account} if account else {}
+            of_accounts.append(_counts_of(source, name, values_of_account, row, last.get((name, account))))
+        return tuple(sorted(of_accounts, key=lambda counts: (counts.stream, *counts.account.values())))
+
+    def _account_column(self, source: str, stream: str, account: str) -> str:
+        """The column of a stream's accounts; one partition stands for all."""
+        ((text,),) = self._sql(
+            "select partition from {t}partitions where source = ? and stream = ? and account = ? limit 1",
+            *(source, stream, account),
+        ).fetchall()
+        return partition_of(stream, text).values[0][0]
+
+    def final_days(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> Iterator[tuple[FinalDay, str, int]]:
+        """
+        The rows whose state is final and that have a day, as a plan needs them; with each the text of its files and the
+        number of its rows, by which a target decides whether it is intact. They are read some days at a time: the
+        client of a database holds all rows of a query.
+        """
+        days_at_once = max(1, ROWS_AT_ONCE // max(1, len(accounts or ())))
+        for first, last in _day_ranges(since, until, days_at_once):
+            _, (where, values) = _windows(source, stream, first or date.min, last)
+            where, values = self._of_accounts(where, values, accounts)
+            for account, day, fingerprint, run_id, read_at, read_by, unread, files, rows in self._sql(
+                f"{_FINAL_DAYS}{where}", *values
+            ):
+                moment = known_moment(read_at)
+                yield FinalDay(account, day, fingerprint, run_id, moment, read_by, complete=not unread), files, rows
+
+    def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
+        ((count,),) = self._sql(_UNREAD, source, stream, reader_version).fetchall()
+        return int(count)
+
+    def _of_accounts(self, where: str, values: list[Any], accounts: Sequence[str] | None) -> tuple[str, list[Any]]:
+        """The condition for these accounts only; None: for all."""
+        if accounts is None:
+            return where, values
+        return f"{where} and account {self.in_texts}", [*values, json_text(list(accounts))]
+
+    def sources(self, source: str | None = None) -> tuple[tuple[str, str], ...]:
+        pairs: list[tuple[str, str]] = []
+        where = "(source, stream) > (?, ?)" if source is None else "source = ? and stream > ?"
+        while True:  # from one to the next by the index: `distinct` would read every row
+            rows = self._sql(
+                f"select source, stream from {{t}}partitions where {where} order by source, stream limit 1",
+                *(pairs[-1] if pairs else (source or "", "")),
+            ).fetchall()
+            if not rows:
+                return tuple(pairs)
+            pairs.append(tuple(rows[0]))
+
+    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[LedgerEntry, Rejected]]:
+        """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
+        terms: dict[str, tuple[str, ...]] = {}
+        if source is not None:
+            terms["source = ?"] = (source,)
+        if stream is not None:
+            terms["(stream = ? or of_stream = ?)"] = (stream, stream)
+        where, values = " and ".join(terms) or "true", [value for values in terms.values() for value in values]
+        # The entry of a partition is read once, not with each of its records.
+        entries = {
+            (entry.source, entry.partition.stream, entry.partition.text): entry
+            for entry in self._entries(
+                "(source, stream, partition) in "
+                f"(select distinct source, stream, partition from {{t}}rejected where {where})",
+                *values,
+            )
+        }
+        for of_source, of_partition, text, of_stream, path, reason, raw in self._sql(
+            f"select source, stream, partition, of_stream, path, reason, raw from {{t}}rejected where {where} "
+            "order by source, stream, partition, number",
+            *values,
+        ):
+            entry = entries.get((of_source, of_partition, text))
+            if entry is not None:
+                yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
+
+
+def _windows(source: str, stream: str, since: date | None, until: date | None) -> Iterator[tuple[str, list[Any]]]:
+    """
+    Conditions and their parameters for the rows of a window of days. Rows without a day, which are in any window, have
+    a condition of their own: an index serves two ranges in two queries only.
+    """
+    where, values = "source = ? and stream = ?", [source, stream]
+    if since is None and until is None:
+        yield where, values
+        return
+    yield f"{where} and day = ''", values
+    yield (
+        f"{where} and day >= ? and day <= ?",
+        [*values, (since or date.min).isoformat(), (until or date.max).isoformat()],
+    )
+
+
+def _day_ranges(since: date | None, until: date | None, days: int) -> Iterator[tuple[date | None, date | None]]:
+    """A window in ranges of so many days; one without bounds as a whole."""
+    if since is None or until is None:
+        yield since, until
+        return
+    while (until - since).days >= days:
+        yield since, since + timedelta(days=days - 1)
+        since += timedelta(days=days)
+    yield since, until
+
+
+def _counts_of(
+    source: str, stream: str, account: Mapping[str, str], row: Sequence[Any], error: str | None
+) -> AccountCounts:
+    partitions, first, last, final, failed, rows, rejected, unread, truncated, read_at = row
+    first_day, last_day = (date.fromisoformat(day) if day else None for day in (first, last))
+    days = (last_day - first_day).days + 1 if first_day and last_day else 0
+    return AccountCounts(
+        source=source,
+        stream=stream,
+        account=account,
+        first_day=first_day,
+        last_day=last_day,
+        partitions=partitions,
+        final=int(final),
+        open=partitions - int(final) - int(failed),
+        missing=max(days - partitions, 0),
+        failed=int(failed),
+        rows=int(rows),
+        rejected=int(rejected),
+        unread_values=int(unread),
+        truncated=int(truncated),
+        last_read=moment_of(read_at),
+        error=error,
+    )
