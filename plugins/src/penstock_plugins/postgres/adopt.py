@@ -2,9 +2,6 @@
 Take over a table that has no mark: restored without comments, moved, or made anew by its owner.
 """
 
-# Names in statements come from quoted(); values are parameters.
-# ruff: noqa: S608
-
 from collections.abc import Callable, Sequence
 
 from penstock import Adoption, Layout, TargetError

@@ -136,7 +136,7 @@ class Candidate:
                 f"{seen.user} may not make or use tables in the schema {self.location.schema}. Its owner must run: "
                 f"grant usage, create on schema {schema} to {user}; or set another schema."
             )
-        if not seen.may_stage:
+        if not seen.may_make_temporary:
             raise TargetError(
                 f"{seen.user} may not make temporary tables in the database {seen.database}, by which rows are "
                 f"replaced. Its owner must run: grant temporary on database {database} to {user}."

@@ -66,7 +66,7 @@ _LOOK = f"""
     from unnest(%s::text[], %s::text[]) with ordinality as location (schema, name, number)
     left join pg_namespace s on s.nspname = location.schema
     left join pg_class t on t.relnamespace = s.oid and t.relname = location.name
-    order by number"""  # noqa: S608
+    order by number"""
 
 
 @frozen(kw_only=True)
@@ -78,7 +78,7 @@ class CatalogTable:
     schema: bool  # is there
     may_create: bool  # a table in the schema; where there is none, the schema itself
     may_use: bool  # the schema
-    may_stage: bool  # make temporary tables
+    may_make_temporary: bool  # tables
     user: str
     database: str
     oid: int | None
@@ -107,13 +107,13 @@ def look_up(database: Database, locations: Sequence[TableLocation | LedgerTable]
 
 
 def _seen(*row: Any) -> CatalogTable:
-    there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
+    there, create, use, temporary, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
     guarded, table, plain, options, indexed, altering = more
     return CatalogTable(
         schema=there,
         may_create=create,
         may_use=use,
-        may_stage=stage,
+        may_make_temporary=temporary,
         user=user,
         database=name,
         oid=oid,
@@ -140,13 +140,13 @@ def size_of(database: Database, seen: CatalogTable) -> int:
 
 def is_altering(database: Database, oid: int) -> bool:
     """Whether a table has triggers or rules, which may alter what is written."""
-    return bool(database.one(f"select {ALTERING} <> '{{}}' from pg_class t where t.oid = %s::bigint::oid", (oid,)))  # noqa: S608
+    return bool(database.one(f"select {ALTERING} <> '{{}}' from pg_class t where t.oid = %s::bigint::oid", (oid,)))
 
 
 def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
     """The types of these columns of a table, and its triggers and rules, as a text to compare."""
     definition: str | None = database.one(
-        f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}), ', ' order by attnum) "  # noqa: S608
+        f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}), ', ' order by attnum) "
         f"from pg_attribute where attrelid = t.oid and not attisdropped and attname::text = any(%s)), '') "
         f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid",
         ([short(name) for name in columns], oid),

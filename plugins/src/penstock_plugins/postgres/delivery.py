@@ -2,9 +2,6 @@
 What a commit writes inside its transaction: the rows of a partition, and its row in the ledger.
 """
 
-# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
-# ruff: noqa: S608
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
@@ -15,7 +12,6 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.merge import Merge
 from penstock_plugins.postgres.new_rows import NewRows
-from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.replacement import NewRowsRelation, Replacement, RowDifferences, Scope, insert
 from penstock_plugins.postgres.sql_text import quoted
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN
@@ -187,7 +183,7 @@ class ReplacingDelivery(Delivery):
                 row_differences = self._restate(relation, former, entry, delete_first=delete_first)
             else:
                 replacement = self._replacement(rows, relation, self._of_partition(rows.table))
-                _checked(replacement.carry_out(delete_first=delete_first), rows)
+                replacement.carry_out(rows.count, delete_first=delete_first)
         return entry if row_differences is None else evolve(entry, changes=row_differences)
 
     def _restate(
@@ -202,7 +198,7 @@ class ReplacingDelivery(Delivery):
         compared = self._compared(scope, rows.table.columns if reshaped else rows.table.added)
         measures = tuple(name for name in rows.layout.measures if name in compared)
         replacement = self._replacement(rows, relation, scope, compared, measures)
-        found = _checked(replacement.carry_out(delete_first=delete_first), rows)
+        found = replacement.carry_out(rows.count, delete_first=delete_first)
         # A report states the rows of its restatement: an updated one counts if a compared column differs.
         changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
         if any(changes.values()):
@@ -227,7 +223,7 @@ class ReplacingDelivery(Delivery):
         return [name for name in table.columns if name not in empty] or table.columns
 
     def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
-        return self._replacement(rows, _made(relations, rows), self._of_partition(rows.table)).is_stored()
+        return self._replacement(rows, _relation_of(relations, rows), self._of_partition(rows.table)).is_stored()
 
 
 class MergingDelivery(Delivery):
@@ -246,7 +242,7 @@ class MergingDelivery(Delivery):
             self.database.run("select set_config('enable_nestloop', 'on', true)")
         for rows in self.rows.values():
             if rows is not self.main:
-                found = _checked(self._children(rows, relations).carry_out(delete_first=delete_first), rows)
+                found = self._children(rows, relations).carry_out(rows.count, delete_first=delete_first)
                 self._count_children(rows.layout.stream, found)
         self._merge(relations).carry_out(self.main.count)
         return entry
@@ -259,33 +255,26 @@ class MergingDelivery(Delivery):
 
     def _merge(self, relations: Relations) -> Merge:
         table = self.main.table
-        relation = _made(relations, self.main)
+        relation = _relation_of(relations, self.main)
         return Merge(self.database, self.ledger, self.source, table, relation, self._scope(table, {}))
 
     def _children(self, rows: NewRows, relations: Relations) -> Replacement:
         """The replacement of all rows that are derived from the parents in this partition."""
-        parents = _made(relations, self.main)
+        parents = _relation_of(relations, self.main)
         pairs = zip(rows.layout.derived_by, self.main.layout.key, strict=True)
         is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(key)}" for column, key in pairs)
         of_source = self._scope(rows.table, {})
         where = f"{of_source.where} and exists (select from {parents.name} as parent where {is_child})"
         scope = Scope(where=where, values=of_source.values, relations=[parents])
-        return self._replacement(rows, _made(relations, rows), scope)
+        return self._replacement(rows, _relation_of(relations, rows), scope)
 
     def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
         stored = self._merge(relations) if rows is self.main else self._children(rows, relations)
         return stored.is_stored()
 
 
-def _made(relations: Relations, rows: NewRows) -> NewRowsRelation:
+def _relation_of(relations: Relations, rows: NewRows) -> NewRowsRelation:
     """The relation of rows that are not copied directly."""
     relation = relations[rows.layout.stream]
     assert relation is not None, "these rows are not copied directly"
     return relation
-
-
-def _checked(found: RowDifferences, rows: NewRows) -> RowDifferences:
-    """Raises NotStoredError if other rows are in the table than were sent."""
-    if found.after != rows.count:
-        raise NotStoredError
-    return found

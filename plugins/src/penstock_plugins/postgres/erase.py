@@ -2,9 +2,6 @@
 Erase values in the rows of a stream's table, inside the transaction that is open.
 """
 
-# Names in statements come from quoted(), or from the catalog; values are parameters.
-# ruff: noqa: S608
-
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any

@@ -130,7 +130,7 @@ def division_of(database: Database, schema: str, source: str) -> str | None:
     if not _is_made(database, schema):
         return None
     check_rights(database, schema, WRITING)
-    statement = f"select value from {quoted(schema)}.meta where name = %s"  # noqa: S608
+    statement = f"select value from {quoted(schema)}.meta where name = %s"
     division: str | None = database.one(statement, (f"division of {source}",))
     return division
 
@@ -343,7 +343,7 @@ class PostgresLedger(SqlLedger):
         statement, values = self._put_sql(entry, changes, first)
         key = (entry.source, entry.partition.stream, entry.partition.text)
         row = self._sql(
-            "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "  # noqa: S608
+            "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "
             f"{statement} returning {self._owned()}",
             *(*key, *values),
         ).fetchall()
@@ -425,7 +425,7 @@ class PostgresLedger(SqlLedger):
         try:
             with self._transaction():
                 self._database.make_durable()
-                self._sql(f"update {{t}}partitions set version = version where {where}", *values)  # noqa: S608
+                self._sql(f"update {{t}}partitions set version = version where {where}", *values)
         except LostSessionError:
             self._database.reopen()  # which looks whether they were kept
             self._wait_for_disk(last)
@@ -438,7 +438,7 @@ class PostgresLedger(SqlLedger):
         last = self._last
         if last is None:
             return
-        statement = f"select version from {self.prefix}partitions where source = %s and stream = %s and partition = %s"  # noqa: S608
+        statement = f"select version from {self.prefix}partitions where source = %s and stream = %s and partition = %s"
         rows = self._run(statement, (last.source, last.partition.stream, last.partition.text)).fetchall()
         if rows and rows[0][0] > last.version:
             return
@@ -483,7 +483,7 @@ class PostgresLedger(SqlLedger):
 
     def _table_rows(self, where: str, *values: str) -> list[Row]:
         rows: list[Row] = self._sql(
-            "select source, stream, of_stream, relation::bigint, schema_name, table_name "  # noqa: S608
+            "select source, stream, of_stream, relation::bigint, schema_name, table_name "
             f"from {{t}}tables where {where} order by stream",
             *values,
         ).fetchall()
@@ -498,7 +498,7 @@ class PostgresLedger(SqlLedger):
         is_derived = known.stream != known.of_stream
         rows = "coalesce((derived_rows::jsonb ->> ?)::bigint, 0)" if is_derived else "rows"
         ((partitions, delivered),) = self._sql(
-            f"select count(*), coalesce(sum({rows}), 0)::bigint from {{t}}partitions "  # noqa: S608
+            f"select count(*), coalesce(sum({rows}), 0)::bigint from {{t}}partitions "
             "where source = ? and stream = ? and state = 'delivered'",
             *((known.stream,) if is_derived else ()),
             *(source, known.of_stream),
@@ -526,7 +526,7 @@ class PostgresLedger(SqlLedger):
         and those of ``more``.
         """
         return (
-            f"update {self.prefix}tables set rows = rows + ({more}) where source = %(source)s and stream = %(stream)s"  # noqa: S608
+            f"update {self.prefix}tables set rows = rows + ({more}) where source = %(source)s and stream = %(stream)s"
         )
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:

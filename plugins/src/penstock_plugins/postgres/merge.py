@@ -3,9 +3,6 @@ Merge new rows into a table by their key: a known row that differs is updated, a
 deleted.
 """
 
-# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
-# ruff: noqa: S608
-
 from attrs import frozen
 
 from penstock_plugins.postgres.candidate import STAMPS

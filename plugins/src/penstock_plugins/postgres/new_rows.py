@@ -2,9 +2,6 @@
 The rows of one stream of a partition, on their way to its table.
 """
 
-# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
-# ruff: noqa: S608
-
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal

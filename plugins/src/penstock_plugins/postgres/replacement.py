@@ -6,9 +6,6 @@ It is one statement, so that a small partition costs few round trips. All of its
 In the statements, ``old`` is a row of the table and ``new`` one of the new rows.
 """
 
-# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
-# ruff: noqa: S608
-
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -111,14 +108,22 @@ class Replacement:
     compared: Sequence[str]
     measures: Sequence[str] = ()
 
-    def carry_out(self, *, delete_first: bool) -> RowDifferences:
+    def carry_out(self, count: int, *, delete_first: bool) -> RowDifferences:
         """
-        Bring the table up to date. ``delete_first``: delete, update and insert one after the other, for a table with
-        another unique index, in which a new row may have the value of a deleted one. Raises NotStoredError.
+        Replace the rows of ``scope`` by ``count`` new ones. ``delete_first``: delete, update and insert one after the
+        other, for a table with another unique index, in which a new row may have the value of a deleted one.
+
+        Raises NotStoredError if the table does not have ``count`` rows of the scope then.
         """
         if not self.table.comparable:
-            return self._replace_all()
-        return self._apply_in_order() if delete_first else self._apply_in_one_statement()
+            found = self._replace_all()
+        elif delete_first:
+            found = self._apply_in_order()
+        else:
+            found = self._apply_in_one_statement()
+        if found.after != count:
+            raise NotStoredError
+        return found
 
     def is_stored(self) -> bool:
         """Whether the rows of ``scope`` are the new rows, each as often."""

@@ -10,6 +10,10 @@ ready at the same time share a transaction. A large one is copied: directly into
 into a temporary table that the run makes once per stream. A partition with rows is changed by its differences
 (:mod:`.replacement`). Rows of a ``changes`` stream are merged by key.
 
+The way of a commit: :mod:`.group_commit` (together or alone), :mod:`.writer` (again in a new session, if one was lost),
+:mod:`.commit_loop` (a transaction, and by :mod:`.next_try` another one), :mod:`.delivery` (what it writes), and
+:mod:`.replacement`, :mod:`.merge` and :mod:`.ledger` (the statements).
+
 **The lock** of a source is a session advisory lock: it ends with the connection, and so with the process. Every commit
 checks, in its own transaction, that its session holds the lock. A lost session is opened again.
 
@@ -21,7 +25,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from itertools import groupby
 from typing import ClassVar
 
 from attrs import field, frozen
@@ -51,6 +54,7 @@ from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.dsn import database_of
 from penstock_plugins.postgres.erase import erase
+from penstock_plugins.postgres.group_commit import commit_group
 from penstock_plugins.postgres.ledger import (
     SCHEMA,
     LedgerTable,
@@ -58,9 +62,8 @@ from penstock_plugins.postgres.ledger import (
     PostgresLedger,
     division_of,
 )
-from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.rows import Nul
-from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError
+from penstock_plugins.postgres.server_errors import HeldTableError
 from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
 from penstock_plugins.postgres.tables import Tables, day_index_advice, short_wait
 from penstock_plugins.postgres.temporary_tables import TemporaryTables
@@ -306,33 +309,7 @@ class PostgresTarget(BaseTarget):
         See :class:`penstock.sinks.Grouping`. Neighbours that are small are one transaction; if it fails, each of them
         is committed alone.
         """
-        done: list[LedgerEntry | Exception] = []
-        for small, group in groupby(commits, key=lambda commit: commit[0].is_small):
-            several = list(group)
-            done += self._committed_at_once(several) if small and len(several) > 1 else map(_commit_alone, several)
-        return done
-
-    def _committed_at_once(
-        self, commits: Sequence[tuple[PostgresWriter, LedgerEntry]]
-    ) -> Sequence[LedgerEntry | Exception]:
-        try:
-            with self.database.explained(), self.database.transaction():
-                done = [writer.write_in_group(entry) for writer, entry in commits]
-                self.tables.check_unchanged([table for writer, _ in commits for table in writer.tables])
-        except (PenstockError, NotStoredError) as error:
-            if error is self.database.reason:
-                for writer, _ in commits:
-                    writer.abort()
-                return [error] * len(commits)
-            if isinstance(error, HeldTableError):
-                self.tables.hold_back([table for writer, _ in commits for table in writer.tables])
-            lost = isinstance(error, LostSessionError)
-            return [_commit_alone(commit, lost=lost) for commit in commits]
-        for writer, _ in commits:
-            writer.abort()
-        self.ledger.remember(done[-1])
-        fault_point("postgres.committed")
-        return done
+        return commit_group(self, commits)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the tables with its rows exist and are not empty."""
@@ -443,15 +420,6 @@ class PostgresTarget(BaseTarget):
         where, values = of_source(self.source, shared=table.shared)
         try:
             with short_wait(self.database):
-                return bool(self.database.one(f"select exists (select from {table.sql} where {where})", values))  # noqa: S608
+                return bool(self.database.one(f"select exists (select from {table.sql} where {where})", values))
         except HeldTableError:
             return True
-
-
-def _commit_alone(commit: tuple[PostgresWriter, LedgerEntry], *, lost: bool = False) -> LedgerEntry | Exception:
-    """The entry as committed by itself, or why it was not."""
-    writer, entry = commit
-    try:
-        return writer.commit(entry, lost=lost)
-    except Exception as error:
-        return error

@@ -4,8 +4,6 @@ The tables of one source in one run: creation, recognition as penstock's, and mi
 Existing columns are never dropped. Their type changes only to one that holds all of their values.
 """
 
-# Names in statements come from quoted(); values are parameters.
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -254,7 +252,7 @@ class Tables:
             self._ledger.keep_table(layout.source, recorded)
         if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
             where, values = of_source(layout.source, shared=candidate.shared)
-            rows = self._database.one(f"select count(*) from {candidate.location.sql} where {where}", values)  # noqa: S608
+            rows = self._database.one(f"select count(*) from {candidate.location.sql} where {where}", values)
             self._ledger.count_merged(layout.source, layout.stream, rows)
         for role in candidate.location.grant_to:
             grant(self._database, role, candidate.location.schema, [candidate.location.table])

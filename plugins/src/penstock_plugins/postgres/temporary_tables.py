@@ -19,7 +19,7 @@ class TemporaryTables:
         """The name of a new one. ``per_commit``: each commit empties it."""
         self.made += 1
         name = f"pg_temp.penstock_rows_{self.made}"
-        rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"  # noqa: S608
+        rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"
         on_commit = " on commit delete rows" if per_commit else ""
         self._database.run(f"create temporary table {name}{on_commit} as {rows}")
         return name

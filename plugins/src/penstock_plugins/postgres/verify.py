@@ -2,9 +2,6 @@
 Comparison of a stream's table with the ledger: rows and sums of each partition, computed by the database.
 """
 
-# Names in statements come from quoted(), or from the catalog; values are parameters.
-# ruff: noqa: S608
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 
