@@ -93,7 +93,7 @@ FIXED = (
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
     ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (
-        "_read.loader",
+        "_read.held_pages",
         "HELD_RECORDS",
         "",
         "records of a slice held in memory until its response is known to be whole",

@@ -106,35 +106,36 @@ def _outcome(member: str, response: Response, rows: Sequence[Values]) -> Sequenc
     return Retry(ServerError(f"Joveo answered HTTP {response.status} without {member}: {seen}"))
 
 
+# To set a state or to remove something twice is the same as once.
+_IDEMPOTENT = frozenset({"update", "delete", "pause", "enable"})
+
+
 def _action(name: str, summary: str, *body: Field, outcome: str = "result", **more: Any) -> Action:
     """
     An action at its endpoint, with the fields of its path or header. ``outcome``: the member that holds the outcome.
     """
     method, path = ENDPOINTS[name]
-    place = [
+    addressed = [
         Field(name=placeholder, place="path", required=True, description=_PARAMETERS.get(placeholder, ""))
         for placeholder in placeholders(path)
     ]
     if header := CLIENT_HEADER.get(name):
         client = "a client of the agency"
-        place.append(Field(name="client_id", member=header, place="header", required=True, description=client))
+        addressed.append(Field(name="client_id", member=header, place="header", required=True, description=client))
     verb = name.partition("_")[0]
     if verb == "update" and not header:
         more["prepare"] = partial(_check_changes, [field.name for field in body])
-    elif any(field.name == "start_date" and field.description == _DAY for field in body):
-        more["prepare"] = _check_days
-    by_client = any(field.name == "client_id" for field in place)
+    by_client = any(field.name == "client_id" for field in addressed)
     return Action(
         name=name,
         summary=summary,
         method=method,
         path=path,
         endpoint=lambda settings: endpoint(settings.endpoints, name),
-        fields=(*place, *body),
+        fields=(*addressed, *body),
         judge=partial(_outcome, outcome),
         statuses=statuses(name, "client_id" if by_client else ""),
-        # To set a state or to remove something twice is the same as once.
-        repeatable=verb in ("update", "delete", "pause", "enable") and more.get("rows_per_request", 1) == 1,
+        repeatable=verb in _IDEMPOTENT and more.get("rows_per_request", 1) == 1,
         destroys=verb == "delete",
         **more,
     )
@@ -152,6 +153,7 @@ ACTIONS = (
         *_body("object", "caps"),
         *_body("text", "client_type", description="such as DirectEmployer"),
         *_body("text", "advertiser_name"),
+        prepare=_check_days,
     ),
     _action(
         "update_client", "change a client's budget or applies", *_body("object", "budget", "applies"), open_body=True
@@ -175,6 +177,7 @@ ACTIONS = (
         *_body("text", "name", required=True),
         *_body("text", "start_date", "end_date", description=_DAY),
         Field(name="caps", member="Caps", type="object", description="with a capital C, as the page has it here"),
+        prepare=_check_days,
     ),
     _action("delete_campaign", "delete a campaign"),
     _action("update_campaign", "change a campaign's caps", *_body("object", "caps")),
@@ -188,6 +191,7 @@ ACTIONS = (
         *_body("number", "cpc_bid", "cpa_bid", description="in major units, exact"),
         *_body("object", "filters", "caps"),
         *_body("list", "placements"),
+        prepare=_check_days,
     ),
     _action("delete_job_group", "delete a job group"),
     _action(

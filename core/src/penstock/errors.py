@@ -129,7 +129,7 @@ class ServerError(ProviderError):
 class ThrottledError(ProviderError):
     """
     The provider throttles: too many requests. ``advice``: what avoids it. Where the provider states a wait of hours, no
-    pace avoids it, and ``seen`` is shown alone.
+    lower rate avoids it, and ``seen`` is shown alone.
     """
 
     def __init__(self, seen: str, advice: str = "") -> None:

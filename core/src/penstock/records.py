@@ -312,38 +312,50 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
     columns: list[Column] = []
     currencies: dict[str, str] = {}
     for attribute in attrs.fields(cls):
-        at = f"{cls.__name__}.{attribute.name}"
-        about = dict(attribute.metadata.get(_METADATA, {}))
-        is_added = about.pop("added", False)
+        at, about = f"{cls.__name__}.{attribute.name}", dict(attribute.metadata.get(_METADATA, {}))
         amount = about.pop("money", None)
-        member, path = about.pop("member", None) or rule(attribute.name), about.pop("path", None)
-        bare = _bare(hints[attribute.name])
-        if bare not in _TYPES:
-            better = {float: "Decimal, which is exact", dict: "Json", list: "Json"}.get(get_origin(bare) or bare)
-            names = "str, int, Decimal, bool, date, datetime and Json, each also with | None"
-            stated = bare.__name__ if isinstance(bare, type) else bare
-            raise TypeError(f"{at}: {stated} is no column type; write {better or f'one of {names}'}")
-        type_ = _TYPES[bare]
-        if null and type_ not in ("text", "json") and not is_added:
-            about["null"] = about.get("null") or null
-        if number and type_ in ("integer", "decimal") and not is_added:
-            about["number"] = about.get("number") or number
         if amount is not None:
-            path, currencies[attribute.name] = _of_money(member, amount)
-        column = Column(
-            name=attribute.name,
-            type=type_,
-            nullable=bare is Any or _nullable(hints[attribute.name]),
-            member=None if is_added else path or member,
-            path=_steps(path),
-            **about,
-        )
+            member = about.get("member") or rule(attribute.name)
+            about["path"], currencies[attribute.name] = _of_money(member, amount)
+        column = _column(at, attribute.name, hints[attribute.name], about, rule)
+        if defaults := _defaults(column, null, number):
+            column = attrs.evolve(column, **defaults)
         if mistake := _contradiction(column):
             raise TypeError(f"{at}: {mistake}")
         columns.append(column)
     for name, currency in currencies.items():
         _join_currency(columns, name, currency)
     return _checked(cls, columns)
+
+
+def _column(at: str, name: str, hint: Any, about: dict[str, Any], rule: Callable[[str], str]) -> Column:
+    """The column of an attribute with this annotation. ``at``: the attribute, for messages."""
+    bare = _bare(hint)
+    if bare not in _TYPES:
+        better = {float: "Decimal, which is exact", dict: "Json", list: "Json"}.get(get_origin(bare) or bare)
+        names = "str, int, Decimal, bool, date, datetime and Json, each also with | None"
+        stated = bare.__name__ if isinstance(bare, type) else bare
+        raise TypeError(f"{at}: {stated} is no column type; write {better or f'one of {names}'}")
+    is_added = about.pop("added", False)
+    member, path = about.pop("member", None) or rule(name), about.pop("path", None)
+    return Column(
+        name=name,
+        type=_TYPES[bare],
+        nullable=bare is Any or _nullable(hint),
+        member=None if is_added else path or member,
+        path=_steps(path),
+        **about,
+    )
+
+
+def _defaults(column: Column, null: tuple[str, ...], number: str) -> dict[str, Any]:
+    """The options of the record class for columns that the provider sends and that declare none themselves."""
+    defaults: dict[str, Any] = {}
+    if null and column.type not in ("text", "json") and not column.added and not column.null:
+        defaults["null"] = null
+    if number and column.type in ("integer", "decimal") and not column.added and not column.number:
+        defaults["number"] = number
+    return defaults
 
 
 def _steps(path: str | None) -> tuple[str, ...]:

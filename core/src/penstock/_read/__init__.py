@@ -6,7 +6,8 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 - ``on_demand``: reports that are submitted and polled
 - ``listing``: the pages of one request
 - ``loader``: rows into the writers of a ``result``
+- ``held_pages``: rows that wait until their slice is known to be whole
 - ``reconcile``: the provider's counts against those that arrived
-- ``ignored``: members that state something about the listing, and that nothing reads
+- ``unread_members``: members that state something about the listing, and that nothing reads
 - ``run_log``: what a read adds to the report of the run
 """

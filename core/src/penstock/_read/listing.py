@@ -104,6 +104,19 @@ class Listing:
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
         for an empty array in place of an answer that may be an object, and for a 204 where there were rows before.
         """
+        page = self._counted(outcome, count, fresh)
+        if repeat and not self.paginator.repeats(page):
+            raise PagingError(
+                f"{self.counts.what}: page {page.index + 1} came again with the records of an earlier one"
+            )
+        self._check_counts(page)
+        if self.first_read and not count:
+            self._check_empty(page)
+        self._first = self._first or page
+        self.last = page
+        return page
+
+    def _counted(self, outcome: Outcome, count: int, fresh: int) -> Page:
         assert outcome.response is not None
         counts = self.counts
         counts.fetched += count
@@ -120,26 +133,29 @@ class Listing:
             longest=self.stream_reads.longest(self.paginator.size_of(outcome.call.request), count),
         )
         counts.pages += 1
-        if repeat and not self.paginator.repeats(page):
-            raise PagingError(f"{counts.what}: page {page.index + 1} came again with the records of an earlier one")
+        self._empty = [] if count else [*self._empty, page.request]
+        return page
+
+    def _check_counts(self, page: Page) -> None:
+        """Compare a page with the total that the provider states, and with the first page."""
+        counts = self.counts
         if counts.total is not None and counts.distinct > counts.total:
             raise CountMismatchError(
                 f"{counts.what}: the provider states {counts.total} records, and {self._paginator_name} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
-        self._empty = [] if count else [*self._empty, page.request]
         if self._first is not None and self._left is not None:
-            counts.compare(count, self._first.count, last=self._left == 1)
-        is_last_stated = self._left == 1 or (self._first is None and page.answer.pages == 1)
-        if self.first_read and is_last_stated and not count and counts.total is None:
-            raise PagingError(f"{counts.what}: page {page.index + 1}, the last one that the provider states, is empty")
-        if self.first_read and self._first is None and page.answer.bare and not count:
-            raise PagingError(f"{counts.what}: the answer is an empty array, without the object that may be around it")
-        if self.first_read and self._first is None and outcome.response.status == 204 and self._had_rows:
-            raise PagingError(f"{counts.what}: no content came (204), and there were rows before")
-        self._first = self._first or page
-        self.last = page
-        return page
+            counts.compare(page.count, self._first.count, last=self._left == 1)
+
+    def _check_empty(self, page: Page) -> None:
+        """Raises PagingError for a page without elements that may be a defect of this reading."""
+        what, is_first = self.counts.what, self._first is None
+        if (self._left == 1 or (is_first and page.answer.pages == 1)) and self.counts.total is None:
+            raise PagingError(f"{what}: page {page.index + 1}, the last one that the provider states, is empty")
+        if is_first and page.answer.bare:
+            raise PagingError(f"{what}: the answer is an empty array, without the object that may be around it")
+        if is_first and page.response.status == 204 and self._had_rows:
+            raise PagingError(f"{what}: no content came (204), and there were rows before")
 
     def _check_end(self, page: Page, request: Request) -> None:
         """

@@ -10,13 +10,14 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Decoded, ListingKeys, Occurrences, Requested, SliceKeys, split_by_day, sums
+from penstock._decode import Decoded, Requested, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
+from penstock._read.held_pages import HeldPages, KeysOfSlice
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock._read.result import LoadedPartition, ReadResult
@@ -25,9 +26,6 @@ from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column
 from penstock.sinks import Target
-
-HELD_RECORDS = 20_000
-"""The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -46,11 +44,8 @@ class Loader:
 
     planned: PlannedSlice = field(init=False)
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
-    _held: list[Decoded] | None = field(default=None, init=False)  # pages to be written on release
-    _held_promise: int | None = field(default=None, init=False)  # what the provider states for their listings
-    _held_records: int = field(default=0, init=False)
-    _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
-    _keys: SliceKeys = field(factory=SliceKeys, init=False)
+    keys: KeysOfSlice = field(factory=KeysOfSlice, init=False)
+    _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
 
     @planned.default
     def _planned(self) -> PlannedSlice:
@@ -69,46 +64,36 @@ class Loader:
                 partition.writer.abort()
         self.dependencies.forget(self.planned)
 
-    def listing_keys(self, *, one_page: bool, several: bool) -> ListingKeys:
-        """
-        The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
-        before. ``one_page``: it has one page. ``several``: the slice may have several listings.
-        """
-        others = self._keys if several else None
-        return ListingKeys(occurrences=self._occurrences, one_page=one_page and not several, others=others)
-
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
-        self._held, self._held_promise, self._held_records = [], None, 0
-        self._occurrences.savepoint()
-        self._keys.savepoint()
+        self._held = HeldPages()
+        self.keys.savepoint()
 
     def release(self) -> None:
         """Write the held rows."""
         held, self._held = self._held, None
-        self._occurrences.release()
-        self._keys.release()
-        for decoded in held or ():
-            self._write_decoded(decoded)
-        if self._held_promise is not None:
-            self.promise(self._held_promise)
-            self._held_promise = None
+        self.keys.release()
+        if held is not None:
+            for decoded in held.pages:
+                self._write_decoded(decoded)
+            if held.promised is not None:
+                self.promise(held.promised)
 
     def discard(self) -> bool:
         """Drop the held rows. False if there were too many to hold, so that they were written."""
         if self._held is None:
             return False
-        self._held = self._held_promise = None
-        self._occurrences.rollback()
-        self._keys.rollback()
+        self._held = None
+        self.keys.rollback()
         return True
 
     def promise(self, total: int) -> None:
-        """Add the number of records that the provider states for a listing; ignored if it is for several partitions."""
+        """Add the number of records that the provider states for a listing; not where it is for several partitions."""
         if self._held is not None:
-            self._held_promise = (self._held_promise or 0) + total
+            self._held.promised = (self._held.promised or 0) + total
         elif len(self.result.partitions) == 1:
-            self._first_partition.counts.promised = (self._first_partition.counts.promised or 0) + total
+            counts = self._first_partition.counts
+            counts.promised = (counts.promised or 0) + total
 
     def check_days(self) -> None:
         """
@@ -165,9 +150,8 @@ class Loader:
         if self._held is None:
             self._write_decoded(decoded)
             return
-        self._held.append(decoded)
-        self._held_records += decoded.count
-        if self._held_records > HELD_RECORDS:
+        self._held.add(decoded)
+        if self._held.are_too_many:
             self.release()
 
     # --- days ---------------------------------------------------------------------------------------------------------

@@ -18,13 +18,13 @@ from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.ignored import LISTINGS, ignored_members
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
 from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadResult
 from penstock._read.run_log import RunLog
+from penstock._read.unread_members import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
 from penstock.model import Request, Slice
@@ -244,7 +244,7 @@ class Reader:
             slice=slice_,
             envelope=envelope,
             paginator=self.components.paginator,
-            keys=self._loader.listing_keys(
+            keys=self._loader.keys.of_listing(
                 one_page=type(self.components.paginator) is SinglePage,
                 several=several or self.reports is not None or self.components.paginator.may_cap(),
             ),
@@ -321,7 +321,7 @@ class Reader:
             return
         self.stream_reads.searched += 1
         counted = listing.counts.total is not None
-        if note := ignored_members(listing.envelope, listing.paginator, listing.last, counted=counted):
+        if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS
             self.log.note(f"{self.planned.stream.name}: {note}")
 

@@ -231,10 +231,10 @@ class Masking:
             return value
         if column is not None and column.type not in ("text", "json"):
             return re.sub("[0-9]", "1", value)
-        made = self.alias(value)
+        replacement = self.alias(value)
         if column is not None and column.name in fields.linked:
-            self.linked[value] = made
-        return made
+            self.linked[value] = replacement
+        return replacement
 
     def value(self, token: bytes, nature: Nature, column: Column | None, fields: Fields) -> bytes | None:
         """The replacement of a value in JSON; None: it stays."""
@@ -250,10 +250,10 @@ class Masking:
             return _DIGIT.sub(b"1", token)
         digits = int(hmac.new(self._salt, token, hashlib.sha256).hexdigest(), 16)
         length = len(token.lstrip(b"-"))
-        made = str(digits % (9 * 10 ** (length - 1)) + 10 ** (length - 1)).encode() if length > 1 else b"1"
+        number = str(digits % (9 * 10 ** (length - 1)) + 10 ** (length - 1)).encode() if length > 1 else b"1"
         if column is not None and column.name in fields.linked:
-            self.linked[token.decode()] = made.decode()
-        return made
+            self.linked[token.decode()] = number.decode()
+        return number
 
     def json(
         self,
@@ -266,43 +266,9 @@ class Masking:
         A JSON body. ``items``: the records in it; None where they are not known, since it cannot be read: then every
         value counts as one inside of a record. ``stamps``: column -> path in the objects around the records.
         """
-        regions = None if items is None else _regions(body, items)
-        outer = () if items is None else _outer_arrays(items)
-        chosen = {tuple(path.split(".")): fields.stamped.get(column) for column, path in stamps.items()}
-        coming = sorted(selected(body, fields.selections), reverse=True) if fields.selections else []
-        within_selected: list[tuple[int, int, int]] = []
-        base = 0  # names that lead to the records of the current region
+        return replaced_json(body, _Replacement.of(self, body, fields, items, stamps))
 
-        def replace(names: Names, start: int, token: bytes) -> bytes | None:
-            nonlocal base
-            while regions and start >= regions[0][1]:
-                del regions[0]
-            inside = regions is None or bool(regions and start >= regions[0][0])
-            if regions and start == regions[0][0]:
-                base = len(names)
-            if token in _BRACKETS:
-                return None
-            while coming and coming[-1][0] < start:
-                within_selected.append(coming.pop())
-            while within_selected and within_selected[-1][1] < start:
-                within_selected.pop()
-            if any(start != selector for _, _, selector in within_selected):
-                return self.value(token, "secret", None, fields)
-            if inside:
-                return self.value(token, *fields.nature(names[base:] if regions is not None else names), fields)
-            around = next((path for path in outer if tuple(names[: len(path)]) == path), None)
-            if around is None:
-                nature = fields.outside(names)
-                is_hidden = nature == "plain" and token[:1] == b'"' and self._hides(text_of(token))
-                return self.value(token, "personal" if is_hidden else nature, None, fields)
-            within = tuple(names[len(around) :])
-            column = chosen.get(within)
-            plain = within in chosen and not (column is not None and column.personal)
-            return self.value(token, "plain" if plain else "unknown", column, fields)
-
-        return replaced_json(body, replace)
-
-    def _hides(self, text: str) -> bool:
+    def hides(self, text: str) -> bool:
         """Whether a text beside the records is a value that requests mask, or an address of a person."""
         return text in self.hidden or (len(text) <= LONGEST_MAIL and _MAIL.fullmatch(text) is not None)
 
@@ -322,22 +288,100 @@ class Masking:
         return out.getvalue().encode()
 
 
+@define(eq=False, repr=False, kw_only=True)
+class _Replacement:
+    """
+    Replaces the values of one JSON body, which come in their order.
+
+    ``regions``: where its records are; None: not known. ``arrays``: the paths of the arrays whose elements hold the
+    records. ``stamped``: the paths around the records whose values are columns, with these. ``selections``: the objects
+    in which a secret member selects the others, the last one first.
+    """
+
+    masking: Masking
+    fields: Fields
+    regions: list[tuple[int, int]] | None
+    arrays: Collection[tuple[str, ...]]
+    stamped: Mapping[tuple[str, ...], Column | None]
+    selections: list[tuple[int, int, int]]
+    _open: list[tuple[int, int, int]] = field(factory=list, init=False)  # the selections that the value is in
+    _base: int = field(default=0, init=False)  # names that lead to the records of the current region
+
+    @classmethod
+    def of(
+        cls,
+        masking: Masking,
+        body: bytes,
+        fields: Fields,
+        items: Iterable[Items] | None,
+        stamps: Mapping[str, str],
+    ) -> "_Replacement":
+        return cls(
+            masking=masking,
+            fields=fields,
+            regions=None if items is None else _regions(body, items),
+            arrays=() if items is None else _outer_arrays(items),
+            stamped={tuple(path.split(".")): fields.stamped.get(column) for column, path in stamps.items()},
+            selections=sorted(selected(body, fields.selections), reverse=True) if fields.selections else [],
+        )
+
+    def __call__(self, names: Names, start: int, token: bytes) -> bytes | None:
+        """See ``Replace``."""
+        is_record = self._enter_region(names, start)
+        if token in _BRACKETS:
+            return None
+        if self._is_selected(start):
+            return self.masking.value(token, "secret", None, self.fields)
+        if is_record:
+            inner = names[self._base :] if self.regions is not None else names
+            return self.masking.value(token, *self.fields.nature(inner), self.fields)
+        array = next((path for path in self.arrays if tuple(names[: len(path)]) == path), None)
+        if array is None:
+            return self._outside(names, token)
+        within = tuple(names[len(array) :])
+        column = self.stamped.get(within)
+        plain = within in self.stamped and not (column is not None and column.personal)
+        return self.masking.value(token, "plain" if plain else "unknown", column, self.fields)
+
+    def _enter_region(self, names: Names, start: int) -> bool:
+        """Whether a value that starts here is of a record."""
+        regions = self.regions
+        while regions and start >= regions[0][1]:
+            del regions[0]
+        if regions and start == regions[0][0]:
+            self._base = len(names)
+        return regions is None or bool(regions and start >= regions[0][0])
+
+    def _is_selected(self, start: int) -> bool:
+        """Whether a member selects its object's other members, of which this value is one."""
+        while self.selections and self.selections[-1][0] < start:
+            self._open.append(self.selections.pop())
+        while self._open and self._open[-1][1] < start:
+            self._open.pop()
+        return any(start != selector for _, _, selector in self._open)
+
+    def _outside(self, names: Names, token: bytes) -> bytes | None:
+        nature = self.fields.outside(names)
+        is_hidden = nature == "plain" and token[:1] == b'"' and self.masking.hides(text_of(token))
+        return self.masking.value(token, "personal" if is_hidden else nature, None, self.fields)
+
+
 def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
     """Where in the body the records are; the whole body where one run of them is not found in it."""
-    found: list[tuple[int, int]] = []
+    regions: list[tuple[int, int]] = []
     at = 0
     for item in items:
         raw = bytes(item.raw)
         if len(raw) <= 2 or item.format == "csv":  # empty
             continue
-        place = body.find(raw, at)
-        if place < 0:
-            place = body.find(raw)
-        if place < 0:
+        start = body.find(raw, at)
+        if start < 0:
+            start = body.find(raw)
+        if start < 0:
             return [(0, len(body))]
-        found.append((place, place + len(raw)))
-        at = place + len(raw)
-    return sorted(found)
+        regions.append((start, start + len(raw)))
+        at = start + len(raw)
+    return sorted(regions)
 
 
 def _outer_arrays(items: Iterable[Items]) -> set[tuple[str, ...]]:

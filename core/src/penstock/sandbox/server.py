@@ -219,31 +219,41 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
     def _respond(self) -> None:
-        owner = self.server.owner
-        try:
-            length = int(self.headers.get("Content-Length") or 0)
-        except ValueError:
-            length = -1
-        if length < 0 or "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            response = SandboxResponse(status=411, headers={}, body=b"Content-Length required")
-        elif length > owner.largest_body:
-            self.close_connection = True
-            response = SandboxResponse(status=413, headers={}, body=b"the body is too large")
-        else:
-            request = SandboxRequest(
-                method=self.command,
-                target=self.raw_requestline.split(b" ")[1].decode("latin-1"),
-                headers={name.lower(): value for name, value in self.headers.items()},
-                body=self.rfile.read(length) if length else b"",
-            )
-            response = owner.respond(request)
+        response = self._refusal() or self.server.owner.respond(self._request())
         if isinstance(response, Scripted):
             self._play(response)
-            return
-        body = response.body
-        more = []
-        if owner.compress and len(body) > 200 and "gzip" in self.headers.get("Accept-Encoding", ""):
+        else:
+            self._send(response)
+
+    @property
+    def _length(self) -> int:
+        """The length of the body; -1 where the headers state none that is a number."""
+        try:
+            return int(self.headers.get("Content-Length") or 0)
+        except ValueError:
+            return -1
+
+    def _refusal(self) -> SandboxResponse | None:
+        """The response to a request whose body is not read."""
+        if self._length < 0 or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            return SandboxResponse(status=411, headers={}, body=b"Content-Length required")
+        if self._length > self.server.owner.largest_body:
+            self.close_connection = True
+            return SandboxResponse(status=413, headers={}, body=b"the body is too large")
+        return None
+
+    def _request(self) -> SandboxRequest:
+        return SandboxRequest(
+            method=self.command,
+            target=self.raw_requestline.split(b" ")[1].decode("latin-1"),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(self._length) if self._length else b"",
+        )
+
+    def _send(self, response: SandboxResponse) -> None:
+        body, more = response.body, []
+        if self.server.owner.compress and len(body) > 200 and "gzip" in self.headers.get("Accept-Encoding", ""):
             names = {name.lower() for name in response.headers}
             if "content-encoding" not in names:
                 body = gzip.compress(body, 1, mtime=0)

@@ -2,7 +2,7 @@
 Members of an answer that state something about the whole listing, and that nothing reads.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -25,7 +25,7 @@ _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalr
 _AROUND = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 
-def ignored_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
+def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
     """
     A note about the members of the last page of a listing that name a further page, state a larger total, or errors
     beside the data, and that neither envelope nor paginator reads, and about a total that the envelope names and no
@@ -41,33 +41,47 @@ def ignored_members(envelope: Any, paginator: Paginator, page: Page, *, counted:
     read = {*envelope.items, *envelope.paths, *_texts_of(paginator)}
     stated = dict(_stated(members, envelope.items))
     unread = [path for path in stated if path not in read and path.partition(".")[0] not in read]
-    leads = [path for path in unread if _folded(path) in _NEXT | _MORE]
     counts = [path for path in unread if _folded(path) in _TOTAL]
-    totals = [path for path in counts if _exceeds(stated[path], page.listed)]
     notes = []
-    if envelope.total and page.listed and not counted:
-        notes.append(
-            f"the envelope names total={' or '.join(map(repr, envelope.total))}, which is not in the answer, so the "
-            f"number of records was not checked{f'; there is {counts[0]}' if counts else ''}. Correct the path"
-        )
-        totals = []
-    if leads:
-        notes.append(
-            f"the last page has {', '.join(leads)}, which nothing reads. If it leads to another page, records are "
-            f'missing: declare a paginator, such as named("cursor", member="{leads[0]}"). If not, name it in the '
-            f'envelope, head=("{leads[0]}",)'
-        )
+    is_unchecked = bool(envelope.total and page.listed and not counted)
+    if is_unchecked:
+        notes.append(_missing_total(envelope.total, counts))
+    if leads := [path for path in unread if _folded(path) in _NEXT | _MORE]:
+        notes.append(_further_page(leads))
+    totals = [] if is_unchecked else [path for path in counts if _exceeds(stated[path], page.listed)]
     if totals:
-        notes.append(
-            f"the answer states {totals[0]} {stated[totals[0]]}, {page.listed} records came, and nothing reads it. If "
-            f'it counts the records, name it in the envelope, total="{totals[0]}"'
-        )
+        notes.append(_larger_total(totals[0], stated[totals[0]], page))
     if "errors" in unread:
-        notes.append(
-            "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
-            "declare a judge: judge=graphql_judge for GraphQL"
-        )
+        notes.append(_ERRORS_BESIDE)
     return "; ".join(notes)
+
+
+_ERRORS_BESIDE = (
+    "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
+    "declare a judge: judge=graphql_judge for GraphQL"
+)
+
+
+def _missing_total(paths: Sequence[str], counts: Sequence[str]) -> str:
+    return (
+        f"the envelope names total={' or '.join(map(repr, paths))}, which is not in the answer, so the "
+        f"number of records was not checked{f'; there is {counts[0]}' if counts else ''}. Correct the path"
+    )
+
+
+def _further_page(leads: Sequence[str]) -> str:
+    return (
+        f"the last page has {', '.join(leads)}, which nothing reads. If it leads to another page, records are "
+        f'missing: declare a paginator, such as named("cursor", member="{leads[0]}"). If not, name it in the '
+        f'envelope, head=("{leads[0]}",)'
+    )
+
+
+def _larger_total(path: str, total: Any, page: Page) -> str:
+    return (
+        f"the answer states {path} {total}, {page.listed} records came, and nothing reads it. If it counts the "
+        f'records, name it in the envelope, total="{path}"'
+    )
 
 
 def _texts_of(paginator: Any) -> Iterator[str]:
