@@ -16,7 +16,7 @@ from market import SHOPS, WINDOW, Market
 from market_runs import MarketRuns, counts
 from penstock import Project, SandboxResponse, SinkError, TargetError
 from penstock.sandbox.server import serve
-from penstock_plugins.files.sink import FileTarget
+from penstock_plugins.files.target import FileTarget
 
 
 class Shared(MarketRuns):

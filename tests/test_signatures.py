@@ -40,7 +40,7 @@ from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
-from penstock_plugins.sinks import POSTGRES
+from penstock_plugins.sink_kinds import POSTGRES
 from penstock_plugins.tokens import HmacSigned
 
 jwt = pytest.importorskip("jwt", reason="needs the dependency group signatures")

@@ -25,7 +25,7 @@ from penstock.project.run_result import RunResult
 from penstock.testing.conformance import QUICK
 from penstock_plugins.files.locks import alone
 from penstock_plugins.integrations import singer_target
-from penstock_plugins.sinks import SINGER
+from penstock_plugins.sink_kinds import SINGER
 from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 from waits import eventually
 

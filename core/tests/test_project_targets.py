@@ -16,7 +16,8 @@ from penstock import Adoption, Batch, LedgerEntry, Partition, Project, UsageErro
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink, MemoryTarget
-from penstock_plugins.files.sink import FileSink, FileTarget
+from penstock_plugins.files.sink import FileSink
+from penstock_plugins.files.target import FileTarget
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config
 
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"

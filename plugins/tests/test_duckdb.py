@@ -31,7 +31,7 @@ from penstock.testing.sinks import (
     plain,
     rows_of,
 )
-from penstock_plugins.sinks import KINDS
+from penstock_plugins.sink_kinds import KINDS
 
 duckdb = pytest.importorskip("duckdb", reason="needs the extra duckdb")
 (KIND,) = (kind for kind in KINDS if kind.name == "duckdb")

@@ -17,8 +17,9 @@ from penstock import BaseSink, BaseTarget, Batch, Column, FinalDay, Layout, Ledg
 from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.jsonl import JsonLines
-from penstock_plugins.files.sink import FileSink, FileTarget
+from penstock_plugins.files.sink import FileSink
 from penstock_plugins.files.staging import StagingTarget, WorkerLedger
+from penstock_plugins.files.target import FileTarget
 
 COMMIT_POINTS = (
     "files.staged",

@@ -37,7 +37,7 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.files import places, sink as files_sink
+from penstock_plugins.files import source_files, target as files_target, verify as files_verify
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
@@ -169,7 +169,7 @@ def test_the_data_package_describes_the_files(sink):
 def a_target_of_the_first_layout(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories named <column>=<value>, a data package in each stream's directory, a day of changes not merged."""
     with monkeypatch.context() as former:
-        former.setattr(places, "pair_name", former_pair_name)
+        former.setattr(source_files, "pair_name", former_pair_name)
         run(sink, a_day(1), (CLICKS, [click(1)]), (TAGS, [TAG]))
         run(sink, a_day(2, advertiser="x" * 300), (CLICKS, [click(2)]))
         run(sink, a_lead_day(1), (LEADS, [lead(1)]))
@@ -277,8 +277,9 @@ def test_a_file_system_that_ignores_case(sink, monkeypatch, other):
     An account whose directory would be that of another one is refused, in the same run and in later ones; a source
     likewise. On other file systems both have their own.
     """
-    monkeypatch.setattr(places, "ignores_case", lambda path: True)
-    monkeypatch.setattr(files_sink, "ignores_case", lambda path: True)
+    monkeypatch.setattr(source_files, "ignores_case", lambda path: True)
+    monkeypatch.setattr(files_target, "ignores_case", lambda path: True)
+    monkeypatch.setattr(files_verify, "ignores_case", lambda path: True)
     run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
     run(sink, a_day(2, "Acme"), (CLICKS, [click(2)]))
     target = sink.open(SOURCE, "r2")
@@ -337,7 +338,7 @@ def test_a_directory_that_cannot_be_synced_concerns_its_partition_only(sink, mon
     days = {a_day(day): [click(day)] for day in (1, 2, 3)}
     target = sink.open(SOURCE, "r1")
     with monkeypatch.context() as patched:
-        patched.setattr(places, "sync_directory", failing)
+        patched.setattr(source_files, "sync_directory", failing)
         first, second, third = deliver_group(target, days)
     target.close()
 
@@ -749,7 +750,7 @@ def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monke
     into place. The others are delivered.
     """
     days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}
-    move = places.move
+    move = source_files.move
 
     def refuse(path: str, place: str) -> None:
         if "2026-03-02" in place:
@@ -758,7 +759,7 @@ def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monke
 
     target = sink.open(SOURCE, "r1")
     with monkeypatch.context() as patch:
-        patch.setattr(places, "move", refuse)
+        patch.setattr(source_files, "move", refuse)
         done = deliver_group(target, days)
     target.close()
 

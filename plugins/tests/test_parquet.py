@@ -28,7 +28,7 @@ from penstock.testing.sinks import (
     rows_of,
     tag,
 )
-from penstock_plugins.sinks import KINDS
+from penstock_plugins.sink_kinds import KINDS
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra arrow")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra arrow")

@@ -172,7 +172,7 @@ def test_rows_of_a_case_folding_file_system(sink: FileSink, monkeypatch: pytest.
     """
     Where names of other case are one directory, the coordinator refuses the second account, as it does for itself.
     """
-    monkeypatch.setattr("penstock_plugins.files.places.ignores_case", lambda path: path.name == ".penstock")
+    monkeypatch.setattr("penstock_plugins.files.source_files.ignores_case", lambda path: path.name == ".penstock")
     target = sink.open(SOURCE, "r1")
     worker = sink.open_staging(SOURCE, "r1", target.reply)
     deliver(worker, a_day(advertiser="Acme"), [(CLICKS, [click(1, advertiser_id="Acme")])])

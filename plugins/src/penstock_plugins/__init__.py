@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def penstock_sinks() -> "Iterable[SinkKind]":
-    from penstock_plugins.sinks import KINDS
+    from penstock_plugins.sink_kinds import KINDS
 
     return KINDS
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from attrs import field, frozen
 from penstock import Column, Layout
 
-from penstock_plugins.nested import json_texts
+from penstock_plugins.sink_support.nested import json_texts
 
 PRECISION = 38
 SCALE = 9

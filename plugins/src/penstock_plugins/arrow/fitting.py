@@ -9,7 +9,7 @@ from attrs import define, field
 from penstock import MOST_REJECTED, SinkError
 
 from penstock_plugins.arrow.columns import ColumnMisfitError, Columns
-from penstock_plugins.unfit import Unfit
+from penstock_plugins.sink_support.unfit import Unfit
 
 
 @define(eq=False, repr=False)

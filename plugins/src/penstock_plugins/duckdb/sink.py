@@ -36,11 +36,11 @@ from penstock.ledger import Retention
 
 from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
-from penstock_plugins.by_days import by_days, rows_of_days
-from penstock_plugins.contents import Contents, all_lost, contents_from, differences, measures_in
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
-from penstock_plugins.unfit import Omissions, entry_without_unfit
+from penstock_plugins.sink_support.by_days import by_days, rows_of_days
+from penstock_plugins.sink_support.contents import Contents, all_lost, contents_from, differences, measures_in
+from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 
 A = TypeVar("A")
 R = TypeVar("R")

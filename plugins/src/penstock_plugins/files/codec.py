@@ -10,7 +10,7 @@ from attrs import field, frozen
 from penstock import Erasure, Layout
 
 from penstock_plugins.files.disk import Draft, file_errors
-from penstock_plugins.unfit import Unfit
+from penstock_plugins.sink_support.unfit import Unfit
 
 Encode = Callable[[Sequence[Any]], bytes]
 

@@ -17,8 +17,8 @@ from penstock import (
 
 from penstock_plugins.files.disk import file_errors, sync_directory
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.places import SourceFiles
-from penstock_plugins.unfit import Omissions, entry_without_unfit
+from penstock_plugins.files.source_files import SourceFiles
+from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 
 
 class FileWriter:
@@ -155,7 +155,7 @@ class Commits:
     def deliver(self, commits: Sequence[Commit]) -> None:
         """
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
-        settled when the target is opened next.
+        recovered when the target is opened next.
         """
         group = [commit for commit in _good(commits) if commit.intended is not None]
         for commit in group:
@@ -166,8 +166,8 @@ class Commits:
                 self._files.put(files)
             except Exception as error:
                 commit.error = error
-            settled = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
-            commit.recorded = evolve(commit.intended, state="delivered", files=settled, version=commit.version)
+            placed = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
+            commit.recorded = evolve(commit.intended, state="delivered", files=placed, version=commit.version)
         for directory, failure in self._files.sync().items():
             for commit in _good(group):
                 if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.recorded.files):
@@ -178,7 +178,7 @@ class Commits:
         for _ in _good(group):
             fault_point("files.delivered")
 
-    def settle(self, entry: LedgerEntry) -> None:
+    def recover(self, entry: LedgerEntry) -> None:
         """
         Complete an intent of an earlier run, or take it back. Raises the error of one that cannot be completed now: it
         stays, for the next opening, and its partition counts as missing.

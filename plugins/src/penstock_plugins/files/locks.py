@@ -47,7 +47,7 @@ class SourceLock:
 
     files: tuple[BinaryIO, ...]
     what: str  # what the lock protects, for errors
-    first: bool = True  # nobody else holds it: what a crash left can be settled
+    first: bool = True  # nobody else holds it: what a crash left can be recovered
     part: Part | None = None
 
     @classmethod

@@ -18,7 +18,7 @@ from penstock import Erasure, Layout
 
 from penstock_plugins.arrow.columns import SCALE, Columns, described
 from penstock_plugins.arrow.fitting import Fitting
-from penstock_plugins.unfit import Unfit
+from penstock_plugins.sink_support.unfit import Unfit
 
 ROW_GROUP_BYTES = 8 << 20
 """Columns in memory before they are written as a row group: for each partition that is being written."""

@@ -22,7 +22,7 @@ from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
 from penstock_plugins.files.locks import locked
 from penstock_plugins.files.merge import copy, merge
-from penstock_plugins.unfit import Omissions, entry_without_unfit
+from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 
 
 @frozen(kw_only=True)

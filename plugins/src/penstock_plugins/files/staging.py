@@ -41,10 +41,10 @@ from penstock.ledger import partition_of
 
 from penstock_plugins.files.commit import FileWriter, Staged, stage_all
 from penstock_plugins.files.disk import Draft, file_errors, file_name, make_directories, replace_text
-from penstock_plugins.files.places import STATE, SourceFiles
+from penstock_plugins.files.source_files import STATE, SourceFiles
 
 if TYPE_CHECKING:
-    from penstock_plugins.files.sink import FileTarget
+    from penstock_plugins.files.target import FileTarget
 
 PATIENCE_S, LOOK_EVERY_S = 5.0, 0.2  # a network file system may show a new file late
 

@@ -50,7 +50,7 @@ from penstock_plugins.files.disk import file_errors, file_name, make_directories
 from penstock_plugins.files.locks import locked
 from penstock_plugins.integrations.messages import Held, Texts
 from penstock_plugins.integrations.singer_messages import SingerMessages, is_full_table
-from penstock_plugins.sinks import SingerTargetSettings
+from penstock_plugins.sink_kinds import SingerTargetSettings
 
 LEDGER = "ledger.sqlite"
 GRACE_S = 10  # seconds that a target has to end after its run began to stop, or was killed

@@ -23,7 +23,7 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.delivery import Delivery, Former
 from penstock_plugins.postgres.next_try import NotStoredError, Remedy, RowRefusedError, Tries, plan_next_try
 from penstock_plugins.postgres.tables import Tables
-from penstock_plugins.unfit import entry_without
+from penstock_plugins.sink_support.unfit import entry_without
 
 
 @frozen(eq=False)

@@ -18,7 +18,7 @@ from penstock_plugins.postgres.rows import Chunk, CopyFormatter, Nul, SmallRows
 from penstock_plugins.postgres.sql_text import columns_sql, equal, quoted
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.postgres.temporary_tables import TemporaryTables
-from penstock_plugins.unfit import Omissions, Unfit
+from penstock_plugins.sink_support.unfit import Omissions, Unfit
 
 
 class NewRows:

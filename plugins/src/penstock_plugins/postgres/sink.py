@@ -48,7 +48,6 @@ from penstock import (
 )
 from penstock.ledger import Retention
 
-from penstock_plugins.contents import rows_in
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import Database
@@ -69,6 +68,7 @@ from penstock_plugins.postgres.tables import Tables, day_index_advice, short_wai
 from penstock_plugins.postgres.temporary_tables import TemporaryTables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
+from penstock_plugins.sink_support.contents import rows_in
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000

@@ -13,7 +13,7 @@ from penstock_plugins.postgres.delivery import MergingDelivery, ReplacingDeliver
 from penstock_plugins.postgres.new_rows import NewRows
 from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError
 from penstock_plugins.postgres.tables import Table
-from penstock_plugins.unfit import entry_without
+from penstock_plugins.sink_support.unfit import entry_without
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.sink import PostgresTarget

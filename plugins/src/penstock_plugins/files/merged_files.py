@@ -14,7 +14,7 @@ from penstock_plugins.files.commit import kept_files
 from penstock_plugins.files.disk import is_dangling
 from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merge import Latest, merge, merge_derived
-from penstock_plugins.files.places import SourceFiles
+from penstock_plugins.files.source_files import SourceFiles
 
 
 class AccountFiles:
@@ -102,7 +102,7 @@ class AccountFiles:
         self._ledger.deliver_merge(meant, partitions)
         fault_point("merge.delivered")
 
-    def settle(self, concerning: Callable[[str], AbstractContextManager[None]]) -> None:
+    def recover(self, concerning: Callable[[str], AbstractContextManager[None]]) -> None:
         """
         Complete or take back the interrupted merges of earlier runs. ``concerning`` handles the errors of a stream.
         """
@@ -123,7 +123,7 @@ class AccountFiles:
                 self.merge_days(stream)
         for merged in self._ledger.merges(source):
             with concerning(merged.stream):
-                self._settle_erasure(merged)
+                self._recover_erasure(merged)
 
     def _check(self, merge: Merge) -> None:
         """
@@ -142,7 +142,7 @@ class AccountFiles:
                 self._ledger.forget_merge(merge)
                 return
 
-    def _settle_erasure(self, merge: Merge) -> None:
+    def _recover_erasure(self, merge: Merge) -> None:
         """Complete or take back the intent to replace an account's files, where no staged day is merged into them."""
         if merge.meant is None:
             return

@@ -9,11 +9,11 @@ from pathlib import Path
 from attrs import evolve, frozen
 from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 
-from penstock_plugins.files.changes import AccountFiles
 from penstock_plugins.files.commit import Commit, Commits
 from penstock_plugins.files.disk import Draft, opened
 from penstock_plugins.files.ledger import FileLedger, Merge
-from penstock_plugins.files.places import SourceFiles
+from penstock_plugins.files.merged_files import AccountFiles
+from penstock_plugins.files.source_files import SourceFiles
 
 ERASED_AT_ONCE = 100  # partitions whose files are rewritten before they are put into place together
 

@@ -19,7 +19,7 @@ from penstock_plugins.files.disk import (
     sync_directory,
 )
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.places import MARK, MARK_TEXT, SourceFiles
+from penstock_plugins.files.source_files import MARK, MARK_TEXT, SourceFiles
 
 LAYOUT = "2"  # of the directories; of the first one, they were named ``<column>=<value>``
 

@@ -1,0 +1,203 @@
+"""
+A directory opened for one source: its partitions are written, committed, merged, erased and compared.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import date
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from penstock import (
+    BaseTarget,
+    Difference,
+    Erased,
+    Erasure,
+    FinalDay,
+    Layout,
+    LedgerEntry,
+    LedgerFile,
+    Partition,
+    PenstockError,
+    TargetError,
+)
+from penstock.ledger import files_from, partition_of
+
+from penstock_plugins.files.commit import Commits, FileWriter, stage_all
+from penstock_plugins.files.description import describe
+from penstock_plugins.files.disk import file_name, ignores_case
+from penstock_plugins.files.erase import Eraser
+from penstock_plugins.files.ledger import FileLedger
+from penstock_plugins.files.locks import SourceLock, alone
+from penstock_plugins.files.merged_files import AccountFiles
+from penstock_plugins.files.migration import move_to_this_layout
+from penstock_plugins.files.source_files import STATE, SourceFiles
+from penstock_plugins.files.verify import differences
+
+if TYPE_CHECKING:
+    from penstock_plugins.files.staging import Coordination
+
+
+class FileTarget(BaseTarget):
+    """A directory opened for one source. Without a lock it is read-only."""
+
+    ledger: FileLedger
+
+    def __init__(self, files: SourceFiles, ledger: FileLedger, lock: SourceLock | None) -> None:
+        self.ledger = ledger
+        self.source = files.source
+        self.files = files
+        self._lock = lock
+        self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
+        self._claimed: dict[str, Layout] = {}
+        self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
+        self.notices: list[str] = []
+        self.commits = Commits(self.files, ledger)
+        self._accounts = AccountFiles(self.files, ledger, self._layouts)
+
+    def check_source(self) -> None:
+        """Raises TargetError where the file system takes the source's directory for that of another source."""
+        if ignores_case(self.files.directory / STATE):
+            for other in {source for source, _ in self.ledger.sources()}:
+                if other != self.source and other.lower() == self.source.lower():
+                    raise TargetError(
+                        f"{self.files.directory} has the rows of the source {other}, and the file system takes "
+                        f"{self.source} and {other} for one name. Name another target for {self.source}."
+                    )
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
+        self.claim(layouts)
+        if layouts[0].kind == "changes":
+            self._begun.add(partition.without_day)
+        self.distinguish(partition)
+        return FileWriter(self.files, layouts, partition)
+
+    def claim(self, layouts: Sequence[Layout]) -> None:
+        """Claim the directories of a stream, and of those derived from it, before the first partition is written."""
+        first = layouts[0]
+        if first.kind == "changes" and self._layouts.get(first.stream) != layouts:
+            self.ledger.keep_layouts(self.source, first.stream, layouts)
+        self._layouts[first.stream] = layouts
+        for layout in layouts:
+            self._claim(layout)
+
+    def distinguish(self, partition: Partition) -> None:
+        """Raises TargetError where the file system takes its account's directory for that of another account."""
+        for layout in self._layouts[partition.stream]:
+            self.files.distinguish(layout.stream, partition, partial(self._places, partition.stream, layout.stream))
+
+    def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
+        """See :class:`penstock.sinks.Grouping`."""
+        return self.commits.commit_group(stage_all(self.files, commits))
+
+    def mark(self) -> str:
+        """See :class:`penstock.sinks.Coordinating`."""
+        return self._coordination.leave_mark()
+
+    def reply(self, request: str) -> str:
+        """See :class:`penstock.sinks.Coordinating`."""
+        return self._coordination.reply(request)
+
+    @cached_property
+    def _coordination(self) -> "Coordination":
+        from penstock_plugins.files.staging import Coordination  # only runs over several machines need it
+
+        return Coordination(self)
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        """
+        Whether every file has its recorded size. For a day of changes: the account's file. Contents are not read.
+        """
+        return self.files.is_intact(entry, self._merged_files)
+
+    def _merged_files(self, account: Partition) -> Sequence[LedgerFile] | None:
+        merged = self.ledger.merge(self.source, account)
+        return None if merged is None else merged.files
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterator[FinalDay]:
+        """See :class:`penstock.sinks.ListsFinal`."""
+        intact: dict[str, bool] = {}  # by account, of a stream of changes
+        for merge in self.ledger.merges(self.source):
+            if merge.stream == stream:
+                _, account = next(iter(partition_of(stream, merge.account).values), ("", ""))
+                intact[account] = self.files.are_in_place(merge.files)
+        for day, files, rows in self.ledger.final_days(
+            self.source, stream, since=since, until=until, accounts=accounts
+        ):
+            if intact.get(day.account, not rows) if files == "[]" else self.files.are_in_place(files_from(files)):
+                yield day
+
+    def verify(
+        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
+    ) -> Iterator[Difference]:
+        """See :class:`penstock.sinks.Verifiable`."""
+        return differences(self.files, self.ledger, stream, entries, since, until)
+
+    def finish(self, stream: str) -> None:
+        """Merge the staged days of a changes stream (of a part: those of its accounts); no effect for others."""
+        self._accounts.merge_days(stream, only=None if self._lock is None or self._lock.part is None else self._begun)
+
+    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
+        """See :class:`penstock.sinks.Erasing`."""
+        layouts = [erasure.layout for erasure in erasures]
+        for layout in layouts:
+            self._claim(layout)
+            self.files.changed.add(file_name(layout.stream))  # its description has these columns
+        self._layouts[layouts[0].stream] = layouts
+        eraser = Eraser(
+            files=self.files,
+            ledger=self.ledger,
+            commits=self.commits,
+            accounts=self._accounts,
+            erasures={file_name(erasure.layout.stream): erasure for erasure in erasures},
+        )
+        return (eraser.erase_accounts if layouts[0].kind == "changes" else eraser.erase_days)(entries)
+
+    def recover(self) -> None:
+        """Complete or take back interrupted commits of earlier runs, and remove orphaned files."""
+        for entry in self.ledger.unsettled(self.source):
+            if entry.state == "intended":
+                with self._concerning(entry.partition.stream):
+                    self.commits.recover(entry)
+        move_to_this_layout(self.files, self.ledger)
+        self._accounts.recover(self._concerning)
+        waiting = [file for entry in self.ledger.unsettled(self.source) for file in entry.files]
+        waiting += [file for merged in self.ledger.merges(self.source) for file in merged.meant or ()]
+        self.files.remove_drafts(waiting)
+
+    @contextmanager
+    def _concerning(self, stream: str) -> Iterator[None]:
+        """What cannot be recovered concerns its stream only, with a notice. The next opening tries again."""
+        try:
+            yield
+        except PenstockError as error:
+            of = f"{self.source}.{stream}"
+            if not any(text.startswith(f"{of} ") for text in self.notices):
+                self.notices.append(f"{of} cannot be looked at, or completed after a run that was ended: {error}")
+
+    def close(self) -> None:
+        try:
+            divided = self._lock is not None and self._lock.part is not None
+            # The other parts of the run describe the same files.
+            path = self.files.directory / STATE / f"{file_name(self.source)}.description.lock"
+            with alone(path) if divided else nullcontext():
+                describe(self.files, self.ledger, self._claimed, self._layouts)
+        finally:
+            self.files.close()
+            self.ledger.close()
+            if self._lock is not None:
+                self._lock.close()
+
+    # --- directories of streams -------------------------------------------------------------------------------------
+
+    def _claim(self, layout: Layout) -> None:
+        if layout.stream in self._claimed:
+            return
+        self.files.claim(layout.stream)
+        self._claimed[layout.stream] = layout
+
+    def _places(self, parent: str, stream: str) -> Iterator[str]:
+        """The places of a stream's files in the ledger; ``parent``: the stream whose partitions have them."""
+        return self.ledger.places(self.source, parent, f"{file_name(self.source)}/{file_name(stream)}/")
