@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import msgspec
 import pytest
 from attrs import define, field
 from penstock import SinkError, StoppedError
 from penstock._run import staging
+from penstock._run.messages import TargetRequest, message_of
 from penstock._run.staging import SharedTargets, TargetLine
 from penstock.engines import Message
 
@@ -51,9 +53,9 @@ def shared(echo: Echo) -> Iterator[SharedTargets]:
 def line(shared: SharedTargets, part: int = 1, lost: list[str] | None = None) -> TargetLine:
     def send(message: Message) -> Message:
         message = json.loads(json.dumps(message))
-        return dict(json.loads(json.dumps(shared.reply(message))))
+        return dict(json.loads(json.dumps(message_of(shared.reply(msgspec.convert(message, TargetRequest))))))
 
-    return TargetLine(shared.open(part, "acme")["opening"], send, (lost if lost is not None else []).append)
+    return TargetLine(shared.open(part, "acme").opening, send, (lost if lost is not None else []).append)
 
 
 def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:

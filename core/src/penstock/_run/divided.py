@@ -2,9 +2,9 @@
 A divided run. The coordinator holds the lock, receives the events of the workers, and makes one report of theirs. Each
 worker has a line to it.
 
-Messages are JSON-like data. A worker sends the events of its run, and reports a source that throttles or states a long
-wait. It requests the state of the run (whether to stop, which sources rest) several times a second, a token when it
-needs one, and what the coordinator's target is to do where it stages rows itself.
+A worker sends the events of its run, and sources that throttle or state a long wait. It requests the state of the run
+(whether to stop, which sources rest) several times a second, a token when it needs one, and what the coordinator's
+target is to do where it stages rows itself. :mod:`penstock._run.messages` has the messages.
 """
 
 import threading
@@ -13,7 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, cast
 
-from attrs import asdict, define, evolve, field
+import msgspec
+from attrs import define, evolve, field
 
 from penstock._fetch.auth import RENEWED_AT
 from penstock._fetch.client import SourceClient
@@ -21,6 +22,22 @@ from penstock._plan.division import Division, Unit, block_days, unit_of_partitio
 from penstock._plan.plan import Job, Plan
 from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
+from penstock._run.messages import (
+    CooledDown,
+    GrantReply,
+    GrantRequest,
+    OpenRequest,
+    Parked,
+    PartResult,
+    RunEvent,
+    RunState,
+    StateRequest,
+    TargetRequest,
+    message_of,
+    reply_to,
+    requested_of,
+    sent_of,
+)
 from penstock._run.runner import open_jobs, run
 from penstock._run.staging import SharedTargets, TargetLine
 from penstock._util.clock import Clock
@@ -110,11 +127,11 @@ class RunCoordinator:
     job_runs: Mapping[str, JobRun]  # by source; opened, and so locked
     targets: SharedTargets
     parts: Mapping[int, tuple[str, ...]] = field(init=False)  # part -> its sources
-    _results: dict[int, Message] = field(factory=dict, init=False)
+    _results: dict[int, PartResult] = field(factory=dict, init=False)
     _lost: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _resting: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
-    _parked: dict[str, Message] = field(factory=dict, init=False)
+    _parked: dict[str, Parked] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @parts.default
@@ -131,16 +148,16 @@ class RunCoordinator:
     # --- what workers send --------------------------------------------------------------------------------------------
 
     def received(self, number: int, message: Message) -> None:
-        match message["kind"]:
-            case "event":
-                self._event(number, dict(message["event"]))
-            case "cool_down":
+        match sent_of(message):
+            case RunEvent(event=event):
+                self._event(number, event)
+            case CooledDown(source=source, seconds=seconds):
                 with self._lock:
-                    until = self.context.clock.monotonic() + message["seconds"]
-                    self._resting[message["source"]] = max(until, self._resting.get(message["source"], 0.0))
-            case "parked":
+                    until = self.context.clock.monotonic() + seconds
+                    self._resting[source] = max(until, self._resting.get(source, 0.0))
+            case Parked() as parked:
                 with self._lock:
-                    self._parked.setdefault(message["source"], message)
+                    self._parked.setdefault(parked.source, parked)
 
     def _event(self, number: int, event: dict[str, Any]) -> None:
         if event["event"] in ("run_started", "run_finished"):
@@ -159,42 +176,42 @@ class RunCoordinator:
         self.context.emit(event)
 
     def reply(self, number: int, message: Message) -> Message:
-        match message["kind"]:
-            case "state":
-                return self._state()
-            case "open":
-                return self.targets.open(number, message["source"])
-            case "target":
-                return self.targets.reply(message)
-            case _:
-                return self._grant(message)
+        match requested_of(message):
+            case StateRequest():
+                return message_of(self._state())
+            case OpenRequest(source=source):
+                return message_of(self.targets.open(number, source))
+            case TargetRequest() as request:
+                return message_of(self.targets.reply(request))
+            case GrantRequest() as request:
+                return message_of(self._grant(request))
 
-    def _state(self) -> Message:
+    def _state(self) -> RunState:
         with self._lock:
             now = self.context.clock.monotonic()
             resting = {source: until - now for source, until in self._resting.items() if until > now}
-            return {"stop": self.context.clock.stop.is_set(), "resting": resting, "parked": dict(self._parked)}
+            return RunState(self.context.clock.stop.is_set(), resting, dict(self._parked))
 
-    def _grant(self, message: Message) -> Message:
+    def _grant(self, request: GrantRequest) -> GrantReply:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
         try:
-            client = self.context.client(self.job_runs[message["source"]].source)
-            exchange = client.exchange_for(message["account"])
+            client = self.context.client(self.job_runs[request.source].source)
+            exchange = client.exchange_for(request.account)
             current = exchange.current
-            if current is not None and message["used"] == current.token.reveal():
+            if current is not None and request.used == current.token.reveal():
                 exchange.renew(current)
             grant = exchange.grant()
             assert grant is not None, "a worker requests a grant only if the authenticator of the account needs one"
         except PenstockError as error:
             # A ParkedError cannot be made of its message alone.
             sent = AuthenticationError(str(error)) if isinstance(error, ParkedError) else error
-            return {"failure": asdict(Failure.of(sent))}
+            return GrantReply(failure=Failure.of(sent))
         renews_in_s = exchange.renews_in_s
         life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT
-        return {"token": grant.token.reveal(), "life_s": life_s}
+        return GrantReply(grant.token.reveal(), life_s)
 
     def done(self, number: int, result: Message) -> None:
-        self._results[number] = result
+        self._results[number] = msgspec.convert(result, PartResult)
 
     def lost(self, number: int, reason: str) -> None:
         self._lost[number] = reason
@@ -205,16 +222,16 @@ class RunCoordinator:
     def finish(self) -> None:
         """Make one report of all parts, and record the run. The workers have ended, or are not heard any more."""
         for _, result in sorted(self._results.items()):
-            if "report" in result:
-                self.context.report.add_part(result["report"])
+            if result.report is not None:
+                self.context.report.add_part(result.report)
         for name in self.targets.targets:
             for stream in self.job_runs[name].job.chosen:
                 self.job_runs[name].committer.complete(stream.name)
         for number, names in sorted(self.parts.items()):
-            result = self._results.get(number, {})
-            if "report" not in result:
-                reason = result.get("failed") or self._lost.get(number, "it sent no result")
-                self._count_lost(number, names, str(reason))
+            result = self._results.get(number, PartResult())
+            if result.report is None:
+                reason = result.failed or self._lost.get(number, "it sent no result")
+                self._count_lost(number, names, reason)
         self.context.report.interrupted = self.context.report.interrupted or (
             self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         )
@@ -277,7 +294,7 @@ def run_part(
 
     def send_event(event: Event) -> None:
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
-            line.send({"kind": "event", "event": dict(event)})
+            line.send(message_of(RunEvent(dict(event))))
 
     peers = LineToPeers(line=line, clock=clock, shares_tokens=shared_tokens)
     context = RunContext(
@@ -317,20 +334,18 @@ class LineToPeers:
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         token = used.token.reveal() if used is not None else None
-        reply = self.request({"kind": "grant", "source": source, "account": account, "used": token})
-        if "failure" in reply:
-            raise Failure(**reply["failure"]).error
-        return Grant(token=Secret(reply["token"]), life_s=reply["life_s"])
+        reply = reply_to(self.request, GrantRequest(source, account, token), GrantReply)
+        if reply.failure is not None:
+            raise reply.failure.error
+        return Grant(token=Secret(reply.token), life_s=reply.life_s)
 
     def cooled_down(self, source: str, seconds: float) -> None:
         with suppress(OSError):
-            self.line.send({"kind": "cool_down", "source": source, "seconds": seconds})
+            self.line.send(message_of(CooledDown(source, seconds)))
 
     def parked(self, source: str, error: ParkedError) -> None:
         with suppress(OSError):
-            self.line.send(
-                {"kind": "parked", "source": source, "message": str(error), "until": error.until.isoformat()}
-            )
+            self.line.send(message_of(Parked(source, str(error), error.until)))
 
     def request(self, message: Message) -> Message:
         """The coordinator's reply. StoppedError, which stops the part, where there is none any more."""
@@ -349,16 +364,16 @@ def _following(peers: LineToPeers, clients: Mapping[str, SourceClient]) -> Itera
     def follow() -> None:
         while not ended.wait(STATE_EVERY_S):
             try:
-                state = peers.request({"kind": "state"})
+                state = reply_to(peers.request, StateRequest(), RunState)
             except StoppedError:
                 return
-            if state["stop"]:
+            if state.stop:
                 peers.clock.stop.set()
             for name, client in list(clients.items()):
-                if name in state["resting"]:
-                    client.rate_limit.hold(state["resting"][name])
-                if (parked := state["parked"].get(name)) is not None:
-                    client.park(ParkedError(parked["message"], datetime.fromisoformat(parked["until"])))
+                if name in state.resting:
+                    client.rate_limit.hold(state.resting[name])
+                if (parked := state.parked.get(name)) is not None:
+                    client.park(ParkedError(parked.message, parked.until))
 
     thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import count
 
-from attrs import asdict, define, field
+from attrs import define, field
 
+from penstock._run.messages import Opening, TargetReply, TargetRequest, reply_to
 from penstock.engines import Message
 from penstock.engines.calls import Failure
 from penstock.errors import StoppedError
@@ -25,7 +26,7 @@ REPLACED = "another worker has taken over this part of the run, or the run has e
 
 
 @define(eq=False, kw_only=True)
-class _Opening:
+class _Opened:
     """A source as one worker opened it. ``reply``: of its last request; ``sent``: the characters of it that it has."""
 
     source: str
@@ -39,7 +40,7 @@ class SharedTargets:
     """The coordinator's side. A target is used by one thread at a time, those of two sources at once."""
 
     targets: Mapping[str, Coordinating]  # by source
-    _openings: dict[int, _Opening] = field(factory=dict, init=False)  # those that are valid, by number
+    _openings: dict[int, _Opened] = field(factory=dict, init=False)  # those that are valid, by number
     _numbers: "count[int]" = field(factory=lambda: count(1), init=False)
     _threads: dict[str, ThreadPoolExecutor] = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -48,13 +49,13 @@ class SharedTargets:
     def _one_each(self) -> dict[str, ThreadPoolExecutor]:
         return {source: ThreadPoolExecutor(1, thread_name_prefix=f"target of {source}") for source in self.targets}
 
-    def open(self, part: int, source: str) -> Message:
+    def open(self, part: int, source: str) -> Opening:
         """The number of a new opening. It ends the openings of the same source by earlier workers of the part."""
         with self._lock:
             self._end([number for number, one in self._openings.items() if (one.part, one.source) == (part, source)])
             number = next(self._numbers)
-            self._openings[number] = _Opening(source=source, part=part)
-        return {"opening": number}
+            self._openings[number] = _Opened(source=source, part=part)
+        return Opening(number)
 
     def end(self, part: int) -> None:
         """The part is lost: none of its openings is valid any more."""
@@ -65,33 +66,32 @@ class SharedTargets:
         for number in numbers:
             del self._openings[number]
 
-    def reply(self, message: Message) -> Message:
+    def reply(self, request: TargetRequest) -> TargetReply:
         """
-        A piece of the reply to a worker's request. Without a ``text``, the message is for the next piece of the last
-        one. Besides: ``wait``, the reply is not ready; ``replaced``, the opening is not valid any more; ``failure``.
+        A piece of the reply to a worker's request.
         """
-        number = message["opening"]
+        number = request.opening
         opening = self._openings.get(number)
         if opening is None:
-            return {"replaced": True}
-        if "text" in message:
+            return TargetReply(replaced=True)
+        if request.text is not None:
             opening.sent = 0
             try:
-                opening.reply = self._threads[opening.source].submit(self._carry_out, number, message["text"])
+                opening.reply = self._threads[opening.source].submit(self._carry_out, number, request.text)
             except RuntimeError:  # the run ends
-                return {"replaced": True}
+                return TargetReply(replaced=True)
         wait([opening.reply], timeout=WAIT_S)
         if number not in self._openings:
-            return {"replaced": True}
+            return TargetReply(replaced=True)
         if not opening.reply.done():
-            return {"wait": True}
+            return TargetReply(wait=True)
         error = opening.reply.exception()
         if isinstance(error, Exception):
-            return {"failure": asdict(Failure.of(error))}
+            return TargetReply(failure=Failure.of(error))
         text = opening.reply.result()
         piece = text[opening.sent : opening.sent + PIECE]
         opening.sent += len(piece)
-        return {"text": piece, "more": opening.sent < len(text)}
+        return TargetReply(piece, more=opening.sent < len(text))
 
     def _carry_out(self, number: int, text: str) -> str:
         opening = self._openings.get(number)
@@ -120,16 +120,15 @@ class TargetLine:
 
     def request(self, text: str) -> str:
         """The reply of the coordinator's target. Raises what it raised; StoppedError where another worker took over."""
-        message: dict[str, object] = {"kind": "target", "opening": self.opening}
-        reply = self.send({**message, "text": text})
+        reply = reply_to(self.send, TargetRequest(self.opening, text), TargetReply)
         pieces: list[str] = []
         while True:
-            if "replaced" in reply:
+            if reply.replaced:
                 self.lose(REPLACED)
                 raise StoppedError(REPLACED)
-            if "failure" in reply:
-                raise Failure(**reply["failure"]).error
-            pieces.append(reply.get("text", ""))
-            if not (reply.get("wait") or reply["more"]):
+            if reply.failure is not None:
+                raise reply.failure.error
+            pieces.append(reply.text or "")
+            if not (reply.wait or reply.more):
                 return "".join(pieces)
-            reply = self.send(message)
+            reply = reply_to(self.send, TargetRequest(self.opening), TargetReply)

@@ -22,6 +22,7 @@ from penstock._plan.division import MOST_PARTS, Division, PartOfDivision, divide
 from penstock._plan.plan import Job, not_divisible
 from penstock._run.context import RunContext
 from penstock._run.divided import lock_part_of, run_divided, run_part, stages, weights_of
+from penstock._run.messages import Opening, OpenRequest, PartResult, message_of, reply_to
 from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
@@ -164,7 +165,7 @@ def work(assignment: Assignment, line: Line) -> Message:
     worker: WorkerSetup = assignment.task
     # First of all, since from then on a former worker of this part cannot commit any more.
     openings = {
-        source: line.request({"kind": "open", "source": source})["opening"]
+        source: reply_to(line.request, OpenRequest(source), Opening).opening
         for source in assignment.sources
         if source in worker.marks
     }
@@ -191,8 +192,8 @@ def work(assignment: Assignment, line: Line) -> Message:
                     raise
                 clock.sleep(LOCK_EVERY_S)
     except PenstockError as error:
-        return {"failed": str(error)}
-    return {"report": report.as_part()}
+        return message_of(PartResult(failed=str(error)))
+    return message_of(PartResult(report=report.as_part()))
 
 
 def _jobs(assignment: Assignment, worker: WorkerSetup) -> list[Job]:
