@@ -69,13 +69,13 @@ FIXED = (
     ("_fetch.transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
     ("_fetch.transport", "CONNECT_S", "s", "making a connection"),
     (
-        "_fetch.retry",
+        "_fetch.budget",
         "SILENT",
         "",
         "consecutive requests to a source without a response; then nothing is retried there",
     ),
     (
-        "_fetch.retry",
+        "_fetch.retry_policy",
         "RENEWALS",
         "",
         "tokens that one request may use up, each of them good for another request before",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from penstock._fetch.retry import RetryPolicy
+from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import StandingClock
 from penstock._write.requests import Row, WriteRequest
 from penstock._write.sender import Sender, url_length

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from penstock._fetch.auth import SignedExchange
+from penstock._fetch.budget import Budget
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Budget, FailedAttempt, Retrying, RetryPolicy
+from penstock._fetch.retry import FailedAttempt, Retrying
+from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Answer, Request, Response

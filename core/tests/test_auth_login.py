@@ -6,8 +6,10 @@ from datetime import datetime
 import pytest
 from attrs import frozen
 from penstock._fetch.auth import SignedExchange
+from penstock._fetch.budget import Budget
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Budget, Retrying, RetryPolicy
+from penstock._fetch.retry import Retrying
+from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import AuthenticationError, BrokenBodyError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Retry, Unsigned, Verdict

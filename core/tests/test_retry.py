@@ -10,18 +10,10 @@ from typing import Any
 import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
-from penstock._fetch.retry import (
-    BOUND_RETRIES,
-    RENEWALS,
-    RESETS,
-    SILENT,
-    Attempts,
-    Budget,
-    NextStep,
-    Retrying,
-    RetryPolicy,
-    stated_wait,
-)
+from penstock._fetch.budget import SILENT, Budget
+from penstock._fetch.retry import Retrying
+from penstock._fetch.retry_policy import BOUND_RETRIES, RENEWALS, Attempts, NextStep, RetryPolicy
+from penstock._fetch.stated_wait import RESETS, stated_wait
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,

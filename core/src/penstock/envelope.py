@@ -159,10 +159,25 @@ class Envelope:
                 f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
             )
+        answer = self._around(members, failure)
+        if answer.problem is not None:
+            return answer
+        if self.items == ("",):
+            return self._with_items(answer, RAW.decode(body), "$")
+        stated = {path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)}
+        if stated:
+            return self._of_one_path(answer, stated)
+        if self.optional:
+            barriers = [text for path in self.items if (text := _obstacle(members, path))]
+            return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
+        return evolve(answer, problem=self._lacking(body))
+
+    def _around(self, members: Mapping[str, msgspec.Raw], failure: str) -> Answer:
+        """The answer without its items: the counts, and the members that a judge reads."""
         read = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
         total, total_problem = _count(members, self.total)
         pages, pages_problem = _count(members, self.pages)
-        answer = Answer(
+        return Answer(
             total=total,
             pages=pages,
             head={path: _plain(value) for path, value in read.items() if value is not None},
@@ -170,29 +185,26 @@ class Envelope:
             provisional=self._provisional(members),
             failure=failure,
         )
-        if answer.problem is not None:
-            return answer
-        if self.items == ("",):
-            return self._with_items(answer, RAW.decode(body), "$")
-        stated = {path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)}
-        if stated:
-            path, *others = stated
-            if filled := [other for other in others if _has_elements(stated[other])]:
-                return evolve(
-                    answer,
-                    problem=f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the "
-                    "records is not known. The connector must name one of them",
-                )
-            return self._with_items(answer, stated[path], f"$.{path}")
-        if self.optional:
-            barriers = [text for path in self.items if (text := _obstacle(members, path))]
-            return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
+
+    def _of_one_path(self, answer: Answer, stated: Mapping[str, msgspec.Raw]) -> Answer:
+        """The items at the first of these paths; a problem where there are elements at another one, too."""
+        path, *others = stated
+        if filled := [other for other in others if _has_elements(stated[other])]:
+            return evolve(
+                answer,
+                problem=f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the "
+                "records is not known. The connector must name one of them",
+            )
+        return self._with_items(answer, stated[path], f"$.{path}")
+
+    def _lacking(self, body: bytes) -> str:
+        """The problem of a body without items: the members that it has, and the error that it states."""
         members = MEMBERS.decode(body)
         error = next(
             (f"; its {name}: {clip(bytes(members[name]).decode(), 200)}" for name in _ERRORS if name in members), ""
         )
         there = ", ".join(list(members)[:20]) or "nothing"
-        return evolve(answer, problem=f"the body has {there}, but not {self._shape()}{error}")
+        return f"the body has {there}, but not {self._shape()}{error}"
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
         for path, final in self.provisional_unless.items():

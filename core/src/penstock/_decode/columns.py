@@ -67,9 +67,11 @@ class ColumnRules:
     rejects: Rejects
     _amounts: tuple[Column, ...] = field(init=False)
     _stamped_not_null: tuple[str, ...] = field(init=False)
+    _day_is_received: bool = field(init=False)  # stamped or a member, and not computed from another column
 
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
+        self._day_is_received = self.day_of is None or self.day_of == self.day
         self._amounts = tuple(
             column for column in every if column.derived_of is not None and column.name not in self.rejects.hidden
         )
@@ -300,11 +302,6 @@ class ColumnRules:
                     if day not in requested
                 },
             )
-
-    @property
-    def _day_is_received(self) -> bool:
-        """Whether the day is stamped or a member, and not computed from another column."""
-        return self.day_of is None or self.day_of == self.day
 
 
 def _as_column_type(column: Column, value: Any) -> Any:

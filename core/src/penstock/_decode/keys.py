@@ -41,7 +41,7 @@ class KeyRules:
     def _hashed(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns.values() if column.hash_of)
 
-    def check(self, page: RawPage, listing: ListingKeys, read_again: Callable[[Iterable[int]], list[Any]]) -> int:
+    def check(self, page: RawPage, listing_keys: ListingKeys, read_again: Callable[[Iterable[int]], list[Any]]) -> int:
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count repeated rows.
         Returns the number of elements with a key that no earlier page had.
@@ -49,38 +49,44 @@ class KeyRules:
         ``read_again``: decodes the elements with these indices of the whole array once more.
         """
         if self._row_keys:
-            return self._number_rows(page, listing) + len(page.rejected) + page.repeated
+            return self._number_rows(page, listing_keys) + len(page.rejected) + page.repeated
         if not self.key:
             return page.count
         self._reject_null_keys(page)
         keys = list(map(attrgetter(*self.identity), page.rows))
         # What the listing keeps of a row: its fingerprint, or its index, from which the fingerprint is computed.
-        stored = page.row_indices() if listing.by_index else fingerprints(page.rows)
+        stored = page.row_indices() if listing_keys.by_index else fingerprints(page.rows)
         unique = dict(zip(keys, stored, strict=True))
-        on_page, earlier = listing.find(unique.keys())
-        others = self._of_other_listings(listing, unique, on_page, earlier)
+        on_page, earlier = listing_keys.find(unique.keys())
+        others = self._of_other_listings(listing_keys, unique, on_page, earlier)
         if len(unique) == len(keys) and not on_page and not earlier and not others:
-            listing.add(unique)
+            listing_keys.add(unique)
             return page.count
         prints = stored
-        if listing.by_index:
+        if listing_keys.by_index:
             # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
             prints = fingerprints(read_again([*stored, *on_page.values()]) if on_page else page.rows)
             on_page = dict(zip(on_page, prints[len(stored) :], strict=True))
         classified = _classify(keys, prints[: len(stored)], on_page, earlier, others, last_wins=self.last_wins)
-        listing.add({key: stored[index] for key, index in classified.index_of.items()})
+        listing_keys.add({key: stored[index] for key, index in classified.index_of.items()})
         self._drop_repeats(page, classified)
         return page.count - len(classified.with_earlier_key)
 
     def _of_other_listings(
-        self, listing: ListingKeys, unique: Mapping[Any, int], on_page: Mapping[Any, int], earlier: Mapping[Any, int]
+        self,
+        listing_keys: ListingKeys,
+        unique: Mapping[Any, int],
+        on_page: Mapping[Any, int],
+        earlier: Mapping[Any, int],
     ) -> Mapping[Any, int]:
         """The keys of this page that another listing of the slice had, with the fingerprints of the rows that count."""
-        if listing.others is None:
+        if listing_keys.others is None:
             return {}
-        others = listing.others.find(unique.keys())
+        others = listing_keys.others.find(unique.keys())
         first_wins = bool(others) and not self.last_wins
-        listing.others.add({key: row for key, row in unique.items() if key not in others} if first_wins else unique)
+        listing_keys.others.add(
+            {key: row for key, row in unique.items() if key not in others} if first_wins else unique
+        )
         return {key: row for key, row in others.items() if key not in on_page and key not in earlier}
 
     def _reject_null_keys(self, page: RawPage) -> None:
@@ -100,7 +106,7 @@ class KeyRules:
         page.repeated += len(classified.repeated)
         page.superseded += classified.superseded
 
-    def _number_rows(self, page: RawPage, listing: ListingKeys) -> int:
+    def _number_rows(self, page: RawPage, listing_keys: ListingKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(page.rows)
         days = values_of(page.rows, self.day) if self.day is not None else repeat(None)
@@ -112,17 +118,17 @@ class KeyRules:
                 blake2b(b"%b%b%b" % (name, str(day).encode(), content), digest_size=16).digest()
                 for content, day in zip(contents, days, strict=False)
             ]
-            numbers = listing.occurrences.number(identities)
+            numbers = listing_keys.occurrences.number(identities)
             row_keys = [
                 blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest()
                 for content, number in zip(contents, numbers, strict=True)
             ]
             fill_each(page.rows, column.name, row_keys)
             unique = dict.fromkeys(identities, 0)
-            on_page, earlier = listing.find(unique.keys())
+            on_page, earlier = listing_keys.find(unique.keys())
             if earlier:
                 fresh = sum(1 for identity in identities if identity not in earlier)
-            listing.add({key: 0 for key in unique if key not in earlier and key not in on_page})
+            listing_keys.add({key: 0 for key in unique if key not in earlier and key not in on_page})
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:

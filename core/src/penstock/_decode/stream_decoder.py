@@ -119,20 +119,17 @@ class StreamDecoder:
         for runs in grouped(items):
             first = runs[0]
             if first.path not in files:
-                files[first.path] = self._begin_file(first)
-                if first.format == "csv" and not first.raw:
-                    continue  # the header alone
+                files[first.path] = _File(Totals(self.measures) if first.totals else None)
+                if first.format == "csv":
+                    self.records.check_header(first.header)
+                    if not first.raw:
+                        continue
             file = files[first.path]
             for elements in self._pages(runs, file.elements):
                 decoded = self._decode_page(RawPage(elements), requested, keys, file.totals)
                 file.elements += decoded.count
                 yield decoded
                 del elements, decoded  # else the rows of two pages are in memory
-
-    def _begin_file(self, run: Items) -> "_File":
-        if run.format == "csv":
-            self.records.check_header(run.header)
-        return _File(Totals(self.measures) if run.totals else None)
 
     def _pages(self, runs: Sequence[Items], position: int) -> Iterator[Elements]:
         try:
@@ -151,7 +148,7 @@ class StreamDecoder:
         fresh = self.keys.check(page, keys, partial(self._read_again, page, requested))  # 4. Repeated rows are dropped.
         derived = tuple(child.decode(page) for child in self.derived)  # 5. The rows of derived streams.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
-        for name in self.rejects.hidden:  # 7. Columns that are not delivered.
+        for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
             fill(page.rows, name, UNSET)
         fill(page.rows, "__class__", row_type)
         return _decoded(self.layout, page, derived, fresh, absent)

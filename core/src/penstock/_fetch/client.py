@@ -15,9 +15,11 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import SignedExchange
+from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Budget, FailedAttempt, Observer, Retrying, RetryPolicy
+from penstock._fetch.retry import FailedAttempt, Observer, Retrying
+from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judge_response, judges_of

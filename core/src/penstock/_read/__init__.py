@@ -3,8 +3,9 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 
 - ``reader``: the steps, in their order
 - ``components``: the stream's decoder, paginator and poller
-- ``on_demand``: reports that are submitted and polled
+- ``on_demand``: reports that are submitted and polled, by their ``handles``
 - ``listing``: the pages of one request
+- ``halves``: of a slice whose response reaches a ceiling
 - ``loader``: rows into the writers of a ``result``
 - ``held_pages``: rows that wait until their slice is known to be whole
 - ``reconcile``: the provider's counts against those that arrived

@@ -8,7 +8,7 @@ the scheduler resumes them with the outcomes.
 import json
 import re
 from collections.abc import Generator, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 from urllib.parse import urljoin
 
 from attrs import define, evolve, field
@@ -18,6 +18,7 @@ from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
+from penstock._read.halves import DAY, elapsed, halves
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
@@ -34,14 +35,12 @@ from penstock.sinks import Target
 MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is accepted
 REREADS = 5  # of a slice, after an InconsistentReadError
 
-_DAY = timedelta(days=1)
-
 # A provider's clock that is so much behind ours is a clock; a larger difference is an invalid Date header.
 FARTHEST_BEHIND = timedelta(days=2)
 
 _AGE = re.compile(r"[0-9]{1,9}")
 
-_SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
+_SPANS = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -330,9 +329,9 @@ class Reader:
         if slice_.start is None or slice_.end is None:
             return []
         # Python subtracts times of one zone as wall-clock times: a day is one day, even if it has 23 hours.
-        smallest = _DAY if self._whole_days else _SPANS[self.planned.stream.smallest]
-        several_days = slice_.end - slice_.start > _DAY
-        if not several_days and (smallest == _DAY or elapsed(slice_) <= smallest):
+        smallest = DAY if self._whole_days else _SPANS[self.planned.stream.smallest]
+        several_days = slice_.end - slice_.start > DAY
+        if not several_days and (smallest == DAY or elapsed(slice_) <= smallest):
             return []
         halved = halves(slice_)
         same = [request.identity for request in self._requests(slice_)]
@@ -343,39 +342,8 @@ class Reader:
         Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
         returns whole days, so that dividing a day has no effect.
         """
-        within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY
+        within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
         return within_a_day and self.planned.stream.inexact_bounds and self._loader.has_overrun
 
     def _note(self, text: str) -> None:
         self.log.note(f"{self.planned}: {text}")
-
-
-def halves(slice_: Slice) -> list[Slice]:
-    """
-    The slice in two: between two days, or within a day at a full second. Each half has those of the days that it
-    covers a part of.
-    """
-    assert slice_.start is not None
-    assert slice_.end is not None
-    middle = datetime.combine(slice_.start + (slice_.end - slice_.start) / 2, time(), slice_.start.tzinfo)
-    if slice_.end - slice_.start <= _DAY or middle <= slice_.start:
-        # Computed in UTC: at the start of summer time, wall-clock times that do not exist would repeat an hour.
-        seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
-        middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)
-    first, second = evolve(slice_, end=middle), evolve(slice_, start=middle)
-    return [evolve(half, days=_days_within(half)) for half in (first, second)]
-
-
-def _days_within(slice_: Slice) -> tuple[date, ...]:
-    """The slice's days that overlap the time from its start to its end; all days if none does (a lookback)."""
-    assert slice_.start is not None
-    assert slice_.end is not None
-    first, last = slice_.start.date(), (slice_.end - timedelta(microseconds=1)).date()
-    return tuple(day for day in slice_.days if first <= day <= last) or slice_.days
-
-
-def elapsed(slice_: Slice) -> timedelta:
-    """The slice's length in elapsed time, changes of summer time included."""
-    assert slice_.start is not None
-    assert slice_.end is not None
-    return slice_.end.astimezone(UTC) - slice_.start.astimezone(UTC)

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.budget import Budget
 from penstock._fetch.client import Peers, SourceClient, Tape
-from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry

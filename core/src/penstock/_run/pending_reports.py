@@ -10,7 +10,8 @@ from attrs import define, field
 from penstock._plan.accounts import account_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.components import Components
-from penstock._read.on_demand import Handles, Reports, poll_times
+from penstock._read.handles import Handles
+from penstock._read.on_demand import Reports, poll_times
 from penstock._read.run_log import RunLog
 from penstock._util.clock import Clock
 from penstock.connector import Stream

@@ -16,8 +16,8 @@ from attrs import define, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.budget import Budget
 from penstock._fetch.client import SourceClient
-from penstock._fetch.retry import Budget
 from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
 from penstock._write.outbox import Outbox

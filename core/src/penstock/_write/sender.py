@@ -15,7 +15,8 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from penstock._fetch.client import SourceClient
-from penstock._fetch.retry import Attempts, FailedAttempt, NextStep, parked
+from penstock._fetch.retry import FailedAttempt
+from penstock._fetch.retry_policy import Attempts, NextStep, parked
 from penstock._plugins.messages import defect
 from penstock._write.outbox_job import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock_plugins.scaffold.code import literal, used_names
-from penstock_plugins.scaffold.infer import Guess
+from penstock_plugins.scaffold.guess import Guess
 from penstock_plugins.scaffold.sample import MOST_SERVED
-from penstock_plugins.scaffold.stream import StreamTexts, part, parts
+from penstock_plugins.scaffold.stream import StreamTexts, snippet, snippets
 
 _ENGLISH = "1,234.5"
 
@@ -18,7 +18,7 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
     """The constants, routes and methods of a stream."""
     choices, sample = stream.choices, stream.choices.sample
     format_values = _format_values(stream)
-    body = part("format", sample.format, "body", **format_values)
+    body = snippet("format", sample.format, "body", **format_values)
     page, arguments, check = _page(stream), _arguments(stream), _account_check(stream)
     asked = "request.params"
     if stream.is_graphql or stream.on_demand:
@@ -41,9 +41,9 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
     }
     handler = "on_demand" if stream.on_demand else "single"
     return {
-        "constants": part("format", sample.format, "constants", **format_values),
-        "route": part("handler", handler, "route", **values),
-        "code": "\n\n".join(filter(None, [part("handler", handler, "code", **values), _records_method(stream)])),
+        "constants": snippet("format", sample.format, "constants", **format_values),
+        "route": snippet("handler", handler, "route", **values),
+        "code": "\n\n".join(filter(None, [snippet("handler", handler, "code", **values), _records_method(stream)])),
     }
 
 
@@ -60,7 +60,7 @@ def _format_values(stream: StreamTexts) -> dict[str, str]:
         "delimiter": literal(sample.delimiter),
         "encoding": literal(sample.written_in),
         "answer": "\n".join(f"        {line}" for line in _answer(stream)),
-        "mark": part("paging", stream.paging_name, "mark", **stream.paging()),
+        "mark": snippet("paging", stream.paging_name, "mark", **stream.paging()),
     }
 
 
@@ -68,7 +68,7 @@ def _page(stream: StreamTexts) -> str:
     """The line that takes the records of one page."""
     if stream.choices.paging == "none":
         return "        page = records"
-    start = part("paging", stream.paging_name, "start", **stream.paging())
+    start = snippet("paging", stream.paging_name, "start", **stream.paging())
     return f"        start = {start}\n        page = records[start : start + SIZE]"
 
 
@@ -128,7 +128,7 @@ def _answer(stream: StreamTexts) -> list[str]:
         more = "start + SIZE < len(records)" if is_paged else "False"
         lines.append(f"put(answer, {literal(sample.more)}, {more})")
     if is_paged:
-        next_page = part("paging", stream.paging_name, "mark", **stream.paging())
+        next_page = snippet("paging", stream.paging_name, "mark", **stream.paging())
         lines += [line.removeprefix("        ") for line in next_page.splitlines()]
     return lines
 
@@ -392,9 +392,11 @@ def _moving(day: Guess) -> str:
 
 
 def helpers(text: str) -> list[str]:
-    """The functions that a module calls, see ``helper`` in ``parts.toml``."""
+    """The functions that a module calls, see ``helper`` in ``snippets.toml``."""
     names = used_names(text)
-    return [code.strip("\n") for name, code in parts()["helper"].items() if name in names and not _defines(text, name)]
+    return [
+        code.strip("\n") for name, code in snippets()["helper"].items() if name in names and not _defines(text, name)
+    ]
 
 
 def _defines(text: str, name: str) -> bool:

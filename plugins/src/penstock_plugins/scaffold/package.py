@@ -12,7 +12,7 @@ from penstock import UsageError, placeholders
 
 from penstock_plugins.scaffold import imitation
 from penstock_plugins.scaffold.code import IMPORTABLE, literal, with_imports
-from penstock_plugins.scaffold.stream import StreamChoices, StreamTexts, part, template
+from penstock_plugins.scaffold.stream import StreamChoices, StreamTexts, snippet, template
 
 SIGNED = "{method}\n{path}\n{query}\n{epoch_s}\n{body}"
 SIGNABLE = ("method", "path", "query", "body", "epoch_s", "key")
@@ -168,7 +168,7 @@ class _Texts:
             "token_note": "  # review: where tokens are granted" if "token_url" in choices.guessed else "",
             "signed": literal(choices.signed),
         }
-        return part("login", choices.login, key, **values)
+        return snippet("login", choices.login, key, **values)
 
     @property
     def _is_elsewhere(self) -> bool:
@@ -229,7 +229,7 @@ class _Texts:
         return lines
 
     def _refusal_test(self) -> str:
-        return part("test", "refusal", "code", STREAM=self.stream.constant)
+        return snippet("test", "refusal", "code", STREAM=self.stream.constant)
 
     # --- sandbox ----------------------------------------------------------------------------------------------------
 

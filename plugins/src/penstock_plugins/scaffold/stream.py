@@ -16,7 +16,8 @@ from attrs import evolve, frozen
 from penstock import UsageError, placeholders, snake
 
 from penstock_plugins.scaffold.code import IMPORTABLE, call, literal
-from penstock_plugins.scaffold.infer import Guess, Guesses, guess_columns
+from penstock_plugins.scaffold.guess import Guess, Guesses
+from penstock_plugins.scaffold.infer import guess_columns
 from penstock_plugins.scaffold.sample import Sample, is_granting, is_personal
 
 LOGINS = (
@@ -40,14 +41,14 @@ def template(name: str) -> str:
 
 
 @cache
-def parts() -> Mapping[str, Any]:
+def snippets() -> Mapping[str, Any]:
     """The table of what a kind of login, paging and stream adds."""
-    return tomllib.loads(template("parts.toml"))
+    return tomllib.loads(template("snippets.toml"))
 
 
-def part(table: str, kind: str, key: str, /, **values: str) -> str:
+def snippet(table: str, kind: str, key: str, /, **values: str) -> str:
     """One text of the table, filled in; without the line breaks around it."""
-    return Template(parts()[table][kind].get(key, "")).substitute(values).strip("\n")
+    return Template(snippets()[table][kind].get(key, "")).substitute(values).strip("\n")
 
 
 def is_of_graphql(sample: Sample) -> bool:
@@ -280,7 +281,7 @@ class StreamTexts:
 
     @property
     def paging_name(self) -> str:
-        """The paging's name in ``parts.toml``: a link is a member of the answer, or its header."""
+        """The paging's name in ``snippets.toml``: a link is a member of the answer, or its header."""
         in_header = self.choices.paging == "link" and self.choices.sample.link is None
         return "header" if in_header else self.choices.paging
 
@@ -342,7 +343,7 @@ class StreamTexts:
                 )
             lines.append(f"{'downloads' if self.on_demand else 'envelope'}={envelope},")
         if self.choices.paging != "none":
-            paginator = part("paging", self.paging_name, "paginator", **self.paging())
+            paginator = snippet("paging", self.paging_name, "paginator", **self.paging())
             if len(paginator) > 100:
                 options = re.split(r", (?=\w+=)", paginator.removeprefix("named(").removesuffix(")"))
                 paginator = "named(\n" + "".join(f"        {option},\n" for option in options) + "    )"

@@ -1,0 +1,114 @@
+"""
+The decision about the next attempt of a request: values in, value out.
+"""
+
+from datetime import timedelta
+from typing import Literal, NamedTuple
+
+from penstock._fetch.stated_wait import stated_wait
+from penstock.errors import BoundExceededError, ParkedError, PenstockError, ProviderError, ThrottledError
+from penstock.model import Response
+from penstock.protocols import Grant, Retry
+
+# An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
+BOUND_RETRIES = 2
+
+# The most grants that one request uses up, where each was good for another request before it expired.
+RENEWALS = 5
+
+
+class RetryPolicy(NamedTuple):
+    """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause stated by the provider."""
+
+    retries: int = 5
+    first_s: float = 1.0
+    max_s: float = 60.0
+    throttle_wait_s: float = 300.0
+    cool_down_s: float = 60.0
+
+    def pause(self, failures: int, stated_s: float | None, random_fraction: float) -> float:
+        """
+        Seconds before the next try after so many ``failures`` (1, 2, ...); ``random_fraction`` is from [0, 1).
+
+        The wait that the provider states is a floor, up to ``throttle_wait_s``; the jitter is added to it, so that many
+        clients with the same wait do not return together.
+        """
+        backoff = random_fraction * min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        return backoff if stated_s is None else min(max(stated_s, 0.0), self.throttle_wait_s) + min(backoff, 1.0)
+
+    def retries_after(self, error: ProviderError) -> int:
+        """How often a request that failed with this error is repeated."""
+        return min(self.retries, BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.retries
+
+
+class NextStep(NamedTuple):
+    """
+    ``renew``
+        repeat at once, with a new grant;
+    ``correct_clock``
+        repeat at once, signed with the provider's time, if that differs from ours; else give up;
+    ``wait``
+        repeat after ``seconds``; until ``cool_down_s`` have passed no request of the whole source starts;
+    ``park``
+        do not repeat, and request nothing more from the source for ``seconds``;
+    ``give_up``
+        do not repeat: the error of the last attempt stands.
+    """
+
+    what: Literal["renew", "correct_clock", "wait", "park", "give_up"]
+    seconds: float = 0.0
+    cool_down_s: float | None = None
+
+
+class Attempts(NamedTuple):
+    """The attempts of one request, and the decision about the next. Values in, value out."""
+
+    policy: RetryPolicy
+    failures: int = 0
+    renewals: int = 0
+    clock_corrected: bool = False
+
+    def after(
+        self, verdict: Retry, response: Response | None, *, grant: Grant | None, proven: bool, random_fraction: float
+    ) -> "tuple[NextStep, Attempts]":
+        """
+        The next step after an attempt with this verdict, and the attempts including it.
+
+        ``response``: None if the attempt had none. ``grant``: the one that it was signed with; without one there is
+        nothing to renew. ``proven``: this grant was accepted for another request, so it has expired, and a second
+        renewal does not repeat a login with bad credentials.
+        """
+        if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < RENEWALS)):
+            return NextStep("renew"), self._replace(renewals=self.renewals + 1)
+        if verdict.correct_clock and response is not None and not self.clock_corrected:
+            return NextStep("correct_clock"), self._replace(clock_corrected=True)
+        if verdict.renew or verdict.correct_clock:
+            return NextStep("give_up"), self
+        stated_s = verdict.wait_s
+        if response is not None and (header_s := stated_wait(response, throttled=verdict.throttle)) is not None:
+            stated_s = max(header_s, stated_s or 0.0)
+        if stated_s is not None and stated_s > self.policy.throttle_wait_s:
+            return NextStep("park", stated_s), self
+        if self.failures >= self.policy.retries_after(verdict.error):
+            return NextStep("give_up"), self
+        failures, cool_down_s = self.failures + 1, None
+        if verdict.throttle:
+            stated_s = self.policy.cool_down_s if stated_s is None else stated_s
+            cool_down_s = min(stated_s, self.policy.throttle_wait_s)
+        pause_s = self.policy.pause(failures, stated_s, random_fraction)
+        return NextStep("wait", pause_s, cool_down_s), self._replace(failures=failures)
+
+
+# The longest wait that is stated in a message; a longer one is nonsense, and would leave the calendar.
+_LONGEST_S = 366 * 86_400.0
+
+
+def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: Response) -> ParkedError:
+    """The error that ends the requests to a source, with the time to come back and the provider's words."""
+    seen = error.seen if isinstance(error, ThrottledError) else str(error)
+    until = response.received_at + timedelta(seconds=min(seconds, _LONGEST_S))
+    return ParkedError(
+        f"no request before {until:%Y-%m-%d %H:%M:%S} UTC, a wait longer than throttle_wait_s "
+        f"({policy.throttle_wait_s:g} s): {seen.rstrip('.')}. A run after that time goes on.",
+        until,
+    )
