@@ -424,6 +424,16 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert heading in anchors(target), f"{named(path)} links to {link}"
 
 
+def test_the_way_of_a_page_names_modules_that_exist() -> None:
+    """
+    The core's README, which is shown without the repository and so has no links.
+    """
+    named_modules = re.findall(r"`(_\w+/\w+\.py)`", (ROOT / "core" / "README.md").read_text())
+
+    assert len(named_modules) > 10
+    assert [one for one in named_modules if not (ROOT / "core" / "src" / "penstock" / one).exists()] == []
+
+
 def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,6 +1,5 @@
 """
-Names for messages: their form, their plural, the known name that was probably meant, and the place of what an author
-wrote.
+Names in messages: their form, their plural, the nearest known name, and the source line of a declaration.
 """
 
 import difflib

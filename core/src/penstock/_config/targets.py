@@ -1,5 +1,5 @@
 """
-The text that names a target (``jsonl:DIR``, ``postgresql://...``): passwords in it, and how to show and keep it.
+The text that names a target (``jsonl:DIR``, ``postgresql://...``): passwords, and the forms shown and stored.
 """
 
 import re

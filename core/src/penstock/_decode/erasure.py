@@ -1,5 +1,5 @@
 """
-What must go from rows that an earlier reading delivered with personal data, so that they are as one of today.
+The values to erase in delivered rows, so that they hold what a reading without personal data delivers.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 """
-The last road of a page: each element by itself, and each of its members by itself where it does not fit as a whole.
+The slowest way to decode a page: element by element, and member by member where an element does not fit.
 """
 
 from collections.abc import Collection, Mapping

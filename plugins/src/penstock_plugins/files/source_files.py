@@ -1,5 +1,5 @@
 """
-The files of one source in a directory: where they are, whether they are there, and how they get there.
+The files of one source in a directory: their paths, their existence, and their replacement.
 
 The place of a file is its path relative to the directory.
 """

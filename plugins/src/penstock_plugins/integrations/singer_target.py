@@ -1,5 +1,5 @@
 """
-The sink ``singer``: any Singer target as a place to deliver to.
+The sink ``singer``: deliver to any Singer target.
 
 Each group of partitions is one process of the target, which reads SCHEMA, RECORD and STATE and ends. The partitions are
 delivered when it has ended with 0 and printed the state that was sent last; only then does the ledger have them. So a

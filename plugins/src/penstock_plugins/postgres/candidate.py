@@ -1,5 +1,5 @@
 """
-The table of a stream before it is written to: what the settings name, what the catalog has there, and whether it fits.
+The table of a stream before the first write: compare what the settings name with what the catalog has.
 """
 
 from attrs import frozen

@@ -1,5 +1,5 @@
 """
-Rows to the records of a COPY, and, if the server refuses some, back to the records of the provider.
+Convert rows to the records of a COPY, and refused records back to those of the provider.
 
 A batch is checked against the types of its columns and encoded as JSON arrays, each in one call of msgspec. They stay
 JSON until they are copied, as CSV. The check refuses a value of another type and an integer beyond 64 bits, the server

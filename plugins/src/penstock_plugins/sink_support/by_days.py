@@ -1,5 +1,5 @@
 """
-Ledger entries some days at a time, so that the rows of a long history are not compared at once.
+Ledger entries in blocks of days, so that memory does not grow with the history.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,5 @@
 """
-The rows that a table holds of partitions, compared with the entries of the ledger.
+Compare the rows of partitions in a table with the entries of the ledger.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

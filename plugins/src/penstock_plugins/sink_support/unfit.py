@@ -1,5 +1,5 @@
 """
-Records that a target cannot hold, and a delivery without them: they are rejected, never changed to fit.
+Reject the records that a target cannot hold, and deliver the others. No value is changed to fit.
 """
 
 from collections.abc import Mapping, Sequence
