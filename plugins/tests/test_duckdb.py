@@ -303,9 +303,7 @@ def test_many_rows_wait_outside_of_memory(place: Path, monkeypatch: pytest.Monke
     """
     Rows beyond the bound go into a temporary table; the partition is whole, and the last reading of a key wins.
     """
-    from penstock_plugins.duckdb import sink as module
-
-    monkeypatch.setattr(module, "HELD_BYTES", 500)
+    monkeypatch.setattr("penstock_plugins.duckdb.writer.HELD_BYTES", 500)
     target = sink(place).open(SOURCE, "r1")
     rows = [lead(number % 50, f"reading {number}") for number in range(100)]
     deliver(target, a_lead_day(1), [(LEADS, rows)])

@@ -290,6 +290,21 @@ def test_a_transaction_that_the_server_ended_is_repeated(dsn: str, state: str):
     assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
 
 
+@pytest.mark.parametrize("state", ["53100", "53200"], ids=["disk", "memory"])
+def test_a_server_without_resources_fails_the_partition_by_name(dsn: str, state: str):
+    """
+    The message has what the server lacks, with its SQLSTATE; the rows delivered before are unchanged.
+    """
+    delivered(dsn, [click(1)])
+    does = f"raise exception 'could not extend file' using errcode = '{state}';"
+    a_trigger(dsn, "acme.clicks", "trigger meddling after insert on TABLE", does)
+
+    with pytest.raises(SinkError, match=rf"extend file\. .*out of disk, memory or connections \(SQLSTATE {state}\)"):
+        delivered(dsn, [click(1), click(2)], run_id="r2")
+
+    assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c1", "r1")]
+
+
 @pytest.mark.parametrize("done", ["drop default", "set default 'other'"])
 def test_a_shared_table_that_lost_the_default_of_the_source_is_refused(dsn: str, done: str):
     """

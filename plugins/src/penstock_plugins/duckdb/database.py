@@ -118,7 +118,7 @@ class Database:
         verb = f"create temp table {table} as" if create else f"insert into {table} by name"
         with errors(self.path), private(self.path):
             self.connection.register("penstock_batches", batches)
-            self.connection.execute(f"{verb} select * from penstock_batches")  # noqa: S608 (a table of ours)
+            self.connection.execute(f"{verb} select * from penstock_batches")
             self.connection.unregister("penstock_batches")
 
     @contextmanager

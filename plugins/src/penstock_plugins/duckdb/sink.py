@@ -7,21 +7,16 @@ deletes the partition's former rows, inserts these and records the delivery: aft
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
 
-# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
-# ruff: noqa: S608
-
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import pyarrow as pa
-from attrs import define, field, frozen
+from attrs import field, frozen
 from penstock import (
     BaseSink,
     BaseTarget,
-    Batch,
     Column,
     Difference,
     Erased,
@@ -34,19 +29,15 @@ from penstock import (
 )
 from penstock.ledger import Retention
 
-from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
-from penstock_plugins.arrow.fitting import Fitting
+from penstock_plugins.arrow.columns import PRECISION, SCALE
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
+from penstock_plugins.duckdb.writer import DuckWriter
 from penstock_plugins.sink_support.by_days import by_days, rows_of_days
 from penstock_plugins.sink_support.contents import Contents, all_lost, contents_from, differences, measures_in
-from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-HELD_BYTES = 8 << 20
-"""Columns of one partition in memory before they go into a temporary table."""
 
 _MARK = "Written by penstock: "
 _MERGED = " (merged by key)"
@@ -112,17 +103,17 @@ class DuckTarget(BaseTarget):
         self.scale = sink.decimal_scale
         self.name = f"duckdb:{sink.path}"
         self.notices: list[str] = []
-        self._stages = 0
+        self._temporary_tables = 0
         self._made: set[str] = set()
         self._there: dict[str, bool] = {}  # by stream, whether its table exists and has rows
 
     def table(self, stream: str) -> str:
         return f"{self.database.catalog}.{quoted(self.source)}.{quoted(stream)}"
 
-    def stage(self) -> str:
+    def temporary_table(self) -> str:
         """The name of a new temporary table."""
-        self._stages += 1
-        return f"temp.main.stage_{self._stages}"
+        self._temporary_tables += 1
+        return f"temp.main.rows_{self._temporary_tables}"
 
     def type_of(self, column: Column) -> str:
         if column.type == "decimal":
@@ -209,28 +200,28 @@ class DuckTarget(BaseTarget):
         if text.strip():
             self.database.run(f"comment on column {table}.{quoted(column.name)} is {literal(text.strip())}")
 
-    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "DuckWriter":
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> DuckWriter:
         self._there.clear()
         return DuckWriter(self, layouts, partition)
 
-    def commit_group(self, commits: Sequence[tuple["DuckWriter", LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+    def commit_group(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`: one transaction; if it fails, each partition is committed alone."""
-        done = [_tried(writer.prepare, entry) for writer, entry in commits]
-        fine = [
+        outcomes = [_tried(writer.prepare, entry) for writer, entry in commits]
+        prepared = [
             (number, commits[number][0], outcome)
-            for number, outcome in enumerate(done)
+            for number, outcome in enumerate(outcomes)
             if isinstance(outcome, LedgerEntry)
         ]
-        error = _tried(self._replace, [(writer, entry) for _, writer, entry in fine])
+        error = _tried(self._replace, [(writer, entry) for _, writer, entry in prepared])
         if error is not None:
-            for number, writer, entry in fine:
-                done[number] = (error if len(fine) == 1 else _tried(self._replace, [(writer, entry)])) or entry
+            for number, writer, entry in prepared:
+                outcomes[number] = (error if len(prepared) == 1 else _tried(self._replace, [(writer, entry)])) or entry
         for writer, _ in commits:
             writer.abort()
         fault_point("duckdb.committed")
-        return done
+        return outcomes
 
-    def _replace(self, commits: Sequence[tuple["DuckWriter", LedgerEntry]]) -> None:
+    def _replace(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> None:
         with self.database.transaction():
             for writer, entry in commits:
                 writer.replace(entry)
@@ -329,20 +320,20 @@ class DuckTarget(BaseTarget):
             texts_before = self.database.run(
                 f"select rowid, {quoted(name)} from {table} where {quoted(name)} is not null"
             ).rows
-            cleaned = [(place, text, erasure.nested[name](text)) for place, text in texts_before]
-            changed = [(place, new) for place, text, new in cleaned if new != text]
+            cleaned = [(row_id, text, erasure.nested[name](text)) for row_id, text in texts_before]
+            changed = [(row_id, new) for row_id, text, new in cleaned if new != text]
             if changed:
-                places, texts = ([pair[number] for pair in changed] for number in (0, 1))
+                row_ids, texts = ([pair[number] for pair in changed] for number in (0, 1))
                 self.database.run(
                     f"update {table} as o set {quoted(name)} = n.text from (select unnest(cast(? as bigint[])) as "
-                    "place, unnest(cast(? as varchar[])) as text) n where o.rowid = n.place",
-                    [places, texts],
+                    "row_id, unnest(cast(? as varchar[])) as text) n where o.rowid = n.row_id",
+                    [row_ids, texts],
                 )
-            lost.update(place for place, _ in changed)
+            lost.update(row_id for row_id, _ in changed)
         gone = [name for name in erasure.columns if name in types]
         if gone:
             some = " or ".join(f"{quoted(name)} is not null" for name in gone)
-            lost.update(place for (place,) in self.database.run(f"select rowid from {table} where {some}").rows)
+            lost.update(row_id for (row_id,) in self.database.run(f"select rowid from {table} where {some}").rows)
             nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
             self.database.run(f"update {table} set {nulls} where {some}")
         return len(lost)
@@ -357,103 +348,3 @@ def _tried(call: Callable[[A], R], value: A) -> R | Exception:
         return call(value)
     except Exception as error:
         return error
-
-
-def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The rows of a partition, in a table with columns of these types."""
-    terms = [f"{quoted(name)} = cast(? as {types[name]})" for name, _ in partition.values]
-    return " and ".join(terms) or "true", [value for _, value in partition.values]
-
-
-@define(eq=False, repr=False)
-class _Buffer:
-    """The rows of one stream of a partition: some in memory, the others in a temporary table."""
-
-    layout: Layout
-    fitting: Fitting
-    stage: str | None = None
-    batches: list[Any] = field(factory=list)
-    size: int = 0
-
-
-class DuckWriter:
-    """Writes one partition."""
-
-    def __init__(self, target: DuckTarget, layouts: Sequence[Layout], partition: Partition) -> None:
-        self._target = target
-        self._database = target.database
-        self._layouts = layouts
-        self._partition = partition
-        self._buffers: Mapping[str, _Buffer] = {
-            layout.stream: _Buffer(layout, Fitting(Columns.of(layout, target.scale), target.name)) for layout in layouts
-        }
-
-    def write(self, batch: Batch) -> None:
-        if not batch.rows:
-            return
-        buffer = self._buffers[batch.layout.stream]
-        converted = buffer.fitting.batch(batch.rows)
-        buffer.batches.append(converted)
-        buffer.size += converted.nbytes
-        if buffer.size >= HELD_BYTES:
-            self._store(buffer)
-
-    def _store(self, buffer: _Buffer) -> None:
-        if not buffer.batches:
-            return
-        create = buffer.stage is None
-        buffer.stage = buffer.stage or self._target.stage()
-        self._database.insert(buffer.stage, pa.Table.from_batches(buffer.batches), create=create)
-        buffer.batches, buffer.size = [], 0
-
-    def prepare(self, entry: LedgerEntry) -> LedgerEntry:
-        """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
-        omissions = [Omissions(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
-        fitting = entry_without_unfit(entry, omissions, self._target.name)
-        for buffer in self._buffers.values():
-            self._target.make(buffer.layout)
-            self._store(buffer)
-        return fitting
-
-    def replace(self, fitting: LedgerEntry) -> None:
-        """The changes of a commit, within a transaction."""
-        fault_point("duckdb.begun")
-        for buffer in self._buffers.values():
-            self._replace(buffer)
-        fault_point("duckdb.written")
-        self._target.ledger.deliver(fitting)
-        fault_point("duckdb.recorded")
-
-    def _replace(self, buffer: _Buffer) -> None:
-        layout, table = buffer.layout, self._target.table(buffer.layout.stream)
-        rows = f"select * from {buffer.stage}"
-        if self._layouts[0].kind != "changes":
-            where, values = _where(
-                self._partition, {column.name: self._target.type_of(column) for column in layout.columns}
-            )
-            self._database.run(f"delete from {table} where {where}", values)
-        else:
-            self._delete_read_again(buffer, table)
-            if layout.key:  # the last reading of a key in this partition
-                key = ", ".join(map(quoted, layout.key))
-                rows += f" qualify row_number() over (partition by {key} order by rowid desc) = 1"
-        if buffer.stage is not None:
-            self._database.run(f"insert into {table} by name {rows}")
-
-    def _delete_read_again(self, buffer: _Buffer, table: str) -> None:
-        """Of a stream: the rows whose keys come again; of a derived one: all rows of the parents that come again."""
-        main = self._buffers[self._layouts[0].stream]
-        if main.stage is None:
-            return
-        own = main.layout.key if buffer is main else buffer.layout.derived_by
-        same = " and ".join(
-            f"old.{quoted(name)} is not distinct from new.{quoted(key)}"
-            for name, key in zip(own, main.layout.key, strict=True)
-        )
-        self._database.run(f"delete from {table} as old where exists (select 1 from {main.stage} as new where {same})")
-
-    def abort(self) -> None:
-        for buffer in self._buffers.values():
-            if buffer.stage is not None:
-                self._database.run(f"drop table if exists {buffer.stage}")
-            buffer.stage, buffer.batches, buffer.size = None, [], 0
