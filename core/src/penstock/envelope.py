@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from penstock.errors import (
     AuthenticationError,
@@ -91,32 +91,28 @@ class Envelope:
     head: tuple[str, ...] = field(default=(), converter=as_names)
     echoes: Mapping[str, str] = field(factory=dict)
     provisional_unless: Mapping[str, Any] = field(factory=dict)
+    _names: tuple[str, ...] = field(init=False)  # of the members of the body that are read
+    _failures: tuple[str, ...] = field(init=False)  # of the members by which the body may state a failure
+    _are_maps: bool = field(init=False)  # the items are maps of arrays, of which nothing else is read: read in one go
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The paths of all members that are read beside the items."""
         return (*self.total, *self.pages, *self.head, *self.echoes, *self.provisional_unless)
 
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        """The names of the members of the body that are read."""
+    @_names.default
+    def _names_of_paths(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
 
-    @cached_property
-    def _failures(self) -> tuple[str, ...]:
+    @_failures.default
+    def _failures_beside_items(self) -> tuple[str, ...]:
         """
-        The members by which the body may state a failure. One that the envelope reads is left to the connector's judge;
-        a body that is the only item may have any.
+        None that the envelope reads, which is left to the connector's judge; a body that is the only item may have any.
         """
         return () if self.items == ("",) else tuple(name for name in _FAILURE_MEMBERS if name not in self._names)
 
-    @cached_property
-    def _all_names(self) -> tuple[str, ...]:
-        return (*self._names, *self._failures)
-
-    @cached_property
-    def _are_maps(self) -> bool:
-        """Whether the items are maps of arrays of which nothing else is read, so that they are read in one go."""
+    @_are_maps.default
+    def _nothing_else_is_read_of_maps(self) -> bool:
         others = {path.partition(".")[0] for path in self.paths}
         return self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items)
 
@@ -145,7 +141,8 @@ class Envelope:
             return self._from_object(body, response)
         raw = _checked(RAW.decode, body, response)
         if first == b"[" and "" in self.items:
-            return self._with_items(Answer(bare=len(self.items) > 1), raw, "$")
+            items, problem = self._items_of(raw, "$")
+            return Answer(items=items, problem=problem, bare=len(self.items) > 1)
         if self.optional and _is_empty(raw):
             return Answer()
         kind = "an array" if first == b"[" else "a single value"
@@ -159,43 +156,41 @@ class Envelope:
                 f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
             )
-        answer = self._around(members, failure)
-        if answer.problem is not None:
-            return answer
-        if self.items == ("",):
-            return self._with_items(answer, RAW.decode(body), "$")
-        stated = {path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)}
-        if stated:
-            return self._of_one_path(answer, stated)
-        if self.optional:
-            barriers = [text for path in self.items if (text := _obstacle(members, path))]
-            return evolve(answer, problem=f"{barriers[0]}, not {self._shape()}") if barriers else answer
-        return evolve(answer, problem=self._lacking(body))
-
-    def _around(self, members: Mapping[str, msgspec.Raw], failure: str) -> Answer:
-        """The answer without its items: the counts, and the members that a judge reads."""
+        items, problem = self._items_among(members, body)
         read = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
         total, total_problem = _count(members, self.total)
         pages, pages_problem = _count(members, self.pages)
         return Answer(
+            items=() if total_problem or pages_problem else items,
             total=total,
             pages=pages,
             head={path: _plain(value) for path, value in read.items() if value is not None},
-            problem=total_problem or pages_problem,
+            problem=total_problem or pages_problem or problem,
             provisional=self._provisional(members),
             failure=failure,
         )
 
-    def _of_one_path(self, answer: Answer, stated: Mapping[str, msgspec.Raw]) -> Answer:
+    def _items_among(self, members: Mapping[str, Any], body: bytes) -> tuple[tuple[Items, ...], str | None]:
+        """The items of an object that has these members, and the problem with them."""
+        if self.items == ("",):
+            return self._items_of(RAW.decode(body), "$")
+        stated = {path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)}
+        if stated:
+            return self._of_one_path(stated)
+        if self.optional:
+            barriers = [text for path in self.items if (text := _obstacle(members, path))]
+            return (), f"{barriers[0]}, not {self._shape()}" if barriers else None
+        return (), self._lacking(body)
+
+    def _of_one_path(self, stated: Mapping[str, msgspec.Raw]) -> tuple[tuple[Items, ...], str | None]:
         """The items at the first of these paths; a problem where there are elements at another one, too."""
         path, *others = stated
         if filled := [other for other in others if _has_elements(stated[other])]:
-            return evolve(
-                answer,
-                problem=f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the "
-                "records is not known. The connector must name one of them",
+            return (), (
+                f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the records is not "
+                "known. The connector must name one of them"
             )
-        return self._with_items(answer, stated[path], f"$.{path}")
+        return self._items_of(stated[path], f"$.{path}")
 
     def _lacking(self, body: bytes) -> str:
         """The problem of a body without items: the members that it has, and the error that it states."""
@@ -218,33 +213,33 @@ class Envelope:
 
     def _members(self, body: bytes, response: Response) -> dict[str, Any]:
         """The members that are read and that there are; a map of arrays in one go, if it is one."""
+        names = (*self._names, *self._failures)
         if self._are_maps:
             try:
-                return _reader(self._all_names, maps=frozenset(self.items))(body)
+                return _reader(names, maps=frozenset(self.items))(body)
             except (ValueError, RecursionError):
                 pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
-        members: dict[str, Any] = _checked(_reader(self._all_names), body, response)
+        members: dict[str, Any] = _checked(_reader(names), body, response)
         return members
 
-    def _with_items(self, answer: Answer, raw: Any, path: str) -> Answer:
+    def _items_of(self, raw: Any, path: str) -> tuple[tuple[Items, ...], str | None]:
+        """The items in the value at their path, and the problem with them."""
         try:
             if self.optional and (not raw if isinstance(raw, dict) else _is_empty(raw)):
-                items: tuple[Items, ...] = ()
-            elif self.keyed_by is not None:
-                items = tuple(
+                return (), None
+            if self.keyed_by is not None:
+                return tuple(
                     _items(elements, f"{path}.{key}", {self.keyed_by: key})
                     for key, elements in (raw if isinstance(raw, dict) else MEMBERS.decode(raw)).items()
                     if elements != _NULL
-                )
-            elif self.within is not None:
-                items = tuple(self._inner(self.within, raw, path))
-            else:
-                items = (_items(raw, path, {}),)
-                if self.single and re.fullmatch(rb"\[\s*\]", raw):
-                    raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
+                ), None
+            if self.within is not None:
+                return tuple(self._inner(self.within, raw, path)), None
+            if self.single and re.fullmatch(rb"\[\s*\]", raw):
+                raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
+            return (_items(raw, path, {}),), None
         except msgspec.ValidationError as error:
-            return evolve(answer, problem=f"what is in {path} is not {self._shape()}: {error}")
-        return evolve(answer, items=items)
+            return (), f"what is in {path} is not {self._shape()}: {error}"
 
     def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
         for index, outer in enumerate(_ELEMENTS.decode(raw)):
@@ -442,9 +437,8 @@ def _reader(names: tuple[str, ...], maps: frozenset[str] = frozenset()) -> Calla
     decoder = msgspec.json.Decoder(struct)
 
     def read(body: bytes) -> dict[str, Any]:
-        decoded = decoder.decode(body)
-        members = {name: getattr(decoded, field) for name, field in zip(names, fields, strict=True)}
-        return {name: value for name, value in members.items() if value is not msgspec.UNSET}
+        values = msgspec.structs.astuple(decoder.decode(body))
+        return {name: value for name, value in zip(names, values, strict=True) if value is not msgspec.UNSET}
 
     return read
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, BinaryIO, Literal, Protocol
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
@@ -98,7 +98,7 @@ def plain_http_problem(url: str, *, allow_http: bool) -> str:
     )
 
 
-_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @frozen(order=True, cache_hash=True)
@@ -113,17 +113,17 @@ class Partition:
     stream: str
     values: Pairs = ()
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The values as canonical JSON: the ledger's key."""
-        return _COMPACT.encode(dict(self.values))
+        return EXACT_JSON.encode(dict(self.values)).decode()
 
-    @cached_property
+    @property
     def day(self) -> date | None:
         """The day of a partition that has one: its last value."""
         last = self.values[-1][1] if self.values else ""
         try:
-            return date.fromisoformat(last) if re.fullmatch(r"\d{4}-\d\d-\d\d", last) else None
+            return date.fromisoformat(last) if _DAY.fullmatch(last) else None
         except ValueError:  # an account, or a directory that somebody made
             return None
 
@@ -216,7 +216,7 @@ class Request:
         url, _, query = joined.partition("#")[0].partition("?")
         return cls(url=url, params=tuple(parse_qsl(query, keep_blank_values=True)), **more)
 
-    @cached_property
+    @property
     def full_url(self) -> str:
         """The URL as sent, byte for byte."""
         return f"{self.url}?{encode_query(self.params)}" if self.params else self.url

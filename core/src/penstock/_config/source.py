@@ -4,13 +4,12 @@ A source as configured, and the declarations of its streams with its settings ap
 
 from collections.abc import Sequence
 from datetime import tzinfo
-from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from penstock._plugins.offers import ComponentKind
 from penstock._plugins.registry import Registry
@@ -32,6 +31,18 @@ class ConfiguredSource:
     registry: Registry
     folder: Path = Path()  # of the configuration: state is kept in .penstock there
     version: str = ""  # of the connector's distribution
+    listers: frozenset[str] = field(init=False)  # the streams that list the accounts of others
+    needed_by_others: frozenset[str] = field(init=False)  # streams by whose rows others are requested, cut, or divided
+
+    @listers.default
+    def _listing_accounts(self) -> frozenset[str]:
+        return frozenset(stream.accounts_from[0] for stream in self.streams if stream.accounts_from is not None)
+
+    @needed_by_others.default
+    def _with_rows_for_others(self) -> frozenset[str]:
+        parents = {stream.parent.stream for stream in self.streams if stream.parent is not None}
+        cut_from = {stream.derived.stream for stream in self.streams if stream.derived is not None}
+        return frozenset(parents | cut_from) | self.listers
 
     @classmethod
     def of(
@@ -133,18 +144,6 @@ class ConfiguredSource:
     def derived_from(self, name: str) -> tuple[Stream, ...]:
         """The streams cut from the batches of the stream of this name."""
         return tuple(stream for stream in self.streams if stream.derived is not None and stream.derived.stream == name)
-
-    @cached_property
-    def needed_by_others(self) -> frozenset[str]:
-        """The streams by whose rows others are requested, cut, or divided into accounts."""
-        parents = {stream.parent.stream for stream in self.streams if stream.parent is not None}
-        cut_from = {stream.derived.stream for stream in self.streams if stream.derived is not None}
-        return frozenset(parents | cut_from) | self.listers
-
-    @cached_property
-    def listers(self) -> frozenset[str]:
-        """The streams that list the accounts of others."""
-        return frozenset(stream.accounts_from[0] for stream in self.streams if stream.accounts_from is not None)
 
     def configured_columns(self, stream: Stream) -> Sequence[Column]:
         """The columns of a stream that the settings declare."""

@@ -106,7 +106,7 @@ def _error_in_accepted(
 
 def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answer: Answer) -> str:
     """The member that repeats a parameter of the request and has another value, with this; "" without one."""
-    if not isinstance(envelope, Envelope):
+    if not isinstance(envelope, Envelope) or not envelope.echoes:
         return ""
     sent = dict(request.params)
     return next(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.errors import SinkError
 from penstock.ledger.partition_queries import COLUMNS, HERE, NOTHING, PartitionQueries
@@ -19,6 +19,7 @@ from penstock.ledger.texts import (
     column_values,
     dated,
     encoded,
+    files_text,
     json_text,
     known_moment,
     partition_of,
@@ -26,7 +27,7 @@ from penstock.ledger.texts import (
     sums_from,
     time_text,
 )
-from penstock.ledger_interface import LedgerEntry, Restatement
+from penstock.ledger_interface import LedgerEntry, LedgerFile, Restatement, State
 from penstock.model import Partition
 from penstock.redact import mask
 
@@ -41,6 +42,29 @@ _FAIL = (
 )
 
 
+class Step(NamedTuple):
+    """
+    A step of the commit of ``entry``: the state and the files that its row gets. ``version``: of the row before the
+    step, which adds one. ``values``: those of the entry's columns.
+    """
+
+    entry: LedgerEntry
+    state: State
+    files: tuple[LedgerFile, ...]
+    version: int
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, entry: LedgerEntry, state: State | None = None, files: tuple[LedgerFile, ...] | None = None) -> "Step":
+        """The first step. Default: the whole commit in one step."""
+        files = entry.files if files is None else files
+        return cls(entry, state or entry.state, files, entry.version, column_values(entry))
+
+    def then(self, state: State, files: tuple[LedgerFile, ...]) -> "Step":
+        """The next step of the same commit."""
+        return self._replace(state=state, files=files, version=self.version + 1)
+
+
 class Deliveries(PartitionQueries):
     """See :class:`penstock.ledger_interface.Ledger`."""
 
@@ -51,44 +75,43 @@ class Deliveries(PartitionQueries):
         See :meth:`penstock.ledger_interface.Ledger.deliver`. An intent is kept beside the former delivery, so that
         :meth:`take_back` can return to it.
         """
-        self.deliver_all([entry])
+        self.take([Step.of(entry)])
 
-    def deliver_all(self, entries: Sequence[LedgerEntry]) -> None:
-        """Deliver all entries in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
+    def take(self, steps: Sequence[Step]) -> None:
+        """Take all steps in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
         with self._transaction():
-            for entry in entries:
-                self._deliver(entry)
-            self._store_rejected([entry for entry in entries if entry.state != "intended"])
+            for step in steps:
+                self._take(step)
+            self._store_rejected([step.entry for step in steps if step.state != "intended"])
 
-    def _deliver(self, entry: LedgerEntry) -> None:
-        values = column_values(entry)
-        if entry.state == "intended":
+    def _take(self, step: Step) -> None:
+        entry = step.entry
+        values = {**step.values, "state": step.state, "files": files_text(step.files)}
+        if step.state == "intended":
             rejected = [rejected_texts(record) for record in entry.rejected_records]
             changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
             first = {**NOTHING, **changes}  # of a partition without a row
         else:
             first = changes = {**values, "intent": None}
-        if self.compares and entry.kind == "report" and entry.state == "delivered" and entry.version:
-            self._compare(entry)
-        if not self._put(entry, changes, first):
+        if self.compares and entry.kind == "report" and step.state == "delivered" and step.version:
+            self._compare(step)
+        if not self._put(step, changes, first):
             raise SinkError(
                 f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
                 "run or `penstock forget`. What is there stays; run again."
             )
 
-    def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    def _put(self, step: Step, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
         """
-        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the entry's.
+        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the step's.
         """
-        statement, values = self._put_sql(entry, changes, first)
+        statement, values = self._put_sql(step, changes, first)
         return self._sql(statement, *values).rowcount == 1
 
-    def _put_sql(
-        self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]
-    ) -> tuple[str, list[Any]]:
-        key = (entry.source, entry.partition.stream, entry.partition.text)
-        if entry.version:
-            return _update_sql(tuple(changes)), [*changes.values(), entry.version + 1, *key, entry.version]
+    def _put_sql(self, step: Step, changes: Mapping[str, Any], first: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        key = (step.entry.source, step.entry.partition.stream, step.entry.partition.text)
+        if step.version:
+            return _update_sql(tuple(changes)), [*changes.values(), step.version + 1, *key, step.version]
         return _insert_sql(tuple(first), tuple(changes)), [*key, 1, *first.values(), 0]
 
     def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
@@ -147,8 +170,9 @@ class Deliveries(PartitionQueries):
 
     # --- restatements -----------------------------------------------------------------------------------------------
 
-    def _compare(self, entry: LedgerEntry) -> None:
+    def _compare(self, step: Step) -> None:
         """Record what the entry changes against the delivery it is to replace."""
+        entry = step.entry
         stored = self._sql(_DELIVERED, entry.source, entry.partition.stream, entry.partition.text).fetchall()
         for rows, text in stored:
             before = sums_from(text)

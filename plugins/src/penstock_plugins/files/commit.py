@@ -4,7 +4,7 @@ The writer of a partition, and the commit of several: their steps are described 
 
 from collections.abc import Sequence
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 from penstock import (
     Batch,
     Layout,
@@ -14,6 +14,7 @@ from penstock import (
     PenstockError,
     fault_point,
 )
+from penstock.ledger import Step
 
 from penstock_plugins.files.disk import file_errors, sync_directory
 from penstock_plugins.files.ledger import FileLedger
@@ -80,12 +81,9 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
 
 @define(eq=False, repr=False)
 class Commit:
-    """A commit of a group: the ledger row to write next, and the intent, except for a day of changes."""
+    """A commit of a group: the step to record next, or the one that was recorded last."""
 
-    recorded: LedgerEntry
-    entry: LedgerEntry  # as committed
-    intended: LedgerEntry | None = None
-    version: int = 0  # of the ledger row with the intent
+    step: Step
     error: Exception | None = None
 
 
@@ -107,7 +105,7 @@ class Commits:
 
     def _commit(self, staged: Sequence[Staged]) -> list[LedgerEntry | Exception]:
         group = [self._intended(one) for one in staged]
-        staged_days = any(commit.intended is None for commit in _good(group))
+        staged_days = any(commit.step.state == "staged" for commit in _good(group))
         if staged_days:
             with file_errors(self._files.staging):
                 sync_directory(self._files.staging)
@@ -119,13 +117,13 @@ class Commits:
             if commit.error is not None:
                 self._files.discard(one.files)
         self.deliver(group)
-        return [commit.error or commit.entry for commit in group]
+        return [commit.error or commit.step.entry for commit in group]
 
     def _intended(self, staged: Staged) -> Commit:
         entry = staged.entry
         if staged.merged:  # kept until it is merged
             files = tuple(file for file in staged.files if file.size is not None)
-            return Commit(recorded=evolve(entry, state="staged", files=files), entry=entry)
+            return Commit(Step.of(entry, "staged", files))
         try:
             former = entry.replaces  # as planned; if it is another one by now, the intent is refused
             if former is None and entry.version:
@@ -133,22 +131,21 @@ class Commits:
             placed = self._files.make_way(staged.files)
             placed += kept_files(self._files, former.files if former is not None else (), placed)
         except Exception as error:
-            return Commit(recorded=entry, entry=entry, error=error)
+            return Commit(Step.of(entry), error)
         fault_point("files.staged")
-        intended = evolve(entry, state="intended", files=tuple(placed))
-        return Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1)
+        return Commit(Step.of(entry, "intended", tuple(placed)))
 
     def record(self, group: Sequence[Commit]) -> None:
-        """Write the ledger rows of commits in one transaction. If it fails, write each by itself, and keep errors."""
+        """Record the steps of commits in one transaction. If it fails, record each by itself, and keep errors."""
         good = _good(group)
         if not good:
             return
         try:
-            self._ledger.deliver_all([commit.recorded for commit in good])
+            self._ledger.take([commit.step for commit in good])
         except PenstockError:
             for commit in good:
                 try:
-                    self._ledger.deliver(commit.recorded)
+                    self._ledger.take([commit.step])
                 except PenstockError as error:
                     commit.error = error
 
@@ -157,20 +154,19 @@ class Commits:
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
         recovered when the target is opened next.
         """
-        group = [commit for commit in _good(commits) if commit.intended is not None]
+        group = [commit for commit in _good(commits) if commit.step.state == "intended"]
         for commit in group:
-            assert commit.intended is not None
             fault_point("files.intended")
-            files = commit.intended.files
+            files = commit.step.files
             try:
                 self._files.put(files)
             except Exception as error:
                 commit.error = error
             placed = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
-            commit.recorded = evolve(commit.intended, state="delivered", files=placed, version=commit.version)
+            commit.step = commit.step.then("delivered", placed)
         for directory, failure in self._files.sync().items():
             for commit in _good(group):
-                if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.recorded.files):
+                if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.step.files):
                     commit.error = failure
         for _ in _good(group):
             fault_point("files.in_place")
@@ -184,7 +180,7 @@ class Commits:
         stays, for the next opening, and its partition counts as missing.
         """
         if self._files.can_be_put(entry.files):
-            commit = Commit(recorded=entry, entry=entry, intended=entry, version=entry.version)
+            commit = Commit(Step.of(entry)._replace(version=entry.version - 1))  # of the row before its intent
             self.deliver([commit])
             if commit.error is not None:
                 raise commit.error

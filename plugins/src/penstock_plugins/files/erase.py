@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
+from penstock.ledger import Step
 
 from penstock_plugins.files.commit import Commit, Commits
 from penstock_plugins.files.disk import Draft, opened
@@ -41,11 +42,10 @@ class Eraser:
                 count, files = self._erased(entry.files)
                 rows += count
                 if files == entry.files:
-                    group.append(Commit(recorded=entry, entry=entry))
+                    group.append(Commit(Step.of(entry)))
                     continue
                 fault_point("files.staged")
-                intended = evolve(entry, state="intended", files=files)
-                group.append(Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1))
+                group.append(Commit(Step.of(entry, "intended", files)))
             self.commits.record(group)
             self.commits.deliver(group)
             for commit in group:
@@ -63,7 +63,7 @@ class Eraser:
                 left[account] = Difference(partition=account, what=what)
             elif merged is not None:
                 rows += self._erase_merged(merged)
-        self.ledger.deliver_all([entry for entry in entries if entry.partition.without_day not in left])
+        self.ledger.take([Step.of(entry) for entry in entries if entry.partition.without_day not in left])
         return Erased(rows=rows, left=tuple(left.values()))
 
     def _altered(self, files: Sequence[LedgerFile]) -> str | None:
