@@ -34,17 +34,13 @@ class Committer:
     context: RunContext
     failures: Failures = field(init=False)
     _measures: Measures = field(init=False)
-    _order: CommitOrder = field(factory=CommitOrder, init=False)
+    order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
 
     def __attrs_post_init__(self) -> None:
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
         self._measures = Measures(self.target.ledger, self.log)
-
-    def expect(self, planned: PlannedSlice) -> None:
-        """Register a slice before it is read. Called in the order of the days."""
-        self._order.expect(planned)
 
     def commit(self, result: ReadResult) -> None:
         """
@@ -53,12 +49,12 @@ class Committer:
         """
         self._measures.record(result)
         result.lost = self._measures.disappeared(result)
-        self._commit_each(self._order.after_read(result))
+        self._commit_each(self.order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record a failed read, and commit the days that waited for it."""
         self.failures.add(planned, planned.partitions, error)
-        self._commit_each(self._order.after_failure(planned))
+        self._commit_each(self.order.after_failure(planned))
 
     def flush(self) -> None:
         """Commit and record what waits for others. Called when the run would wait, and at its end."""

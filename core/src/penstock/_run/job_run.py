@@ -25,7 +25,7 @@ from penstock.sinks import Interruptible, Preparing, Target
 @define(eq=False, repr=False)
 class JobRun:
     """
-    One job of a run, its target open: prepared, begun and finished by the runner.
+    One job of a run, its target open: prepared and finished by the runner. ``tasks``: its slices, for the scheduler.
     """
 
     job: Job
@@ -35,7 +35,7 @@ class JobRun:
     log: RunLog = field(init=False)
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
-    _tasks: SliceTasks = field(init=False)
+    tasks: SliceTasks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         job, context, ledger = self.job, self.context, self.target.ledger
@@ -46,7 +46,7 @@ class JobRun:
         dependencies = Dependencies(self.source, self._planner.families.chosen)
         # The reports of a recording are not at the provider any more.
         reports = PendingReports(job, ledger if context.recorded_until is None else None, context.clock, self.log)
-        self._tasks = SliceTasks(
+        self.tasks = SliceTasks(
             job=job,
             context=context,
             client=self.client,
@@ -88,7 +88,7 @@ class JobRun:
                 self._planner.days.check(stream, self._planner.accounts.of_stream(stream) or ())
         try:
             if isinstance(self.target, Preparing):
-                components_of = self._tasks.readers.components_of
+                components_of = self.tasks.readers.components_of
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
             elif callable(getattr(self.target, "check", None)):
@@ -99,14 +99,10 @@ class JobRun:
         finally:
             self.context.report.notices.extend(self.target.notices)
 
-    def begin(self) -> None:
-        """Give the scheduler the slices that can be read now."""
-        self._tasks.add_first()
-
     def finish(self) -> None:
         """After the last read: let the target complete its streams, and record the run."""
         self.committer.finish()
-        self._tasks.finish()
+        self.tasks.finish()
         self.context.report.notices.extend(dict.fromkeys(self._planner.notices))
         if self.context.peers is None:
             self.record_run()
@@ -114,7 +110,7 @@ class JobRun:
     def record_run(self) -> None:
         """Record the run in the ledger, if the target has one."""
         if self.target.ledger is not None:
-            ended_at = self._tasks.ended_at or self.context.clock.now()
+            ended_at = self.tasks.ended_at or self.context.clock.now()
             record_run(self.context, self.source.name, self.target.ledger, ended_at)
 
     def interrupt(self, reason: PenstockError) -> None:

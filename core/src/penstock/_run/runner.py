@@ -30,7 +30,7 @@ def run(context: RunContext) -> RunReport:
             {"event": "run_started", "run_id": report.run_id, "sources": [job_run.source.name for job_run in job_runs]}
         )
         for job_run in job_runs:
-            job_run.begin()
+            job_run.tasks.add_first()
         ended_by = context.scheduler.run(idle=partial(_flush, job_runs))
         report.deadline |= isinstance(ended_by, DeadlineReachedError)
         report.interrupted |= isinstance(ended_by, StoppedError)

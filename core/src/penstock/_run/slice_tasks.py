@@ -62,7 +62,7 @@ class SliceTasks:
         for planned in plan.slices:
             self.dependencies.begun(planned)
             if planned.to_deliver:
-                self.committer.expect(planned)
+                self.committer.order.expect(planned)
         self.context.scheduler.add(map(self._task, plan.slices))
 
     def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:

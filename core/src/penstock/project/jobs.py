@@ -2,58 +2,22 @@
 The jobs of a call of ``plan`` or ``run``: the sources and streams of a pipeline or a source, and their sink.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from penstock._config import Config, ConfiguredSink
 from penstock._config.pipeline import Pipeline
-from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of_partition
 from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan, PlannedPartition
-from penstock._plan.selection import matches, missed_columns, select_streams
-from penstock._util.days import window
-from penstock._util.run_report import NONE_ALLOWED, Allowance
-from penstock.errors import ConfigError, UsageError
-from penstock.names import did_you_mean
+from penstock._util.run_report import NONE_ALLOWED
+from penstock.errors import UsageError
+from penstock.project.selection import Selection, refuse_missed, refuse_strange_accounts, selected_streams, window_of
 from penstock.project.setup import Notice, Setup, blamed
-from penstock.redact import clip
 from penstock.sinks import BaseSink, Part, Sink, Target, add_defaults
-
-
-def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The names in a list that a caller passed as ``key``. Raises UsageError for a text, which is a list of letters."""
-    if isinstance(names, str):
-        raise UsageError(f"{key}: found the text {names!r}, expected a list of names: [{names!r}]")
-    return tuple(names or ())
-
-
-def _allowance(value: Allowance | bool | int | str | None) -> Allowance | None:
-    try:
-        return value if value is None or isinstance(value, Allowance) else Allowance.parse(value)
-    except ValueError as error:
-        raise UsageError(f"allow_rejected: {error}") from None
-
-
-@frozen(kw_only=True, eq=False, repr=False)
-class Selection:
-    """
-    The selection of streams, accounts and days, as on the command line; None or empty: the default. ``to``: a sink's
-    name or place, or a sink made by the caller. Raises UsageError for a value of another form.
-    """
-
-    to: str | Sink | None = None
-    streams: tuple[str, ...] = ()
-    exclude_streams: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
-    since: date | str | None = None
-    until: date | str | None = None
-    full: bool = False
-    strict: bool = False
-    allow_rejected: Allowance | None = field(default=None, converter=_allowance)
 
 
 def jobs_for(
@@ -71,9 +35,9 @@ def jobs_for(
 
     ``planning``: a source without ``to`` takes the target that it ``used``, or none. Raises UsageError and ConfigError.
     """
-    config, named = setup.config, _named(setup, name, selection, planning=planning, used=used)
+    config, named = setup.config, _sources_and_sink(setup, name, selection, planning=planning, used=used)
     configured, configured_sink = setup.configured(named.sources, named.to, sink_named_by=named.to_where, notice=notice)
-    chosen = _selected(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
+    chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
     refuse_strange_accounts(configured, chosen, selection.accounts)
     refuse_missed(config, configured, chosen)
     if configured_sink is not None:
@@ -105,7 +69,7 @@ def jobs_for(
     return jobs, configured_sink
 
 
-class _NamedJob(NamedTuple):
+class _Named(NamedTuple):
     """What the name of a pipeline or source means. ``to``: the sink's text; None: a sink of the caller, or none."""
 
     sources: tuple[str, ...]
@@ -119,19 +83,19 @@ def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | 
     return config.pipelines.get(name) if to is None or name not in config.sources else None
 
 
-def _named(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> _NamedJob:
+def _sources_and_sink(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> _Named:
     """Raises UsageError and ConfigError."""
     config, to = setup.config, selection.to
     if pipeline_of(config, name, to) is not None:
         pipeline = config.pipeline(name)
         if to is None:
-            return _NamedJob(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
-        return _NamedJob(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
+            return _Named(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
+        return _Named(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
     if to is not None:
-        return _NamedJob((name,), to if isinstance(to, str) else None)
+        return _Named((name,), to if isinstance(to, str) else None)
     if planning:
-        return _NamedJob((name,), used, "sink")
-    raise _no_place(setup, name)
+        return _Named((name,), used, "sink")
+    raise _no_sink(setup, name)
 
 
 def plan_of(job: Job, now: datetime) -> Plan:
@@ -168,90 +132,6 @@ def with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number
     return tuple(numbered)
 
 
-def window_of(since: date | str | None, until: date | str | None, today: date) -> tuple[date | None, date | None]:
-    """The days of two options. Raises UsageError for a text that names no day."""
-    try:
-        return window(since, until, today)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def _selected(
-    where: str,
-    sources: Sequence[ConfiguredSource],
-    selection: Selection,
-    pipeline: Pipeline | None,
-    notice: Notice,
-) -> dict[str, tuple[str, ...]]:
-    """
-    The streams of each source. A pipeline's own selection must reach each of its sources; that of a call may leave
-    sources out, with a notice. ``where``: the pipeline's place, for messages.
-    """
-    include, exclude = selection.streams, selection.exclude_streams
-    if pipeline is not None:
-        include = include or pipeline.streams or ()
-        exclude = (*exclude, *pipeline.exclude_streams)
-    for source in sources:
-        if not source.streams:
-            raise _no_stream(source)
-    try:
-        chosen = select_streams(sources, include, exclude)
-    except UsageError as error:
-        if pipeline is None or selection.streams or selection.exclude_streams:
-            raise
-        raise UsageError(f"{where}: {error}") from None
-    for source in sources:
-        if chosen[source.name]:
-            continue
-        if len(sources) == 1 and not include:
-            raise _no_stream(source)
-        if selection.streams or selection.exclude_streams:
-            notice(f"{source.name} is not read: none of its streams is selected")
-        else:
-            place = where if pipeline is not None else source.name
-            raise UsageError(
-                f"{place}: no stream of {source.name} is selected; add {source.name}.STREAM to streams, or take "
-                f"{source.name} out of source"
-            )
-    if not any(chosen.values()):
-        raise UsageError("no stream is left to read: --exclude-streams leaves out all that are selected")
-    return chosen
-
-
-def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]]) -> None:
-    """Raise ConfigError where the settings exclude a column that reading these streams depends on."""
-    problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
-    if problems:
-        raise ConfigError([f"{config.where}: {text}" for text in problems])
-
-
-def refuse_strange_accounts(
-    sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]], patterns: Sequence[str]
-) -> None:
-    """
-    Raise UsageError for a pattern that no account matches, unless a provider lists the accounts of a chosen stream.
-
-    Otherwise a mistyped account would be a run of no partitions, which ends with 0.
-    """
-    if not patterns:
-        return
-    divided = []
-    for source in sources:
-        streams = [source.stream(name) for name in chosen[source.name]]
-        with blamed(source.connector):
-            divided += [source.accounts_of(stream) for stream in streams if stream.account is not None]
-    account_names = sorted({account for accounts in divided for account in accounts or ()})
-    if not divided or None in divided:
-        return
-    for pattern in patterns:
-        if not any(matches(account, [pattern]) for account in account_names):
-            names = ", ".join(source.name for source in sources)
-            raise UsageError(
-                f"--accounts: no account of {names} matches {pattern!r}.{did_you_mean(pattern, account_names)} "
-                f"There are {clip(', '.join(account_names), 200) or 'none'}"
-            )
-
-
 def unnamed(config: Config, *, planning: bool) -> UsageError:
     """The error of a command line that names no pipeline and no source."""
     with_sink = "" if planning else " with --to, such as --to jsonl:data"
@@ -266,24 +146,12 @@ def _alternatives(names: Iterable[str], what: str) -> str:
     return f"{what.replace('a ', 'the ', 1)} {' or '.join(names)}" if names else what
 
 
-def _no_place(setup: Setup, name: str) -> UsageError:
+def _no_sink(setup: Setup, name: str) -> UsageError:
     """``name`` is no pipeline, so a sink must be named. Raises ConfigError where it is no source either."""
     if name not in setup.config.sources and name not in setup.registry.connectors():
         setup.config.pipeline(name)  # raises, with the nearest name
     sink = next(iter(setup.config.sinks), "jsonl:data")
     return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to {sink}`")
-
-
-def _no_stream(source: ConfiguredSource) -> UsageError:
-    if not source.streams:
-        return UsageError(
-            f"{source.name} has no streams: it is written to, not read. `penstock act {source.name} --list` shows "
-            "what can be sent"
-        )
-    return UsageError(
-        f"{source.name}: no stream is on by default with these settings; `penstock streams {source.connector.name}` "
-        "lists them, --streams chooses"
-    )
 
 
 class Nowhere(BaseSink):

@@ -7,14 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
 from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
-from penstock._fetch.client import Tape
 from penstock._plan.plan import Job, Plan
 from penstock._run import runner
 from penstock._run.context import new_run
@@ -22,9 +20,11 @@ from penstock._util.clock import Clock, StandingClock
 from penstock._util.run_report import RunReport
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
-from penstock.project.jobs import Selection, jobs_for, names_in, pipeline_of, plan_of, sharded, with_shards
+from penstock.project.jobs import jobs_for, pipeline_of, plan_of, sharded, with_shards
 from penstock.project.notify import notify
+from penstock.project.recorded import as_recorded, recorder_of, recording_of, refuse_masked
 from penstock.project.run_result import PlanResult, RunResult
+from penstock.project.selection import Selection, names_in
 from penstock.project.setup import Notice, Notices, Setup, unfailing
 from penstock.sinks import Sink
 
@@ -198,28 +198,21 @@ class Running:
             allow_rejected=allow_rejected,
         )
         if replay is not None:
-            recording = _recording(replay, record, record_full, notices.add)
+            recording = recording_of(replay, record, record_full, notices.add)
             setup, clock = setup.with_recorded(recording), StandingClock(recording.started_at, stop)
-            selection = _as_recorded(selection, recording)
+            selection = as_recorded(selection, recording)
         receivers = self._receivers(name, to) if replay is None else ()
-
-        def remember_target(event: Event) -> None:
-            if event["event"] == "run_started":  # only a target that could be opened is remembered
-                self._remember(sink, jobs, clock, notices.add)
-            on_event(event)
-
         try:
             jobs, sink = jobs_for(setup, name, selection, clock.now(), notices.add)
-            if recording is not None:
-                _refuse_masked(recording, jobs, sink)
-            else:
-                for job in jobs:
-                    job.source.refuse_unusable_credentials()
-            tape = recording or _recorder(record, record_full, selection)
+            _refuse_unusable(jobs, sink, recording)
+            tape = recording or recorder_of(record, record_full, selection)
             if shard is not None:
                 jobs = sharded(jobs, shard, notices.add)
             workers, engine = self._division(name, workers, engine, shard=shard, recorded=tape is not None)
-            context = new_run(jobs, clock=clock, deadline_s=deadline_s, on_event=remember_target, tape=tape)
+            remember = partial(self._remember, sink, [job.source.name for job in jobs], clock, notices.add)
+            context = new_run(
+                jobs, clock=clock, deadline_s=deadline_s, on_event=partial(_follow, on_event, remember), tape=tape
+            )
             if engine is None and workers in (None, 1):
                 result = _result_of(partial(runner.run, context))
             else:
@@ -253,17 +246,33 @@ class Running:
             raise UsageError(f"{what}; leave out --workers and --engine")
         return workers, engine
 
-    def _remember(self, sink: ConfiguredSink | None, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
+    def _remember(self, sink: ConfiguredSink | None, sources: Sequence[str], clock: Clock, notice: Notice) -> None:
         """Remember the target for later calls. A failure to do so is reported and ignored."""
         if sink is None or sink.remembered is None:
             return
         try:
-            self._setup.used_targets.remember(sink.remembered, [job.source.name for job in jobs], clock.now())
+            self._setup.used_targets.remember(sink.remembered, sources, clock.now())
         except OSError as error:
             notice(
                 f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "
                 "plan, status and rejected will need --to"
             )
+
+
+def _refuse_unusable(jobs: Sequence[Job], sink: ConfiguredSink | None, recording: "Recording | None") -> None:
+    """Raise UsageError for credentials that cannot be used, or for a recording that the target must not have."""
+    if recording is not None:
+        refuse_masked(recording, jobs, sink)
+        return
+    for job in jobs:
+        job.source.refuse_unusable_credentials()
+
+
+def _follow(on_event: OnEvent, remember: Callable[[], None], event: Event) -> None:
+    """Pass an event on; remember the target when it has been opened."""
+    if event["event"] == "run_started":
+        remember()
+    on_event(event)
 
 
 def _result_of(run: Callable[[], RunReport]) -> RunResult:
@@ -274,60 +283,3 @@ def _result_of(run: Callable[[], RunReport]) -> RunResult:
         raise
     except PenstockError as error:
         return RunResult.not_started(error)
-
-
-_Folder = str | os.PathLike[str] | None
-
-
-def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: Notice) -> "Recording":
-    """The recording to run from. Raises UsageError."""
-    from penstock._recording.replay import Recording
-
-    if record is not None or record_full is not None:
-        raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
-    assert replay is not None
-    recording = Recording.open(Path(replay))
-    if not recording.finished:
-        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
-    return recording
-
-
-def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
-    """The selection, with that of the recorded run where it makes none."""
-    options = recording.options
-    return evolve(
-        selection,
-        streams=selection.streams or tuple(options["streams"]),
-        exclude_streams=selection.exclude_streams or tuple(options["exclude_streams"]),
-        accounts=selection.accounts or tuple(options["accounts"]),
-        since=selection.since or options["since"],
-        until=selection.until or options["until"],
-    )
-
-
-def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
-    """Raise UsageError for a masked recording and a target with a ledger."""
-    if recording.masked and any(job.sink.keeps_ledger for job in jobs):
-        raise UsageError(
-            f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
-            f"{sink.shown if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "
-            "--to -, write one file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
-        )
-
-
-def _recorder(record: _Folder, record_full: _Folder, selection: Selection) -> Tape | None:
-    """The tape of a run that is recorded. Raises UsageError."""
-    if record is not None and record_full is not None:
-        raise UsageError("--record and --record-full: choose one")
-    if (folder := record if record is not None else record_full) is None:
-        return None
-    from penstock._recording.recorder import Recorder
-
-    options = {
-        "streams": selection.streams,
-        "exclude_streams": selection.exclude_streams,
-        "accounts": selection.accounts,
-        "since": str(selection.since) if selection.since is not None else None,
-        "until": str(selection.until) if selection.until is not None else None,
-    }
-    return Recorder(Path(folder), full=record_full is not None, options=options)

@@ -28,7 +28,8 @@ from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
-from penstock.project.jobs import Selection, jobs_for, plan_of
+from penstock.project.jobs import jobs_for, plan_of
+from penstock.project.selection import Selection
 from penstock.project.setup import Setup
 from penstock.redact import mask_json
 from penstock.sinks import Divisible, Staging
