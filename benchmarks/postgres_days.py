@@ -24,7 +24,8 @@ import psycopg
 from attrs import evolve
 from penstock import Batch, Partition, Secret
 from penstock.testing.sinks import CLICKS, SOURCE, an_entry, click, rows_of
-from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from penstock_plugins.postgres.sink import PostgresSink
+from penstock_plugins.postgres.target import PostgresTarget
 from postgres import server
 
 DAY_ROWS = 10_000  # of the day that is replaced

@@ -14,7 +14,7 @@ from attrs import evolve
 from penstock import Batch, Column, Layout, LedgerEntry, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.sink import PostgresTarget
+from penstock_plugins.postgres.target import PostgresTarget
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink
 
 

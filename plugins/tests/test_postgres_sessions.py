@@ -420,7 +420,7 @@ def test_verify_waits_for_a_locked_table_for_moments_only(dsn: str, monkeypatch:
     It names the session that holds the table, and compares it when it is free.
     """
     monkeypatch.setattr(tables, "TRY_MS", 50)
-    monkeypatch.setattr("penstock_plugins.postgres.sink.VERIFY_PAUSE_S", 0.01)
+    monkeypatch.setattr("penstock_plugins.postgres.target.VERIFY_PAUSE_S", 0.01)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:
         other.execute("lock table acme.clicks in access exclusive mode")

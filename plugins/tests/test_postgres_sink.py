@@ -47,9 +47,10 @@ from penstock_plugins.postgres import database
 from penstock_plugins.postgres.commit_loop import CommitLoop
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.server_errors import LostSessionError
-from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from penstock_plugins.postgres.sink import PostgresSink
 from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import short
+from penstock_plugins.postgres.target import PostgresTarget
 from postgres_runs import as_role, query, sink
 from postgres_server import server, with_database
 from psycopg.types.json import set_json_loads

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from attrs import evolve
 from penstock.testing.sinks import CLICKS, LEADS, click, lead
-from penstock_plugins.postgres import tables
+from penstock_plugins.postgres import table_creation, tables
 from postgres_runs import delivered, query, sink
 
 
@@ -37,7 +37,7 @@ def test_a_table_of_an_earlier_version_gets_the_index_and_the_settings(dsn: str,
     delivered(dsn, [click(1)])
     query(dsn, "drop index acme.clicks_report_date_idx; alter table acme.clicks reset (autovacuum_vacuum_scale_factor)")
     query(dsn, "alter table acme.clicks set (autovacuum_analyze_scale_factor = 0.5)")
-    monkeypatch.setattr(tables, "INDEXED_BY_A_RUN", 0)
+    monkeypatch.setattr(table_creation, "INDEXED_BY_A_RUN", 0)
     delivered(dsn, [click(1)], run_id="r2")
     seen = sink(dsn).open_readonly("")
     assert seen is not None

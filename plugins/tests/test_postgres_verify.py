@@ -12,7 +12,7 @@ from attrs import evolve
 from penstock import Batch, Column, Partition
 from penstock.testing.sinks import ANSWERS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.sink import PostgresTarget
+from penstock_plugins.postgres.target import PostgresTarget
 from penstock_plugins.sink_support import by_days
 from postgres_runs import a_click_of, deliver, delivered, query, sink, verified
 

@@ -10,7 +10,8 @@ import psycopg
 from attrs import evolve
 from penstock import Batch, Layout, LedgerEntry, Secret
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, a_lead_day, an_entry, click, rows_of
-from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from penstock_plugins.postgres.sink import PostgresSink
+from penstock_plugins.postgres.target import PostgresTarget
 
 
 def sink(dsn: str, **more: Any) -> PostgresSink:

@@ -2,9 +2,6 @@
 What changes a partition in the ledger: deliveries, failures, restatements; and forgetting it.
 """
 
-# The only names put into statements are the prefix, table and column names of this package; values are parameters.
-# ruff: noqa: S608
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime

@@ -2,9 +2,6 @@
 The queries of the ledger about partitions: their rows, their numbers, and the records of them that were rejected.
 """
 
-# The only names put into statements are the prefix, table and column names of this package; values are parameters.
-# ruff: noqa: S608
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta

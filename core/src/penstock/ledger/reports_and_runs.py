@@ -2,9 +2,6 @@
 What the ledger keeps besides partitions: reports that are under way, accounts that a provider lists, runs.
 """
 
-# The only names put into statements are the prefix, table and column names of this package; values are parameters.
-# ruff: noqa: S608
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta

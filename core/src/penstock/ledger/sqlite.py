@@ -121,7 +121,7 @@ class SqliteLedger(SqlLedger):
             "source, stream, partition, state, run_id, read_at, open_until, fingerprint, rows, promised, rejected, "
             "repeated, truncated, attempts, version, error, sums, derived_rows, files, intent"
         )
-        self._sql(f"insert into {{t}}partitions ({columns}) select {columns} from partitions_1")  # noqa: S608
+        self._sql(f"insert into {{t}}partitions ({columns}) select {columns} from partitions_1")
         self._sql("drop table partitions_1")
 
     def _tables(self) -> set[str]:

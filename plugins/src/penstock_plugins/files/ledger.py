@@ -5,9 +5,6 @@ A ``changes`` stream has one file per account, made of many partitions. Its size
 replace it, are kept per account in ``merges``; ``layouts`` keeps the layouts, to merge without the connector.
 """
 
-# The only names put into statements are those of this module; values are parameters.
-# ruff: noqa: S608
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date

@@ -13,7 +13,7 @@ from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionE
 from penstock_plugins.postgres.writer import PostgresWriter
 
 if TYPE_CHECKING:
-    from penstock_plugins.postgres.sink import PostgresTarget
+    from penstock_plugins.postgres.target import PostgresTarget
 
 Commit = tuple[PostgresWriter, LedgerEntry]
 

@@ -10,30 +10,20 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from attrs import field, frozen
-from penstock import EXTRA, Column, Layout, SinkError, TargetError
+from penstock import Layout, SinkError, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, Step, comment_of, type_of
-from penstock_plugins.postgres.catalog import CatalogTable, definition_of, look_up, size_of
+from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, Candidate, Step
+from penstock_plugins.postgres.catalog import definition_of, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
 from penstock_plugins.postgres.rights import grant
 from penstock_plugins.postgres.row_types import RowTypes
 from penstock_plugins.postgres.server_errors import HeldTableError
 from penstock_plugins.postgres.source_lock import lock_key
-from penstock_plugins.postgres.sql_text import columns_sql, quoted, short
+from penstock_plugins.postgres.sql_text import short
+from penstock_plugins.postgres.table_creation import create, evolve, has_nullable_key, set_comment, upkeep_steps
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, TableLocation, located, of_source
-
-# Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
-_STORAGE = {
-    "autovacuum_vacuum_scale_factor": 0.02,
-    "autovacuum_vacuum_insert_scale_factor": 0.05,
-    "autovacuum_analyze_scale_factor": 0.02,
-}
-
-# A table of an earlier version with at most so many bytes gets an index by the run. Of a larger one, `check` has the
-# statement: making an index keeps writers waiting, and one that does not cannot be made in a transaction.
-INDEXED_BY_A_RUN = 16 * 2**20
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
@@ -70,7 +60,7 @@ class Table:
     @property
     def comparable(self) -> bool:
         """Whether the key identifies its rows: there is one, and no column of it may be null."""
-        return bool(self.key) and not _nullable_key(self.layout)
+        return bool(self.key) and not has_nullable_key(self.layout)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -79,12 +69,6 @@ class Table:
     @cached_property
     def row_types(self) -> RowTypes:
         return RowTypes(self.layout.columns, self.types)
-
-
-def _nullable_key(layout: Layout) -> bool:
-    # Rows with a null key are rejected before, except for derived rows.
-    key = layout.unique_columns
-    return bool(layout.derived_by) and any(column.nullable for column in layout.columns if column.name in key)
 
 
 @contextmanager
@@ -242,10 +226,10 @@ class Tables:
         known = self._known().get(layout.stream)
         steps = self._needed_steps(candidate, known)
         if candidate.seen.oid is None:
-            _create(self._database, candidate)
+            create(self._database, candidate)
         else:
-            _evolve(self._database, candidate.location, steps)
-            self._lacking[layout.stream] = _upkeep_steps(self._database, candidate)
+            evolve(self._database, candidate.location, steps)
+            self._lacking[layout.stream] = upkeep_steps(self._database, candidate)
         if candidate.seen.oid is None or steps:
             (candidate,) = self._candidates([layout])
         if (recorded := candidate.recorded) != known:
@@ -336,7 +320,7 @@ class Tables:
         with self._database.transaction():
             if not candidate.is_marked:
                 text = candidate.seen.comment or candidate.layout.summary or candidate.layout.stream
-                _comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
+                set_comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
             self._ledger.keep_table(self._source, candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
@@ -370,105 +354,3 @@ class Tables:
             old = located(self._database, self._source, known)
             if old is not None and old.oid != candidate.seen.oid:
                 raise candidate.elsewhere(old)
-
-
-# --- making and evolving ----------------------------------------------------------------------------------------------
-
-
-def _create(database: Database, new: Candidate) -> None:
-    layout, location, key = new.layout, new.location, new.key
-    if not new.seen.schema:
-        database.run(f"create schema {quoted(location.schema)}")
-    lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
-    lines += [f"{quoted(name)} {type_} default {default}" for name, (type_, default, _) in STAMPS.items()]
-    if new.shared:
-        lines.append(f"{quoted(SOURCE_COLUMN)} text not null default {SOURCE_DEFAULT}")
-    if key and not _nullable_key(layout):
-        lines.append(f"primary key ({columns_sql(key)})")
-    database.run(f"create table {location.sql} ({', '.join(lines)}) with ({_storage(_STORAGE)})")
-    if not key or _nullable_key(layout):  # a publication of all tables could not publish deletes of its rows
-        database.run(f"alter table {location.sql} replica identity full")
-    if key and _nullable_key(layout):
-        database.run(f"create unique index on {location.sql} ({columns_sql(key)})")
-    for columns in _indexes(layout, day_index=location.day_index):
-        database.run(f"create index on {location.sql} ({columns_sql(columns)})")
-    _comment(database, f"table {location.sql}", comment_of(layout, new.mark))
-    for column in layout.columns:
-        _describe(database, location.sql, column)
-    for name, (_, _, description) in STAMPS.items():
-        _comment(database, f"column {location.sql}.{quoted(name)}", description)
-    if new.shared:
-        _comment(database, f"column {location.sql}.{quoted(SOURCE_COLUMN)}", "the source whose row it is")
-
-
-def _evolve(database: Database, location: TableLocation, steps: Sequence[Step]) -> None:
-    if steps:
-        database.run(f"alter table {location.sql} {', '.join(step.sql for step in steps)}")
-    for step in steps:
-        if step.added is not None:
-            _describe(database, location.sql, step.added)
-
-
-def _indexes(layout: Layout, *, day_index: bool) -> list[tuple[str, ...]]:
-    """
-    The columns of further indexes: those by which rows are replaced, unless the key's index begins with them; and the
-    day, for queries across accounts.
-    """
-    names = [column.name for column in layout.columns]
-    columns = layout.derived_by if layout.kind == "changes" else layout.partition_columns
-    by = tuple(name for name in columns if name in names)
-    indexes = [by] if by and layout.unique_columns[: len(by)] != by else []
-    days = [column.name for column in layout.columns if column.type == "date" and column.name in by[-1:]]
-    if day_index and layout.kind == "report" and days and len(by) > 1:
-        indexes.append(tuple(days))
-    return indexes
-
-
-def _storage(settings: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in settings.items())
-
-
-def _upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
-    """The statements that give a table of an earlier version the settings and the index that a new one has."""
-    location, seen = candidate.location, candidate.seen
-    if not (seen.owned and seen.plain):
-        return []
-    statements = []
-    if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
-        statements.append(f"alter table {location.sql} set ({_storage(missing)})")
-    needed = [
-        columns
-        for columns in _indexes(candidate.layout, day_index=location.day_index)
-        if len(columns) == 1 and short(columns[0]) not in seen.indexed
-    ]
-    if needed and size_of(database, seen) <= INDEXED_BY_A_RUN:
-        statements += [f"create index on {location.sql} ({columns_sql(columns)})" for columns in needed]
-    return statements
-
-
-def day_index_advice(database: Database, known: LedgerTable, day: str, seen: CatalogTable) -> str | None:
-    """The advice to make an index on the day, where a table is large and has none."""
-    if not seen.plain or seen.types.get(day) != "date" or day in seen.indexed:
-        return None
-    if size_of(database, seen) <= INDEXED_BY_A_RUN:
-        return None
-    return (
-        f"the table {known.name} has no index on {day}: reading a day across accounts reads all of it. Its owner may "
-        f"run: create index concurrently on {known.sql} ({quoted(day)})"
-    )
-
-
-def _describe(database: Database, table: str, column: Column) -> None:
-    parts = [column.description, f"Unit: {column.unit}" if column.unit else ""]
-    if column.type == "datetime" and column.zone == "naive":
-        parts.append("The provider states no time zone")
-    text = ". ".join(part.rstrip(".") for part in parts if part)
-    if not text and column.name != EXTRA:
-        text = f"The provider's {column.member}" if column.member and not column.added else "Added by penstock"
-    _comment(database, f"column {table}.{quoted(column.name)}", text or "members that the record class does not know")
-
-
-def _comment(database: Database, on: str, text: str) -> None:
-    # COMMENT takes no parameters; the server quotes the text.
-    escaped = database.one("select quote_literal(%s)", (text.replace("\0", ""),))
-    database.run(f"comment on {on} is {escaped.replace('%', '%%')}")

@@ -16,7 +16,7 @@ from penstock_plugins.postgres.tables import Table
 from penstock_plugins.sink_support.unfit import entry_without
 
 if TYPE_CHECKING:
-    from penstock_plugins.postgres.sink import PostgresTarget
+    from penstock_plugins.postgres.target import PostgresTarget
 
 
 class PostgresWriter:

@@ -1,0 +1,237 @@
+"""
+A database opened for one source: its tables are prepared, written, compared and erased.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import date
+from typing import TYPE_CHECKING
+
+from penstock import (
+    BaseTarget,
+    Difference,
+    Erased,
+    Erasure,
+    FinalDay,
+    Layout,
+    LedgerEntry,
+    Partition,
+    PenstockError,
+    SinkError,
+    TargetError,
+    fault_point,
+)
+
+from penstock_plugins.postgres.catalog import look_up
+from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.erase import erase
+from penstock_plugins.postgres.group_commit import commit_group
+from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
+from penstock_plugins.postgres.server_errors import HeldTableError
+from penstock_plugins.postgres.table_creation import day_index_advice
+from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
+from penstock_plugins.postgres.tables import Tables, short_wait
+from penstock_plugins.postgres.temporary_tables import TemporaryTables
+from penstock_plugins.postgres.verify import Verification
+from penstock_plugins.postgres.writer import PostgresWriter
+from penstock_plugins.sink_support.contents import rows_in
+
+if TYPE_CHECKING:
+    from penstock_plugins.postgres.sink import PostgresSink
+
+VERIFY_TRIES, VERIFY_PAUSE_S = 3, 1.0
+
+
+class PostgresTarget(BaseTarget):
+    """A database opened for one source. Without a lock (from ``open_readonly``) it is read-only."""
+
+    ledger: PostgresLedger
+
+    def __init__(self, sink: "PostgresSink", database: Database, ledger: PostgresLedger, source: str) -> None:
+        self.ledger = ledger
+        self.database = database
+        self.source = source
+        self.nul = sink.nul
+        self._sink = sink
+        self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
+        self.tables = Tables(database, ledger, source, self._location)
+        self.notices: list[str] = self.tables.notices
+        self._nonempty: dict[str, bool] = {}
+        self._writers: set[PostgresWriter] = set()
+        self.temporary_tables = TemporaryTables(database)
+
+    def _location(self, layout: Layout) -> TableLocation:
+        of_stream = self._of_stream.get(layout.stream, layout.stream)
+        return self._sink.location(self.source, layout.stream, layout.connector, of_stream)
+
+    def recover(self) -> None:
+        """
+        Delete, with a notice, the ledger rows of tables that were dropped or emptied, so that their partitions are read
+        again. For an existing table that is not recognised, or that this user may not read, they are kept:
+        :meth:`prepare` refuses it.
+        """
+        with self.database.explained():
+            for known in self.ledger.tables(self.source):
+                table = located(self.database, self.source, known)
+                if table is not None and table.ours and table.oid != known.oid:  # restored from a dump
+                    self.ledger.keep_table(self.source, known._replace(oid=table.oid))
+                if table is not None and (not table.ours or not table.readable or self._holds_rows(table)):
+                    continue
+                lost = [
+                    partition
+                    for partition, entry in self.ledger.entries(self.source, known.of_stream).items()
+                    if rows_in(entry, known.stream)
+                ]
+                if lost:
+                    days = sorted(partition.day for partition in lost if partition.day is not None)
+                    span = f", {days[0]} to {days[-1]}" if days else ""
+                    self.notices.append(
+                        f"the table {known.name} {'is gone' if table is None else 'has no rows'}: what "
+                        f"was delivered of {self.source}.{known.of_stream} is missing (partitions: {len(lost)}{span}). "
+                        "A run reads those of its window that the provider still serves"
+                    )
+                with self.database.transaction():
+                    self.ledger.forget(self.source, lost)
+                    if table is None:
+                        self.ledger.forget_table(self.source, known.stream)
+                    else:
+                        self.ledger.count_merged(self.source, known.stream, None)
+
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """
+        Raises TargetError if a table cannot hold its stream. Missing columns are added to existing tables; no table is
+        made yet.
+        """
+        self.tables.prepare(layouts)
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":
+        first = layouts[0]
+        self.database.check()
+        for layout in layouts:
+            self._of_stream[layout.stream] = first.stream
+        tables = [self.tables.table(layout) for layout in layouts]
+        self.tables.check_free(tables)
+        self._nonempty.clear()
+        writer = PostgresWriter(self, tables, partition)
+        self._writers.add(writer)
+        return writer
+
+    def commit_group(self, commits: Sequence[tuple[PostgresWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
+        """
+        See :class:`penstock.sinks.Grouping`. Neighbours that are small are one transaction; if it fails, each of them
+        is committed alone.
+        """
+        return commit_group(self, commits)
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        """Whether the tables with its rows exist and are not empty."""
+        streams = [entry.partition.stream, *entry.derived_rows]
+        self._locate()
+        return all(self._nonempty.get(stream, False) for stream in streams if rows_in(entry, stream))
+
+    def _locate(self) -> None:
+        """Find out, once, which of the source's tables exist and are not empty."""
+        with self.database.explained():
+            for known in self.ledger.tables(self.source) if not self._nonempty else ():
+                table = located(self.database, self.source, known)
+                if table is not None and table.ours:
+                    check_readable(self.database, table)
+                self._nonempty[known.stream] = table is not None and (not table.ours or self._holds_rows(table))
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterator[FinalDay]:
+        """See :class:`penstock.sinks.ListsFinal`. Yields nothing if a table of it is missing, empty or not ours."""
+        self._locate()
+        with self.database.explained():
+            tables = [known.stream for known in self.ledger.tables(self.source) if known.of_stream == stream]
+            if tables and all(self._nonempty.get(table, False) for table in tables):
+                days = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
+                for day, _, _ in days:
+                    yield day
+
+    def verify(
+        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
+    ) -> Iterator[Difference]:
+        """
+        Rows and sums of each partition, counted by the database; rows of other days are not read. Of a stream that is
+        merged by key, whose rows have no partition, all rows of the source are counted. A table that another session
+        keeps locked is tried a few times, for a moment.
+        """
+        for known in self.ledger.tables(self.source):
+            if known.of_stream == stream:
+                yield from self._verified(known, entries, since, until)
+
+    def _verified(
+        self, known: LedgerTable, entries: Sequence[LedgerEntry], since: date | None, until: date | None
+    ) -> list[Difference]:
+        for _ in range(VERIFY_TRIES):
+            with suppress(HeldTableError), short_wait(self.database):
+                merged = self.ledger.merged_rows(self.source, known.stream)
+                verification = Verification(self.database, self.source, known, merged, since, until)
+                return list(verification.differences(entries))
+            self.database.pause(VERIFY_PAUSE_S)
+        raise SinkError(
+            f"{known.name} was not compared: other sessions hold it ({self.tables.holders(known.sql)}). Nothing was "
+            "changed. End these sessions, or wait for them, and verify again."
+        )
+
+    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
+        """See :class:`penstock.sinks.Erasing`: one transaction for the rows and the ledger."""
+        rows = 0
+        with self.database.explained(), self.database.transaction():
+            self.database.make_durable()
+            known = {table.stream: table for table in self.ledger.tables(self.source)}
+            for erasure in erasures:
+                table = known.get(erasure.layout.stream)
+                existing = located(self.database, self.source, table) if table is not None else None
+                if table is None or existing is None:
+                    continue
+                if not existing.ours:
+                    raise TargetError(
+                        f"{self.database.label}: the table {table.name} is not recognised as that of {self.source}."
+                        f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
+                        "of the stream was erased."
+                    )
+                rows += erase(self.database, self.source, existing, erasure)
+            fault_point("postgres.erased")
+            for entry in entries:
+                self.ledger.deliver(entry)
+        fault_point("postgres.committed")
+        return Erased(rows=rows)
+
+    def advice(self) -> list[str]:
+        """The indexes that tables of an earlier version lack, each once."""
+        texts: dict[str, None] = {}
+        with self.database.explained():
+            for known, day in self.ledger.day_columns() if self._sink.day_index else ():
+                (seen,) = look_up(self.database, [known])
+                if seen.oid is not None and (text := day_index_advice(self.database, known, day, seen)):
+                    texts[text] = None
+        return list(texts)
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """Cancel a waiting statement, to end the run. Called from another thread, until the run has ended."""
+        self.database.interrupt(reason)
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    # --- for writers ------------------------------------------------------------------------------------------------
+
+    def make_room(self) -> None:
+        """Bound the held bytes: the partition with most of them is moved to temporary tables."""
+        while sum(writer.held for writer in self._writers) > self._sink.memory_bytes:
+            max(self._writers, key=lambda writer: writer.held).spill()
+
+    def drop_writer(self, writer: "PostgresWriter") -> None:
+        self._writers.discard(writer)
+
+    def _holds_rows(self, table: Located) -> bool:
+        """Whether a table has rows of the source. One that another session has locked counts as one with rows."""
+        where, values = of_source(self.source, shared=table.shared)
+        try:
+            with short_wait(self.database):
+                return bool(self.database.one(f"select exists (select from {table.sql} where {where})", values))
+        except HeldTableError:
+            return True
