@@ -607,5 +607,5 @@ def test_a_failed_run_fails_the_step(talroo: Place) -> None:
     """
     environ = {"PYTHONPATH": "site", "DAGSTER_HOME": "", "TALROO_SECRET": "Jobs2CareersDemo"}
     talroo.app.overstate(START)
-    with pytest.raises(AssertionError, match="nothing was replaced"):
+    with pytest.raises(AssertionError, match="Nothing was replaced"):
         talroo.page("dagster.md", "dagster", **environ)
