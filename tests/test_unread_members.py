@@ -240,6 +240,37 @@ def test_records_beside_a_failure_are_not_delivered(body: dict[str, Any], exit_c
         assert f"and records, and states {next(iter(body))} " in report.errors[0]["message"]
 
 
+@pytest.mark.parametrize("paged", [False, True], ids=["one page", "pages"])
+@pytest.mark.parametrize("stated", [False, True], ids=["no total", "a total"])
+def test_a_listing_without_records_is_read_again_where_there_were_rows(
+    paged: bool, stated: bool, tmp_path: Path
+) -> None:
+    """
+    An answer that is empty once replaces nothing, unless the provider states that there are none. Twice, it is
+    believed.
+    """
+    empty = {"left": 0}
+
+    def answer(request: SandboxRequest) -> Any:
+        if empty["left"]:
+            empty["left"] -= 1
+            return {"data": [], **({"total": 0} if stated else {})}
+        page = request.params.get("page", "1")
+        return {"data": ONE if page == "1" else [], **({"total": 1} if stated else {})}
+
+    envelope = Envelope(items="data", total="total" if stated else ())
+    shop = a_shop(tmp_path, answer, envelope=envelope, **({"paginator": named("page_number")} if paged else {}))
+    assert shop.run().exit_code == 0
+
+    empty["left"] = 1
+    assert shop.run().exit_code == 0
+    assert len(shop.rows("sales")) == (0 if stated else 1)
+
+    empty["left"] = 9
+    assert shop.run().exit_code == 0
+    assert shop.rows("sales") == []
+
+
 @pytest.mark.parametrize("body", [{"errors": [{"code": 1}]}, {"error": "lost"}, {"rows": ONE, "data": []}], ids=str)
 def test_a_report_file_beside_a_failure_is_no_report(body: dict[str, Any], tmp_path: Path) -> None:
     """

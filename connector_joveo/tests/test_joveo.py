@@ -589,6 +589,14 @@ def test_a_poll_that_is_no_object_is_an_error() -> None:
         REPORT.state(answer("<html>"), 9)
 
 
+def test_no_records_and_a_link_contradict_each_other() -> None:
+    """
+    The file behind the link may hold records.
+    """
+    with pytest.raises(BrokenBodyError, match="NO_RECORDS_FOUND and a location"):
+        REPORT.state(answer({"status": "NO_RECORDS_FOUND", "location": ["https://f.example/a"]}), 9)
+
+
 def test_links_are_fetched_bare_and_shown_masked() -> None:
     """
     Each link once, in order, without credentials; its query, which may be a signature, is not shown.

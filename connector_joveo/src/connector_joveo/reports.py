@@ -76,13 +76,15 @@ class JoveoReport:
                 f"Joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
             )
         status = re.sub(r"[ -]", "_", str(body.get("status", "")).strip().upper())
+        links = _named_links(body)
         if status == NOTHING:
+            if links:
+                raise BrokenBodyError(f"Joveo states {NOTHING} and a location to download from.")
             return Empty()
         if status in FAILED:
             return Gone(f"Joveo states {status}")
         if status != DONE:
             return Waiting("" if status in UNDER_WAY else f"status {status or 'missing'}")
-        links = _named_links(body)
         if not links:
             # Only NO_RECORDS_FOUND means that there is nothing.
             return Gone("Joveo states SUCCESS without a location to download from")

@@ -259,8 +259,8 @@ class Envelope:
 # --- failures -------------------------------------------------------------------------------------------------------
 
 _FAILURE_MEMBERS = (
-    *("error", "errors", "errorMessage", "error_message", "success", "ok", "status"),
-    *("Error", "Errors", "ErrorMessage", "Success", "Status"),
+    *("error", "errors", "errorMessage", "error_message", "success", "ok", "status", "statusCode"),
+    *("Error", "Errors", "ErrorMessage", "Success", "Status", "StatusCode"),
 )
 
 _NO_FAILURE = ("", "0", "false", "no", "none", "null", "ok")
@@ -274,8 +274,9 @@ def is_failure(status: Any) -> bool:
 def _is_failure(name: str, value: Any) -> bool:
     if name.lower() in ("success", "ok"):
         return value is False or (isinstance(value, str) and value.lower() == "false")
-    if name.lower() == "status":
-        return is_failure(value)
+    if name.lower() in ("status", "statuscode"):
+        code = isinstance(value, int) and 400 <= value < 600
+        return code or is_failure(value)
     if isinstance(value, str):
         return value.strip().lower() not in _NO_FAILURE
     return any(value.values()) if isinstance(value, dict) else bool(value)

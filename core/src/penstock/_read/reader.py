@@ -27,7 +27,7 @@ from penstock._read.result import ReadResult
 from penstock._read.run_log import RunLog
 from penstock._read.unread_members import LISTINGS, unread_members
 from penstock._util.clock import Clock
-from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
+from penstock.errors import BrokenBodyError, InconsistentReadError, PagingError, ProviderError
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 from penstock.sinks import Target
@@ -63,6 +63,7 @@ class Reader:
     _rereads: int = field(default=0, init=False)
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
     _whole_days: bool = field(default=False, init=False)  # days are not divided, see _returned_whole_days
+    _uncounted: int = field(default=0, init=False)  # listings of this reading whose number of records is not stated
 
     def read(self) -> Generator[Step, Outcome | None, ReadResult]:
         """
@@ -97,6 +98,7 @@ class Reader:
         """
         if self.reports is not None:
             self.reports.restart()
+        self._uncounted = 0
         self._result = ReadResult(planned=self.planned, began_at=self.clock.now(), reports=self.reports)
         self._loader = Loader(
             result=self._result,
@@ -112,6 +114,7 @@ class Reader:
                 return None
             self._loader.check_days()
             self._check_skipped()
+            self._check_emptied()
         except BaseException:
             self._loader.abort()
             raise
@@ -302,6 +305,17 @@ class Reader:
                 "them elsewhere. Nothing was replaced."
             )
 
+    def _check_emptied(self) -> None:
+        """
+        Raises PagingError in the first reading of a slice without any record, where there were rows before and no
+        answer states a number of records: an empty answer may be a failure.
+        """
+        result = self._result
+        emptied = not result.undated and not any(loaded.counts.fetched for loaded in result.partitions.values())
+        had_rows = any(entry.delivered and entry.rows for entry in self.planned.entries.values())
+        if emptied and had_rows and self._uncounted and not self._rereads and not result.skipped:
+            raise PagingError(f"{self.planned}: no records came, and there were rows before")
+
     # --- 7: counts, and responses cut at a ceiling ------------------------------------------------------------------
 
     def _reconcile(self, listing: Listing) -> None:
@@ -313,6 +327,8 @@ class Reader:
         listing.counts.verify()
         if listing.counts.total is not None:
             self._loader.promise(listing.counts.total)
+        else:
+            self._uncounted += 1
 
     def _note_unread(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
