@@ -57,14 +57,14 @@ def a_file(body: bytes | str, content_type: str = "application/octet-stream") ->
     return Response(status=200, headers=headers, body=raw, received_at=datetime(2026, 11, 4, tzinfo=UTC))
 
 
-def compiled(cls: type = Spend) -> StreamDecoder:
+def compiled(cls: type = Spend, file: ReportFile | None = None) -> StreamDecoder:
     stream = Stream(name="spend", summary="", record=cls, kind="report", key="key", day="day", day_of="day")
-    return compile_stream("ads", stream)
+    return compile_stream("ads", evolve(stream, downloads=file))
 
 
 def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[Decoded]:
-    items = ReportFile(**options)(a_file(body)).items
-    return list(compiled(cls).decode(items, Requested(days=DAYS)))
+    file = ReportFile(**options)
+    return list(compiled(cls, file).decode(file(a_file(body)).items, Requested(days=DAYS)))
 
 
 def rows(decoded: list[Decoded]) -> list[tuple[Any, ...]]:
@@ -304,6 +304,68 @@ def test_a_row_of_totals_is_held_against_the_sums() -> None:
     assert len(rows(read(odd, totals="Total"))) == 2
     undeclared = read(GOOD + "Total,,19,1841.00\r\n")
     assert [reason for _, reason in rejected_of(undeclared)] == ["'Total' is no date and time"]
+
+
+PLAIN = '{"Date": "2026-11-03", "Campaign": %s, "Clicks": %s, "Spend": %s}'
+ROW_OF_TOTALS = "it is a row of totals"
+
+
+@pytest.mark.parametrize(
+    ("last", "is_total"),
+    [
+        (("null", 6, "0.60"), True),
+        (('"Grand Total"', 6, '"0.60"'), True),
+        (("null", 6, "null"), True),
+        (("null", 6, "0.61"), False),
+        (('"Total Wine"', 6, "0.60"), False),
+        (("null", "null", "null"), False),
+        (("null", 0, "0.00"), False),
+    ],
+    ids=["no dimension", "a word", "one measure", "another sum", "a name", "nulls", "zeros"],
+)
+@pytest.mark.parametrize("place", [0, 3], ids=["first", "last"])
+def test_an_unmarked_row_of_totals_is_rejected(last: tuple[Any, ...], is_total: bool, place: int) -> None:
+    """
+    It would count every record twice. It is the one without a campaign whose measures are the sums of all others.
+    """
+    lines = [PLAIN % (f'"c{number}"', number, f'"0.{number}0"') for number in (1, 2, 3)]
+    lines.insert(place, PLAIN % last)
+
+    decoded = read("\n".join(lines), unmarked_totals=True)
+    without = read("\n".join(lines))
+
+    assert len(rows(without)) == 4
+    assert len(rows(decoded)) == (3 if is_total else 4)
+    assert [reason.partition(":")[0] for _, reason in rejected_of(decoded)] == [ROW_OF_TOTALS] * is_total
+    assert sum(one.count for one in decoded) == 4
+
+
+def test_a_row_without_a_dimension_is_a_record_beside_one_other() -> None:
+    """
+    Two small rows may well be equal by chance.
+    """
+    assert (
+        len(rows(read("\n".join([PLAIN % ('"a"', 1, "0.50"), PLAIN % ("null", 1, "0.50")]), unmarked_totals=True))) == 2
+    )
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["in the first block", "in the last"])
+def test_an_unmarked_row_of_totals_is_found_in_blocks(first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A row in the last block is rejected. One in an earlier block was delivered before the others: the report fails.
+    """
+    monkeypatch.setattr(report_files, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(report_files, "CHUNK_BYTES", 100)
+    lines = [PLAIN % (f'"c{number}"', 1, '"0.10"') for number in range(20)]
+    lines.insert(0 if first else 20, PLAIN % ("null", 20, '"2.00"'))
+
+    if first:
+        with pytest.raises(BrokenBodyError, match="a row of totals before its records"):
+            read("\n".join(lines), unmarked_totals=True)
+    else:
+        decoded = read("\n".join(lines), unmarked_totals=True)
+        assert len(decoded) > 2
+        assert [reason.partition(":")[0] for _, reason in rejected_of(decoded)] == [ROW_OF_TOTALS]
 
 
 @pytest.mark.parametrize(("cell", "is_record"), [("Summe", False), ("SUMME: 2", False), ("Summer sale", True)])

@@ -61,6 +61,9 @@ class ReportFile:
         words with which the first cell of a footer or of a row of totals begins: such rows are no records. The totals
         are compared with the sums of the additive columns, unless a record was rejected or a value not read; those of
         money with the sum of the currency that the row states.
+    ``unmarked_totals``
+        a row of totals may be among the records with nothing that marks it. The only row without a dimension whose
+        measures are the sums of all others, at least two, is rejected as such a row.
     ``max_mib``
         the largest size of a file, unpacked; default: the source's ``max_report_mib``.
     """
@@ -71,6 +74,7 @@ class ReportFile:
     encoding: str | None = None
     footer: tuple[str, ...] = field(default=(), converter=as_names)
     totals: tuple[str, ...] = field(default=(), converter=as_names)
+    unmarked_totals: bool = False
     max_mib: int | None = None
 
     reads_files: ClassVar[bool] = True

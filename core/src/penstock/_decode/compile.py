@@ -13,7 +13,7 @@ from penstock._decode.columns import ColumnRules
 from penstock._decode.derived import columns_of_derived, stamps_of
 from penstock._decode.keys import KeyRules
 from penstock._decode.masks import Masks, cleaner, personal_cleaner
-from penstock._decode.measures import Measures
+from penstock._decode.measures import Measures, dimensions_of
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
 from penstock._decode.stream_decoder import DerivedDecoder, StreamDecoder
@@ -147,7 +147,7 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDeco
             zone=options.zone,
             rejects=rejects,
         ),
-        measures=Measures.of(declared.name, columns, hidden),
+        measures=Measures.of(declared.name, columns, hidden, _dimensions(declared)),
         keys=KeyRules(
             columns=columns,
             key=stream.key,
@@ -158,6 +158,14 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDeco
         ),
         derived=tuple(_compile_derived(declared, child, layout) for child in children),
     )
+
+
+def _dimensions(declared: _Declared) -> Iterable[Column]:
+    """The columns by which records differ, where the reports of the stream may have unmarked rows of totals."""
+    stream = declared.stream
+    unmarked = any(getattr(decoder, "unmarked_totals", False) for decoder in (stream.envelope, stream.downloads))
+    partition = declared.divided_as.partition_columns
+    return dimensions_of(declared.columns.values(), partition) if unmarked else ()
 
 
 def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> DerivedDecoder:

@@ -15,7 +15,7 @@ from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.derived import elements_of
 from penstock._decode.keys import KeyRules
 from penstock._decode.listing_keys import ListingKeys
-from penstock._decode.measures import Measures, Totals
+from penstock._decode.measures import Measures, Totals, UnmarkedTotal
 from penstock._decode.page import Elements, RawPage, fill
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
@@ -116,6 +116,7 @@ class StreamDecoder:
         keys.next_page()
         keys.by_index = keys.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         files: dict[str, _File] = {}  # by path: a file comes in blocks
+        unmarked = UnmarkedTotal(self.measures) if self.measures.dimensions else None
         for runs in grouped(items):
             first = runs[0]
             if first.path not in files:
@@ -126,10 +127,12 @@ class StreamDecoder:
                         continue
             file = files[first.path]
             for elements in self._pages(runs, file.elements):
-                decoded = self._decode_page(RawPage(elements), requested, keys, file.totals)
+                decoded = self._decode_page(RawPage(elements), requested, keys, file.totals, unmarked)
                 file.elements += decoded.count
                 yield decoded
                 del elements, decoded  # else the rows of two pages are in memory
+        if unmarked is not None:
+            unmarked.check()
 
     def _pages(self, runs: Sequence[Items], position: int) -> Iterator[Elements]:
         try:
@@ -138,13 +141,20 @@ class StreamDecoder:
             raise self._invalid_json(error) from None
 
     def _decode_page(
-        self, page: RawPage, requested: Requested, keys: ListingKeys, totals: Totals | None = None
+        self,
+        page: RawPage,
+        requested: Requested,
+        keys: ListingKeys,
+        totals: Totals | None = None,
+        unmarked: UnmarkedTotal | None = None,
     ) -> Decoded:
         """Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away."""
         row_type = self._read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
         self.rules.apply(page, requested)  # 2. Stamps, amounts and days.
         if totals is not None:
             totals.compare(page)  # 3. Rows of totals in a report.
+        if unmarked is not None:
+            self._reject_unmarked(page, unmarked)
         fresh = self.keys.check(page, keys, partial(self._read_again, page, requested))  # 4. Repeated rows are dropped.
         derived = tuple(child.decode(page) for child in self.derived)  # 5. The rows of derived streams.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
@@ -152,6 +162,12 @@ class StreamDecoder:
             fill(page.rows, name, UNSET)
         fill(page.rows, "__class__", row_type)
         return _decoded(self.layout, page, derived, fresh, absent)
+
+    def _reject_unmarked(self, page: RawPage, unmarked: UnmarkedTotal) -> None:
+        if (index := unmarked.find(page)) is not None:
+            reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
+            self.rejects.reject_element(page, page.positions[index], None, reason)
+            page.drop({index})
 
     def _read(self, page: RawPage) -> type:
         """Fill the rows of a page. Returns their type with the names of the columns."""
