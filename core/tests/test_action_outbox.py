@@ -5,6 +5,7 @@ The write ledger: its state after a crash, and what each way to go on sends.
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import penstock._write.outbox_database
 import pytest
 from attrs import evolve
 from penstock._write.outbox import Outbox
-from penstock._write.outbox_database import _TABLES, DIED, RETENTION_DAYS
+from penstock._write.outbox_database import _TABLES, DIED, RETENTION_DAYS, forget_old, load_other
 from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Refusal, Resume, Start, decide
 from penstock._write.outbox_job import OutboxJob
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
@@ -46,6 +47,28 @@ def done(row: int) -> Receipt:
 
 def one_line(job: OutboxJob, first: int = 0) -> list[tuple[int, str]]:
     return [(receipt.row, receipt.status) for receipt in job.receipts(first)]
+
+
+def test_a_job_is_opened_without_looking_at_all_others(outbox: Outbox) -> None:
+    """
+    An action that is called every minute leaves 260,000 jobs: old and unfinished ones are found by an index.
+    """
+    outbox.open(KEY, NOW).close()
+    executed: list[str] = []
+    with closing(sqlite3.connect(outbox.path)) as connection:
+        connection.set_trace_callback(executed.append)
+        forget_old(connection, NOW)
+        load_other(connection, KEY)
+        connection.set_trace_callback(None)
+        steps = [
+            step
+            for statement in executed
+            if statement.startswith(("select", "delete"))
+            for *_, step in connection.execute(f"explain query plan {statement}")
+        ]
+
+    assert any("jobs_by_end" in step for step in steps)
+    assert not [step for step in steps if step.startswith("SCAN")]
 
 
 def test_an_unfinished_job_is_refused_and_names_the_way_on(crashed: Outbox) -> None:

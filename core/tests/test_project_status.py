@@ -365,6 +365,32 @@ def test_a_source_that_was_never_read_is_overdue(server: Server, tmp_path: Path)
     assert project.status().exit_code == 0
 
 
+def test_a_sink_may_keep_a_ledger_for_each_source(tmp_path: Path) -> None:
+    """
+    A source that is not in the shared ledger is looked for under its own name; a target without it is closed.
+    """
+    now, closed = datetime(2026, 3, 1, tzinfo=UTC), list[str]()
+
+    class Target(SimpleNamespace):
+        def close(self) -> None:
+            closed.append(self.source)
+            self.ledger.close()
+
+    class Sink:
+        def open_readonly(self, source: str) -> Target:
+            return Target(source=source, ledger=SqliteLedger(tmp_path / f"{source or 'none'}.sqlite"))
+
+    for source in "ac":
+        target = Sink().open_readonly(source)
+        target.ledger.record_run(RunRecord(run_id="r1", source=source, started_at=now, finished_at=now, exit_code=0))
+        target.ledger.close()
+
+    with ledgers(ViewedTarget(sink=SimpleNamespace(open=Sink, shown="x"), sources=["a", "b", "c"])) as found:
+        assert [(one.source, bool(one.ledger.runs(one.source))) for one in found] == [("a", True), ("c", True)]
+        assert closed == ["", "b"]
+    assert sorted(closed) == ["", "a", "b", "c"]
+
+
 def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path: Path) -> None:
     """
     Status shows the healthy one, names the other and has exit code 1.

@@ -51,17 +51,18 @@ def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatc
     assert max(held) == 2  # a day of both accounts
 
 
-def rows_held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of rows that each query for entries of a ledger returns from now on."""
+def rows_held(monkeypatch: pytest.MonkeyPatch, method: str = "entries") -> list[int]:
+    """The number of rows that each query of a ledger by this method returns from now on."""
     held: list[int] = []
-    entries = SqliteLedger.entries
+    query = getattr(SqliteLedger, method)
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        found = entries(*arguments, **options)
+        found = query(*arguments, **options)
+        found = found if isinstance(found, dict) else list(found)
         held.append(len(found))
         return found
 
-    monkeypatch.setattr(SqliteLedger, "entries", counted)
+    monkeypatch.setattr(SqliteLedger, method, counted)
     return held
 
 
@@ -70,11 +71,12 @@ def test_totals_read_a_history_some_days_at_a_time(
     project: Project, monkeypatch: pytest.MonkeyPatch, daily: bool
 ) -> None:
     """
-    The totals are the same, in the same order, and the ledger's rows of all days are never in memory together.
+    The totals are the same, in the same order, and the sums of all days are never in memory together. Whole rows of the
+    ledger are not read.
     """
     project.run("daily", **DAYS)
     whole = project.totals("daily", daily=daily).totals
-    held = rows_held(monkeypatch)
+    entries, held = rows_held(monkeypatch), rows_held(monkeypatch, "delivered_sums")
     monkeypatch.setattr("penstock.ledger.delivered.ROWS_AT_ONCE", 1)
 
     totals = project.totals("daily", daily=daily).totals
@@ -84,6 +86,21 @@ def test_totals_read_a_history_some_days_at_a_time(
         [("7", 2)] * 3 + [("8", 2)] * 3 if daily else [("7", 6), ("8", 6)]
     )
     assert max(held) == 2  # a day of both accounts
+    assert not entries
+
+
+def test_totals_of_a_ledger_without_sums_are_those_of_its_rows(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A ledger of another author need not list sums.
+    """
+    project.run("daily", **DAYS)
+    totals = [project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)]
+    monkeypatch.setattr("penstock.project.targets.SummingLedger", int)
+
+    assert [project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)] == totals
+    assert [len(several) for several in totals] == [1, 3]
 
 
 def test_deleting_the_rows_of_a_day_reads_its_partitions_only(

@@ -492,7 +492,7 @@ def test_the_comparison_of_a_day_looks_at_nothing_of_other_days(sink):
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["nothing staged", "a day staged"])
-def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged):
+def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeypatch):
     """
     Every day that was merged into it is missing; other accounts are not.
     """
@@ -502,7 +502,15 @@ def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged):
     if staged:
         crash(sink, "day.staged", a_lead_day(3), (LEADS, [lead(4)]))
     (sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl").unlink()
+    entries, read = FileLedger.entries, list[set[Partition]]()
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        read.append({partition.without_day for partition in entries(*arguments, **options)})
+        return entries(*arguments, **options)
+
+    monkeypatch.setattr(FileLedger, "entries", counted)
     target = sink.open(SOURCE, "r2")
+    assert read == [{a_lead_day(1).without_day}]  # not those of other accounts, whose file may be gone, too
     known = set(target.ledger.entries(SOURCE, "leads"))
     target.close()
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from penstock.model import Kind, Partition, Rejected
+from penstock.model import Kind, Pairs, Partition, Rejected
 
 State = Literal["intended", "staged", "delivered", "failed"]
 
@@ -182,6 +182,18 @@ class FinalDay(NamedTuple):
     complete: bool
 
 
+class DeliveredSums(NamedTuple):
+    """
+    Rows and sums of one delivered partition. ``account``: its columns but the day, as in a partition; ``day``: the
+    day's text, empty where it has none.
+    """
+
+    account: Pairs
+    day: str
+    rows: int
+    sums: Mapping[str, Decimal]
+
+
 @frozen(kw_only=True)
 class Restatement:
     """
@@ -205,8 +217,8 @@ class Ledger(Protocol):
     The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
 
     Every method is durable when it returns. Methods may be called from the run's main thread only. Optional besides:
-    :class:`GroupingLedger`. A class that derives from it has the defaults of a ledger that keeps nothing, where there
-    are such.
+    :class:`GroupingLedger`, :class:`SummingLedger`. A class that derives from it has the defaults of a ledger that
+    keeps nothing, where there are such.
 
     Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
     Rows of a stream that is not divided by days are within any window; None stands for no bound.
@@ -301,3 +313,13 @@ class GroupingLedger(Protocol):
 
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
         """Record the failure of each partition as :meth:`Ledger.fail` does: all of them, or none."""
+
+
+@runtime_checkable
+class SummingLedger(Protocol):
+    """A ledger that can list the sums of partitions at a lower cost than their whole rows."""
+
+    def delivered_sums(
+        self, source: str, stream: str, *, since: date | None = None, until: date | None = None
+    ) -> Iterable[DeliveredSums]:
+        """Of each delivered partition of a stream, in any order. ``since``, ``until``: see :class:`Ledger`."""

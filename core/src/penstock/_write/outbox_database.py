@@ -21,6 +21,8 @@ _TABLES = (
         what text not null, started_at text not null, finished_at text, rows integer,
         destination text not null default '')""",
     "create index if not exists jobs_by_input on jobs (source, action, digest)",
+    # For the jobs that were finished long ago, and those that are not finished: they are not looked for among all jobs.
+    "create index if not exists jobs_by_end on jobs (finished_at, source, action)",
     """create table if not exists rows (
         job integer not null, row integer not null, state text not null, reason text not null, answer text,
         left_before integer not null, primary key (job, row)) without rowid""",

@@ -13,7 +13,7 @@ The modules: ``schema`` (the tables), ``partition_queries``, ``deliveries`` (wha
 Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
 """
 
-from penstock.ledger.delivered import DeliveredEntries
+from penstock.ledger.delivered import DeliveredEntries, windows_of_rows
 from penstock.ledger.deliveries import Step
 from penstock.ledger.reports_and_runs import Retention
 from penstock.ledger.schema import FORGET_PREFIX, SCHEMA_VERSION, STANDING, UNSETTLED
@@ -34,4 +34,5 @@ __all__ = [
     "files_from",
     "files_text",
     "partition_of",
+    "windows_of_rows",
 ]

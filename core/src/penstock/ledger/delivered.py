@@ -13,8 +13,6 @@ from penstock.model import Partition
 
 ROWS_AT_ONCE = 10_000  # rows of a ledger
 
-_Bounds = tuple[date | None, date | None]
-
 
 def _all(partition: Partition) -> bool:
     return True
@@ -39,14 +37,15 @@ class DeliveredEntries(Sequence[LedgerEntry]):
     ) -> None:
         self._ledger, self._source, self._stream = ledger, source, stream
         self._since, self._until, self._holds = since, until, holds
-        self._windows: list[_Bounds] | None = None
+        self._windows: list[tuple[date | None, date | None]] | None = None
         self._count: int | None = None
         self.unsettled: set[Partition] = set()
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         count = 0
         if self._windows is None:
-            self._windows = list(self._windows_of_rows())
+            windows = windows_of_rows(self._ledger, self._source, self._stream, self._since, self._until)
+            self._windows = list(windows)
         for number, (since, until) in enumerate(self._windows):
             entries = self._ledger.entries(self._source, self._stream, since=since, until=until)
             for partition, entry in sorted(entries.items(), key=lambda item: item[0].day or date.min):
@@ -59,26 +58,6 @@ class DeliveredEntries(Sequence[LedgerEntry]):
                     self.unsettled.add(partition)
         self._count = count
 
-    def _windows_of_rows(self) -> Iterator[_Bounds]:
-        """Windows of some ``ROWS_AT_ONCE`` rows each. The first and the last one end where the whole window does."""
-        since, until = self._since, self._until
-        if since is not None and since == until:
-            yield since, until  # a day is not divided, however many accounts have it
-            return
-        counts = self._ledger.counts(self._source, self._stream)
-        days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
-        if not days:
-            yield since, until
-            return
-        length = timedelta(
-            days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts)
-        )
-        first, last = max(min(days), since or date.min), min(max(days), until or date.max)
-        while first + length < last:
-            yield since, first + length
-            since = first = first + length + timedelta(days=1)
-        yield since, until
-
     def __len__(self) -> int:
         if self._count is None:
             deque(self, maxlen=0)
@@ -89,3 +68,26 @@ class DeliveredEntries(Sequence[LedgerEntry]):
 
     def __getitem__(self, index: Any) -> Any:
         return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]
+
+
+def windows_of_rows(
+    ledger: Ledger, source: str, stream: str, since: date | None, until: date | None
+) -> Iterator[tuple[date | None, date | None]]:
+    """
+    A window in parts of some ``ROWS_AT_ONCE`` rows each. The first and the last one end where the window does; what has
+    no day is in each of them.
+    """
+    if since is not None and since == until:
+        yield since, until  # a day is not divided, however many accounts have it
+        return
+    counts = ledger.counts(source, stream)
+    days = [day for count in counts for day in (count.first_day, count.last_day) if day is not None]
+    if not days:
+        yield since, until
+        return
+    length = timedelta(days=ROWS_AT_ONCE * (max(days) - min(days)).days // sum(count.partitions for count in counts))
+    first, last = max(min(days), since or date.min), min(max(days), until or date.max)
+    while first + length < last:
+        yield since, first + length
+        since = first = first + length + timedelta(days=1)
+    yield since, until

@@ -11,8 +11,8 @@ from typing import Any
 from attrs import evolve
 
 from penstock.ledger.schema import FLAWED, SqlTables
-from penstock.ledger.texts import column_values, entry_of, json_text, known_moment, moment_of, partition_of
-from penstock.ledger_interface import AccountCounts, FinalDay, LedgerEntry
+from penstock.ledger.texts import column_values, entry_of, json_text, known_moment, moment_of, partition_of, sums_from
+from penstock.ledger_interface import AccountCounts, DeliveredSums, FinalDay, LedgerEntry
 from penstock.model import Partition, Rejected
 
 ROWS_AT_ONCE = 10_000  # of final days
@@ -33,6 +33,7 @@ _FINAL_DAYS = (
     "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
     "from {t}partitions where standing = 'final' and "
 )
+_SUMS = "select account, day, rows, sums from {t}partitions where state = 'delivered' and intent is null and "
 _UNREAD = (
     f"select count(*) from {{t}}partitions where source = ? and stream = ? and {FLAWED} and "
     "state = 'delivered' and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end"
@@ -98,6 +99,17 @@ class PartitionQueries(SqlTables):
             *(source, stream, account),
         ).fetchall()
         return partition_of(stream, text).values[0][0]
+
+    def delivered_sums(
+        self, source: str, stream: str, *, since: date | None = None, until: date | None = None
+    ) -> Iterator[DeliveredSums]:
+        """See :class:`penstock.ledger_interface.SummingLedger`."""
+        column = ""
+        for where, values in _windows(source, stream, since, until):
+            for account, day, rows, sums in self._sql(f"{_SUMS}{where}", *values).fetchall():
+                if account and not column:
+                    column = self._account_column(source, stream, account)
+                yield DeliveredSums(((column, account),) if account else (), day, int(rows), sums_from(sums))
 
     def final_days(
         self,

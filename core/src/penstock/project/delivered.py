@@ -9,7 +9,7 @@ from decimal import Decimal, localcontext
 from attrs import define, evolve, field, fields_dict
 
 from penstock.ledger import FORGET_PREFIX
-from penstock.ledger_interface import LedgerEntry
+from penstock.ledger_interface import DeliveredSums, LedgerEntry
 from penstock.model import Partition
 from penstock.project.results import (
     Change,
@@ -27,10 +27,12 @@ def totals_of(source_ledger: SourceLedger, days: Days, *, daily: bool) -> list[T
     by_period: dict[tuple[str, tuple[tuple[str, str], ...], str], _Sum] = {}
     with localcontext(prec=1000):  # so that sums are exact
         for stream in source_ledger.streams:
-            for entry in source_ledger.delivered(stream, days):
-                account, day = entry.partition.without_day.values, entry.partition.day
-                period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
-                by_period.setdefault((stream, account, period), _Sum()).add(entry)
+            for sums in source_ledger.delivered_sums(stream, days):
+                period = sums.day if daily else sums.day[: len("2026-10")]
+                key = (stream, sums.account, period)
+                if (total := by_period.get(key)) is None:
+                    total = by_period[key] = _Sum()
+                total.add(sums)
     return [
         Total(
             target=source_ledger.target_name,
@@ -52,9 +54,9 @@ class _Sum:
     rows: int = 0
     sums: dict[str, Decimal] = field(factory=dict)
 
-    def add(self, entry: LedgerEntry) -> None:
-        self.rows += entry.rows
-        for name, amount in entry.sums.items():
+    def add(self, partition: DeliveredSums) -> None:
+        self.rows += partition.rows
+        for name, amount in partition.sums.items():
             self.sums[name] = self.sums.get(name, Decimal(0)) + amount
 
 

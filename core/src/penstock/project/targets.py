@@ -4,7 +4,7 @@ The targets that a call looks at, opened for reading, and the days and accounts 
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from functools import cached_property, partial
 from itertools import count
@@ -16,9 +16,9 @@ from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
-from penstock.ledger import DeliveredEntries
+from penstock.ledger import DeliveredEntries, windows_of_rows
 from penstock.ledger.reports_and_runs import RUNS_KEPT
-from penstock.ledger_interface import Ledger, LedgerEntry, RunRecord
+from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord, SummingLedger
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.project.results import Result
@@ -98,6 +98,19 @@ class SourceLedger:
         """The delivered partitions of a stream within these days, of these accounts, in the order of their days."""
         return DeliveredEntries(self.ledger, self.source, stream, since=days.since, until=days.until, holds=days.holds)
 
+    def delivered_sums(self, stream: str, days: "Days") -> Iterator[DeliveredSums]:
+        """Rows and sums of the delivered partitions of a stream within these days, of these accounts, in any order."""
+        if not isinstance(self.ledger, SummingLedger):
+            for entry in self.delivered(stream, days):
+                day = entry.partition.day.isoformat() if entry.partition.day is not None else ""
+                yield DeliveredSums(entry.partition.without_day.values, day, entry.rows, entry.sums)
+            return
+        windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
+        for number, (since, until) in enumerate(windows):
+            for sums in self.ledger.delivered_sums(self.source, stream, since=since, until=until):
+                if (sums.day or not number) and holds(days.accounts, (value for _, value in sums.account)):
+                    yield sums
+
     def runs(self) -> Iterator[RunRecord]:
         """The runs that the ledger keeps, newest first. They are read some at a time: their reports are long."""
         if "offset" not in inspect.signature(self.ledger.runs).parameters:  # the plugin is older than the parameter
@@ -131,18 +144,34 @@ def narrowed(method: Callable[..., _V], **bounds: Any) -> Callable[..., _V]:
 
 @contextmanager
 def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
-    """Each source to show that the target has, read-only; closed at the end. They share the target's one ledger."""
-    sources = viewed.sources
-    target = viewed.sink.open().open_readonly(sources[0] if sources is not None and len(sources) == 1 else "")
-    if target is None:
-        yield []
-        return
-    try:
-        ledger = target.ledger
-        to_show = [] if ledger is None else [(source, ledger) for source in _sources_to_show(ledger, sources)]
-        yield [SourceLedger(viewed.sink.shown, source, of_all) for source, of_all in to_show]
-    finally:
-        target.close()
+    """
+    Each source to show that the target has, read-only; closed at the end. Several sources share one ledger: a database
+    has a limit of connections. A source that is not in it is looked for under its own name, too.
+    """
+    sink, sources = viewed.sink.open(), viewed.sources
+    with ExitStack() as opened:
+
+        def shown(name: str, to_show: Sequence[str] | None) -> dict[str, Ledger]:
+            """The sources to show in the ledger of the target, opened under this name. One without any is closed."""
+            if (target := sink.open_readonly(name)) is None:
+                return {}
+            with ExitStack() as closing:
+                closing.callback(target.close)
+                ledger = target.ledger
+                found = {} if ledger is None else dict.fromkeys(_sources_to_show(ledger, to_show), ledger)
+                if found:
+                    opened.push(closing.pop_all())
+            return found
+
+        if sources is None or len(sources) == 1:
+            by_source = shown("" if sources is None else sources[0], sources)
+        else:
+            by_source = shown("", sources)
+            for source in sources:
+                if source not in by_source:
+                    by_source |= shown(source, (source,))
+        in_order = by_source if sources is None else filter(by_source.__contains__, sources)
+        yield [SourceLedger(viewed.sink.shown, source, by_source[source]) for source in in_order]
 
 
 def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[str]:

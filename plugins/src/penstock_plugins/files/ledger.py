@@ -125,7 +125,10 @@ class FileLedger(SqliteLedger):
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
-    def merges(self, source: str) -> list[Merge]:
+    def merges(self, source: str, stream: str | None = None) -> list[Merge]:
+        """The files of all accounts of a stream; None: of all streams."""
+        if stream is not None:
+            return self._merges("source = ? and stream = ?", source, stream)
         return self._merges("source = ?", source)
 
     def merge(self, source: str, account: Partition) -> Merge | None:
@@ -176,9 +179,10 @@ class FileLedger(SqliteLedger):
     def forget_merge(self, merge: Merge) -> int:
         """Record that an account's file is lost: all partitions merged into it are missing. Returns their number."""
         with self._transaction():
+            accounts = [account for _, account in partition_of(merge.stream, merge.account).values] or None
             lost = [
                 partition
-                for partition, entry in self.entries(merge.source, merge.stream).items()
+                for partition, entry in self.entries(merge.source, merge.stream, accounts=accounts).items()
                 if entry.delivered and partition.without_day.text == merge.account
             ]
             self._sql(

@@ -119,10 +119,9 @@ class FileTarget(BaseTarget):
     ) -> Iterator[FinalDay]:
         """See :class:`penstock.sinks.ListsFinal`."""
         intact: dict[str, bool] = {}  # by account, of a stream of changes
-        for merge in self.ledger.merges(self.source):
-            if merge.stream == stream:
-                _, account = next(iter(partition_of(stream, merge.account).values), ("", ""))
-                intact[account] = self.files.are_in_place(merge.files)
+        for merge in self.ledger.merges(self.source, stream):
+            _, account = next(iter(partition_of(stream, merge.account).values), ("", ""))
+            intact[account] = self.files.are_in_place(merge.files)
         for day, files, rows in self.ledger.final_days(
             self.source, stream, since=since, until=until, accounts=accounts
         ):
