@@ -7,8 +7,8 @@ from penstock import Partition, Request, Secret
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call
-from penstock._fetch.client import url_template
 from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.request_events import url_template
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError

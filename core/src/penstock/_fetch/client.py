@@ -2,14 +2,12 @@
 The HTTP client of one source, for reads and writes: judge, retry, sign and transport, joined.
 """
 
-import re
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 
@@ -18,7 +16,8 @@ from penstock._fetch.auth import SignedExchange
 from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import FailedAttempt, Observer, Retrying
+from penstock._fetch.request_events import CallObserver
+from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
@@ -29,7 +28,6 @@ from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
-from penstock.redact import mask
 
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
@@ -163,8 +161,11 @@ class SourceClient:
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
 
+    def _observer(self, call: Call) -> CallObserver:
+        return CallObserver(self.source.name, call, self.emit, self.count_request, self.count)
+
     def _attempt_call(self, call: Call) -> Outcome:
-        observer = _CallObserver(self, call)
+        observer = self._observer(call)
         try:
             self.check_not_parked()
             send = self._retrying_for(call.account)
@@ -195,7 +196,7 @@ class SourceClient:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         send = self._with_retries(SignedExchange(Unsigned(), self._transport, self._log_in, self.clock))
         call = Call(request=request, envelope=None, lenient=True)
-        return send(request, partial(self._judge_login, call), _CallObserver(self, call))[0]
+        return send(request, partial(self._judge_login, call), self._observer(call))[0]
 
     def _judge_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         verdict, answer = judge_response(self.source.connector.title, call, response, judges=())
@@ -227,44 +228,6 @@ class SourceClient:
             raise self._parked
 
 
-@define(eq=False, repr=False)
-class _CallObserver(Observer):
-    """Counts and reports the attempts of one call, and keeps the last response."""
-
-    client: SourceClient
-    call: Call
-    response: Response | None = field(default=None, init=False)
-
-    def sending(self) -> None:
-        self.client.count_request(self.call)
-
-    def attempted(self, response: Response | None, seconds: float) -> None:
-        """Without a response, the error is that of a retry or of a partition."""
-        self.response = response or self.response
-        self.client.emit(
-            {
-                "event": "request",
-                "source": self.client.source.name,
-                "stream": self._stream,
-                "partitions": [partition.as_dict() for partition in self.call.partitions],
-                "method": self.call.request.method,
-                "url": url_template(self.call),
-                "status": response.status if response is not None else None,
-                "bytes": response.size if response is not None else 0,
-                "seconds": round(seconds, 6),
-            }
-        )
-
-    def retried(self, failed: FailedAttempt) -> None:
-        """The error of the last attempt is reported by its reading."""
-        self.client.count(self.call, retries=1)
-        self.client.emit(failed.event(self.client.source.name, self._stream, self.call.request))
-
-    @property
-    def _stream(self) -> str | None:
-        return self.call.stream.name if self.call.stream is not None else None
-
-
 def digest_of(answer: Answer) -> int | None:
     """A number that two pages with the same items share; None for a page without items."""
     crc = size = 0
@@ -272,26 +235,3 @@ def digest_of(answer: Answer) -> int | None:
         crc = zlib.crc32(items.raw, crc)
         size += len(items.raw)
     return (size << 32) | crc if size > len(b"[]") else None
-
-
-_WORD = re.compile(r"[A-Za-z][A-Za-z._-]*|[vV]\d+(\.\d+)?|")
-
-
-def url_template(call: Call) -> str:
-    """
-    The URL of a request as a kind of request, masked: without its query, a segment that is a value of the partition as
-    ``{column}``, and every other one that is no word as ``{id}``.
-    """
-    origin, words = _origin_and_words(call.request.url)
-    columns = {value: column for partition in call.partitions for column, value in partition.values}
-    segments = [f"{{{columns[word]}}}" if word in columns else shown for word, shown in words]
-    return mask(f"{origin}{'/'.join(segments)}")
-
-
-@lru_cache(maxsize=1000)
-def _origin_and_words(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The origin of a URL; each segment of its path, and how it is shown where it is no value of the partition."""
-    url = urlsplit(address)
-    segments = [unquote(segment) for segment in url.path.split("/")]
-    words = tuple((segment, segment if _WORD.fullmatch(segment) else "{id}") for segment in segments)
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words

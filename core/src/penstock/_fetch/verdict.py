@@ -86,22 +86,22 @@ def _error_in_accepted(
     provider: str, call: Call, response: Response, answer: Answer | None, problem: BrokenBodyError | None
 ) -> BrokenBodyError | None:
     """Why a response cannot be used, although judges and status accept it; None where it can."""
-    seen = ""
+    what = ""
     if problem is not None:
-        seen = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
+        what = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
     elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
-        seen = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
+        what = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
     elif answer is not None and _states_failure(call, answer):
         name = answer.failure.partition(" ")[0]
         records = "records" if _has_records(answer) else "no records"
-        seen = (
+        what = (
             f" and {records}, and states {answer.failure}. Nothing was replaced. If that is no failure, the connector "
             f"must name {name} in the head of its envelope."
         )
-    if not seen:
+    if not what:
         return None
     error = WrongFormatError if isinstance(problem, WrongFormatError) else BrokenBodyError
-    return error(f"{provider} answered {call.request} with HTTP {response.status}{seen}")
+    return error(f"{provider} answered {call.request} with HTTP {response.status}{what}")
 
 
 def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answer: Answer) -> str:
@@ -183,8 +183,8 @@ def status_judge(provider: str, what: object, table: Mapping[int, StatusRule], r
         if rule is None or isinstance(rule, Skip):
             return rule
         words = response.reason(reason) if rule.quoted else ""
-        seen = f"{provider} answered {what} with HTTP {response.status}"
-        return rule.verdict(seen + (f": {words.rstrip('.')}" if words else ""))
+        answered = f"{provider} answered {what} with HTTP {response.status}"
+        return rule.verdict(answered + (f": {words.rstrip('.')}" if words else ""))
 
     return judge
 
@@ -199,27 +199,27 @@ def by_status(
     partial = status == 206 and not _whole_range(response.header("content-range"))
     if 200 <= status < 300 and not partial:
         return Accept()
-    seen = f"{provider} answered {request} with HTTP {status}"
+    answered = f"{provider} answered {request} with HTTP {status}"
     if partial:
-        return Retry(BrokenBodyError(f"{seen}: a part of the body, though the request names no range"))
+        return Retry(BrokenBodyError(f"{answered}: a part of the body, though the request names no range"))
     words = response.reason(reason)
     detail = f": {words}" if words else ""
     if status == 429:
-        return Retry(ThrottledError(f"{seen}{detail}", "Lower requests_per_second."), throttle=True)
+        return Retry(ThrottledError(f"{answered}{detail}", "Lower requests_per_second."), throttle=True)
     if status in RETRIED_STATUSES:
-        return Retry(ServerError(f"{seen}{detail}; it may be better later"))
+        return Retry(ServerError(f"{answered}{detail}; it may be better later"))
     if status in (401, 403) and not request.credentials:
         advice = "a download, which is requested without credentials, was refused; its link may have expired"
-        return Refuse(RefusedError(f"{seen}{detail}; {advice}"))
+        return Refuse(RefusedError(f"{answered}{detail}; {advice}"))
     if status == 403 and account is not None:
         advice = f"{_OF_ACCOUNT} {account}: check that it is one of theirs, and their rights"
-        return Refuse(AuthenticationError(f"{seen}{detail}; {advice}"))
+        return Refuse(AuthenticationError(f"{answered}{detail}; {advice}"))
     if status in (401, 403):
-        refused = AuthenticationError(f"{seen}{detail}; the credentials were refused: check those of this source")
+        refused = AuthenticationError(f"{answered}{detail}; the credentials were refused: check those of this source")
         # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
         return Retry(refused, renew=True) if status == 401 else Refuse(refused)
     advice = "the request was refused: check base_url and the other settings of this source"
-    return Refuse(RefusedError(f"{seen}{detail}; {advice}"))
+    return Refuse(RefusedError(f"{answered}{detail}; {advice}"))
 
 
 def _whole_range(content_range: str | None) -> bool:

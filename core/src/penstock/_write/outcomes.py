@@ -32,7 +32,7 @@ def outcome_of(
 
     In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
-    seen = f"{connector.title} answered {action.name} with HTTP"
+    answered = f"{connector.title} answered {action.name} with HTTP"
     of_action, theirs, usual = (
         status_judge(connector.title, action.name, table, connector.reason)
         for table in (action.statuses, connector.statuses, _STATUSES)
@@ -44,7 +44,7 @@ def outcome_of(
         if meaning is None and judge is not None:
             meaning = judge(response, None)
     if meaning is None:
-        meaning = _by_class(connector, seen, response)
+        meaning = _by_class(connector, answered, response)
     if isinstance(meaning, Accept):
         meaning = _by_body(connector, action, response)
     if isinstance(meaning, _AlreadyCaptured):
@@ -81,17 +81,17 @@ _STATUSES: Mapping[int, StatusRule] = {
 }
 
 
-def _by_class(connector: Connector, seen: str, response: Response) -> Verdict:
+def _by_class(connector: Connector, answered: str, response: Response) -> Verdict:
     """
     The meaning of a status without a rule. 302 and 303 may follow a write that was carried out; 5xx do not state it.
     """
     if 200 <= response.status < 300:
         return Accept()
     words = response.reason(connector.reason)
-    answered = f"{seen} {response.status}" + (f": {words}" if words else "")
+    text = f"{answered} {response.status}" + (f": {words}" if words else "")
     if 400 <= response.status < 500:
-        return Refuse(RefusedError(answered))
-    return Unavailable(_UNSURE).verdict(answered)
+        return Refuse(RefusedError(text))
+    return Unavailable(_UNSURE).verdict(text)
 
 
 def _by_body(connector: Connector, action: Action, response: Response) -> _AlreadyCaptured | Retry | Refuse:
@@ -120,8 +120,8 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Alrea
         if error is None or flags:
             return _AlreadyCaptured(reason)
         # A good status with an error in the body: one of them is not about this write.
-        seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
-        return Retry(ServerError(f"{seen}: {reason}; it may have been carried out"))
+        text = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
+        return Retry(ServerError(f"{text}: {reason}; it may have been carried out"))
     text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
     code = flags.get("statusCode")
     if isinstance(code, int) and code >= 500:

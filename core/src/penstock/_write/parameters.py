@@ -122,14 +122,14 @@ def _converted(field: Field, value: Any, text: bool) -> Any:
 
 
 def _one(field: Field, value: Any, text: bool) -> Any:
-    made = _TYPES[field.type](value) if field.type != "json" else _json(value) if text else value
-    if field.choices and made not in field.choices:
-        raise ValueError(f"found {_shown(made)}, expected one of {', '.join(field.choices)}")
-    if field.place == "path" and made == "":
+    converted = _TYPES[field.type](value) if field.type != "json" else _json(value) if text else value
+    if field.choices and converted not in field.choices:
+        raise ValueError(f"found {_shown(converted)}, expected one of {', '.join(field.choices)}")
+    if field.place == "path" and converted == "":
         raise ValueError("is empty")
-    if field.place == "header" and not (str(made).isascii() and str(made).isprintable()):
+    if field.place == "header" and not (str(converted).isascii() and str(converted).isprintable()):
         raise ValueError("holds signs that a header cannot carry")
-    return made
+    return converted
 
 
 def _text(value: Any) -> str:

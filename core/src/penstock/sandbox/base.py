@@ -232,11 +232,11 @@ class SandboxBase:
     def _route(self, request: SandboxRequest) -> SandboxResponse:
         allowed = []
         for method, path, handler in self._compiled:
-            found = path.fullmatch(request.path)
-            if found is None:
+            match = path.fullmatch(request.path)
+            if match is None:
                 continue
             if method == request.method:
-                return handler(self, request, **{name: unquote(value) for name, value in found.groupdict().items()})
+                return handler(self, request, **{name: unquote(value) for name, value in match.groupdict().items()})
             allowed.append(method)
         return self.missing(request, tuple(allowed))
 

@@ -76,8 +76,8 @@ def with_header(name: str, value: str) -> Change:
     """The regular response with this header in place of its own."""
 
     def change(context: FaultContext) -> SandboxResponse:
-        kept = {known: old for known, old in context.response.headers.items() if known.lower() != name.lower()}
-        return evolve(context.response, headers={**kept, name: value})
+        others = {other: old for other, old in context.response.headers.items() if other.lower() != name.lower()}
+        return evolve(context.response, headers={**others, name: value})
 
     return change
 

@@ -92,8 +92,8 @@ def one_reading_check(subject: Subject) -> list[Finding]:
     wrong = _strays(server, addresses)
     queried = {("POST", stream.path) for stream in source.streams if stream.json is not None and stream.poller is None}
     if len(sent) != 1 or not (sent[0].method in ("GET", "HEAD") or (sent[0].method, sent[0].path) in queried):
-        seen = ", ".join(f"{request.method} {request.path}" for request in sent) or "nothing"
-        text = f"the check sent {seen}; expected one GET, since any other request may record something"
+        requests = ", ".join(f"{request.method} {request.path}" for request in sent) or "nothing"
+        text = f"the check sent {requests}; expected one GET, since any other request may record something"
         wrong.append(Finding("check", text))
     return wrong
 

@@ -60,8 +60,8 @@ def _check_counts(report: RunReport, streams: Mapping[str, Stream], sink: Memory
         if counts.rejected or counts.unread_values:
             example = counts.unread_example or _first_rejected(sink, source, name)
             first = f", the first: {example}" if example else ""
-            seen = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
-            yield Finding("rejected", f"{name}: {seen}")
+            text = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
+            yield Finding("rejected", f"{name}: {text}")
         on_purpose = streams[name].inexact_bounds or getattr(streams[name].paginator, "reads_twice", False)
         if counts.repeated and not on_purpose:
             yield Finding("repeated", f"{name}: {counts.repeated} records came twice")
@@ -87,8 +87,8 @@ def _check_requests(report: RunReport, server: Server, login: Request | None) ->
         yield Finding("origin", f"{sent} requests were sent, and {len(server.requests)} came to base_url")
     came = [request for request in server.requests if login is None or request.path != path_of(login, server)]
     if len(came) > sent:
-        seen = f"{len(came)} requests came to base_url, and penstock sent {sent}"
-        yield Finding("origin", f"{seen}: a connector makes requests, and sends none itself")
+        text = f"{len(came)} requests came to base_url, and penstock sent {sent}"
+        yield Finding("origin", f"{text}: a connector makes requests, and sends none itself")
 
 
 def _named(sink: MemorySink, key: Key) -> dict[str, str]:

@@ -34,7 +34,7 @@ class NamedMembers(Tape):
 
     named: dict[str, dict[str, tuple[str, ...]]] = field(factory=dict)  # stream -> option -> its paths
     present: set[tuple[str, str]] = field(factory=set)  # stream and option
-    seen: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
+    members: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
 
     def exchange(
         self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
@@ -50,9 +50,9 @@ class NamedMembers(Tape):
         paths = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in options.items()}
         self.named[stream.name] = {name: value for name, value in paths.items() if value}
         if self.named[stream.name]:
-            seen = set(_member_paths((outcome.response and outcome.response.members()) or {}))
-            self.seen.setdefault(stream.name, set()).update(seen)
-            self.present |= {(stream.name, name) for name, value in paths.items() if not seen.isdisjoint(value)}
+            in_answer = set(_member_paths((outcome.response and outcome.response.members()) or {}))
+            self.members.setdefault(stream.name, set()).update(in_answer)
+            self.present |= {(stream.name, name) for name, value in paths.items() if not in_answer.isdisjoint(value)}
         return outcome
 
     def findings(self, streams: Iterable[str]) -> list[Finding]:
@@ -61,7 +61,7 @@ class NamedMembers(Tape):
             Finding(
                 "paths",
                 f"{name}: no answer of the sandbox has the member {' or '.join(map(repr, paths))}, which {option}= "
-                f"names, so that it was not tried.{did_you_mean(paths[0], self.seen[name])} Correct the "
+                f"names, so that it was not tried.{did_you_mean(paths[0], self.members[name])} Correct the "
                 "path, or let the sandbox send the member",
             )
             for name in streams

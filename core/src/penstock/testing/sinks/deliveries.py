@@ -76,8 +76,8 @@ def ledger_of(target: Target) -> Ledger:
 
 def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> LedgerEntry:
     """A delivery of ``partition`` that was planned just now."""
-    known = ledger.entries(SOURCE, partition.stream).get(partition) if ledger is not None else None
-    version = known.version if known is not None else 0
+    former = ledger.entries(SOURCE, partition.stream).get(partition) if ledger is not None else None
+    version = former.version if former is not None else 0
     defaults: dict[str, Any] = {"run_id": "r1", "read_at": READ_AT, "open_until": READ_AT, "fingerprint": "f"}
     return LedgerEntry(
         source=SOURCE, partition=partition, state="delivered", **{**defaults, "version": version, **facts}
@@ -104,10 +104,10 @@ def erase(target: Any, erasures: Sequence[Erasure], stream: str = "clicks") -> E
         texts.setdefault(entry.partition, []).append(evolve(record, raw="erased"))
     entries = ledger_of(target).entries(SOURCE, stream).items()
     kind = erasures[0].layout.kind
-    found: Erased = target.erase(
+    erased: Erased = target.erase(
         erasures, [evolve(entry, kind=kind, rejected_records=tuple(texts.get(key, ()))) for key, entry in entries]
     )
-    return found
+    return erased
 
 
 def deliver_leads(target: Target) -> None:

@@ -117,8 +117,8 @@ class KillTests(Suite):
 
         assert [isinstance(outcome, SinkError) for outcome in done] == [False, True, False]
         assert runs == ["r1", "r0", "r1"]
-        kept = click(9, report_date=date(2026, 3, 2))
-        assert self.found(place, CLICKS) == plain(CLICKS, [*days[a_day(1)], *days[a_day(3)], kept])
+        former = click(9, report_date=date(2026, 3, 2))
+        assert self.found(place, CLICKS) == plain(CLICKS, [*days[a_day(1)], *days[a_day(3)], former])
 
     def test_killed_while_changes_are_delivered(self, place: Path) -> None:
         """
@@ -148,12 +148,12 @@ class KillTests(Suite):
             assert killed_at(point, work), f"{point} was never reached"
 
             target = self.sink(here).open(SOURCE, "r3")
-            known = ledger_of(target).entries(SOURCE, "leads")
-            assert all(entry.delivered and target.is_intact(entry) for entry in known.values()), point
-            if set(days) <= set(known):
+            entries = ledger_of(target).entries(SOURCE, "leads")
+            assert all(entry.delivered and target.is_intact(entry) for entry in entries.values()), point
+            if set(days) <= set(entries):
                 assert self.found(here, LEADS) == plain(LEADS, expected), point
             for partition, streams in days.items():
-                if partition not in known:
+                if partition not in entries:
                     deliver(target, partition, streams, run_id="r3")
             target.finish("leads")
             target.close()

@@ -43,17 +43,17 @@ class LedgerTests(Suite):
             rejected_records=(rejected,),
         )
         target.close()
-        seen = self.sink(place).open_readonly(SOURCE)
-        assert seen is not None
-        ledger = ledger_of(seen)
+        opened = self.sink(place).open_readonly(SOURCE)
+        assert opened is not None
+        ledger = ledger_of(opened)
         entry = ledger.entries(SOURCE, "clicks")[a_day()]
-        found = [record for _, record in ledger.rejected(SOURCE, "clicks")]
-        present = seen.is_intact(entry)
-        seen.close()
+        records = [record for _, record in ledger.rejected(SOURCE, "clicks")]
+        present = opened.is_intact(entry)
+        opened.close()
 
         assert (entry.rows, entry.promised, entry.rejected, entry.sums) == (1, 2, 1, {"price": Decimal("0.10")})
         assert (entry.read_at, entry.final("f")) == (READ_AT, True)
-        assert found == [rejected]
+        assert records == [rejected]
         assert present
 
     def test_final_days_are_listed(self, place: Path) -> None:
@@ -78,27 +78,27 @@ class LedgerTests(Suite):
         target.finish("leads")
         ledger_of(target).fail(SOURCE, a_day(6), "HTTP 500", "r1")
         target.close()
-        seen = self.sink(place).open_readonly(SOURCE)
-        assert seen is not None
+        opened = self.sink(place).open_readonly(SOURCE)
+        assert opened is not None
         for stream, final in (("clicks", {a_day(1), a_day(2), a_day(5)}), ("leads", {a_lead_day(1), a_lead_day(2)})):
-            entries = ledger_of(seen).entries(SOURCE, stream)
+            entries = ledger_of(opened).entries(SOURCE, stream)
             by_rows = [entry for entry in entries.values() if entry.final(entry.fingerprint) and entry.error is None]
-            assert {entry.partition for entry in by_rows if seen.is_intact(entry)} == final
-            if not isinstance(seen, ListsFinal):
+            assert {entry.partition for entry in by_rows if opened.is_intact(entry)} == final
+            if not isinstance(opened, ListsFinal):
                 continue
             account = next(iter(final)).values[0][1]
             window: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 31)}
-            found = {final_day.day: final_day for final_day in seen.final_days(stream, **window, accounts=[account])}
-            assert set(found) == {partition.values[-1][1] for partition in final}
+            by_day = {final_day.day: final_day for final_day in opened.final_days(stream, **window, accounts=[account])}
+            assert set(by_day) == {partition.values[-1][1] for partition in final}
             for partition in final:
-                entry, listed = entries[partition], found[partition.values[-1][1]]
+                entry, listed = entries[partition], by_day[partition.values[-1][1]]
                 assert listed[0] == account
                 assert listed[2:6] == (entry.fingerprint, entry.run_id, entry.read_at, entry.reader_version)
                 assert listed.complete == (not entry.unread_values)
-            assert list(seen.final_days(stream, **window, accounts=["another"])) == []
+            assert list(opened.final_days(stream, **window, accounts=["another"])) == []
             nothing: dict[str, Any] = {"since": date(2026, 4, 1), "until": date(2026, 4, 2)}
-            assert list(seen.final_days(stream, **nothing, accounts=[account])) == []
-        seen.close()
+            assert list(opened.final_days(stream, **nothing, accounts=[account])) == []
+        opened.close()
 
     def test_nothing_to_look_at_before_the_first_run(self, place: Path) -> None:
         """

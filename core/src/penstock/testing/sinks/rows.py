@@ -56,8 +56,8 @@ def rows_of(layout: Layout, values: Iterable[Row]) -> list[Any]:
     """Rows as the decoder makes them: an attribute per column, ``_extra`` unset where there is none."""
     fields: list[tuple[str, Any, Any]] = [(column.name, Any, None) for column in layout.columns]
     fields[-1] = ("_extra", Any, msgspec.UNSET)
-    made = msgspec.defstruct("Row", fields, kw_only=True)
-    return [made(**row) for row in values]
+    row_type = msgspec.defstruct("Row", fields, kw_only=True)
+    return [row_type(**row) for row in values]
 
 
 def plain(layout: Layout, values: Iterable[Row]) -> list[dict[str, Any]]:
