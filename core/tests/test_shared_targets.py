@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from attrs import define, field
 from penstock import SinkError, StoppedError
-from penstock._run import staging
+from penstock._run import shared_targets
 from penstock._run.messages import TargetRequest, message_of
-from penstock._run.staging import SharedTargets, TargetLine
+from penstock._run.shared_targets import SharedTargets, TargetLine
 from penstock.engines import Message
 
 
@@ -62,7 +62,7 @@ def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeyp
     """
     No message is longer than a piece, and the target carries the request out once.
     """
-    monkeypatch.setattr(staging, "PIECE", 10)
+    monkeypatch.setattr(shared_targets, "PIECE", 10)
     worker = line(shared)
 
     for text in ("", "x" * 10, "y" * 33):
@@ -76,7 +76,7 @@ def test_a_reply_that_takes_long_is_waited_for(
     """
     The worker's line gets replies meanwhile.
     """
-    monkeypatch.setattr(staging, "WAIT_S", 0.01)
+    monkeypatch.setattr(shared_targets, "WAIT_S", 0.01)
     echo.wait.clear()
     replies: list[Message] = []
     worker = line(shared)

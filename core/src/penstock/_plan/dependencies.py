@@ -41,7 +41,7 @@ class Dependencies:
     first: list[Stream] = field(factory=list, init=False)
     dependents: dict[str, list[Stream]] = field(factory=dict, init=False)
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
-    _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by partition
+    _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # by partition
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
     _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
@@ -88,29 +88,29 @@ class Dependencies:
             needed.update(dependent.zone_from for dependent in dependents if dependent.zone_from is not None)
         return tuple(sorted(needed))
 
-    # --- rows that are kept -------------------------------------------------------------------------------------------
+    # --- rows for other streams ---------------------------------------------------------------------------------------
 
-    def record(self, planned: PlannedSlice, partition: Partition, batch: Batch) -> None:
-        """Keep the columns of these rows of a partition that other streams need, if any."""
+    def add_rows(self, planned: PlannedSlice, partition: Partition, batch: Batch) -> None:
+        """Add the columns of these rows of a partition that other streams need, if any."""
         columns = self.columns(planned.stream)
         if columns:
             rows = self._rows.setdefault(key_of(planned), {}).setdefault(partition, [])
             rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
 
-    def forget(self, planned: PlannedSlice) -> None:
-        """Drop the kept rows of a slice that is read again."""
+    def drop_rows(self, planned: PlannedSlice) -> None:
+        """Drop the rows of a slice that is read again."""
         for partition in planned.partitions:
             self._rows.get(key_of(planned), {}).pop(partition, None)
 
     def rows(self, key: Key, days: Iterable[date] = ()) -> list[Mapping[str, Any]]:
-        """The kept rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
+        """The rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
         chosen = set(days) if self.source.stream(key[0]).kind != "snapshot" else set()
         by_partition = sorted(self._rows.get(key, {}).items())
         return [row for partition, rows in by_partition if not chosen or partition.day in chosen for row in rows]
 
     # --- progress -----------------------------------------------------------------------------------------------------
 
-    def begun(self, planned: PlannedSlice) -> None:
+    def note_begin(self, planned: PlannedSlice) -> None:
         """A slice is planned; called before any slice of its account ends."""
         self._under_way[key_of(planned)] = self._under_way.get(key_of(planned), 0) + 1
 
@@ -127,7 +127,7 @@ class Dependencies:
         if len(good) < len(planned.partitions):
             self._unsuccessful.add(key)
 
-    def drop(self, planned: PlannedSlice) -> None:
+    def drop_accounts(self, planned: PlannedSlice) -> None:
         """Drop rows that no child needs, once the accounts were taken from them."""
         if planned.stream.name not in self._needed:
             self._rows.pop(key_of(planned), None)

@@ -48,7 +48,7 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     A hash of the settings that affect the provider's response. Changing one of them makes delivered days be read again.
 
     Settings at their default are left out: a new setting of a later version changes no fingerprint. Host, port and path
-    of ``base_url`` are added after ``@``: a test system, a stage of a gateway, or an imitation on this machine, has
+    of ``base_url`` are added after ``@``: a test system, a gateway, or an imitation on this machine, has
     other rows. Those of the provider are ``default``, so that a connector may follow it to another host.
     """
     values: dict[str, Any] = {}

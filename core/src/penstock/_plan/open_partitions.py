@@ -116,8 +116,9 @@ class OpenPartitions:
                 final += 1
         if to_read and stream.kind == "changes":
             last = max(to_read)
-            later = (entry for entry in rows.delivered.get(last.values[:-1], ()) if entry.values > last.values)
-            to_read |= dict.fromkeys(sorted(later), "forced")
+            delivered = rows.delivered.get(last.values[:-1], ())
+            later = sorted(partition for partition in delivered if partition.values > last.values)
+            to_read |= dict.fromkeys(later, "forced")
         return AccountPlan(rows=rows, to_read=to_read, done=done, final=final)
 
     # --- days that the target lists as final --------------------------------------------------------------------------
@@ -166,12 +167,18 @@ class OpenPartitions:
         needed: dict[str | None, set[date]] = {account: set() for account in days}
         family = self.families.with_days(stream)
         for member in family if len(family) > 1 else ():
-            served = self.requested.of_accounts(member, days)  # a provider may serve children for fewer days
-            for account, plan in self._plan_days(member, served, dict.fromkeys(served, frozenset())).items():
-                needed[account].update(partition.day for partition in plan.to_read if partition.day is not None)
-            for account, behind in self._behind_its_parent(member, served).items():
-                needed[account] |= behind
+            for account, open_days in self._open_by_itself(member, days).items():
+                needed[account] |= open_days
         return {account: account_days.intersection(days[account]) for account, account_days in needed.items()}
+
+    def _open_by_itself(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, set[date]]:
+        """By account, the days of a stream that are read without regard to its family."""
+        days = self.requested.of_accounts(stream, accounts)  # a provider may serve children for fewer days
+        open_days = self._behind_its_parent(stream, days)
+        for account, plan in self._plan_days(stream, days, dict.fromkeys(days, frozenset())).items():
+            read = (partition.day for partition in plan.to_read if partition.day is not None)
+            open_days.setdefault(account, set()).update(read)
+        return open_days
 
     def _behind_its_parent(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
         """By account, the days of a child that were read before the parent's same day was: perhaps by other rows."""

@@ -24,8 +24,8 @@ Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 class Job:
     """
     One source and one sink, with the options of the run. Of a run that is divided: ``part`` has the accounts and days
-    that this job reads, and ``lock_part`` its part of the lock. None: all of them, and the whole lock. ``request``: of
-    a worker that stages, to the coordinator's target.
+    that this job reads, and ``lock_part`` its part of the lock. None: all of them, and the whole lock. Of a worker that
+    stages: ``to_coordinator`` passes a request to the coordinator's target, and returns the reply.
     """
 
     source: ConfiguredSource
@@ -38,7 +38,7 @@ class Job:
     allowed: Allowance = NONE_ALLOWED  # without exit code 5
     part: PartOfDivision | None = None
     lock_part: Part | None = None
-    request: Callable[[str], str] | None = None
+    to_coordinator: Callable[[str], str] | None = None
 
     def open(self, run_id: str, streams: Sequence[str]) -> Target:
         """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
@@ -47,9 +47,9 @@ class Job:
         return target
 
     def _opened(self, run_id: str, streams: Sequence[str]) -> Target:
-        if self.request is not None:
+        if self.to_coordinator is not None:
             assert isinstance(self.sink, Staging)
-            return self.sink.open_staging(self.source.name, run_id, self.request)
+            return self.sink.open_staging(self.source.name, run_id, self.to_coordinator)
         if self.lock_part is None:
             return self.sink.open(self.source.name, run_id, streams)
         if not isinstance(self.sink, Divisible):

@@ -62,7 +62,7 @@ class Loader:
         for partition in self.result.partitions.values():
             if partition.writer is not None:
                 partition.writer.abort()
-        self.dependencies.forget(self.planned)
+        self.dependencies.drop_rows(self.planned)
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
@@ -276,7 +276,7 @@ class Loader:
         for column in batch.layout.columns:
             if column.unit_of and totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
-        self.dependencies.record(self.planned, partition, batch)
+        self.dependencies.add_rows(self.planned, partition, batch)
         if loaded.writer is not None and len(batch):
             loaded.writer.write(batch)
 

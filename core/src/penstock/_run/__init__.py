@@ -6,6 +6,6 @@ The modules: ``context`` (the jobs, and what they share), ``runner`` (a run from
 lists), ``refusals`` (of credentials and accounts), ``readers`` and ``pending_reports``. Its commits: ``commit``
 (results into the target) with ``commit_order`` (days of changes), ``commit_group`` (small partitions), ``measures``
 (those that disappeared), ``failures`` and ``run_record`` (in the ledger). ``divided`` (a run of several processes),
-``messages`` (between these), ``staging`` (the targets that such a run shares), ``check`` (of credentials),
+``messages`` (between these), ``shared_targets`` (the targets that such a run shares), ``check`` (of credentials),
 ``used_targets`` (those of former runs).
 """

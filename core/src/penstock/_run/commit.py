@@ -47,7 +47,7 @@ class Committer:
         Commit the result of a read, and those that waited for it. A day of ``changes`` waits until those before it are
         committed or have failed; small partitions wait for others to be committed with them.
         """
-        self._measures.record(result)
+        self._measures.add(result)
         result.lost = self._measures.disappeared(result)
         self._commit_each(self.order.after_read(result))
 

@@ -39,7 +39,7 @@ from penstock._run.messages import (
     sent_of,
 )
 from penstock._run.runner import open_jobs, run
-from penstock._run.staging import SharedTargets, TargetLine
+from penstock._run.shared_targets import SharedTargets, TargetLine
 from penstock._util.clock import Clock
 from penstock._util.run_report import NONE_ALLOWED, RunReport
 from penstock.engines import Assignment, Engine, Line, Message, Work
@@ -86,13 +86,13 @@ def run_divided(
     """
     report = context.report
     lock_part = lock_part_of(report.run_id, None)
-    jobs = [job if stages(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
+    jobs = [job if workers_stage(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
     with open_jobs(jobs, context) as job_runs:
         by_source = {job_run.source.name: job_run for job_run in job_runs}
         shared = {
             name: cast(Coordinating, job_run.target)
             for name, job_run in by_source.items()
-            if stages(job_run.job.sink, engine)
+            if workers_stage(job_run.job.sink, engine)
         }
         task = prepare({name: target.mark() for name, target in shared.items()})
         with closing(SharedTargets(shared)) as targets:
@@ -108,7 +108,7 @@ def run_divided(
     return report
 
 
-def stages(sink: Sink, engine: Engine) -> bool:
+def workers_stage(sink: Sink, engine: Engine) -> bool:
     """Whether the workers of an engine stage rows for this sink, and the coordinator commits them."""
     return isinstance(sink, Staging) and not engine.is_local
 
@@ -299,7 +299,7 @@ def run_part(
     peers = LineToPeers(line=line, clock=clock, shares_tokens=shared_tokens)
     context = RunContext(
         jobs=[
-            evolve(job, request=TargetLine(openings[job.source.name], peers.request, peers.lose).request)
+            evolve(job, to_coordinator=TargetLine(openings[job.source.name], peers.request, peers.lose).request)
             if job.source.name in openings
             else job
             for job in jobs

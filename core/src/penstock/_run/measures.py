@@ -27,10 +27,10 @@ class Measures:
     log: RunLog
     _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
     _former: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former runs
-    _found_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
+    _present_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
     _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
 
-    def record(self, result: ReadResult) -> None:
+    def add(self, result: ReadResult) -> None:
         """
         Note from which day on this run has each measure, and which days have none: days come in any order, and those
         of a group are not in the ledger yet.
@@ -40,7 +40,7 @@ class Measures:
             if (day := partition.day) is None:
                 continue
             for name in _with_amounts(loaded.counts.sums):
-                self._found_from[stream, name] = min(day, self._found_from.get((stream, name), day))
+                self._present_from[stream, name] = min(day, self._present_from.get((stream, name), day))
         if days:
             for name in result.absent:
                 self._absent_on[stream, name] = max(
@@ -75,7 +75,7 @@ class Measures:
     def report_lost(self) -> None:
         """After the last commit: report the measures that earlier days of this run have, and later ones have not."""
         for (stream, name), (day, unknown) in self._absent_on.items():
-            first = self._found_from.get((stream, name))
+            first = self._present_from.get((stream, name))
             if first is not None and first < day and self.ledger is not None:
                 self.log.stream(stream).lost.setdefault(name, unknown)
 

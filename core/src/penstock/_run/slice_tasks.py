@@ -60,7 +60,7 @@ class SliceTasks:
             self.readers.reports.find(stream)
             self._count_planned(stream, plan)
         for planned in plan.slices:
-            self.dependencies.begun(planned)
+            self.dependencies.note_begin(planned)
             if planned.to_deliver:
                 self.committer.order.expect(planned)
         self.context.scheduler.add(map(self._task, plan.slices))
@@ -117,7 +117,7 @@ class SliceTasks:
             self.context.scheduler.release((id(self), key_of(planned)))
         for dependent, accounts in self.listed.dependents_of(planned):
             self._add(dependent, accounts)
-        self.dependencies.drop(planned)
+        self.dependencies.drop_accounts(planned)
 
 
 def _parent_of(planned: PlannedSlice) -> Key | None:

@@ -303,28 +303,30 @@ class RunReport:
     @property
     def summary_line(self) -> str:
         """The run in one line: the delivered records and partitions, then failures and notices."""
-        parts = ["the reader of standard output closed it"] if self.output_closed else []
+        phrases = ["the reader of standard output closed it"] if self.output_closed else []
         carried = self.total("carried")  # the plan and the progress do not count them
-        parts += [
+        phrases += [
             counted(self.total("records"), "record"),
             f"{self.total('delivered') - carried} of {counted(self.total('planned') - carried, 'partition')} delivered",
         ]
         if self.total("final"):
-            parts.append(f"{self.total('final')} final")
+            phrases.append(f"{self.total('final')} final")
         named = ("failed", "rejected", "repeated", "truncated")
-        parts.extend(f"{self.total(name)} {name}" for name in named if self.total(name))
+        phrases.extend(f"{self.total(name)} {name}" for name in named if self.total(name))
         if self.total("unread_values"):
-            parts.append(f"{counted(self.total('unread_values'), 'value')} not read")
+            phrases.append(f"{counted(self.total('unread_values'), 'value')} not read")
         if retries := self.total("retries"):
-            parts.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
+            phrases.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
         unknown = sorted({name for stream in self.streams.values() for name in stream.unknown_members})
         if unknown:
-            parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
+            phrases.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
         if self.deadline:
-            parts.append("deadline reached, the next run goes on")
+            phrases.append("deadline reached, the next run goes on")
         if self.parked:
-            parts.append(f"left for a later run: {', '.join(self.parked)}")
-        return f"{self.status}: {', '.join(parts)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
+            phrases.append(f"left for a later run: {', '.join(self.parked)}")
+        return (
+            f"{self.status}: {', '.join(phrases)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-like data, masked."""

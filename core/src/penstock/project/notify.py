@@ -98,8 +98,8 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
 def _place(source: str | None, streams: Sequence[str | None]) -> str:
     """``shop.sales: ``, ``shop (sales, items): ``, ``shop: `` for an error of no stream, or nothing."""
     names = [name for name in streams if name is not None]
-    place = f"{source} ({listed(names)})" if len(names) > 1 else ".".join(filter(None, (source, *names)))
-    return f"{place}: " if place else ""
+    subject = f"{source} ({listed(names)})" if len(names) > 1 else ".".join(filter(None, (source, *names)))
+    return f"{subject}: " if subject else ""
 
 
 def body(receiver: Notification, message: Mapping[str, Any]) -> bytes:

@@ -316,7 +316,7 @@ class AdoptAllResult(Result):
 
 @frozen(kw_only=True)
 class RejectedRecord:
-    """A rejected record: its place in the page, the reason, and its JSON with secrets masked."""
+    """A rejected record: its path in the page, the reason, and its JSON with secrets masked."""
 
     target: str
     source: str

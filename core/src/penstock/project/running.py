@@ -106,7 +106,7 @@ class Running:
             notices.add(f"this is the plan for the target {sink.shown}")
         for text in (text for plan in plans for text in plan.notices):
             notices.add(text)
-        partitions = tuple(part for plan in plans for part in plan.partitions)
+        partitions = tuple(partition for plan in plans for partition in plan.partitions)
         return PlanResult(
             partitions=partitions if shards is None else with_shards(jobs, partitions, shards),
             waiting=tuple(

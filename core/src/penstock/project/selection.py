@@ -119,13 +119,13 @@ def refuse_strange_accounts(
     """
     if not patterns:
         return
-    divided = []
+    account_lists = []
     for source in sources:
         streams = [source.stream(name) for name in chosen[source.name]]
         with blamed(source.connector):
-            divided += [source.accounts_of(stream) for stream in streams if stream.account is not None]
-    account_names = sorted({account for accounts in divided for account in accounts or ()})
-    if not divided or None in divided:
+            account_lists += [source.accounts_of(stream) for stream in streams if stream.account is not None]
+    account_names = sorted({account for accounts in account_lists for account in accounts or ()})
+    if not account_lists or None in account_lists:
         return
     for pattern in patterns:
         if not any(matches(account, [pattern]) for account in account_names):

@@ -277,17 +277,17 @@ def never_read(expected: Iterable[str], in_ledger: Collection[str]) -> list[Prob
 def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterator[Problem]:
     """What failed in the last run before it had partitions, such as an account: the ledger has no row of it."""
     for error in (error for run in status.runs[:1] for error in run.report.get("errors", ())):
-        place = error["partition"] or {}
+        partition = error["partition"] or {}
         has_a_row = any(
-            account.failed and account.stream == error["stream"] and account.account.items() <= place.items()
+            account.failed and account.stream == error["stream"] and account.account.items() <= partition.items()
             for account in status.streams
         )
-        if has_a_row or (place and not holds(accounts, place.values())):
+        if has_a_row or (partition and not holds(accounts, partition.values())):
             continue
         yield Problem(
             source=status.source,
             stream=error["stream"] or "",
-            account=place,
+            account=partition,
             kind="failed",
             count=1,
             last_read=status.last_good,

@@ -103,9 +103,9 @@ class _Verification:
         source_ledger = SourceLedger(shown, source, ledger)
         for stream in dict.fromkeys([*source_ledger.streams, *whole]):
             empty = _nothing(source, stream, declared) if stream in whole else None
-            settled = self._settled_differences(source_ledger, target, stream, empty)
+            differences = self._settled_differences(source_ledger, target, stream, empty)
             self._add_stream(
-                source_ledger, stream, settled, _repairs(settled, declared.get(stream), absent, self.today)
+                source_ledger, stream, differences, _repairs(differences, declared.get(stream), absent, self.today)
             )
         self._add_deletions(source_ledger)
 

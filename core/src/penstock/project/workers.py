@@ -21,7 +21,7 @@ from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, PartOfDivision, divide, most_parts
 from penstock._plan.plan import Job, not_divisible
 from penstock._run.context import RunContext
-from penstock._run.divided import lock_part_of, run_divided, run_part, stages, weights_of
+from penstock._run.divided import lock_part_of, run_divided, run_part, weights_of, workers_stage
 from penstock._run.messages import Opening, OpenRequest, PartResult, message_of, reply_to
 from penstock._run.runner import run
 from penstock._util.clock import Clock
@@ -45,7 +45,7 @@ class WorkerSetup:
     What a worker needs to know; no secret is among it. ``versions``: of the distributions that it must have.
 
     ``may_be_replaced``: another worker may take over the part of one that was lost, whose lock may be held for a while.
-    ``marks``: of the targets that the coordinator has, for which the worker stages; by source.
+    ``marks``: of the targets that the coordinator has, for which the worker workers_stage; by source.
     """
 
     file: str | None
@@ -108,7 +108,7 @@ def worker_setup(setup: Setup, name: str, selection: Selection, engine: Engine, 
     for job in context.jobs:
         if not isinstance(job.sink, Divisible):
             raise not_divisible()
-        if job.sink.one_machine and not engine.is_local and not stages(job.sink, engine):
+        if job.sink.one_machine and not engine.is_local and not workers_stage(job.sink, engine):
             raise TargetError(
                 "this sink can be written by the processes of one machine only. Name a Postgres database or a "
                 "directory that all workers share, or divide the run among processes with --workers."
