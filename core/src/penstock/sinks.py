@@ -43,6 +43,9 @@ class Layout:
 
     ``derived_by``: the own columns that hold the parent's key, for a stream that travels with its parent's batches;
     such a stream's rows are replaced parent by parent where its parent is merged, else with the partition.
+
+    ``measures``: the columns that may be summed over all rows. ``priced``: the amounts with a currency of its own in
+    each row, which may not.
     """
 
     source: str
@@ -54,6 +57,16 @@ class Layout:
     summary: str = ""
     derived_by: tuple[str, ...] = ()
     connector: str = ""
+    measures: tuple[str, ...] = field(init=False, eq=False)
+    priced: tuple[Column, ...] = field(init=False, eq=False)
+
+    @measures.default
+    def _summed(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
+
+    @priced.default
+    def _with_currency(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.additive and column.unit_of)
 
     @property
     def unique_columns(self) -> tuple[str, ...]:
@@ -69,11 +82,6 @@ class Layout:
     def day_column(self) -> str | None:
         """The column with the day of the partition; None for a snapshot."""
         return self.partition_columns[-1] if self.kind != "snapshot" and self.partition_columns else None
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """The columns that may be summed over all rows. An amount with a currency of its own in each row is none."""
-        return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
 
 
 @frozen(kw_only=True)

@@ -31,8 +31,13 @@ class ConfiguredSource:
     registry: Registry
     folder: Path = Path()  # of the configuration: state is kept in .penstock there
     version: str = ""  # of the connector's distribution
+    zone: tzinfo = field(init=False)  # in which its days are cut; of an account it may be another, see for_account
     listers: frozenset[str] = field(init=False)  # the streams that list the accounts of others
     needed_by_others: frozenset[str] = field(init=False)  # streams by whose rows others are requested, cut, or divided
+
+    @zone.default
+    def _zone_of_settings(self) -> tzinfo:
+        return ZoneInfo(self.settings.timezone)
 
     @listers.default
     def _listing_accounts(self) -> frozenset[str]:
@@ -72,11 +77,6 @@ class ConfiguredSource:
     def token_store(self) -> Path:
         """The file with the tokens that change with every grant."""
         return self.settings.token_store or self.folder / ".penstock" / "tokens" / f"{self.name}.json"
-
-    @property
-    def zone(self) -> tzinfo:
-        """The zone in which its days are cut. An account may have another one: see :meth:`for_account`."""
-        return ZoneInfo(self.settings.timezone)
 
     @property
     def concurrency(self) -> int:

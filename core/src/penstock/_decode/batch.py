@@ -22,7 +22,7 @@ def sums(batch: Batch) -> dict[str, Decimal]:
 
     An amount with a currency in each row has a sum for each currency, as ``amount[EUR]``, ``amount[]`` without one.
     """
-    priced = [(column.name, column.unit_of) for column in batch.layout.columns if column.additive and column.unit_of]
+    priced = [(column.name, column.unit_of) for column in batch.layout.priced]
     totals = sums_of(batch.rows, batch.layout.measures, priced)
     return {name if unit is None else f"{name}[{unit}]": total for (name, unit), total in totals.items()}
 

@@ -86,7 +86,7 @@ class SliceKeys:
     """
 
     def __init__(self) -> None:
-        self._keys = ListingKeys()
+        self._keys: ListingKeys | None = None  # made when a slice has several listings
         self._since: dict[Any, int] | None = None  # what was added since the savepoint
 
     def savepoint(self) -> None:
@@ -104,7 +104,7 @@ class SliceKeys:
 
     def find(self, keys: Collection[Any]) -> dict[Any, int]:
         """The fingerprints of those of these keys that came before."""
-        on_page, earlier = self._keys.find(keys)
+        on_page, earlier = self._keys.find(keys) if self._keys is not None else ({}, {})
         since = self._since or {}
         return {**earlier, **on_page, **{key: since[key] for key in since.keys() & keys}}
 
@@ -113,6 +113,7 @@ class SliceKeys:
         if self._since is not None:
             self._since.update(fingerprints)
         elif fingerprints:
+            self._keys = self._keys or ListingKeys()
             self._keys.add(fingerprints)
 
 

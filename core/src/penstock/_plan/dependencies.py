@@ -45,7 +45,7 @@ class Dependencies:
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
     _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
-    _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of slices that did not fail
+    _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of a parent's slices that did not fail
 
     # --- which stream needs which -------------------------------------------------------------------------------------
 
@@ -123,7 +123,8 @@ class Dependencies:
         key = key_of(planned)
         self._under_way[key] -= 1
         good = [partition for partition in planned.partitions if succeeded and partition not in self._refused]
-        self._days_read.setdefault(key, set()).update(partition.day for partition in good if partition.day is not None)
+        if key[0] in self._needed:
+            self._days_read.setdefault(key, set()).update(filter(None, (partition.day for partition in good)))
         if len(good) < len(planned.partitions):
             self._unsuccessful.add(key)
 

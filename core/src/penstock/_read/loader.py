@@ -43,19 +43,28 @@ class Loader:
     log: RunLog
 
     planned: PlannedSlice = field(init=False)
+    days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     keys: KeysOfSlice = field(factory=KeysOfSlice, init=False)
     _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
+    # Repeated records, and derived ones that are rejected, have no day and count on it.
+    _first_partition: LoadedPartition = field(init=False)
 
     @planned.default
     def _planned(self) -> PlannedSlice:
         return self.result.planned
+
+    @days.default
+    def _requested_days(self) -> frozenset[date] | None:
+        stream = self.planned.stream
+        return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
         for partition in self.planned.partitions:
             writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
             self.result.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
+        self._first_partition = self.result.partitions[self.planned.partitions[0]]
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
@@ -131,7 +140,7 @@ class Loader:
         request = outcome.call.request
         self._check_envelope_days(request, outcome.answer)
         count = fresh = 0
-        requested = Requested({**self._stamps(), **request.columns}, self._days(), self._span(listing.slice))
+        requested = Requested({**self._stamps(), **request.columns}, self.days, self._span(listing.slice))
         try:
             for decoded in self.components.decoder.decode(outcome.answer.items, requested, listing.keys):
                 count += decoded.count
@@ -156,11 +165,6 @@ class Loader:
 
     # --- days ---------------------------------------------------------------------------------------------------------
 
-    def _days(self) -> frozenset[date] | None:
-        """The requested days, where rows have one: a row of another day is rejected."""
-        stream = self.planned.stream
-        return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
-
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
         column = self.components.decoder.columns.get(self.components.decoder.day_of or "")
@@ -174,18 +178,18 @@ class Loader:
         stamps: dict[str, Any] = {}
         if stream.account is not None and planned.account is not None:
             stamps[stream.account] = planned.account
-        if self._days() is not None and self.components.decoder.day_of is None and len(planned.partitions) == 1:
+        if self.days is not None and self.components.decoder.day_of is None and len(planned.partitions) == 1:
             assert stream.day is not None
             stamps[stream.day] = planned.slice.days[0]
         return stamps
 
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:
         """Where the envelope states the days of its records, at least one must be a requested one."""
-        requested, column = self._days(), self.planned.stream.day
-        if not isinstance(answer.items, tuple):
+        column = self.planned.stream.day
+        if self.days is None or not isinstance(answer.items, tuple):
             return  # a file that is read as a stream has no envelope
         stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
-        if requested is None or not stated or stated & {str(day) for day in requested}:
+        if not stated or stated & {str(day) for day in self.days}:
             return
         raise BrokenPageError(
             f"{self.planned}: the response to {request} is of {', '.join(sorted(stated)[:3])}, not of the requested "
@@ -193,11 +197,6 @@ class Loader:
         )
 
     # --- rows ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def _first_partition(self) -> LoadedPartition:
-        """The first partition: repeated records, and derived ones that are rejected, have no day and count on it."""
-        return self.result.partitions[self.planned.partitions[0]]
 
     def _write_decoded(self, decoded: Decoded) -> None:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
@@ -273,8 +272,8 @@ class Loader:
         loaded, batch = self.result.partitions[partition], self._changed_by_plugins(batch)
         totals = sums(batch)
         loaded.counts.add_rows(len(batch), totals)
-        for column in batch.layout.columns:
-            if column.unit_of and totals.get(f"{column.name}[]"):
+        for column in batch.layout.priced:
+            if totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
         self.dependencies.add_rows(self.planned, partition, batch)
         if loaded.writer is not None and len(batch):
