@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 from penstock import BaseSink, Batch, Column, Layout, LockHeldError, Partition, Sink, SinkError, TargetError
 from penstock.testing.sinks import (
+    ANSWERS,
     CLICKS,
     HOSTILE,
     LEADS,
@@ -24,6 +25,7 @@ from penstock.testing.sinks import (
     a_day,
     a_lead_day,
     an_entry,
+    answer,
     click,
     commit,
     deliver,
@@ -325,3 +327,19 @@ def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
     target.close()
 
     assert len(read(place, CLICKS)) == 1
+
+
+def test_derived_rows_of_a_rejected_parent_are_replaced(place: Path) -> None:
+    """
+    A parent that its table cannot hold, again in the next reading, is rejected, and its derived rows are those of the
+    last reading, each once.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    for reading, names in (("1", ["a", "b"]), ("2", ["b", "c"])):
+        leads = [{"lead_id": 1, "status": 5}, lead(2)]
+        answers = [answer(number, name, reading) for number in (1, 2) for name in names]
+        deliver(target, a_lead_day(1), [(LEADS, leads), (ANSWERS, answers)], derived_rows={"lead_data": 4})
+    target.close()
+
+    assert [row["lead_id"] for row in read(place, LEADS)] == [2]
+    assert plain(ANSWERS, read(place, ANSWERS)) == plain(ANSWERS, answers)

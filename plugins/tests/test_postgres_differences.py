@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock import Batch, Column, Layout, LedgerEntry, SinkError, TargetError
-from penstock.testing.sinks import CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
+from penstock.testing.sinks import (
+    ANSWERS,
+    CLICKS,
+    LEADS,
+    SOURCE,
+    a_day,
+    a_lead_day,
+    an_entry,
+    answer,
+    click,
+    lead,
+    rows_of,
+)
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.target import PostgresTarget
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink
@@ -360,6 +372,39 @@ def test_derived_rows_change_by_differences_too(dsn: str):
         (1, "c", "r2"),
         (2, "a", "r1"),
     ]
+
+
+@pytest.mark.parametrize("nullable", [True, False], ids=["nullable key", "key"])
+@pytest.mark.parametrize("small_rows", [500, -1], ids=["small", "copied"])
+def test_derived_rows_of_a_rejected_parent_are_replaced(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, small_rows: int, nullable: bool
+):
+    """
+    A parent that the table refuses, again in the next reading, is rejected, and its derived rows are those of the last
+    reading: they do not fail the partition by their own former rows.
+    """
+    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", small_rows)
+    columns = (evolve(column, nullable=nullable and column.name == "name") for column in ANSWERS.columns[:2])
+    layout = evolve(ANSWERS, columns=(*columns, *ANSWERS.columns[2:]))
+    for run_id, names in (("r1", ["a", "b"]), ("r2", ["b", "c"])):
+        target = sink(dsn).open(SOURCE, run_id)
+        writer = target.begin([LEADS, layout], a_lead_day(1))
+        writer.write(Batch(layout=LEADS, rows=rows_of(LEADS, [lead(1, "nul\0"), lead(2)])))
+        children = [answer(number, name, run_id) for number in (1, 2) for name in names]
+        writer.write(Batch(layout=layout, rows=rows_of(layout, children)))
+        entry = an_entry(target.ledger, a_lead_day(1), rows=2, run_id=run_id, derived_rows={"lead_data": 4})
+        committed = writer.commit(entry)
+        target.close()
+
+        assert (committed.rows, committed.rejected, committed.derived_rows) == (1, 1, {"lead_data": 4})
+
+    assert query(dsn, "select lead_id, name, value from acme.lead_data order by 1, 2") == [
+        (1, "b", "r2"),
+        (1, "c", "r2"),
+        (2, "b", "r2"),
+        (2, "c", "r2"),
+    ]
+    assert query(dsn, "select rows from penstock.tables where stream = 'lead_data'") == [(4,)]
 
 
 def statements(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]:

@@ -99,15 +99,21 @@ class DuckWriter:
     def _delete_read_again(self, buffer: _Buffer, table: str) -> None:
         """Of a stream: the rows whose keys come again; of a derived one: all rows of the parents that come again."""
         main = self._buffers[self._layouts[0].stream]
-        if main.temporary_table is None:
+        reference = main.layout.key if buffer is main else buffer.layout.derived_by
+        self._delete_matching(table, reference, main, main.layout.key)
+        if buffer is not main and main.fitting.unfit:  # rows derived from a rejected parent are delivered all the same
+            self._delete_matching(table, reference, buffer, reference)
+
+    def _delete_matching(self, table: str, columns: Sequence[str], buffer: _Buffer, names: Sequence[str]) -> None:
+        """Delete the rows that have in ``columns`` what a row of the buffer has in ``names``."""
+        if buffer.temporary_table is None:
             return
-        own = main.layout.key if buffer is main else buffer.layout.derived_by
         same = " and ".join(
-            f"old.{quoted(name)} is not distinct from new.{quoted(key)}"
-            for name, key in zip(own, main.layout.key, strict=True)
+            f"old.{quoted(column)} is not distinct from new.{quoted(name)}"
+            for column, name in zip(columns, names, strict=True)
         )
         self._database.run(
-            f"delete from {table} as old where exists (select 1 from {main.temporary_table} as new where {same})"
+            f"delete from {table} as old where exists (select 1 from {buffer.temporary_table} as new where {same})"
         )
 
     def abort(self) -> None:

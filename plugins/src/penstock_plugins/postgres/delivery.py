@@ -13,7 +13,7 @@ from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.merge import Merge
 from penstock_plugins.postgres.new_rows import NewRows
 from penstock_plugins.postgres.replacement import NewRowsRelation, Replacement, RowDifferences, Scope, insert
-from penstock_plugins.postgres.sql_text import quoted
+from penstock_plugins.postgres.sql_text import columns_sql, quoted
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN
 from penstock_plugins.postgres.tables import Table
 
@@ -260,13 +260,18 @@ class MergingDelivery(Delivery):
 
     def _children(self, rows: NewRows, relations: Relations) -> Replacement:
         """The replacement of all rows that are derived from the parents in this partition."""
-        parents = _relation_of(relations, self.main)
-        pairs = zip(rows.layout.derived_by, self.main.layout.key, strict=True)
-        is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(key)}" for column, key in pairs)
+        parents, children = _relation_of(relations, self.main), _relation_of(relations, rows)
+        key, reference = self.main.layout.key, rows.layout.derived_by
+        parent = parents.name
+        if self.main.unfit:  # the rows that are derived from a rejected parent are delivered all the same
+            rejected = f"select {columns_sql(reference)} from {children.name}"
+            parent = f"(select {columns_sql(key)} from {parents.name} union {rejected})"
+        pairs = zip(reference, key, strict=True)
+        is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(of_parent)}" for column, of_parent in pairs)
         of_source = self._scope(rows.table, {})
-        where = f"{of_source.where} and exists (select from {parents.name} as parent where {is_child})"
-        scope = Scope(where=where, values=of_source.values, relations=[parents])
-        return self._replacement(rows, _relation_of(relations, rows), scope)
+        where = f"{of_source.where} and exists (select from {parent} as parent where {is_child})"
+        scope = Scope(where=where, values=of_source.values, relations=[parents, children])
+        return self._replacement(rows, children, scope)
 
     def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
         stored = self._merge(relations) if rows is self.main else self._children(rows, relations)
