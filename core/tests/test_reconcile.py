@@ -118,9 +118,9 @@ def test_a_page_is_requested_once(pages: list[int]):
     for page in pages:
         if page in requested:
             with pytest.raises(PagingError, match="circle"):
-                listing.count_request(Request(url=f"http://localhost/?page={page}"), 100)
+                listing.count_request(Request(url=f"http://localhost/?page={page}"))
             return
-        listing.count_request(Request(url=f"http://localhost/?page={page}"), 100)
+        listing.count_request(Request(url=f"http://localhost/?page={page}"))
         requested.add(page)
     assert len(requested) == len(pages)
 
@@ -129,12 +129,12 @@ def test_pages_that_never_end_do():
     """
     A listing has a largest number of pages.
     """
-    listing = ListingCounts(what="clicks")
+    listing = ListingCounts(what="clicks", most_pages=3)
     for page in range(3):
-        listing.count_request(Request(url=f"http://localhost/?page={page}"), 3)
+        listing.count_request(Request(url=f"http://localhost/?page={page}"))
 
     with pytest.raises(BoundExceededError, match="max_pages"):
-        listing.count_request(Request(url="http://localhost/?page=3"), 3)
+        listing.count_request(Request(url="http://localhost/?page=3"))
 
 
 def test_a_page_that_comes_again_is_detected():
@@ -206,11 +206,11 @@ def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) 
     Each of them may hold the page, as a cursor in a JSON body does; the same request again is a circle.
     """
     listing = ListingCounts(what="clicks")
-    listing.count_request(Request(url="http://localhost/"), 9)
-    listing.count_request(other, 9)
+    listing.count_request(Request(url="http://localhost/"))
+    listing.count_request(other)
 
     with pytest.raises(PagingError, match="circle"):
-        listing.count_request(other, 9)
+        listing.count_request(other)
 
 
 def pages(*values: str) -> list[Request]:

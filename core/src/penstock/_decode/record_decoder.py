@@ -50,7 +50,8 @@ class RecordDecoder:
 
     def read(self, page: RawPage) -> type:
         """
-        Fill ``page.rows``, ``positions`` and ``unknown``; elements that do not fit are added to ``rejected``.
+        Fill ``page.rows``, ``positions``, ``unknown`` and ``count``; elements that do not fit are added to
+        ``rejected``.
 
         Returns the Struct with the names of the columns.
         """
@@ -62,6 +63,7 @@ class RecordDecoder:
             self._convert(page, column)
         if page.unknown and self._rejects.keeps_unknown:
             self._rejects.mask_extras(page)
+        page.count = len(page.rows) + len(page.rejected)
         return shape.out
 
     def check_header(self, header: Sequence[str]) -> None:

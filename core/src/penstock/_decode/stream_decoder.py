@@ -149,10 +149,13 @@ class StreamDecoder:
         unmarked: UnmarkedTotal | None = None,
     ) -> Decoded:
         """Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away."""
-        row_type = self._read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
+        try:
+            row_type = self.records.read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
+        except INVALID_JSON as error:
+            raise self._invalid_json(error) from None
         self.rules.apply(page, requested)  # 2. Stamps, amounts and days.
         if totals is not None:
-            totals.compare(page)  # 3. Rows of totals in a report.
+            totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
         if unmarked is not None:
             self._reject_unmarked(page, unmarked)
         fresh = self.keys.check(page, keys, partial(self._read_again, page, requested))  # 4. Repeated rows are dropped.
@@ -168,15 +171,6 @@ class StreamDecoder:
             reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
             self.rejects.reject_element(page, page.positions[index], None, reason)
             page.drop({index})
-
-    def _read(self, page: RawPage) -> type:
-        """Fill the rows of a page. Returns their type with the names of the columns."""
-        try:
-            row_type = self.records.read(page)
-        except INVALID_JSON as error:
-            raise self._invalid_json(error) from None
-        page.count = len(page.rows) + len(page.rejected)
-        return row_type
 
     def _read_again(self, page: RawPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
         """The rows of some elements, as the first two steps of :meth:`_decode_page` made them."""

@@ -66,9 +66,13 @@ class Listing:
     _restarted: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = ListingCounts(what=self.planned, paginator=self._paginator_name)
+        self.counts = ListingCounts(
+            what=self.planned,
+            paginator=self._paginator_name,
+            most_pages=self.planned.source.settings.max_pages,
+        )
         if self.polled is not None:
-            self._count(self.polled.call.request)
+            self.counts.count_request(self.polled.call.request)
 
     def first_call(self, request: Request) -> Call:
         """The call of the first page."""
@@ -239,8 +243,5 @@ class Listing:
 
     def _calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         for request in requests:
-            self._count(request)
+            self.counts.count_request(request)
         return tuple(map(self.call, requests))
-
-    def _count(self, request: Request) -> None:
-        self.counts.count_request(request, self.planned.source.settings.max_pages)

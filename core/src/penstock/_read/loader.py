@@ -149,18 +149,18 @@ class Loader:
                     decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
                 fresh += decoded.fresh
                 self.has_overrun |= bool(decoded.overrun)
-                self._hold_or_write(decoded)
+                if self._held is None:
+                    self._write_decoded(decoded)
+                else:
+                    self._hold_page(self._held, decoded)
                 del decoded  # else its rows wait for those of the next chunk
         except BrokenBodyError as error:
             raise broken_page(error) from None
         return count, fresh
 
-    def _hold_or_write(self, decoded: Decoded) -> None:
-        if self._held is None:
-            self._write_decoded(decoded)
-            return
-        self._held.add(decoded)
-        if self._held.are_too_many:
+    def _hold_page(self, held: HeldPages, decoded: Decoded) -> None:
+        held.add(decoded)
+        if held.are_too_many:
             self.release()
 
     # --- days ---------------------------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ class ListingCounts:
 
     what: object  # for messages
     paginator: str = "the paginator"  # for messages
+    most_pages: int = 100_000  # the default of max_pages
     total: int | None = None
     stated_pages: int | None = None
     fetched: int = 0
@@ -99,7 +100,7 @@ class ListingCounts:
     _seen: set[int] = field(factory=set)
     _requested: set[object] = field(factory=set)
 
-    def count_request(self, request: Request, most_pages: int) -> None:
+    def count_request(self, request: Request) -> None:
         """
         Count a request. Raises PagingError for one that was made before in this listing, BoundExceededError for one
         too many.
@@ -110,8 +111,10 @@ class ListingCounts:
                 f"{self.what}: {self.paginator} names a page as the next one that was read before, so that its pages "
                 f"go in a circle ({request})"
             )
-        if len(self._requested) >= most_pages:
-            raise BoundExceededError(f"{self.what} has more than {most_pages} pages; raise max_pages if that is right")
+        if len(self._requested) >= self.most_pages:
+            raise BoundExceededError(
+                f"{self.what} has more than {self.most_pages} pages; raise max_pages if that is right"
+            )
         self._requested.add(identity)
 
     def is_repeat(self, digest: int | None) -> bool:

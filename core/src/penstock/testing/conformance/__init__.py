@@ -16,22 +16,31 @@ The sandbox is served on this machine, and the runner reads it into memory. No o
 - ``named_members``: members that a declaration names
 """
 
-from penstock.testing.conformance.credentials import one_reading_check, secrets_of, wrong_credentials
+from penstock.testing.conformance.credentials import (
+    LETTERS_SHOWN,
+    WRONG,
+    one_reading_check,
+    secrets_of,
+    wrong_credentials,
+)
 from penstock.testing.conformance.findings import CHECKS, Finding, NotConforming
 from penstock.testing.conformance.first_run import first_run
 from penstock.testing.conformance.later_runs import PASSING, faults_that_pass, nothing_final_again, stopped_and_resumed
 from penstock.testing.conformance.paging import paging
 from penstock.testing.conformance.requirements import conforms
 from penstock.testing.conformance.rows import Key, Row, Rows, bag, delivered_to, differing, plain
-from penstock.testing.conformance.subject import QUICK, TODAY, Subject, noon_of, source_of
+from penstock.testing.conformance.subject import LONGEST_RUN_S, QUICK, TODAY, Subject, noon_of, source_of
 from penstock.testing.conformance.truth import UNKNOWN, Truth
 
 __all__ = [
     "CHECKS",
+    "LETTERS_SHOWN",
+    "LONGEST_RUN_S",
     "PASSING",
     "QUICK",
     "TODAY",
     "UNKNOWN",
+    "WRONG",
     "Finding",
     "Key",
     "NotConforming",
