@@ -158,6 +158,7 @@ class Replacement:
         return self._checked(deleted, updated, inserted, figures)
 
     def _checked(self, deleted: int, updated: int, inserted: int, figures: Sequence[Any]) -> RowDifferences:
+        """What was changed. Raises NotStoredError if it is not what ``differences`` has."""
         before, after, differing, restated, *sums = figures
         if before - deleted + inserted != after or updated != differing:
             raise NotStoredError
