@@ -280,6 +280,21 @@ def test_the_plan_names_the_shard_of_each_partition(tmp_path: Path) -> None:
     assert sum(count for count, _ in plan.shards.values()) == len(plan.partitions)
 
 
+def test_a_source_of_one_request_at_once_is_read_by_one_shard(tmp_path: Path) -> None:
+    """
+    Another shard reads nothing, and a notice states why.
+    """
+    settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": list(market.SHOPS), "concurrency": 1}
+    project = Project({"source": {"market": settings}}, plugins=[market, penstock_plugins])
+    plan = project.plan("market", since=WINDOW[0], until=WINDOW[1], shards=2)
+    (reading,) = {one.shard for one in plan.partitions}
+
+    result = project.run("market", to=f"jsonl:{tmp_path}", since=WINDOW[0], shard=f"{3 - (reading or 0)}/2")
+
+    assert result.exit_code == 0
+    assert "market allows 1 request at once, so 1 of 2 shards read it; not this one" in result.notices
+
+
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "1/99999", "-1/2"])
 def test_no_shard(text: str) -> None:
     """

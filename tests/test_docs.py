@@ -248,6 +248,7 @@ def configured(name: str, shell: Shell) -> None:
         ("connector_talroo/README.md", "talroo"),
         ("connector_targetcircle/README.md", "targetcircle"),
         ("docs/recordings.md", "talroo"),
+        ("docs/scale.md", "talroo"),
         ("docs/writes.md", "joveo"),
     ],
 )
@@ -491,6 +492,15 @@ def test_a_template_is_a_configuration_to_be_filled_in(
     open_keys = re.findall(r'^(\w+) = \[?"\.\.\."\]?$', template, re.MULTILINE)
     assert code == 2 or not open_keys
     assert set(re.findall(rf"source\.{connector}\.(\w+): still holds", reported)) == set(open_keys)
+
+
+@pytest.mark.parametrize("path", [one for one in PAGES if one.name != "CHANGELOG.md"], ids=named)
+def test_lines_end_at_120(path: Path) -> None:
+    """
+    Those of paragraphs and lists, so that a change shows what changed; tables and what is printed have their own width.
+    """
+    text = re.sub(r"^```.*?^ *```|<!-- generated.*?<!-- end -->", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > 120 and not line.lstrip().startswith("|")] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)

@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve
 from penstock._cli import main
 from penstock._cli.follow import following
-from penstock._cli.lines import Lines, restated
+from penstock._cli.lines import Lines, in_words, restated
 from penstock._cli.run import summarise
 from penstock._cli.session import Session
 from penstock._util.run_report import RunReport
@@ -532,3 +532,10 @@ def test_a_pipeline_allows_records_to_be_rejected(here: Here) -> None:
     file.write_text(text.replace("[pipeline.daily]", "[pipeline.daily]\nallow_rejected = -1"))
     here("run", "daily", *days(2), "--full", code=2)
     assert "pipeline.daily.allow_rejected: expected true, a number of records" in here.err
+
+
+def test_a_run_without_a_source_is_named_as_one() -> None:
+    """
+    Such as that of a shard that reads none of the sources.
+    """
+    assert in_words({"event": "run_started", "run_id": "r-1", "sources": []}) == "run r-1 of no source"

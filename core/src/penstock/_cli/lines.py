@@ -25,7 +25,7 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
     place = f"{where}[{part}]" if part else where
     match event["event"]:
         case "run_started":
-            return f"run {event['run_id']} of {', '.join(event['sources'])}"
+            return f"run {event['run_id']} of {', '.join(event['sources']) or 'no source'}"
         case "planned":
             final = f", {event['final']} are final" if event.get("final") else ""
             return f"{place}: {counted(event['partitions'], 'partition')} to read{final}"

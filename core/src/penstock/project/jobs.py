@@ -15,6 +15,7 @@ from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan, PlannedPartition
 from penstock._util.run_report import NONE_ALLOWED
 from penstock.errors import UsageError
+from penstock.names import counted
 from penstock.project.selection import Selection, refuse_missed, refuse_strange_accounts, selected_streams, window_of
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.sinks import BaseSink, Part, Sink, Target, add_defaults
@@ -112,7 +113,8 @@ def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
         name, parts = job.source.name, this_part.division.parts
         readers = len(this_part.division.parts_by_source[name])
         if not this_part.reads(name):
-            notice(f"{name} allows {readers} requests at once, so {readers} of {parts} shards read it; not this one")
+            allowed = counted(readers, "request")
+            notice(f"{name} allows {allowed} at once, so {readers} of {parts} shards read it; not this one")
             continue
         lock_part = Part(
             division=f"{parts} shards by days, {readers} for this source", name=f"shard {this_part.number} of {parts}"
