@@ -400,13 +400,11 @@ def mended_surrogates(body: bytes) -> bytes:
     A provider that truncates a text inside a character leaves one. The decoder rejects it, so that one truncated title
     would make the whole body unreadable.
     """
-    return _ESCAPE.sub(lambda hit: rb"\ufffd" if hit[1] else hit[0], body)
+    return re.sub(_ESCAPE, lambda hit: rb"\ufffd" if hit[1] else hit[0], body)
 
 
 # An escaped backslash, a whole pair, or (group 1) a half; the first two only so that they are passed over.
-_ESCAPE = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
+_ESCAPE = rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 
 
 def _checked(read: Callable[[bytes], Any], body: bytes, response: Response) -> Any:

@@ -55,7 +55,7 @@ def _names(names: Iterable[str]) -> frozenset[str]:
 
 _LOOKED_AT = 1 << 16  # bytes of a body that are searched for a message: it may begin with much whitespace
 
-_SIGNED = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?#]+\?)[^\s\"'<>]+")  # a URL in a body, up to its query
+_SIGNED = r"(https?:(?:\\?/){2}[^\s\"'<>?#]+\?)[^\s\"'<>]+"  # a URL in a body, up to its query
 
 _UNRESERVED = "!*'()"  # quote() itself leaves letters, digits and _ . - ~ alone
 
@@ -346,18 +346,18 @@ class Response:
         if len(self.body) > _LOOKED_AT and len(words) > 1:
             del words[-1]  # it may be half a secret, which is not recognised
         # A signed link is a credential: whoever has it gets the report.
-        line = mask(_SIGNED.sub(rf"\1{MASK}", " ".join(words)))
+        line = mask(re.sub(_SIGNED, rf"\1{MASK}", " ".join(words)))
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-_MARKUP = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)", re.DOTALL | re.IGNORECASE)
+_MARKUP = r"(?is)<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)|<[^>]*(?:>|\Z)"
 
 
 def _words_of_page(text: str) -> str:
     """The words of HTML or XML; empty for any other text, and for a page without words."""
     if not text.lstrip().startswith("<"):
         return ""
-    return html.unescape(_MARKUP.sub(" ", text)).strip()
+    return html.unescape(re.sub(_MARKUP, " ", text)).strip()
 
 
 def reason_in(members: Any, paths: Sequence[str], limit: int = 200) -> str:
@@ -508,7 +508,7 @@ class Receipt:
 
 # --- texts of bodies ---
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_SURROGATE = r"\\u[dD][89a-fA-F]|[\ud800-\udfff]"
 
 
 EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
@@ -534,7 +534,7 @@ def exact_json(text: str) -> Any:
 
     try:
         value = json.loads(text, parse_float=Decimal, parse_constant=refuse, object_pairs_hook=members)
-        if _SURROGATE.search(text):
+        if re.search(_SURROGATE, text):
             json.dumps(value, default=str, ensure_ascii=False).encode()
         return value
     except json.JSONDecodeError as error:

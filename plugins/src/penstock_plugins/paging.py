@@ -343,14 +343,14 @@ class Link(Paged):
         return next((url for url, relations in _links(", ".join(values)) if self.rel.lower() in relations), None)
 
 
-_LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^\s=;,]+\s*(?:=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\s;,\"]*))?)*)")
-_REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,]+))", re.IGNORECASE)
+_LINK = r"<([^>]*)>((?:\s*;\s*[^\s=;,]+\s*(?:=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\s;,\"]*))?)*)"
+_REL = r"(?i);\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,]+))"
 
 
 def _links(header: str) -> Iterator[tuple[str, list[str]]]:
     """The links of a ``Link`` header, each with its relations in lower case."""
-    for link in _LINK.finditer(header):
-        relations = _REL.search(link[2])
+    for link in re.finditer(_LINK, header):
+        relations = re.search(_REL, link[2])
         yield link[1].strip(), (relations[1] or relations[2] or "").lower().split() if relations else []
 
 

@@ -17,12 +17,12 @@ import click
 from penstock.commands.process import discard_output
 
 # What a terminal would obey or hide: control characters, and marks that turn the direction of writing.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 def harmless(text: str) -> str:
     """A text that is safe for a terminal, with ``\\u001b`` for an escape and the like; JSON stays JSON."""
-    return _UNSEEN.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
+    return re.sub(_UNSEEN, lambda hit: f"\\u{ord(hit[0]):04x}", text)
 
 
 def wrapped(text: str, stream: TextIO) -> str:

@@ -14,7 +14,7 @@ from penstock.redact import mask
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_LOOSE = re.compile(r"[^/?#]*//[^/?#]*\][^:/?#]")
+_LOOSE = r"[^/?#]*//[^/?#]*\][^:/?#]"
 _SENDABLE = re.compile(r"https?://[!-\"$-.0-?A-~]+/[!-\"$-~]*")  # printable ASCII without "#", and a path
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -48,7 +48,7 @@ class Boundary:
             origin, host = "", ""
         scheme = origin.partition(":")[0]
         # Python accepts any text behind an address in brackets, and would send it as Host.
-        if scheme not in ("http", "https") or not host or _LOOSE.match(url):
+        if scheme not in ("http", "https") or not host or re.match(_LOOSE, url):
             raise ForeignOriginError(
                 f"{host_of(before)} names an address that is no http(s) URL ({brief(request)}): nothing was "
                 "sent there. The provider must correct it."

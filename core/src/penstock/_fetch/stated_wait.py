@@ -11,7 +11,7 @@ from penstock.model import Response
 # Headers in which providers state when a quota is full again, in the order in which they are read.
 RESETS = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
 _REMAINING = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
-_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
+_SECONDS = r"[0-9]{1,18}(\.[0-9]{1,9})?"
 _EPOCH_S, _EPOCH_MS = 1e9, 1e12  # what is larger is no number of seconds to wait but a time since 1970
 
 
@@ -33,7 +33,7 @@ def stated_wait(response: Response, *, throttled: bool = False) -> float | None:
 
 def _wait(response: Response, text: str) -> float | None:
     now = response.date or response.received_at
-    if _SECONDS.fullmatch(text.strip()):
+    if re.fullmatch(_SECONDS, text.strip()):
         number = float(text.strip())
         if number < _EPOCH_S:
             return number

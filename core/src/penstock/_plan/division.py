@@ -71,7 +71,7 @@ def unit_of_partition(source: ConfiguredSource, partition: Partition) -> Unit:
     return unit_of(source, stream, account, partition.day)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Division:
     """
     ``parts_by_source``: by source, the numbers of the parts that read it, ascending; the first part is 1.

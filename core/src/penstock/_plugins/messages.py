@@ -26,10 +26,10 @@ GROUP = "penstock"
 _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
 
 # Python's words for mistakes with what penstock declares.
-_UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
-_UNNAMED = re.compile(r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given")
+_UNEXPECTED = r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'"
+_UNNAMED = r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given"
 _NONE_OR_NONE = "unsupported operand type(s) for |: 'NoneType' and 'NoneType'"
-_NOT_OFFERED = re.compile(r"cannot import name '(\w+)' from 'penstock'")
+_NOT_OFFERED = r"cannot import name '(\w+)' from 'penstock'"
 
 
 def describe_error(error: BaseException) -> str:
@@ -77,12 +77,12 @@ def defect(error: Exception, connector: str, what_now: str) -> PluginError:
 def probable_meaning(error: BaseException | None) -> str:
     """What an author probably meant who misspelt a name of penstock's or left out names of arguments."""
     text = str(error)
-    if found := _UNEXPECTED.search(text):
+    if found := re.search(_UNEXPECTED, text):
         return did_you_mean(found[2], options_of(getattr(penstock, found[1], object)))
-    if (found := _UNNAMED.search(text)) and hasattr(penstock, found[1]):
+    if (found := re.search(_UNNAMED, text)) and hasattr(penstock, found[1]):
         example = "@record(kind=..., key=...)" if found[1] == "record" else f"{found[1]}(name=..., ...)"
         return f"; write its arguments by name: {example}"
-    if found := _NOT_OFFERED.search(text):
+    if found := re.search(_NOT_OFFERED, text):
         return did_you_mean(found[1], dir(penstock))
     if isinstance(error, NameError) and error.name in dir(penstock):
         return f"; write from penstock import {error.name}"

@@ -8,12 +8,12 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-_PLACE = re.compile(r"\b[A-Z]{3,7} https?://\S+ ?|\[[^\]]*\]")
+_PLACE = r"\b[A-Z]{3,7} https?://\S+ ?|\[[^\]]*\]"
 
 
 def without_place(message: str) -> str:
     """An error's message without its partition and request, so that it is equal for one cause in many partitions."""
-    return _PLACE.sub("", message)
+    return re.sub(_PLACE, "", message)
 
 
 def listed(names: Sequence[str]) -> str:

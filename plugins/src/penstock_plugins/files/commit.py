@@ -46,7 +46,7 @@ class FileWriter:
             draft.discard()
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Staged:
     """
     A partition whose files are durable at their temporary places. ``merged``: it is a day of changes. ``rejected``: the
