@@ -262,15 +262,16 @@ class MergingDelivery(Delivery):
         """The replacement of all rows that are derived from the parents in this partition."""
         parents, children = _relation_of(relations, self.main), _relation_of(relations, rows)
         key, reference = self.main.layout.key, rows.layout.derived_by
-        parent = parents.name
+        parent, relations_of_parents = parents.name, [parents]
         if self.main.unfit:  # the rows that are derived from a rejected parent are delivered all the same
             rejected = f"select {columns_sql(reference)} from {children.name}"
             parent = f"(select {columns_sql(key)} from {parents.name} union {rejected})"
+            relations_of_parents.append(children)
         pairs = zip(reference, key, strict=True)
         is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(of_parent)}" for column, of_parent in pairs)
         of_source = self._scope(rows.table, {})
         where = f"{of_source.where} and exists (select from {parent} as parent where {is_child})"
-        scope = Scope(where=where, values=of_source.values, relations=[parents, children])
+        scope = Scope(where=where, values=of_source.values, relations=relations_of_parents)
         return self._replacement(rows, children, scope)
 
     def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
