@@ -3,5 +3,6 @@ The Python API: :class:`penstock.Project`, the results of its methods, and the m
 
 ``api`` has the class and ``setup`` its plugins and configuration. Runs: ``running`` (``run``, ``plan``) with ``jobs``,
 ``selection``, ``recorded``, ``workers``, ``notify`` and ``run_result``; ``records``. Targets: ``targets`` (which of
-them), ``status``, ``delivered``, ``forget``, ``verify``, ``adopt``, with ``results``.
+them), ``status``, ``problems``, ``delivered``, ``forget`` and ``erase`` (of ``locked_targets``), ``verify``, ``adopt``,
+with ``results``.
 """

@@ -20,8 +20,10 @@ from penstock.errors import PenstockError, UsageError
 from penstock.events import OnEvent, ignore
 from penstock.project.adopt import adopt, adopt_all
 from penstock.project.delivered import changes_of, partitions_of, rejected_records, totals_of
-from penstock.project.forget import erase_personal, forget
+from penstock.project.erase import erase_personal
+from penstock.project.forget import forget
 from penstock.project.jobs import Nowhere, jobs_for
+from penstock.project.problems import OVERDUE, never_read, problems_of
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
     AdoptAllResult,
@@ -42,7 +44,7 @@ from penstock.project.results import (
 from penstock.project.running import Running
 from penstock.project.selection import Selection, names_in, refuse_missed, window_of
 from penstock.project.setup import Notice, Notices, blamed, unfailing
-from penstock.project.status import OVERDUE, never_read, problems_of, runs_of, source_status
+from penstock.project.status import runs_of, source_status
 from penstock.project.targets import Days, View
 from penstock.project.verify import verify
 from penstock.sinks import Advising, Layout

@@ -1,25 +1,20 @@
 """
-The state of a source in a target, from its ledger: accounts, last runs, and problems that need attention.
+The state of a source in a target, from its ledger: accounts and last runs.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from attrs import asdict, evolve
+from attrs import asdict
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
-from penstock._util.text import without_place
 from penstock.errors import PenstockError
-from penstock.ledger_interface import AccountCounts, Ledger, LedgerEntry, RunRecord
-from penstock.names import counted
-from penstock.project.delivered import changes_of, moved_in_words
+from penstock.ledger_interface import AccountCounts, Ledger, RunRecord
 from penstock.project.results import (
     AccountStatus,
-    Change,
-    Problem,
     RunInfo,
     SourceStatus,
 )
@@ -27,9 +22,6 @@ from penstock.project.setup import Setup
 from penstock.project.targets import SourceLedger, holds, narrowed
 
 RUNS_SHOWN = 5
-NEWS = timedelta(hours=24)
-OVERDUE = "overdue"
-NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
 
 
 def source_status(
@@ -214,194 +206,3 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
         failed=sum(stream.get("partitions", {}).get("failed", 0) for stream in streams),
         report=run.report,
     )
-
-
-# --- problems ---------------------------------------------------------------------------------------------------------
-
-
-def problems_of(
-    source_ledger: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]
-) -> list[Problem]:
-    """
-    The problems of a source: a pause, failed partitions by reason, gaps, rejected records, accounts not read or not
-    listed any more, months that are over and were restated, new members. ``accounts``: the patterns that ``status`` was
-    made for. What left the configuration needs no attention: no run reads it.
-    """
-    if not status.configured:
-        return []
-    name = status.source
-    problems = [
-        Problem(source=name, kind="parked", count=1, last_read=status.last_good, reason=reason)
-        for run in status.runs[:1]
-        for reason in run.report.get("parked", {}).values()
-    ]
-    for account in status.streams:
-        if account.configured is False:
-            unread = account.open + account.failed
-            if account.listed and unread and account.last_read is not None and account.last_read >= now - NEW_FOR:
-                reason = "the provider does not list the account any more, so that no run reads it"
-                problems.append(_problem(name, account, "left open", unread, reason))
-            continue
-        if account.overdue:
-            problems.append(_problem(name, account, OVERDUE, 1, "not read for longer than allowed"))
-        if account.missing:
-            reason = "days between the first and the last were never delivered"
-            problems.append(_problem(name, account, "missing", account.missing, reason))
-        if account.failed or account.rejected or account.unread_values or account.truncated:
-            flawed = narrowed(source_ledger.ledger.entries, flawed=True)
-            entries = flawed(name, account.stream, accounts=list(account.account.values()) or None)
-            of_account = [
-                entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account
-            ]
-            problems += [
-                evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], entries)), reason), **_span(entries))
-                for (kind, reason), entries in _by_reason(of_account).items()
-            ]
-    return [
-        *problems,
-        *_failed_as_a_whole(status, accounts),
-        *_restated_months(source_ledger, now, accounts),
-        *_new_members(source_ledger, status, now, accounts),
-    ]
-
-
-def never_read(expected: Iterable[str], in_ledger: Collection[str]) -> list[Problem]:
-    """The sources that should have been read into a target, and that its ledger does not know."""
-    return [
-        Problem(source=name, kind=OVERDUE, count=1, last_read=None, reason="never read into this target")
-        for name in expected
-        if name not in in_ledger
-    ]
-
-
-def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterator[Problem]:
-    """What failed in the last run before it had partitions, such as an account: the ledger has no row of it."""
-    for error in (error for run in status.runs[:1] for error in run.report.get("errors", ())):
-        partition = error["partition"] or {}
-        has_a_row = any(
-            account.failed and account.stream == error["stream"] and account.account.items() <= partition.items()
-            for account in status.streams
-        )
-        if has_a_row or (partition and not holds(accounts, partition.values())):
-            continue
-        yield Problem(
-            source=status.source,
-            stream=error["stream"] or "",
-            account=partition,
-            kind="failed",
-            count=1,
-            last_read=status.last_good,
-            reason=without_place(error["message"]),
-        )
-
-
-def _problem(source: str, account: AccountStatus, kind: str, count: int, reason: str) -> Problem:
-    """A problem of one account of one stream, in all of its days."""
-    return Problem(
-        source=source,
-        stream=account.stream,
-        account=account.account,
-        kind=kind,
-        count=count,
-        first_day=account.first_day,
-        last_day=account.last_day,
-        last_read=account.last_read,
-        reason=reason,
-    )
-
-
-def _restated_months(source_ledger: SourceLedger, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
-    """
-    By stream and month, what the provider restated in the last :data:`NEWS` in months that are over: they may have been
-    invoiced. Changes that move neither rows nor sums are left out.
-    """
-    since = now - NEWS
-    groups: dict[tuple[str, str], list[Change]] = {}
-    for change in changes_of(source_ledger, since.date(), merged=True):
-        month_ended = change.day is not None and (change.day.year, change.day.month) < (now.year, now.month)
-        if month_ended and change.changed_at >= since and change.moved and holds(accounts, change.account.values()):
-            groups.setdefault((change.stream, f"{change.day:%Y-%m}"), []).append(change)
-    for (stream, month), changes in groups.items():
-        days = [change.day for change in changes if change.day is not None]
-        accounts_restated = len({tuple(change.account.items()) for change in changes})
-        moves = ", ".join(moved_in_words(changes))
-        yield Problem(
-            source=source_ledger.source,
-            stream=stream,
-            kind="restated",
-            count=len(changes),
-            first_day=min(days),
-            last_day=max(days),
-            last_read=max(change.changed_at for change in changes),
-            reason=f"{month} is over, and the provider restated it: {counted(accounts_restated, 'account')}, {moves}",
-        )
-
-
-def _new_members(
-    source_ledger: SourceLedger, status: SourceStatus, now: datetime, accounts: Sequence[str]
-) -> Iterator[Problem]:
-    """
-    By stream, the members without a column of the last run that no run before the last :data:`NEW_FOR` met. With
-    ``accounts``, of the streams that have such an account.
-    """
-    streams = {account.stream for account in status.streams}
-    last = {
-        stream: members
-        for stream, members in members_of(run.report for run in status.runs[:1]).items()
-        if not accounts or stream in streams
-    }
-    if not last:
-        return
-    former = members_of(run.report for run in source_ledger.runs() if run.started_at < now - NEW_FOR)
-    for stream, members in last.items():
-        if new := [member for member in members if member not in former.get(stream, ())]:
-            yield Problem(
-                source=status.source,
-                stream=stream,
-                kind="new",
-                count=len(new),
-                last_read=status.runs[0].started_at,
-                reason=f"no column holds the {'member' if len(new) == 1 else 'members'} {', '.join(new)}",
-            )
-
-
-def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """By stream, the members that no record class declares, as the reports of runs name them."""
-    by_stream: dict[str, dict[str, None]] = {}
-    for report in reports:
-        for stream, counts in report.get("streams", {}).items():
-            for member in counts.get("unknown_members") or ():
-                by_stream.setdefault(stream, {})[member] = None
-    return {stream: list(members) for stream, members in by_stream.items()}
-
-
-_COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
-    "failed": lambda entry: 1,
-    "rejected": lambda entry: entry.rejected,
-    "not read": lambda entry: entry.unread_values,
-    "truncated": lambda entry: 1,
-}
-
-
-def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[LedgerEntry]]:
-    """The entries that have a problem, by kind and reason."""
-    by_reason: dict[tuple[str, str], list[LedgerEntry]] = {}
-    for entry in entries:
-        if entry.error is not None:
-            by_reason.setdefault(("failed", without_place(entry.error)), []).append(entry)
-        if entry.rejected:
-            by_reason.setdefault(("rejected", "records that cannot be decoded"), []).append(entry)
-        if entry.unread_values:
-            by_reason.setdefault(("not read", "values that do not fit their column"), []).append(entry)
-        if entry.truncated:
-            by_reason.setdefault(("truncated", "the provider lists no more; there may be more records"), []).append(
-                entry
-            )
-    return by_reason
-
-
-def _span(entries: Sequence[LedgerEntry]) -> dict[str, Any]:
-    """The days and the last reading of some entries, as fields of a problem."""
-    days = [day for entry in entries if (day := entry.partition.day) is not None]
-    read = max((entry.read_at for entry in entries if entry.read_at), default=None)
-    return {"first_day": min(days, default=None), "last_day": max(days, default=None), "last_read": read}
