@@ -19,7 +19,7 @@ from penstock import hookimpl
 from penstock.actions import Action
 from penstock.errors import PluginError, ProviderError
 from penstock.model import Kind, Request, Slice
-from penstock.names import as_names, did_you_mean, place_of
+from penstock.names import as_names, did_you_mean, source_line
 from penstock.protocols import (
     Authenticator,
     BodyDecoder,
@@ -74,12 +74,12 @@ class Parent:
     def linked(self, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """What ``links`` makes of a row. PluginError for anything but mappings."""
         write = '[{"name": row["column"]}]'
-        made = self.links(row)
-        if isinstance(made, (str, bytes, Mapping)):
-            check_returned(self.links, made, list, write)
+        values = self.links(row)
+        if isinstance(values, (str, bytes, Mapping)):
+            check_returned(self.links, values, list, write)
         return [
             check_returned(self.links, link, Mapping, write)
-            for link in check_returned(self.links, made, Iterable, write)
+            for link in check_returned(self.links, values, Iterable, write)
         ]
 
 
@@ -249,26 +249,29 @@ class Stream:
         names a value that the slice, or the row of its parent, does not have; PluginError where ``requests`` returns
         something else than requests.
         """
-        made: Any = None
+        requests: Any = None
         try:
-            made = self._from_templates(settings, slice_) if self.requests is None else self.requests(settings, slice_)
-            if isinstance(made, Request):
-                return [made]
-            several = isinstance(made, Iterable) and not isinstance(made, (str, bytes))
-            found = list(islice(made, MOST_REQUESTS + 1)) if several else [made]
+            requests = (
+                self._from_templates(settings, slice_) if self.requests is None else self.requests(settings, slice_)
+            )
+            if isinstance(requests, Request):
+                return [requests]
+            is_several = isinstance(requests, Iterable) and not isinstance(requests, (str, bytes))
+            made_requests = list(islice(requests, MOST_REQUESTS + 1)) if is_several else [requests]
         except MissingValueError as missing:
             raise ProviderError(f"{self.name}: no request can be made, since {missing}") from None
-        if len(found) > MOST_REQUESTS:
+        if len(made_requests) > MOST_REQUESTS:
             raise PluginError(
-                f"the requests of the stream {self.name} ({place_of(self.requests)}) are more than {MOST_REQUESTS:,} "
-                "for one slice, or do not end; write the first request of a listing, and a paginator for its pages."
+                f"the requests of the stream {self.name} ({source_line(self.requests)}) are more than "
+                f"{MOST_REQUESTS:,} for one slice, or do not end; write the first request of a listing, and a "
+                "paginator for its pages."
             )
-        if wrong := [request for request in found if not isinstance(request, Request)]:
+        if wrong := [request for request in made_requests if not isinstance(request, Request)]:
             raise PluginError(
-                f"the requests of the stream {self.name} ({place_of(self.requests)}) returned "
+                f"the requests of the stream {self.name} ({source_line(self.requests)}) returned "
                 f"{'nothing' if wrong[0] is None else type(wrong[0]).__name__}; write return [Request(...)]."
             )
-        return found
+        return made_requests
 
     def _from_templates(self, settings: Any, slice_: Slice) -> Iterable[Request]:
         if not self.path:
@@ -303,8 +306,8 @@ class Stream:
         """The accounts that the settings name; None where they name none and ``accounts_from`` lists them."""
         if self.accounts is not None:
             return self.accounts(settings)
-        found: Sequence[str] | None = getattr(settings, f"{self.account}s", None) if self.account else None
-        return found or None if self.accounts_from is not None else found
+        accounts: Sequence[str] | None = getattr(settings, f"{self.account}s", None) if self.account else None
+        return accounts or None if self.accounts_from is not None else accounts
 
     def all_columns(self, extra: Sequence[Column] = ()) -> tuple[Column, ...]:
         """

@@ -52,7 +52,7 @@ def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-def place_of(value: Any) -> str:
+def source_line(value: Any) -> str:
     """File and line of a class or function, for a message; its module where the source is not at hand."""
     try:
         return f"{Path(inspect.getsourcefile(value) or '?').name}, line {inspect.getsourcelines(value)[1]}"

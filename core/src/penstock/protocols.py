@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from penstock.errors import PluginError, ProviderError, RefusedError, ServerError, ThrottledError
 from penstock.model import Answer, Page, Request, Response
-from penstock.names import place_of
+from penstock.names import source_line
 from penstock.redact import Secret, clip
 
 Exchange = Callable[[Request], Response]
@@ -29,7 +29,7 @@ def check_returned(function: Any, value: Any, types: Any, write: str) -> Any:
     owner, name = getattr(function, "__self__", None), getattr(function, "__name__", type(function).__name__)
     called = "a lambda" if name == "<lambda>" else name if owner is None else f"{type(owner).__name__}.{name}"
     seen = "nothing" if value is None else f"{type(value).__name__} ({clip(repr(value), 60)})"
-    raise PluginError(f"{called} ({place_of(function)}) returned {seen}; write return {write}.")
+    raise PluginError(f"{called} ({source_line(function)}) returned {seen}; write return {write}.")
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------

@@ -149,12 +149,12 @@ class OpenFor:
         """From ``3 days`` or ``40 days, 8th of next month``; ValueError otherwise."""
         if isinstance(text, OpenFor):
             return text
-        found = re.fullmatch(
+        match = re.fullmatch(
             r"\s*(\d+)\s*(?:d|days?)?(?:\s*,?\s*(\d+)(?:st|nd|rd|th)? of (?:the )?next month)?\s*", text
         )
-        if found is None or (found[2] and not 1 <= int(found[2]) <= 28):
+        if match is None or (match[2] and not 1 <= int(match[2]) <= 28):
             raise ValueError(f'found {text!r}, expected a time such as "3 days" or "40 days, 8th of next month"')
-        return cls(int(found[1]), int(found[2]) if found[2] else None)
+        return cls(int(match[1]), int(match[2]) if match[2] else None)
 
     def __str__(self) -> str:
         months = f", until day {self.month_day} of the next month at least" if self.month_day else ""
@@ -262,8 +262,8 @@ class SourceSettings:
 
     def for_account(self, account: str | None) -> Self:
         """These settings with the values of the account's own table; unchanged for an account without one."""
-        own = self.account_tables.get(account) if account is not None else None
-        return attrs.evolve(self, **own) if own else self
+        table = self.account_tables.get(account) if account is not None else None
+        return attrs.evolve(self, **table) if table else self
 
     def notices(self) -> tuple[str, ...]:
         """Notices for the user of these settings; every command prints each once, before it sends anything."""

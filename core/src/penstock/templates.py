@@ -97,8 +97,8 @@ def fill_json(template: Any, values: Mapping[str, Any], rows: Sequence[Mapping[s
             return int(_filled(name, values))
         return _JSON_PLACEHOLDER.sub(lambda place: _filled(place, values), template)
     if isinstance(template, Mapping):
-        made = {name: fill_json(value, values, rows) for name, value in template.items()}
-        return {name: value for name, value in made.items() if value is not None or template[name] is None}
+        members = {name: fill_json(value, values, rows) for name, value in template.items()}
+        return {name: value for name, value in members.items() if value is not None or template[name] is None}
     if isinstance(template, (list, tuple)):
         named = {name for _, name, _ in json_placeholders(template)}
         if len(template) == 1 and rows and named & rows[0].keys():

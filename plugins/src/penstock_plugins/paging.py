@@ -82,7 +82,7 @@ class Paged(SinglePage):
         if self.place == "query":
             return request.param(name)
         if self.place == "header":
-            return next((value for known, value in request.headers if known.lower() == name.lower()), None)
+            return next((value for header, value in request.headers if header.lower() == name.lower()), None)
         value: Any = self._body(request)
         for member in name.split("."):
             value = value.get(member) if isinstance(value, dict) else None

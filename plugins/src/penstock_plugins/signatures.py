@@ -191,7 +191,7 @@ def _revealed(secret: Secret | None) -> str | None:
 
 
 def _header(request: Request, name: str) -> str | None:
-    return next((value for known, value in request.headers if known.lower() == name), None)
+    return next((value for header, value in request.headers if header.lower() == name), None)
 
 
 def _jwt() -> Any:

@@ -338,8 +338,8 @@ class HmacSigned(Unsigned):
         }
 
     def _signature(self, text: str) -> str:
-        made = hmac.digest(self._key_bytes(), text.encode(errors="surrogateescape"), self.digest)
-        signature = made.hex() if self.encoding == "hex" else b64encode(made).decode()
+        digest = hmac.digest(self._key_bytes(), text.encode(errors="surrogateescape"), self.digest)
+        signature = digest.hex() if self.encoding == "hex" else b64encode(digest).decode()
         mask_temporarily(signature)  # a provider may repeat it alone, without what the header has around it
         return signature
 

@@ -59,9 +59,9 @@ class Commands(click.Group):
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from penstock.names import did_you_mean
 
-            known = [*COMMANDS, *_session(ctx).registry.commands()]
-            if args[0] not in known:
-                meant = did_you_mean(args[0], known) or f" There are {', '.join(known)}."
+            commands = [*COMMANDS, *_session(ctx).registry.commands()]
+            if args[0] not in commands:
+                meant = did_you_mean(args[0], commands) or f" There are {', '.join(commands)}."
                 raise click.UsageError(f"no command {args[0]!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -423,7 +423,7 @@ def _check_files(options: _Options) -> None:
         named.append(("--from", Path(str(options.from_))))
     named += [("--receipts", options.receipts)] if options.receipts is not None else []
     named += [("--refused", options.refused)] if options.refused is not None else []
-    seen: dict[Path, str] = {}
+    option_by_path: dict[Path, str] = {}
     for option, path in named:
-        if (other := seen.setdefault(path.resolve(), option)) != option:
+        if (other := option_by_path.setdefault(path.resolve(), option)) != option:
             raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")

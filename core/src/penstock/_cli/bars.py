@@ -160,10 +160,10 @@ class Bars:
         )
         room = max(1, self.console.height - LINES_AROUND_BARS)
         active = [bar for bar in bars if bar.failed or (bar.begun and bar.left)]
-        kept = bars if len(bars) <= room else active[: room - 1]
+        shown_bars = bars if len(bars) <= room else active[: room - 1]
         for bar in bars:
-            self._progress.update(bar.task, visible=bar in kept)
-        folded = [bar for bar in bars if bar not in kept]
+            self._progress.update(bar.task, visible=bar in shown_bars)
+        folded = [bar for bar in bars if bar not in shown_bars]
         lines = [Text(text, style="dim") for text in (_folded(folded), self._waits()) if text]
         return Group(Text(self._pace(bars), style="bold"), self._progress, *lines)
 
@@ -200,9 +200,9 @@ def _folded(bars: list[StreamBar]) -> str:
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{hours}:{minutes:02}:{seconds_left:02}"
 
 
 class _Bar(ProgressColumn):

@@ -69,24 +69,24 @@ def _print_changes(changes: Sequence[Change]) -> None:
     for change in changes:
         month = f"{change.day:%Y-%m}" if change.day is not None else ""
         months.setdefault((f"{change.source}.{change.stream}", month), []).append(change)
-    for (stream, month), those in months.items():
-        own = [change for change in those if change.moved]
-        parts = moved_in_words(own)
-        same = len(those) - len(own)
+    for (stream, month), changes_of_month in months.items():
+        moving = [change for change in changes_of_month if change.moved]
+        parts = moved_in_words(moving)
+        same = len(changes_of_month) - len(moving)
         parts += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
-        accounts = len({tuple(change.account.items()) for change in own})
-        of = f" ({counted(len(own), 'partition')} of {counted(accounts, 'account')})" if own else ""
+        accounts = len({tuple(change.account.items()) for change in moving})
+        of = f" ({counted(len(moving), 'partition')} of {counted(accounts, 'account')})" if moving else ""
         print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(parts)}")
     streams: dict[str, list[Change]] = {}
     for change in changes:
         if change.moved:
             streams.setdefault(f"{change.source}.{change.stream}", []).append(change)
-    for stream, those in streams.items():
+    for stream, changes_of_stream in streams.items():
         print(f"\n{stream}")
         columns: dict[str, list[Any]] = {
-            "account": [", ".join(change.account.values()) for change in those],
-            "day": [change.day for change in those],
-            "restated": [_changed_values(change) for change in those],
+            "account": [", ".join(change.account.values()) for change in changes_of_stream],
+            "day": [change.day for change in changes_of_stream],
+            "restated": [_changed_values(change) for change in changes_of_stream],
         }
         filled = {name: cells for name, cells in columns.items() if any(cells)}
         print_table(list(filled), list(zip(*filled.values(), strict=True)))

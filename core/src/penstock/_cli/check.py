@@ -53,12 +53,12 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
     project = session.project
     if name is None and place != ALL:
         raise UsageError("--adopt needs the source: penstock check SOURCE --adopt SCHEMA.TABLE")
-    found = _tables_to_adopt(project, name, place, to, confirmed=False)
-    code = found.exit_code
-    session.notices(found.notices)
-    for text in found.refused.values():
+    adoptions = _tables_to_adopt(project, name, place, to, confirmed=False)
+    code = adoptions.exit_code
+    session.notices(adoptions.notices)
+    for text in adoptions.refused.values():
         session.say(f"error: {text}", event="error", exit_code=code)
-    for table in found.tables:
+    for table in adoptions.tables:
         if table.differences:
             session.say(f"error: {_counts(table)}. It is not adopted, since these differ:", event="error", exit_code=1)
             for text in table.differences:
@@ -67,7 +67,7 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
                 f"penstock verify {table.source} --repair lets the next run read them again; then adopt the table",
                 event="note",
             )
-    fine = [table for table in found.tables if not table.differences]
+    fine = [table for table in adoptions.tables if not table.differences]
     if not fine:
         if not code:
             print_text("every table is recognised: there is none to adopt")

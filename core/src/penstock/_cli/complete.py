@@ -71,9 +71,9 @@ def actions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 def _sources(ctx: click.Context, session: Session) -> Iterable[str]:
     """The source on the line, or those of the pipeline; all of the configuration where none is named yet."""
-    given = (ctx.params.get(name) for name in ("name", "source", "connector"))
+    arguments = (ctx.params.get(name) for name in ("name", "source", "connector"))
     # click leaves the arguments in ctx.args while the value of the last option is missing.
-    named = str(next(filter(None, given), None) or next(iter(ctx.args), ""))
+    named = str(next(filter(None, arguments), None) or next(iter(ctx.args), ""))
     pipeline = session.config.pipelines.get(named)
     return pipeline.source if pipeline is not None else [named] if named else session.config.sources
 

@@ -67,9 +67,9 @@ def forget(
     if rows and not yes:
         counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
         streams = ", ".join(dict.fromkeys(f"{source}.{forgotten.stream}" for forgotten in counts)) or "no stream"
-        several = len({forgotten.stream for forgotten in counts}) > 1
+        name_streams = len({forgotten.stream for forgotten in counts}) > 1
         places = ", ".join(
-            f"{counted(forgotten.partitions, 'partition')}{f' of {forgotten.stream}' if several else ''}"
+            f"{counted(forgotten.partitions, 'partition')}{f' of {forgotten.stream}' if name_streams else ''}"
             f" in {forgotten.target}"
             for forgotten in counts
         )

@@ -54,21 +54,21 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
             raise UsageError(f"{name} is a sink: `penstock init CONNECTOR` prints the keys of every sink, too")
     chosen = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
     reads = [connector.name for connector in chosen if session.registry.streams(connector.name)]
-    known = _configured_names(session)
+    configured = _configured_names(session)
     lines: list[str] = []
-    if not known["source"]:
+    if not configured["source"]:
         lines += [_SCHEMA, "# completes and checks this file in an editor: penstock schema > penstock.schema.json", ""]
     names = []
     for number, connector in enumerate(chosen):
-        name = _free_name(connector.name, known["source"])
+        name = _free_name(connector.name, configured["source"])
         names += [name] if connector.name in reads else []
         lines += source_lines(connector, name=name, brief=number > 0)
         lines.append("")
-    if reads and "daily" in known["pipeline"]:
+    if reads and "daily" in configured["pipeline"]:
         listed = ", ".join(f'"{name}"' for name in names)
         lines += [f"# To read it every day, add {listed} to the key source of [pipeline.daily].", ""]
     elif reads:
-        lines += sink_lines(session.registry.sinks(), known["sink"]) + pipeline_lines(names)
+        lines += sink_lines(session.registry.sinks(), configured["sink"]) + pipeline_lines(names)
     elif not reads:
         lines += [f"# Then: penstock act {connector.name} --list" for connector in chosen]
     print("\n".join(lines).rstrip("\n"))
@@ -101,7 +101,7 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     attributes = keys_of(settings)
     hints = typing.get_type_hints(settings)
     required = [attribute for attribute in attributes if attribute.default is attrs.NOTHING]
-    own = [attribute for attribute in attributes if attribute not in required and attribute.name not in common]
+    special = [attribute for attribute in attributes if attribute not in required and attribute.name not in common]
     shared = [attribute for attribute in attributes if attribute not in required and attribute.name in common]
     secret = any(_is_secret(hints[attribute.name]) for attribute in required)
     lines = [
@@ -117,7 +117,7 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
         lines.append(f'# connector = "{name}"  # may be left out when it equals the name')
     else:
         lines.append(f'connector = "{connector.name}"')
-    for attribute in (*required, *own):
+    for attribute in (*required, *special):
         lines += _key(name, attribute, hints[attribute.name])
     lines += ["", f"# --- keys that every source takes{', as above' if brief else ''} ---"]
     for attribute in () if brief else shared:

@@ -33,8 +33,8 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
             rejected = f", {event['rejected']} rejected" if event.get("rejected") else ""
             return f"{place}: {counted(event['records'], 'record')}{rejected}{restated(event.get('restated'))}"
         case "partition_failed":
-            own = f"{event.get('stream')}[{part}]: "
-            return f"{place}: failed: {event['message'].removeprefix(own)}"
+            prefix = f"{event.get('stream')}[{part}]: "
+            return f"{place}: failed: {event['message'].removeprefix(prefix)}"
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
             request, message = str(event["request"]), str(event["message"]).rstrip(".")

@@ -144,8 +144,8 @@ def _offered_streams(
         exact = [each for each in offered if each["name"] == stream]
         parts = [each for each in offered if stream in each["name"] or fnmatchcase(each["name"], stream)]
         if not (exact or parts):
-            known = [each["name"] for each in offered]
-            meant = did_you_mean(stream, known) or f" There are {', '.join(known) or 'none'}"
+            names = [each["name"] for each in offered]
+            meant = did_you_mean(stream, names) or f" There are {', '.join(names) or 'none'}"
             raise UsageError(f"{connector} has no stream {stream!r}.{meant}")
         offered, actions = exact or parts, []
     if search is not None:

@@ -84,13 +84,13 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
 def _estimated_time(result: PlanResult) -> str:
     """How long the requests take at the configured pace, and, of several sources, how many each takes."""
     by_source = ", ".join(f"{name} {count}" for name, count in result.requests_of.items())
-    several = f" ({by_source})" if len(result.requests_of) > 1 else ""
+    by_sources = f" ({by_source})" if len(result.requests_of) > 1 else ""
     seconds = result.seconds
     if seconds is None or seconds < 60:
-        return several
+        return by_sources
     minutes = round(seconds / 60)
     time = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-    return f"{several}, {time} or more at the configured pace"
+    return f"{by_sources}, {time} or more at the configured pace"
 
 
 def _spans(partitions: Iterable[PlannedPartition]) -> Iterator[list[PlannedPartition]]:

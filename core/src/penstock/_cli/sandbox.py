@@ -83,13 +83,13 @@ def demo(session: Session) -> int:
 def with_secrets(settings_class: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a sandbox, secrets as :class:`Secret`: a notice about secrets in a file would mislead here."""
     hints = typing.get_type_hints(settings_class)
-    made: dict[str, Any] = {}
+    section: dict[str, Any] = {}
     for name, value in settings.items():
         if name == "accounts" and isinstance(value, Mapping):
-            made[name] = {account: with_secrets(settings_class, table) for account, table in value.items()}
+            section[name] = {account: with_secrets(settings_class, table) for account, table in value.items()}
         else:
-            made[name] = Secret(value) if name in hints and bare_type(hints[name]) is Secret else value
-    return made
+            section[name] = Secret(value) if name in hints and bare_type(hints[name]) is Secret else value
+    return section
 
 
 def left_out(registry: Registry) -> dict[str, str]:

@@ -144,15 +144,15 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         shared = {parameter.name for parameter in common()}
-        own: list[tuple[str, str]] = []
+        options: list[tuple[str, str]] = []
         others: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Argument):
                 continue  # stands in the usage line
             record = parameter.get_help_record(ctx)
             if record is not None:
-                (others if parameter.name in shared or parameter.name == "help" else own).append(record)
-        for title, records in (("Options", own), ("Options of every command", others)):
+                (others if parameter.name in shared or parameter.name == "help" else options).append(record)
+        for title, records in (("Options", options), ("Options of every command", others)):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)

@@ -242,26 +242,26 @@ def _print_problems(problems: Mapping[str, Sequence[Problem]], now: datetime) ->
     """By target, a line for the problems of one source that have one reason."""
     if not problems:
         print("nothing needs attention")
-    for number, (target, those) in enumerate(problems.items()):
+    for number, (target, problems_of_target) in enumerate(problems.items()):
         if len(problems) > 1:
             print(f"{chr(10) if number else ''}target {target}")
         groups: dict[tuple[str, ...], list[Problem]] = {}
-        for problem in those:
+        for problem in problems_of_target:
             groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
-        for several in groups.values():
-            print_text(_problem_text(several, now))
+        for same_reason in groups.values():
+            print_text(_problem_text(same_reason, now))
 
 
-def _problem_text(several: Sequence[Problem], now: datetime) -> str:
-    first = several[0]
-    accounts = list(dict.fromkeys(", ".join(problem.account.values()) for problem in several if problem.account))
-    streams = list(dict.fromkeys(problem.stream for problem in several if problem.stream))
+def _problem_text(same_reason: Sequence[Problem], now: datetime) -> str:
+    first = same_reason[0]
+    accounts = list(dict.fromkeys(", ".join(problem.account.values()) for problem in same_reason if problem.account))
+    streams = list(dict.fromkeys(problem.stream for problem in same_reason if problem.stream))
     where = f" in {listed(streams)}" if len(streams) > 1 else ""
     where += f" of {listed(accounts)}" if accounts else ""
-    days = [day for problem in several for day in (problem.first_day, problem.last_day) if day is not None]
-    read = max((problem.last_read for problem in several if problem.last_read), default=None)
+    days = [day for problem in same_reason for day in (problem.first_day, problem.last_day) if day is not None]
+    read = max((problem.last_read for problem in same_reason if problem.last_read), default=None)
     since = f"last read {ago(read, now)}" if read else "never read"
-    count = f"{sum(problem.count for problem in several)} " if first.stream else ""
+    count = f"{sum(problem.count for problem in same_reason)} " if first.stream else ""
     place = f"{first.source}.{first.stream}" if len(streams) == 1 else first.source
     return f"{place}: {count}{first.kind}{where}{_span(days)}, {since}: {first.reason}"
 

@@ -193,7 +193,7 @@ class Config:
         keys = {key: raw for key, raw in self.sinks[name].items() if key != "kind"}
         kind_name = self._word("sink", name, "kind", self.sinks[name]) or name
         if "kind" not in self.sinks[name] and name not in registry.sinks():
-            kinds = " or ".join(f'"{known}"' for known in registry.sinks())
+            kinds = " or ".join(f'"{each}"' for each in registry.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
         try:
             kind = registry.sink(kind_name)
@@ -213,17 +213,17 @@ class Config:
     def notifications(self, pipeline: str, registry: Registry) -> tuple[Notification, ...]:
         """The receivers of a pipeline's ``notify``. Raises ConfigError with every problem."""
         problems: list[str] = []
-        made: list[Notification] = []
+        notifications: list[Notification] = []
         for number, table in enumerate(self.pipelines[pipeline].notify):
             context = self._context(f"pipeline.{pipeline}.notify[{number}]", registry)
             keys = {key: raw_value("", key, value, self.where) for key, value in table.items()}
             try:
-                made.append(check_section(Notification, keys, context).settings)
+                notifications.append(check_section(Notification, keys, context).settings)
             except ConfigError as error:
                 problems += error.problems
         if problems:
             raise ConfigError(problems)
-        return tuple(made)
+        return tuple(notifications)
 
     def stray(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:
         """
@@ -311,7 +311,7 @@ def load(
     place = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
     sections = read(place, sets, environ or {}, problems)
     file = place if isinstance(place, Path) else None
-    found = Config(
+    config = Config(
         path=file,
         folder=file.parent if file is not None else Path(),
         sources=sections["source"],
@@ -320,9 +320,11 @@ def load(
     )
     pipelines: dict[str, Pipeline] = {}
     for name, keys in sections["pipeline"].items():
-        context = SectionContext(path=f"pipeline.{name}", where=found.where, folder=found.folder, environ=found.environ)
+        context = SectionContext(
+            path=f"pipeline.{name}", where=config.where, folder=config.folder, environ=config.environ
+        )
         try:
             pipelines[name] = check_section(Pipeline, keys, context).settings
         except ConfigError as error:
             problems += error.problems
-    return evolve(found, pipelines=pipelines, problems=tuple(problems))
+    return evolve(config, pipelines=pipelines, problems=tuple(problems))

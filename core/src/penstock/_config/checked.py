@@ -91,7 +91,7 @@ def check_section(
     section = _SectionCheck(cls, context, urls)
     keys, accounts = section.split(keys)
     values = section.values(keys)
-    tables = {account: section.values(own, account) for account, own in accounts.items()}
+    tables = {account: section.values(table, account) for account, table in accounts.items()}
     values |= section.missing(keys, accounts, tables)
     # Validators may use the values of other keys, so they need all of them.
     settings = section.made(values, keys, accounts, tables) if not section.found else None
@@ -128,11 +128,11 @@ class _SectionCheck:
     def values(self, keys: Section, account: str | None = None) -> dict[str, Any]:
         """The values of these keys as their types; those that are no keys, or of another type, are problems."""
         prefix = "" if account is None else f"accounts.{account}."
-        known = [name for name, attribute in self._keys.items() if account is None or info_of(attribute).per_account]
+        allowed = [name for name, attribute in self._keys.items() if account is None or info_of(attribute).per_account]
         values: dict[str, Any] = {}
         for key, raw in keys.items():
             place = f"{self._place(raw)}.{prefix}{key}"
-            if key in known:
+            if key in allowed:
                 try:
                     values[key] = _converted(self._keys[key], self._value(raw, self._hints[key], f"{prefix}{key}"))
                 except _InvalidError as error:
@@ -142,8 +142,8 @@ class _SectionCheck:
                 self.found.append(f"{place}: is no key any more: {_DROPPED[key]}")
                 continue
             what = "unknown key" if account is None else "not a key of an account"
-            meant = did_you_mean(key, [*known, *self.context.further])
-            listing = f"There are {', '.join(known)}"
+            meant = did_you_mean(key, [*allowed, *self.context.further])
+            listing = f"There are {', '.join(allowed)}"
             if account is None and self.context.listing:
                 listing = f"`{self.context.listing}` lists every key"
             self.found.append(f"{place}: {what}.{meant} {listing}")
@@ -162,7 +162,7 @@ class _SectionCheck:
                 continue
             text = f"is missing ({info_of(attribute).help})"
             if info_of(attribute).per_account and accounts:
-                lacking = [account for account, own in accounts.items() if name not in own]
+                lacking = [account for account, table in accounts.items() if name not in table]
                 self.found += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
                 values[name] = next(iter(tables.values())).get(name)
             else:
@@ -224,18 +224,18 @@ class _SectionCheck:
             except ValueError as error:
                 raise _InvalidError(f": found {shown(value)}, expected {error}") from None
         try:
-            made = structure(value, hint)
+            converted = structure(value, hint)
         except Exception as error:
             raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
-        if isinstance(made, Path):
+        if isinstance(converted, Path):
             # A path in the file is relative to the file; a path from the environment or --set to the current directory.
-            return made.expanduser() if raw.text else self.context.folder / made.expanduser()
-        return made
+            return converted.expanduser() if raw.text else self.context.folder / converted.expanduser()
+        return converted
 
     def _meant_variable(self, value: Any) -> str:
         """The variable of the environment in a text such as ``$NAME``; empty where the text may be a secret."""
-        found = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
-        return found[1] if found is not None and found[1] in self.context.environ else ""
+        match = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
+        return match[1] if match is not None and match[1] in self.context.environ else ""
 
     def _resolved_reference(self, table: Mapping[str, Any], path: str) -> str:
         """The text that a reference such as ``{ env = "NAME" }`` refers to."""
@@ -243,7 +243,7 @@ class _SectionCheck:
         kind, reference = next(iter(table.items())) if len(table) == 1 else ("", None)
         if kind not in kinds or not isinstance(reference, str) or not reference:
             meant = did_you_mean(kind, kinds) if kind and kind not in kinds else ""
-            shapes = " or ".join(f'{{ {known} = "..." }}' for known in kinds)
+            shapes = " or ".join(f'{{ {kind_of_reference} = "..." }}' for kind_of_reference in kinds)
             raise _InvalidError(
                 f": found a table with {', '.join(table) or 'nothing'}, expected {shapes}.{meant}".rstrip(".")
             )
@@ -257,16 +257,16 @@ class _SectionCheck:
         if kind == "file":
             return self._secret_file(self.context.folder / Path(reference).expanduser(), path)
         try:
-            found = self.context.secrets[kind](reference)
+            secret = self.context.secrets[kind](reference)
         except LookupError as error:
             raise _InvalidError(
                 f": {kind} has no {shown(reference)}: {error.args[0] if error.args else error}"
             ) from None
         except Exception as error:
             raise _InvalidError(f": {kind} failed at {shown(reference)}: {type(error).__name__}: {error}") from None
-        if not isinstance(found, str):
-            raise _InvalidError(f": {kind} gave {sort_of(found)} for {shown(reference)}, expected text")
-        return found
+        if not isinstance(secret, str):
+            raise _InvalidError(f": {kind} gave {sort_of(secret)} for {shown(reference)}, expected text")
+        return secret
 
     def _secret_file(self, path: Path, key: str) -> str:
         """The file's text without one newline at its end."""
@@ -319,13 +319,13 @@ def _refusal(key: str, value: Any, error: Exception) -> str:
 
 def _validators(cls: type, name: str) -> list[Callable[[Any, Any, Any], None]]:
     """The validators of a key in ``cls`` and in the classes whose key of this name it replaces."""
-    found: list[Callable[[Any, Any, Any], None]] = []
+    validators: list[Callable[[Any, Any, Any], None]] = []
     for base in filter(attrs.has, cls.__mro__):
         attribute = attrs.fields_dict(base).get(name)
         validator = attribute.validator if attribute is not None else None
-        if validator is not None and all(validator is not known for known in found):
-            found.append(validator)
-    return found
+        if validator is not None and all(validator is not other for other in validators):
+            validators.append(validator)
+    return validators
 
 
 class _InvalidError(Exception):

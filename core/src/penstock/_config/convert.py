@@ -36,17 +36,17 @@ class Names(tuple[str, ...]):
     @classmethod
     def parse(cls, value: Any) -> "Names":
         """From a text or a list. Raises ValueError without a name, and for a name that is there twice."""
-        found = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
         if (
-            not isinstance(found, (list, tuple))
-            or not found
-            or not all(isinstance(name, str) and name for name in found)
+            not isinstance(names, (list, tuple))
+            or not names
+            or not all(isinstance(name, str) and name for name in names)
         ):
             raise ValueError(f"found {shown(value)}, expected {_EXPECTED[cls]}")
-        doubled = next((name for place, name in enumerate(found) if name in found[:place]), None)
+        doubled = next((name for place, name in enumerate(names) if name in names[:place]), None)
         if doubled is not None:
             raise ValueError(f"{doubled!r} is there twice")
-        return cls(found)
+        return cls(names)
 
 
 _EXPECTED: dict[Any, str] = {
@@ -130,10 +130,10 @@ def _choice(value: Any, hint: Any) -> Any:
     choices = get_args(hint)
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return value
-    known = ", ".join(shown(choice) for choice in choices)
+    listed = ", ".join(shown(choice) for choice in choices)
     texts = [choice for choice in choices if isinstance(choice, str)]
     meant = did_you_mean(value, texts) if isinstance(value, str) else ""
-    raise ValueError(f"found {shown(value)}, expected one of {known}.{meant}".rstrip("."))
+    raise ValueError(f"found {shown(value)}, expected one of {listed}.{meant}".rstrip("."))
 
 
 def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
@@ -249,14 +249,14 @@ def split_list(text: str) -> list[str]:
 def toml(text: str, *default: Any) -> Any:
     """``text`` as a TOML value. If it is none: the default if there is one, otherwise ValueError."""
     try:
-        found = tomllib.loads(f"value = {text}", parse_float=Decimal)
+        table = tomllib.loads(f"value = {text}", parse_float=Decimal)
     except tomllib.TOMLDecodeError:
         if default:
             return default[0]
         raise
-    if list(found) != ["value"]:
+    if list(table) != ["value"]:
         raise ValueError("more than one value")
-    return found["value"]
+    return table["value"]
 
 
 def _origin(hint: Any) -> Any:

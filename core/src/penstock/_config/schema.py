@@ -130,16 +130,16 @@ def _sections_by_name(sections: Mapping[str, dict[str, Any]], key: str) -> dict[
 
 def _source_schema(name: str, settings: type) -> dict[str, Any]:
     section = _section_schema(settings, "connector", name)
-    own = {key.name for key in keys_of(settings) if info_of(key).per_account}
+    keys = {key.name for key in keys_of(settings) if info_of(key).per_account}
     if "accounts" not in section["properties"]:
-        account = {key: value for key, value in section["properties"].items() if key in own or key == "timezone"}
+        account = {key: value for key, value in section["properties"].items() if key in keys or key == "timezone"}
         section["properties"]["accounts"] = {
             "type": "object",
             "description": "keys that an account has for itself, one table for each account",
             "additionalProperties": {"type": "object", "properties": account, "additionalProperties": False},
         }
     # A key that every account may have for itself need not stand above them.
-    section["required"] = [key for key in section["required"] if key not in own]
+    section["required"] = [key for key in section["required"] if key not in keys]
     return section
 
 

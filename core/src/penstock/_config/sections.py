@@ -64,8 +64,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
 
 
-def _take(found: Mapping[str, Any], where: str, sections: Sections, problems: list[str]) -> None:
-    for section, names in found.items():
+def _take(table: Mapping[str, Any], where: str, sections: Sections, problems: list[str]) -> None:
+    for section, names in table.items():
         if section not in SECTIONS:
             meant = did_you_mean(section, SECTIONS)
             problems.append(
@@ -107,7 +107,7 @@ def _read_environment(environ: Mapping[str, str], sections: Sections, problems: 
         section = parts[0].removeprefix(ENVIRONMENT).lower()
         if variable.startswith(ENVIRONMENT) and parts[1:] and section not in SECTIONS:
             # A variable of another program that begins the same way resembles no section.
-            if section.startswith(tuple(f"{known}_" for known in SECTIONS)) or did_you_mean(section, SECTIONS):
+            if section.startswith(tuple(f"{existing}_" for existing in SECTIONS)) or did_you_mean(section, SECTIONS):
                 problems.append(
                     f"environment variable {variable}: sets no key; expected PENSTOCK_SECTION__NAME__KEY, such as "
                     "PENSTOCK_SOURCE__TALROO__TIMEOUT_S"
@@ -115,7 +115,9 @@ def _read_environment(environ: Mapping[str, str], sections: Sections, problems: 
             continue
         if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(parts) < 3 or "" in parts:
             continue
-        name = next((known for known in sections[section] if folded(known) == folded(parts[1])), parts[1].lower())
+        name = next(
+            (existing for existing in sections[section] if folded(existing) == folded(parts[1])), parts[1].lower()
+        )
         where = f"environment variable {variable}"
         _put(sections[section].setdefault(name, {}), [part.lower() for part in parts[2:]], environ[variable], where)
 
@@ -140,7 +142,7 @@ def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) 
         if not isinstance(accounts, AccountSections):
             accounts = AccountSections()
             keys[path[0]] = RawValue(accounts, where)
-        name = next((known for known in accounts if folded(known) == folded(path[1])), path[1])
+        name = next((account for account in accounts if folded(account) == folded(path[1])), path[1])
         _put(accounts.setdefault(name, {}), path[2:], text, where)
         return
     if len(path) == 1:

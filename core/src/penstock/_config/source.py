@@ -100,21 +100,21 @@ class ConfiguredSource:
 
     def credentials_of(self, account: str | None) -> str | None:
         """The account whose own credentials sign its requests; None for those of the source."""
-        own = self.settings.account_tables.get(account or "", {})
-        return account if own.keys() - {"timezone"} else None
+        account_table = self.settings.account_tables.get(account or "", {})
+        return account if account_table.keys() - {"timezone"} else None
 
     def authenticator(self, account: str | None) -> Authenticator:
         """What signs with the credentials of the source, or with those of an account's table."""
         make = self.connector.authenticator
         declared = make(self.settings.for_account(account)) if make is not None else Unsigned()
-        made: Authenticator = self.component("authenticator", declared)
-        return made
+        authenticator: Authenticator = self.component("authenticator", declared)
+        return authenticator
 
     def component(self, kind: ComponentKind, declared: Any) -> Any:
         """The component that is declared: made by a function of the settings, or looked up by its name."""
         # Body decoders are callable too, so only a plain function is taken for one of the settings.
-        made = declared(self.settings) if isinstance(declared, FunctionType) else declared
-        return self.registry.component(kind, made) if isinstance(made, Named) else made
+        component = declared(self.settings) if isinstance(declared, FunctionType) else declared
+        return self.registry.component(kind, component) if isinstance(component, Named) else component
 
     def refuse_unusable_credentials(self) -> None:
         """

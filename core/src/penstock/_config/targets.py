@@ -17,8 +17,8 @@ _SECRETS = ("password", "sslpassword", "oauth_client_secret")  # of libpq
 
 def passwords_in(text: str) -> Iterator[str]:
     """Every password in the text of a target, as it stands there and decoded."""
-    for found in _KEYWORD_PASSWORD.finditer(text):
-        yield from {found[2].strip("'"), unquote(found[2])}
+    for match in _KEYWORD_PASSWORD.finditer(text):
+        yield from {match[2].strip("'"), unquote(match[2])}
     userinfo = _userinfo(text)
     if userinfo and ":" in userinfo:
         password = userinfo.partition(":")[2]
@@ -49,7 +49,7 @@ def findable(text: str) -> str:
         userinfo = _userinfo(text)
         bare = text.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}@", 1) if userinfo else text
         place, _, query = bare.partition("?")
-        kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() not in _SECRETS]
-        return f"{place}?{'&'.join(kept)}" if kept else place
+        pairs = [pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() not in _SECRETS]
+        return f"{place}?{'&'.join(pairs)}" if pairs else place
     scheme, colon, path = _KEYWORD_PASSWORD.sub("", text).partition(":")
     return f"{scheme}:{Path(path).absolute()}" if colon and path else f"{scheme}{colon}{path}"

@@ -23,7 +23,7 @@ from penstock._plugins.validation.components import COMPONENTS, problems_in_comp
 from penstock.connector import Parent, Stream
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
-from penstock.names import nearest, place_of
+from penstock.names import nearest, source_line
 from penstock.protocols import STATES, VERDICTS, Grant, ReportState, Unsigned, Verdict, check_returned
 from penstock.redact import MASK, SHORTEST_MASKED, Secret
 from penstock.settings import keys_of
@@ -94,8 +94,8 @@ def _problems_in_parameters(source: ConfiguredSource) -> Iterator[str]:
             if function is None:
                 continue
             if isinstance(function, type):
-                made = f"{name}=lambda {', '.join(values)}: {function.__name__}(...)"
-                yield f"{where}{name} is the class {function.__name__}; write a function, such as {made}"
+                written_as = f"{name}=lambda {', '.join(values)}: {function.__name__}(...)"
+                yield f"{where}{name} is the class {function.__name__}; write a function, such as {written_as}"
                 continue
             try:
                 inspect.signature(function).bind(*values)
@@ -103,7 +103,7 @@ def _problems_in_parameters(source: ConfiguredSource) -> Iterator[str]:
                 written = getattr(function, "__name__", name)
                 example = f"{name if written == '<lambda>' else written}({', '.join(values)})"
                 yield (
-                    f"{where}{name} ({place_of(function)}) takes {inspect.signature(function)}, and is called with "
+                    f"{where}{name} ({source_line(function)}) takes {inspect.signature(function)}, and is called with "
                     f"{' and '.join(values)}; write {example}"
                 )
             except ValueError:  # a function of C without a signature
@@ -119,15 +119,15 @@ def _problems_in_connector(source: ConfiguredSource) -> Iterator[str]:
             if isinstance(signer, type):
                 yield f"authenticator returned the class {signer.__name__}; write {signer.__name__}(...)"
             elif isinstance(signer, str):
-                place = place_of(connector.authenticator)
+                place = source_line(connector.authenticator)
                 yield f'authenticator ({place}) returned the text {signer!r}; write named("{signer}", ...)'
             elif lacking := [name for name in _SIGNS if not callable(getattr(signer, name, None))]:
                 yield (
-                    f"authenticator ({place_of(connector.authenticator)}) returned {type(signer).__name__} without "
+                    f"authenticator ({source_line(connector.authenticator)}) returned {type(signer).__name__} without "
                     f"{', '.join(lacking)}; write a class that extends Unsigned, and return an object of it"
                 )
             elif (problem := _problem_of_sign(signer)) is not None:
-                yield f"{type(signer).__name__}.sign ({place_of(type(signer).sign)}) {problem}"
+                yield f"{type(signer).__name__}.sign ({source_line(type(signer).sign)}) {problem}"
     except Exception as error:
         yield f"authenticator failed with {_failure(error)}"
     yield from _problems_in_judge(connector.judge)
@@ -143,7 +143,7 @@ def _problems_in_connector(source: ConfiguredSource) -> Iterator[str]:
         yield f"check failed with {_failure(error)}"
     else:
         if not isinstance(request, Request):
-            yield f"check ({place_of(connector.check)}) returned {type(request).__name__}; write return Request(...)"
+            yield f"check ({source_line(connector.check)}) returned {type(request).__name__}; write return Request(...)"
 
 
 def _problem_of_sign(signer: Any) -> str | None:
@@ -172,7 +172,7 @@ def _problems_in_judge(judge: Any) -> Iterator[str]:
     except Exception:
         return
     if not isinstance(verdict, Verdict | None):
-        yield f"judge ({place_of(judge)}) returned {_type_of(verdict)}; write return {VERDICTS}"
+        yield f"judge ({source_line(judge)}) returned {_type_of(verdict)}; write return {VERDICTS}"
 
 
 def _type_of(value: object) -> str:
@@ -190,7 +190,8 @@ def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[st
         return
     yield from _problems_in_judge(stream.judge)
     if stream.earliest is not None and not isinstance(first := stream.earliest(DAY), date):
-        yield f"earliest ({place_of(stream.earliest)}) returned {_type_of(first)}; write return today - timedelta(...)"
+        line = source_line(stream.earliest)
+        yield f"earliest ({line}) returned {_type_of(first)}; write return today - timedelta(...)"
     account = next(iter(accounts or ()), "1") if stream.account is not None else None
     source = source.for_account(account)
     yield from _problems_in_components(source, stream)
@@ -229,10 +230,10 @@ def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any
             f"{key}: tuple[str, ...] = setting(...), or accounts=lambda settings: "
             f"settings.{_similar_setting(source, key)}"
         )
-    where = f" ({place_of(stream.accounts)})" if stream.accounts is not None else ""
-    made = stream.configured_accounts(source.settings)
-    if isinstance(made, str) or not all(isinstance(account, str) for account in accounts):
-        return f"accounts{where} returned {made!r}; write a list of texts, such as ['17', '18']"
+    where = f" ({source_line(stream.accounts)})" if stream.accounts is not None else ""
+    result = stream.configured_accounts(source.settings)
+    if isinstance(result, str) or not all(isinstance(account, str) for account in accounts):
+        return f"accounts{where} returned {result!r}; write a list of texts, such as ['17', '18']"
     return None
 
 
@@ -266,7 +267,7 @@ def _secrets_in(source: ConfiguredSource, stream: Stream, request: Request) -> I
     for setting in keys_of(type(source.settings)):
         value = getattr(source.settings, setting.name, None)
         if isinstance(value, Secret) and len(value.reveal()) > SHORTEST_MASKED and value.reveal() in text:
-            where = f" ({place_of(stream.requests)})" if stream.requests is not None else ""
+            where = f" ({source_line(stream.requests)})" if stream.requests is not None else ""
             yield (
                 f"requests{where} writes the secret {setting.name} into the request, which the ledger may keep; write "
                 f'authenticator=lambda settings: named("param_tokens", params={{...: settings.{setting.name}}})'
@@ -305,7 +306,7 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
         if not isinstance(function, FunctionType):
             continue
         try:
-            made = function(source.settings)
+            columns = function(source.settings)
         except Exception as error:
             kind = COMPONENTS[name][0]
             yield (
@@ -313,12 +314,12 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
                 f"write {name}=lambda settings: {function.__name__} if it is the {kind} itself"
             )
             continue
-        if isinstance(made, FunctionType) or made is None:
-            returned = "a function" if made is not None else "nothing"
-            yield f"{name} ({place_of(function)}) returned {returned}; write return, and the {COMPONENTS[name][0]}"
+        if isinstance(columns, FunctionType) or columns is None:
+            returned = "a function" if columns is not None else "nothing"
+            yield f"{name} ({source_line(function)}) returned {returned}; write return, and the {COMPONENTS[name][0]}"
         else:
-            for problem in problems_in_component(name, made, source.registry.component):
-                yield f"{problem} (returned by {place_of(function)})"
+            for problem in problems_in_component(name, columns, source.registry.component):
+                yield f"{problem} (returned by {source_line(function)})"
 
 
 def _failure(error: Exception) -> str:

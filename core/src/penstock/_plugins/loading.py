@@ -39,17 +39,17 @@ class LoadedPlugins:
     ``given``: objects with hook functions, in place of the installed plugins.
     """
 
-    def __init__(self, given: Iterable[object] | None = None) -> None:
+    def __init__(self, modules: Iterable[object] | None = None) -> None:
         self.broken: list[Broken] = []
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._plugins: dict[str, Plugin] = {}  # by the name under which the manager knows it
-        self._installed = given is None
-        if given is None:
+        self._installed = modules is None
+        if modules is None:
             for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
                 self._load(_plugin_of(point), point)
         else:
-            for module in given:
+            for module in modules:
                 name = str(getattr(module, "__name__", type(module).__name__))
                 self._register(Plugin(name, "", name), module)
 
@@ -115,12 +115,12 @@ class LoadedPlugins:
     def _hook_problem(self, module: object) -> str:
         """Why the hook functions of this module cannot be used; empty if they can."""
         hooks = [name for name in vars(hookspecs) if name.startswith("penstock_")]
-        found = [name for name in dir(module) if name.startswith("penstock_")]
-        if not found:
+        functions = [name for name in dir(module) if name.startswith("penstock_")]
+        if not functions:
             return (
                 f"it names {_shown(module)}, which has no hook function; name a ConnectorPlugin(...), or what has some"
             )
-        for name in found:
+        for name in functions:
             options = self._manager.parse_hookimpl_opts(module, name)
             if isinstance(module, type) and inspect.isfunction(inspect.getattr_static(module, name)):
                 return f"it names {_shown(module)}; name an object of it, such as plugin = {module.__name__}(...)"
@@ -152,7 +152,7 @@ class LoadedPlugins:
 
     def _module(self, plugin: Plugin) -> Any:
         """What the plugin's entry point names; None for one that cannot be imported."""
-        names = (name for name, known in self._plugins.items() if known is plugin)
+        names = (name for name, loaded in self._plugins.items() if loaded is plugin)
         return self._manager.get_plugin(next(names, ""))
 
     def stated_name(self, plugin: Plugin) -> str:

@@ -70,8 +70,8 @@ class Registry:
 
     def connector(self, name: str) -> Connector:
         """The connector of this name. Raises PluginError with the nearest name and the installed ones."""
-        found: Connector = self._connector(name).value
-        return found
+        connector: Connector = self._connector(name).value
+        return connector
 
     def origin(self, connector: str) -> Plugin:
         """The plugin that offers this connector."""
@@ -95,9 +95,9 @@ class Registry:
 
     def sink(self, name: str) -> SinkKind:
         """The sink of this name or scheme. Raises PluginError."""
-        by_scheme = {kind.scheme: known for known, kind in self.sinks().items()}
-        found: SinkKind = self._offer("penstock_sinks", by_scheme.get(name, name)).value
-        return found
+        by_scheme = {kind.scheme: sink_name for sink_name, kind in self.sinks().items()}
+        sink_kind: SinkKind = self._offer("penstock_sinks", by_scheme.get(name, name)).value
+        return sink_kind
 
     def components(self, kind: ComponentKind) -> dict[str, Registration]:
         """The named components of this kind."""
@@ -111,9 +111,11 @@ class Registry:
         except UsageError:  # such as: the library that it needs is not installed
             raise
         except Exception as error:
-            known = options_of(offer.value.factory)
-            strange = sorted(named.options.keys() - known)
-            why = f"it has no option {strange[0]!r}.{did_you_mean(strange[0], known)}" if known and strange else error
+            options = options_of(offer.value.factory)
+            strange = sorted(named.options.keys() - options)
+            why = (
+                f"it has no option {strange[0]!r}.{did_you_mean(strange[0], options)}" if options and strange else error
+            )
             raise PluginError(
                 f"the {kind} {named.name!r} of {offer.plugin} cannot be made with the options "
                 f"{sorted(named.options)}: {why}"
@@ -129,8 +131,8 @@ class Registry:
 
     def sandbox(self, connector: str) -> Sandbox:
         """The local imitation of this connector's provider. Raises PluginError."""
-        found: Sandbox = self._offer("penstock_sandboxes", connector).value
-        return found
+        sandbox: Sandbox = self._offer("penstock_sandboxes", connector).value
+        return sandbox
 
     def commands(self) -> dict[str, Command]:
         """The commands of the command line that plugins offer."""
@@ -138,15 +140,15 @@ class Registry:
 
     def engine(self, name: str) -> Registration:
         """The engine of this name. Raises PluginError."""
-        found: Registration = self._offer("penstock_engines", name).value
-        return found
+        engine: Registration = self._offer("penstock_engines", name).value
+        return engine
 
     def versions(self, connectors: Iterable[str]) -> dict[str, str]:
         """The distributions that read these connectors, penstock's own and those of all working plugins among them."""
         plugins = [self.origin(name) for name in connectors]
         plugins += [plugin for plugin in self._plugins if plugin.distribution.startswith("penstock")]
-        found = {plugin.distribution: plugin.version for plugin in plugins if plugin.version}
-        return dict(sorted({"penstock-core": metadata.version("penstock-core"), **found}.items()))
+        versions = {plugin.distribution: plugin.version for plugin in plugins if plugin.version}
+        return dict(sorted({"penstock-core": metadata.version("penstock-core"), **versions}.items()))
 
     def batch_hooks(self) -> tuple[Callable[[Batch], Batch | None], ...]:
         """
@@ -189,9 +191,9 @@ class Registry:
         """The sandboxes of connectors that no plugin offers. Where a plugin is broken, its connector may be missing."""
         sources = self._offers("penstock_sources")
         for name, offer in self._offers("penstock_sandboxes").usable.items():
-            known = {*sources.usable, *sources.clashes}
-            if name not in known and offer.plugin not in {fault.plugin for fault in self._plugins.broken}:
-                meant = did_you_mean(name, known)
+            connectors = {*sources.usable, *sources.clashes}
+            if name not in connectors and offer.plugin not in {fault.plugin for fault in self._plugins.broken}:
+                meant = did_you_mean(name, connectors)
                 yield Broken(offer.plugin, f"it offers the sandbox of {name!r}, which is no connector here.{meant}")
 
     # --- lookup -----------------------------------------------------------------------------------------------------
@@ -205,10 +207,10 @@ class Registry:
         return stated[name] if name in stated else self._offer("penstock_sources", name)
 
     def _all_of(self, connector: str, hook: str) -> tuple[Any, ...]:
-        own = self.origin(connector)
+        plugin = self.origin(connector)
         offers = self._offers(hook, connector)
-        if reasons := [broken.reason for broken in offers.failed if broken.plugin == own]:
-            raise PluginError(how_to_mend(own, reasons))
+        if reasons := [broken.reason for broken in offers.failed if broken.plugin == plugin]:
+            raise PluginError(how_to_mend(plugin, reasons))
         for name in offers.clashes:
             self._offer(hook, name, connector)
         return tuple(offer.value for offer in offers.usable.values())

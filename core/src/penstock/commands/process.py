@@ -23,8 +23,8 @@ def stop_on_signals(stop: threading.Event, on_signal: Callable[[str], None] = la
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
-        for known in former:
-            signal.signal(known, signal.SIG_DFL)
+        for number_of_signal in former:
+            signal.signal(number_of_signal, signal.SIG_DFL)
         on_signal(signal.Signals(number).name)
 
     if threading.current_thread() is threading.main_thread():

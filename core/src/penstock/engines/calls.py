@@ -81,9 +81,9 @@ class Calls:
 
     def reply(self, by: Any, request: str) -> str:
         """The reply to a request: the result of a method of ``by``. Raises what the method raises."""
-        name, given = msgspec.json.decode(request)
+        name, arguments_by_name = msgspec.json.decode(request)
         hints = self._methods[name].hints
-        arguments = {key: _converter().structure(value, hints[key]) for key, value in given.items()}
+        arguments = {key: _converter().structure(value, hints[key]) for key, value in arguments_by_name.items()}
         result = getattr(by, name)(**arguments)
         return _text(list(result.items()) if _has_keys_of_a_class(hints["return"]) else result)
 

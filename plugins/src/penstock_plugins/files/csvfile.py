@@ -98,10 +98,10 @@ class Csv:
     def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
         records = CsvRecords(file, self.delimiter)
         names = records.columns
-        kept = [place for place, name in enumerate(names) if name not in erasure.columns]
+        delivered = [place for place, name in enumerate(names) if name not in erasure.columns]
         gone = [place for place, name in enumerate(names) if name in erasure.columns]
         nested = [(place, erasure.nested[name]) for place, name in enumerate(names) if name in erasure.nested]
-        yield self._header(names[place] for place in kept), 0
+        yield self._header(names[place] for place in delivered), 0
         for block in records:
             rows = records.cells(block)
             lost = [any(row[place] for place in gone) for row in rows]
@@ -110,7 +110,7 @@ class Csv:
                     if row[place] and (cleaned := clean(_text_of(row[place]))) != _text_of(row[place]):
                         lost[number] = True
                         row[place] = "" if cleaned is None else _cell_of(cleaned)
-            lines = [self.delimiter.join([row[place] for place in kept]) + "\r\n" for row in rows]
+            lines = [self.delimiter.join([row[place] for place in delivered]) + "\r\n" for row in rows]
             yield "".join(lines).encode(), sum(lost)
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:

@@ -32,13 +32,13 @@ def with_resources(
     The files of a stream are paths relative to the package's directory.
     """
     former_resources = json.loads(former)["resources"] if former else []
-    kept = {resource["name"]: resource for resource in former_resources if resource["name"] not in resources}
-    made = {stream: _resource(layout, files, codec) for stream, (layout, files) in resources.items() if files}
+    unchanged = {resource["name"]: resource for resource in former_resources if resource["name"] not in resources}
+    described = {stream: _resource(layout, files, codec) for stream, (layout, files) in resources.items() if files}
     package = {
         "name": re.sub(r"[^-a-z0-9._]", "-", source.lower()),  # as the specification requires
         "title": f"{source}, as penstock delivered it",
         _MARK: _PENSTOCK,
-        "resources": [resource for _, resource in sorted({**kept, **made}.items())],
+        "resources": [resource for _, resource in sorted({**unchanged, **described}.items())],
     }
     if not package["resources"]:
         return b""

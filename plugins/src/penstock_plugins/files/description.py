@@ -28,7 +28,7 @@ def describe(
         former = path.read_bytes() if path.exists() else b""
         if former and not is_ours(former):
             return
-        parents = {layout.stream: parent for parent, several in layouts.items() for layout in several}
+        parents = {layout.stream: parent for parent, family in layouts.items() for layout in family}
         resources = {
             stream: (written[stream], _files_of(files, ledger, parents[stream], stream))
             for stream in sorted(written)

@@ -90,14 +90,14 @@ def file_errors(path: Path | str) -> Iterator[None]:
 
 def explained(error: OSError, path: Path | str) -> PenstockError:
     place = Path(error.filename2 or error.filename or path)
-    seen = f"{place}: {error.strerror or error}"
+    failure = f"{place}: {error.strerror or error}"
     if error.errno in _FULL:
         # The directory, not the file: so that all failures of a full disk have one message.
-        seen = f"{place.parent if place.parent.name else place}: {error.strerror or error}"
-        return SinkError(f"{seen}. Free some space and run again; what was delivered before is still there.")
+        failure = f"{place.parent if place.parent.name else place}: {error.strerror or error}"
+        return SinkError(f"{failure}. Free some space and run again; what was delivered before is still there.")
     if error.errno in _UNUSABLE:
-        return TargetError(f"{seen}. {_UNUSABLE[error.errno]}")
-    return SinkError(f"{seen}. What was delivered before is still there; when the cause is gone, run again.")
+        return TargetError(f"{failure}. {_UNUSABLE[error.errno]}")
+    return SinkError(f"{failure}. What was delivered before is still there; when the cause is gone, run again.")
 
 
 def sync_directory(path: Path | str) -> None:

@@ -60,8 +60,8 @@ class SourceLock:
             else:
                 shared, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}")
                 files = [opened.enter_context(shared)]
-                own = state / f"{file_name(source)}.{file_name(part.name)}.lock"
-                files.append(opened.enter_context(locked(own, f"{part.name} of {what}", run_id)))
+                path_of_part = state / f"{file_name(source)}.{file_name(part.name)}.lock"
+                files.append(opened.enter_context(locked(path_of_part, f"{part.name} of {what}", run_id)))
             ledger, alone = _locked_with_others(state / MACHINE, f"the ledger of {what}", run_id, f"{ON}{machine()}")
             files.append(opened.enter_context(ledger))
             if alone:

@@ -51,11 +51,13 @@ def merge_derived(
     latest = _latest(codec, layout.key, days) if layout.key else {}
     for day, path in days.items():
         for block in _blocks(codec, path):
-            kept = [parents.get(parent, (day, 0))[0] == day for parent in block.keys(layout.derived_by)]
+            chosen = [parents.get(parent, (day, 0))[0] == day for parent in block.keys(layout.derived_by)]
             if layout.key:
                 keys = enumerate(block.keys(layout.key), block.number)
-                kept = [keep and latest[key] == (day, number) for keep, (number, key) in zip(kept, keys, strict=True)]
-            put(block.chosen(kept, layout))
+                chosen = [
+                    keep and latest[key] == (day, number) for keep, (number, key) in zip(chosen, keys, strict=True)
+                ]
+            put(block.chosen(chosen, layout))
 
 
 def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[Hashable, tuple[Day, int]]:

@@ -36,7 +36,7 @@ class AccountFiles:
             self._merge(account, entries)
 
     def _merge(self, account: Partition, entries: Sequence[LedgerEntry]) -> None:
-        known = self._ledger.merge(self._files.source, account) or Merge(
+        merge = self._ledger.merge(self._files.source, account) or Merge(
             source=self._files.source, stream=account.stream, account=account.text
         )
         layouts = self._layouts.get(account.stream) or self._ledger.layouts(self._files.source, account.stream)
@@ -49,12 +49,12 @@ class AccountFiles:
                 self._files.staged_file(self._files.place(stream, account), draft) for stream, draft in drafts.items()
             ]
             if not files:  # days without a record: the account's files stay as they are
-                self._ledger.deliver_merge(known, partitions)
+                self._ledger.deliver_merge(merge, partitions)
                 return
             files = self._files.make_way(files)
-            files += kept_files(self._files, known.files, files)
+            files += kept_files(self._files, merge.files, files)
             fault_point("merge.written")
-            meant = evolve(known, meant=tuple(files))
+            meant = evolve(merge, meant=tuple(files))
             self._ledger.intend_merge(meant)
         except BaseException:
             for draft in drafts.values():

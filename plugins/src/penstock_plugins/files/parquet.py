@@ -161,11 +161,11 @@ def _erased(parquet: Any, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
 
 def _without(metadata: Any, columns: Sequence[str]) -> dict[bytes, bytes]:
     """A file's metadata without the descriptions of these columns."""
-    kept = dict(metadata or {})
-    if about := kept.get(_ABOUT.encode()):
+    metadata_left = dict(metadata or {})
+    if about := metadata_left.get(_ABOUT.encode()):
         described_ = [column for column in json.loads(about) if column["name"] not in columns]
-        kept[_ABOUT.encode()] = json.dumps(described_, ensure_ascii=False).encode()
-    return kept
+        metadata_left[_ABOUT.encode()] = json.dumps(described_, ensure_ascii=False).encode()
+    return metadata_left
 
 
 @frozen

@@ -141,11 +141,11 @@ class SingleFileTarget(BaseTarget):
                     copy(self.codec, self._layout, file, joined.block)
                 file.unlink()
         joined.finish()
-        made = Path(joined.path)
+        draft = Path(joined.path)
         with file_errors(self.path):
             with suppress(FileNotFoundError):
-                made.chmod(stat.S_IMODE(self.path.stat().st_mode))
-            made.replace(self.path)
+                draft.chmod(stat.S_IMODE(self.path.stat().st_mode))
+            draft.replace(self.path)
             sync_directory(self.path.parent)
         self._committed = {}
 

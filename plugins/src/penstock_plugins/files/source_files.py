@@ -123,7 +123,7 @@ class SourceFiles:
             if ignores_case(directory / MARK):
                 self._folding.add(stream)
 
-    def distinguish(self, stream: str, partition: Partition, known: Callable[[], Iterable[str]]) -> None:
+    def distinguish(self, stream: str, partition: Partition, recorded_places: Callable[[], Iterable[str]]) -> None:
         """
         Raises TargetError where the file system takes the account's directory for that of another account: their rows
         would be in one file. ``known``: the places of the stream's files in the ledger.
@@ -132,7 +132,7 @@ class SourceFiles:
             return
         if stream not in self._folded:
             self._folded[stream] = {}
-            for place in known():
+            for place in recorded_places():
                 self._first_of(stream, place)
         place = self.place(stream, partition)
         if (first := self._first_of(stream, place)) != _account_directory(place):
@@ -335,9 +335,9 @@ class SourceFiles:
 
     def remove_drafts(self, needed: Iterable[LedgerFile]) -> None:
         """Remove the files on their way, of earlier runs, except those that are still ``needed``."""
-        kept = {self.directory / file.staged for file in needed if file.staged is not None}
+        needed_paths = {self.directory / file.staged for file in needed if file.staged is not None}
         with file_errors(self.staging):
             if self.staging.is_dir():
                 for path in self.staging.iterdir():
-                    if path not in kept:
+                    if path not in needed_paths:
                         path.unlink(missing_ok=True)  # a worker of a run that was killed removes its own

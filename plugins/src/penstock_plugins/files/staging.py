@@ -132,11 +132,11 @@ def _path_of_mark(files: SourceFiles) -> Path:
 def find_mark(files: SourceFiles, mark: str) -> None:
     """See :meth:`penstock.sinks.Staging.find_mark`."""
     path, end = _path_of_mark(files).absolute(), time.monotonic() + PATIENCE_S
-    while (seen := _text_of(path)) != mark:
+    while (text := _text_of(path)) != mark:
         if time.monotonic() >= end:
             raise TargetError(
                 f"{files.directory.absolute()} is another directory here than where the run was started ({path} "
-                f"{'is not there' if seen is None else 'has another text'}). Mount the file system that the "
+                f"{'is not there' if text is None else 'has another text'}). Mount the file system that the "
                 "coordinator writes at the same absolute path on each worker, or name a Postgres database."
             )
         time.sleep(LOOK_EVERY_S)
@@ -168,10 +168,10 @@ class WorkerLedger(Ledger):
         accounts: Sequence[str] | None = None,
         flawed: bool = False,
     ) -> dict[Partition, LedgerEntry]:
-        found: dict[Partition, LedgerEntry] = self._remote.entries(
+        entries: dict[Partition, LedgerEntry] = self._remote.entries(
             source, stream, since=since, until=until, accounts=accounts, flawed=flawed
         )
-        return found
+        return entries
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
         self._remote.fail(source, partition, mask(error), run_id)

@@ -50,10 +50,10 @@ class StdoutSink(BaseSink):
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "StdoutTarget":
         """Raises TargetError where standard output is closed: rows would be lost."""
-        several = len(set(streams)) > 1 if self.name_streams is None else self.name_streams
+        name_streams = len(set(streams)) > 1 if self.name_streams is None else self.name_streams
         if self.output is _standard_output and is_closed(sys.stdout):
             raise TargetError("standard output is closed. Redirect it to a file, or name another target")
-        return StdoutTarget(self.output(), several)
+        return StdoutTarget(self.output(), name_streams)
 
     def open_readonly(self, source: str) -> None:
         return None

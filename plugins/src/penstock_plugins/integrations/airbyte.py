@@ -107,8 +107,8 @@ def specification(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
-    made = {key: value for key, value in setting.items() if key != "writeOnly"}
-    return {**made, "airbyte_secret": True} if setting.get("writeOnly") else made
+    schema = {key: value for key, value in setting.items() if key != "writeOnly"}
+    return {**schema, "airbyte_secret": True} if setting.get("writeOnly") else schema
 
 
 def stream_of(layout: Layout) -> dict[str, Any]:
@@ -125,19 +125,19 @@ def stream_of(layout: Layout) -> dict[str, Any]:
 
 def selected(catalog: Mapping[str, Any], layouts: Sequence[Layout]) -> dict[str, str]:
     """Stream -> sync mode, of a configured catalog. Raises UsageError for what the source does not have."""
-    known = {layout.stream: stream_of(layout)["supported_sync_modes"] for layout in layouts}
+    modes = {layout.stream: stream_of(layout)["supported_sync_modes"] for layout in layouts}
     chosen: dict[str, str] = {}
     try:
         for configured in catalog["streams"]:
             name, mode = configured["stream"]["name"], configured["sync_mode"]
-            if name not in known:
+            if name not in modes:
                 raise UsageError(
                     f"the catalog names the stream {name!r}, which this source does not have; there are "
-                    f"{', '.join(known)}. Discover the catalog again"
+                    f"{', '.join(modes)}. Discover the catalog again"
                 )
-            if mode not in known[name]:
+            if mode not in modes[name]:
                 raise UsageError(
-                    f"the catalog names the sync mode {mode!r} for {name}, which supports {' and '.join(known[name])}"
+                    f"the catalog names the sync mode {mode!r} for {name}, which supports {' and '.join(modes[name])}"
                 )
             chosen[name] = mode
     except (KeyError, TypeError):

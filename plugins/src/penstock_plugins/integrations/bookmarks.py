@@ -154,19 +154,19 @@ class Bookmarks:
         if not states or layout is None or layout.day_column is None:
             return
         for account, first in states[0].items():
-            known = [
+            entries = [
                 state[account]
                 for state in states
                 if account in state and state[account].fingerprint == first.fingerprint
             ]
-            if len(known) < len(states) or (accounts is not None and account not in accounts):
+            if len(entries) < len(states) or (accounts is not None and account not in accounts):
                 continue
             values = (account,) if len(layout.partition_columns) > 1 else ()
             for day, final in first.days.items():
                 if (
                     (since and day < since)
                     or (until and day > until)
-                    or any(state.days.get(day) != final for state in known)
+                    or any(state.days.get(day) != final for state in entries)
                 ):
                     continue
                 closed = datetime.combine(day, time(), UTC) + timedelta(seconds=final.open_s)
@@ -209,11 +209,11 @@ class Bookmarks:
 
 
 def _account(stored: Mapping[str, Any]) -> _Account:
-    made = _Account(str(stored["fingerprint"]))
+    account = _Account(str(stored["fingerprint"]))
     for text, (open_s, reader_version) in stored["final"].items():
         for day in _days_in(text):
-            made.days[day] = _FinalDay(int(open_s), str(reader_version))
-    return made
+            account.days[day] = _FinalDay(int(open_s), str(reader_version))
+    return account
 
 
 def _report_state(report: PendingReport) -> dict[str, Any]:

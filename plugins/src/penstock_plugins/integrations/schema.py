@@ -46,12 +46,12 @@ def json_schema(layout: Layout, *, decimals_as_text: bool = False, nested_as_tex
 
 def _property(column: Column, types: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     naive = column.type == "datetime" and column.zone == "naive"
-    known = types[EXTRA if column.name == EXTRA else "text" if naive else column.type]
-    made = {**known, "type": [*(["null"] if column.nullable else []), *known["type"]]}
+    base = types[EXTRA if column.name == EXTRA else "text" if naive else column.type]
+    type_ = {**base, "type": [*(["null"] if column.nullable else []), *base["type"]]}
     words = [column.description, f"({column.unit})" if column.unit else ""]
     if any(words):
-        made["description"] = " ".join(filter(None, words))
-    return made
+        type_["description"] = " ".join(filter(None, words))
+    return type_
 
 
 def automatic(layout: Layout) -> set[str]:

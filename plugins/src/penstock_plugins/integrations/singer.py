@@ -73,7 +73,7 @@ class Selection:
         The selection by metadata. A stream or column without ``selected`` is selected as it is by default, a column
         whose inclusion is automatic always is.
         """
-        known = {layout.stream: layout for layout in layouts}
+        layouts_by_stream = {layout.stream: layout for layout in layouts}
         streams, excluded = [], []
         try:
             for entry in catalog["streams"]:
@@ -82,13 +82,13 @@ class Selection:
                 wanted = metadata.get((), {}).get("selected", entry.get("selected"))
                 if not (name in by_default if wanted is None else wanted):
                     continue
-                if name not in known:
+                if name not in layouts_by_stream:
                     raise UsageError(
                         f"the catalog selects the stream {name!r}, which this source does not have; there are "
-                        f"{', '.join(known)}. Make a new catalog with --discover"
+                        f"{', '.join(layouts_by_stream)}. Make a new catalog with --discover"
                     )
                 streams.append(name)
-                excluded += _excluded(known[name], metadata)
+                excluded += _excluded(layouts_by_stream[name], metadata)
         except (AttributeError, KeyError, TypeError):
             raise UsageError("the catalog is not one of Singer's: expected what --discover prints") from None
         return cls(tuple(streams), tuple(excluded))

@@ -37,18 +37,18 @@ def adopt(
     tables = Tables(database, ledger, source, location_of)
     with database.explained():
         candidate = tables.adoptable(chosen)
-        known = candidate.recorded
-        entries = DeliveredEntries(ledger, source, known.of_stream)
+        table = candidate.recorded
+        entries = DeliveredEntries(ledger, source, table.of_stream)
         where, values = of_source(source, shared=candidate.shared)
-        rows = database.one(f"select count(*) from {known.sql} where {where}", values)
-        differing = Verification(database, source, known).differences(entries)
+        rows = database.one(f"select count(*) from {table.sql} where {where}", values)
+        differing = Verification(database, source, table).differences(entries)
         differences = tuple(difference for difference in differing if not difference.uncounted)
         if confirmed and not differences:
             tables.adopt(candidate)
-        partitions, delivered = ledger.delivered_rows(source, known)
+        partitions, delivered = ledger.delivered_rows(source, table)
     return Adoption(
-        place=known.name,
-        stream=known.stream,
+        place=table.name,
+        stream=table.stream,
         rows=rows,
         partitions=partitions,
         delivered=delivered,

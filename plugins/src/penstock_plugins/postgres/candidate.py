@@ -124,38 +124,39 @@ class Candidate:
 
     def check_rights(self) -> None:
         """Refuse missing rights, with the statement that grants them."""
-        seen, schema = self.seen, quoted(self.location.schema)
-        user, database = identifier(seen.user), identifier(seen.database)
-        if not seen.schema and not seen.may_create:
+        catalog, schema = self.seen, quoted(self.location.schema)
+        user, database = identifier(catalog.user), identifier(catalog.database)
+        if not catalog.schema and not catalog.may_create:
             raise TargetError(
-                f"there is no schema {self.location.schema} in the database {seen.database}, and {seen.user} may not "
-                f"create it. Its owner must run: create schema {schema} authorization {user}; or set another schema."
+                f"there is no schema {self.location.schema} in the database {catalog.database}, and {catalog.user} may "
+                f"not create it. Its owner must run: create schema {schema} authorization {user}; or set another "
+                "schema."
             )
-        if seen.schema and not (seen.may_use and (seen.oid is not None or seen.may_create)):
+        if catalog.schema and not (catalog.may_use and (catalog.oid is not None or catalog.may_create)):
             raise TargetError(
-                f"{seen.user} may not make or use tables in the schema {self.location.schema}. Its owner must run: "
+                f"{catalog.user} may not make or use tables in the schema {self.location.schema}. Its owner must run: "
                 f"grant usage, create on schema {schema} to {user}; or set another schema."
             )
-        if not seen.may_make_temporary:
+        if not catalog.may_make_temporary:
             raise TargetError(
-                f"{seen.user} may not make temporary tables in the database {seen.database}, by which rows are "
+                f"{catalog.user} may not make temporary tables in the database {catalog.database}, by which rows are "
                 f"replaced. Its owner must run: grant temporary on database {database} to {user}."
             )
-        if seen.oid is None:
+        if catalog.oid is None:
             return
         name, table = self.location.name, self.location.sql
         rights = ["select", "insert", "update", "delete"]
-        if missing := [right for right in rights if right in seen.lacking]:
+        if missing := [right for right in rights if right in catalog.lacking]:
             raise TargetError(
-                f"{seen.user} may not {', '.join(missing)} in the table {name}. Its owner {seen.owner} must run: grant "
-                f"{', '.join(rights)} on {table} to {user}."
+                f"{catalog.user} may not {', '.join(missing)} in the table {name}. Its owner {catalog.owner} must run: "
+                f"grant {', '.join(rights)} on {table} to {user}."
             )
-        if seen.guarded:
+        if catalog.guarded:
             raise TargetError(guarded_text(table, user))
-        if (steps := self.steps()) and not seen.owned:
+        if (steps := self.steps()) and not catalog.owned:
             raise TargetError(
-                f"the table {name} is to be changed for {self.stream}, and only its owner {seen.owner} may, not "
-                f"{seen.user}. The owner must run: alter table {table} {', '.join(step.sql for step in steps)}."
+                f"the table {name} is to be changed for {self.stream}, and only its owner {catalog.owner} may, not "
+                f"{catalog.user}. The owner must run: alter table {table} {', '.join(step.sql for step in steps)}."
             )
 
     def check_key(self) -> None:
@@ -163,10 +164,10 @@ class Candidate:
         if not self.key or {short(name) for name in self.key} in self.seen.keys:
             return
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.seen.keys)
-        seen = f"is unique by {unique}" if unique else "has no unique index"
+        uniqueness = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
-            f"the table {self.location.name} {seen}, and {self.stream} declares the key ({', '.join(self.key)}). Make "
-            "a unique index on these columns, or rename the table and run again: then it is made and filled anew. "
+            f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key ({', '.join(self.key)}). "
+            "Make a unique index on these columns, or rename the table and run again: then it is made and filled anew. "
             "Nothing was changed."
         )
 

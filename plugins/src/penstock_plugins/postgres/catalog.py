@@ -133,9 +133,9 @@ def _seen(*row: Any) -> CatalogTable:
     )
 
 
-def size_of(database: Database, seen: CatalogTable) -> int:
+def size_of(database: Database, table: CatalogTable) -> int:
     """The bytes of a table, without its indexes. Waits for the lock of a session that changes the table."""
-    return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (seen.oid,)))
+    return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (table.oid,)))
 
 
 def is_altering(database: Database, oid: int) -> bool:

@@ -349,15 +349,15 @@ class PostgresLedger(SqlLedger):
         _, stream, of_stream, oid, schema, table = row
         return LedgerTable(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
 
-    def delivered_rows(self, source: str, known: LedgerTable) -> tuple[int, int]:
+    def delivered_rows(self, source: str, table: LedgerTable) -> tuple[int, int]:
         """The number of delivered partitions of a table, and of the rows that they have in it."""
-        is_derived = known.stream != known.of_stream
+        is_derived = table.stream != table.of_stream
         rows = "coalesce((derived_rows::jsonb ->> ?)::bigint, 0)" if is_derived else "rows"
         ((partitions, delivered),) = self._sql(
             f"select count(*), coalesce(sum({rows}), 0)::bigint from {{t}}partitions "
             "where source = ? and stream = ? and state = 'delivered'",
-            *((known.stream,) if is_derived else ()),
-            *(source, known.of_stream),
+            *((table.stream,) if is_derived else ()),
+            *(source, table.of_stream),
         ).fetchall()
         return partitions, delivered
 
@@ -394,12 +394,12 @@ class PostgresLedger(SqlLedger):
                 self._sql("update {t}tables set rows = null where source = ? and of_stream = ?", source, stream)
             return super().forget(source, forgotten)
 
-    def keep_table(self, source: str, known: LedgerTable) -> None:
+    def keep_table(self, source: str, table: LedgerTable) -> None:
         self._sql(
             "insert into {t}tables (source, stream, of_stream, relation, schema_name, table_name) "
             "values (?, ?, ?, ?, ?, ?) on conflict (source, stream) do update set of_stream = excluded.of_stream, "
             "relation = excluded.relation, schema_name = excluded.schema_name, table_name = excluded.table_name",
-            *(source, known.stream, known.of_stream, known.oid, known.schema, known.table),
+            *(source, table.stream, table.of_stream, table.oid, table.schema, table.table),
         )
 
     def forget_table(self, source: str, stream: str) -> None:

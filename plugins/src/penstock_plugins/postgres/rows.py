@@ -199,9 +199,9 @@ class CopyFormatter:
             message = error.diag.message_primary or str(error)
             detail = error.diag.message_detail
             unfit[refused] = (_column(error, chunk.columns), f"{message} ({detail})" if detail else message)
-        kept = [line for number, line in enumerate(lines) if number not in unfit]
+        fitting_lines = [line for number, line in enumerate(lines) if number not in unfit]
         bad = [self._unfit(self._read(chunk, lines[number]), *why) for number, why in unfit.items()]
-        return Chunk(chunk.columns, [b"".join(kept)], len(kept), sum(map(len, kept))), bad
+        return Chunk(chunk.columns, [b"".join(fitting_lines)], len(fitting_lines), sum(map(len, fitting_lines))), bad
 
     def _nul(self, chunk: Chunk, cells: Sequence[Any]) -> tuple[str, str] | None:
         """The column and the reason of a row with a NUL; one in the key first."""

@@ -115,7 +115,7 @@ class PostgresSink(BaseSink):
         """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
         database, ledger, _ = self._connect(source, run_id, None)
         try:
-            layouts = [layout for several in streams for layout in several]
+            layouts = [layout for layouts_of_stream in streams for layout in layouts_of_stream]
             return adopt(
                 database, ledger, source, layouts, place, self._location_of(source, streams), confirmed=confirmed
             )

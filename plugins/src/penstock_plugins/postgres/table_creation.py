@@ -87,31 +87,31 @@ def _storage(settings: Mapping[str, float]) -> str:
 
 def upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
-    location, seen = candidate.location, candidate.seen
-    if not (seen.owned and seen.plain):
+    location, catalog = candidate.location, candidate.seen
+    if not (catalog.owned and catalog.plain):
         return []
     statements = []
-    if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
+    if missing := {name: value for name, value in _STORAGE.items() if name not in catalog.options}:
         statements.append(f"alter table {location.sql} set ({_storage(missing)})")
     needed = [
         columns
         for columns in _indexes(candidate.layout, day_index=location.day_index)
-        if len(columns) == 1 and short(columns[0]) not in seen.indexed
+        if len(columns) == 1 and short(columns[0]) not in catalog.indexed
     ]
-    if needed and size_of(database, seen) <= INDEXED_BY_A_RUN:
+    if needed and size_of(database, catalog) <= INDEXED_BY_A_RUN:
         statements += [f"create index on {location.sql} ({columns_sql(columns)})" for columns in needed]
     return statements
 
 
-def day_index_advice(database: Database, known: LedgerTable, day: str, seen: CatalogTable) -> str | None:
+def day_index_advice(database: Database, table: LedgerTable, day: str, catalog: CatalogTable) -> str | None:
     """The advice to make an index on the day, where a table is large and has none."""
-    if not seen.plain or seen.types.get(day) != "date" or day in seen.indexed:
+    if not catalog.plain or catalog.types.get(day) != "date" or day in catalog.indexed:
         return None
-    if size_of(database, seen) <= INDEXED_BY_A_RUN:
+    if size_of(database, catalog) <= INDEXED_BY_A_RUN:
         return None
     return (
-        f"the table {known.name} has no index on {day}: reading a day across accounts reads all of it. Its owner may "
-        f"run: create index concurrently on {known.sql} ({quoted(day)})"
+        f"the table {table.name} has no index on {day}: reading a day across accounts reads all of it. Its owner may "
+        f"run: create index concurrently on {table.sql} ({quoted(day)})"
     )
 
 

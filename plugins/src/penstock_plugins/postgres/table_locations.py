@@ -70,7 +70,7 @@ class Located(NamedTuple):
         return self.granted and not self.guarded
 
 
-def located(database: Database, source: str, known: LedgerTable) -> Located | None:
+def located(database: Database, source: str, recorded: LedgerTable) -> Located | None:
     """
     The table at its recorded location, or at another one if it has the mark. None: it was dropped.
     """
@@ -81,13 +81,13 @@ def located(database: Database, source: str, known: LedgerTable) -> Located | No
         "(n.nspname, c.relname) = (%s, %s) as here from pg_class c join pg_namespace n on n.oid = c.relnamespace "
         "where c.relkind in ('r', 'p') and ((n.nspname, c.relname) = (%s, %s) or c.oid = %s::bigint::oid) "
         "order by here desc",
-        (SOURCE_COLUMN, *(short(known.schema), short(known.table)) * 2, known.oid),
+        (SOURCE_COLUMN, *(short(recorded.schema), short(recorded.table)) * 2, recorded.oid),
     ).fetchall()
     for oid, schema, table, comment, shared, granted, guarded, here in rows:
-        marked = is_marked(comment, mark_of(source, known.stream, shared=shared))
+        marked = is_marked(comment, mark_of(source, recorded.stream, shared=shared))
         if here or marked:
             sql = f"{identifier(schema)}.{identifier(table)}".replace("%", "%%")
-            ours = marked or oid == known.oid
+            ours = marked or oid == recorded.oid
             return Located(oid=oid, sql=sql, ours=ours, shared=shared, granted=granted, guarded=guarded)
     return None
 

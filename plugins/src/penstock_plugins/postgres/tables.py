@@ -105,10 +105,10 @@ class Tables:
         """
         problems, changes = [], []
         with self._database.explained():
-            known = self._known()
+            recorded = self._known()
             for candidate in self._candidates(layouts):
                 try:
-                    if self._needed_steps(candidate, known.get(candidate.layout.stream)):
+                    if self._needed_steps(candidate, recorded.get(candidate.layout.stream)):
                         changes.append(candidate.layout)
                 except TargetError as error:
                     problems.append(str(error))
@@ -137,10 +137,10 @@ class Tables:
         """
         if (refused := self._refused.get(layout.stream)) is not None:
             raise refused
-        known = self._tables.get(layout.stream)
-        if known is None or known[0] != layout:
-            known = self._tables[layout.stream] = (layout, self._prepared(layout))
-        return known[1]
+        prepared = self._tables.get(layout.stream)
+        if prepared is None or prepared[0] != layout:
+            prepared = self._tables[layout.stream] = (layout, self._prepared(layout))
+        return prepared[1]
 
     def _prepared(self, layout: Layout) -> Table:
         for _ in range(TRIES):
@@ -148,9 +148,9 @@ class Tables:
                 with short_wait(self._database):
                     # Sources of one fresh run must not both make the table.
                     self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
-                    made = self._create_or_evolve(layout)
+                    table = self._create_or_evolve(layout)
                 self._keep_up(layout)
-                return made
+                return table
             except SinkError as error:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
                     raise
@@ -223,8 +223,8 @@ class Tables:
 
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
-        known = self._known().get(layout.stream)
-        steps = self._needed_steps(candidate, known)
+        former = self._known().get(layout.stream)
+        steps = self._needed_steps(candidate, former)
         if candidate.seen.oid is None:
             create(self._database, candidate)
         else:
@@ -232,7 +232,7 @@ class Tables:
             self._lacking[layout.stream] = upkeep_steps(self._database, candidate)
         if candidate.seen.oid is None or steps:
             (candidate,) = self._candidates([layout])
-        if (recorded := candidate.recorded) != known:
+        if (recorded := candidate.recorded) != former:
             self._ledger.keep_table(layout.source, recorded)
         if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
             where, values = of_source(layout.source, shared=candidate.shared)
@@ -259,19 +259,19 @@ class Tables:
             definition=definition_of(self._database, recorded.oid, [column.name for column in layout.columns]),
         )
 
-    def _needed_steps(self, candidate: Candidate, known: LedgerTable | None) -> list[Step]:
+    def _needed_steps(self, candidate: Candidate, recorded: LedgerTable | None) -> list[Step]:
         """
         The changes that an existing table needs. Raises TargetError if they are not possible, or if this user may not
         make them.
         """
         candidate.check_names(self._ledger.schema)
         if candidate.seen.oid is None:
-            if known is not None and (elsewhere := located(self._database, self._source, known)) is not None:
+            if recorded is not None and (elsewhere := located(self._database, self._source, recorded)) is not None:
                 raise candidate.elsewhere(elsewhere)
             candidate.check_rights()
             return []
         self._refuse_taken(candidate)
-        self._refuse_foreign(candidate, known)
+        self._refuse_foreign(candidate, recorded)
         return self._fitting_steps(candidate)
 
     def _fitting_steps(self, candidate: Candidate) -> list[Step]:
@@ -287,18 +287,18 @@ class Tables:
         """Refuse a shared table whose default would give rows of this source to another one, or to none."""
         if not candidate.shared:
             return
-        location, seen = candidate.location, candidate.seen
+        location, catalog = candidate.location, candidate.seen
         with short_wait(self._database):  # the server locks the table to write an expression
             default = self._database.one(
                 "select pg_get_expr(adbin, adrelid) from pg_attrdef join pg_attribute on attrelid = adrelid and "
                 "attnum = adnum where adrelid = %s::bigint::oid and attname = %s",
-                (seen.oid, SOURCE_COLUMN),
+                (catalog.oid, SOURCE_COLUMN),
             )
         if "'penstock.source'" not in (default or ""):
             raise TargetError(
                 f"the column {SOURCE_COLUMN} of the table {location.name} has lost its default, by which each row gets "
-                f"its source. Its owner {seen.owner} must run: alter table {location.sql} alter column {SOURCE_COLUMN} "
-                f"set default {SOURCE_DEFAULT}. Nothing was changed."
+                f"its source. Its owner {catalog.owner} must run: alter table {location.sql} alter column "
+                f"{SOURCE_COLUMN} set default {SOURCE_DEFAULT}. Nothing was changed."
             )
 
     def adoptable(self, layout: Layout) -> Candidate:
@@ -325,8 +325,8 @@ class Tables:
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The names of existing tables of streams in the ledger that are not recognised as theirs."""
-        known = self._known()
-        candidates = self._candidates([layout for layout in layouts if layout.stream in known])
+        recorded = self._known()
+        candidates = self._candidates([layout for layout in layouts if layout.stream in recorded])
         return [table.location.name for table in candidates if table.seen.table and not self._is_recognised(table)]
 
     def _is_recognised(self, candidate: Candidate) -> bool:
@@ -341,16 +341,16 @@ class Tables:
 
     def _refuse_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
-        own = candidate.layout.stream
+        stream = candidate.layout.stream
         for source, other in self._ledger.at(candidate.location.schema, candidate.location.table):
-            if other.stream != own or (source != self._source and not candidate.shared):
+            if other.stream != stream or (source != self._source and not candidate.shared):
                 raise candidate.taken(source, other.stream)
 
-    def _refuse_foreign(self, candidate: Candidate, known: LedgerTable | None) -> None:
+    def _refuse_foreign(self, candidate: Candidate, recorded: LedgerTable | None) -> None:
         """Refuse a table that is not penstock's, or not the one that has the stream's rows."""
         if not self._is_recognised(candidate):
             raise candidate.foreign()
-        if known is not None and known.name != candidate.location.name:
-            old = located(self._database, self._source, known)
+        if recorded is not None and recorded.name != candidate.location.name:
+            old = located(self._database, self._source, recorded)
             if old is not None and old.oid != candidate.seen.oid:
                 raise candidate.elsewhere(old)

@@ -71,31 +71,31 @@ class PostgresTarget(BaseTarget):
         :meth:`prepare` refuses it.
         """
         with self.database.explained():
-            for known in self.ledger.tables(self.source):
-                table = located(self.database, self.source, known)
-                if table is not None and table.ours and table.oid != known.oid:  # restored from a dump
-                    self.ledger.keep_table(self.source, known._replace(oid=table.oid))
+            for recorded in self.ledger.tables(self.source):
+                table = located(self.database, self.source, recorded)
+                if table is not None and table.ours and table.oid != recorded.oid:  # restored from a dump
+                    self.ledger.keep_table(self.source, recorded._replace(oid=table.oid))
                 if table is not None and (not table.ours or not table.readable or self._holds_rows(table)):
                     continue
                 lost = [
                     partition
-                    for partition, entry in self.ledger.entries(self.source, known.of_stream).items()
-                    if rows_in(entry, known.stream)
+                    for partition, entry in self.ledger.entries(self.source, recorded.of_stream).items()
+                    if rows_in(entry, recorded.stream)
                 ]
                 if lost:
                     days = sorted(partition.day for partition in lost if partition.day is not None)
                     span = f", {days[0]} to {days[-1]}" if days else ""
                     self.notices.append(
-                        f"the table {known.name} {'is gone' if table is None else 'has no rows'}: what "
-                        f"was delivered of {self.source}.{known.of_stream} is missing (partitions: {len(lost)}{span}). "
-                        "A run reads those of its window that the provider still serves"
+                        f"the table {recorded.name} {'is gone' if table is None else 'has no rows'}: what "
+                        f"was delivered of {self.source}.{recorded.of_stream} is missing (partitions: "
+                        f"{len(lost)}{span}). A run reads those of its window that the provider still serves"
                     )
                 with self.database.transaction():
                     self.ledger.forget(self.source, lost)
                     if table is None:
-                        self.ledger.forget_table(self.source, known.stream)
+                        self.ledger.forget_table(self.source, recorded.stream)
                     else:
-                        self.ledger.count_merged(self.source, known.stream, None)
+                        self.ledger.count_merged(self.source, recorded.stream, None)
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
@@ -132,11 +132,11 @@ class PostgresTarget(BaseTarget):
     def _locate(self) -> None:
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
-            for known in self.ledger.tables(self.source) if not self._nonempty else ():
-                table = located(self.database, self.source, known)
+            for recorded in self.ledger.tables(self.source) if not self._nonempty else ():
+                table = located(self.database, self.source, recorded)
                 if table is not None and table.ours:
                     check_readable(self.database, table)
-                self._nonempty[known.stream] = table is not None and (not table.ours or self._holds_rows(table))
+                self._nonempty[recorded.stream] = table is not None and (not table.ours or self._holds_rows(table))
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
@@ -144,7 +144,7 @@ class PostgresTarget(BaseTarget):
         """See :class:`penstock.sinks.ListsFinal`. Yields nothing if a table of it is missing, empty or not ours."""
         self._locate()
         with self.database.explained():
-            tables = [known.stream for known in self.ledger.tables(self.source) if known.of_stream == stream]
+            tables = [recorded.stream for recorded in self.ledger.tables(self.source) if recorded.of_stream == stream]
             if tables and all(self._nonempty.get(table, False) for table in tables):
                 days = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
                 for day, _, _ in days:
@@ -158,22 +158,22 @@ class PostgresTarget(BaseTarget):
         merged by key, whose rows have no partition, all rows of the source are counted. A table that another session
         keeps locked is tried a few times, for a moment.
         """
-        for known in self.ledger.tables(self.source):
-            if known.of_stream == stream:
-                yield from self._verified(known, entries, since, until)
+        for recorded in self.ledger.tables(self.source):
+            if recorded.of_stream == stream:
+                yield from self._verified(recorded, entries, since, until)
 
     def _verified(
-        self, known: LedgerTable, entries: Sequence[LedgerEntry], since: date | None, until: date | None
+        self, recorded: LedgerTable, entries: Sequence[LedgerEntry], since: date | None, until: date | None
     ) -> list[Difference]:
         for _ in range(VERIFY_TRIES):
             with suppress(HeldTableError), short_wait(self.database):
-                merged = self.ledger.merged_rows(self.source, known.stream)
-                verification = Verification(self.database, self.source, known, merged, since, until)
+                merged = self.ledger.merged_rows(self.source, recorded.stream)
+                verification = Verification(self.database, self.source, recorded, merged, since, until)
                 return list(verification.differences(entries))
             self.database.pause(VERIFY_PAUSE_S)
         raise SinkError(
-            f"{known.name} was not compared: other sessions hold it ({self.tables.holders(known.sql)}). Nothing was "
-            "changed. End these sessions, or wait for them, and verify again."
+            f"{recorded.name} was not compared: other sessions hold it ({self.tables.holders(recorded.sql)}). Nothing "
+            "was changed. End these sessions, or wait for them, and verify again."
         )
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
@@ -181,9 +181,9 @@ class PostgresTarget(BaseTarget):
         rows = 0
         with self.database.explained(), self.database.transaction():
             self.database.make_durable()
-            known = {table.stream: table for table in self.ledger.tables(self.source)}
+            recorded = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
-                table = known.get(erasure.layout.stream)
+                table = recorded.get(erasure.layout.stream)
                 existing = located(self.database, self.source, table) if table is not None else None
                 if table is None or existing is None:
                     continue
@@ -204,9 +204,9 @@ class PostgresTarget(BaseTarget):
         """The indexes that tables of an earlier version lack, each once."""
         texts: dict[str, None] = {}
         with self.database.explained():
-            for known, day in self.ledger.day_columns() if self._sink.day_index else ():
-                (seen,) = look_up(self.database, [known])
-                if seen.oid is not None and (text := day_index_advice(self.database, known, day, seen)):
+            for recorded, day in self.ledger.day_columns() if self._sink.day_index else ():
+                (catalog,) = look_up(self.database, [recorded])
+                if catalog.oid is not None and (text := day_index_advice(self.database, recorded, day, catalog)):
                     texts[text] = None
         return list(texts)
 

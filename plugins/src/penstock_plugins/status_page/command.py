@@ -50,15 +50,15 @@ def page(
     """
     if (html is None) == (port is None):
         raise UsageError("name one of --html FILE and --port N")
-    made = partial(_made, project, name, to, days, None if max_age is None else seconds(max_age))
+    page = partial(_made, project, name, to, days, None if max_age is None else seconds(max_age))
     if html is not None and str(html) == "-":
-        click.echo(made(), nl=False)
+        click.echo(page(), nl=False)
         return
     if html is not None:
-        write(html, made())
+        write(html, page())
         return
     assert port is not None
-    _serve(port, PageServer(made))
+    _serve(port, PageServer(page))
 
 
 def _made(project: Project, name: str | None, to: str | None, days: int, max_age_s: float | None) -> str:
@@ -124,8 +124,8 @@ class PageServer:
         if self._last and began < self._last[0][0]:
             return self._last[0][1]
         text = self._make()
-        made = self._clock()
-        self._last[:] = [(made + KEPT_TIMES * (made - began), text)]
+        rendered_at = self._clock()
+        self._last[:] = [(rendered_at + KEPT_TIMES * (rendered_at - began), text)]
         return text
 
 

@@ -60,10 +60,10 @@ def content(facts: Facts) -> Content:
     for target in facts.status.targets:
         sources = []
         for source in target.sources:
-            own = [stream for stream in streams.values() if stream.place[:2] == (target.target, source.source)]
-            shown = [{**stream.summary(), "block": len(blocks) + number} for number, stream in enumerate(own)]
-            blocks += [stream.block() for stream in own]
-            sources.append(_source(facts, target, source, own, shown))
+            of_source = [stream for stream in streams.values() if stream.place[:2] == (target.target, source.source)]
+            shown = [{**stream.summary(), "block": len(blocks) + number} for number, stream in enumerate(of_source)]
+            blocks += [stream.block() for stream in of_source]
+            sources.append(_source(facts, target, source, of_source, shown))
         targets.append({"name": target.target, "sources": sources})
     summary = {
         "made": epoch_s(facts.now),

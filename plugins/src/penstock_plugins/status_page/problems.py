@@ -59,17 +59,17 @@ def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[di
             if problem.kind in ("restated", "new"):
                 continue  # the news has them, with more detail
             groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
-        problems += [_problem(target.target, several, streams) for several in groups.values()]
+        problems += [_problem(target.target, same_reason, streams) for same_reason in groups.values()]
         problems += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, problems))]
     order = {kind: number for number, kind in enumerate(ADVICE)}
     return sorted(problems, key=lambda problem: order.get(problem["kind"], len(order)))
 
 
-def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> dict[str, Any]:
-    source, kind = several[0].source, several[0].kind
-    days = [day for problem in several for day in (problem.first_day, problem.last_day) if day is not None]
-    accounts = list(dict.fromkeys(account_of(problem) for problem in several if problem.account))
-    names = list(dict.fromkeys(problem.stream for problem in several if problem.stream))
+def _problem(target: str, same_reason: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> dict[str, Any]:
+    source, kind = same_reason[0].source, same_reason[0].kind
+    days = [day for problem in same_reason for day in (problem.first_day, problem.last_day) if day is not None]
+    accounts = list(dict.fromkeys(account_of(problem) for problem in same_reason if problem.account))
+    names = list(dict.fromkeys(problem.stream for problem in same_reason if problem.stream))
     window = ["--since", min(days).isoformat(), "--until", max(days).isoformat()] if days else []
     commands = {
         "failed": read_again(target, source, names, accounts, *window),
@@ -77,26 +77,28 @@ def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, St
         "overdue": shlex.join(["penstock", "runs", source, "--to", target]),
         "rejected": shlex.join(["penstock", "rejected", "show", source, "--to", target]),
     }
-    reads = [problem.last_read for problem in several if problem.last_read is not None]
+    reads = [problem.last_read for problem in same_reason if problem.last_read is not None]
     return {
         "kind": kind,
         "target": target,
         "source": source,
         "streams": names,
-        "count": sum(problem.count for problem in several),
-        "undated": any(problem.first_day is None for problem in several),
+        "count": sum(problem.count for problem in same_reason),
+        "undated": any(problem.first_day is None for problem in same_reason),
         "accounts": [", ".join(account) for account in accounts],
         "first": min(days).isoformat() if days else None,
         "last": max(days).isoformat() if days else None,
         "read": epoch_s(max(reads, default=None)),
-        "reason": reason_text(several[0].reason),
+        "reason": reason_text(same_reason[0].reason),
         "advice": ADVICE.get(kind, ""),
         "command": commands.get(kind),
-        "at": _first_cell(target, several, streams),
+        "at": _first_cell(target, same_reason, streams),
     }
 
 
-def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> list[Any] | None:
+def _first_cell(
+    target: str, same_reason: Sequence[Problem], streams: Mapping[Place, StreamContent]
+) -> list[Any] | None:
     """Stream, account and day (numbers) of the first of these problems that is among the days shown."""
     letters = {
         "failed": FAILED,
@@ -105,7 +107,7 @@ def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place,
         "rejected": REJECTED,
         "not read": REJECTED,
     }
-    for problem in several:
+    for problem in same_reason:
         stream, letter = streams.get((target, problem.source, problem.stream)), letters.get(problem.kind)
         if stream is not None and letter is not None and account_of(problem) in stream.accounts:
             day = stream.states(account_of(problem)).find(letter)

@@ -61,19 +61,22 @@ class StreamContent:
     @property
     def measures(self) -> list[str]:
         names = {
-            name: None for own in self.partitions.values() for partition in own.values() for name in partition.sums
+            name: None
+            for of_account in self.partitions.values()
+            for partition in of_account.values()
+            for name in partition.sums
         }
         return list(names)
 
     def states(self, account: Account) -> str:
         """One letter per day."""
-        status, own = self.accounts[account], self.partitions.get(account, {})
+        status, of_account = self.accounts[account], self.partitions.get(account, {})
         gap = range(0)
         if self.dated and status.first_day is not None and status.last_day is not None:
             gap = range((status.first_day - self.first).days, (status.last_day - self.first).days + 1)
         return "".join(
-            _state(own[day], restated=(account, day) in self.changes)
-            if day in own
+            _state(of_account[day], restated=(account, day) in self.changes)
+            if day in of_account
             else (MISSING if day in gap else NOTHING)
             for day in range(self.days)
         )
@@ -83,7 +86,7 @@ class StreamContent:
         measures = self.measures
         states = {account: self.states(account) for account in self.accounts}
         every = [self.partitions.get(account, {}) for account in self.accounts]
-        by_day = [[own[day] for own in every if day in own] for day in range(self.days)]
+        by_day = [[of_account[day] for of_account in every if day in of_account] for day in range(self.days)]
         return {
             "name": self.place[2],
             "dated": self.dated,
@@ -99,14 +102,14 @@ class StreamContent:
                 {
                     "name": ", ".join(account),
                     "states": states[account],
-                    "rows": sum(partition.rows for partition in own.values()),
-                    "sums": [_sum(own.values(), name) for name in measures],
+                    "rows": sum(partition.rows for partition in of_account.values()),
+                    "sums": [_sum(of_account.values(), name) for name in measures],
                     "read": epoch_s(status.last_read),
                     **({"zone": status.timezone} if status.timezone else {}),
                     **({"left": LEFT[status.listed]} if status.configured is False else {}),
                     **({"overdue": True} if status.overdue else {}),
                 }
-                for (account, status), own in zip(self.accounts.items(), every, strict=True)
+                for (account, status), of_account in zip(self.accounts.items(), every, strict=True)
             ],
         }
 
@@ -115,8 +118,8 @@ class StreamContent:
         measures, runs, closings = self.measures, _Numbered(), _Numbered()
         columns, notes, changes = [], {}, {}
         for number, account in enumerate(self.accounts):
-            own = self.partitions.get(account, {})
-            cells = [own.get(day) for day in range(self.days)]
+            of_account = self.partitions.get(account, {})
+            cells = [of_account.get(day) for day in range(self.days)]
             columns.append(
                 {
                     "rows": [cell and cell.rows for cell in cells],
@@ -127,7 +130,7 @@ class StreamContent:
                     "sums": [[cell and decimal_text(cell.sums.get(name)) for cell in cells] for name in measures],
                 }
             )
-            for day, partition in own.items():
+            for day, partition in of_account.items():
                 if about := _notes(partition):
                     notes[f"{number}:{day}"] = about
                 if (account, day) in self.changes:
@@ -147,8 +150,8 @@ class StreamContent:
     def openings(self) -> list[dict[str, Any]]:
         """The open partitions, by the time at which they close."""
         by_closing: dict[int | None, list[tuple[Account, int]]] = {}
-        for account, own in self.partitions.items():
-            for day, partition in own.items():
+        for account, of_account in self.partitions.items():
+            for day, partition in of_account.items():
                 if partition.standing == "open":
                     by_closing.setdefault(epoch_s(partition.open_until), []).append((account, day))
         return [
@@ -253,9 +256,9 @@ def moves_of(sums: Mapping[str, tuple[Decimal, Decimal]]) -> list[list[str | Non
         return [[name, *map(decimal_text, (before, after, after - before))] for name, (before, after) in sums.items()]
 
 
-def _sum(several: Iterable[PartitionStatus], measure: str) -> str | None:
+def _sum(partitions: Iterable[PartitionStatus], measure: str) -> str | None:
     """The exact sum of one measure; None if no partition has it."""
-    amounts = [change.sums[measure] for change in several if measure in change.sums]
+    amounts = [change.sums[measure] for change in partitions if measure in change.sums]
     with localcontext(prec=1000):
         return decimal_text(sum(amounts, Decimal(0))) if amounts else None
 

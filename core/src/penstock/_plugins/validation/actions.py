@@ -49,6 +49,6 @@ def _problems_in_action(action: Action) -> Iterator[str]:
     if action.rows_per_request < 1:
         yield f"rows_per_request is {action.rows_per_request}; write 1 or more"
     if action.most_values is not None:
-        several, name = names.get(action.most_values.field), action.most_values.field
-        if several is None or not several.repeated:
+        repeated, name = names.get(action.most_values.field), action.most_values.field
+        if repeated is None or not repeated.repeated:
             yield f"most_values names the field {name!r}, which is no repeated one; write repeated=True"

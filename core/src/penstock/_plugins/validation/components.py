@@ -39,8 +39,8 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
     elif isinstance(value, type):
         yield f"{name} is the class {value.__name__}; write {value.__name__}(...)"
     elif isinstance(value, str):
-        made = f'Envelope(items="{value}")' if name == "envelope" else f'named("{value}")'
-        yield f"{name} is the text {value!r}; write {name}={made}"
+        meant = f'Envelope(items="{value}")' if name == "envelope" else f'named("{value}")'
+        yield f"{name} is the text {value!r}; write {name}={meant}"
     elif value is not None and not (callable(value) or (methods and all(hasattr(value, method) for method in methods))):
         lacking = [method for method in methods if not hasattr(value, method)]
         lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"

@@ -11,7 +11,7 @@ import attrs
 
 from penstock._plugins.validation.declared import kind_of, no_functions, problems_in_name, unknown_settings
 from penstock.connector import Connector, Limits
-from penstock.names import place_of
+from penstock.names import source_line
 from penstock.settings import SourceSettings, info_of, keys_of
 
 # Names of keys that hold a secret more often than not.
@@ -38,7 +38,7 @@ def _problems_in_settings(settings: Any) -> Iterator[str]:
         if isinstance(settings, type):
             name = settings.__name__
             yield (
-                f"settings is {name} ({place_of(settings)}), which does not extend SourceSettings; write "
+                f"settings is {name} ({source_line(settings)}), which does not extend SourceSettings; write "
                 f"class {name}(SourceSettings)"
             )
         else:
@@ -46,14 +46,14 @@ def _problems_in_settings(settings: Any) -> Iterator[str]:
         return
     name = settings.__name__
     if "__attrs_attrs__" not in vars(settings):
-        yield f"{name} ({place_of(settings)}) has no decorator; put @frozen(kw_only=True) above it"
+        yield f"{name} ({source_line(settings)}) has no decorator; put @frozen(kw_only=True) above it"
         return
     for attribute in keys_of(settings):
         if attribute.type is None:
-            at = f"{name}.{attribute.name} ({place_of(settings)})"  # reads the source, so for a problem only
+            at = f"{name}.{attribute.name} ({source_line(settings)})"  # reads the source, so for a problem only
             yield f"{at} has no type; write {attribute.name}: str = setting(...)"
         elif written := _with_elements(attribute.type):
-            at = f"{name}.{attribute.name} ({place_of(settings)})"
+            at = f"{name}.{attribute.name} ({source_line(settings)})"
             yield (
                 f"{at} has a type that does not name its elements, so that they would not be checked; write "
                 f"{attribute.name}: {written} = setting(...)"
@@ -61,7 +61,7 @@ def _problems_in_settings(settings: Any) -> Iterator[str]:
         elif (
             attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and info_of(attribute).secret is not False
         ):
-            at = f"{name}.{attribute.name} ({place_of(settings)})"
+            at = f"{name}.{attribute.name} ({source_line(settings)})"
             yield (
                 f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
                 "setting(...), or setting(..., secret=False) if it is none"

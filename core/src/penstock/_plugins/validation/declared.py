@@ -46,8 +46,8 @@ def unknown_settings(settings: type | None, what: str, names: Iterable[str]) -> 
 
 
 def named_twice(what: str, names: Collection[str]) -> list[str]:
-    several = [name for name, times in Counter(names).items() if times > 1]
-    return [f"{what} {name}: more than one has this name; rename all but one" for name in several]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    return [f"{what} {name}: more than one has this name; rename all but one" for name in repeated]
 
 
 def kind_of(value: object) -> str:
