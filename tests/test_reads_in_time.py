@@ -30,8 +30,10 @@ class Sale:
         (timedelta(minutes=25), "60", True),
         (timedelta(minutes=25), "", True),
         (timedelta(minutes=40), "", True),
-        (timedelta(days=-3), "", True),
-        (timedelta(days=-3), "259200", False),
+        (timedelta(days=-3), "", False),
+        (timedelta(days=-30), "", False),
+        (timedelta(days=-32), "", True),
+        (timedelta(days=-32), "259200", False),
     ],
     ids=[
         "behind",
@@ -40,8 +42,10 @@ class Sale:
         "of a cache, and of today",
         "the same",
         "ahead",
+        "days behind",
+        "weeks behind",
         "no clock",
-        "of a cache, and days old",
+        "no clock, and of a cache that is days old",
     ],
 )
 def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
@@ -49,7 +53,7 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
 ) -> None:
     """
     Our clock is 25 minutes past midnight; what the provider gets until its own midnight is read by the next run. What
-    a cache sends is as old as it is there.
+    a cache sends is as old as it is there. A difference of days is noted: our clock may be ahead for weeks.
     """
     sales = ["1"]
     headers = {"Date": format_datetime(MIDNIGHT + theirs, usegmt=True), **({"Age": age} if age else {})}
@@ -70,6 +74,8 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer, now=MIDNIGHT + timedelta(minutes=25))
 
     shop.run(since="2026-06-16")
+    days_behind = timedelta(days=-31) < theirs < timedelta(days=-2)
+    assert [note for note in shop.notes if "days old" in note] == shop.notes[:1] * days_behind
     sales.append("2")
     shop.now += timedelta(hours=12)
     headers["Date"] = format_datetime(shop.now, usegmt=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from attrs import evolve, frozen
 from penstock import (
     Envelope,
@@ -181,7 +182,8 @@ def test_rows_are_rebuilt_after_a_mapping_was_mended(tmp_path: Path) -> None:
     provider = PROVIDERS["talroo"]
     recorded(provider, tmp_path, "record_full")
     days = provider.window()
-    with provider.served() as (server, _):
+    five_days_later = time_machine.travel(datetime(2026, 3, 25, tzinfo=UTC), tick=True)  # at the provider, too
+    with provider.served() as (server, _), five_days_later:
         later = Project(
             {"source": {"talroo": {**provider.settings, "base_url": server.base_url}}},
             environ={},

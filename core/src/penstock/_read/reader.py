@@ -36,7 +36,8 @@ MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is 
 REREADS = 5  # of a slice, after an InconsistentReadError
 
 # A provider's clock that is so much behind ours is a clock; a larger difference is an invalid Date header.
-FARTHEST_BEHIND = timedelta(days=2)
+FARTHEST_BEHIND = timedelta(days=31)
+NOTED_BEHIND = timedelta(days=2)
 
 _AGE = re.compile(r"[0-9]{1,9}")
 
@@ -281,6 +282,12 @@ class Reader:
         for old in (dated if dated <= FARTHEST_BEHIND else timedelta(0), cached):
             if old > TOLERATED_SKEW:
                 self._result.clock_lag = max(self._result.clock_lag, old)
+        if NOTED_BEHIND < dated <= FARTHEST_BEHIND and not self.stream_reads.clock_noted:
+            self.stream_reads.clock_noted = True
+            self.log.note(
+                f"{self.planned.stream.name}: by its Date header a response is {dated.days} days old, and its days are "
+                "open or final as of then. It is from a cache, or this host's clock is ahead: correct it"
+            )
 
     def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """Load a page: the number of its elements, and how many of them no earlier page had."""
