@@ -249,6 +249,16 @@ def test_period_ends_with_its_last_second(zone: str, more: dict[str, Any], first
     assert (sent["from"], sent["to"]) == (first, last)
 
 
+def test_a_period_may_end_with_midnight() -> None:
+    """
+    For a provider whose times have fractions of a second, or that excludes the end.
+    """
+    (request,) = requests_of("clicks", a_slice(date(2015, 12, 29), date(2015, 12, 30)), period_end="midnight")
+
+    sent = json.loads(request.body or b"")
+    assert (sent["from"], sent["to"]) == ("2015-12-29T00:00:00Z", "2015-12-31T00:00:00Z")
+
+
 def test_filters_and_currency_are_sent() -> None:
     """
     Configured filters replace the nulls; transactions name the currency.
@@ -559,3 +569,26 @@ def test_offers_are_stamped_with_their_inventory() -> None:
 
     assert items.columns == {"ad_inventory_id": 122, "ad_inventory_name": "zedge.net", "ad_inventory_slug": None}
     assert [offer["id"] for offer in json.loads(bytes(items.raw))] == [11014]
+
+
+@pytest.mark.parametrize(
+    ("saved", "period_end", "refused"),
+    [
+        ("2015-12-29T22:37:58.5Z", "second", True),
+        ("2015-12-29T22:37:58.5Z", "midnight", False),
+        ("2015-12-29T22:37:58Z", "second", False),
+        ("2015-12-29T22:37:58.000Z", "second", False),
+    ],
+)
+def test_fractions_of_a_second_need_a_period_up_to_midnight(saved: str, period_end: str, refused: bool) -> None:
+    """
+    The last second that is requested would leave out the rows behind it.
+    """
+    poller = Reports(base_url="https://api.targetcircle.com", period_end=period_end)
+    report = an_answer(json.dumps({"data": [{"saved": saved}], "status": "READY", "pagesNumber": 1}))
+
+    if refused:
+        with pytest.raises(ReportError, match='period_end = "midnight"'):
+            poller.state(report, 0.0)
+    else:
+        assert poller.state(report, 0.0) == Ready()

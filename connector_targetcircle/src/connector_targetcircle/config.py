@@ -49,6 +49,12 @@ class TargetCircleSettings(SourceSettings):
     currency: str = setting(
         help="ISO code of the currency that transactions are reported in", affects_data=True, validator=_currency
     )
+    period_end: Literal["second", "midnight"] = setting(
+        "second",
+        help="how a report's period ends: with the last second of its last day, as in the document's examples, or with "
+        "the midnight after it",
+        affects_data=True,
+    )
     path_prefix: str = setting("/api", help="what the paths begin with", converter=_prefix)
     filters: Mapping[str, Mapping[str, str]] = setting(
         factory=dict,

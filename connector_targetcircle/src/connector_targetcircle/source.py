@@ -21,8 +21,10 @@ from penstock import (
     ForeignOriginError,
     Limits,
     OpenFor,
+    Ready,
     Refusal,
     ReportError,
+    ReportState,
     Request,
     Response,
     Retry,
@@ -161,6 +163,9 @@ def last_page(response: Response) -> int:
     return int(last[1]) if last else 0
 
 
+_FRACTION = re.compile(rb'"(?:saved|clickDate)"\s*:\s*"[^"]*:\d\d[.,]0*[1-9]')
+
+
 # --- reports --------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +176,8 @@ class Reports(Polled):
 
     The handle is the path of that address; the paginator sets its ``page``. A finished report is kept "for some time";
     then its address is refused with 404 or 410 (assumed). Source: publisher API, steps A and B of a report.
+
+    A time with a fraction of a second shows that rows may lie behind the last second of a period.
     """
 
     ready: tuple[str, ...] = ("ready",)
@@ -178,6 +185,16 @@ class Reports(Polled):
     failed: tuple[str, ...] = ("failed",)
 
     base_url: str
+    period_end: str = "second"
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        state = super().state(response, age_s)
+        if isinstance(state, Ready) and self.period_end == "second" and _FRACTION.search(response.body):
+            raise ReportError(
+                "Target Circle's times have fractions of a second, unlike those of its document, so rows between the "
+                'last second of a period and midnight would be missing. Set period_end = "midnight".'
+            )
+        return state
 
     def handle(self, response: Response) -> str:
         location = report_address(response)

@@ -47,21 +47,23 @@ class OneFullList(SinglePage):
 
 def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Request:
     """The request for a report: unused options are sent as null, as in the document's examples."""
-    required = period(slice_) | ({"currency": settings.currency} if stream == "transactions" else {})
+    required = period(settings, slice_) | ({"currency": settings.currency} if stream == "transactions" else {})
     options = dict.fromkeys(FILTERS[stream]) | dict(settings.filters.get(stream, {}))
     return Request.json("POST", settings.url(f"/{stream}"), {**required, **options, "limit": LIMIT})
 
 
-def period(slice_: Slice) -> dict[str, str]:
+def period(settings: TargetCircleSettings, slice_: Slice) -> dict[str, str]:
     """
-    ``from`` and ``to`` of a slice that has days: its first and its last second, in UTC.
+    ``from`` and ``to`` of a slice that has days: its first and its last second, in UTC; or the midnight after it, whose
+    rows another slice has, too.
 
     The document's examples end in 23:59:59, so ``to`` is taken to be included; times have no fractions there, so
     nothing lies between that second and the next day.
     """
     if slice_.start is None or slice_.end is None:
         return {}
-    first, last = slice_.start.astimezone(UTC), slice_.end.astimezone(UTC) - timedelta(seconds=1)
+    short_of_midnight = timedelta(seconds=1 if settings.period_end == "second" else 0)
+    first, last = slice_.start.astimezone(UTC), slice_.end.astimezone(UTC) - short_of_midnight
     return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
 
 
@@ -109,7 +111,7 @@ def codes(settings: TargetCircleSettings, slice_: Slice) -> Request:
 report = partial(
     Stream,
     envelope=ReportPage(),
-    poller=lambda settings: Reports(base_url=settings.base_url),
+    poller=lambda settings: Reports(base_url=settings.base_url, period_end=settings.period_end),
     paginator=PAGES,
     judge=judge_report,
     **POLLS,
