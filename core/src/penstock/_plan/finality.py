@@ -20,8 +20,9 @@ def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -
     """The moment from which a read of this partition is final; None: never."""
     if stream.kind == "snapshot":
         return None
-    assert partition.day is not None
-    return closes_at(source, stream, partition.day)
+    day = partition.day
+    assert day is not None
+    return closes_at(source, stream, day)
 
 
 def closes_at(source: ConfiguredSource, stream: Stream, day: date) -> datetime:

@@ -88,6 +88,7 @@ def grouped(
 
 def _is_next_day(partition: Partition, other: Partition) -> bool:
     """Whether the day of a partition is the one after the other's."""
-    assert partition.day is not None
-    assert other.day is not None
-    return partition.day - other.day == timedelta(days=1)
+    day, day_before = partition.day, other.day
+    assert day is not None
+    assert day_before is not None
+    return day - day_before == timedelta(days=1)

@@ -122,6 +122,8 @@ class Deliveries(PartitionQueries):
     def _store_rejected(self, entries: Sequence[LedgerEntry]) -> None:
         self._drop_rejected(entries)
         for entry in entries:
+            if not entry.rejected_records:
+                continue
             key = (entry.source, entry.partition.stream, entry.partition.text)
             for number, record in enumerate(entry.rejected_records):
                 texts = rejected_texts(record)
