@@ -36,6 +36,21 @@ def test_forget_makes_days_missing(project: Project) -> None:
     assert reasons == {"7": "missing", "8": "open"}
 
 
+def test_forget_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    All days are forgotten, and the ledger's rows of all of them are never in memory together.
+    """
+    project.run("daily", **DAYS)
+    held = rows_held(monkeypatch)
+    monkeypatch.setattr("penstock.ledger.delivered.ROWS_AT_ONCE", 1)
+
+    forgotten = project.forget("shop", "sales", **DAYS)
+
+    assert [one.partitions for one in forgotten.targets] == [6]
+    assert max(held) == 2  # a day of both accounts
+    assert {one.reason for one in project.plan("daily", **DAYS).partitions} == {"missing"}
+
+
 def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     All partitions are compared, each once, and the ledger's rows of all days are never in memory together.

@@ -94,6 +94,14 @@ class SourceLedger:
         entries = self.ledger.entries(self.source, stream, since=days.since, until=days.until)
         return {partition: entry for partition, entry in entries.items() if days.holds(partition)}
 
+    def partitions(self, stream: str, days: "Days") -> Iterator[Partition]:
+        """The partitions with a row within these days, of these accounts. Rows are read some days at a time."""
+        windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
+        for number, (since, until) in enumerate(windows):
+            for partition in self.ledger.entries(self.source, stream, since=since, until=until):
+                if (partition.day is not None or not number) and days.holds(partition):
+                    yield partition
+
     def delivered(self, stream: str, days: "Days") -> DeliveredEntries:
         """The delivered partitions of a stream within these days, of these accounts, in the order of their days."""
         return DeliveredEntries(self.ledger, self.source, stream, since=days.since, until=days.until, holds=days.holds)
