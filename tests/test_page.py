@@ -99,6 +99,28 @@ def changed(facts: Facts, account: str, day: date, **changes: Any) -> Facts:
     return evolve(facts, partitions=[evolve(one, **changes) if is_it(one) else one for one in kept])
 
 
+def test_runs_are_not_looked_through_for_each_source() -> None:
+    """
+    A page of a thousand sources has twenty thousand runs.
+    """
+
+    class CountedRuns(list[Any]):
+        iterations = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.iterations += 1
+            return super().__iter__()
+
+    def iterations(sources: int) -> int:
+        ledger = evolve(SMALL, sources={f"shop{number}": ("sales",) for number in range(sources)}, days=5)
+        facts = ledger.facts()
+        runs = CountedRuns(facts.runs)
+        content(evolve(facts, runs=runs))
+        return runs.iterations
+
+    assert iterations(20) == iterations(2)
+
+
 @pytest.mark.parametrize(
     ("changes", "letter"),
     [

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 from penstock import Project, mask
-from penstock.project.results import Change, RunInfo, SourceStatus, TargetStatus
+from penstock.project.results import Change, RunInfo, SourceStatus
 
 from penstock_plugins.status_page.problems import new_members, problems_of, reasons_of, restated
 from penstock_plugins.status_page.streams import Facts, StreamContent, account_of, change_of, epoch_s, streams_of
@@ -54,16 +54,20 @@ def facts(
 
 def content(facts: Facts) -> Content:
     """The page of these facts. Free text is masked once more."""
-    streams = streams_of(facts)
+    streams, runs = streams_of(facts), facts.runs_by_source()
+    by_source: dict[tuple[str, str], list[StreamContent]] = {}
+    for place, stream in streams.items():
+        by_source.setdefault(place[:2], []).append(stream)
     blocks: list[Mapping[str, Any]] = []
     targets = []
     for target in facts.status.targets:
         sources = []
         for source in target.sources:
-            of_source = [stream for stream in streams.values() if stream.place[:2] == (target.target, source.source)]
+            key = (target.target, source.source)
+            of_source = by_source.get(key, [])
             shown = [{**stream.summary(), "block": len(blocks) + number} for number, stream in enumerate(of_source)]
             blocks += [stream.block() for stream in of_source]
-            sources.append(_source(facts, target, source, of_source, shown))
+            sources.append(_source(source, of_source, shown, runs.get(key, ())))
         targets.append({"name": target.target, "sources": sources})
     summary = {
         "made": epoch_s(facts.now),
@@ -78,13 +82,11 @@ def content(facts: Facts) -> Content:
 
 
 def _source(
-    facts: Facts,
-    target: TargetStatus,
     source: SourceStatus,
     streams: Sequence[StreamContent],
     shown: Sequence[Mapping[str, Any]],
+    runs: Sequence[RunInfo],
 ) -> dict[str, Any]:
-    runs = [run for run in facts.runs if (run.target, run.source) == (target.target, source.source)]
     changes = sorted(
         (change for stream in streams for several in stream.changes.values() for change in several),
         key=lambda change: change.changed_at,

@@ -3,13 +3,13 @@ What needs attention, and what providers restated lately.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from penstock import mask
 from penstock.project.delivered import joined, moved_sums
-from penstock.project.results import Change, Problem, RunInfo, SourceStatus, TargetStatus
+from penstock.project.results import Change, Problem, RunInfo, TargetStatus
 
 from penstock_plugins.status_page.streams import (
     FAILED,
@@ -52,6 +52,7 @@ ADVICE: Mapping[str, str] = {
 
 def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict[str, Any]]:
     """Everything that needs attention, in the order of :data:`ADVICE`; one for all that share source and reason."""
+    runs = facts.runs_by_source()
     problems = [_unreadable(target) for target in facts.status.targets if target.error is not None]
     for target in facts.status.targets:
         groups: dict[tuple[str, str, str], list[Problem]] = {}
@@ -60,7 +61,14 @@ def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[di
                 continue  # the news has them, with more detail
             groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
         problems += [_problem(target.target, same_reason, streams) for same_reason in groups.values()]
-        problems += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, problems))]
+        kinds: dict[str, set[str]] = {}
+        for shown in problems:
+            if shown["target"] == target.target:
+                kinds.setdefault(shown.get("source", ""), set()).add(shown["kind"])
+        for source in target.sources:
+            last = next(iter(runs.get((target.target, source.source), ())), None)
+            if last is not None and (bad := _bad_run(last, kinds.get(source.source, set()))):
+                problems.append(bad)
     order = {kind: number for number, kind in enumerate(ADVICE)}
     return sorted(problems, key=lambda problem: order.get(problem["kind"], len(order)))
 
@@ -116,21 +124,15 @@ def _first_cell(
     return None
 
 
-def _bad_run(
-    facts: Facts, target: str, source: SourceStatus, problems: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
-    """The last run of a source, if it ended badly for a reason that no other problem shows."""
-    last = next((run for run in facts.runs if (run.target, run.source) == (target, source.source)), None)
-    known = {
-        problem["kind"] for problem in problems if (problem["target"], problem.get("source")) == (target, source.source)
-    }
+def _bad_run(last: RunInfo, known: Collection[str]) -> dict[str, Any] | None:
+    """The last run of a source, if it ended badly for a reason that no problem of the ``known`` kinds shows."""
     shown = {1: {"failed", "truncated"}, 4: {"parked"}}
-    if last is None or last.exit_code in (None, 0, 5) or shown.get(last.exit_code, set()) & known:
+    if last.exit_code in (None, 0, 5) or not shown.get(last.exit_code, set()).isdisjoint(known):
         return None
     return {
         "kind": "run",
-        "target": target,
-        "source": source.source,
+        "target": last.target,
+        "source": last.source,
         "count": last.exit_code,
         "accounts": [],
         "read": epoch_s(last.started_at),

@@ -40,6 +40,13 @@ class Facts:
     last: date
     now: datetime
 
+    def runs_by_source(self) -> dict[tuple[str, str], list[RunInfo]]:
+        """The runs of each target and source, newest first."""
+        runs: dict[tuple[str, str], list[RunInfo]] = {}
+        for run in self.runs:
+            runs.setdefault((run.target, run.source), []).append(run)
+        return runs
+
 
 @define(kw_only=True)
 class StreamContent:
