@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 from penstock import Batch, Column, LedgerEntry, SinkError, TargetError, UsageError
 from penstock.testing.sinks import (
+    ANSWERS,
     CLICKS,
     LEADS,
     SOURCE,
@@ -19,6 +20,7 @@ from penstock.testing.sinks import (
     a_day,
     a_lead_day,
     an_entry,
+    answer,
     click,
     commit as commit_one,
     deliver,
@@ -215,6 +217,37 @@ def test_a_merged_file_gains_new_columns(place: Path) -> None:
     found = pq.read_table(place / "acme/leads/by_campaign=7/data.parquet", partitioning=None)
     assert found.column_names == ["lead_id", "day", "_extra"]
     assert found.to_pydict() == {"lead_id": [1, 2], "day": [None, date(2026, 3, 2)], "_extra": [None, None]}
+
+
+@pytest.mark.parametrize("unfit_days", [(1, 2), (2,), (1,)], ids=["both days", "the last day", "the first day"])
+@pytest.mark.parametrize("runs", [1, 2], ids=["one run", "two runs"])
+@pytest.mark.parametrize("key", [ANSWERS.key, ()], ids=["key", "no key"])
+def test_derived_rows_of_a_rejected_parent_are_replaced(
+    place: Path, key: tuple[str, ...], runs: int, unfit_days: tuple[int, ...]
+) -> None:
+    """
+    A parent that Parquet cannot hold is rejected on a day. Its derived rows are those of its last reading, each once.
+    """
+    answers_of = evolve(ANSWERS, key=key)
+    target = open_(place)
+    for day, names in ((1, ["a", "b"]), (2, ["b", "c"])):
+        leads = [{"lead_id": 1, "status": 5 if day in unfit_days else f"day {day}"}, lead(2)]
+        answers = [answer(number, name, f"day {day}") for number in (1, 2) for name in names]
+        deliver(target, a_lead_day(day), [(LEADS, leads), (answers_of, answers)], derived_rows={"lead_data": 4})
+        if runs == 2:
+            target.finish("leads")
+            target.close()
+            target = open_(place, f"r{day + 1}")
+    target.finish("leads")
+    target.close()
+
+    found = [
+        pq.read_table(place / f"acme/{stream}/by_campaign=7/data.parquet", partitioning=None).to_pylist()
+        for stream in ("leads", "lead_data")
+    ]
+    fitting = [lead(1, f"day {day}") for day in (1, 2) if day not in unfit_days]
+    assert plain(LEADS, found[0]) == plain(LEADS, [*fitting, lead(2)])
+    assert plain(ANSWERS, found[1]) == plain(ANSWERS, answers)
 
 
 def test_a_damaged_file_is_not_merged(place: Path) -> None:

@@ -1,8 +1,8 @@
 """
 Merge the staged days of a ``changes`` stream into its file, by key: the later reading of a record wins.
 
-Two passes over the staged days and one over the file; memory grows with the staged keys only. Records that are new
-or changed come last, in the order of their days.
+Two passes over the staged days (three over those of a derived stream, if records were rejected) and one over the file;
+memory grows with the staged keys only. Records that are new or changed come last, in the order of their days.
 """
 
 import gzip
@@ -58,6 +58,19 @@ def merge_derived(
                     keep and latest[key] == (day, number) for keep, (number, key) in zip(chosen, keys, strict=True)
                 ]
             put(block.chosen(chosen, layout))
+
+
+def with_rejected(codec: Codec, layout: Layout, days: Mapping[Day, Path], parents: Latest) -> Latest:
+    """
+    The parents, and those that the format cannot hold: their rows in the derived stream ``layout`` are staged all the
+    same.
+    """
+    latest = dict(parents)
+    for day, path in days.items():
+        for block in _blocks(codec, path):
+            keys = set(block.keys(layout.derived_by))
+            latest.update({key: (day, 0) for key in keys if key not in latest or latest[key][0] < day})
+    return latest
 
 
 def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[Hashable, tuple[Day, int]]:

@@ -13,7 +13,7 @@ from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.commit import kept_files
 from penstock_plugins.files.disk import is_dangling
 from penstock_plugins.files.ledger import FileLedger, Merge
-from penstock_plugins.files.merge import Latest, merge, merge_derived
+from penstock_plugins.files.merge import Latest, merge, merge_derived, with_rejected
 from penstock_plugins.files.source_files import SourceFiles
 
 
@@ -72,6 +72,7 @@ class AccountFiles:
         entries: Sequence[LedgerEntry],
     ) -> None:
         parents: Latest = {}
+        some_rejected = any(entry.rejected for entry in entries)
         for layout in layouts:
             place = self._files.place(layout.stream, account)
             places = (place, self._files.other_place(place))
@@ -86,7 +87,8 @@ class AccountFiles:
             if layout is layouts[0]:
                 parents = merge(self._files.codec, layout, base, days, draft.block)
             else:
-                merge_derived(self._files.codec, layout, base, days, parents, draft.block)
+                read = with_rejected(self._files.codec, layout, days, parents) if some_rejected else parents
+                merge_derived(self._files.codec, layout, base, days, read, draft.block)
 
     def _remove_staged(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
