@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve, frozen
 from penstock import (
     Answer,
+    Derived,
     Envelope,
     OpenFor,
     Page,
@@ -24,6 +25,7 @@ from penstock import (
     Slice,
     Stream,
     Verdict,
+    added,
     column,
     named,
     record,
@@ -576,3 +578,74 @@ def test_an_answer_of_the_next_day_is_no_empty_day(tmp_path: Path) -> None:
     assert (whole.exit_code, [row["id"] for row in rows]) == (0, [1])
     assert (other.exit_code, shop.rows("orders")) == (1, rows)
     assert "none of them is of the requested days" in str(other.errors)
+
+
+@record()
+class Lead:
+    """A lead, with its answers to a form."""
+
+    id: str
+    at: datetime
+    answers: Any = None
+
+
+@record()
+class FormAnswer:
+    """An answer of a lead."""
+
+    lead_id: str = added()
+    name: str = column(default=...)
+    value: str | None = None
+
+
+@pytest.mark.parametrize("always", [False, True], ids=["changed between two pages", "twice in each reading"])
+def test_a_record_that_changes_between_pages_has_no_derived_rows_of_both_values(always: bool, tmp_path: Path) -> None:
+    """
+    A changes stream is read again where a record came again with other values, since rows derived from the former
+    values are written. If the next reading has it twice again, that is noted.
+    """
+    former = [{"name": name, "value": "former"} for name in "ab"]
+    newest = [{"name": name, "value": "newest"} for name in "bc"]
+    later = {"id": "7", "at": "2026-06-14T11:00:00Z", "answers": newest}
+    readings = {"number": 0}
+
+    def answer(request: SandboxRequest) -> Any:
+        page = request.params["page"]
+        readings["number"] += page == "1"
+        changed = readings["number"] > 1 and not always
+        first = later if changed else {"id": "7", "at": "2026-06-14T10:00:00Z", "answers": former}
+        pages = {"1": [first, {"id": "8", "at": "2026-06-14T10:00:00Z"}], "2": [] if changed else [later]}
+        return {"rows": pages.get(page, [])}
+
+    leads = Stream(
+        name="leads",
+        summary="leads",
+        record=Lead,
+        kind="changes",
+        key="id",
+        day="lead_day",
+        day_of="at",
+        requests=lambda settings, slice_: Request(url=f"{settings.base_url}/leads"),
+        envelope=Envelope(items="rows"),
+        paginator=PageNumber(size=2, size_param="size"),
+    )
+    answers = Stream(
+        name="answers",
+        summary="answers of leads",
+        record=FormAnswer,
+        kind="changes",
+        key=("lead_id", "name"),
+        derived=Derived(stream="leads", column="answers", stamps={"lead_id": "id"}),
+    )
+    shop = ScriptedProvider(folder=tmp_path, streams=[leads, answers], answer=answer)
+
+    assert shop.run(since="2026-06-14", until="2026-06-14").exit_code == 0
+
+    assert readings["number"] == 2
+    noted = [note for note in shop.notes if "rows derived from its former values stay" in note]
+    assert len(noted) == always
+    if not always:
+        assert sorted((row["name"], row["value"]) for row in shop.sink.all("answers")) == [
+            ("b", "newest"),
+            ("c", "newest"),
+        ]

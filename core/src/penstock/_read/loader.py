@@ -45,6 +45,8 @@ class Loader:
     planned: PlannedSlice = field(init=False)
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
+    # Whether a record that came again replaced one whose derived rows are written.
+    has_mixed_derived: bool = field(default=False, init=False)
     keys: KeysOfSlice = field(factory=KeysOfSlice, init=False)
     _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
     # Repeated records, and derived ones that are rejected, have no day and count on it.
@@ -149,6 +151,7 @@ class Loader:
                     decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
                 fresh += decoded.fresh
                 self.has_overrun |= bool(decoded.overrun)
+                self.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
                 if self._held is None:
                     self._write_decoded(decoded)
                 else:

@@ -116,6 +116,7 @@ class Reader:
             self._loader.check_days()
             self._check_skipped()
             self._check_emptied()
+            self._check_superseded()
         except BaseException:
             self._loader.abort()
             raise
@@ -322,6 +323,19 @@ class Reader:
         had_rows = any(entry.delivered and entry.rows for entry in self.planned.entries.values())
         if emptied and had_rows and self._uncounted and not self._rereads and not result.skipped:
             raise PagingError(f"{self.planned}: no records came, and there were rows before")
+
+    def _check_superseded(self) -> None:
+        """
+        Raises PagingError in the first reading of a slice where a record came again with other values: the rows derived
+        from its former values are written.
+        """
+        if not self._loader.has_mixed_derived:
+            return
+        if not self._rereads:
+            raise PagingError(f"{self.planned}: a record came again with other values")
+        self._note(
+            "a record came again with other values; rows derived from its former values stay until it is read again"
+        )
 
     # --- 7: counts, and responses cut at a ceiling ------------------------------------------------------------------
 
