@@ -427,6 +427,8 @@ def test_a_reason_without_its_request_is_a_sentence() -> None:
     """
     message = "Shop answered GET http://127.0.0.1/sales?day=1 with HTTP 500"
     assert without_place(message) == "Shop answered with HTTP 500"
+    message = "Shop cannot be reached from this host's network (GET http://127.0.0.1/sales?day=(1)). Run again later."
+    assert without_place(message) == "Shop cannot be reached from this host's network. Run again later."
 
 
 def test_a_repeated_option_adds_to_the_names(here: Here) -> None:

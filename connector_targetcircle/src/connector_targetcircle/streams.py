@@ -83,7 +83,7 @@ def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def details(settings: TargetCircleSettings, slice_: Slice) -> Request:
-    """One offer by its slug, which an answer with another offer has not."""
+    """One offer by its slug. The slug is stamped, so that a response with another offer is rejected."""
     slug = slice_.parent["offer_slug"]
     return Request(url=settings.url("/offers/{slug}", slug=slug), columns={"slug": slug})
 

@@ -59,8 +59,8 @@ class Limits:
 @frozen(kw_only=True, eq=False, repr=False)
 class Parent:
     """
-    A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
-    request, each a mapping; no mapping, no request; equal ones make one request.
+    A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into mappings, the parents
+    of a request. Each distinct mapping is requested once; without any, nothing is requested.
 
     ``per_request``: how many of them one request takes. Where both streams have days, those of one kind, a day is
     requested by the parent's rows of that day. A snapshot of a parent with days has the days of its last run only.

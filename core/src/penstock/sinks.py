@@ -97,7 +97,7 @@ class Difference:
 
 
 class Writer(Protocol):
-    """Writes one partition to a target, which is a :class:`Grouping` one, or whose writers are :class:`Committing`."""
+    """Writes one partition. Either its target is :class:`Grouping`, or the writer itself is :class:`Committing`."""
 
     def write(self, batch: Batch) -> None:
         """Write one batch of the stream, or of a stream derived from it; see ``batch.layout``."""
@@ -249,7 +249,8 @@ class Verifiable(Protocol):
         Yield a Difference for each entry whose stored rows differ from it, and for stored data without an entry
         (``uncounted``); of a stream, and of those derived from it. Reads all of it (rows and sums, or bytes), and
         changes nothing. ``entries``: in the order of their days; each iteration reads them from the ledger, some days
-        at a time. Where the ledger has no delivery, one without rows, whose partition has the names of the columns.
+        at a time. Where nothing was delivered, it is one entry without rows, whose partition has the
+        names of the columns only.
 
         ``since``, ``until``: the entries are those of these days, both included (None: from the first, to the last).
         What it names of other days is passed over, so that it need not look at them.

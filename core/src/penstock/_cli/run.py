@@ -36,12 +36,14 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @click.option("--deadline", "deadline_s", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
 @click.option("--shard", metavar="N/M", help="Read one of M shards of the accounts and days, beside other processes.")
 @click.option("--workers", type=int, metavar="N", help="Divide accounts and days among N processes.  [default: 1]")
-@click.option("--engine", metavar="NAME:ADDRESS", help="Divide them among workers of an engine: dask:HOST:PORT.")
+@click.option(
+    "--engine", metavar="NAME:ADDRESS", help="Divide them among the workers of an engine, such as dask:HOST:PORT."
+)
 @click.option(
     "--record", type=click.Path(file_okay=False), metavar="DIR", help="Keep every exchange in a new directory, masked."
 )
 @click.option(
-    "--record-full", type=click.Path(file_okay=False), metavar="DIR", help="The same, with credentials masked only."
+    "--record-full", type=click.Path(file_okay=False), metavar="DIR", help="As --record, with credentials masked only."
 )
 @click.option(
     "--replay", type=click.Path(file_okay=False), metavar="DIR", help="Read a recording in place of the provider."

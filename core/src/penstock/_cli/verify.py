@@ -63,7 +63,8 @@ def verify(
     uncounted = sum(difference.repair == "uncounted" for difference in result.differences)
     differing = len(result.differences) - uncounted
     if not result.partitions and not result.differences:
-        print("nothing was compared: no delivered partition is of these days and accounts")
+        chosen = " for these days and accounts" if since or until or accounts else ""
+        print(f"nothing was compared: the ledger has no delivered partition{chosen}")
         return result.exit_code
     differ = f"{counted(differing, 'partition')} of {result.partitions} compared"
     more = f", and {counted(uncounted, 'partition')} with what it does not count" if uncounted else ""

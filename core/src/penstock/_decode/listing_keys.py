@@ -23,7 +23,7 @@ class ListingKeys:
     Listings of one partition that number their rows (``row_key``) share ``occurrences``. ``others``: the keys of all
     listings of the slice, where it has several.
     ``one_page``: the listing has one page. If that is one array, the index of an element replaces the fingerprint of
-    its row (:meth:`Keys.check`).
+    its row (:meth:`.KeyRules.check`).
     """
 
     def __init__(

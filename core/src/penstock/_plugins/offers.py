@@ -1,5 +1,5 @@
 """
-The values that plugins offer by hooks: a plugin, its offers under names, and what of it is broken.
+The values that plugins offer by hooks: a plugin, its offers by name, and Broken, an offer that cannot be used.
 """
 
 from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-_PLACE = r"\b[A-Z]{3,7} https?://\S+ ?|\[[^\]]*\]"
+_PLACE = r" ?\([A-Z]{3,7} https?://\S+\)|\b[A-Z]{3,7} https?://\S+ ?|\[[^\]]*\]"
 
 
 def without_place(message: str) -> str:

@@ -46,7 +46,8 @@ class WorkerSetup:
     What a worker needs to know; no secret is among it. ``versions``: of the distributions that it must have.
 
     ``may_be_replaced``: another worker may take over the part of one that was lost, whose lock may be held for a while.
-    ``marks``: of the targets that the coordinator has, for which the worker workers_stage; by source.
+    ``marks``: by source, the text that proves the target's directory, where the worker stages files for a target that
+    the coordinator holds.
     """
 
     file: str | None

@@ -64,7 +64,7 @@ class SourceFiles:
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._emptied: set[str] = set()  # directories from which a file was removed
         self._folding: set[str] = set()  # streams on a file system that takes names of other case for one
-        self._folded: dict[str, dict[str, str]] = {}  # of each of these: an account's directory as it is taken -> it
+        self._folded: dict[str, dict[str, str]] = {}  # by stream: case-folded account directory -> its name
         self._unsynced: dict[str, None] = {}  # directories
         self._threads = syncing_threads()
 
@@ -126,7 +126,8 @@ class SourceFiles:
     def distinguish(self, stream: str, partition: Partition, recorded_places: Callable[[], Iterable[str]]) -> None:
         """
         Raises TargetError where the file system takes the account's directory for that of another account: their rows
-        would be in one file. ``known``: the places of the stream's files in the ledger.
+        would be in one file. ``recorded_places``: of the stream's files, from the
+        ledger.
         """
         if stream not in self._folding:
             return

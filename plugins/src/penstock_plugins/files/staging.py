@@ -177,7 +177,7 @@ class WorkerLedger(Ledger):
         self._remote.fail(source, partition, mask(error), run_id)
 
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """See :class:`penstock.sinks.GroupingLedger`."""
+        """See :class:`penstock.ledger_interface.GroupingLedger`."""
         self._remote.fail_all(source, [(partition, mask(error)) for partition, error in failures], run_id)
 
     def submit(self, report: PendingReport) -> None:

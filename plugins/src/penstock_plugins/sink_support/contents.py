@@ -59,8 +59,8 @@ def differences(
     """
     The partitions whose rows or sums in the table of ``stream`` differ from their entry, then those of no entry.
 
-    ``contents``: those of the table; emptied. ``place``: the table, in words. ``is_ours``: whether penstock made it; in
-    another one, only what was delivered is compared.
+    ``contents`` of the table, which this function empties. ``place``: the table's name for messages. ``is_ours``:
+    whether penstock made it; in another one, only what was delivered is compared.
     """
     nothing = Content(0, dict.fromkeys(measures, Decimal(0)))
     for entry in entries:
