@@ -14,7 +14,7 @@ from penstock._config import Config, load
 from penstock._config.checked import RawValue, SectionContext, _refusal, _validators, check_section, variable_of
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.targets import findable, passwords_in, shown_target
-from penstock._plugins.messages import sink_hint
+from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector
 from penstock.errors import ConfigError, PluginError

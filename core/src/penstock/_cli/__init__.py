@@ -96,7 +96,7 @@ def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     offered = session.registry.commands().get(name)
     if offered is None:
         return None
-    from penstock._plugins.messages import describe_error
+    from penstock._plugins.plugin_errors import describe_error
     from penstock.errors import PluginError
 
     module, _, attribute = offered.target.partition(":")

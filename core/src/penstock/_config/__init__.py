@@ -26,7 +26,7 @@ from penstock._config.checked import (
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.sections import raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
-from penstock._plugins.messages import sink_hint
+from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError

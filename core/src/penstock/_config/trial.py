@@ -16,8 +16,8 @@ from attrs import evolve
 
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
-from penstock._plugins.messages import describe_error, place_in_plugin
 from penstock._plugins.offers import Broken
+from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 from penstock._plugins.registry import Registry
 from penstock._plugins.validation.components import COMPONENTS, problems_in_component
 from penstock.connector import Parent, Stream

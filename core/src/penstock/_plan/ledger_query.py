@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
-from penstock._plan.accounts import account_of
+from penstock._plan.account_views import account_of
 from penstock._plan.window import Window
 from penstock.connector import Stream
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry, PendingReport

@@ -8,7 +8,7 @@ from itertools import dropwhile
 
 from attrs import field, frozen
 
-from penstock._plan.accounts import Accounts
+from penstock._plan.account_views import Accounts
 from penstock._plan.families import Families
 from penstock._plan.finality import parent_with_days
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows

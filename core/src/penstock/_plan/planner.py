@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import define, field, frozen
 
-from penstock._plan.accounts import Accounts
+from penstock._plan.account_views import Accounts
 from penstock._plan.division import block_days
 from penstock._plan.families import Families
 from penstock._plan.ledger_query import LedgerQuery

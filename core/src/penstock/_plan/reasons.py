@@ -7,7 +7,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from penstock._plan.accounts import StreamView
+from penstock._plan.account_views import StreamView
 from penstock._plan.clock_bounds import is_ahead
 from penstock._plan.finality import is_of_today
 from penstock._plan.plan import Reason

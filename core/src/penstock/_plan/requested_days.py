@@ -7,7 +7,7 @@ from datetime import date, datetime, tzinfo
 
 from attrs import frozen
 
-from penstock._plan.accounts import Accounts
+from penstock._plan.account_views import Accounts
 from penstock._plan.plan import Job
 from penstock._plan.window import Window, requested_window
 from penstock.connector import Stream

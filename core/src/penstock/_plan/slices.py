@@ -5,7 +5,7 @@ Slices: the partitions to read of an account, those of one request together.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from penstock._plan.accounts import StreamView
+from penstock._plan.account_views import StreamView
 from penstock._plan.clock_bounds import slice_bounds
 from penstock._plan.open_partitions import AccountPlan
 from penstock._plan.plan import PlannedSlice, Reason

@@ -15,8 +15,8 @@ from typing import Any
 import pluggy
 
 from penstock import hookspecs
-from penstock._plugins.messages import GROUP, describe_error, place_in_plugin, probable_meaning
 from penstock._plugins.offers import Broken, Plugin
+from penstock._plugins.plugin_errors import GROUP, describe_error, place_in_plugin, probable_meaning
 from penstock.connector import Connector, ConnectorPlugin
 from penstock.names import did_you_mean
 from penstock.redact import mask

@@ -34,7 +34,7 @@ class ReadResult:
     ``skipped``: why a request found no record; "": each found one. ``undated``: rejected records without a
     requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record
     class does not have, in order. ``lost``: the measures that disappeared, see
-    :meth:`penstock._run.measures.Measures.disappeared`; the committer adds them.
+    :meth:`penstock._run.lost_measures.Measures.disappeared`; the committer adds them.
     """
 
     planned: PlannedSlice

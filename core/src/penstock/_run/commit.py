@@ -16,7 +16,7 @@ from penstock._run.commit_group import CommitGroup
 from penstock._run.commit_order import CommitOrder
 from penstock._run.context import RunContext
 from penstock._run.failures import Failures
-from penstock._run.measures import Measures
+from penstock._run.lost_measures import Measures
 from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from penstock._plan.plan import PlannedSlice
-from penstock._plugins.messages import defect
+from penstock._plugins.plugin_errors import defect
 from penstock._read.run_log import RunLog
 from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import RunContext

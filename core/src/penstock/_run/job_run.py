@@ -10,9 +10,9 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import Job
 from penstock._plan.planner import Planner
 from penstock._read.run_log import RunLog
-from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
+from penstock._run.listed_accounts import ListedAccounts
 from penstock._run.pending_reports import PendingReports
 from penstock._run.readers import Readers
 from penstock._run.refusals import Refusals

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import define, field
 
-from penstock._plan.accounts import account_of
+from penstock._plan.account_views import account_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.components import Components
 from penstock._read.handles import Handles

@@ -15,9 +15,9 @@ from penstock._fetch.client_queue import Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
-from penstock._run.accounts import ListedAccounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
+from penstock._run.listed_accounts import ListedAccounts
 from penstock._run.readers import Readers
 from penstock._run.refusals import Refusals
 from penstock.connector import Stream

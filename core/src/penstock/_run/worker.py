@@ -12,7 +12,9 @@ from attrs import define, evolve, field
 from penstock._fetch.client import SourceClient
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
-from penstock._run.messages import (
+from penstock._run.runner import run
+from penstock._run.shared_targets import TargetLine
+from penstock._run.worker_messages import (
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -23,8 +25,6 @@ from penstock._run.messages import (
     message_of,
     reply_to,
 )
-from penstock._run.runner import run
-from penstock._run.shared_targets import TargetLine
 from penstock._util.clock import Clock
 from penstock._util.run_report import NONE_ALLOWED, RunReport
 from penstock.engines import Assignment, Line, Message

@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import FailedAttempt
 from penstock._fetch.retry_policy import Attempts, NextStep, parked
-from penstock._plugins.messages import defect
+from penstock._plugins.plugin_errors import defect
 from penstock._write.outbox_job import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated

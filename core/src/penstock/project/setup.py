@@ -56,7 +56,7 @@ def unfailing(on_event: OnEvent) -> OnEvent:
         try:
             on_event(event)
         except Exception as error:
-            from penstock._plugins.messages import describe_error, place_in_plugin
+            from penstock._plugins.plugin_errors import describe_error, place_in_plugin
             from penstock.redact import mask
 
             level, warned = logging.DEBUG if warned else logging.WARNING, True
@@ -219,7 +219,7 @@ def blamed(connector: "Connector") -> Iterator[None]:
     except (PenstockError, OSError, MemoryError, RecursionError):
         raise
     except Exception as error:
-        from penstock._plugins.messages import describe_error, place_in_plugin
+        from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 
         raise PluginError(
             f"the connector {connector.name} failed with {describe_error(error)}{place_in_plugin(error)}. This is a "

@@ -22,9 +22,9 @@ from penstock._plan.division import MOST_PARTS, Division, PartOfDivision, divide
 from penstock._plan.plan import Job, not_divisible
 from penstock._run.context import RunContext
 from penstock._run.divided import lock_part_of, run_divided, weights_of, workers_stage
-from penstock._run.messages import Opening, OpenRequest, PartResult, message_of, reply_to
 from penstock._run.runner import run
 from penstock._run.worker import run_part
+from penstock._run.worker_messages import Opening, OpenRequest, PartResult, message_of, reply_to
 from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
 from penstock.engines import Assignment, Engine, Line, Message

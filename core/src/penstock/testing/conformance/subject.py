@@ -18,7 +18,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
-from penstock._plugins.messages import describe_error, place_in_plugin
+from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run

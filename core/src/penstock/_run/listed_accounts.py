@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from attrs import define
 
-from penstock._plan.accounts import Accounts, zone_memory, zone_text
+from penstock._plan.account_views import Accounts, zone_memory, zone_text
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.run_log import RunLog
