@@ -198,6 +198,7 @@ def test_no_content_where_there_were_rows_is_read_again(times: int, tmp_path: Pa
 
     assert (report.exit_code, len(shop.requests)) == (0, 2)
     assert delivered(shop) == ({"a": 1} if times == 1 else {})
+    assert any("no content (204), and rows were delivered before" in note for note in shop.notes)
 
 
 @pytest.mark.parametrize("envelope", [ReportFile(), Envelope(single=True)], ids=["a report file", "a detail"])

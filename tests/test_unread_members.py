@@ -265,6 +265,8 @@ def test_a_listing_without_records_is_read_again_where_there_were_rows(
     empty["left"] = 1
     assert shop.run().exit_code == 0
     assert len(shop.rows("sales")) == (0 if stated else 1)
+    seen = "no records, and rows were delivered before. Only a second empty reading replaces them; reading it again"
+    assert any(seen in note for note in shop.notes) != stated
 
     empty["left"] = 9
     assert shop.run().exit_code == 0

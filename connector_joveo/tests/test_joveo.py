@@ -167,7 +167,7 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
         ({"stats_filters": {"from": "{start:day}", "to": "{end}"}}, "'day' is not a date format"),
         ({"client_ids": ("c1", "")}, "one of them is empty"),
         ({"publisher_ids": (" ",)}, "one of them is empty"),
-        ({"aggregation_level": {"primary": "JOB"}}, "primaryLevel"),
+        ({"aggregation_level": {"primary": "JOB"}}, "found 'primary'; expected only primaryLevel, "),
         ({"aggregation_level": {"secondaryLevel": "JOB"}}, "primaryLevel is missing"),
         ({"aggregation_level": {"primaryLevel": "JOB", "secondaryLevel": "JOB"}}, "two equal levels"),
         ({"stats_columns": {"cost": "money"}}, "expected one of text"),

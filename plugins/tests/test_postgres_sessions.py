@@ -53,7 +53,7 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     with reading(dsn):
         target.prepare([WIDER, LEADS])
         for day in (1, 2):
-            with pytest.raises(SinkError, match=r"others hold it \(session \d+ of .*idle in transaction"):
+            with pytest.raises(SinkError, match=r"other sessions hold a lock \(session \d+ of .*idle in transaction"):
                 target.begin([WIDER], a_day(day))
         deliver(target, [lead(1)], LEADS, run_id="r2")
     target.close()

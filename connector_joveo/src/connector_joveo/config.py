@@ -47,7 +47,7 @@ def _ids(settings: Any, attribute: "attrs.Attribute[Any]", value: tuple[str, ...
 
 def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
     if unknown := [name for name in value if name not in LEVELS]:
-        raise ValueError(f"{', '.join(unknown)} is none of {', '.join(LEVELS)}")
+        raise ValueError(f"found {', '.join(map(repr, unknown))}; expected only {', '.join(LEVELS)}")
     if value and "primaryLevel" not in value:
         raise ValueError("primaryLevel is missing")
     if len(set(value.values())) < len(value):

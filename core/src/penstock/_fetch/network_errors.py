@@ -12,8 +12,8 @@ from urllib3 import exceptions as failures
 from penstock._fetch.body import NotWholeError
 from penstock.redact import mask
 
-_KEY = "base_url (or the key that names this host)"
-_CHECK = f"check {_KEY}, proxy and this host's network"
+_KEY = "base_url (or the setting that has this host name)"
+_CHECK = f"check {_KEY}, proxy, and the network of the machine that runs penstock"
 
 
 def reason_of(error: Exception, *, connect_s: float, timeout_s: float) -> str:

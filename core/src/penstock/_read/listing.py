@@ -159,7 +159,10 @@ class Listing:
         if is_first and page.answer.bare:
             raise PagingError(f"{what}: the answer is an empty array, without the object that may be around it")
         if is_first and page.response.status == 204 and self._had_rows:
-            raise PagingError(f"{what}: no content came (204), and there were rows before")
+            raise PagingError(
+                f"{what}: the provider returned no content (204), and rows were delivered before. Only a second empty "
+                "reading replaces them"
+            )
 
     def _check_end(self, page: Page, request: Request) -> None:
         """

@@ -322,7 +322,10 @@ class Reader:
         emptied = not result.undated and not any(loaded.counts.fetched for loaded in result.partitions.values())
         had_rows = any(entry.delivered and entry.rows for entry in self.planned.entries.values())
         if emptied and had_rows and self._uncounted and not self._rereads and not result.skipped:
-            raise PagingError(f"{self.planned}: no records came, and there were rows before")
+            raise PagingError(
+                f"{self.planned}: the provider returned no records, and rows were delivered before. Only a second "
+                "empty reading replaces them"
+            )
 
     def _check_superseded(self) -> None:
         """

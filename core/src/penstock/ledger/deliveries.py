@@ -95,7 +95,7 @@ class Deliveries(PartitionQueries):
         if not self._put(step, changes, first):
             raise SinkError(
                 f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
-                "run or `penstock forget`. What is there stays; run again."
+                "run or `penstock forget`. Nothing was replaced; run again."
             )
 
     def _put(self, step: Step, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:

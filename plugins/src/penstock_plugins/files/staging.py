@@ -89,8 +89,8 @@ class Coordination:
             if missing:
                 raise SinkError(
                     f"{self._files.path(str(missing[0]))}, which a worker has written, is not there for the "
-                    "coordinator of the run, or has another size. Look whether both see one file system; what was "
-                    "delivered before stays."
+                    "coordinator of the run, or has another size. Look whether both see one file system. Nothing "
+                    "was replaced."
                 )
             return evolve(staged, entry=evolve(staged.entry, rejected_records=self._rejected(staged)))
         except PenstockError as error:

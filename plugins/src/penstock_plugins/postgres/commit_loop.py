@@ -94,7 +94,7 @@ class CommitLoop:
         first = rows.unfit[0].rejected
         raise SinkError(
             f"{rows.table.sql} refuses all {len(rows.unfit)} records of {self.delivery.partition}, the first because "
-            f"{first.path}: {first.reason}. The rows delivered before stay. If the table has a constraint or a trigger "
+            f"{first.path}: {first.reason}. Nothing was replaced. If the table has a constraint or a trigger "
             "of yours, correct it, and run again."
         )
 

@@ -37,7 +37,7 @@ _BY_STATE: dict[str, tuple[type[PenstockError], str]] = {
     "0A000": (TargetError, ". Drop what depends on it, run again, and create it anew."),
     "23503": (
         SinkError,
-        ". What was there before stays: the provider withdrew rows that another table references. Delete the "
+        ". Nothing was replaced: the provider withdrew rows that another table references. Delete the "
         "references, or declare the foreign key with on delete cascade or set null; then run again.",
     ),
     "25006": (TargetError, f". {READ_ONLY}"),
@@ -45,13 +45,13 @@ _BY_STATE: dict[str, tuple[type[PenstockError], str]] = {
     "42501": (TargetError, ". Give this user the right to do it, or name another user, schema or database."),
     "53": (
         SinkError,
-        ". The server is out of disk, memory or connections (SQLSTATE {state}). The rows delivered before are "
-        "unchanged. Free some of it, then run again.",
+        ". The server is out of disk, memory or connections (SQLSTATE {state}). Nothing was replaced. Free "
+        "some of it, then run again.",
     ),
     "55P03": (
         HeldTableError,
-        ": another session held a lock on the table for {lock_timeout}. pg_stat_activity shows which; what was there "
-        "stays. Run again when it is gone.",
+        ": another session held a lock on the table for {lock_timeout}. pg_stat_activity shows which. Nothing was "
+        "replaced. Run again when it is gone.",
     ),
 }
 
@@ -67,11 +67,11 @@ def explanation(error: psycopg.Error, database: "Database") -> PenstockError:
     if database.connection.closed or state.startswith(("08", "57P")):
         return _lost_session(seen, state, database)
     if state == "57014":
-        return SinkError(f"{seen}. What was there before stays. {_remedy_for_setting('statement_timeout', database)}")
+        return SinkError(f"{seen}. Nothing was replaced. {_remedy_for_setting('statement_timeout', database)}")
     if is_without_partition(error):
         return SinkError(
-            f"{seen}. Nothing of it was written; what was there before stays. Make a partition of the table for these "
-            "rows, or a default one, and run again."
+            f"{seen}. Nothing was replaced. Make a partition of the table for these rows, or a default one, and run "
+            "again."
         )
     if state == "0A000" and ("RETURNING" in message or " rules " in message):
         return TargetError(f"{seen}. A rule on the table is in the way: drop it, or use a trigger; then run again.")
@@ -81,7 +81,7 @@ def explanation(error: psycopg.Error, database: "Database") -> PenstockError:
             return kind(seen + rest.format(state=state, lock_timeout=database.lock_timeout))
     if error.diag.message_hint:
         seen = f"{seen}. {error.diag.message_hint.strip().rstrip('.')}"
-    return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
+    return SinkError(f"{seen} (SQLSTATE {state or 'none'}). Nothing was replaced.")
 
 
 def _lost_session(seen: str, state: str, database: "Database") -> LostSessionError:

@@ -157,9 +157,9 @@ class Tables:
             self._database.pause(BETWEEN_TRIES_S)
         location = self._location_of(layout)
         self._refused[layout.stream] = SinkError(
-            f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and others hold it "
-            f"({self.holders(location.sql)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. "
-            "End these sessions, and run again."
+            f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and other sessions hold "
+            f"a lock ({self.holders(location.sql)}): penstock waited {TRIES} times for {TRY_MS / 1000:g} s. Nothing "
+            "was replaced. Wait for these sessions to end, or end them, and run again."
         )
         raise self._refused[layout.stream]
 
@@ -173,7 +173,7 @@ class Tables:
         for table in tables:
             error = SinkError(
                 f"{table.sql}: other sessions hold a lock ({self.holders(table.sql)}), and the commit waited "
-                f"{waited} for it. What was there stays. Wait for these sessions to end, or end them, and run again."
+                f"{waited} for it. Nothing was replaced. Wait for these sessions to end, or end them, and run again."
             )
             self._held[table.sql] = error, 0.0
         return self._held[tables[0].sql][0]
@@ -214,12 +214,16 @@ class Tables:
                 self._database.run(statement)
 
     def holders(self, table: str) -> str:
+        """The sessions that hold a lock on the table, for a message."""
         rows = self._database.run(
             "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
             "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
             (table,),
         ).fetchall()
-        return ", ".join(f"session {pid} of {user}, {state}" for pid, state, user in rows) or "who, cannot be seen"
+        sessions = [f"session {pid} of {user}, {state}" for pid, state, user in rows]
+        return (
+            ", ".join(sessions) or "pg_stat_activity shows none: it ended, or pg_prepared_xacts shows its transaction"
+        )
 
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])

@@ -120,6 +120,6 @@ class PostgresWriter:
         if any(rows.is_lost for rows in self._rows.values()):
             raise SinkError(
                 f"the rows of {self._partition} waited in temporary tables of {self._database.label}, and were lost "
-                "with the connection. What was there before stays; run again."
+                "with the connection. Nothing was replaced; run again."
             )
         self._session = self._database.opened

@@ -90,6 +90,6 @@ def entry_without_unfit(entry: LedgerEntry, omissions: Sequence[Omissions], targ
             first = omitted.unfit[0].rejected
             raise SinkError(
                 f"{target} cannot hold any of the {len(omitted.unfit)} records of {entry.partition}, the first because "
-                f"{first.path}: {first.reason}. What was delivered before stays."
+                f"{first.path}: {first.reason}. Nothing was replaced."
             )
     return entry_without(entry, omissions)
