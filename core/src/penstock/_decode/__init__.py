@@ -18,16 +18,16 @@ See ``docs/decisions/0003-records-at-c-speed.md`` for the measurements.
 from penstock._decode.batch import split_by_day, sums
 from penstock._decode.columns import Requested
 from penstock._decode.compile import ColumnOptions, compile_stream
-from penstock._decode.listing_keys import ListingKeys, Occurrences, SliceKeys
+from penstock._decode.listing_keys import KeysOfOtherListings, ListingKeys, Occurrences
 from penstock._decode.stream_decoder import Decoded, StreamDecoder
 
 __all__ = [
     "ColumnOptions",
     "Decoded",
+    "KeysOfOtherListings",
     "ListingKeys",
     "Occurrences",
     "Requested",
-    "SliceKeys",
     "StreamDecoder",
     "compile_stream",
     "split_by_day",

@@ -31,7 +31,7 @@ class ListingKeys:
         bound: int = KEYS_IN_MEMORY,
         occurrences: "Occurrences | None" = None,
         one_page: bool = False,
-        others: "SliceKeys | None" = None,
+        others: "KeysOfOtherListings | None" = None,
     ) -> None:
         self.others = others
         self.one_page = one_page
@@ -79,7 +79,7 @@ def _by_text(fingerprints: Mapping[Any, int]) -> dict[bytes, int]:
     return dict(zip(map(EXACT_JSON.encode, fingerprints), fingerprints.values(), strict=True))
 
 
-class SliceKeys:
+class KeysOfOtherListings:
     """
     The keys of all listings of one slice, each with a fingerprint of its row's values: a row that several requests of a
     slice return is delivered once.

@@ -4,7 +4,7 @@ Pages that are held in memory until their slice is known to be whole, and the ke
 
 from attrs import define, field
 
-from penstock._decode import Decoded, ListingKeys, Occurrences, SliceKeys
+from penstock._decode import Decoded, KeysOfOtherListings, ListingKeys, Occurrences
 
 HELD_RECORDS = 20_000
 """The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
@@ -30,14 +30,14 @@ class HeldPages:
 
 
 @define(eq=False, repr=False)
-class KeysOfSlice:
+class SliceKeyState:
     """
     The keys that the listings of a slice share: the numbers of equal rows that have no key, and the keys of the others.
     What is added after a savepoint can be rolled back.
     """
 
     _occurrences: Occurrences = field(factory=Occurrences, init=False)
-    _keys: SliceKeys = field(factory=SliceKeys, init=False)
+    _keys: KeysOfOtherListings = field(factory=KeysOfOtherListings, init=False)
 
     def of_listing(self, *, one_page: bool, several: bool) -> ListingKeys:
         """

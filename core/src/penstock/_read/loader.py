@@ -17,7 +17,7 @@ from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.held_pages import HeldPages, KeysOfSlice
+from penstock._read.held_pages import HeldPages, SliceKeyState
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock._read.result import LoadedPartition, ReadResult
@@ -47,7 +47,7 @@ class Loader:
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     # Whether a record that came again replaced one whose derived rows are written.
     has_mixed_derived: bool = field(default=False, init=False)
-    keys: KeysOfSlice = field(factory=KeysOfSlice, init=False)
+    keys: SliceKeyState = field(factory=SliceKeyState, init=False)
     _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
     # Repeated records, and derived ones that are rejected, have no day and count on it.
     _first_partition: LoadedPartition = field(init=False)
