@@ -80,18 +80,18 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
 
 
 @define(eq=False, repr=False)
-class Commit:
+class PendingCommit:
     """A commit of a group: the step to record next, or the one that was recorded last."""
 
     step: Step
     error: Exception | None = None
 
 
-def _good(group: Sequence[Commit]) -> list[Commit]:
+def _good(group: Sequence[PendingCommit]) -> list[PendingCommit]:
     return [commit for commit in group if commit.error is None]
 
 
-class Commits:
+class FileCommitter:
     """Commits partitions of one source."""
 
     def __init__(self, files: SourceFiles, ledger: FileLedger) -> None:
@@ -119,11 +119,11 @@ class Commits:
         self.deliver(group)
         return [commit.error or commit.step.entry for commit in group]
 
-    def _intended(self, staged: Staged) -> Commit:
+    def _intended(self, staged: Staged) -> PendingCommit:
         entry = staged.entry
         if staged.merged:  # kept until it is merged
             files = tuple(file for file in staged.files if file.size is not None)
-            return Commit(Step.of(entry, "staged", files))
+            return PendingCommit(Step.of(entry, "staged", files))
         try:
             former = entry.replaces  # as planned; if it is another one by now, the intent is refused
             if former is None and entry.version:
@@ -131,11 +131,11 @@ class Commits:
             placed = self._files.make_way(staged.files)
             placed += kept_files(self._files, former.files if former is not None else (), placed)
         except Exception as error:
-            return Commit(Step.of(entry), error)
+            return PendingCommit(Step.of(entry), error)
         fault_point("files.staged")
-        return Commit(Step.of(entry, "intended", tuple(placed)))
+        return PendingCommit(Step.of(entry, "intended", tuple(placed)))
 
-    def record(self, group: Sequence[Commit]) -> None:
+    def record(self, group: Sequence[PendingCommit]) -> None:
         """Record the steps of commits in one transaction. If it fails, record each by itself, and keep errors."""
         good = _good(group)
         if not good:
@@ -149,7 +149,7 @@ class Commits:
                 except PenstockError as error:
                     commit.error = error
 
-    def deliver(self, commits: Sequence[Commit]) -> None:
+    def deliver(self, commits: Sequence[PendingCommit]) -> None:
         """
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
         recovered when the target is opened next.
@@ -180,7 +180,7 @@ class Commits:
         stays, for the next opening, and its partition counts as missing.
         """
         if self._files.can_be_put(entry.files):
-            commit = Commit(Step.of(entry)._replace(version=entry.version - 1))  # of the row before its intent
+            commit = PendingCommit(Step.of(entry)._replace(version=entry.version - 1))  # of the row before its intent
             self.deliver([commit])
             if commit.error is not None:
                 raise commit.error

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 from penstock.ledger import Step
 
-from penstock_plugins.files.commit import Commit, Commits
+from penstock_plugins.files.commit import FileCommitter, PendingCommit
 from penstock_plugins.files.disk import Draft, opened
 from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merged_files import AccountFiles
@@ -25,7 +25,7 @@ class Eraser:
 
     files: SourceFiles
     ledger: FileLedger
-    commits: Commits
+    committer: FileCommitter
     accounts: AccountFiles
     erasures: Mapping[str, Erasure]  # by the directory of the stream
 
@@ -34,7 +34,7 @@ class Eraser:
         rows = 0
         left: list[Difference] = []
         for start in range(0, len(entries), ERASED_AT_ONCE):
-            group: list[Commit] = []
+            group: list[PendingCommit] = []
             for entry in entries[start : start + ERASED_AT_ONCE]:
                 if what := self._altered(entry.files):
                     left.append(Difference(partition=entry.partition, what=what))
@@ -42,12 +42,12 @@ class Eraser:
                 count, files = self._erased(entry.files)
                 rows += count
                 if files == entry.files:
-                    group.append(Commit(Step.of(entry)))
+                    group.append(PendingCommit(Step.of(entry)))
                     continue
                 fault_point("files.staged")
-                group.append(Commit(Step.of(entry, "intended", files)))
-            self.commits.record(group)
-            self.commits.deliver(group)
+                group.append(PendingCommit(Step.of(entry, "intended", files)))
+            self.committer.record(group)
+            self.committer.deliver(group)
             for commit in group:
                 if commit.error is not None:
                     raise commit.error

@@ -78,7 +78,7 @@ class Coordination:
 
     def commit_staged(self, staged: Sequence[Staged]) -> list[Failure | None]:
         """Commit partitions that a worker has staged. Returns the error of each, None where it was committed."""
-        done = self._target.commits.commit_group([self._found(one) for one in staged])
+        done = self._target.committer.commit_group([self._found(one) for one in staged])
         return [Failure.of(one) if isinstance(one, Exception) else None for one in done]
 
     def _found(self, staged: Staged) -> Staged | Exception:

@@ -23,7 +23,7 @@ from penstock import (
 )
 from penstock.ledger import files_from, partition_of
 
-from penstock_plugins.files.commit import Commits, FileWriter, stage_all
+from penstock_plugins.files.commit import FileCommitter, FileWriter, stage_all
 from penstock_plugins.files.description import describe
 from penstock_plugins.files.disk import file_name, ignores_case
 from penstock_plugins.files.erase import Eraser
@@ -52,7 +52,7 @@ class FileTarget(BaseTarget):
         self._claimed: dict[str, Layout] = {}
         self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
         self.notices: list[str] = []
-        self.commits = Commits(self.files, ledger)
+        self.committer = FileCommitter(self.files, ledger)
         self._accounts = AccountFiles(self.files, ledger, self._layouts)
 
     def check_source(self) -> None:
@@ -88,7 +88,7 @@ class FileTarget(BaseTarget):
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`."""
-        return self.commits.commit_group(stage_all(self.files, commits))
+        return self.committer.commit_group(stage_all(self.files, commits))
 
     def mark(self) -> str:
         """See :class:`penstock.sinks.Coordinating`."""
@@ -148,7 +148,7 @@ class FileTarget(BaseTarget):
         eraser = Eraser(
             files=self.files,
             ledger=self.ledger,
-            commits=self.commits,
+            committer=self.committer,
             accounts=self._accounts,
             erasures={file_name(erasure.layout.stream): erasure for erasure in erasures},
         )
@@ -159,7 +159,7 @@ class FileTarget(BaseTarget):
         for entry in self.ledger.unsettled(self.source):
             if entry.state == "intended":
                 with self._concerning(entry.partition.stream):
-                    self.commits.recover(entry)
+                    self.committer.recover(entry)
         move_to_this_layout(self.files, self.ledger)
         self._accounts.recover(self._concerning)
         waiting = [file for entry in self.ledger.unsettled(self.source) for file in entry.files]

@@ -15,10 +15,10 @@ from penstock_plugins.postgres.writer import PostgresWriter
 if TYPE_CHECKING:
     from penstock_plugins.postgres.target import PostgresTarget
 
-Commit = tuple[PostgresWriter, LedgerEntry]
+WriterAndEntry = tuple[PostgresWriter, LedgerEntry]
 
 
-def commit_group(target: "PostgresTarget", commits: Sequence[Commit]) -> list[LedgerEntry | Exception]:
+def commit_group(target: "PostgresTarget", commits: Sequence[WriterAndEntry]) -> list[LedgerEntry | Exception]:
     """The outcome of each commit, in order: the entry as it was recorded, or why the partition was not committed."""
     outcomes: list[LedgerEntry | Exception] = []
     for is_small, neighbours in groupby(commits, key=lambda commit: commit[0].is_small):
@@ -27,7 +27,7 @@ def commit_group(target: "PostgresTarget", commits: Sequence[Commit]) -> list[Le
     return outcomes
 
 
-def _commit_together(target: "PostgresTarget", commits: Sequence[Commit]) -> Sequence[LedgerEntry | Exception]:
+def _commit_together(target: "PostgresTarget", commits: Sequence[WriterAndEntry]) -> Sequence[LedgerEntry | Exception]:
     """Commit in one transaction; if it fails, commit each partition alone, unless the run is to end."""
     outcome = _try_together(target, commits)
     if not isinstance(outcome, Exception):
@@ -44,7 +44,7 @@ def _commit_together(target: "PostgresTarget", commits: Sequence[Commit]) -> Seq
     return [_commit_alone(commit, lost=lost) for commit in commits]
 
 
-def _try_together(target: "PostgresTarget", commits: Sequence[Commit]) -> list[LedgerEntry] | Exception:
+def _try_together(target: "PostgresTarget", commits: Sequence[WriterAndEntry]) -> list[LedgerEntry] | Exception:
     """One transaction. Returns the entries as they were recorded, or the failure for which it was rolled back."""
     try:
         with target.database.explained(), target.database.transaction():
@@ -55,7 +55,7 @@ def _try_together(target: "PostgresTarget", commits: Sequence[Commit]) -> list[L
     return written
 
 
-def _commit_alone(commit: Commit, *, lost: bool = False) -> LedgerEntry | Exception:
+def _commit_alone(commit: WriterAndEntry, *, lost: bool = False) -> LedgerEntry | Exception:
     """``lost``: the session was lost while a group committed it."""
     writer, entry = commit
     try:
@@ -64,7 +64,7 @@ def _commit_alone(commit: Commit, *, lost: bool = False) -> LedgerEntry | Except
         return error
 
 
-def _abort(commits: Sequence[Commit]) -> None:
+def _abort(commits: Sequence[WriterAndEntry]) -> None:
     """Discard what the writers hold."""
     for writer, _ in commits:
         writer.abort()
