@@ -14,7 +14,7 @@ Free text (errors, rejected records, reports, requests) is masked on its way in;
 """
 
 from penstock.ledger.delivered import DeliveredEntries, windows_of_rows
-from penstock.ledger.deliveries import Step
+from penstock.ledger.deliveries import LedgerWrite
 from penstock.ledger.reports_and_runs import Retention
 from penstock.ledger.schema import FORGET_PREFIX, SCHEMA_VERSION, STANDING, UNSETTLED
 from penstock.ledger.sql import SqlLedger
@@ -27,10 +27,10 @@ __all__ = [
     "STANDING",
     "UNSETTLED",
     "DeliveredEntries",
+    "LedgerWrite",
     "Retention",
     "SqlLedger",
     "SqliteLedger",
-    "Step",
     "files_from",
     "files_text",
     "partition_of",

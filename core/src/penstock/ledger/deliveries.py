@@ -39,10 +39,10 @@ _FAIL = (
 )
 
 
-class Step(NamedTuple):
+class LedgerWrite(NamedTuple):
     """
-    A step of the commit of ``entry``: the state and the files that its row gets. ``version``: of the row before the
-    step, which adds one. ``values``: those of the entry's columns.
+    A write to the row of ``entry``: the state and the files that the row gets. A commit makes one write, or two.
+    ``version``: of the row before the write, which adds one. ``values``: those of the entry's columns.
     """
 
     entry: LedgerEntry
@@ -52,13 +52,15 @@ class Step(NamedTuple):
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, entry: LedgerEntry, state: State | None = None, files: tuple[LedgerFile, ...] | None = None) -> "Step":
-        """The first step. Default: the whole commit in one step."""
+    def of(
+        cls, entry: LedgerEntry, state: State | None = None, files: tuple[LedgerFile, ...] | None = None
+    ) -> "LedgerWrite":
+        """The first write of a commit. Default: the only one."""
         files = entry.files if files is None else files
         return cls(entry, state or entry.state, files, entry.version, column_values(entry))
 
-    def then(self, state: State, files: tuple[LedgerFile, ...]) -> "Step":
-        """The next step of the same commit."""
+    def then(self, state: State, files: tuple[LedgerFile, ...]) -> "LedgerWrite":
+        """The next write of the same commit."""
         return self._replace(state=state, files=files, version=self.version + 1)
 
 
@@ -72,43 +74,45 @@ class Deliveries(PartitionQueries):
         See :meth:`penstock.ledger_interface.Ledger.deliver`. An intent is kept beside the former delivery, so that
         :meth:`take_back` can return to it.
         """
-        self.take([Step.of(entry)])
+        self.record([LedgerWrite.of(entry)])
 
-    def take(self, steps: Sequence[Step]) -> None:
-        """Take all steps in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
+    def record(self, writes: Sequence[LedgerWrite]) -> None:
+        """Make all writes in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
         with self._transaction():
-            for step in steps:
-                self._take(step)
-            self._store_rejected([step.entry for step in steps if step.state != "intended"])
+            for write in writes:
+                self._record(write)
+            self._store_rejected([write.entry for write in writes if write.state != "intended"])
 
-    def _take(self, step: Step) -> None:
-        entry = step.entry
-        values = {**step.values, "state": step.state, "files": files_text(step.files)}
-        if step.state == "intended":
+    def _record(self, write: LedgerWrite) -> None:
+        entry = write.entry
+        values = {**write.values, "state": write.state, "files": files_text(write.files)}
+        if write.state == "intended":
             rejected = [rejected_texts(record) for record in entry.rejected_records]
             changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
             first = {**NOTHING, **changes}  # of a partition without a row
         else:
             first = changes = {**values, "intent": None}
-        if self.compares and entry.kind == "report" and step.state == "delivered" and step.version:
-            self._compare(step)
-        if not self._put(step, changes, first):
+        if self.compares and entry.kind == "report" and write.state == "delivered" and write.version:
+            self._compare(write)
+        if not self._put(write, changes, first):
             raise SinkError(
                 f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
                 "run or `penstock forget`. Nothing was replaced; run again."
             )
 
-    def _put(self, step: Step, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    def _put(self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
         """
-        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the step's.
+        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the write's.
         """
-        statement, values = self._put_sql(step, changes, first)
+        statement, values = self._put_sql(write, changes, first)
         return self._sql(statement, *values).rowcount == 1
 
-    def _put_sql(self, step: Step, changes: Mapping[str, Any], first: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        key = (step.entry.source, step.entry.partition.stream, step.entry.partition.text)
-        if step.version:
-            return _update_sql(tuple(changes)), [*changes.values(), step.version + 1, *key, step.version]
+    def _put_sql(
+        self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]
+    ) -> tuple[str, list[Any]]:
+        key = (write.entry.source, write.entry.partition.stream, write.entry.partition.text)
+        if write.version:
+            return _update_sql(tuple(changes)), [*changes.values(), write.version + 1, *key, write.version]
         return _insert_sql(tuple(first), tuple(changes)), [*key, 1, *first.values(), 0]
 
     def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
@@ -169,9 +173,9 @@ class Deliveries(PartitionQueries):
 
     # --- restatements -----------------------------------------------------------------------------------------------
 
-    def _compare(self, step: Step) -> None:
+    def _compare(self, write: LedgerWrite) -> None:
         """Record what the entry changes against the delivery it is to replace."""
-        entry = step.entry
+        entry = write.entry
         stored = self._sql(_DELIVERED, entry.source, entry.partition.stream, entry.partition.text).fetchall()
         for rows, text in stored:
             before = sums_from(text)

@@ -14,7 +14,7 @@ from penstock import (
     PenstockError,
     fault_point,
 )
-from penstock.ledger import Step
+from penstock.ledger import LedgerWrite
 
 from penstock_plugins.files.disk import file_errors, sync_directory
 from penstock_plugins.files.ledger import FileLedger
@@ -81,9 +81,9 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
 
 @define(eq=False, repr=False)
 class PendingCommit:
-    """A commit of a group: the step to record next, or the one that was recorded last."""
+    """A commit of a group: the write to record next, or the one that was recorded last."""
 
-    step: Step
+    write: LedgerWrite
     error: Exception | None = None
 
 
@@ -105,7 +105,7 @@ class FileCommitter:
 
     def _commit(self, staged: Sequence[Staged]) -> list[LedgerEntry | Exception]:
         group = [self._intended(one) for one in staged]
-        staged_days = any(commit.step.state == "staged" for commit in _good(group))
+        staged_days = any(commit.write.state == "staged" for commit in _good(group))
         if staged_days:
             with file_errors(self._files.staging):
                 sync_directory(self._files.staging)
@@ -117,13 +117,13 @@ class FileCommitter:
             if commit.error is not None:
                 self._files.discard(one.files)
         self.deliver(group)
-        return [commit.error or commit.step.entry for commit in group]
+        return [commit.error or commit.write.entry for commit in group]
 
     def _intended(self, staged: Staged) -> PendingCommit:
         entry = staged.entry
         if staged.merged:  # kept until it is merged
             files = tuple(file for file in staged.files if file.size is not None)
-            return PendingCommit(Step.of(entry, "staged", files))
+            return PendingCommit(LedgerWrite.of(entry, "staged", files))
         try:
             former = entry.replaces  # as planned; if it is another one by now, the intent is refused
             if former is None and entry.version:
@@ -131,21 +131,21 @@ class FileCommitter:
             placed = self._files.make_way(staged.files)
             placed += kept_files(self._files, former.files if former is not None else (), placed)
         except Exception as error:
-            return PendingCommit(Step.of(entry), error)
+            return PendingCommit(LedgerWrite.of(entry), error)
         fault_point("files.staged")
-        return PendingCommit(Step.of(entry, "intended", tuple(placed)))
+        return PendingCommit(LedgerWrite.of(entry, "intended", tuple(placed)))
 
     def record(self, group: Sequence[PendingCommit]) -> None:
-        """Record the steps of commits in one transaction. If it fails, record each by itself, and keep errors."""
+        """Record the writes of commits in one transaction. If it fails, record each by itself, and keep errors."""
         good = _good(group)
         if not good:
             return
         try:
-            self._ledger.take([commit.step for commit in good])
+            self._ledger.record([commit.write for commit in good])
         except PenstockError:
             for commit in good:
                 try:
-                    self._ledger.take([commit.step])
+                    self._ledger.record([commit.write])
                 except PenstockError as error:
                     commit.error = error
 
@@ -154,19 +154,19 @@ class FileCommitter:
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
         recovered when the target is opened next.
         """
-        group = [commit for commit in _good(commits) if commit.step.state == "intended"]
+        group = [commit for commit in _good(commits) if commit.write.state == "intended"]
         for commit in group:
             fault_point("files.intended")
-            files = commit.step.files
+            files = commit.write.files
             try:
                 self._files.put(files)
             except Exception as error:
                 commit.error = error
             placed = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
-            commit.step = commit.step.then("delivered", placed)
+            commit.write = commit.write.then("delivered", placed)
         for directory, failure in self._files.sync().items():
             for commit in _good(group):
-                if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.step.files):
+                if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.write.files):
                     commit.error = failure
         for _ in _good(group):
             fault_point("files.in_place")
@@ -180,7 +180,8 @@ class FileCommitter:
         stays, for the next opening, and its partition counts as missing.
         """
         if self._files.can_be_put(entry.files):
-            commit = PendingCommit(Step.of(entry)._replace(version=entry.version - 1))  # of the row before its intent
+            before = entry.version - 1  # the version of the row before its intent
+            commit = PendingCommit(LedgerWrite.of(entry)._replace(version=before))
             self.deliver([commit])
             if commit.error is not None:
                 raise commit.error

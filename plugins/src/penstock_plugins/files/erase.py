@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
-from penstock.ledger import Step
+from penstock.ledger import LedgerWrite
 
 from penstock_plugins.files.commit import FileCommitter, PendingCommit
 from penstock_plugins.files.disk import Draft, opened
@@ -42,10 +42,10 @@ class Eraser:
                 count, files = self._erased(entry.files)
                 rows += count
                 if files == entry.files:
-                    group.append(PendingCommit(Step.of(entry)))
+                    group.append(PendingCommit(LedgerWrite.of(entry)))
                     continue
                 fault_point("files.staged")
-                group.append(PendingCommit(Step.of(entry, "intended", files)))
+                group.append(PendingCommit(LedgerWrite.of(entry, "intended", files)))
             self.committer.record(group)
             self.committer.deliver(group)
             for commit in group:
@@ -63,7 +63,7 @@ class Eraser:
                 left[account] = Difference(partition=account, what=what)
             elif merged is not None:
                 rows += self._erase_merged(merged)
-        self.ledger.take([Step.of(entry) for entry in entries if entry.partition.without_day not in left])
+        self.ledger.record([LedgerWrite.of(entry) for entry in entries if entry.partition.without_day not in left])
         return Erased(rows=rows, left=tuple(left.values()))
 
     def _altered(self, files: Sequence[LedgerFile]) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from penstock import Column, Layout, LedgerEntry, LedgerFile, Partition
-from penstock.ledger import UNSETTLED, SqliteLedger, Step, files_from, files_text, partition_of
+from penstock.ledger import UNSETTLED, LedgerWrite, SqliteLedger, files_from, files_text, partition_of
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -64,9 +64,9 @@ class FileLedger(SqliteLedger):
         entries = self._entries(f"source = ? and {UNSETTLED}", source)
         return [entry for entry in entries if stream in (None, entry.partition.stream)]
 
-    def _compare(self, step: Step) -> None:
-        if step.version > 1:  # else it is the version of the first intent: nothing was delivered before
-            super()._compare(step)
+    def _compare(self, write: LedgerWrite) -> None:
+        if write.version > 1:  # else it is the version of the first intent: nothing was delivered before
+            super()._compare(write)
 
     # --- places -----------------------------------------------------------------------------------------------------
 

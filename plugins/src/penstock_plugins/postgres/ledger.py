@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 from penstock import LedgerEntry, LockHeldError, Partition, RunRecord, SinkError, TargetError
-from penstock.ledger import SCHEMA_VERSION, STANDING, Retention, SqlLedger, Step
+from penstock.ledger import SCHEMA_VERSION, STANDING, LedgerWrite, Retention, SqlLedger
 
 from penstock_plugins.postgres.database import Database, Row
 from penstock_plugins.postgres.ledger_schema import (
@@ -194,10 +194,10 @@ class PostgresLedger(SqlLedger):
 
     # --- deliveries -------------------------------------------------------------------------------------------------
 
-    def _put(self, step: Step, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    def _put(self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
         """See the core's ledger; the records of the former reading are deleted by the same statement."""
-        statement, values = self._put_sql(step, changes, first)
-        key = (step.entry.source, step.entry.partition.stream, step.entry.partition.text)
+        statement, values = self._put_sql(write, changes, first)
+        key = (write.entry.source, write.entry.partition.stream, write.entry.partition.text)
         row = self._sql(
             "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "
             f"{statement} returning {self._owned()}",
