@@ -51,7 +51,7 @@ def type_of(column: Column) -> str:
 
 
 @frozen(kw_only=True)
-class Step:
+class TableChange:
     """One change of a table: the SQL after ``alter table ...``, and the declared column that it adds, if any."""
 
     sql: str
@@ -153,10 +153,10 @@ class Candidate:
             )
         if catalog.guarded:
             raise TargetError(guarded_text(table, user))
-        if (steps := self.steps()) and not catalog.owned:
+        if (changes := self.changes()) and not catalog.owned:
             raise TargetError(
                 f"the table {name} is to be changed for {self.stream}, and only its owner {catalog.owner} may, not "
-                f"{catalog.user}. The owner must run: alter table {table} {', '.join(step.sql for step in steps)}."
+                f"{catalog.user}. The owner must run: alter table {table} {', '.join(one.sql for one in changes)}."
             )
 
     def check_key(self) -> None:
@@ -199,26 +199,26 @@ class Candidate:
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
-    def steps(self) -> list[Step]:
+    def changes(self) -> list[TableChange]:
         """
         The changes that an existing table needs: columns to add and to widen. A column that is not declared any more
         stays, and is null in new rows. Raises TargetError for a contradiction.
         """
-        steps = []
+        changes = []
         for column in self.layout.columns:
             there, declared = self.seen.types.get(short(column.name)), type_of(column)
             if there is None:
-                steps.append(Step(sql=f"add column {quoted(column.name)} {declared}", added=column))
+                changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))
             elif there == declared or declared in _HOLDS.get(there, ()):
                 continue
             elif declared in _WIDER.get(there, ()):
-                steps.append(Step(sql=f"alter column {quoted(column.name)} type {declared}"))
+                changes.append(TableChange(sql=f"alter column {quoted(column.name)} type {declared}"))
             else:
                 raise self._contradiction(column, there, declared)
         for name, (type_, default, _) in STAMPS.items():
             if name not in self.seen.types:
-                steps.append(Step(sql=f"add column {quoted(name)} {type_} default {default}"))
-        return steps
+                changes.append(TableChange(sql=f"add column {quoted(name)} {type_} default {default}"))
+        return changes
 
     def _contradiction(self, column: Column, there: str, declared: str) -> TargetError:
         return TargetError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from penstock import EXTRA, Column, Layout
 
-from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, Step, comment_of, type_of
+from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, TableChange, comment_of, type_of
 from penstock_plugins.postgres.catalog import CatalogTable, size_of
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable
@@ -58,12 +58,12 @@ def create(database: Database, new: Candidate) -> None:
         set_comment(database, f"column {location.sql}.{quoted(SOURCE_COLUMN)}", "the source whose row it is")
 
 
-def evolve(database: Database, location: TableLocation, steps: Sequence[Step]) -> None:
-    if steps:
-        database.run(f"alter table {location.sql} {', '.join(step.sql for step in steps)}")
-    for step in steps:
-        if step.added is not None:
-            _describe(database, location.sql, step.added)
+def evolve(database: Database, location: TableLocation, changes: Sequence[TableChange]) -> None:
+    if changes:
+        database.run(f"alter table {location.sql} {', '.join(change.sql for change in changes)}")
+    for change in changes:
+        if change.added is not None:
+            _describe(database, location.sql, change.added)
 
 
 def _indexes(layout: Layout, *, day_index: bool) -> list[tuple[str, ...]]:

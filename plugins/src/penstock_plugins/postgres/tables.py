@@ -13,7 +13,7 @@ from attrs import field, frozen
 from penstock import Layout, SinkError, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, Candidate, Step
+from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, Candidate, TableChange
 from penstock_plugins.postgres.catalog import definition_of, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
@@ -108,7 +108,7 @@ class Tables:
             recorded = self._known()
             for candidate in self._candidates(layouts):
                 try:
-                    if self._needed_steps(candidate, recorded.get(candidate.layout.stream)):
+                    if self._needed_changes(candidate, recorded.get(candidate.layout.stream)):
                         changes.append(candidate.layout)
                 except TargetError as error:
                     problems.append(str(error))
@@ -228,13 +228,13 @@ class Tables:
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
         former = self._known().get(layout.stream)
-        steps = self._needed_steps(candidate, former)
+        changes = self._needed_changes(candidate, former)
         if candidate.seen.oid is None:
             create(self._database, candidate)
         else:
-            evolve(self._database, candidate.location, steps)
+            evolve(self._database, candidate.location, changes)
             self._lacking[layout.stream] = upkeep_steps(self._database, candidate)
-        if candidate.seen.oid is None or steps:
+        if candidate.seen.oid is None or changes:
             (candidate,) = self._candidates([layout])
         if (recorded := candidate.recorded) != former:
             self._ledger.keep_table(layout.source, recorded)
@@ -244,7 +244,7 @@ class Tables:
             self._ledger.count_merged(layout.source, layout.stream, rows)
         for role in candidate.location.grant_to:
             grant(self._database, role, candidate.location.schema, [candidate.location.table])
-        added = [step.added.name for step in steps if step.added is not None]
+        added = [change.added.name for change in changes if change.added is not None]
         if added:
             self.notices.append(
                 f"the table {candidate.location.name} had no column {', '.join(added)}: added. Rows that are not read "
@@ -263,7 +263,7 @@ class Tables:
             definition=definition_of(self._database, recorded.oid, [column.name for column in layout.columns]),
         )
 
-    def _needed_steps(self, candidate: Candidate, recorded: LedgerTable | None) -> list[Step]:
+    def _needed_changes(self, candidate: Candidate, recorded: LedgerTable | None) -> list[TableChange]:
         """
         The changes that an existing table needs. Raises TargetError if they are not possible, or if this user may not
         make them.
@@ -276,16 +276,16 @@ class Tables:
             return []
         self._refuse_taken(candidate)
         self._refuse_foreign(candidate, recorded)
-        return self._fitting_steps(candidate)
+        return self._fitting_changes(candidate)
 
-    def _fitting_steps(self, candidate: Candidate) -> list[Step]:
-        """The changes that an existing table of the stream needs. Raises TargetError as :meth:`_needed_steps` does."""
+    def _fitting_changes(self, candidate: Candidate) -> list[TableChange]:
+        """The changes that an existing table of the stream needs. Raises as :meth:`_needed_changes` does."""
         candidate.check_key()
         self._check_source(candidate)
         candidate.check_others()
-        steps = candidate.steps()
+        changes = candidate.changes()
         candidate.check_rights()
-        return steps
+        return changes
 
     def _check_source(self, candidate: Candidate) -> None:
         """Refuse a shared table whose default would give rows of this source to another one, or to none."""
@@ -316,7 +316,7 @@ class Tables:
             )
         self._refuse_taken(candidate)
         candidate.check_mark()
-        self._fitting_steps(candidate)
+        self._fitting_changes(candidate)
         return candidate
 
     def adopt(self, candidate: Candidate) -> None:
