@@ -94,7 +94,7 @@ def locked(path: Path, what: str, run_id: str, *, patience_s: float = 0.0) -> Bi
             lambda: _tried(file, fcntl.LOCK_EX),
             patience_s=lambda holder: KILLED_WAIT_S if PARTS in holder else patience_s,
         )
-        _mark(file, run_id)
+        _write_holder(file, run_id)
     return file
 
 
@@ -115,7 +115,7 @@ def _locked_with_others(path: Path, what: str, run_id: str, mark: str) -> tuple[
 
         _wait(file, what, attempt, patience_s=lambda holder: PARTS_WAIT_S if holder.endswith(mark) else KILLED_WAIT_S)
         if first:
-            _mark(file, f"{run_id}, {mark}")
+            _write_holder(file, f"{run_id}, {mark}")
         elif not (holder := _holder(file)).endswith(mark):
             raise _held(what, holder)
     return file, first
@@ -128,7 +128,7 @@ def locked_by_worker(state: Path, source: str, run_id: str) -> BinaryIO:
     """
     with _opened(_of_workers(state, source)) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        _mark(file, f"{run_id}, a worker on {socket.gethostname()}")
+        _write_holder(file, f"{run_id}, a worker on {socket.gethostname()}")
     return file
 
 
@@ -198,7 +198,7 @@ def _holder(file: BinaryIO) -> str:
     return file.read().decode(errors="replace").strip()
 
 
-def _mark(file: BinaryIO, run: str) -> None:
+def _write_holder(file: BinaryIO, run: str) -> None:
     file.seek(0)
     file.truncate()
     file.write(f"process {os.getpid()}, run {run}\n".encode())

@@ -19,7 +19,7 @@ from penstock_plugins.files.disk import (
     sync_directory,
 )
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.source_files import MARK, MARK_TEXT, SourceFiles
+from penstock_plugins.files.source_files import OWNER_FILE, OWNER_FILE_TEXT, SourceFiles
 
 LAYOUT = "2"  # of the directories; of the first one, they were named ``<column>=<value>``
 
@@ -48,7 +48,7 @@ def move_to_this_layout(files: SourceFiles, ledger: FileLedger) -> None:
                     path.rmdir()
         for package in (directory / file_name(source)).glob(f"*/{FILE_NAME}"):
             if is_ours(package.read_bytes()):
-                replace_text(package.with_name(MARK), MARK_TEXT)
+                replace_text(package.with_name(OWNER_FILE), OWNER_FILE_TEXT)
                 package.unlink()
     fault_point("files.moved")
     ledger.move(source, _place_of, fact, LAYOUT)

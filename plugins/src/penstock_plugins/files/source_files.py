@@ -37,8 +37,8 @@ from penstock_plugins.files.disk import (
 )
 
 STATE = ".penstock"
-MARK = ".penstock"
-MARK_TEXT = b"penstock writes and replaces the files of this directory\n"
+OWNER_FILE = ".penstock"
+OWNER_FILE_TEXT = b"penstock writes and replaces the files of this directory\n"
 
 
 def _account_directory(place: str) -> str:
@@ -118,9 +118,9 @@ class SourceFiles:
         with file_errors(directory):
             make_directories(directory)
             self.check_ours(directory)
-            replace_text(directory / MARK, MARK_TEXT)
+            replace_text(directory / OWNER_FILE, OWNER_FILE_TEXT)
             check_writable(directory)
-            if ignores_case(directory / MARK):
+            if ignores_case(directory / OWNER_FILE):
                 self._folding.add(stream)
 
     def distinguish(self, stream: str, partition: Partition, recorded_places: Callable[[], Iterable[str]]) -> None:
@@ -151,8 +151,9 @@ class SourceFiles:
     def check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory with files that penstock did not make."""
         others = any(path.name[:1] != "." for path in directory.iterdir())
-        former = directory / FILE_NAME  # the mark of the first layout
-        if others and not (directory / MARK).is_file() and not (former.is_file() and is_ours(former.read_bytes())):
+        former = directory / FILE_NAME  # of the first layout
+        is_owned = (directory / OWNER_FILE).is_file() or (former.is_file() and is_ours(former.read_bytes()))
+        if others and not is_owned:
             raise TargetError(
                 f"{directory} holds files that penstock did not make. Move them away, or name another target; "
                 "they were not touched."

@@ -12,7 +12,7 @@ from penstock import Difference, LedgerEntry, Partition
 
 from penstock_plugins.files.disk import ignores_case, pair_from
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.source_files import MARK, SourceFiles
+from penstock_plugins.files.source_files import OWNER_FILE, SourceFiles
 
 
 def differences(
@@ -62,10 +62,10 @@ def _uncounted(
     ``stream``: the stream whose partitions have its files.
     """
     directory = files.directory_of(name)
-    if not (directory / MARK).is_file():
+    if not (directory / OWNER_FILE).is_file():
         return  # not penstock's
     prefix = f"{directory.relative_to(files.directory).as_posix()}/"
-    folded = str.lower if ignores_case(directory / MARK) else str
+    folded = str.lower if ignores_case(directory / OWNER_FILE) else str
     # Of each text its hash, which is a third of the size.
     counted = {hash(folded(path)) for path in ledger.places(files.source, stream, prefix, since, until)}
     suffixes = (f".{files.codec.name}", f".{files.codec.name}.gz")

@@ -85,12 +85,13 @@ class Candidate:
         return (SOURCE_COLUMN, *key) if key and self.shared else key
 
     @property
-    def mark(self) -> str:
+    def comment_line(self) -> str:
+        """The line of its comment by which it is recognised."""
         return mark_of(self.layout.source, self.layout.stream, shared=self.shared)
 
     @property
     def is_marked(self) -> bool:
-        return is_marked(self.seen.comment, self.mark)
+        return is_marked(self.seen.comment, self.comment_line)
 
     @property
     def recorded(self) -> LedgerTable:
@@ -194,7 +195,7 @@ class Candidate:
         if not seen.owned:
             raise TargetError(
                 f"only its owner {seen.owner} may comment the table {location.name}, not {seen.user}. The owner must "
-                f"run: comment on table {location.sql} is '{self.mark}'."
+                f"run: comment on table {location.sql} is '{self.comment_line}'."
             )
 
     # --- changes ----------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ class Candidate:
         adopt = (
             f"If it is the table of {self.stream} (restored without comments, or made anew by you), adopt it: penstock "
             f"check {self.layout.source} --adopt {self.location.name} (--adopt all: every such table); or let its "
-            f"owner run: comment on table {self.location.sql} is '{self.mark}'. "
+            f"owner run: comment on table {self.location.sql} is '{self.comment_line}'. "
             if self.seen.table
             else ""
         )

@@ -49,7 +49,7 @@ def create(database: Database, new: Candidate) -> None:
         database.run(f"create unique index on {location.sql} ({columns_sql(key)})")
     for columns in _indexes(layout, day_index=location.day_index):
         database.run(f"create index on {location.sql} ({columns_sql(columns)})")
-    set_comment(database, f"table {location.sql}", comment_of(layout, new.mark))
+    set_comment(database, f"table {location.sql}", comment_of(layout, new.comment_line))
     for column in layout.columns:
         _describe(database, location.sql, column)
     for name, (_, _, description) in STAMPS.items():

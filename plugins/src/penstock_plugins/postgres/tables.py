@@ -324,7 +324,7 @@ class Tables:
         with self._database.transaction():
             if not candidate.is_marked:
                 text = candidate.seen.comment or candidate.layout.summary or candidate.layout.stream
-                set_comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
+                set_comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.comment_line}")
             self._ledger.keep_table(self._source, candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
