@@ -128,7 +128,7 @@ class FileCommitter:
             former = entry.replaces  # as planned; if it is another one by now, the intent is refused
             if former is None and entry.version:
                 former = self._ledger.entry(entry.source, entry.partition)
-            placed = self._files.make_way(staged.files)
+            placed = self._files.prepare_places(staged.files)
             placed += kept_files(self._files, former.files if former is not None else (), placed)
         except Exception as error:
             return PendingCommit(LedgerWrite.of(entry), error)

@@ -51,7 +51,7 @@ class AccountFiles:
             if not files:  # days without a record: the account's files stay as they are
                 self._ledger.deliver_merge(merge, partitions)
                 return
-            files = self._files.make_way(files)
+            files = self._files.prepare_places(files)
             files += kept_files(self._files, merge.files, files)
             fault_point("merge.written")
             meant = evolve(merge, meant=tuple(files))

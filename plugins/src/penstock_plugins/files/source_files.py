@@ -263,7 +263,7 @@ class SourceFiles:
                 with suppress(OSError):
                     os.unlink(self.path(file.staged))
 
-    def make_way(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
+    def prepare_places(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
         """
         The files, and for each the file of the other setting of ``gzip``, which must be removed. Their directories are
         made. Raises TargetError, before the intent is recorded, if a directory is at the place of a file.
