@@ -60,7 +60,7 @@ class ScriptedProvider:
         since: str = "2026-06-14",
         until: str = "2026-06-16",
         allowed: Allowance = NONE_ALLOWED,
-        tape: Recorder | Recording | None = None,
+        exchange_log: Recorder | Recording | None = None,
         **more: Any,
     ) -> RunReport:
         """Run the streams for these days. ``more`` are settings."""
@@ -68,7 +68,8 @@ class ScriptedProvider:
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = evolve(self._job(server.base_url, since, until, more), allowed=allowed)
-            return run(new_run([job], clock=FakeClock(self.now, self.stop), on_event=self._observe, tape=tape))
+            clock = FakeClock(self.now, self.stop)
+            return run(new_run([job], clock=clock, on_event=self._observe, exchange_log=exchange_log))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""

@@ -32,7 +32,7 @@ from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Ver
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 
-class Tape(Protocol):
+class ExchangeLog(Protocol):
     """
     Records the calls of a run, or replays a recording (:mod:`penstock._recording`). ``until``: when the last response
     of a recording came; None for one that records.
@@ -79,7 +79,7 @@ class SourceClient:
     budget: Budget
     report: RunReport
     emit: OnEvent = ignore
-    tape: Tape | None = None  # of a run that is recorded or replayed
+    exchange_log: ExchangeLog | None = None  # of a run that is recorded or replayed
     peers: Peers | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
@@ -92,7 +92,7 @@ class SourceClient:
 
     def __attrs_post_init__(self) -> None:
         settings, connector = self.source.settings, self.source.connector
-        self.concurrency = self.source.concurrency if self.tape is None else 1
+        self.concurrency = self.source.concurrency if self.exchange_log is None else 1
         self._transport = Transport(
             timeout_s=settings.timeout_s,
             max_body_bytes=settings.max_body_mib * 1024 * 1024,
@@ -148,8 +148,8 @@ class SourceClient:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
         outcome = (
             self._attempt_call(call)
-            if self.tape is None
-            else self.tape.exchange(self.source, call, partial(self._attempt_call, call), self._replay)
+            if self.exchange_log is None
+            else self.exchange_log.exchange(self.source, call, partial(self._attempt_call, call), self._replay)
         )
         response = outcome.response
         if outcome.error is not None or response is None:

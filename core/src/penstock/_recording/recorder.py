@@ -1,13 +1,14 @@
 """
 Record the exchanges of a run in a directory, which :mod:`penstock._recording.replay` replays in a later run.
 
-Both are tapes (:class:`penstock._fetch.client.Tape`). A tape sees a call before its request is signed and repeated: a
-recording holds neither signatures nor logins, and of a request that was repeated the last response.
+Both are exchange logs (:class:`penstock._fetch.client.ExchangeLog`), which see a call before its request is signed and
+repeated: a recording holds neither signatures nor logins, and of a request that was repeated the last response.
 ``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
 beside it: without content coding, else as it was received.
 
-With a tape, a source has one request in flight. What is requested next may depend on which response comes first (a page
-shorter than those of other accounts is the last of its listing), so the order must be the same in both runs.
+With an exchange log, a source has one request in flight. What is requested next may depend on which response comes
+first (a page shorter than those of other accounts is the last of its listing), so the order must be the same in both
+runs.
 """
 
 import json

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.budget import Budget
-from penstock._fetch.client import Peers, SourceClient, Tape
+from penstock._fetch.client import ExchangeLog, Peers, SourceClient
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
@@ -23,7 +23,7 @@ from penstock.events import Event, OnEvent, ignore
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``tape``: records the exchanges, or replays them. ``peers``: of
+    The jobs of one run, and what they share. ``exchange_log``: records the exchanges, or replays them. ``peers``: of
     one part of a divided run, the other processes; its coordinator reports events to plugins, and records the run.
     """
 
@@ -33,7 +33,7 @@ class RunContext:
     report: RunReport
     emit: OnEvent
     deadline: float | None = None  # on the monotonic clock
-    tape: Tape | None = None
+    exchange_log: ExchangeLog | None = None
     peers: Peers | None = None
     budget: Budget = field(init=False)
     scheduler: Scheduler = field(init=False)
@@ -47,7 +47,7 @@ class RunContext:
     @property
     def recorded_until(self) -> datetime | None:
         """Of a run from a recording: when its last response came."""
-        return self.tape.until if self.tape is not None else None
+        return self.exchange_log.until if self.exchange_log is not None else None
 
     @property
     def deadline_at(self) -> datetime | None:
@@ -71,7 +71,7 @@ class RunContext:
                     budget=self.budget,
                     report=self.report,
                     emit=self.emit,
-                    tape=self.tape,
+                    exchange_log=self.exchange_log,
                     peers=self.peers,
                 )
             return self.clients[source.name]
@@ -83,7 +83,7 @@ def new_run(
     clock: Clock,
     deadline_s: float | None = None,
     on_event: OnEvent = ignore,
-    tape: Tape | None = None,
+    exchange_log: ExchangeLog | None = None,
 ) -> RunContext:
     """
     The context of a run that begins now. ``deadline_s``: how long it may take. ``on_event`` and every plugin get its
@@ -98,7 +98,7 @@ def new_run(
         report=report,
         emit=reported_to_all(on_event, [job.source.registry for job in jobs], report.run_id),
         deadline=None if deadline_s is None else clock.monotonic() + deadline_s,
-        tape=tape,
+        exchange_log=exchange_log,
     )
 
 

@@ -22,10 +22,10 @@ def run(context: RunContext) -> RunReport:
     Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request; all
     later failures are in the report.
     """
-    report, tape = context.report, context.tape
+    report, exchange_log = context.report, context.exchange_log
     with open_jobs(context.jobs, context) as job_runs:
-        if tape is not None:
-            tape.begin(context.started_at, [job_run.source for job_run in job_runs])
+        if exchange_log is not None:
+            exchange_log.begin(context.started_at, [job_run.source for job_run in job_runs])
         context.emit(
             {"event": "run_started", "run_id": report.run_id, "sources": [job_run.source.name for job_run in job_runs]}
         )
@@ -38,9 +38,9 @@ def run(context: RunContext) -> RunReport:
         for job_run in job_runs:
             job_run.finish()
         _note_closed_output(report, job_runs)
-        if tape is not None:
+        if exchange_log is not None:
             try:
-                report.notices.extend(tape.finish())
+                report.notices.extend(exchange_log.finish())
             except PenstockError as error:
                 job_runs[0].log.fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})

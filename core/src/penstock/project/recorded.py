@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from penstock._config import ConfiguredSink
-from penstock._fetch.client import Tape
+from penstock._fetch.client import ExchangeLog
 from penstock._plan.plan import Job
 from penstock.errors import UsageError
 from penstock.project.selection import Selection
@@ -58,8 +58,8 @@ def refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredS
         )
 
 
-def recorder_of(record: Folder, record_full: Folder, selection: Selection) -> Tape | None:
-    """The tape of a run that is recorded. Raises UsageError."""
+def recorder_of(record: Folder, record_full: Folder, selection: Selection) -> ExchangeLog | None:
+    """The exchange log of a run that is recorded. Raises UsageError."""
     if record is not None and record_full is not None:
         raise UsageError("--record and --record-full: choose one")
     if (folder := record if record is not None else record_full) is None:

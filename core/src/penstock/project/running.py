@@ -205,13 +205,17 @@ class Running:
         try:
             jobs, sink = jobs_for(setup, name, selection, clock.now(), notices.add)
             _refuse_unusable(jobs, sink, recording)
-            tape = recording or recorder_of(record, record_full, selection)
+            exchange_log = recording or recorder_of(record, record_full, selection)
             if shard is not None:
                 jobs = sharded(jobs, shard, notices.add)
-            workers, engine = self._division(name, workers, engine, shard=shard, recorded=tape is not None)
+            workers, engine = self._division(name, workers, engine, shard=shard, recorded=exchange_log is not None)
             remember = partial(self._remember, sink, [job.source.name for job in jobs], clock, notices.add)
             context = new_run(
-                jobs, clock=clock, deadline_s=deadline_s, on_event=partial(_follow, on_event, remember), tape=tape
+                jobs,
+                clock=clock,
+                deadline_s=deadline_s,
+                on_event=partial(_follow, on_event, remember),
+                exchange_log=exchange_log,
             )
             if engine is None and workers in (None, 1):
                 result = _result_of(partial(runner.run, context))

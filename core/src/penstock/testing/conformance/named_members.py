@@ -17,8 +17,8 @@ from penstock.protocols import Accept
 from penstock.testing.conformance.findings import Finding
 
 
-class Tape:
-    """The part of a tape that one without a recording does not need."""
+class InMemoryLog:
+    """The part of an exchange log that one without a recording does not need."""
 
     until: None = None
 
@@ -29,8 +29,8 @@ class Tape:
 
 
 @define(eq=False)
-class NamedMembers(Tape):
-    """A tape that notes which of the members that envelopes and paginators name are in an answer."""
+class NamedMembers(InMemoryLog):
+    """An exchange log that notes which of the members that envelopes and paginators name are in an answer."""
 
     named: dict[str, dict[str, tuple[str, ...]]] = field(factory=dict)  # stream -> option -> its paths
     present: set[tuple[str, str]] = field(factory=set)  # stream and option

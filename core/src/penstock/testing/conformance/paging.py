@@ -18,7 +18,7 @@ from penstock.connector import Stream
 from penstock.model import Items, Page, Request
 from penstock.protocols import Paginator, SinglePage
 from penstock.testing.conformance.findings import Finding
-from penstock.testing.conformance.named_members import Tape
+from penstock.testing.conformance.named_members import InMemoryLog
 from penstock.testing.conformance.rows import Key, Rows, delivered_to, differing
 from penstock.testing.conformance.subject import Subject
 from penstock.testing.memory import MemorySink
@@ -77,8 +77,8 @@ class _WatchedPaginator:
 
 
 @define(eq=False)
-class _MovedRecord(Tape):
-    """A tape with which the first record of a listing comes again on its last page, as in one that moved meanwhile."""
+class _MovedRecord(InMemoryLog):
+    """Repeats the first record of a listing on its last page, as in one that moved meanwhile."""
 
     pages: _Pages
     streams: set[str] = field(factory=set)
@@ -124,9 +124,9 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
         subject.run(server.base_url, MemorySink(folder / "watched.sqlite"), watch=watch)
         chosen = chosen_streams(subject.source(server.base_url), subject.streams)
         server.app = subject.make(server.base_url, subject.today)  # it responds as at first, from the same address
-        tape, sink = _MovedRecord(pages), MemorySink(folder / "moved.sqlite")
-        report = subject.run(server.base_url, sink, tape=tape)
-    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in tape.streams)
+        exchange_log, sink = _MovedRecord(pages), MemorySink(folder / "moved.sqlite")
+        report = subject.run(server.base_url, sink, exchange_log=exchange_log)
+    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in exchange_log.streams)
     unpaged = sorted(declared.intersection(chosen) - pages.paged)
     return [*map(_no_second_page, unpaged), *(_moved_record(key, report) for key in differ[:1])]
 
