@@ -55,7 +55,7 @@ def line(shared: SharedTargets, part: int = 1, lost: list[str] | None = None) ->
         message = json.loads(json.dumps(message))
         return dict(json.loads(json.dumps(message_of(shared.reply(msgspec.convert(message, TargetRequest))))))
 
-    return TargetLine(shared.open(part, "acme").opening, send, (lost if lost is not None else []).append)
+    return TargetLine(shared.open(part, "acme").number, send, (lost if lost is not None else []).append)
 
 
 def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_reply_that_takes_long_is_waited_for(
             echo.wait.set()
         return replies[-1]
 
-    assert TargetLine(worker.opening, counted, lambda reason: None).request("late") == "late"
+    assert TargetLine(worker.lease, counted, lambda reason: None).request("late") == "late"
     assert {"wait": True} in replies
     assert echo.heard == ["late"]
 

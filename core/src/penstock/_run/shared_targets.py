@@ -1,8 +1,8 @@
 """
 Requests of workers to targets that the coordinator of a divided run has open; see :class:`penstock.sinks.Staging`.
 
-A worker opens each of its sources before it does anything else. What it requests afterwards carries the number of that
-opening, so that the requests of a worker are refused whose part another one has taken over.
+A worker opens each of its sources before it does anything else. What it requests afterwards carries the number of its
+lease, so that the requests of a worker are refused whose part another one has taken over.
 
 A worker requests a long reply in pieces, and one that is not ready again: its line is silent for seconds at most.
 """
@@ -14,7 +14,7 @@ from itertools import count
 
 from attrs import define, field
 
-from penstock._run.worker_messages import Opening, TargetReply, TargetRequest, reply_to
+from penstock._run.worker_messages import Lease, TargetReply, TargetRequest, reply_to
 from penstock.engines import Message
 from penstock.engines.calls import Failure
 from penstock.errors import StoppedError
@@ -26,8 +26,8 @@ REPLACED = "another worker has taken over this part of the run, or the run has e
 
 
 @define(eq=False, kw_only=True)
-class _Opened:
-    """A source as one worker opened it. ``reply``: of its last request; ``sent``: the characters of it that it has."""
+class _LeasedTarget:
+    """A source that one worker leases. ``reply``: of its last request; ``sent``: the characters of it that it has."""
 
     source: str
     part: int
@@ -40,7 +40,7 @@ class SharedTargets:
     """The coordinator's side. A target is used by one thread at a time, those of two sources at once."""
 
     targets: Mapping[str, Coordinating]  # by source
-    _openings: dict[int, _Opened] = field(factory=dict, init=False)  # those that are valid, by number
+    _leases: dict[int, _LeasedTarget] = field(factory=dict, init=False)  # those that are valid, by number
     _numbers: "count[int]" = field(factory=lambda: count(1), init=False)
     _threads: dict[str, ThreadPoolExecutor] = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -49,60 +49,60 @@ class SharedTargets:
     def _one_each(self) -> dict[str, ThreadPoolExecutor]:
         return {source: ThreadPoolExecutor(1, thread_name_prefix=f"target of {source}") for source in self.targets}
 
-    def open(self, part: int, source: str) -> Opening:
-        """The number of a new opening. It ends the openings of the same source by earlier workers of the part."""
+    def open(self, part: int, source: str) -> Lease:
+        """A new lease. It ends those of the same source that earlier workers of the part had."""
         with self._lock:
-            self._end([number for number, one in self._openings.items() if (one.part, one.source) == (part, source)])
+            self._end([number for number, one in self._leases.items() if (one.part, one.source) == (part, source)])
             number = next(self._numbers)
-            self._openings[number] = _Opened(source=source, part=part)
-        return Opening(number)
+            self._leases[number] = _LeasedTarget(source=source, part=part)
+        return Lease(number)
 
     def end(self, part: int) -> None:
-        """The part is lost: none of its openings is valid any more."""
+        """The part is lost: its leases end."""
         with self._lock:
-            self._end([number for number, one in self._openings.items() if one.part == part])
+            self._end([number for number, one in self._leases.items() if one.part == part])
 
     def _end(self, numbers: list[int]) -> None:
         for number in numbers:
-            del self._openings[number]
+            del self._leases[number]
 
     def reply(self, request: TargetRequest) -> TargetReply:
         """
         A piece of the reply to a worker's request.
         """
-        number = request.opening
-        opening = self._openings.get(number)
-        if opening is None:
+        number = request.lease
+        leased = self._leases.get(number)
+        if leased is None:
             return TargetReply(replaced=True)
         if request.text is not None:
-            opening.sent = 0
+            leased.sent = 0
             try:
-                opening.reply = self._threads[opening.source].submit(self._carry_out, number, request.text)
+                leased.reply = self._threads[leased.source].submit(self._carry_out, number, request.text)
             except RuntimeError:  # the run ends
                 return TargetReply(replaced=True)
-        wait([opening.reply], timeout=WAIT_S)
-        if number not in self._openings:
+        wait([leased.reply], timeout=WAIT_S)
+        if number not in self._leases:
             return TargetReply(replaced=True)
-        if not opening.reply.done():
+        if not leased.reply.done():
             return TargetReply(wait=True)
-        error = opening.reply.exception()
+        error = leased.reply.exception()
         if isinstance(error, Exception):
             return TargetReply(failure=Failure.of(error))
-        text = opening.reply.result()
-        piece = text[opening.sent : opening.sent + PIECE]
-        opening.sent += len(piece)
-        return TargetReply(piece, more=opening.sent < len(text))
+        text = leased.reply.result()
+        piece = text[leased.sent : leased.sent + PIECE]
+        leased.sent += len(piece)
+        return TargetReply(piece, more=leased.sent < len(text))
 
     def _carry_out(self, number: int, text: str) -> str:
-        opening = self._openings.get(number)
-        if opening is None:  # ended while the request waited for another one
+        leased = self._leases.get(number)
+        if leased is None:  # ended while the request waited for another one
             raise StoppedError(REPLACED)
-        return self.targets[opening.source].reply(text)
+        return self.targets[leased.source].reply(text)
 
     def close(self) -> None:
         """No request is carried out any more. Returns when the targets are free."""
         with self._lock:
-            self._openings.clear()
+            self._leases.clear()
         for thread in self._threads.values():
             thread.shutdown(cancel_futures=True)
 
@@ -110,17 +110,17 @@ class SharedTargets:
 @define(eq=False, repr=False)
 class TargetLine:
     """
-    A worker's side of one source. ``opening``: its number. ``send``: passes a message to the coordinator, and returns
+    A worker's side of one source. ``lease``: its number. ``send``: passes a message to the coordinator, and returns
     its reply.
     """
 
-    opening: int
+    lease: int
     send: Callable[[Message], Message]
-    lose: Callable[[str], None]  # called with the reason where the opening is not valid any more
+    lose: Callable[[str], None]  # called with the reason where the lease has ended
 
     def request(self, text: str) -> str:
         """The reply of the coordinator's target. Raises what it raised; StoppedError where another worker took over."""
-        reply = reply_to(self.send, TargetRequest(self.opening, text), TargetReply)
+        reply = reply_to(self.send, TargetRequest(self.lease, text), TargetReply)
         pieces: list[str] = []
         while True:
             if reply.replaced:
@@ -131,4 +131,4 @@ class TargetLine:
             pieces.append(reply.text or "")
             if not (reply.wait or reply.more):
                 return "".join(pieces)
-            reply = reply_to(self.send, TargetRequest(self.opening), TargetReply)
+            reply = reply_to(self.send, TargetRequest(self.lease), TargetReply)

@@ -49,12 +49,12 @@ def run_part(
     clock: Clock,
     deadline_at: datetime | None,
     shared_tokens: bool,
-    openings: Mapping[str, int],
+    leases: Mapping[str, int],
 ) -> RunReport:
     """
-    The part of a divided run that these jobs are, in a worker. ``openings``: of the sources whose targets the
-    coordinator has. Raises WorkerLostError where the line to the coordinator was cut before the part was done, or
-    another worker has taken the part over.
+    The part of a divided run that these jobs are, in a worker. ``leases``: the numbers of those of the sources whose
+    targets the coordinator has. Raises WorkerLostError where the line to the coordinator was cut before the part was
+    done, or another worker has taken the part over.
     """
     left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
 
@@ -65,8 +65,8 @@ def run_part(
     peers = LineToPeers(line=line, clock=clock, shares_tokens=shared_tokens)
     context = RunContext(
         jobs=[
-            evolve(job, to_coordinator=TargetLine(openings[job.source.name], peers.request, peers.lose).request)
-            if job.source.name in openings
+            evolve(job, to_coordinator=TargetLine(leases[job.source.name], peers.request, peers.lose).request)
+            if job.source.name in leases
             else job
             for job in jobs
         ],

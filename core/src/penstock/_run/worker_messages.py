@@ -45,18 +45,18 @@ class StateRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="state"):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="open"):
-    """Open a source whose target the coordinator has, before anything else; the reply is an :class:`Opening`."""
+    """Open a source whose target the coordinator has, before anything else; the reply is a :class:`Lease`."""
 
     source: str
 
 
 class TargetRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="target", omit_defaults=True):
     """
-    A request to the coordinator's target; the reply is a :class:`TargetReply`. ``opening``: see :class:`Opening`.
+    A request to the coordinator's target; the reply is a :class:`TargetReply`. ``lease``: see :class:`Lease`.
     Without a ``text``: for the next piece of the reply to the last request.
     """
 
-    opening: int
+    lease: int
     text: str | None = None
 
 
@@ -76,16 +76,17 @@ class RunState(msgspec.Struct, frozen=True):
     parked: dict[str, Parked]
 
 
-class Opening(msgspec.Struct, frozen=True):
-    """The number of a source as one worker opened it."""
+# Carried as "opening", also by other versions: a worker gets its lease before it compares the versions.
+class Lease(msgspec.Struct, frozen=True, rename={"number": "opening"}):
+    """The right of one worker to a source, by its number. It ends when another worker opens the source for the part."""
 
-    opening: int
+    number: int
 
 
 class TargetReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     A piece of the reply of the coordinator's target; ``more`` pieces follow. Else ``wait``: the reply is not ready;
-    ``replaced``: the opening is not valid any more; ``failure``: what the target raised.
+    ``replaced``: the lease has ended; ``failure``: what the target raised.
     """
 
     text: str | None = None

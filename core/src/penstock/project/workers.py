@@ -24,7 +24,7 @@ from penstock._run.context import RunContext
 from penstock._run.divided import lock_part_of, run_divided, weights_of, workers_stage
 from penstock._run.runner import run
 from penstock._run.worker import run_part
-from penstock._run.worker_messages import Opening, OpenRequest, PartResult, message_of, reply_to
+from penstock._run.worker_messages import Lease, OpenRequest, PartResult, message_of, reply_to
 from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
 from penstock.engines import Assignment, Engine, Line, Message
@@ -167,8 +167,8 @@ def work(assignment: Assignment, line: Line) -> Message:
     """Carry out an assignment. The result has the report, or the reason why there is none."""
     worker: WorkerSetup = assignment.task
     # First of all, since from then on a former worker of this part cannot commit any more.
-    openings = {
-        source: reply_to(line.request, OpenRequest(source), Opening).opening
+    leases = {
+        source: reply_to(line.request, OpenRequest(source), Lease).number
         for source in assignment.sources
         if source in worker.marks
     }
@@ -187,7 +187,7 @@ def work(assignment: Assignment, line: Line) -> Message:
                     clock=clock,
                     deadline_at=worker.deadline_at,
                     shared_tokens=worker.shared_tokens,
-                    openings=openings,
+                    leases=leases,
                 )
                 break
             except LockHeldError:  # by the worker in whose place this one is
