@@ -16,7 +16,7 @@ from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.project.run_result import RunResult
-from penstock.project.targets import RUNS_AT_ONCE, ViewedTarget, ledgers
+from penstock.project.targets import RUNS_AT_ONCE, SelectedTarget, ledgers
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
 from penstock_plugins.files.sink import FileSink
@@ -385,7 +385,7 @@ def test_a_sink_may_keep_a_ledger_for_each_source(tmp_path: Path) -> None:
         target.ledger.record_run(RunRecord(run_id="r1", source=source, started_at=now, finished_at=now, exit_code=0))
         target.ledger.close()
 
-    with ledgers(ViewedTarget(sink=SimpleNamespace(open=Sink, shown="x"), sources=["a", "b", "c"])) as found:
+    with ledgers(SelectedTarget(sink=SimpleNamespace(open=Sink, shown="x"), sources=["a", "b", "c"])) as found:
         assert [(one.source, bool(one.ledger.runs(one.source))) for one in found] == [("a", True), ("c", True)]
         assert closed == ["", "b"]
     assert sorted(closed) == ["", "a", "b", "c"]
@@ -463,6 +463,6 @@ def test_a_source_that_ran_is_found_without_those_of_others(tmp_path: Path, monk
     target.close()
     read: list[int] = []
     monkeypatch.setattr(SqliteLedger, "sources", lambda ledger: read.append(1) or ())
-    with ledgers(ViewedTarget(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
+    with ledgers(SelectedTarget(sink=SimpleNamespace(open=lambda: sink, shown="x"), sources=["a", "b", "c"])) as found:
         assert [one.source for one in found] == ["a", "b", "c"]
     assert not read

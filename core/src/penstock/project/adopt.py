@@ -6,57 +6,58 @@ from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.project.results import AdoptAllResult, AdoptResult
-from penstock.project.targets import View
+from penstock.project.targets import TargetQuery
 from penstock.sinks import Adopting, Layout
 
 
-def adopt(view: View, source: str, place: str, *, confirmed: bool) -> AdoptResult:
+def adopt(query: TargetQuery, source: str, place: str, *, confirmed: bool) -> AdoptResult:
     """
     Let one of the source's streams be written to an existing table. Raises UsageError if there is not one target, or
     if it has no tables.
     """
-    streams = _layouts(view, source)
-    if len(view.targets) > 1:
+    streams = _layouts(query, source)
+    if len(query.targets) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
-    sink, shown = view.targets[0].sink.open(), view.targets[0].sink.shown
+    sink, shown = query.targets[0].sink.open(), query.targets[0].sink.shown
     if not isinstance(sink, Adopting):
         raise UsageError(f"{shown} has no tables to adopt")
-    return _adopt_in(view, sink, shown, source, streams, place, confirmed=confirmed)
+    return _adopt_in(query, sink, shown, source, streams, place, confirmed=confirmed)
 
 
-def adopt_all(view: View, *, confirmed: bool) -> AdoptAllResult:
+def adopt_all(query: TargetQuery, *, confirmed: bool) -> AdoptAllResult:
     """
     Let the streams of a source, of a pipeline's sources, or of all sources, be written to the tables that their targets
     do not recognise. Raises UsageError if no target has tables.
     """
     tables: list[AdoptResult] = []
     refused: dict[str, str] = {}
-    chosen = [(viewed, viewed.sink.open()) for viewed in view.targets]
-    adopting = [(viewed, sink) for viewed, sink in chosen if isinstance(sink, Adopting)]
+    chosen = [(selected, selected.sink.open()) for selected in query.targets]
+    adopting = [(selected, sink) for selected, sink in chosen if isinstance(sink, Adopting)]
     if not adopting:
-        raise UsageError(f"{', '.join(viewed.sink.shown for viewed, _ in chosen)}: there are no tables to adopt")
-    for viewed, sink in adopting:
-        for source in viewed.sources if viewed.sources is not None else view.setup.config.sources:
-            streams = _layouts(view, source)
+        raise UsageError(f"{', '.join(selected.sink.shown for selected, _ in chosen)}: there are no tables to adopt")
+    for selected, sink in adopting:
+        for source in selected.sources if selected.sources is not None else query.setup.config.sources:
+            streams = _layouts(query, source)
             for place in sink.unrecognised(source, streams):
                 try:
-                    tables.append(_adopt_in(view, sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
+                    shown = selected.sink.shown
+                    tables.append(_adopt_in(query, sink, shown, source, streams, place, confirmed=confirmed))
                 except PenstockError as error:
                     refused[place] = str(error)
     code = 2 if refused else int(any(table.differences for table in tables))
     return AdoptAllResult(tables=tuple(tables), refused=refused, exit_code=code)
 
 
-def _layouts(view: View, source: str) -> list[tuple[Layout, ...]]:
+def _layouts(query: TargetQuery, source: str) -> list[tuple[Layout, ...]]:
     """The layouts of each stream of a source, then those of the streams derived from it."""
-    configured = view.setup.source(source, view.notices.add)
+    configured = query.setup.source(source, query.notices.add)
     return [
         components_of(configured, stream, ()).decoder.layouts for stream in configured.streams if stream.derived is None
     ]
 
 
 def _adopt_in(
-    view: View,
+    query: TargetQuery,
     sink: Adopting,
     shown: str,
     source: str,
@@ -65,7 +66,7 @@ def _adopt_in(
     *,
     confirmed: bool,
 ) -> AdoptResult:
-    adoption = sink.adopt(source, run_id(view.clock.now()), streams, place, confirmed=confirmed)
+    adoption = sink.adopt(source, run_id(query.clock.now()), streams, place, confirmed=confirmed)
     return AdoptResult(
         target=shown,
         source=source,

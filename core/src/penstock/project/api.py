@@ -45,7 +45,7 @@ from penstock.project.running import Running
 from penstock.project.selection import Selection, names_in, refuse_missed, window_of
 from penstock.project.setup import Notice, Notices, blamed, unfailing
 from penstock.project.status import runs_of, source_status
-from penstock.project.targets import Days, View
+from penstock.project.targets import Days, TargetQuery
 from penstock.project.verify import verify
 from penstock.sinks import Advising, Layout
 
@@ -217,13 +217,13 @@ class Project(Running):
         not age. A source that was never read into the target is overdue, too: of those named, else of those of the
         target's pipelines.
         """
-        view = self._view(name, to)
+        query = self._query(name, to)
         now, patterns = self._clock(None).now(), names_in("accounts", accounts)
         of_targets = []
-        for target, opened in view:
-            sources, problems, keeps_ledger = [], [], view.keeps_ledger(target)
+        for target, opened in query:
+            sources, problems, keeps_ledger = [], [], query.keeps_ledger(target)
             if max_age_s is not None and not patterns and keeps_ledger:
-                problems += never_read(view.expected(target), [source_ledger.source for source_ledger in opened])
+                problems += never_read(query.expected(target), [source_ledger.source for source_ledger in opened])
             for source_ledger in opened:
                 read = source_status(self._setup, source_ledger, now, patterns, max_age_s)
                 if read is not None:
@@ -232,9 +232,9 @@ class Project(Running):
             of_targets.append(
                 TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=keeps_ledger)
             )
-        of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
+        of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in query.failed.items()]
         overdue = any(problem.kind == OVERDUE for target in of_targets for problem in target.problems)
-        return view.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))
+        return query.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))
 
     def totals(
         self,
@@ -249,9 +249,9 @@ class Project(Running):
         """
         Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
         """
-        view, days = self._view(name, to), self._days(since, until, accounts)
-        totals = view.each(partial(totals_of, days=days, daily=daily))
-        return view.with_notices(TotalsResult(totals=totals))
+        query, days = self._query(name, to), self._days(since, until, accounts)
+        totals = query.each(partial(totals_of, days=days, daily=daily))
+        return query.with_notices(TotalsResult(totals=totals))
 
     def partitions(
         self,
@@ -266,9 +266,9 @@ class Project(Running):
         The ledger's row of every partition: state, counts and sums. A stream that is not divided by days is always
         within ``since`` and ``until``.
         """
-        view, days = self._view(name, to), self._days(since, until, accounts)
-        partitions = view.each(partial(partitions_of, days=days))
-        return view.with_notices(PartitionsResult(partitions=partitions))
+        query, days = self._query(name, to), self._days(since, until, accounts)
+        partitions = query.each(partial(partitions_of, days=days))
+        return query.with_notices(PartitionsResult(partitions=partitions))
 
     def forget(
         self,
@@ -291,8 +291,8 @@ class Project(Running):
         ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
         the exit code is 1 then, and a notice names it.
         """
-        view, days = self._view(source, to, used_by_source=True), self._days(since, until, accounts)
-        return view.with_notices(forget(view, source, stream, days, rows=rows, dry_run=dry_run))
+        query, days = self._query(source, to, used_by_source=True), self._days(since, until, accounts)
+        return query.with_notices(forget(query, source, stream, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
         """
@@ -313,8 +313,8 @@ class Project(Running):
         and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
-        view = self._view(source, to, used_by_source=True)
-        return view.with_notices(erase_personal(view, source, stream, dry_run=dry_run))
+        query = self._query(source, to, used_by_source=True)
+        return query.with_notices(erase_personal(query, source, stream, dry_run=dry_run))
 
     def verify(
         self,
@@ -332,8 +332,8 @@ class Project(Running):
         ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
-        view, days = self._view(name, to), self._days(since, until, accounts)
-        return view.with_notices(verify(view, days, repair=repair))
+        query, days = self._query(name, to), self._days(since, until, accounts)
+        return query.with_notices(verify(query, days, repair=repair))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -343,30 +343,30 @@ class Project(Running):
         ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
-        view = self._view(source, to, used_by_source=True)
-        return view.with_notices(adopt(view, source, place, confirmed=confirmed))
+        query = self._query(source, to, used_by_source=True)
+        return query.with_notices(adopt(query, source, place, confirmed=confirmed))
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
         """
         As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
-        view = self._view(name, to)
-        return view.with_notices(adopt_all(view, confirmed=confirmed))
+        query = self._query(name, to)
+        return query.with_notices(adopt_all(query, confirmed=confirmed))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The rejected records, with path and reason."""
-        view = self._view(name, to)
-        records = view.each(partial(rejected_records, stream=stream))
-        return view.with_notices(RejectedResult(rejected=records))
+        query = self._query(name, to)
+        records = query.each(partial(rejected_records, stream=stream))
+        return query.with_notices(RejectedResult(rejected=records))
 
     def runs(
         self, name: str | None = None, *, to: str | None = None, limit: int = 20, run_id: str | None = None
     ) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source; ``run_id``: only the run of this id."""
-        view = self._view(name, to)
-        runs = view.each(partial(runs_of, limit=limit, run_id=run_id))
-        return view.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
+        query = self._query(name, to)
+        runs = query.each(partial(runs_of, limit=limit, run_id=run_id))
+        return query.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(
         self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
@@ -377,11 +377,11 @@ class Project(Running):
         ``merged``: one for each partition, from before the first to after the last; else one for each reading. As far
         back as the ledger keeps restatements.
         """
-        view = self._view(name, to)
+        query = self._query(name, to)
         first = self._days(since, None).since
         assert first is not None
-        changes = view.each(partial(changes_of, since=first, merged=merged))
-        return view.with_notices(ChangesResult(changes=changes))
+        changes = query.each(partial(changes_of, since=first, merged=merged))
+        return query.with_notices(ChangesResult(changes=changes))
 
     # --- shared -----------------------------------------------------------------------------------------------------
 
@@ -389,8 +389,8 @@ class Project(Running):
         first, last = window_of(since, until, self._clock(None).now().date())
         return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 
-    def _view(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> View:
-        return View(self._setup, name, to, self._clock(None), used_by_source)
+    def _query(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> TargetQuery:
+        return TargetQuery(self._setup, name, to, self._clock(None), used_by_source)
 
 
 def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:

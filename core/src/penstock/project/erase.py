@@ -16,11 +16,11 @@ from penstock.model import Partition, Rejected
 from penstock.project.locked_targets import LockedTarget, delivered_streams, locked_targets
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice
-from penstock.project.targets import View
+from penstock.project.targets import TargetQuery
 from penstock.sinks import Erasing
 
 
-def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool) -> ForgetResult:
+def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_run: bool) -> ForgetResult:
     """
     Erase, in what was delivered, the values that the source leaves out today since they are personal.
 
@@ -28,14 +28,14 @@ def erase_personal(view: View, source: str, stream: str | None, *, dry_run: bool
     erased in one. A notice names what was left, and the exit code is 1 then. Raises UsageError if the source still
     delivers personal columns.
     """
-    notice = view.notices.add
-    configured = view.setup.source(source, notice)
+    notice = query.notices.add
+    configured = query.setup.source(source, notice)
     if configured.settings.include_personal:
         raise UsageError(
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
             f"them again. Set include_personal = false in [source.{source}] first."
         )
-    with locked_targets(view, source) as targets:
+    with locked_targets(query, source) as targets:
         erased = []
         for locked in targets:
             if not isinstance(locked.target, Erasing):

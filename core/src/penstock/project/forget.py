@@ -18,26 +18,28 @@ from penstock.ledger_interface import LedgerEntry, Restatement
 from penstock.model import Partition
 from penstock.project.locked_targets import LockedTarget, delivered_streams, locked_targets
 from penstock.project.results import ForgetResult, Forgotten
-from penstock.project.targets import Days, SourceLedger, View, narrowed, nothing_of
+from penstock.project.targets import Days, SourceLedger, TargetQuery, narrowed, nothing_of
 from penstock.sinks import Layout, Verifiable, commit_all
 
 
-def forget(view: View, source: str, stream: str | None, days: Days, *, rows: bool, dry_run: bool) -> ForgetResult:
+def forget(
+    query: TargetQuery, source: str, stream: str | None, days: Days, *, rows: bool, dry_run: bool
+) -> ForgetResult:
     """
     Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``. ``stream``
     None: of all delivered streams; those that cannot be chosen so are left, with a notice.
 
     Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
-    named = {stream: _layouts(view, source, stream)} if rows and stream is not None else {}
+    named = {stream: _layouts(query, source, stream)} if rows and stream is not None else {}
     check_order(days.since, days.until)
-    with locked_targets(view, source) as targets:
+    with locked_targets(query, source) as targets:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
             _check_deletes_rows(targets)
-            layouts = named or _all_layouts(view, source, _all_streams(view, source, targets, days))
+            layouts = named or _all_layouts(query, source, _all_streams(query, source, targets, days))
         elif stream is None:
-            layouts = dict.fromkeys(_all_streams(view, source, targets, days))
+            layouts = dict.fromkeys(_all_streams(query, source, targets, days))
         else:
             layouts = dict.fromkeys(delivered_streams(targets, source, stream))
         chosen = [(locked, name, _chosen(locked, name, days, layouts[name])) for name in layouts for locked in targets]
@@ -45,7 +47,7 @@ def forget(view: View, source: str, stream: str | None, days: Days, *, rows: boo
             delivered_streams(targets, source, stream)
         for locked, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:
-                _delete_rows(locked, partitions, deleted_from, days, view.clock.now())
+                _delete_rows(locked, partitions, deleted_from, days, query.clock.now())
             locked.mark_missing(name, partitions)
         counts = [
             Forgotten(target=locked.target_name, stream=name, partitions=len(partitions))
@@ -63,7 +65,7 @@ def _check_deletes_rows(targets: Sequence[LockedTarget]) -> None:
             )
 
 
-def _all_streams(view: View, source: str, targets: Sequence[LockedTarget], days: Days) -> list[str]:
+def _all_streams(query: TargetQuery, source: str, targets: Sequence[LockedTarget], days: Days) -> list[str]:
     """The delivered streams; if days are chosen, those that have days: a snapshot must not go with them."""
     names = delivered_streams(targets, source, None)
     if days.since is None and days.until is None:
@@ -73,24 +75,24 @@ def _all_streams(view: View, source: str, targets: Sequence[LockedTarget], days:
     }
     for name in names:
         if name not in dated:
-            view.notices.add(f"left as it is: {source}.{name} is not divided by days")
+            query.notices.add(f"left as it is: {source}.{name} is not divided by days")
     return [name for name in names if name in dated]
 
 
-def _all_layouts(view: View, source: str, streams: Sequence[str]) -> dict[str, Sequence[Layout]]:
+def _all_layouts(query: TargetQuery, source: str, streams: Sequence[str]) -> dict[str, Sequence[Layout]]:
     """The layouts of the streams whose rows can be deleted; the others are left, with a notice."""
     layouts: dict[str, Sequence[Layout]] = {}
     for name in streams:
         try:
-            layouts[name] = _layouts(view, source, name)
+            layouts[name] = _layouts(query, source, name)
         except UsageError as error:
-            view.notices.add(f"left as it is: {error}")
+            query.notices.add(f"left as it is: {error}")
     return layouts
 
 
-def _layouts(view: View, source: str, stream: str) -> tuple[Layout, ...]:
+def _layouts(query: TargetQuery, source: str, stream: str) -> tuple[Layout, ...]:
     """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
-    configured = view.setup.source(source, view.notices.add)
+    configured = query.setup.source(source, query.notices.add)
     chosen_streams(configured, [stream])  # raises for an unknown one
     declared = configured.stream(stream)
     if declared.kind == "changes" or declared.derived is not None:

@@ -10,7 +10,7 @@ from attrs import frozen
 from penstock._run.context import run_id
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.names import did_you_mean
-from penstock.project.targets import SourceLedger, View
+from penstock.project.targets import SourceLedger, TargetQuery
 from penstock.sinks import Target
 
 
@@ -23,25 +23,25 @@ class LockedTarget(SourceLedger):
 
 
 @contextmanager
-def locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
+def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarget]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
     if there is no other one. A target that has two names is opened once.
     """
-    notice = view.notices.add
+    notice = query.notices.add
     with ExitStack() as stack:
         targets: list[LockedTarget] = []
         without_ledger: list[str] = []
-        for viewed in view.targets:
-            shown, sink = viewed.sink.shown, viewed.sink.open()
-            if not viewed.keeps_ledger:
+        for selected in query.targets:
+            shown, sink = selected.sink.shown, selected.sink.open()
+            if not selected.keeps_ledger:
                 without_ledger.append(shown)
                 continue
-            with view.leaving_out(viewed):
+            with query.leaving_out(selected):
                 if (former := sink.open_readonly(source)) is None:
                     continue
                 former.close()
-                own_id = run_id(view.clock.now())
+                own_id = run_id(query.clock.now())
                 try:
                     target = sink.open(source, own_id)
                 except LockHeldError as error:  # it names the run that holds the lock
@@ -55,8 +55,8 @@ def locked_targets(view: View, source: str) -> Iterator[list[LockedTarget]]:
                     notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
                 targets.append(LockedTarget(shown, source, target.ledger, own_id, target))
-        if view.failed and not targets:
-            raise TargetError(f"none of the targets of {source} can be used: {'; '.join(view.failed)}")
+        if query.failed and not targets:
+            raise TargetError(f"none of the targets of {source} can be used: {'; '.join(query.failed)}")
         for shown in without_ledger:
             text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
             if not targets:

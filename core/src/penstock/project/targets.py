@@ -32,7 +32,7 @@ _R = TypeVar("_R", bound=Result)
 
 
 @frozen(kw_only=True)
-class ViewedTarget:
+class SelectedTarget:
     """A target to read, and the sources to show; None: all in its ledger."""
 
     sink: ConfiguredSink
@@ -60,18 +60,18 @@ class ViewedTarget:
         return address or self.sink.shown
 
 
-def _each_once(targets: Sequence[ViewedTarget], named: Collection[str]) -> list[ViewedTarget]:
+def _each_once(targets: Sequence[SelectedTarget], named: Collection[str]) -> list[SelectedTarget]:
     """Targets of one address as one, with the sources of all, under the name that it has in ``named``, if any."""
-    by_address: dict[str, ViewedTarget] = {}
-    for viewed in targets:
-        address = viewed.address
+    by_address: dict[str, SelectedTarget] = {}
+    for selected in targets:
+        address = selected.address
         if (other := by_address.get(address)) is not None:
             sources = None
-            if other.sources is not None and viewed.sources is not None:
-                sources = tuple(dict.fromkeys((*other.sources, *viewed.sources)))
-            sink = viewed.sink if viewed.sink.shown in named and other.sink.shown not in named else other.sink
-            viewed = ViewedTarget(sink=sink, sources=sources)
-        by_address[address] = viewed
+            if other.sources is not None and selected.sources is not None:
+                sources = tuple(dict.fromkeys((*other.sources, *selected.sources)))
+            sink = selected.sink if selected.sink.shown in named and other.sink.shown not in named else other.sink
+            selected = SelectedTarget(sink=sink, sources=sources)
+        by_address[address] = selected
     return list(by_address.values())
 
 
@@ -151,12 +151,12 @@ def narrowed(method: Callable[..., _V], **bounds: Any) -> Callable[..., _V]:
 
 
 @contextmanager
-def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
+def ledgers(selected: SelectedTarget) -> Iterator[list[SourceLedger]]:
     """
     Each source to show that the target has, read-only; closed at the end. Several sources share one ledger: a database
     has a limit of connections. A source that is not in it is looked for under its own name, too.
     """
-    sink, sources = viewed.sink.open(), viewed.sources
+    sink, sources = selected.sink.open(), selected.sources
     with ExitStack() as opened:
 
         def shown(name: str, to_show: Sequence[str] | None) -> dict[str, Ledger]:
@@ -179,7 +179,7 @@ def ledgers(viewed: ViewedTarget) -> Iterator[list[SourceLedger]]:
                 if source not in by_source:
                     by_source |= shown(source, (source,))
         in_order = by_source if sources is None else filter(by_source.__contains__, sources)
-        yield [SourceLedger(viewed.sink.shown, source, by_source[source]) for source in in_order]
+        yield [SourceLedger(selected.sink.shown, source, by_source[source]) for source in in_order]
 
 
 def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[str]:
@@ -193,7 +193,7 @@ def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[
 
 
 @define(slots=False)  # cached_property needs a __dict__
-class View:
+class TargetQuery:
     """
     What a call looks at: the targets of a pipeline or a source, ``to``, else those last used, else those of the
     pipelines. ``clock``: of the call. ``used_by_source``: ``name`` is a source, never a pipeline.
@@ -212,7 +212,7 @@ class View:
     failed: dict[str, str] = field(factory=dict, init=False)
 
     @cached_property
-    def targets(self) -> list[ViewedTarget]:
+    def targets(self) -> list[SelectedTarget]:
         """Raises UsageError where there is none."""
         config, name, to = self.setup.config, self.name, self.to
         sources: tuple[str, ...] | None = None if name is None else (name,)
@@ -228,12 +228,12 @@ class View:
                     texts[pipeline.sink] = sources
         if not texts:
             raise self._no_target()
-        viewed = [
-            ViewedTarget(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()
+        selected = [
+            SelectedTarget(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()
         ]
-        for text in [text for target in viewed for text in target.sink.notices]:
+        for text in [text for target in selected for text in target.sink.notices]:
             self.notices.add(text)
-        return _each_once(viewed, config.sinks)
+        return _each_once(selected, config.sinks)
 
     def _no_target(self) -> UsageError:
         config, name = self.setup.config, self.name
@@ -250,20 +250,20 @@ class View:
 
     def keeps_ledger(self, target: str) -> bool:
         """Whether this target records what is delivered to it; a single file and standard output do not."""
-        return next(viewed for viewed in self.targets if viewed.sink.shown == target).keeps_ledger
+        return next(selected for selected in self.targets if selected.sink.shown == target).keeps_ledger
 
     def expected(self, target: str) -> tuple[str, ...]:
         """The sources that this target should have: those named, else those of the pipelines that write to it."""
-        (viewed,) = (viewed for viewed in self.targets if viewed.sink.shown == target)
-        if viewed.sources is not None:
-            return viewed.sources
+        (selected,) = (selected for selected in self.targets if selected.sink.shown == target)
+        if selected.sources is not None:
+            return selected.sources
         pipelines = self.setup.config.pipelines.values()
         return tuple(
             dict.fromkeys(name for pipeline in pipelines if pipeline.sink == target for name in pipeline.source)
         )
 
     @contextmanager
-    def leaving_out(self, viewed: ViewedTarget, what: str = "was left out") -> Iterator[None]:
+    def leaving_out(self, selected: SelectedTarget, what: str = "was left out") -> Iterator[None]:
         """A target that cannot be used is left out, unless it is the only one, or another run holds it."""
         try:
             yield
@@ -272,15 +272,15 @@ class View:
         except PenstockError as error:
             if len(self.targets) == 1:
                 raise
-            self.failed[viewed.sink.shown] = str(error)
-            self.notices.add(f"the target {viewed.sink.shown} {what}: {error}")
+            self.failed[selected.sink.shown] = str(error)
+            self.notices.add(f"the target {selected.sink.shown} {what}: {error}")
 
     def __iter__(self) -> Iterator[tuple[str, list[SourceLedger]]]:
-        for viewed in self.targets:
-            with self.leaving_out(viewed, "cannot be read"), ledgers(viewed) as opened:
-                if not viewed.keeps_ledger:
-                    self.notices.add(viewed.without_ledger)
-                yield viewed.sink.shown, opened
+        for selected in self.targets:
+            with self.leaving_out(selected, "cannot be read"), ledgers(selected) as opened:
+                if not selected.keeps_ledger:
+                    self.notices.add(selected.without_ledger)
+                yield selected.sink.shown, opened
 
     def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
         """What ``look`` gives for every source of every target, in their order."""

@@ -17,13 +17,13 @@ from penstock.names import counted
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.project.setup import Setup
-from penstock.project.targets import Days, SourceLedger, View, ViewedTarget, narrowed, nothing_of
+from penstock.project.targets import Days, SelectedTarget, SourceLedger, TargetQuery, narrowed, nothing_of
 from penstock.sinks import Difference, Target, Verifiable
 
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
 
-def verify(view: View, days: Days, *, repair: bool) -> VerifyResult:
+def verify(query: TargetQuery, days: Days, *, repair: bool) -> VerifyResult:
     """
     Compare every delivered partition of the window with its ledger row, and name what a target holds of others.
 
@@ -32,19 +32,19 @@ def verify(view: View, days: Days, *, repair: bool) -> VerifyResult:
     UsageError if nothing can be compared. Of several targets, one that cannot be used is left out, and so is a stream
     that cannot be looked at: the exit code is 1.
     """
-    done = _Verification(view, days, repair=repair, today=view.clock.now().date())
-    for viewed in view.targets:
-        with view.leaving_out(viewed):
-            if not viewed.keeps_ledger:
-                if len(view.targets) == 1:
-                    raise UsageError(f"{viewed.without_ledger}. There is nothing to compare it with")
-                view.notices.add(viewed.without_ledger)
+    done = _Verification(query, days, repair=repair, today=query.clock.now().date())
+    for selected in query.targets:
+        with query.leaving_out(selected):
+            if not selected.keeps_ledger:
+                if len(query.targets) == 1:
+                    raise UsageError(f"{selected.without_ledger}. There is nothing to compare it with")
+                query.notices.add(selected.without_ledger)
                 continue
-            for source in _sources(view.setup, viewed):
-                if (target := _opened(view, viewed, source, repair=repair)) is None:
+            for source in _sources(query.setup, selected):
+                if (target := _opened(query, selected, source, repair=repair)) is None:
                     continue
                 try:
-                    done.add(viewed.sink.shown, source, target)
+                    done.add(selected.sink.shown, source, target)
                 finally:
                     target.close()
     return VerifyResult(
@@ -55,11 +55,11 @@ def verify(view: View, days: Days, *, repair: bool) -> VerifyResult:
     )
 
 
-def _sources(setup: Setup, viewed: ViewedTarget) -> Sequence[str]:
+def _sources(setup: Setup, selected: SelectedTarget) -> Sequence[str]:
     """The sources to look at: those in the ledger, and those that ran, of which all may be forgotten."""
-    if viewed.sources is not None:
-        return viewed.sources
-    target = viewed.sink.open().open_readonly("")
+    if selected.sources is not None:
+        return selected.sources
+    target = selected.sink.open().open_readonly("")
     if target is None or target.ledger is None:
         return ()
     try:
@@ -70,20 +70,20 @@ def _sources(setup: Setup, viewed: ViewedTarget) -> Sequence[str]:
         target.close()
 
 
-def _opened(view: View, viewed: ViewedTarget, source: str, *, repair: bool) -> Target | None:
-    sink = viewed.sink.open()
+def _opened(query: TargetQuery, selected: SelectedTarget, source: str, *, repair: bool) -> Target | None:
+    sink = selected.sink.open()
     target = sink.open_readonly(source)
     if target is None or not repair:
         return target
     target.close()
-    return sink.open(source, run_id(view.clock.now()))
+    return sink.open(source, run_id(query.clock.now()))
 
 
 @define(eq=False)
 class _Verification:
     """What was found so far, in all targets."""
 
-    view: View
+    query: TargetQuery
     days: Days
     repair: bool = field(kw_only=True)
     today: date = field(kw_only=True)
@@ -98,7 +98,7 @@ class _Verification:
             raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
         if not isinstance(target, Verifiable):
             raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
-        declared, absent = _declared(self.view.setup, source)
+        declared, absent = _declared(self.query.setup, source)
         whole = [stream.name for stream in declared.values() if stream.derived is None]
         source_ledger = SourceLedger(shown, source, ledger)
         for stream in dict.fromkeys([*source_ledger.streams, *whole]):
@@ -121,12 +121,12 @@ class _Verification:
         try:
             differences = self._compare(target, stream, entries, empty)
         except PenstockError as error:
-            self.view.failed[f"{shown} {source}.{stream}"] = str(error)
-            self.view.notices.add(f"{source}.{stream} was not compared: {error}")
+            self.query.failed[f"{shown} {source}.{stream}"] = str(error)
+            self.query.notices.add(f"{source}.{stream} was not compared: {error}")
             return []
         self.partitions += len(entries)
         if unsettled := entries.unsettled:
-            self.view.notices.add(
+            self.query.notices.add(
                 f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it "
                 "wrote them, and the next run settles that"
             )
