@@ -38,8 +38,8 @@ class AccountPlan:
 
 
 @frozen(eq=False, repr=False)
-class OpenPartitions:
-    """The open partitions of a job's streams. ``requested``: the days in the job's window."""
+class PartitionPlanner:
+    """Plans the open partitions of a job's streams. ``requested``: the days in the job's window."""
 
     families: Families
     accounts: Accounts

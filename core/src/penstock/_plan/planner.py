@@ -11,7 +11,7 @@ from penstock._plan.account_views import Accounts
 from penstock._plan.division import block_days
 from penstock._plan.families import Families
 from penstock._plan.ledger_query import LedgerQuery
-from penstock._plan.open_partitions import OpenPartitions
+from penstock._plan.open_partitions import PartitionPlanner
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._plan.reasons import Reasons
 from penstock._plan.requested_days import RequestedDays
@@ -50,7 +50,7 @@ class Planner:
     families: Families = field(init=False)
     accounts: Accounts = field(init=False)
     days: RequestedDays = field(init=False)
-    _open: OpenPartitions = field(init=False)
+    _partitions: PartitionPlanner = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         query = LedgerQuery(self.job.source.name, self.target)
@@ -58,13 +58,13 @@ class Planner:
         self.families = Families.of(self.job)
         self.accounts = Accounts(self.job.source, self.families, query.ledger)
         self.days = RequestedDays(self.job, self.accounts, self.now, self.notices)
-        self._open = OpenPartitions(self.families, self.accounts, self.days, query, reasons)
+        self._partitions = PartitionPlanner(self.families, self.accounts, self.days, query, reasons)
 
     def plan_stream(self, stream: Stream, accounts: Collection[str | None]) -> StreamPlan:
         """The plan of these accounts of a stream."""
         if stream.kind == "snapshot":
             self._note_window(stream)
-        plans = self._open.of_stream(stream, self._selected(stream, accounts))
+        plans = self._partitions.of_stream(stream, self._selected(stream, accounts))
         chosen = stream in self.families.chosen
         slices = [
             planned
