@@ -4,7 +4,7 @@ One listing: its next request, and the checks that its pages are consistent.
 
 from collections.abc import Callable, Sequence
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from penstock._decode import ListingKeys
 from penstock._fetch.call import Call, Outcome
@@ -38,6 +38,30 @@ def call_of(
     )
 
 
+@frozen
+class BeforeFirst:
+    """The first page has not come. ``restarted``: it was refused once, so that no other first page is requested."""
+
+    restarted: bool = False
+
+
+@frozen
+class InParallel:
+    """All later pages are requested, as many as the first page states. ``left``: those that have not come."""
+
+    left: int
+
+
+@frozen
+class OneByOne:
+    """Each page names the next one."""
+
+
+@frozen
+class Ended:
+    """No page comes after the last one."""
+
+
 @define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
@@ -59,11 +83,9 @@ class Listing:
     files: set[int] | None = None
     counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
-    has_ended: bool = field(default=False, init=False)  # no page comes after the last one
     _empty: list[Request] = field(factory=list, init=False)  # of the last pages, those in a row without elements
     _first: Page | None = field(default=None, init=False)
-    _left: int | None = field(default=None, init=False)  # pages requested at once that have not come; None: one by one
-    _restarted: bool = field(default=False, init=False)
+    _mode: BeforeFirst | InParallel | OneByOne | Ended = field(factory=BeforeFirst, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.counts = ListingCounts(
@@ -116,7 +138,8 @@ class Listing:
         self._check_counts(page)
         if self.first_read and not count:
             self._check_empty(page)
-        self._first = self._first or page
+        if self._first is None:
+            self._first, self._mode = page, OneByOne()
         self.last = page
         return page
 
@@ -148,13 +171,13 @@ class Listing:
                 f"{counts.what}: the provider states {counts.total} records, and {self._paginator_name} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
-        if self._first is not None and self._left is not None:
-            counts.compare(page.count, self._first.count, last=self._left == 1)
+        if self._first is not None and isinstance(self._mode, InParallel):
+            counts.compare(page.count, self._first.count, last=self._mode.left == 1)
 
     def _check_empty(self, page: Page) -> None:
         """Raises PagingError for a page without elements that may be a defect of this reading."""
         what, is_first = self.counts.what, self._first is None
-        if (self._left == 1 or (is_first and page.answer.pages == 1)) and self.counts.total is None:
+        if (self._mode == InParallel(left=1) or (is_first and page.answer.pages == 1)) and self.counts.total is None:
             raise PagingError(f"{what}: page {page.index + 1}, the last one that the provider states, is empty")
         if is_first and page.answer.bare:
             raise PagingError(f"{what}: the answer is an empty array, without the object that may be around it")
@@ -183,6 +206,11 @@ class Listing:
             )
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no page comes after the last one."""
+        return isinstance(self._mode, Ended)
+
+    @property
     def _had_rows(self) -> bool:
         """Whether an earlier read delivered rows of the planned partitions."""
         return any(entry.delivered and entry.rows for entry in self.planned.entries.values())
@@ -202,27 +230,36 @@ class Listing:
         The calls to make after this page: all further ones at once where the first page states their number, else the
         next one. Empty where the next page was requested already, and after the last page.
         """
-        if page is self._first and (later_pages := self.paginator.rest(page)) is not None:
-            for later in check_returned(self.paginator.rest, later_pages, Sequence, "a list of requests, or None"):
-                check_returned(self.paginator.rest, later, Request, "a list of requests, or None")
-            self._left = len(later_pages)
-            if later_pages:
-                return self._calls(later_pages)
-        elif self._left:
-            self._left -= 1
-            if self._left:
+        if page is self._first:
+            return self._calls_after_first(page)
+        match self._mode:
+            case InParallel(left=1):
+                return self._next_call(page, self.paginator.beyond)
+            case InParallel(left=left):
+                self._mode = InParallel(left - 1)
                 return ()
-        if self._left == 0:
-            self._left = None
-            step: Callable[[Page], Request | None] = self.paginator.beyond
-        else:
-            step = self.paginator.next
+        return self._next_call(page, self.paginator.next)
+
+    def _calls_after_first(self, page: Page) -> tuple[Call, ...]:
+        later_pages = self.paginator.rest(page)
+        if later_pages is None:
+            return self._next_call(page, self.paginator.next)
+        for later in check_returned(self.paginator.rest, later_pages, Sequence, "a list of requests, or None"):
+            check_returned(self.paginator.rest, later, Request, "a list of requests, or None")
+        if not later_pages:
+            return self._next_call(page, self.paginator.beyond)
+        self._mode = InParallel(len(later_pages))
+        return self._calls(later_pages)
+
+    def _next_call(self, page: Page, following: Callable[[Page], Request | None]) -> tuple[Call, ...]:
+        """The call of the page that ``following``, a method of the paginator, names; empty where it names none."""
         request: Request | None = check_returned(
-            step, step(page), Request | None, "page.request.with_param(...), or None"
+            following, following(page), Request | None, "page.request.with_param(...), or None"
         )
         if request is None:
-            self.has_ended = True
+            self._mode = Ended()
             return ()
+        self._mode = OneByOne()
         self._check_end(page, request)
         return self._calls([request])
 
@@ -230,17 +267,17 @@ class Listing:
         """The calls to make after a page was refused; empty where the listing ends there. Else raises the refusal."""
         assert isinstance(outcome.verdict, Refuse)
         request, response = outcome.call.request, outcome.response
-        if response is not None and self._first is None and not self._restarted:
-            self._restarted = True
+        if response is None or isinstance(self._mode, InParallel):
+            raise outcome.verdict.error
+        if self._mode == BeforeFirst(restarted=False):
+            self._mode = BeforeFirst(restarted=True)
             if (again := self.paginator.restart(request, response)) is not None:
                 return self._calls([again])
-        if response is not None and self._left is None:
-            smaller = self.paginator.smaller(request, response)
-            if smaller is not None and smaller.identity != request.identity:
-                return self._calls([smaller])
-        one_by_one = self._first is not None and self._left is None
-        if response is not None and one_by_one and self.paginator.ends(request, response):
-            self.has_ended = True
+        smaller = self.paginator.smaller(request, response)
+        if smaller is not None and smaller.identity != request.identity:
+            return self._calls([smaller])
+        if isinstance(self._mode, OneByOne) and self.paginator.ends(request, response):
+            self._mode = Ended()
             return ()
         raise outcome.verdict.error
 
