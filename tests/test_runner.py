@@ -488,6 +488,26 @@ def test_a_child_of_a_failed_parent_is_not_read(tmp_path: Path) -> None:
     assert [row["id"] for row in sink.all("parts")] == [7]
 
 
+def test_a_child_waits_for_the_parent_of_its_own_job(tmp_path: Path) -> None:
+    """
+    Two targets filled from one source in one run: the end of a parent in one job starts no child in the other.
+    """
+    answers = {"/things/a": a_page(1), "/parts/a/1": {"data": [{"id": 7}]}}
+    sinks = [MemorySink(tmp_path / name / "ledger.sqlite") for name in ("one", "two")]
+
+    def app(request: SandboxRequest) -> SandboxResponse:
+        return SandboxResponse(body=json.dumps(answers.get(request.path, {"data": [], "total": 0})).encode())
+
+    with serve(app) as server:
+        settings = ShopSettings(base_url=server.base_url, concurrency=1)
+        source = ConfiguredSource.of(Registry([Shop(), penstock_plugins]), "shop", settings)
+        jobs = [Job(source=source, streams=("things", "parts"), sink=sink) for sink in sinks]
+        report = run(new_run(jobs, clock=then()))
+
+    assert report.exit_code == 0, report.errors
+    assert [[row["id"] for row in sink.all("parts")] for sink in sinks] == [[7], [7]]
+
+
 def test_a_ceiling_is_delivered_and_counts_as_failed(tmp_path: Path) -> None:
     """
     The provider's most records are there, marked truncated, and the exit code states that there may be more.

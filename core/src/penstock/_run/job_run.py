@@ -25,10 +25,12 @@ from penstock.sinks import Interruptible, Preparing, Target
 @define(eq=False, repr=False)
 class JobRun:
     """
-    One job of a run, its target open: prepared and finished by the runner. ``tasks``: its slices, for the scheduler.
+    One job of a run, its target open: prepared and finished by the runner. ``number``: of the job in the run.
+    ``tasks``: its slices, for the scheduler.
     """
 
     job: Job
+    number: int
     context: RunContext
     client: SourceClient
     target: Target
@@ -48,6 +50,7 @@ class JobRun:
         reports = PendingReports(job, ledger if context.recorded_until is None else None, context.clock, self.log)
         self.tasks = SliceTasks(
             job=job,
+            job_number=self.number,
             context=context,
             client=self.client,
             committer=self.committer,
@@ -66,12 +69,12 @@ class JobRun:
         )
 
     @classmethod
-    def open(cls, job: Job, context: RunContext) -> "JobRun":
+    def open(cls, job: Job, number: int, context: RunContext) -> "JobRun":
         """The job, its target opened to write the streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         streams = [each for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
         names = [stream.name for stream in streams]
         client = context.client(job.source)
-        return cls(job, context, client, job.open(context.report.run_id, names))
+        return cls(job, number, context, client, job.open(context.report.run_id, names))
 
     @property
     def source(self) -> ConfiguredSource:

@@ -60,10 +60,10 @@ def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[JobRun]
     watch = threading.Thread(target=_interrupt_targets, args=(context, job_runs, run_ended), daemon=True)
     watch.start()
     try:
-        for job in jobs:
+        for number, job in enumerate(jobs):
             job_run = None
             try:
-                job_run = JobRun.open(job, context)
+                job_run = JobRun.open(job, number, context)
                 job_runs.append(job_run)
                 job_run.prepare()
             except LockHeldError as error:

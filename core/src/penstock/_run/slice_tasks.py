@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from attrs import define, field
 
@@ -24,11 +25,20 @@ from penstock.connector import Stream
 from penstock.errors import ProviderError
 
 
+class EndOfReads(NamedTuple):
+    """The end of all reads of a stream's account, after which the tasks of its child streams start."""
+
+    job_number: int  # the jobs of a run share its scheduler, and two of them may read one source
+    stream: str
+    account: str | None
+
+
 @define(eq=False, repr=False, kw_only=True)
 class SliceTasks:
     """The scheduler runs the tasks; :meth:`_read_and_commit` is what each of them does."""
 
     job: Job
+    job_number: int  # in the run
     context: RunContext
     client: SourceClient
     committer: Committer
@@ -77,9 +87,13 @@ class SliceTasks:
         return Task(
             self.client,
             start=partial(self._read_and_commit, planned),
-            after=(id(self), parent) if parent is not None else None,
+            after=self._end_of_reads(parent) if parent is not None else None,
             on_end=partial(self._after_task, planned),
         )
+
+    def _end_of_reads(self, key: Key) -> EndOfReads:
+        stream, account = key
+        return EndOfReads(self.job_number, stream, account)
 
     def _read_and_commit(self, planned: PlannedSlice) -> Reading:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
@@ -114,7 +128,7 @@ class SliceTasks:
             self.committer.fail(planned, error)
         self.dependencies.note_end(planned, succeeded=error is None)
         if self.dependencies.has_ended(key_of(planned)):
-            self.context.scheduler.release((id(self), key_of(planned)))
+            self.context.scheduler.release(self._end_of_reads(key_of(planned)))
         for dependent, accounts in self.listed.dependents_of(planned):
             self._add(dependent, accounts)
         self.dependencies.drop_accounts(planned)
