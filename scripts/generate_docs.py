@@ -105,7 +105,7 @@ FIXED = (
         "digits",
         "a number, before or after its point; a record with a longer one is rejected",
     ),
-    ("project.notify", "RECEIVER_TIME_S", "s", "one receiver of a pipeline's notify"),
+    ("_project.notify", "RECEIVER_TIME_S", "s", "one receiver of a pipeline's notify"),
     ("_write.rows", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
     ("_write.sender", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
     ("report_files", "MOST_RECORD_BYTES", "MiB", "one record of a CSV report, with what its quotes enclose"),

@@ -44,11 +44,7 @@ def reference(registry: Registry) -> list[str]:
     """The lines of the page."""
     lines: list[str] = []
     placed = {f"penstock.{module}" for _, modules, _ in CHAPTERS for module in modules}
-    rest = [
-        module
-        for module in dict.fromkeys(PUBLIC.values())
-        if module not in {*placed, "penstock.errors", "penstock.project"}
-    ]
+    rest = [module for module in dict.fromkeys(PUBLIC.values()) if module not in {*placed, "penstock.errors"}]
     others = tuple(one.removeprefix("penstock.") for one in rest)
     chapters = [*CHAPTERS, ("Python programs", others, "See [the page on Python](python.md) for examples.")]
     for title, modules, about in chapters:

@@ -21,11 +21,11 @@ CONNECTORS = sorted(path.name for path in ROOT.glob("connector_*") if (path / "p
 MEMBERS = ["core", "plugins", *CONNECTORS]
 PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 
-# The private folders of the core, in the order in which a run uses them. ``project`` stands between them: the Python
-# API is built from all stages, and the command line from it.
+# The private folders of the core, in the order in which a run uses them. The Python API is built from all stages before
+# it, and the command line from it.
 STAGES = (
     *("_util", "_plugins", "_config", "_plan", "_fetch", "_recording", "_decode", "_read", "_run", "_write"),
-    *("project", "_cli", "__main__", "testing"),
+    *("_project", "_cli", "__main__", "testing"),
 )
 
 # The modules and folders of the core that may import a large library; an empty set: only plugins.
@@ -185,7 +185,8 @@ PUBLIC = {"ledger", "sandbox", "testing", "engines", "commands"}
 def test_what_has_no_underscore_is_for_authors() -> None:
     """
     A module at the top of the core defines names that ``penstock`` exports, or it is one of the packages that are
-    imported by their own names, the specification of the hooks, or the Python API. All else is in a private folder.
+    imported by their own names, the specification of the hooks, or the results of the Python API. All else is in a
+    private folder. Of the private folders, only that of the Python API defines exported names.
     """
     import penstock
 
@@ -193,7 +194,7 @@ def test_what_has_no_underscore_is_for_authors() -> None:
     top = {path.relative_to(CORE).parts[0].removesuffix(".py") for path in modules(CORE)}
 
     public = {name for name in top if not name.startswith("_")}
-    assert public == exported | PUBLIC | {"hookspecs"}
+    assert public | {"_project"} == exported | PUBLIC | {"hookspecs", "project"}
 
 
 def test_core_readme_names_what_members_import() -> None:
@@ -338,7 +339,7 @@ def test_a_run_imports_no_other_command() -> None:
     """
     ``penstock run`` starts without the sandbox, the writes, the test kit and what reads ledgers for people.
     """
-    code = "import sys\nimport penstock._cli.run, penstock.project.running\nprint(*sys.modules)"
+    code = "import sys\nimport penstock._cli.run, penstock._project.running\nprint(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = (
         "penstock.sandbox",

@@ -42,10 +42,10 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
+from penstock._project.records import layouts_of
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import Clock
-from penstock.project.records import layouts_of
 from penstock.sandbox.server import serve
 from penstock_plugins.integrations.bookmarks import Bookmarks
 from penstock_plugins.integrations.messages import MessageSink

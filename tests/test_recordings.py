@@ -31,12 +31,12 @@ from penstock import (
     secret,
 )
 from penstock._fetch.call import Call
+from penstock._project.api import Project
 from penstock._recording.descriptions import plain_setting
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError
-from penstock.project.api import Project
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import serve
 from penstock.testing import replayed

@@ -20,8 +20,8 @@ import pytest
 from attrs import define
 from command_line import command, configure, finished, toml
 from penstock import Project, SandboxResponse, Secret, UsageError
+from penstock._project.run_result import RunResult
 from penstock.errors import TargetError
-from penstock.project.run_result import RunResult
 from penstock.testing.conformance import QUICK
 from penstock_plugins.files.locks import alone
 from penstock_plugins.integrations import singer_target

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 from penstock import ConfigError, Project, SandboxRequest, SandboxResponse
 from penstock._config.pipeline import Occasion
+from penstock._project.notify import OCCASIONS
 from penstock._util.run_report import RunReport
 from penstock._util.text import without_place
-from penstock.project.notify import OCCASIONS
 from penstock.sandbox.server import Server, serve
 from project_shop import DAYS, NOW, PLUGINS, AnHourLater, Shop, Stopped, config
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from penstock import Project, SandboxResponse, TargetError
+from penstock._project.run_result import RunResult
+from penstock._project.targets import RUNS_AT_ONCE, SelectedTarget, ledgers
 from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
-from penstock.project.run_result import RunResult
-from penstock.project.targets import RUNS_AT_ONCE, SelectedTarget, ledgers
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
 from penstock_plugins.files.sink import FileSink

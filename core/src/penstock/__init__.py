@@ -15,6 +15,8 @@ _MARKERS = {"hookspec": "HookspecMarker", "hookimpl": "HookimplMarker"}
 
 # Module -> the names that connectors, sinks and Python programs may import from penstock.
 _NAMES = {
+    "_project.api": "Project",
+    "_project.records": "Records",
     "actions": "Action ActionJudge Field FieldType MostValues Place Values",
     "commands.declaration": "Command",
     "connector": """
@@ -41,8 +43,6 @@ _NAMES = {
         encode_query flag origin_of
     """,
     "names": "did_you_mean",
-    "project.api": "Project",
-    "project.records": "Records",
     "protocols": """
         Accept Authenticator BodyDecoder Empty Exchange Gone Grant Judge LoginSigning Named Paginator Poller Ready
         Refusal Refuse Renewing ReportState Retry SinglePage Skip StatusRule Throttle Unavailable Unsigned Verdict

@@ -4,6 +4,8 @@ The public names of ``penstock`` for type checkers, from the table in ``__init__
 
 import pluggy
 
+from penstock._project.api import Project as Project
+from penstock._project.records import Records as Records
 from penstock.actions import (
     Action as Action,
     ActionJudge as ActionJudge,
@@ -99,8 +101,6 @@ from penstock.model import (
     origin_of as origin_of,
 )
 from penstock.names import did_you_mean as did_you_mean
-from penstock.project.api import Project as Project
-from penstock.project.records import Records as Records
 from penstock.protocols import (
     Accept as Accept,
     Authenticator as Authenticator,

@@ -19,6 +19,7 @@ from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
 from penstock._config.targets import shown_target
+from penstock._project.setup import blamed
 from penstock._write.job import ActionJob, Input, Query, cannot_write, written
 from penstock._write.outbox import Outbox
 from penstock._write.sender import JobResult, Sender
@@ -29,7 +30,6 @@ from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.events import Event
 from penstock.model import Receipt
 from penstock.names import counted, did_you_mean
-from penstock.project.setup import blamed
 from penstock.redact import mask, mask_json
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}

@@ -13,9 +13,9 @@ from penstock._cli.options import selection
 from penstock._cli.output import print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._plan.plan import PlannedPartition
+from penstock._project.jobs import unnamed
+from penstock._project.run_result import PlanResult
 from penstock.names import counted
-from penstock.project.jobs import unnamed
-from penstock.project.run_result import PlanResult
 
 Span = Sequence[PlannedPartition]
 

@@ -17,12 +17,12 @@ from penstock._cli.options import selection
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
 from penstock._cli.types import DURATION
+from penstock._project.jobs import unnamed
+from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock._util.files import write_json
 from penstock.errors import PenstockError, UsageError
 from penstock.events import Event, OnEvent
-from penstock.project.jobs import unnamed
-from penstock.project.run_result import RunResult
 from penstock.redact import mask_json
 
 _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code

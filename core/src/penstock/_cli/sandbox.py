@@ -22,10 +22,10 @@ from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
 from penstock._config.convert import bare_type
 from penstock._plugins.registry import Registry
+from penstock._project.api import Project
+from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock.errors import PluginError, UsageError
-from penstock.project.api import Project
-from penstock.project.run_result import RunResult
 from penstock.redact import Secret
 from penstock.sandbox.faults import FAULTS, faults_named, with_faults
 from penstock.sandbox.server import serve

@@ -16,10 +16,10 @@ from penstock._cli.stderr import json_line, to_stderr
 if TYPE_CHECKING:
     from penstock._config import Config
     from penstock._plugins.registry import Registry
-    from penstock.project.api import Project
+    from penstock._project.api import Project
+    from penstock._project.running import Running
+    from penstock._project.setup import Setup
     from penstock.project.results import Result
-    from penstock.project.running import Running
-    from penstock.project.setup import Setup
 
 
 class Session:
@@ -39,7 +39,7 @@ class Session:
 
     @cached_property
     def setup(self) -> "Setup":
-        from penstock.project.setup import Setup
+        from penstock._project.setup import Setup
 
         return Setup(
             file=self.config_file,
@@ -51,14 +51,14 @@ class Session:
 
     @cached_property
     def project(self) -> "Project":
-        from penstock.project.api import Project
+        from penstock._project.api import Project
 
         return Project.of(self.setup)
 
     @cached_property
     def running(self) -> "Running":
         """What ``plan`` and ``run`` need of the project, without the modules of the other commands."""
-        from penstock.project.running import Running
+        from penstock._project.running import Running
 
         return Running.of(self.setup)
 

@@ -1,5 +1,6 @@
 """
-The results of a project's other methods: frozen values with the exit code of the equivalent command.
+The results of a project's methods apart from ``run`` and ``plan``: frozen values with the exit code of the equivalent
+command.
 """
 
 from collections.abc import Mapping

@@ -17,13 +17,13 @@ from attrs import frozen
 
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
+from penstock._project.setup import Setup
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import StandingClock
 from penstock._util.days import window
 from penstock._util.run_report import RunReport
-from penstock.project.setup import Setup
 from penstock.testing.memory import MemorySink
 
 

@@ -15,16 +15,22 @@ from penstock._config.schema import settings_schema
 from penstock._config.targets import findable
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams, select_streams
+from penstock._project.adopt import adopt, adopt_all
+from penstock._project.erase import erase_personal
+from penstock._project.forget import forget
+from penstock._project.jobs import Nowhere, jobs_for
+from penstock._project.ledger_contents import changes_of, partitions_of, rejected_records, totals_of
+from penstock._project.problems import OVERDUE, never_read, problems_of
+from penstock._project.records import Records, layouts_of
+from penstock._project.running import Running
+from penstock._project.selection import Selection, names_in, refuse_missed, window_of
+from penstock._project.setup import Notice, Notices, blamed, unfailing
+from penstock._project.status import runs_of, source_status
+from penstock._project.targets import Days, TargetQuery
+from penstock._project.verify import verify
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.events import OnEvent, ignore
-from penstock.project.adopt import adopt, adopt_all
-from penstock.project.delivered import changes_of, partitions_of, rejected_records, totals_of
-from penstock.project.erase import erase_personal
-from penstock.project.forget import forget
-from penstock.project.jobs import Nowhere, jobs_for
-from penstock.project.problems import OVERDUE, never_read, problems_of
-from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
     AdoptAllResult,
     AdoptResult,
@@ -41,12 +47,6 @@ from penstock.project.results import (
     VerifyResult,
     run_order,
 )
-from penstock.project.running import Running
-from penstock.project.selection import Selection, names_in, refuse_missed, window_of
-from penstock.project.setup import Notice, Notices, blamed, unfailing
-from penstock.project.status import runs_of, source_status
-from penstock.project.targets import Days, TargetQuery
-from penstock.project.verify import verify
 from penstock.sinks import Advising, Layout
 
 

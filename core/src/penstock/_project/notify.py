@@ -14,12 +14,12 @@ from typing import Any
 
 from penstock._config.pipeline import Notification
 from penstock._fetch.transport import Transport
+from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock._util.text import listed, without_place
 from penstock.errors import PenstockError
 from penstock.model import Request, origin_of
 from penstock.names import counted
-from penstock.project.run_result import RunResult
 from penstock.redact import mask, mask_json
 
 RECEIVER_TIME_S = 10.0  # for each receiver

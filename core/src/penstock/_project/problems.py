@@ -8,17 +8,18 @@ from typing import Any
 
 from attrs import evolve
 
+from penstock._project.ledger_contents import changes_of
+from penstock._project.targets import SourceLedger, holds, narrowed
 from penstock._util.text import without_place
 from penstock.ledger_interface import LedgerEntry
 from penstock.names import counted
-from penstock.project.delivered import changes_of, moved_in_words
+from penstock.project.delivered import moved_in_words
 from penstock.project.results import (
     AccountStatus,
     Change,
     Problem,
     SourceStatus,
 )
-from penstock.project.targets import SourceLedger, holds, narrowed
 
 NEWS = timedelta(hours=24)
 OVERDUE = "overdue"

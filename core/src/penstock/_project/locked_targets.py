@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 from attrs import frozen
 
+from penstock._project.targets import SourceLedger, TargetQuery
 from penstock._run.context import run_id
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.names import did_you_mean
-from penstock.project.targets import SourceLedger, TargetQuery
 from penstock.sinks import Target
 
 

@@ -20,6 +20,9 @@ from attrs import evolve, field, frozen
 from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, PartOfDivision, divide, most_parts
 from penstock._plan.plan import Job, not_divisible
+from penstock._project.jobs import jobs_for, plan_of
+from penstock._project.selection import Selection
+from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided import lock_part_of, run_divided, weights_of, workers_stage
 from penstock._run.runner import run
@@ -29,9 +32,6 @@ from penstock._util.clock import Clock
 from penstock._util.run_report import RunReport
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
-from penstock.project.jobs import jobs_for, plan_of
-from penstock.project.selection import Selection
-from penstock.project.setup import Setup
 from penstock.redact import mask_json
 from penstock.sinks import Divisible, Staging
 

@@ -11,6 +11,8 @@ from attrs import asdict
 from penstock._config.source import ConfiguredSource
 from penstock._plan.account_views import zone_memory, zone_of
 from penstock._plan.finality import reader_version
+from penstock._project.setup import Setup
+from penstock._project.targets import SourceLedger, holds, narrowed
 from penstock.errors import PenstockError
 from penstock.ledger_interface import AccountCounts, Ledger, RunRecord
 from penstock.project.results import (
@@ -18,8 +20,6 @@ from penstock.project.results import (
     RunInfo,
     SourceStatus,
 )
-from penstock.project.setup import Setup
-from penstock.project.targets import SourceLedger, holds, narrowed
 
 RUNS_SHOWN = 5
 

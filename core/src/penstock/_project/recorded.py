@@ -12,9 +12,9 @@ from attrs import evolve
 from penstock._config import ConfiguredSink
 from penstock._fetch.client import ExchangeLog
 from penstock._plan.plan import Job
+from penstock._project.selection import Selection
+from penstock._project.setup import Notice
 from penstock.errors import UsageError
-from penstock.project.selection import Selection
-from penstock.project.setup import Notice
 
 if TYPE_CHECKING:
     from penstock._recording.replay import Recording

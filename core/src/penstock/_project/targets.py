@@ -14,6 +14,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
+from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
 from penstock.ledger import DeliveredEntries, windows_of_rows
@@ -22,7 +23,6 @@ from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRec
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.project.results import Result
-from penstock.project.setup import Notices, Setup
 
 RUNS_AT_ONCE = 20  # records of runs, with a report of up to 64 KiB each
 

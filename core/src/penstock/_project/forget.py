@@ -9,6 +9,8 @@ from attrs import evolve
 
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
+from penstock._project.locked_targets import LockedTarget, delivered_streams, locked_targets
+from penstock._project.targets import Days, SourceLedger, TargetQuery, narrowed, nothing_of
 from penstock._read.components import components_of
 from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import run_id
@@ -16,9 +18,7 @@ from penstock.errors import UsageError
 from penstock.ledger import FORGET_PREFIX
 from penstock.ledger_interface import LedgerEntry, Restatement
 from penstock.model import Partition
-from penstock.project.locked_targets import LockedTarget, delivered_streams, locked_targets
 from penstock.project.results import ForgetResult, Forgotten
-from penstock.project.targets import Days, SourceLedger, TargetQuery, narrowed, nothing_of
 from penstock.sinks import Layout, Verifiable, commit_all
 
 

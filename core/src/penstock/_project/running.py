@@ -14,18 +14,18 @@ from attrs import evolve
 from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._plan.plan import Job, Plan
+from penstock._project.jobs import jobs_for, pipeline_of, plan_of, sharded, with_shards
+from penstock._project.notify import notify
+from penstock._project.recorded import as_recorded, recorder_of, recording_of, refuse_masked
+from penstock._project.run_result import PlanResult, RunResult
+from penstock._project.selection import Selection, names_in
+from penstock._project.setup import Notice, Notices, Setup, unfailing
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._util.clock import Clock, StandingClock
 from penstock._util.run_report import RunReport
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
-from penstock.project.jobs import jobs_for, pipeline_of, plan_of, sharded, with_shards
-from penstock.project.notify import notify
-from penstock.project.recorded import as_recorded, recorder_of, recording_of, refuse_masked
-from penstock.project.run_result import PlanResult, RunResult
-from penstock.project.selection import Selection, names_in
-from penstock.project.setup import Notice, Notices, Setup, unfailing
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class Running:
             if engine is None and workers in (None, 1):
                 result = _result_of(partial(runner.run, context))
             else:
-                from penstock.project.workers import run_by_workers  # a run of one process starts without it
+                from penstock._project.workers import run_by_workers  # a run of one process starts without it
 
                 result = _result_of(partial(run_by_workers, setup, name, selection, context, engine, workers))
         except PenstockError as error:
