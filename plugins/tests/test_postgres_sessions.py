@@ -25,6 +25,7 @@ from penstock import Column, RunRecord, Secret, SinkError, StoppedError, TargetE
 from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, click, lead
 from penstock_plugins.postgres import database, tables
 from penstock_plugins.postgres.query import rows_of as queried
+from penstock_plugins.postgres.source_lock import lock_key
 from postgres_runs import a_click_of, deliver, delivered, name_of, query, sink, verified
 from postgres_server import server
 from waits import eventually
@@ -62,6 +63,23 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     target.prepare([WIDER])
     target.close()
     assert ("device",) in query(dsn, "select column_name from information_schema.columns where table_name = 'clicks'")
+
+
+def test_a_run_that_creates_a_table_is_named_where_no_session_is(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Only one run at a time creates tables: the lock for that is on no table, and the message names the cause.
+    """
+    monkeypatch.setattr(tables, "TRIES", 1)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    monkeypatch.setattr(tables, "BETWEEN_TRIES_S", 0.05)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    with psycopg.connect(dsn) as other:
+        other.execute("select pg_advisory_xact_lock(%s)", (lock_key(""),))
+        target.prepare([WIDER])
+        with pytest.raises(SinkError, match=r"none is on the table now: .* it is a run that creates a table"):
+            target.begin([WIDER], a_day(1))
+    target.close()
 
 
 @pytest.mark.parametrize("step", ["change", "commit"])

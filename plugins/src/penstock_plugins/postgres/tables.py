@@ -220,9 +220,10 @@ class Tables:
             "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
             (table,),
         ).fetchall()
-        sessions = [f"session {pid} of {user}, {state}" for pid, state, user in rows]
-        return (
-            ", ".join(sessions) or "pg_stat_activity shows none: it ended, or pg_prepared_xacts shows its transaction"
+        # The state of another user's session is null without the role pg_read_all_stats.
+        sessions = [f"session {pid} of {user}, {state or 'state not visible'}" for pid, state, user in rows]
+        return ", ".join(sessions) or (
+            "none is on the table now: it ended, it is a run that creates a table, or it is in pg_prepared_xacts"
         )
 
     def _create_or_evolve(self, layout: Layout) -> Table:
