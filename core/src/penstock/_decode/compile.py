@@ -13,11 +13,12 @@ from penstock._decode.columns import ColumnRules
 from penstock._decode.derived import columns_of_derived, stamps_of
 from penstock._decode.keys import KeyRules
 from penstock._decode.masks import Masks, cleaner, personal_cleaner
-from penstock._decode.measures import Measures, dimensions_of
+from penstock._decode.measures import Measures
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
 from penstock._decode.stream_decoder import DerivedDecoder, StreamDecoder
 from penstock._decode.structs import Nested
+from penstock._decode.unmarked_total import dimensions_of
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.records import Column

@@ -15,11 +15,12 @@ from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.derived import elements_of
 from penstock._decode.keys import KeyRules
 from penstock._decode.listing_keys import ListingKeys
-from penstock._decode.measures import Measures, Totals, UnmarkedTotal
+from penstock._decode.measures import Measures, Totals
 from penstock._decode.page import Elements, RawPage, fill
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
 from penstock._decode.runs import grouped, pages_of
+from penstock._decode.unmarked_total import UnmarkedTotal
 from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError
 from penstock.model import Batch, Items
 from penstock.records import Column
