@@ -13,7 +13,7 @@ from penstock import Batch, Column, Partition
 from penstock.testing.sinks import ANSWERS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.target import PostgresTarget
-from penstock_plugins.sink_support import by_days
+from penstock_plugins.sink_support import table_verification
 from postgres_runs import a_click_of, deliver, delivered, query, sink, verified
 
 
@@ -121,7 +121,7 @@ def test_a_history_is_compared_some_days_at_a_time(dsn: str, monkeypatch: pytest
     uncounted = "clicks: 1 rows in acme.clicks"
 
     assert sorted(verified(dsn, "clicks")) == [differing, uncounted, uncounted]
-    monkeypatch.setattr(by_days, "ENTRIES_AT_ONCE", 2)
+    monkeypatch.setattr(table_verification, "ENTRIES_AT_ONCE", 2)
     seen = sink(dsn).open_readonly(SOURCE)
     assert seen is not None
     sent = with_values(monkeypatch, seen.database)

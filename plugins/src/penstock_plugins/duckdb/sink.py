@@ -33,8 +33,15 @@ from penstock_plugins.arrow.columns import PRECISION, SCALE
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.duckdb.writer import DuckWriter
-from penstock_plugins.sink_support.by_days import by_days, rows_of_days
-from penstock_plugins.sink_support.contents import Contents, all_lost, contents_from, differences, measures_in
+from penstock_plugins.sink_support.table_verification import (
+    Contents,
+    all_lost,
+    by_days,
+    contents_from,
+    differences,
+    measures_in,
+    rows_of_days,
+)
 
 A = TypeVar("A")
 R = TypeVar("R")

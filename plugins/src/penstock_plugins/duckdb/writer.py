@@ -9,8 +9,7 @@ import pyarrow as pa
 from attrs import define, field
 from penstock import Batch, Layout, LedgerEntry, Partition, fault_point
 
-from penstock_plugins.arrow.columns import Columns
-from penstock_plugins.arrow.fitting import Fitting
+from penstock_plugins.arrow.columns import Columns, Fitting
 from penstock_plugins.duckdb.database import quoted
 from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 

@@ -22,8 +22,7 @@ from attrs import field, frozen
 from penstock import EXACT_JSON, Column, Erasure, Layout
 
 from penstock_plugins.files.codec import TextEncoder
-from penstock_plugins.sink_support.csv_records import csv_records
-from penstock_plugins.sink_support.nested import json_texts
+from penstock_plugins.sink_support.text_columns import csv_records, json_texts
 
 _BLOCK_BYTES = 1 << 20
 _NUL = "\u2400"  # in place of a NUL

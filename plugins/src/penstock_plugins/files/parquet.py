@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from attrs import define, field, frozen
 from penstock import Erasure, Layout
 
-from penstock_plugins.arrow.columns import SCALE, Columns, described
-from penstock_plugins.arrow.fitting import Fitting
+from penstock_plugins.arrow.columns import SCALE, Columns, Fitting, described
 from penstock_plugins.sink_support.unfit import Unfit
 
 ROW_GROUP_BYTES = 8 << 20

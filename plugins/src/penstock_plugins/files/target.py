@@ -24,7 +24,7 @@ from penstock import (
 from penstock.ledger import files_from, partition_of
 
 from penstock_plugins.files.commit import FileCommitter, FileWriter, stage_all
-from penstock_plugins.files.description import describe
+from penstock_plugins.files.datapackage import describe
 from penstock_plugins.files.disk import file_name, ignores_case
 from penstock_plugins.files.erase import Eraser
 from penstock_plugins.files.ledger import FileLedger

@@ -17,7 +17,7 @@ from penstock import Column, Layout, Project, ProviderError
 from penstock_plugins.extras import installed
 from penstock_plugins.integrations.bookmarks import Bookmarks
 from penstock_plugins.integrations.deliveries import CommittedPartition, deliveries
-from penstock_plugins.sink_support.nested import json_texts
+from penstock_plugins.sink_support.text_columns import json_texts
 
 GONE = "penstock_gone"
 """The column that marks a row which only stands for a partition without rows. It is never true at the destination."""

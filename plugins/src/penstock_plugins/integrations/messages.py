@@ -21,7 +21,7 @@ from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
 from penstock_plugins.integrations.bookmarks import Bookmarks, StateLedger
 from penstock_plugins.integrations.schema import groups
-from penstock_plugins.sink_support.nested import json_texts
+from penstock_plugins.sink_support.text_columns import json_texts
 
 IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 _BLOCK_BYTES = 1 << 20

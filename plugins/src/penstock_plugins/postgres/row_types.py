@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from penstock import Column
 
-from penstock_plugins.sink_support.nested import json_texts
+from penstock_plugins.sink_support.text_columns import json_texts
 
 MISFITS = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 """The errors of values that have another type than their column, or no form in JSON."""

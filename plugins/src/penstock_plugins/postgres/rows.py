@@ -21,7 +21,7 @@ from penstock_plugins.postgres.replacement import NewRowsRelation
 from penstock_plugins.postgres.row_types import MISFITS, RowTypes, values_of
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.tables import Table
-from penstock_plugins.sink_support.csv_records import csv_records
+from penstock_plugins.sink_support.text_columns import csv_records
 from penstock_plugins.sink_support.unfit import Unfit
 
 # A partition of so many rows and bytes of JSON at most is a parameter of its statements. Above, COPY is faster.

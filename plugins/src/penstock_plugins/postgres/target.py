@@ -34,7 +34,7 @@ from penstock_plugins.postgres.tables import Tables, short_wait
 from penstock_plugins.postgres.temporary_tables import TemporaryTables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
-from penstock_plugins.sink_support.contents import rows_in
+from penstock_plugins.sink_support.table_verification import rows_in
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.sink import PostgresSink

@@ -14,8 +14,15 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import LedgerTable
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import Located, check_readable, located, of_source
-from penstock_plugins.sink_support.by_days import by_days, rows_of_days
-from penstock_plugins.sink_support.contents import Contents, contents_from, differences, measures_in, rows_in
+from penstock_plugins.sink_support.table_verification import (
+    Contents,
+    by_days,
+    contents_from,
+    differences,
+    measures_in,
+    rows_in,
+    rows_of_days,
+)
 
 
 @frozen

@@ -1,7 +1,6 @@
 """
 What sinks share.
 
-The modules: ``contents`` (rows and sums of a table, compared with the ledger) and ``by_days`` (some days of them at a
-time), ``unfit`` (records that a target cannot hold), ``csv_records`` (JSON arrays as lines of CSV) and ``nested``
-(nested values as JSON texts).
+The modules: ``unfit`` (records that a target cannot hold), ``text_columns`` (nested values as JSON texts, rows as CSV),
+``table_verification`` (the rows of a table, compared with the ledger).
 """

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 from penstock import LedgerEntry, Partition
-from penstock_plugins.sink_support import by_days as module
-from penstock_plugins.sink_support.by_days import by_days, rows_of_days
+from penstock_plugins.sink_support import table_verification as module
+from penstock_plugins.sink_support.table_verification import by_days, rows_of_days
 
 FIRST = date(2026, 3, 1)
 
