@@ -30,7 +30,7 @@ SYNC ?=
 # What make test-all installs: no test is skipped then, where Chromium, pgbouncer and Java are there.
 OPTIONAL := $(foreach name,readers spark telemetry signatures engines container browser,--group $(name))
 
-.PHONY: demo test quick test-all dates doors lint soak docs setup wheels clean bench
+.PHONY: demo test quick test-all dates integrations lint soak docs setup wheels clean bench
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
@@ -42,8 +42,8 @@ test: setup lint  ## lint, types and the default suite
 quick: setup  ## the tests without sockets and processes, for the person who edits
 	@$(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket
 
-doors: setup  ## the doors with the real clients, each installed into an environment of its own below .doors
-	@$(BIN)/pytest -n $(WORKERS) -m doors tests/test_doors.py tests/test_schedulers.py $(PYTEST)
+integrations: setup  ## the integrations with the real clients, each installed into an environment of its own below .integrations
+	@$(BIN)/pytest -n $(WORKERS) -m integrations tests/test_integrations.py tests/test_schedulers.py $(PYTEST)
 
 dates: setup  ## the quick tests on the days of DATES
 	@for at in $(DATES); do echo "at $$at"; \

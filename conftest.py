@@ -42,7 +42,7 @@ HELPERS = {
 }
 
 # Longer than the bound of other tests, however they are selected: rounds of kills take minutes on a busy machine.
-LONG_S = {"soak": 3600, "doors": 3600, "large": 900}
+LONG_S = {"soak": 3600, "integrations": 3600, "large": 900}
 
 _travel = pytest.StashKey[time_machine.travel]()
 

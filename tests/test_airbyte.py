@@ -1,5 +1,6 @@
 """
-``penstock airbyte``: the messages of each verb, without Airbyte. PyAirbyte and the CDK's tests are in test_doors.py.
+``penstock airbyte``: the messages of each verb, without Airbyte. PyAirbyte and the CDK's tests are in
+test_integrations.py.
 """
 
 import json

@@ -13,7 +13,7 @@ import pytest
 from attrs import define, evolve
 from penstock import Batch, LedgerEntry, Partition, Project, ProviderError, Secret
 from penstock.testing.conformance import QUICK
-from penstock_plugins.integrations import dlt as door
+from penstock_plugins.integrations import dlt
 from penstock_plugins.integrations.bookmarks import Bookmarks
 from penstock_plugins.integrations.deliveries import CommittedPartition, deliveries
 from providers import CONVERTR, TALROO, TODAY, Provider, bag, then
@@ -111,14 +111,14 @@ def test_how_streams_are_written(world: World) -> None:
     layouts = {one.stream: one for one in world.project.layouts("convertr")}
 
     merge = {"write_disposition": {"disposition": "merge", "strategy": "delete-insert"}}
-    assert door.disposition_of(layouts["leads"]) == {**merge, "primary_key": ["id"]}
-    assert door.disposition_of(layouts["lead_data"]) == {
+    assert dlt.disposition_of(layouts["leads"]) == {**merge, "primary_key": ["id"]}
+    assert dlt.disposition_of(layouts["lead_data"]) == {
         **merge,
         "primary_key": ["lead_id", "at_id"],
         "merge_key": ["lead_id"],
     }
-    assert door.disposition_of(layouts["campaigns"]) == {"write_disposition": "replace"}
-    assert not any(door.GONE in door.columns_of(one, 9) for one in layouts.values()), "a key would be deleted"
+    assert dlt.disposition_of(layouts["campaigns"]) == {"write_disposition": "replace"}
+    assert not any(dlt.GONE in dlt.columns_of(one, 9) for one in layouts.values()), "a key would be deleted"
 
 
 def test_a_report_replaces_its_partition(world: World) -> None:
@@ -127,20 +127,20 @@ def test_a_report_replaces_its_partition(world: World) -> None:
     """
     (clicks,) = world.project.layouts("talroo")
 
-    assert door.disposition_of(clicks)["merge_key"] == ["advertiser_id", "report_date"]
-    assert door.columns_of(clicks, 9)["price_amount"] == {
+    assert dlt.disposition_of(clicks)["merge_key"] == ["advertiser_id", "report_date"]
+    assert dlt.columns_of(clicks, 9)["price_amount"] == {
         "data_type": "decimal",
         "precision": 38,
         "scale": 9,
         "description": "what is paid",
         "nullable": True,
     }
-    assert door.columns_of(clicks, 9)["time"]["timezone"] is False
+    assert dlt.columns_of(clicks, 9)["time"]["timezone"] is False
     partition = Partition("clicks", (("advertiser_id", "2112"), ("report_date", "2026-03-01")))
     entry = LedgerEntry(source="talroo", partition=partition, state="delivered", run_id="r")
-    row = door.gone(CommittedPartition(entry, ()), clicks)
-    assert (row["advertiser_id"], row["report_date"], row[door.GONE]) == ("2112", date(2026, 3, 1), True)
-    required = {name for name, one in door.columns_of(clicks, 9).items() if not one["nullable"]}
+    row = dlt.gone(CommittedPartition(entry, ()), clicks)
+    assert (row["advertiser_id"], row["report_date"], row[dlt.GONE]) == ("2112", date(2026, 3, 1), True)
+    required = {name for name, one in dlt.columns_of(clicks, 9).items() if not one["nullable"]}
     assert all(row[name] is not None for name in required)
 
 
@@ -151,14 +151,14 @@ def test_of_a_key_on_two_days_the_later_row_is_kept(world: World) -> None:
     """
     for name in ("leads", "lead_data"):
         (layout,) = [one for one in world.project.layouts("convertr") if one.stream == name]
-        assert door.columns_of(layout, 9)[door.ORDER]["dedup_sort"] == "desc"
+        assert dlt.columns_of(layout, 9)[dlt.ORDER]["dedup_sort"] == "desc"
     state: dict[str, Any] = {}
     options = {"since": DAYS[0], "until": DAYS[-1]}
     (leads,) = world.project.layouts("convertr", ["leads"])[:1]
 
-    rows = list(door._read(state, world.project, "convertr", [leads], leads, options))
+    rows = list(dlt._read(state, world.project, "convertr", [leads], leads, options))
 
-    numbers = [{row[door.ORDER] for row in batch} for batch in rows]
+    numbers = [{row[dlt.ORDER] for row in batch} for batch in rows]
     assert len(numbers) > 1
     assert numbers == [{number} for number in range(1, len(numbers) + 1)]
 
@@ -178,10 +178,10 @@ def test_a_decimal_is_never_rounded(world: World, text: str, scale: int, fits: b
     """
     (clicks,) = world.project.layouts("talroo")
     if fits:
-        door.refuse_rounding([{"price_amount": Decimal(text)}, {"price_amount": None}], clicks, scale)
+        dlt.refuse_rounding([{"price_amount": Decimal(text)}, {"price_amount": None}], clicks, scale)
     else:
         with pytest.raises(ProviderError, match=r"decimal_scale=18"):
-            door.refuse_rounding([{"price_amount": Decimal(text)}], clicks, scale)
+            dlt.refuse_rounding([{"price_amount": Decimal(text)}], clicks, scale)
 
 
 def test_nested_values_are_json_in_json(world: World) -> None:
@@ -193,6 +193,6 @@ def test_nested_values_are_json_in_json(world: World) -> None:
     batch = evolve(batch, rows=batch.rows[:1])
     batch.rows[0]._extra = {"rate": Decimal("0.10")}
 
-    ((row,),) = door.rows_of(CommittedPartition(entry=None, batches=[batch]), clicks, count())  # type: ignore[arg-type]
+    ((row,),) = dlt.rows_of(CommittedPartition(entry=None, batches=[batch]), clicks, count())  # type: ignore[arg-type]
     assert row["_extra"] == '"{\\"rate\\":0.10}"'
     assert isinstance(batch, Batch)

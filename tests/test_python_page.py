@@ -37,7 +37,8 @@ def test_the_examples_run_in_order(talroo: Server, capsys: pytest.CaptureFixture
     Each block as a reader would paste it into one session; amounts are exact, nothing is printed but by the examples.
     """
     session: dict[str, Any] = {}
-    # Other tests run the blocks with a mark before them: test_arrow_libraries.py (readers), test_schedulers.py (doors).
+    # Other tests run the blocks with a mark before them: test_arrow_libraries.py (readers) and test_schedulers.py
+    # (integrations).
     page = (DOCS / "python.md").read_text()
     blocks = re.findall(r"(?<!-->\n)^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     for block in blocks:

@@ -1,5 +1,5 @@
 """
-Airflow, Dagster and Prefect: the examples of docs/python.md, each with the real scheduler (``make doors``).
+Airflow, Dagster and Prefect: the examples of docs/python.md, each with the real scheduler (``make integrations``).
 
 A scheduler keeps the machine's clock, and so do the provider and the days of these tests.
 """
@@ -20,11 +20,11 @@ from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
 from time_machine import escape_hatch
 
-pytestmark = pytest.mark.doors
+pytestmark = pytest.mark.integrations
 
 EXAMPLES = dict(
     re.findall(
-        r"^<!-- doors -->\n```python\n# (\S+)\n(.*?)^```",
+        r"^<!-- integrations -->\n```python\n# (\S+)\n(.*?)^```",
         (ROOT / "docs" / "python.md").read_text(),
         re.MULTILINE | re.DOTALL,
     )

@@ -1,5 +1,5 @@
 """
-``penstock singer``: what a Singer target receives, without a target. The real ones are in test_doors.py.
+``penstock singer``: what a Singer target receives, without a target. The real ones are in test_integrations.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """
 The sink ``singer`` with a target of the test's own: what it receives, when a partition counts as delivered, and what
-happens when it dies, hangs or returns no state. Real targets are in test_doors.py.
+happens when it dies, hangs or returns no state. Real targets are in test_integrations.py.
 """
 
 import json

@@ -1,5 +1,6 @@
 """
-The clients of other tools (Singer, Airbyte, dlt, Dagster, ...), each in an environment of its own below ``.doors``.
+The clients of other tools (Singer, Airbyte, dlt, Dagster, ...), each in an environment of its own below
+``.integrations``.
 """
 
 import fcntl
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 UV = ROOT / ".tools" / "bin" / "uv"
 
 
-ENVIRONMENTS = ROOT / ".doors"
+ENVIRONMENTS = ROOT / ".integrations"
 
 
 # For libraries that import penstock: the packages of this repository, and what sets the clock of a process.

@@ -1,11 +1,11 @@
 """
-The doors against bare clients: CPU of whole processes that read the same jobs, in turns.
+The integrations against bare clients: CPU of whole processes that read the same jobs, in turns.
 
-    python benchmarks/doors.py [ROWS] [ROUNDS]
+    python benchmarks/integrations.py [ROWS] [ROUNDS]
 
-``make doors`` installs the clients. The bare Singer tap is a loop around ``singer.write_record``, the bare dlt source
-one that yields what ``json.load`` makes of a page; neither has types, checks or a state. Both dlt pipelines load into
-DuckDB. Start-up is included, the provider not.
+``make integrations`` installs the clients. The bare Singer tap is a loop around ``singer.write_record``, the bare dlt
+source one that yields what ``json.load`` makes of a page; neither has types, checks or a state. Both dlt pipelines load
+into DuckDB. Start-up is included, the provider not.
 """
 
 import json
@@ -18,7 +18,7 @@ from sizes import JOBS_PER_PAGE
 from table import measured, provider
 
 ROOT = Path(__file__).parents[1]
-CLIENTS = ROOT / ".doors"
+CLIENTS = ROOT / ".integrations"
 
 BARE = f"""
 import json, sys, urllib.request
@@ -64,8 +64,8 @@ with made.sql_client() as client:
 assert rows == int(sys.argv[2]), rows
 """
 
-# Door -> the client's environment, the bare program, ours; each Python of its own has what its program imports.
-DOORS = {
+# Integration -> the client's environment, the bare program, ours; each Python of its own has what its program imports.
+INTEGRATIONS = {
     "singer": ((CLIENTS / "target-jsonl", BARE + BARE_TAP), (ROOT / ".venv", OURS + TAP)),
     "dlt": ((CLIENTS / "dlt", BARE + BARE_SOURCE + LOAD), (CLIENTS / "dlt", OURS + SOURCE + LOAD)),
 }
@@ -85,11 +85,11 @@ def cpu_of(environment: Path, program: str, url: str, rows: int) -> float:
 def main() -> None:
     rows, rounds = (int(word) for word in [*sys.argv[1:], *("100000", "5")[len(sys.argv) - 1 :]])
     with provider("--leads", "1", "--jobs", str(rows)) as url:
-        for door, (bare, ours) in DOORS.items():
+        for name, (bare, ours) in INTEGRATIONS.items():
             pairs = [(cpu_of(*bare, url, rows), cpu_of(*ours, url, rows)) for _ in range(rounds)]
             theirs, own = (1e6 * statistics.median(one) / rows for one in zip(*pairs, strict=True))
             ratio = statistics.median(ours / bare for bare, ours in pairs)
-            print(f"{door:7} bare {theirs:6.1f} us of CPU a row, penstock {own:6.1f} us, {ratio:.2f} of it", flush=True)
+            print(f"{name:7} bare {theirs:6.1f} us of CPU a row, penstock {own:6.1f} us, {ratio:.2f} of it", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """
-The doors with the real clients: each is installed into an environment of its own below ``.doors`` (``make doors``).
+The integrations with the real clients (``make integrations``), each installed into an environment of its own below
+``.integrations``.
 
-The pages in docs/doors are run as they stand, in one shell each, against the imitation of Talroo. The clock of
+The pages in docs/integrations are run as they stand, in one shell each, against the imitation of Talroo. The clock of
 penstock's processes is at 2026-11-21, that of the clients is the machine's.
 """
 
@@ -27,7 +28,7 @@ from imitation_convertr import ConvertrSandbox
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
 
-pytestmark = pytest.mark.doors
+pytestmark = pytest.mark.integrations
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 TODAY = NOW.date()
@@ -82,8 +83,8 @@ class Place:
         (self.folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
 
     def page(self, name: str, *clients: str, **environ: str) -> None:
-        """Run a page of docs/doors from its beginning to its end; blocks that begin with ``# FILE`` are files."""
-        text = (ROOT / "docs" / "doors" / name).read_text()
+        """Run a page of docs/integrations from beginning to end; blocks that begin with ``# FILE`` are files."""
+        text = (ROOT / "docs" / "integrations" / name).read_text()
         script = ""
         for language, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             named = re.match(r"# (\S+)\n", block)
@@ -116,8 +117,8 @@ def _place(folder: Path, server: Server, app: Any) -> Place:
     place.write("bin/penstock", PENSTOCK)
     (folder / "bin" / "penstock").chmod(0o755)
     for name in ("talroo", "convertr"):
-        for program, door in (("tap", "singer"), ("source", "airbyte")):
-            place.write(f"bin/{program}-{name}", f'#!/bin/sh\nexec penstock {door} {name} "$@"\n')
+        for program, command in (("tap", "singer"), ("source", "airbyte")):
+            place.write(f"bin/{program}-{name}", f'#!/bin/sh\nexec penstock {command} {name} "$@"\n')
             (folder / "bin" / f"{program}-{name}").chmod(0o755)
     return place
 
@@ -246,7 +247,7 @@ def test_what_vanished_is_deleted_by_the_statement_of_the_page(talroo: Place, ds
     assert before.keys() - talroo.prices().keys(), "no row vanishes in this restatement: choose another"
     again = f"tap-talroo --config talroo.json --state state.json | {into}"
     talroo.shell(again, "meltanolabs-target-postgres", NOW=LATER)
-    (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/doors/singer.md").read_text(), re.DOTALL)
+    (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/integrations/singer.md").read_text(), re.DOTALL)
     with psycopg.connect(dsn) as connection:
         connection.execute("set search_path = loaded")
         connection.execute(statement)
