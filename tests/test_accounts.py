@@ -35,15 +35,14 @@ from penstock import (
 from penstock._cli import main
 from penstock._config import load
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job
-from penstock._plan.planner import Planner
+from penstock._plan.planner import Planner, plan
 from penstock._plan.selection import strange_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ConfigError, UsageError
 from penstock.sandbox.server import serve
 from penstock.settings import OpenFor

@@ -22,7 +22,7 @@ from penstock import (
     column,
     record,
 )
-from penstock._run import commit_group
+from penstock._run import commit
 from penstock.ledger import SqliteLedger
 from penstock.testing.memory import MemorySink, MemoryTarget, MemoryWriter
 from scripted_provider import ScriptedProvider
@@ -160,7 +160,7 @@ def test_a_large_slice_is_committed_by_itself(tmp_path: Path, monkeypatch: pytes
     """
     Above the bound of rows, its partitions are committed one by one.
     """
-    monkeypatch.setattr(commit_group, "GROUP_ROWS", 10)
+    monkeypatch.setattr(commit, "GROUP_ROWS", 10)
     shop = a_shop(tmp_path, rows_of_last=20)
     report = shop.run()
 

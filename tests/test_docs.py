@@ -35,7 +35,7 @@ from penstock._cli.init import toml_value
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.registry import Registry
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 from attrs import evolve
 from penstock import SandboxRequest
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.changes import Change, FaultContext, bomb, drip, huge, status
 from penstock.sandbox.faults import Fault

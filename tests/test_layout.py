@@ -24,7 +24,19 @@ PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 # The private folders of the core, in the order in which a run uses them. The Python API is built from all stages before
 # it, and the command line from it.
 STAGES = (
-    *("_util", "_plugins", "_config", "_plan", "_fetch", "_recording", "_decode", "_read", "_run", "_write"),
+    *(
+        "_util",
+        "_plugins",
+        "_config",
+        "_run_report",
+        "_plan",
+        "_fetch",
+        "_recording",
+        "_decode",
+        "_read",
+        "_run",
+        "_write",
+    ),
     *("_project", "_cli", "__main__", "testing"),
 )
 
@@ -175,7 +187,7 @@ def test_there_are_lists_of_modules() -> None:
     """
     The docstrings are read as they are meant.
     """
-    assert {"core/src/penstock/_run", "plugins/src/penstock_plugins/postgres"} <= LISTS.keys()
+    assert {"core/src/penstock/_fetch", "plugins/src/penstock_plugins/postgres"} <= LISTS.keys()
 
 
 # The packages that are imported by their own names: interfaces and tools, each for its kind of plugin.

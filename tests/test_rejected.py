@@ -25,7 +25,7 @@ from penstock import (
     money,
     record,
 )
-from penstock._util.run_report import Allowance
+from penstock._config.pipeline import Allowance
 from scripted_provider import ScriptedProvider
 
 DAYS = ("2026-06-14", "2026-06-15", "2026-06-16")

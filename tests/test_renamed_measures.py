@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from penstock import Envelope, ReportFile, SandboxRequest, Stream, column, derived, record
-from penstock._util.run_report import Allowance
+from penstock._config.pipeline import Allowance
 from scripted_provider import ScriptedProvider
 
 

@@ -39,7 +39,7 @@ from penstock._plugins.registry import Registry
 from penstock._read.on_demand import Reports
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
 from penstock_plugins.polling import Polled

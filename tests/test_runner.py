@@ -34,13 +34,14 @@ from penstock import (
     named,
     record,
 )
+from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job
+from penstock._plan.planner import plan
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import Allowance, RunReport
+from penstock._run_report.report import RunReport
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget

@@ -20,7 +20,7 @@ from market import SHOPS, Market
 from market_runs import DividedRuns, base_url, counts, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
 from penstock._project import workers
-from penstock._util.run_report import RunReport, StreamCounts
+from penstock._run_report.report import RunReport, StreamCounts
 from penstock.engines import Assignment
 from penstock.sandbox.server import serve
 from penstock_plugins.engines.processes import Processes

@@ -21,7 +21,7 @@ from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.conformance import noon_of, source_of
 from penstock.testing.memory import MemorySink

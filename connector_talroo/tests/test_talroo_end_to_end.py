@@ -15,13 +15,14 @@ from connector_talroo.config import TalrooSettings
 from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET
 from imitation_talroo import TalrooSandbox
 from penstock import AuthenticationError, SandboxResponse, Secret
+from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import Allowance, RunReport
+from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 

@@ -23,7 +23,7 @@ from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
 from penstock_plugins.files.jsonl import JsonLines

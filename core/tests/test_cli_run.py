@@ -21,7 +21,7 @@ from penstock._cli.lines import Lines, in_words, restated
 from penstock._cli.run import summarise
 from penstock._cli.session import Session
 from penstock._project.run_result import RunResult
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock._util.text import without_place
 from penstock.connector import Stream
 from shop_commands import TODAY, YESTERDAY, Here, ShopPlugin, days

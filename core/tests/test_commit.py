@@ -11,12 +11,12 @@ from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import LoadedPartition, ReadResult
-from penstock._read.run_log import RunLog
 from penstock._run.commit import Committer
-from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import RunContext
+from penstock._run.failures import GROUP_PARTITIONS
+from penstock._run_report.log import RunLog
+from penstock._run_report.report import RunReport
 from penstock._util.clock import StandingClock
-from penstock._util.run_report import RunReport
 from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
 from penstock.events import Event

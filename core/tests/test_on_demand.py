@@ -11,8 +11,8 @@ from penstock._fetch.call import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
 from penstock._read.handles import Handles
 from penstock._read.on_demand import ReportExpiredError, Reports, submission_text, with_response
-from penstock._read.run_log import RunLog
-from penstock._util.run_report import RunReport
+from penstock._run_report.log import RunLog
+from penstock._run_report.report import RunReport
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import InconsistentReadError, RefusedError, ReportError

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 from attrs import evolve
-from penstock._util.run_report import Allowance, RunReport, StreamCounts
+from penstock._config.pipeline import Allowance
+from penstock._run_report.report import RunReport, StreamCounts
 
 
 def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from attrs import define, field
 from penstock import SinkError, StoppedError
-from penstock._run import shared_targets
-from penstock._run.shared_targets import SharedTargets, TargetLine
-from penstock._run.worker_messages import TargetRequest, message_of
+from penstock._run.divided import shared_targets
+from penstock._run.divided.messages import TargetRequest, message_of
+from penstock._run.divided.shared_targets import SharedTargets, TargetLine
 from penstock.engines import Message
 
 

@@ -12,15 +12,16 @@ from typing import Any
 import penstock_plugins
 from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
+from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._config.source import ConfiguredSource
-from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan
+from penstock._plan.planner import plan
 from penstock._plugins.registry import Registry
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import NONE_ALLOWED, Allowance, RunReport
+from penstock._run_report.report import RunReport
 from penstock.ledger_interface import LedgerEntry
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock

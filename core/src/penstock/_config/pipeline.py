@@ -3,19 +3,53 @@ The pipelines of a configuration, and the receivers of the results of their runs
 ``notify = [{ url = ..., on = ["failed"] }, { command = "..." }]``.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
 import attrs
 from attrs import frozen, validators
 
 from penstock._config.convert import Names
-from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.redact import Secret
 from penstock.settings import setting
 
 Occasion = Literal["failed", "rejected", "deadline", "locked", "parked", "restated", "delivered", "always"]
+
+
+@frozen
+class Allowance:
+    """
+    What a run accepts without exit code 5: so many rejected records and values not read, as a number or as a share of
+    all records that were fetched; and, unless ``strict``, members that no column declares.
+    """
+
+    most: int = 0
+    share: Decimal = Decimal(0)
+    strict: bool = False
+
+    @classmethod
+    def parse(cls, value: bool | int | str) -> "Allowance":
+        """
+        From ``true`` (any number), ``false`` (none), a number, or a share such as ``"1%"``; numbers may be text.
+        Raises ValueError otherwise.
+        """
+        text = str(value).strip().lower()
+        if text in ("true", "false"):
+            return cls(share=Decimal(text == "true"))
+        match = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?)\s*%", text, re.ASCII)
+        if match is None or Decimal(match[2] or 0) > 100:
+            raise ValueError(f'expected true, a number of records, or a share such as "1%", found {text!r}')
+        return cls(most=int(match[1])) if match[1] else cls(share=Decimal(match[2]) / 100)
+
+    def covers(self, rejected: int, fetched: int) -> bool:
+        """Whether this many of the fetched records are accepted."""
+        return rejected <= self.most or rejected <= self.share * fetched or self.share == 1
+
+
+NONE_ALLOWED = Allowance()
 
 
 def _is_command(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:

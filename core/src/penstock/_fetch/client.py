@@ -22,8 +22,8 @@ from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judge_response, judges_of
+from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock._util.run_report import RunReport
 from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
@@ -77,7 +77,7 @@ class SourceClient:
     source: ConfiguredSource
     clock: Clock
     budget: Budget
-    report: RunReport
+    report: RunReport | None = None  # counts the requests of streams
     emit: OnEvent = ignore
     exchange_log: ExchangeLog | None = None  # of a run that is recorded or replayed
     peers: Peers | None = None
@@ -211,7 +211,7 @@ class SourceClient:
 
     def count(self, call: Call, **more: int) -> None:
         """Add to the figures of the call's stream in the run report."""
-        if call.stream is not None:
+        if call.stream is not None and self.report is not None:
             self.report.count(self.source.name, call.stream.name, **more)
 
     def accepted(self, owner: str | None) -> bool:

@@ -1,5 +1,5 @@
 """
-When a reading is final: after its day closed, by today's settings.
+When a read is final: after its day closed, by today's settings and by this machine's clock.
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from penstock._config.source import ConfiguredSource
 from penstock.connector import Stream
 from penstock.model import Partition, is_loopback
 from penstock.settings import SourceSettings, info_of
+
+SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that share a target may differ
 
 
 def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -> datetime | None:
@@ -90,3 +92,8 @@ def reader_version(source: ConfiguredSource, stream: Stream) -> str:
     ]
     text = json.dumps([source.version, columns], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def is_ahead(moment: datetime, now: datetime) -> bool:
+    """Whether a stored moment is in the future: the clock of the machine that stored it was ahead."""
+    return moment > now + SKEW

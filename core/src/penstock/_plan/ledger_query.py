@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
-from penstock._plan.account_views import account_of
+from penstock._plan.accounts import account_of
 from penstock._plan.window import Window
 from penstock.connector import Stream
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry, PendingReport
@@ -128,7 +128,7 @@ def _spans(days: DaysByAccount) -> list[_Span]:
 
 
 def _spans_to_the_end(days: DaysByAccount) -> list[_Span]:
-    """From the first day of each account on. The days of changes after the window are needed, see PartitionPlanner."""
+    """From the first day of each account on. The days of changes after the window are needed, see OpenPartitions."""
     by_first_day: dict[date | None, list[str | None]] = {}
     for account, account_days in days.items():
         by_first_day.setdefault(account_days[0] if account_days else None, []).append(account)

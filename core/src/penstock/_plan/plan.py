@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 from attrs import field, frozen
 
+from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import PartOfDivision, block_days
-from penstock._util.run_report import NONE_ALLOWED, Allowance
 from penstock.connector import Stream
 from penstock.errors import TargetError
 from penstock.ledger_interface import LedgerEntry

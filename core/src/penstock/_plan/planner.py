@@ -2,23 +2,23 @@
 What a run reads of a stream: the requested partitions minus those that are final. No network.
 """
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from attrs import define, field, frozen
 
-from penstock._plan.account_views import Accounts
+from penstock._config.source import ConfiguredSource
+from penstock._plan.accounts import Accounts, StreamView
+from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
-from penstock._plan.families import Families
 from penstock._plan.ledger_query import LedgerQuery
-from penstock._plan.open_partitions import PartitionPlanner
-from penstock._plan.plan import Job, PlannedSlice
-from penstock._plan.reasons import Reasons
-from penstock._plan.requested_days import RequestedDays
+from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
+from penstock._plan.plan import Job, Plan, PlannedPartition, PlannedSlice, Reason
 from penstock._plan.selection import matches
-from penstock._plan.slices import slices_of
+from penstock._plan.window import RequestedDays, slice_bounds
 from penstock.connector import Stream
-from penstock.ledger_interface import LedgerEntry
+from penstock.ledger_interface import LedgerEntry, PendingReport
+from penstock.model import Partition, Slice
 from penstock.sinks import Target
 
 
@@ -50,7 +50,7 @@ class Planner:
     families: Families = field(init=False)
     accounts: Accounts = field(init=False)
     days: RequestedDays = field(init=False)
-    _partitions: PartitionPlanner = field(init=False)
+    _open: OpenPartitions = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         query = LedgerQuery(self.job.source.name, self.target)
@@ -58,13 +58,13 @@ class Planner:
         self.families = Families.of(self.job)
         self.accounts = Accounts(self.job.source, self.families, query.ledger)
         self.days = RequestedDays(self.job, self.accounts, self.now, self.notices)
-        self._partitions = PartitionPlanner(self.families, self.accounts, self.days, query, reasons)
+        self._open = OpenPartitions(self.families, self.accounts, self.days, query, reasons)
 
     def plan_stream(self, stream: Stream, accounts: Collection[str | None]) -> StreamPlan:
         """The plan of these accounts of a stream."""
         if stream.kind == "snapshot":
             self._note_window(stream)
-        plans = self._partitions.of_stream(stream, self._selected(stream, accounts))
+        plans = self._open.of_stream(stream, self._selected(stream, accounts))
         chosen = stream in self.families.chosen
         slices = [
             planned
@@ -101,3 +101,157 @@ class Planner:
                 f"{self.job.source.name}.{stream.name} is a snapshot, requested by the rows of {parent.name}. It is "
                 "replaced by the rows for the days of this window; its rows for other days are removed"
             )
+
+
+def slices_of(
+    view: StreamView, account: str | None, plan: AccountPlan, now: datetime, *, to_deliver: bool
+) -> list[PlannedSlice]:
+    """The slices of one account, days ascending. ``to_deliver``: see PlannedSlice."""
+    partitions = list(plan.to_read)
+    if view.stream.kind == "snapshot":
+        groups = [partitions] if partitions else []
+    else:
+        days_per_request = view.source.days_per_request(view.stream)
+        groups = grouped(partitions, plan.rows.reports.get(account, ()), days_per_request)
+    return [
+        _slice(
+            view,
+            account,
+            {partition: plan.to_read[partition] for partition in group},
+            plan.rows.entries,
+            now,
+            to_deliver=to_deliver,
+        )
+        for group in groups
+    ]
+
+
+def _slice(
+    view: StreamView,
+    account: str | None,
+    reasons: Mapping[Partition, Reason],
+    entries: Mapping[Partition, LedgerEntry],
+    now: datetime,
+    *,
+    to_deliver: bool,
+) -> PlannedSlice:
+    stream = view.stream
+    days = () if stream.kind == "snapshot" else tuple(filter(None, (partition.day for partition in reasons)))
+    start, end = slice_bounds(stream, days, view.source.zone, now)
+    return PlannedSlice(
+        stream=stream,
+        partitions=tuple(reasons),
+        reasons=tuple(reasons.values()),
+        slice=Slice(now=now, account=account, days=days, start=start, end=end),
+        source=view.source,
+        fingerprint=view.fingerprint,
+        reader_version=view.reader_version,
+        to_deliver=to_deliver,
+        entries={partition: entries[partition] for partition in reasons if partition in entries},
+    )
+
+
+def grouped(
+    to_read: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
+) -> list[list[Partition]]:
+    """
+    An account's days to read as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is
+    already under way stay together as they were submitted. Days ascend, as those of ``to_read`` do.
+    """
+    groups: list[list[Partition]] = []
+    ungrouped = list(to_read)
+    for report in reports:
+        submitted = [partition for partition in ungrouped if partition in report.partitions]
+        if submitted and len(submitted) == len(report.partitions):
+            groups.append(submitted)
+            ungrouped = [partition for partition in ungrouped if partition not in submitted]
+    consecutive: list[Partition] = []
+    for partition in ungrouped:
+        if consecutive and (not _is_next_day(partition, consecutive[-1]) or len(consecutive) >= days_per_request):
+            groups.append(consecutive)
+            consecutive = []
+        consecutive.append(partition)
+    if consecutive:
+        groups.append(consecutive)
+    return sorted(groups, key=lambda group: group[0].values)
+
+
+def _is_next_day(partition: Partition, other: Partition) -> bool:
+    """Whether the day of a partition is the one after the other's."""
+    day, day_before = partition.day, other.day
+    assert day is not None
+    assert day_before is not None
+    return day - day_before == timedelta(days=1)
+
+
+def plan(job: Job, now: datetime) -> Plan:
+    """
+    The plan of a job, as far as the target's ledger determines it.
+
+    Raises UsageError for a window that the provider does not serve any more, TargetError for a target that cannot be
+    read.
+    """
+    target = job.sink.open_readonly(job.source.name)
+    try:
+        return _plan(Planner(job, now, target))
+    finally:
+        if target is not None:
+            target.close()
+
+
+def _plan(planner: Planner) -> Plan:
+    source = planner.job.source
+    planned: list[PlannedPartition] = []
+    waiting: list[str] = []
+    final: dict[str, int] = {}
+    for stream in planner.families.chosen:
+        accounts = planner.accounts.of_stream(stream)
+        if accounts is None:
+            lister = stream.accounts_from[0] if stream.accounts_from else "?"
+            waiting.append(f"{stream.name}: one partition per account of {lister}, which was not read yet")
+            continue
+        if stream.kind != "snapshot":
+            planner.days.check(stream, accounts)
+        of_stream = planner.plan_stream(stream, accounts)
+        for slice_ in of_stream.slices:
+            planned += _planned_partitions(source, slice_)
+        if of_stream.final:
+            final[stream.name] = of_stream.final
+        if stream.parent is not None:
+            waiting.append(f"{stream.name}: requests by the rows of {stream.parent.stream}")
+    return Plan(
+        partitions=tuple(planned),
+        final=final,
+        notices=tuple(dict.fromkeys(planner.notices)),
+        waiting=tuple(waiting),
+        exact=all(_is_exact(source, stream) for stream in planner.families.chosen),
+    )
+
+
+def _planned_partitions(source: ConfiguredSource, planned: PlannedSlice) -> list[PlannedPartition]:
+    """The partitions of a slice. The first one has the requests of all."""
+    requests, zone = requests_of(planned), planned.source.settings.timezone
+    return [
+        PlannedPartition(
+            source=source.name,
+            partition=partition,
+            reason=reason,
+            requests=requests if requests is None or index == 0 else 0,
+            timezone=zone if zone != source.settings.timezone else None,
+        )
+        for index, (partition, reason) in enumerate(zip(planned.partitions, planned.reasons, strict=True))
+    ]
+
+
+def requests_of(planned: PlannedSlice) -> int | None:
+    """The least number of requests that a slice takes; a report is submitted, polled and read."""
+    if planned.stream.parent is not None:
+        return None
+    firsts = len(planned.stream.first_requests(planned.source.settings, planned.slice))
+    return 3 * firsts if planned.stream.poller is not None else firsts
+
+
+def _is_exact(source: ConfiguredSource, stream: Stream) -> bool:
+    """Whether a run of this stream makes exactly the requests that a plan counts."""
+    single = stream.paginator is None and stream.poller is None and stream.parent is None
+    return single and source.accounts_from(stream) is None

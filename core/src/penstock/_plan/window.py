@@ -1,12 +1,15 @@
 """
-The window of a stream: the requested days, clamped to those that the provider serves.
+The window of a stream: the requested days, clamped to those that the provider serves and to the last moment that can be
+read.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from typing import NamedTuple
 
-from penstock._plan.clock_bounds import latest_day
+from attrs import frozen
+
+from penstock._plan.accounts import Accounts
 from penstock._plan.finality import parent_with_days
 from penstock._plan.plan import Job
 from penstock.connector import Stream
@@ -85,3 +88,75 @@ def _last_day(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[da
     if until > latest:
         return latest, [f"{job.source.name}.{stream.name} is read up to today, {latest}, not up to {until}"]
     return until, []
+
+
+@frozen(eq=False, repr=False)
+class RequestedDays:
+    """``notices``: it adds one for each bound of a window that was clamped."""
+
+    job: Job
+    accounts: Accounts
+    now: datetime
+    notices: list[str]
+
+    def of_accounts(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Sequence[date]]:
+        """The days of each account's window that are in the job's part, ascending. Accounts have at least one."""
+        windows = self._windows(stream, accounts)
+        days = {window: window.days() for window in windows.values() if window is not None}
+        in_part = {
+            account: self.job.days_in_part(stream, account, days[window])
+            for account, window in windows.items()
+            if window is not None
+        }
+        return {account: account_days for account, account_days in in_part.items() if account_days}
+
+    def check(self, stream: Stream, accounts: Iterable[str | None]) -> None:
+        """Raises UsageError where no account of this stream has a day to read in the requested window."""
+        self._windows(stream, list(accounts) or [None], strict=True)
+
+    def _windows(
+        self, stream: Stream, accounts: Iterable[str | None], *, strict: bool = False
+    ) -> dict[str | None, Window | None]:
+        """The window of each account, in its zone; None where it holds no day, although others' may."""
+        windows: dict[str | None, Window | None] = {}
+        by_zone: dict[tzinfo, Window | None] = {}
+        refused: UsageError | None = None
+        for account in accounts:
+            zone = self.accounts.source_of(stream, account).zone
+            if zone not in by_zone:
+                try:
+                    by_zone[zone], notices = requested_window(self.job, stream, zone, self.now)
+                except UsageError as error:
+                    by_zone[zone], refused = None, refused or error
+                else:
+                    self.notices.extend(notices)
+            windows[account] = by_zone[zone]
+        if strict and refused is not None and not any(by_zone.values()):
+            raise refused
+        return windows
+
+
+def latest_moment(stream: Stream, zone: tzinfo, now: datetime) -> datetime:
+    """The last moment whose records can be read; of ``changes`` it is before now by the stream's ``lag``."""
+    return (now - stream.lag if stream.kind == "changes" else now).astimezone(zone)
+
+
+def latest_day(stream: Stream, zone: tzinfo, now: datetime) -> date:
+    """The last day that can be read, at least partly."""
+    return latest_moment(stream, zone, now).date()
+
+
+def slice_bounds(
+    stream: Stream, days: Sequence[date], zone: tzinfo, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """
+    The moments, the second excluded, that a slice of consecutive days covers; both None without days. Of ``changes`` it
+    begins earlier by the stream's ``lookback``, and ends at the latest moment that can be read.
+    """
+    if not days:
+        return None, None
+    start = datetime.combine(days[0], time(), zone)
+    end = datetime.combine(days[-1] + timedelta(days=1), time(), zone)
+    if stream.kind == "changes":
+        return start - stream.lookback, min(end, latest_moment(stream, zone, now))
+    return start, end

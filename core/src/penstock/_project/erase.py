@@ -6,7 +6,7 @@ from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.erasure import erasures_of
-from penstock._plan.account_views import zone_memory, zone_of
+from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import fingerprint, is_of_today
 from penstock._project.locked_targets import LockedTarget, delivered_streams, locked_targets
 from penstock._project.setup import Notice

@@ -12,8 +12,8 @@ from penstock._plan.window import check_order
 from penstock._project.locked_targets import LockedTarget, delivered_streams, locked_targets
 from penstock._project.targets import Days, SourceLedger, TargetQuery, narrowed, nothing_of
 from penstock._read.components import components_of
-from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import run_id
+from penstock._run.failures import GROUP_PARTITIONS
 from penstock.errors import UsageError
 from penstock.ledger import FORGET_PREFIX
 from penstock.ledger_interface import LedgerEntry, Restatement

@@ -9,13 +9,12 @@ from typing import NamedTuple
 from attrs import evolve
 
 from penstock._config import Config, ConfiguredSink
-from penstock._config.pipeline import Pipeline
+from penstock._config.pipeline import NONE_ALLOWED, Pipeline
 from penstock._plan.division import shard_of, shards, unit_of_partition
-from penstock._plan.job_plan import plan
 from penstock._plan.plan import Job, Plan, PlannedPartition
+from penstock._plan.planner import plan
 from penstock._project.selection import Selection, refuse_missed, refuse_strange_accounts, selected_streams, window_of
 from penstock._project.setup import Notice, Setup, blamed
-from penstock._util.run_report import NONE_ALLOWED
 from penstock.errors import UsageError
 from penstock.names import counted
 from penstock.sinks import BaseSink, Part, Sink, Target, add_defaults

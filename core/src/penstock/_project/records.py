@@ -16,8 +16,8 @@ from penstock._plan.plan import Job
 from penstock._read.components import components_of
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock._util.run_report import RunReport
 from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.events import Event, OnEvent
 from penstock.handover import HandoverSink

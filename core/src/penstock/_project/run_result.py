@@ -8,7 +8,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from penstock._plan.plan import PlannedPartition
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.errors import PenstockError
 
 Outcome = Literal["success", "retry", "skip", "failure"]

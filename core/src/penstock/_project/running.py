@@ -22,8 +22,8 @@ from penstock._project.selection import Selection, names_in
 from penstock._project.setup import Notice, Notices, Setup, unfailing
 from penstock._run import runner
 from penstock._run.context import new_run
+from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock, StandingClock
-from penstock._util.run_report import RunReport
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
 from penstock.sinks import Sink

@@ -8,12 +8,11 @@ from datetime import date
 from attrs import field, frozen
 
 from penstock._config import Config
-from penstock._config.pipeline import Pipeline
+from penstock._config.pipeline import Allowance, Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._project.setup import Notice, blamed
 from penstock._util.days import window
-from penstock._util.run_report import Allowance
 from penstock.errors import ConfigError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip

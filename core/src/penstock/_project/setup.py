@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from penstock._config import Config, ConfiguredSink
     from penstock._config.source import ConfiguredSource
     from penstock._plugins.registry import Registry
+    from penstock._project.used_targets import UsedTargets
     from penstock._recording.replay import Recording
-    from penstock._run.used_targets import UsedTargets
     from penstock.connector import Connector
 
 Notice = Callable[[str], None]
@@ -109,7 +109,7 @@ class Setup:
 
     @cached_property
     def used_targets(self) -> "UsedTargets":
-        from penstock._run.used_targets import UsedTargets
+        from penstock._project.used_targets import UsedTargets
 
         return UsedTargets(None if isinstance(self.file, Mapping) else self.config.folder)
 

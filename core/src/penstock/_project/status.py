@@ -9,7 +9,7 @@ from typing import NamedTuple
 from attrs import asdict
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.account_views import zone_memory, zone_of
+from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
 from penstock._project.setup import Setup
 from penstock._project.targets import SourceLedger, holds, narrowed

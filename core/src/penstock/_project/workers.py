@@ -24,12 +24,12 @@ from penstock._project.jobs import jobs_for, plan_of
 from penstock._project.selection import Selection
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
-from penstock._run.divided import lock_part_of, run_divided, weights_of, workers_stage
+from penstock._run.divided.coordinator import lock_part_of, run_divided, weights_of, workers_stage
+from penstock._run.divided.messages import Lease, OpenRequest, PartResult, message_of, reply_to
+from penstock._run.divided.worker import run_part
 from penstock._run.runner import run
-from penstock._run.worker import run_part
-from penstock._run.worker_messages import Lease, OpenRequest, PartResult, message_of, reply_to
+from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock._util.run_report import RunReport
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
 from penstock.redact import mask_json

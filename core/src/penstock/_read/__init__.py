@@ -10,5 +10,4 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 - ``held_pages``: rows that wait until their slice is known to be whole
 - ``reconcile``: the provider's counts against those that arrived
 - ``unread_members``: members that state something about the listing, and that nothing reads
-- ``run_log``: what a read adds to the report of the run
 """

@@ -21,7 +21,7 @@ from penstock._read.held_pages import HeldPages, SliceKeyState
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock._read.result import LoadedPartition, ReadResult
-from penstock._read.run_log import RunLog
+from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column

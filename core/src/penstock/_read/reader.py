@@ -24,8 +24,8 @@ from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
 from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadResult
-from penstock._read.run_log import RunLog
 from penstock._read.unread_members import LISTINGS, unread_members
+from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError, PagingError, ProviderError
 from penstock.model import Request, Slice

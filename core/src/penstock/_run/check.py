@@ -7,7 +7,6 @@ from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call
 from penstock._fetch.client import SourceClient
 from penstock._util.clock import Clock
-from penstock._util.run_report import RunReport
 from penstock.errors import AuthenticationError, ParkedError, PenstockError, ServerError, ThrottledError
 from penstock.model import Slice
 from penstock.protocols import Refuse
@@ -24,9 +23,8 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
             f"{source.name}: the configuration is complete. {source.connector.title} has no request that would record "
             f"nothing, so the credentials were not tried."
         )
-    report = RunReport(run_id="check")
     # One request without retries: a user who waits for a check prefers the message that the provider is busy.
-    client = SourceClient(source, clock=clock, budget=Budget(clock, retries=0), report=report)
+    client = SourceClient(source, clock=clock, budget=Budget(clock, retries=0))
     with_credentials: list[str | None] = [
         account for account in source.settings.account_tables if source.credentials_of(account) is not None
     ]

@@ -7,21 +7,87 @@ from collections.abc import Iterable, Sequence
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
+from penstock._plan.dependencies import Key, key_of
 from penstock._plan.finality import open_until
 from penstock._plan.plan import PlannedSlice
-from penstock._read.reconcile import PartitionCounts
 from penstock._read.result import ReadResult
-from penstock._read.run_log import RunLog
-from penstock._run.commit_group import CommitGroup
-from penstock._run.commit_order import CommitOrder
 from penstock._run.context import RunContext
-from penstock._run.failures import Failures
+from penstock._run.failures import GROUP_PARTITIONS, Failures
 from penstock._run.lost_measures import Measures
+from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected
 from penstock.sinks import Grouping, Target, commit_all
+
+GROUP_ROWS = 5000
+
+
+@define(eq=False, repr=False)
+class CommitOrder:
+    """
+    The slices of ``changes`` that are not committed, in the order of their days, and the results that wait for an
+    earlier one: a row read with an older day must not overwrite the same row read with a newer one.
+    """
+
+    _expected: dict[Key, list[PlannedSlice]] = field(factory=dict, init=False)
+    _waiting: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)
+
+    def expect(self, planned: PlannedSlice) -> None:
+        """Register a slice before it is read. Called in the order of the days."""
+        if planned.stream.kind == "changes":
+            self._expected.setdefault(key_of(planned), []).append(planned)
+
+    def after_read(self, result: ReadResult) -> list[ReadResult]:
+        """The results to commit now that this one is there, in order."""
+        if result.planned.stream.kind != "changes":
+            return [result]
+        self._waiting[result.planned] = result
+        return self._ready(key_of(result.planned))
+
+    def after_failure(self, planned: PlannedSlice) -> list[ReadResult]:
+        """The results to commit now that this slice has failed, in order."""
+        expected = self._expected.get(key_of(planned), [])
+        if planned not in expected:
+            return []
+        expected.remove(planned)
+        return self._ready(key_of(planned))
+
+    def _ready(self, key: Key) -> list[ReadResult]:
+        expected, ready = self._expected[key], list[ReadResult]()
+        while expected and expected[0] in self._waiting:
+            ready.append(self._waiting.pop(expected.pop(0)))
+        return ready
+
+
+@define(eq=False, repr=False)
+class CommitGroup:
+    """The partitions that wait to be committed together."""
+
+    partitions: list[tuple[ReadResult, Partition]] = field(factory=list, init=False)
+    _rows: int = field(default=0, init=False)
+
+    def add(self, result: ReadResult) -> bool:
+        """
+        Add the partitions of a read. False for a read that is committed alone: one of more rows gains nothing by
+        waiting for others, and undated records are recorded with the first of its partitions that is committed.
+        """
+        rows = sum(partition.counts.rows for partition in result.partitions.values())
+        if rows > GROUP_ROWS or result.undated:
+            return False
+        self.partitions.extend((result, partition) for partition in result.partitions)
+        self._rows += rows
+        return True
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.partitions) >= GROUP_PARTITIONS or self._rows > GROUP_ROWS
+
+    def take(self) -> list[tuple[ReadResult, Partition]]:
+        """The partitions of the group, which is empty afterwards."""
+        partitions, self.partitions, self._rows = self.partitions, [], 0
+        return partitions
 
 
 @define(eq=False, repr=False)
@@ -88,7 +154,7 @@ class Committer:
         not counted as planned yet.
         """
         for entry in entries:
-            self._count(entry, PartitionCounts(promised=entry.promised, unread_values=entry.unread_values))
+            self._count(entry)
             self.log.count(entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
@@ -218,10 +284,10 @@ class Committer:
 
     def _log_delivered(self, result: ReadResult, partition: Partition, entry: LedgerEntry) -> None:
         fault_point("partition.delivered")
-        self._count(entry, result.partitions[partition].counts)
+        self._count(entry, result.partitions[partition].counts.derived_rejected)
         self.log.delivered(entry, result.planned.entries.get(partition))
         self._measures.report_absent(result)
 
-    def _count(self, entry: LedgerEntry, counts: PartitionCounts) -> None:
+    def _count(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected] = ()) -> None:
         self._delivered.add(entry.partition.stream)
-        self.log.count_delivered(entry, counts)
+        self.log.count_delivered(entry, derived_rejected)

@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 
 from attrs import define, field
 
+from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.budget import Budget
 from penstock._fetch.client import ExchangeLog, Peers, SourceClient
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
+from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock._util.run_report import NONE_ALLOWED, RunReport
 from penstock.events import Event, OnEvent, ignore
 
 

@@ -9,13 +9,14 @@ from attrs import define, field
 
 from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import defect
-from penstock._read.run_log import RunLog
-from penstock._run.commit_group import GROUP_PARTITIONS
 from penstock._run.context import RunContext
+from penstock._run_report.log import RunLog
 from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
 from penstock.ledger_interface import GroupingLedger, Ledger
 from penstock.model import Partition
 from penstock.redact import mask
+
+GROUP_PARTITIONS = 64  # that the ledger records in one transaction
 
 
 @define(eq=False, repr=False)

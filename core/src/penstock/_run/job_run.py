@@ -1,32 +1,50 @@
 """
-One job of a run, from the opening of its target to the record of the run.
+One job of a run, from the opening of its target to the record of the run: what is read after what, and what follows the
+end of a read.
 """
+
+import time
+from collections.abc import Collection
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
 
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.call import Reading
 from penstock._fetch.client import SourceClient
-from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import Job
-from penstock._plan.planner import Planner
-from penstock._read.run_log import RunLog
+from penstock._fetch.client_queue import Task
+from penstock._plan.dependencies import Dependencies, Key, key_of
+from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.planner import Planner, StreamPlan
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.listed_accounts import ListedAccounts
-from penstock._run.pending_reports import PendingReports
-from penstock._run.readers import Readers
+from penstock._run.readers import PendingReports, Readers
 from penstock._run.refusals import Refusals
-from penstock._run.run_record import record_run
-from penstock._run.slice_tasks import SliceTasks
-from penstock.errors import PenstockError
+from penstock._run_report.log import RunLog
+from penstock.connector import Stream
+from penstock.errors import PenstockError, ProviderError
+from penstock.ledger_interface import RunRecord
 from penstock.sinks import Interruptible, Preparing, Target
+
+ERRORS_RECORDED = 50  # of a source, in the record of a run
+
+
+class EndOfReads(NamedTuple):
+    """The end of all reads of a stream's account, after which the tasks of its child streams start."""
+
+    job_number: int  # the jobs of a run share its scheduler, and two of them may read one source
+    stream: str
+    account: str | None
 
 
 @define(eq=False, repr=False)
 class JobRun:
     """
-    One job of a run, its target open: prepared and finished by the runner. ``number``: of the job in the run.
-    ``tasks``: its slices, for the scheduler.
+    One job of a run, its target open. ``number``: of the job in the run. The runner prepares, starts and finishes it;
+    the scheduler runs its tasks, one per slice: :meth:`_read_and_commit` is what each of them does.
     """
 
     job: Job
@@ -37,7 +55,13 @@ class JobRun:
     log: RunLog = field(init=False)
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
-    tasks: SliceTasks = field(init=False)
+    _dependencies: Dependencies = field(init=False)
+    _listed: ListedAccounts = field(init=False)
+    _reports: PendingReports = field(init=False)
+    _readers: Readers = field(init=False)
+    _refusals: Refusals = field(init=False)
+    _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
+    _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first read started
 
     def __attrs_post_init__(self) -> None:
         job, context, ledger = self.job, self.context, self.target.ledger
@@ -45,28 +69,19 @@ class JobRun:
         self.committer = Committer(self.source, self.target, self.log, context)
         this_run = context.report.run_id if context.peers is not None else None
         self._planner = Planner(job, context.started_at, self.target, this_run)
-        dependencies = Dependencies(self.source, self._planner.families.chosen)
-        # The reports of a recording are not at the provider any more.
-        reports = PendingReports(job, ledger if context.recorded_until is None else None, context.clock, self.log)
-        self.tasks = SliceTasks(
+        self._dependencies = Dependencies(self.source, self._planner.families.chosen)
+        self._listed = ListedAccounts(
             job=job,
-            job_number=self.number,
-            context=context,
-            client=self.client,
-            committer=self.committer,
-            planner=self._planner,
-            dependencies=dependencies,
-            listed=ListedAccounts(
-                job=job,
-                log=self.log,
-                accounts=self._planner.accounts,
-                notices=self._planner.notices,
-                dependencies=dependencies,
-                ledger=ledger,
-            ),
-            readers=Readers(self.target, context.clock, self.log, dependencies, reports),
-            refusals=Refusals(self.source, self.client),
+            log=self.log,
+            accounts=self._planner.accounts,
+            notices=self._planner.notices,
+            dependencies=self._dependencies,
+            ledger=ledger,
         )
+        # The reports of a recording are not at the provider any more.
+        self._reports = PendingReports(job, ledger if context.recorded_until is None else None, context.clock, self.log)
+        self._readers = Readers(self.target, context.clock, self.log, self._dependencies, self._reports)
+        self._refusals = Refusals(self.source, self.client)
 
     @classmethod
     def open(cls, job: Job, number: int, context: RunContext) -> "JobRun":
@@ -91,7 +106,7 @@ class JobRun:
                 self._planner.days.check(stream, self._planner.accounts.of_stream(stream) or ())
         try:
             if isinstance(self.target, Preparing):
-                components_of = self.tasks.readers.components_of
+                components_of = self._readers.components_of
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
             elif callable(getattr(self.target, "check", None)):
@@ -102,24 +117,128 @@ class JobRun:
         finally:
             self.context.report.notices.extend(self.target.notices)
 
-    def finish(self) -> None:
-        """After the last read: let the target complete its streams, and record the run."""
-        self.committer.finish()
-        self.tasks.finish()
-        self.context.report.notices.extend(dict.fromkeys(self._planner.notices))
-        if self.context.peers is None:
-            self.record_run()
-
-    def record_run(self) -> None:
-        """Record the run in the ledger, if the target has one."""
-        if self.target.ledger is not None:
-            ended_at = self.tasks.ended_at or self.context.clock.now()
-            record_run(self.context, self.source.name, self.target.ledger, ended_at)
+    def start(self) -> None:
+        """Add the slices that can be read now. Others follow when the streams that they need are read."""
+        for stream in self._dependencies.first:
+            self._add(stream, self._planner.accounts.of_stream(stream) or ())
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
         if isinstance(self.target, Interruptible):
             self.target.interrupt(reason)
+
+    # --- one task per slice -------------------------------------------------------------------------------------------
+
+    def _add(self, stream: Stream, accounts: Collection[str | None]) -> None:
+        """Plan the slices of a stream and give them to the scheduler."""
+        plan = self._planner.plan_stream(stream, accounts)
+        if stream in self._planner.families.chosen:
+            self._reports.find(stream)
+            self._count_planned(stream, plan)
+        for planned in plan.slices:
+            self._dependencies.note_begin(planned)
+            if planned.to_deliver:
+                self.committer.order.expect(planned)
+        self.context.scheduler.add(map(self._task, plan.slices))
+
+    def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:
+        counts = self.log.stream(stream.name)
+        counts.planned += sum(len(planned.partitions) for planned in plan.slices)
+        counts.final += plan.final
+        self.committer.recount(plan.done)
+        self.log.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
+
+    def _task(self, planned: PlannedSlice) -> Task:
+        parent = _parent_of(planned)
+        return Task(
+            self.client,
+            start=partial(self._read_and_commit, planned),
+            after=self._end_of_reads(parent) if parent is not None else None,
+            on_end=partial(self._after_task, planned),
+        )
+
+    def _end_of_reads(self, key: Key) -> EndOfReads:
+        stream, account = key
+        return EndOfReads(self.number, stream, account)
+
+    def _read_and_commit(self, planned: PlannedSlice) -> Reading:
+        """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
+        self._check_readable(planned)
+        if planned.stream.name not in self._began:
+            self._began[planned.stream.name] = time.monotonic()
+            self.log.event("stream_started", stream=planned.stream.name)
+        result = yield from self._readers.of_slice(planned).read()
+        for partition in result.replacement_errors:
+            self._dependencies.refuse(partition)
+        if planned.to_deliver:
+            self.committer.commit(result)
+        elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
+            self.committer.count_rejected(result)  # once, where several workers read it
+
+    def _check_readable(self, planned: PlannedSlice) -> None:
+        """Raises the error that makes a request for this slice pointless."""
+        self._refusals.check(planned)
+        self.client.check_not_parked()
+        parent = _parent_of(planned)
+        if parent is not None and not self._dependencies.succeeded(parent, planned.slice.days):
+            raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
+
+    def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
+        """Handle the end of a task: log its failure, and release the tasks that waited for it."""
+        stream = planned.stream
+        self._ended_at = self.context.clock.now()
+        if stream.name in self._began:
+            self.log.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
+        self._refusals.add(planned, error)
+        if error is not None:
+            self.committer.fail(planned, error)
+        self._dependencies.note_end(planned, succeeded=error is None)
+        if self._dependencies.has_ended(key_of(planned)):
+            self.context.scheduler.release(self._end_of_reads(key_of(planned)))
+        for dependent, accounts in self._listed.dependents_of(planned):
+            self._add(dependent, accounts)
+        self._dependencies.drop_accounts(planned)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """
+        After the last read: let the target complete its streams; report refused credentials and what was never read;
+        drop stale reports; and record the run.
+        """
+        report = self.context.report
+        self.committer.finish()
+        report.refused |= self._refusals.of_credentials
+        if not report.interrupted and not report.deadline:
+            self._listed.fail_unlisted()
+            self._reports.drop_stale(self.context.clock.now())
+        report.notices.extend(dict.fromkeys(self._planner.notices))
+        if self.context.peers is None:
+            self.record_run()
+
+    def record_run(self) -> None:
+        """
+        Record the run in the ledger, if the target has one, for ``penstock status`` and ``penstock runs``. A notice
+        states why it could not be recorded.
+        """
+        if self.target.ledger is None:
+            return
+        name, of_source = self.source.name, self.context.report.of_source(self.source.name)
+        report = of_source.as_dict()
+        errors = {"errors": report["errors"][:ERRORS_RECORDED]}
+        parked = {"parked": report["parked"]} if of_source.parked else {}
+        record = RunRecord(
+            run_id=self.context.report.run_id,
+            source=name,
+            started_at=self.context.started_at,
+            finished_at=self._ended_at or self.context.clock.now(),
+            exit_code=of_source.exit_code,
+            report={**report["sources"].get(name, {}), **errors, **parked},
+        )
+        try:
+            self.target.ledger.record_run(record)
+        except PenstockError as error:
+            self.context.report.notices.append(f"{name}: this run is not in the ledger: {error}")
 
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""
@@ -127,3 +246,8 @@ class JobRun:
             self.target.close()
         except PenstockError as error:
             self.log.fail(None, None, error)
+
+
+def _parent_of(planned: PlannedSlice) -> Key | None:
+    parent = planned.stream.parent
+    return (parent.stream, planned.account) if parent is not None else None

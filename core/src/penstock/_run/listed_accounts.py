@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from attrs import define
 
-from penstock._plan.account_views import Accounts, zone_memory, zone_text
+from penstock._plan.accounts import Accounts, zone_memory, zone_text
 from penstock._plan.dependencies import Dependencies, key_of
 from penstock._plan.plan import Job, PlannedSlice
-from penstock._read.run_log import RunLog
+from penstock._run_report.log import RunLog
 from penstock.connector import Stream
 from penstock.errors import ProviderError
 from penstock.ledger_interface import Ledger

@@ -9,7 +9,7 @@ from decimal import Decimal
 from attrs import define, field
 
 from penstock._read.result import ReadResult
-from penstock._read.run_log import RunLog
+from penstock._run_report.log import RunLog
 from penstock.ledger_interface import Ledger
 from penstock.names import nearest
 

@@ -11,7 +11,7 @@ from functools import partial
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
 
 INTERRUPT_EVERY_S = 1.0
@@ -30,7 +30,7 @@ def run(context: RunContext) -> RunReport:
             {"event": "run_started", "run_id": report.run_id, "sources": [job_run.source.name for job_run in job_runs]}
         )
         for job_run in job_runs:
-            job_run.tasks.add_first()
+            job_run.start()
         ended_by = context.scheduler.run(idle=partial(_flush, job_runs))
         report.deadline |= isinstance(ended_by, DeadlineReachedError)
         report.interrupted |= isinstance(ended_by, StoppedError)

@@ -19,7 +19,6 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.budget import Budget
 from penstock._fetch.client import SourceClient
 from penstock._util.clock import Clock
-from penstock._util.run_report import RunReport
 from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, STDIN, JobKey
 from penstock._write.parameters import typed, validated
@@ -182,8 +181,7 @@ class ActionJob:
         self._stack.close()
 
     def _client(self, emit: OnEvent) -> SourceClient:
-        report = RunReport(run_id="act")
-        client = SourceClient(self.source, clock=self.clock, budget=Budget(self.clock), report=report, emit=emit)
+        client = SourceClient(self.source, clock=self.clock, budget=Budget(self.clock), emit=emit)
         self._stack.callback(client.close)
         return client
 

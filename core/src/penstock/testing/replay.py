@@ -21,9 +21,9 @@ from penstock._project.setup import Setup
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run
+from penstock._run_report.report import RunReport
 from penstock._util.clock import StandingClock
 from penstock._util.days import window
-from penstock._util.run_report import RunReport
 from penstock.testing.memory import MemorySink
 
 

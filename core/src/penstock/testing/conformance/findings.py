@@ -4,7 +4,7 @@ What :func:`~penstock.testing.conformance.conforms` finds wrong, by the requirem
 
 from collections.abc import Mapping, Sequence
 
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 
 CHECKS: Mapping[str, str] = {
     "declarations": "a stream, an action or a setting cannot work (`penstock connectors` reports the same)",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from penstock._plan.selection import chosen_streams
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.connector import Stream
 from penstock.model import Request
 from penstock.sandbox.server import Server

@@ -13,7 +13,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.connector import Stream
 from penstock.model import Items, Page, Request
 from penstock.protocols import Paginator, SinglePage

@@ -22,7 +22,7 @@ from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
 from penstock._run.runner import run
-from penstock._util.run_report import RunReport
+from penstock._run_report.report import RunReport
 from penstock.connector import Stream, settings_at
 from penstock.events import OnEvent, ignore
 from penstock.model import Request

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.families import Families
+from penstock._plan.dependencies import Families
 from penstock._plan.finality import closes_at, fingerprint, reader_version
 from penstock.connector import Stream
 from penstock.errors import UsageError

@@ -4,7 +4,7 @@ worker has a line to it.
 
 A worker sends the events of its run, and sources that throttle or state a long wait. It requests the state of the run
 (whether to stop, which sources rest) several times a second, a token when it needs one, and what the coordinator's
-target is to do where it stages rows itself. :mod:`penstock._run.worker_messages` has the messages.
+target is to do where it stages rows itself. :mod:`penstock._run.divided.messages` has the messages.
 """
 
 import threading
@@ -19,10 +19,7 @@ from penstock._fetch.auth import RENEWED_AT
 from penstock._plan.division import Division, Unit, block_days, unit_of_partition
 from penstock._plan.plan import Job, Plan
 from penstock._run.context import RunContext
-from penstock._run.job_run import JobRun
-from penstock._run.runner import open_jobs
-from penstock._run.shared_targets import SharedTargets
-from penstock._run.worker_messages import (
+from penstock._run.divided.messages import (
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -37,7 +34,10 @@ from penstock._run.worker_messages import (
     requested_of,
     sent_of,
 )
-from penstock._util.run_report import RunReport
+from penstock._run.divided.shared_targets import SharedTargets
+from penstock._run.job_run import JobRun
+from penstock._run.runner import open_jobs
+from penstock._run_report.report import RunReport
 from penstock.engines import Assignment, Engine, Message, Work
 from penstock.engines.calls import Failure
 from penstock.errors import (

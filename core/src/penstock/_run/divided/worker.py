@@ -9,12 +9,11 @@ from datetime import datetime
 
 from attrs import define, evolve, field
 
+from penstock._config.pipeline import NONE_ALLOWED
 from penstock._fetch.client import SourceClient
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
-from penstock._run.runner import run
-from penstock._run.shared_targets import TargetLine
-from penstock._run.worker_messages import (
+from penstock._run.divided.messages import (
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -25,8 +24,10 @@ from penstock._run.worker_messages import (
     message_of,
     reply_to,
 )
+from penstock._run.divided.shared_targets import TargetLine
+from penstock._run.runner import run
+from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock._util.run_report import NONE_ALLOWED, RunReport
 from penstock.engines import Assignment, Line, Message
 from penstock.errors import (
     ParkedError,

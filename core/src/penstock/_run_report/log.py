@@ -2,16 +2,16 @@
 The log of a run for one source: counts and errors go into its report, events to all that follow it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 
-from penstock._read.reconcile import PartitionCounts
-from penstock._util.run_report import RunReport, StreamCounts
+from penstock._run_report.report import RunReport, StreamCounts
 from penstock.errors import PenstockError
 from penstock.events import OnEvent
 from penstock.ledger_interface import LedgerEntry
+from penstock.model import Rejected
 from penstock.redact import mask
 
 
@@ -60,20 +60,24 @@ class RunLog:
             logged.update(unlogged)
             self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(unlogged))}")
 
-    def count_delivered(self, entry: LedgerEntry, read: PartitionCounts) -> None:
-        """Count a partition that was committed, and the rows of the streams that are derived from it."""
+    def count_delivered(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected]) -> None:
+        """
+        Count a partition that was committed, and the rows of the streams that are derived from it.
+
+        ``derived_rejected``: the records of these streams that were rejected.
+        """
         counts = self.stream(entry.partition.stream)
         counts.delivered += 1
         counts.records += entry.rows
-        counts.rejected += entry.rejected - len(read.derived_rejected)
-        counts.unread_values += read.unread_values
+        counts.rejected += entry.rejected - len(derived_rejected)
+        counts.unread_values += entry.unread_values
         counts.repeated += entry.repeated
         counts.truncated += entry.truncated
-        if read.promised is not None:
-            counts.promised = (counts.promised or 0) + read.promised
+        if entry.promised is not None:
+            counts.promised = (counts.promised or 0) + entry.promised
         for name, rows in entry.derived_rows.items():
             self.count(name, records=rows, planned=1, delivered=1, carried=1)
-        for record in read.derived_rejected:
+        for record in derived_rejected:
             self.count(record.stream, rejected=1)
 
     def delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
