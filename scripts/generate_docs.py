@@ -93,7 +93,7 @@ FIXED = (
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
     ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (
-        "_read.held_pages",
+        "_read.loader",
         "HELD_RECORDS",
         "",
         "records of a slice held in memory until its response is known to be whole",
@@ -116,10 +116,10 @@ FIXED = (
         "lines of a report in which its declared header row is looked for",
     ),
     (
-        "_decode.listing_keys",
+        "_decode.slice_keys",
         "KEYS_IN_MEMORY",
         "",
-        "keys of one listing held in memory, to notice rows that come again; further ones in a temporary file",
+        "keys of one slice held in memory, to notice rows that come again; further ones in a temporary file",
     ),
     (
         "plugins.integrations.messages",

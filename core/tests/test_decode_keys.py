@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
-from penstock._decode import Decoded, ListingKeys, Occurrences, compile_stream
+from penstock._decode import Decoded, SliceKeys, compile_stream
 from penstock.model import Items
 
 
@@ -27,7 +27,7 @@ def test_keys_of_earlier_pages() -> None:
     """
     Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
     """
-    shape, keys = compiled(), ListingKeys()
+    shape, keys = compiled(), SliceKeys()
     decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), keys=keys)
 
     decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), keys=keys)
@@ -41,7 +41,7 @@ def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
     """
     Of a listing with more keys than memory may hold, none is forgotten: not of earlier pages, nor of a large one.
     """
-    shape, keys = compiled(key=("click_id", "job_id")), ListingKeys(bound=4)
+    shape, keys = compiled(key=("click_id", "job_id")), SliceKeys(bound=4)
 
     def page(*numbers: int) -> Decoded:
         return decode_one(
@@ -73,7 +73,7 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     """
     rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
     together = decode_one(compiled(Row), an_array(*rows))
-    keys = ListingKeys()
+    keys = SliceKeys()
     apart = [decode_one(compiled(Row), an_array(row), keys=keys) for row in rows]
 
     keys = [row.key for row in together.batch.rows]
@@ -91,7 +91,7 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
     """
     shape = compile_stream("s", a_stream(kind=kind))
-    keys = ListingKeys()
+    keys = SliceKeys()
     sale, other = {"clickId": "7", "price": "20"}, {"clickId": "8"}
     pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
     runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
@@ -118,7 +118,7 @@ def test_the_last_values_of_a_key_are_found_beyond_the_bound_of_memory() -> None
     """
     In changes, a row is compared with the latest values of its key, not with those that these replaced.
     """
-    shape, keys = compile_stream("s", a_stream(kind="changes")), ListingKeys(bound=3)
+    shape, keys = compile_stream("s", a_stream(kind="changes")), SliceKeys(bound=3)
     rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
     for one in rows:
         decode_one(shape, an_array(one), keys=keys)
@@ -164,16 +164,53 @@ def test_a_stamp_of_the_answer_that_is_no_scalar_rejects_its_records(value: Any)
     assert "expected text, got" in reasons(alone[0])[0][1]
 
 
-@pytest.mark.parametrize("bound", [100, 2], ids=["in memory", "on file"])
+@pytest.mark.parametrize("bound", [100, 3], ids=["in memory", "on file"])
 def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
     """
-    Beyond the bound of memory they are in a file; what was counted since a mark can be undone.
+    Also those of other listings, and beyond the bound of memory. What came since a savepoint can be rolled back.
     """
-    occurrences = Occurrences(bound)
+    shape, keys = compiled(Row), SliceKeys(bound)
 
-    assert occurrences.number([b"a", b"b", b"a"]) == [1, 1, 2]
-    assert occurrences.number([b"c", b"d", b"a"]) == [1, 1, 3]
-    occurrences.savepoint()
-    assert occurrences.number([b"a", b"e"]) == [4, 1]
-    occurrences.rollback()
-    assert occurrences.number([b"a", b"e", b"b"]) == [4, 1, 2]
+    def numbered(titles: str) -> list[str]:
+        """The row keys of a page of a new listing."""
+        keys.next_listing()
+        decoded = decode_one(shape, an_array(*({"title": title} for title in titles)), keys=keys)
+        assert decoded.fresh == decoded.count
+        return [row.key for row in decoded.batch.rows]
+
+    all_at_once = decode_one(shape, an_array(*({"title": title} for title in "ababcaaebcd")))
+    expected = [row.key for row in all_at_once.batch.rows]
+
+    assert numbered("abab") + numbered("ca") == expected[:6]
+    keys.savepoint()
+    assert numbered("ae") == expected[6:8]
+    keys.rollback()
+    assert numbered("aebcd") == expected[6:]
+
+
+@pytest.mark.parametrize("bound", [100, 2], ids=["in memory", "on file"])
+@pytest.mark.parametrize("kind", ["report", "changes"])
+def test_keys_of_other_listings(kind: Any, bound: int) -> None:
+    """
+    A row that another listing of the slice had is delivered once. It is fresh where no earlier page of its own listing
+    had it, so that the counts of a listing are those that the provider states.
+    """
+    shape, keys = compile_stream("s", a_stream(kind=kind)), SliceKeys(bound)
+
+    def page(*rows: tuple[str, str]) -> Decoded:
+        return decode_one(shape, an_array(*({"clickId": key, "price": price} for key, price in rows)), keys=keys)
+
+    keys.next_listing()
+    page(("a", "1"), ("b", "1"), ("c", "1"))
+    keys.next_listing()
+    same = page(("a", "1"), ("d", "1"))
+    again = page(("a", "1"), ("d", "1"), ("e", "1"))
+    other = page(("b", "2"))
+
+    assert (len(same.batch), same.repeated, same.fresh) == (1, 1, 2)
+    assert (len(again.batch), again.repeated, again.fresh) == (1, 2, 1)
+    if kind == "changes":
+        assert (len(other.batch), other.superseded, other.fresh) == (1, 1, 1)
+    else:
+        where = "the response to another request"
+        assert reasons(other) == [("$[0].clickId", f"the key click_id b came before on {where}, with other values")]

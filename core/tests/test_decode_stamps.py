@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons, written
-from penstock._decode import ListingKeys, compile_stream, split_by_day
+from penstock._decode import Decoded, SliceKeys, compile_stream, split_by_day
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, PluginError
 from penstock.model import Items
@@ -78,7 +78,7 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     A row that an earlier part had is repeated on its page; with other values it is rejected. What the page before had
     is repeated, too, and not fresh.
     """
-    keys = ListingKeys()
+    keys = SliceKeys()
     shape = compiled()
     decode_one(shape, an_array({"clickId": "before"}), keys=keys)
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
@@ -120,10 +120,11 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     raw = json.dumps(elements, indent=None).replace('"n": ', f'"n":{space} ').encode()
     shape = compile_stream("s", a_stream(kind=kind))
 
-    both = [
-        list(shape.decode((Items(raw=raw),), keys=ListingKeys(bound=bound, one_page=one_page)))
-        for one_page in (True, False)
-    ]
+    both: list[list[Decoded]] = []
+    for only_page in (True, False):
+        keys = SliceKeys(bound=bound)
+        keys.only_page = only_page
+        both.append(list(shape.decode((Items(raw=raw),), keys=keys)))
 
     found = [
         (

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import pytest
 from attrs import frozen
 from configured_source import a_source
-from penstock._decode import ListingKeys
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import EMPTY_PAGES, Listing
@@ -142,7 +141,6 @@ def a_listing(paginator: SinglePage | None = None, **more: Any) -> Listing:
         slice=slice_,
         envelope=ENVELOPE,
         paginator=paginator or Numbered(),
-        keys=ListingKeys(),
         **values,
     )
 

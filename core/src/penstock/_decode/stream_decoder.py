@@ -14,12 +14,12 @@ from msgspec import UNSET
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.derived import elements_of
 from penstock._decode.keys import KeyRules
-from penstock._decode.listing_keys import ListingKeys
 from penstock._decode.measures import Measures, Totals
 from penstock._decode.page import Elements, RawPage, fill
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
 from penstock._decode.runs import grouped, pages_of
+from penstock._decode.slice_keys import SliceKeys
 from penstock._decode.unmarked_total import UnmarkedTotal
 from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError
 from penstock.model import Batch, Items
@@ -100,7 +100,7 @@ class StreamDecoder:
         return tuple(stream.layout for stream in self.streams)
 
     def decode(
-        self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, keys: ListingKeys | None = None
+        self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, keys: SliceKeys | None = None
     ) -> Iterator[Decoded]:
         """
         The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
@@ -108,14 +108,14 @@ class StreamDecoder:
 
         Stamps are converted to the column's type; those of ``items`` override those of ``requested``. If the provider
         sends a stamped column too, the stamp fills its nulls, and a row with another value is rejected, since it
-        belongs to another partition or parent. ``keys``: those of the earlier pages of the listing.
+        belongs to another partition or parent. ``keys``: those of the pages of the slice before this one.
 
         Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
         for files of lines, which the envelope does not check.
         """
-        keys = ListingKeys() if keys is None else keys
+        keys = SliceKeys() if keys is None else keys
         keys.next_page()
-        keys.by_index = keys.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
+        one_array = keys.only_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         files: dict[str, _File] = {}  # by path: a file comes in blocks
         unmarked = UnmarkedTotal(self.measures) if self.measures.dimensions else None
         for runs in grouped(items):
@@ -128,7 +128,7 @@ class StreamDecoder:
                         continue
             file = files[first.path]
             for elements in self._pages(runs, file.elements):
-                decoded = self._decode_page(RawPage(elements), requested, keys, file.totals, unmarked)
+                decoded = self._decode_page(RawPage(elements), requested, keys, file.totals, unmarked, one_array)
                 file.elements += decoded.count
                 yield decoded
                 del elements, decoded  # else the rows of two pages are in memory
@@ -145,11 +145,15 @@ class StreamDecoder:
         self,
         page: RawPage,
         requested: Requested,
-        keys: ListingKeys,
+        keys: SliceKeys,
         totals: Totals | None = None,
         unmarked: UnmarkedTotal | None = None,
+        one_array: bool = False,
     ) -> Decoded:
-        """Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away."""
+        """
+        Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away. ``one_array``: the
+        slice has one array, of which this is all or a chunk.
+        """
         try:
             row_type = self.records.read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
         except INVALID_JSON as error:
@@ -159,7 +163,8 @@ class StreamDecoder:
             totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
         if unmarked is not None:
             self._reject_unmarked(page, unmarked)
-        fresh = self.keys.check(page, keys, partial(self._read_again, page, requested))  # 4. Repeated rows are dropped.
+        read_again = partial(self._read_again, page, requested) if one_array else None
+        fresh = self.keys.check(page, keys, read_again)  # 4. Repeated rows are dropped.
         derived = tuple(child.decode(page) for child in self.derived)  # 5. The rows of derived streams.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
@@ -206,7 +211,7 @@ class DerivedDecoder(NamedTuple):
     def decode(self, parent: RawPage) -> Decoded:
         """The rows in the parent's rows."""
         page = RawPage(elements_of(parent, self.column, self.stamps))
-        return self.decoder._decode_page(page, NOTHING_REQUESTED, ListingKeys())
+        return self.decoder._decode_page(page, NOTHING_REQUESTED, SliceKeys())
 
 
 def _decoded(layout: Layout, page: RawPage, derived: Sequence[Decoded], fresh: int, absent: frozenset[str]) -> Decoded:

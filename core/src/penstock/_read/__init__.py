@@ -6,8 +6,7 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 - ``on_demand``: reports that are submitted and polled, by their ``handles``
 - ``listing``: the pages of one request
 - ``halves``: of a slice whose response reaches a ceiling
-- ``loader``: rows into the writers of a ``result``
-- ``held_pages``: rows that wait until their slice is known to be whole
+- ``loader``: rows into the writers of a ``result``, or held until their slice is known to be whole
 - ``reconcile``: the provider's counts against those that arrived
 - ``unread_members``: members that state something about the listing, and that nothing reads
 """

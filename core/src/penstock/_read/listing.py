@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, evolve, field, frozen
 
-from penstock._decode import ListingKeys
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
@@ -76,7 +75,6 @@ class Listing:
     slice: Slice
     envelope: BodyDecoder
     paginator: Paginator
-    keys: ListingKeys
     stream_reads: StreamReads
     first_read: bool = False
     polled: Outcome | None = None

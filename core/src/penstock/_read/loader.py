@@ -10,14 +10,13 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Decoded, Requested, split_by_day, sums
+from penstock._decode import Decoded, Requested, SliceKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.held_pages import HeldPages, SliceKeyState
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock._read.result import LoadedPartition, ReadResult
@@ -26,6 +25,21 @@ from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column
 from penstock.sinks import Target
+
+HELD_RECORDS = 20_000
+"""The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
+
+
+@define(eq=False, repr=False)
+class HeldPages:
+    """
+    Decoded pages of a slice that are not written yet. ``promised``: what the provider states for their listings; None:
+    nothing.
+    """
+
+    pages: list[Decoded] = field(factory=list)
+    records: int = 0
+    promised: int | None = None
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -47,7 +61,7 @@ class Loader:
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     # Whether a record that came again replaced one whose derived rows are written.
     has_mixed_derived: bool = field(default=False, init=False)
-    keys: SliceKeyState = field(factory=SliceKeyState, init=False)
+    keys: SliceKeys = field(factory=SliceKeys, init=False)
     _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
     # Repeated records, and derived ones that are rejected, have no day and count on it.
     _first_partition: LoadedPartition = field(init=False)
@@ -83,7 +97,6 @@ class Loader:
     def release(self) -> None:
         """Write the held rows."""
         held, self._held = self._held, None
-        self.keys.release()
         if held is not None:
             for decoded in held.pages:
                 self._write_decoded(decoded)
@@ -144,7 +157,7 @@ class Loader:
         count = fresh = 0
         requested = Requested({**self._stamps(), **request.columns}, self.days, self._span(listing.slice))
         try:
-            for decoded in self.components.decoder.decode(outcome.answer.items, requested, listing.keys):
+            for decoded in self.components.decoder.decode(outcome.answer.items, requested, self.keys):
                 count += decoded.count
                 if repeat:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
@@ -155,16 +168,14 @@ class Loader:
                 if self._held is None:
                     self._write_decoded(decoded)
                 else:
-                    self._hold_page(self._held, decoded)
+                    self._held.pages.append(decoded)
+                    self._held.records += decoded.count
+                    if self._held.records > HELD_RECORDS:
+                        self.release()
                 del decoded  # else its rows wait for those of the next chunk
         except BrokenBodyError as error:
             raise broken_page(error) from None
         return count, fresh
-
-    def _hold_page(self, held: HeldPages, decoded: Decoded) -> None:
-        held.add(decoded)
-        if held.are_too_many:
-            self.release()
 
     # --- days ---------------------------------------------------------------------------------------------------------
 

@@ -155,11 +155,14 @@ class Reader:
         step 3. False where a ``divisible`` slice reached a ceiling.
         """
         requests = self._requests(slice_)  # 1. The requests of the slice.
+        keys, paginator = self._loader.keys, self.components.paginator
+        keys.only_page = type(paginator) is SinglePage and len(requests) == 1 and self.reports is None
         if self.reports is not None:
             yield from self.reports.submit_all(requests)
         for group in [requests] if self.reports is None else [[request] for request in requests]:
             listings, first_calls = yield from self._listings(slice_, group)  # 2. A report is polled until it is ready.
             for listing in listings:
+                keys.next_listing()
                 # The first pages of all listings are requested together, before the first listing is read.
                 calls = first_calls if listing is listings[0] else ()
                 while not listing.has_ended:
@@ -230,7 +233,7 @@ class Reader:
         self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder, files: set[int] | None = None
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages."""
-        listings = [self._listing(slice_, envelope, several=len(requests) > 1, files=files) for _ in requests]
+        listings = [self._listing(slice_, envelope, files=files) for _ in requests]
         first_calls = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
         return listings, tuple(first_calls)
 
@@ -240,7 +243,6 @@ class Reader:
         envelope: BodyDecoder,
         polled: Outcome | None = None,
         *,
-        several: bool = False,
         files: set[int] | None = None,
     ) -> Listing:
         return Listing(
@@ -248,10 +250,6 @@ class Reader:
             slice=slice_,
             envelope=envelope,
             paginator=self.components.paginator,
-            keys=self._loader.keys.of_listing(
-                one_page=type(self.components.paginator) is SinglePage,
-                several=several or self.reports is not None or self.components.paginator.may_cap(),
-            ),
             polled=polled,
             files=files,
             stream_reads=self.stream_reads,
