@@ -140,7 +140,7 @@ def test_a_long_history_is_adopted_some_days_at_a_time(dsn: str, monkeypatch: py
         return found
 
     monkeypatch.setattr(PostgresLedger, "entries", counted)
-    monkeypatch.setattr("penstock.ledger.delivered.ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
 
     seen = adopted(dsn, confirmed=False)
 

@@ -17,8 +17,7 @@ from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
-from penstock.ledger import DeliveredEntries, windows_of_rows
-from penstock.ledger.reports_and_runs import RUNS_KEPT
+from penstock.ledger import DeliveredEntries, Retention, windows_of_rows
 from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord, SummingLedger
 from penstock.model import Partition
 from penstock.names import did_you_mean
@@ -122,7 +121,7 @@ class SourceLedger:
     def runs(self) -> Iterator[RunRecord]:
         """The runs that the ledger keeps, newest first. They are read some at a time: their reports are long."""
         if "offset" not in inspect.signature(self.ledger.runs).parameters:  # the plugin is older than the parameter
-            yield from self.ledger.runs(self.source, RUNS_KEPT)
+            yield from self.ledger.runs(self.source, Retention().runs)
             return
         for offset in count(step=RUNS_AT_ONCE):
             runs = self.ledger.runs(self.source, RUNS_AT_ONCE, offset=offset)

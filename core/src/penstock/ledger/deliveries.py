@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from penstock.errors import SinkError
 from penstock.ledger.partition_queries import COLUMNS, HERE, NOTHING, PartitionQueries
 from penstock.ledger.schema import FORGET_PREFIX, FORGOTTEN
-from penstock.ledger.texts import (
+from penstock.ledger.stored_values import (
     column_values,
     dated,
     encoded,

@@ -11,7 +11,15 @@ from typing import Any
 from attrs import evolve
 
 from penstock.ledger.schema import FLAWED, SqlTables
-from penstock.ledger.texts import column_values, entry_of, json_text, known_moment, moment_of, partition_of, sums_from
+from penstock.ledger.stored_values import (
+    column_values,
+    entry_of,
+    json_text,
+    known_moment,
+    moment_of,
+    partition_of,
+    sums_from,
+)
 from penstock.ledger_interface import AccountCounts, DeliveredSums, FinalDay, LedgerEntry
 from penstock.model import Partition, Rejected
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from penstock.errors import PenstockError, SinkError, TargetError
-from penstock.ledger.reports_and_runs import Retention
 from penstock.ledger.schema import BY_FLAW, INDEXES, TABLES
-from penstock.ledger.sql import SqlLedger
+from penstock.ledger.sql import Retention, SqlLedger
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
