@@ -13,9 +13,38 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
     target.finish(stream)                         once per stream and run, after its last partition
     target.close()                                releases the lock
 
+An author writes three classes. :class:`BaseSink` and :class:`BaseTarget` have the defaults of all else, also for a
+class that extends neither.
+
+==================================  ==================================================================================
+a sink                              ``open``, ``open_readonly``
+its target                          ``begin``; ``ledger``, ``is_intact`` and ``close``, if it has a ledger and a lock
+the target's writer                 ``write``, ``commit``, ``abort``
+==================================  ==================================================================================
+
+Each further ability is a protocol. A class has it by having its methods:
+
+==================================  ==================================================================================
+of a target                         for
+==================================  ==================================================================================
+:class:`Grouping`                   a commit of several partitions at once
+:class:`Preparing`                  columns that are added, streams that are refused, before the first request
+:class:`ListsFinal`                 a plan whose cost does not grow with the history
+:class:`Verifiable`                 ``penstock verify``, ``penstock forget --rows``
+:class:`Erasing`                    ``penstock forget --personal``
+:class:`Interruptible`              a deadline or a signal while the target waits
+:class:`Advising`                   ``penstock check``
+==================================  ==================================================================================
+
+==================================  ==================================================================================
+of a sink                           for
+==================================  ==================================================================================
+:class:`Divisible`                  ``--workers``, ``--shard``
+:class:`Staging`                    workers on several machines; its targets are :class:`Coordinating`
+:class:`Adopting`                   ``penstock check --adopt``
+==================================  ==================================================================================
+
 These protocols gain optional methods, and their methods gain optional parameters: a sink without them works as before.
-They gain attributes too: :class:`BaseSink` and :class:`BaseTarget` have the defaults, also for a sink that extends
-neither.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -84,16 +113,7 @@ class Layout:
         return self.partition_columns[-1] if self.kind != "snapshot" and self.partition_columns else None
 
 
-@frozen(kw_only=True)
-class Difference:
-    """
-    A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
-    about rows or files that are of no delivery in the ledger.
-    """
-
-    partition: Partition
-    what: str
-    uncounted: bool = False
+# --- what every sink has ----------------------------------------------------------------------------------------------
 
 
 class Writer(Protocol):
@@ -119,8 +139,7 @@ class Committing(Writer, Protocol):
 class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. :class:`BaseTarget` has the defaults of its attributes and of
-    most methods. Optional besides: :class:`Grouping`, :class:`Preparing`, :class:`Interruptible`, :class:`Verifiable`,
-    :class:`Erasing`, :class:`ListsFinal`, :class:`Advising`.
+    all methods but ``begin``.
     """
 
     @property
@@ -174,6 +193,83 @@ class BaseTarget:
         """No effect."""
 
 
+class Sink(Protocol):
+    """
+    An output as configured. It holds no resources; a run opens a target for each source. :class:`BaseSink` has the
+    defaults of its attributes.
+    """
+
+    @property
+    def keeps_ledger(self) -> bool:
+        """False: its targets have no ledger, so that they may take the rows of a masked recording."""
+
+    @property
+    def address(self) -> str | None:
+        """
+        A text that all sinks of one target share: ``status`` and the like show such a target once. None: unknown.
+        """
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
+        """
+        Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable.
+
+        ``streams``: all that this run may write to this sink, of every source, derived ones included; empty: not
+        known. A sink that holds one stream refuses several here, before anything is fetched. stdout names the stream
+        in each line if there are several.
+        """
+
+    def open_readonly(self, source: str) -> Target | None:
+        """
+        The target for reading only (plan, status, rejected), without lock; None if it was never written. Its ledger has
+        the rows of all sources; with an empty ``source``, only the ledger is read.
+        """
+
+
+class BaseSink:
+    """The base of a sink, with the defaults of :class:`Sink`: its targets keep a ledger, its address is unknown."""
+
+    __slots__ = ()
+
+    @property
+    def keeps_ledger(self) -> bool:
+        return True
+
+    @property
+    def address(self) -> str | None:
+        return None
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class SinkKind:
+    """
+    An output as a plugin offers it.
+
+    ``scheme``: what ``--to`` begins with (``jsonl`` for ``jsonl:DIR``, ``postgresql``; ``-`` for stdout). ``settings``
+    is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
+    included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
+    of column to value, for ``penstock act --from SINK --query``. ``named_streams`` gives, by key of the settings, the
+    streams that they name: one that no source has is refused. ``example``: what ``--to`` takes, for lists of sinks.
+    """
+
+    name: str
+    summary: str
+    promise: str
+    scheme: str
+    settings: type
+    parse: Callable[[str], Any]
+    open: Callable[[Any], Sink]
+    query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
+    named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None
+    example: str = field()
+
+    @example.default
+    def _example(self) -> str:
+        return f"{self.scheme}:DIR"
+
+
+# --- what a target may have besides -----------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class Grouping(Protocol):
     """A target that can commit several partitions at once at a lower cost than one by one."""
@@ -186,24 +282,6 @@ class Grouping(Protocol):
         others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
         killed meanwhile leaves each partition in its former or its new state.
         """
-
-
-def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
-    """Commit the partitions of these writers, as :meth:`Grouping.commit_group` states it, to any target."""
-    if not commits:
-        return ()
-    if isinstance(target, Grouping):
-        try:
-            return target.commit_group(commits)
-        except Exception as error:
-            return [error] * len(commits)
-    done: list[LedgerEntry | Exception] = []
-    for writer, entry in commits:
-        try:
-            done.append(writer.commit(entry))
-        except Exception as error:
-            done.append(error)
-    return done
 
 
 @runtime_checkable
@@ -220,22 +298,31 @@ class Preparing(Protocol):
 
 
 @runtime_checkable
-class Interruptible(Protocol):
-    """A target that may wait for another process, such as for a lock of a database."""
+class ListsFinal(Protocol):
+    """
+    Of a target that lists its final days without their whole ledger rows. A plan then loads the rows of the days that
+    it may have to read only, so that its cost does not grow with the days that were delivered long ago.
+    """
 
-    def interrupt(self, reason: PenstockError) -> None:
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterable[FinalDay]:
         """
-        End the run: a waiting call raises ``reason``. Called from another thread, every second until the run has
-        ended. A call that takes a few seconds at most may be completed.
+        Days of a stream within the window whose ledger row is final and whose rows are intact, in any order; see
+        ``Target.is_intact``. A day that is left out is judged by its row. ``accounts``: None for a stream without any.
         """
 
 
-@runtime_checkable
-class Advising(Protocol):
-    """A target that knows what its owner could improve."""
+@frozen(kw_only=True)
+class Difference:
+    """
+    A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
+    about rows or files that are of no delivery in the ledger.
+    """
 
-    def advice(self) -> Sequence[str]:
-        """The improvements, each in a sentence with the statement to run; shown by ``penstock check``."""
+    partition: Partition
+    what: str
+    uncounted: bool = False
 
 
 @runtime_checkable
@@ -280,22 +367,6 @@ class Erased:
 
 
 @runtime_checkable
-class ListsFinal(Protocol):
-    """
-    Of a target that lists its final days without their whole ledger rows. A plan then loads the rows of the days that
-    it may have to read only, so that its cost does not grow with the days that were delivered long ago.
-    """
-
-    def final_days(
-        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
-    ) -> Iterable[FinalDay]:
-        """
-        Days of a stream within the window whose ledger row is final and whose rows are intact, in any order; see
-        ``Target.is_intact``. A day that is left out is judged by its row. ``accounts``: None for a stream without any.
-        """
-
-
-@runtime_checkable
 class Erasing(Protocol):
     """Of a target that can erase values in rows that it holds."""
 
@@ -310,69 +381,26 @@ class Erasing(Protocol):
         """
 
 
-class Sink(Protocol):
-    """
-    An output as configured. It holds no resources; a run opens a target for each source. :class:`BaseSink` has the
-    defaults of its attributes. Optional besides: :class:`Divisible`, :class:`Staging`, :class:`Adopting`.
-    """
+@runtime_checkable
+class Interruptible(Protocol):
+    """A target that may wait for another process, such as for a lock of a database."""
 
-    @property
-    def keeps_ledger(self) -> bool:
-        """False: its targets have no ledger, so that they may take the rows of a masked recording."""
-
-    @property
-    def address(self) -> str | None:
+    def interrupt(self, reason: PenstockError) -> None:
         """
-        A text that all sinks of one target share: ``status`` and the like show such a target once. None: unknown.
-        """
-
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
-        """
-        Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable.
-
-        ``streams``: all that this run may write to this sink, of every source, derived ones included; empty: not
-        known. A sink that holds one stream refuses several here, before anything is fetched. stdout names the stream
-        in each line if there are several.
-        """
-
-    def open_readonly(self, source: str) -> Target | None:
-        """
-        The target for reading only (plan, status, rejected), without lock; None if it was never written. Its ledger has
-        the rows of all sources; with an empty ``source``, only the ledger is read.
+        End the run: a waiting call raises ``reason``. Called from another thread, every second until the run has
+        ended. A call that takes a few seconds at most may be completed.
         """
 
 
-class BaseSink:
-    """The base of a sink, with the defaults of :class:`Sink`: its targets keep a ledger, its address is unknown."""
+@runtime_checkable
+class Advising(Protocol):
+    """A target that knows what its owner could improve."""
 
-    __slots__ = ()
-
-    @property
-    def keeps_ledger(self) -> bool:
-        return True
-
-    @property
-    def address(self) -> str | None:
-        return None
+    def advice(self) -> Sequence[str]:
+        """The improvements, each in a sentence with the statement to run; shown by ``penstock check``."""
 
 
-def add_defaults(extended: object, base: type) -> None:
-    """
-    Give the class of a sink the attributes of :class:`BaseSink` that it lacks, or that of a target those of
-    :class:`BaseTarget`: a class that extends neither works as if it did.
-    """
-    cls = type(extended)
-    for name, default in vars(base).items():
-        if not name.startswith("_") and not hasattr(cls, name) and not hasattr(extended, name):
-            setattr(cls, name, default)
-
-
-Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]
-"""
-The batches of one stream in a form that another library takes, such as an Arrow stream. They are read as the result is
-consumed; nested values in them may be ``msgspec.Raw``. An encoder that cannot convert a batch throws its error into the
-generator (``batches.throw``): that ends the read, and keeps the error for ``Records.error``.
-"""
+# --- what a sink may have besides -------------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -480,29 +508,43 @@ class Adopting(Protocol):
         """
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class SinkKind:
+# --- for the core -----------------------------------------------------------------------------------------------------
+
+
+def add_defaults(extended: object, base: type) -> None:
     """
-    An output as a plugin offers it.
-
-    ``scheme``: what ``--to`` begins with (``jsonl`` for ``jsonl:DIR``, ``postgresql``; ``-`` for stdout). ``settings``
-    is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
-    included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
-    of column to value, for ``penstock act --from SINK --query``. ``named_streams`` gives, by key of the settings, the
-    streams that they name: one that no source has is refused. ``example``: what ``--to`` takes, for lists of sinks.
+    Give the class of a sink the attributes of :class:`BaseSink` that it lacks, or that of a target those of
+    :class:`BaseTarget`: a class that extends neither works as if it did.
     """
+    cls = type(extended)
+    for name, default in vars(base).items():
+        if not name.startswith("_") and not hasattr(cls, name) and not hasattr(extended, name):
+            setattr(cls, name, default)
 
-    name: str
-    summary: str
-    promise: str
-    scheme: str
-    settings: type
-    parse: Callable[[str], Any]
-    open: Callable[[Any], Sink]
-    query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
-    named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None
-    example: str = field()
 
-    @example.default
-    def _example(self) -> str:
-        return f"{self.scheme}:DIR"
+def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+    """Commit the partitions of these writers, as :meth:`Grouping.commit_group` states it, to any target."""
+    if not commits:
+        return ()
+    if isinstance(target, Grouping):
+        try:
+            return target.commit_group(commits)
+        except Exception as error:
+            return [error] * len(commits)
+    done: list[LedgerEntry | Exception] = []
+    for writer, entry in commits:
+        try:
+            done.append(writer.commit(entry))
+        except Exception as error:
+            done.append(error)
+    return done
+
+
+# --- no sink: batches for another library -----------------------------------------------------------------------------
+
+Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]
+"""
+The batches of one stream in a form that another library takes, such as an Arrow stream. They are read as the result is
+consumed; nested values in them may be ``msgspec.Raw``. An encoder that cannot convert a batch throws its error into the
+generator (``batches.throw``): that ends the read, and keeps the error for ``Records.error``.
+"""
