@@ -26,7 +26,7 @@ from penstock import (
     added,
     record,
 )
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock.errors import PluginError
 from penstock.testing import FakeClock, a_response
 from scripted_provider import ScriptedProvider
@@ -229,15 +229,14 @@ def test_a_wrong_result_of_an_authenticator_is_named(authenticator: Any, error: 
     """
     With its class, file and line, and what to write.
     """
-    exchange = SignedExchange(
+    signer = Signer(
         authenticator=authenticator,
-        send=lambda request: a_response({}),
         login=lambda request: a_response({}),
         clock=FakeClock(datetime(2026, 3, 1, tzinfo=UTC)),
     )
 
     with pytest.raises(error, match=message):
-        exchange(Request(url="http://127.0.0.1:9/sales"))
+        signer.sign(Request(url="http://127.0.0.1:9/sales"))
 
 
 @pytest.mark.parametrize("value", [Secret("a-secret"), 5], ids=["a secret", "a number"])

@@ -36,7 +36,7 @@ def crashed(outbox: Outbox) -> Outbox:
     job.settle(
         [done(0), Receipt(row=1, status="refused", reason="no"), Receipt(row=2, status="unknown", reason="lost")]
     )
-    job.sending([3])
+    job.record_sending([3])
     job.close()
     return outbox
 
@@ -105,13 +105,13 @@ def test_ways_to_go_on(
     job.close()
 
 
-def test_a_retried_row_that_never_left_is_unknown_again(crashed: Outbox) -> None:
+def test_a_retried_row_that_was_not_sent_is_unknown_again(crashed: Outbox) -> None:
     """
     It may have arrived the first time; a new row in its place just never left.
     """
     job = crashed.open(KEY, NOW, retry_unknown=True)
-    job.sending([2, 4])
-    job.never_left([2, 4])
+    job.record_sending([2, 4])
+    job.record_not_sent([2, 4])
 
     first, second = job.receipt(2), job.receipt(4)
     assert first is not None
@@ -120,15 +120,15 @@ def test_a_retried_row_that_never_left_is_unknown_again(crashed: Outbox) -> None
     job.close()
 
 
-def test_a_repeated_row_stays_unknown_when_the_repetition_never_left(outbox: Outbox) -> None:
+def test_a_repeated_row_stays_unknown_when_the_repetition_was_not_sent(outbox: Outbox) -> None:
     """
     A row whose first attempt is unknown stays unknown where its repetition was never sent.
     """
     job = outbox.open(KEY, NOW)
-    job.sending([0])
-    job.mark_unknown([0], "reset")
-    job.sending([0])
-    job.never_left([0])
+    job.record_sending([0])
+    job.record_unknown([0], "reset")
+    job.record_sending([0])
+    job.record_not_sent([0])
 
     assert one_line(job) == [(0, "unknown")]
     job.close()
@@ -140,7 +140,7 @@ def test_receipts_end_at_the_first_row_that_is_not_settled(outbox: Outbox) -> No
     """
     job = outbox.open(KEY, NOW)
     job.settle(done(row) for row in (0, 1, 3))
-    job.sending([2])
+    job.record_sending([2])
 
     assert one_line(job) == [(0, "done"), (1, "done")]
     job.settle([done(2)])
@@ -266,7 +266,7 @@ def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> No
     with pytest.raises(UsageError, match=r"events\.jsonl or the parameters beside it are not those of the job"):
         crashed.open(evolve(KEY, digest="edited"), NOW, resume=True)
     streamed = crashed.open(evolve(KEY, digest="streamed", what=STDIN), NOW)
-    streamed.sending([0])
+    streamed.record_sending([0])
     streamed.close()
     with pytest.raises(UsageError, match="stdin or the parameters beside it are not those of the job"):
         crashed.open(evolve(KEY, digest="streamed later", what=STDIN), NOW, resume=True)

@@ -1,19 +1,24 @@
 """
-Sending the rows of a job: the signing time is that of the clock, and a pause has the jitter that the sender gets.
+Sending the rows of a job: the signing time is that of the clock, and an attempt that was not sent is repeated.
 """
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+from penstock._fetch.auth import Signer
+from penstock._fetch.budget import Budget
+from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import StandingClock
 from penstock._write.requests import Row, WriteRequest
-from penstock._write.sender import Sender, url_length
+from penstock._write.sender import WriteOperation, url_length
 from penstock.actions import Action, Field
 from penstock.connector import Connector
 from penstock.errors import TransportError
 from penstock.model import Request, Response
+from penstock.protocols import Unsigned
 from penstock.settings import SourceSettings
 from penstock.testing import a_response
 
@@ -32,17 +37,17 @@ def test_the_length_of_a_url_is_that_at_the_time_of_the_clock() -> None:
         return request.with_param("at", now.isoformat())
 
     client: Any = SimpleNamespace(
-        exchange=SimpleNamespace(authenticator=SimpleNamespace(sign=sign), now=StandingClock(NOW).now)
+        signer=SimpleNamespace(authenticator=SimpleNamespace(sign=sign), now=StandingClock(NOW).now)
     )
 
     assert url_length(client)(REQUEST) == len(REQUEST.with_param("at", NOW.isoformat()).full_url)
 
 
-def test_a_pause_between_attempts_has_the_jitter_that_the_sender_gets() -> None:
+def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
     """
-    So that a test knows the time of each attempt.
+    A write that was not sent is repeated as a read is; no row is recorded as sent meanwhile.
     """
-    clock, attempts_at = StandingClock(NOW), []
+    clock, attempts_at, events, recorded = StandingClock(NOW), [], [], []
 
     def exchange(request: Request) -> Response:
         attempts_at.append(clock.monotonic())
@@ -52,19 +57,28 @@ def test_a_pause_between_attempts_has_the_jitter_that_the_sender_gets() -> None:
             raise error
         return a_response({})
 
-    exchange.grant, exchange.current, exchange.skew = lambda: None, None, None
-    client: Any = SimpleNamespace(
-        source=SimpleNamespace(name="acme", connector=CONNECTOR, settings=SourceSettings(base_url=REQUEST.url)),
-        exchange=exchange,
+    retrying = Retrying(
+        signer=Signer(Unsigned(), exchange, clock),
+        send=exchange,
         policy=RetryPolicy(first_s=10.0),
-        rate_limit=SimpleNamespace(wait_turn=lambda: None, cool_down=lambda seconds: None),
-        clock=clock,
-        emit=lambda event: None,
+        rate_limit=RateLimit(clock),
+        budget=Budget(clock),
+        random_fraction=lambda: 0.5,
     )
-    job: Any = SimpleNamespace(sending=lambda rows: None, never_left=lambda rows: None)
-    sender = Sender(client=client, action=ACTION, job=job, rows=(), defaults={}, random_fraction=lambda: 0.5)
+    source = SimpleNamespace(name="acme", connector=CONNECTOR)
+    client: Any = SimpleNamespace(source=source, emit=events.append)
+    job: Any = SimpleNamespace(
+        record_sending=lambda rows: recorded.append(("sending", rows)),
+        record_not_sent=lambda rows: recorded.append(("not sent", rows)),
+    )
+    write = WriteRequest(rows=(Row(number=7, values={"id": "1"}),), request=REQUEST)
 
-    (receipt,) = sender._send(WriteRequest(rows=(Row(number=0, values={"id": "1"}),), request=REQUEST))
+    (receipt,) = retrying(WriteOperation(write, client, ACTION, job))
 
     assert receipt.status == "done"
     assert attempts_at == [0.0, 5.0, 15.0]
+    assert [(event["event"], event["stream"], event["pause_s"]) for event in events] == [
+        ("retry", None, 5.0),
+        ("retry", None, 10.0),
+    ]
+    assert recorded == [("sending", (7,)), ("not sent", (7,)), ("sending", (7,)), ("not sent", (7,)), ("sending", (7,))]

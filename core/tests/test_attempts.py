@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock._fetch.budget import Budget
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import FailedAttempt, Retrying
@@ -17,7 +17,7 @@ from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError,
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Retry, Unsigned, Verdict
 from penstock.testing import FakeClock, ScriptedExchange, a_response
-from recording_observer import RecordingObserver
+from recording_operation import RecordingOperation
 
 REQUEST = Request(url="http://localhost/")
 
@@ -36,19 +36,20 @@ def no_login(request: Request) -> Response:
 
 def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAttempt]:
     """The retry events, two at most. All answers were requested."""
-    clock, observed = FakeClock(), RecordingObserver()
+    clock, operation = FakeClock(), RecordingOperation(REQUEST, judge)
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)
     retrying = Retrying(
-        SignedExchange(Unsigned(), scripted, no_login, clock),
+        Signer(Unsigned(), no_login, clock),
+        scripted,
         RetryPolicy(retries=2),
         RateLimit(clock),
         Budget(clock, retries=budget),
     )
     with contextlib.suppress(ServerError, AuthenticationError):
-        retrying(REQUEST, judge, observed)
+        retrying(operation)
     assert len(scripted.requests) == len(answers)
-    return observed.retries
+    return operation.retries
 
 
 @pytest.mark.parametrize(
@@ -87,15 +88,14 @@ def test_what_is_sent_is_reported_before_the_response() -> None:
     """
     A request that a stop overtakes left all the same.
     """
-    observed = RecordingObserver()
-    clock = FakeClock()
-    exchange = SignedExchange(Unsigned(), ScriptedExchange([StoppedError("stopped")]), no_login, clock)
-    retrying = Retrying(exchange, RetryPolicy(), RateLimit(clock), Budget(clock))
+    operation = RecordingOperation(REQUEST, busy)
+    clock, exchange = FakeClock(), ScriptedExchange([StoppedError("stopped")])
+    retrying = Retrying(Signer(Unsigned(), no_login, clock), exchange, RetryPolicy(), RateLimit(clock), Budget(clock))
 
     with pytest.raises(StoppedError):
-        retrying(REQUEST, busy, observed)
+        retrying(operation)
 
-    assert observed.events == [("sending",), ("attempted", None, 0.0)]
+    assert operation.events == [("sending",), ("attempted", None, 0.0)]
 
 
 @frozen
@@ -120,9 +120,9 @@ def test_a_corrected_clock_keeps_its_fraction_of_a_second(ahead_s: int) -> None:
     for moment_s in (0.25, 0.3):
         clock: Clock = FakeClock(noon + timedelta(seconds=moment_s))
         answer = a_response(headers=(("date", date),), received_at=clock.now())
-        exchange = SignedExchange(stamp := Stamp(), ScriptedExchange([answer]), no_login, clock)
-        assert exchange.correct_clock(answer, timedelta(0))
-        exchange(REQUEST)
+        signer = Signer(stamp := Stamp(), no_login, clock)
+        assert signer.correct_clock(answer, timedelta(0))
+        signer.sign(REQUEST)
         signed.extend(stamp.times)
 
     assert signed == [noon + timedelta(seconds=ahead_s + moment_s) for moment_s in (0.25, 0.3)]

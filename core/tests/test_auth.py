@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from attrs import define, evolve, field, frozen
-from penstock._fetch.auth import RENEWED_AT, SignedExchange
+from attrs import evolve, field, frozen
+from penstock._fetch.auth import RENEWED_AT, Signer
 from penstock.model import Request, Response
 from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret, mask
@@ -40,20 +40,8 @@ class Tickets(Unsigned):
         return f"{request.url} at {now:%H:%M}"
 
 
-@define(eq=False)
-class Sent:
-    """The transport below: remembers what it was given."""
-
-    requests: list[Request] = field(factory=list)
-
-    def __call__(self, request: Request) -> Response:
-        self.requests.append(request)
-        return a_response()
-
-
-def signing(tickets: Tickets, clock: FakeClock | None = None) -> tuple[SignedExchange, Sent]:
-    sent = Sent()
-    return SignedExchange(tickets, sent, lambda request: a_response(), clock or FakeClock()), sent
+def signing(tickets: Tickets, clock: FakeClock | None = None) -> Signer:
+    return Signer(tickets, lambda request: a_response(), clock or FakeClock())
 
 
 def test_each_attempt_is_signed_with_its_own_time():
@@ -61,14 +49,14 @@ def test_each_attempt_is_signed_with_its_own_time():
     The same request sent twice carries two signatures.
     """
     clock, tickets = FakeClock(), Tickets()
-    exchange, sent = signing(tickets, clock)
+    signer = signing(tickets, clock)
 
-    exchange(REQUEST)
+    first = signer.sign(REQUEST)
     clock.advance(90)
-    exchange(REQUEST)
+    second = signer.sign(REQUEST)
 
     assert tickets.signed[1] - tickets.signed[0] == timedelta(seconds=90)
-    assert [request.params for request in sent.requests] == [(("token", "none"),)] * 2
+    assert [signed.request.params for signed in (first, second)] == [(("token", "none"),)] * 2
 
 
 def test_a_download_carries_no_credentials():
@@ -76,11 +64,9 @@ def test_a_download_carries_no_credentials():
     A request without credentials goes out as it is, and nothing is granted for it.
     """
     tickets = Tickets(logs_in=True)
-    exchange, sent = signing(tickets)
+    signed = signing(tickets).sign(Request(url="http://localhost/file", credentials=False))
 
-    exchange(Request(url="http://localhost/file", credentials=False))
-
-    assert (tickets.signed, tickets.grants, sent.requests[0].params) == ([], [], ())
+    assert (tickets.signed, tickets.grants, signed.request.params) == ([], [], ())
 
 
 def test_a_grant_is_kept_while_it_lives():
@@ -88,13 +74,13 @@ def test_a_grant_is_kept_while_it_lives():
     One login serves many requests; before its end a new one is made.
     """
     clock, tickets = FakeClock(), Tickets(logs_in=True, life_s=100.0)
-    exchange, sent = signing(tickets, clock)
+    signer, tokens = signing(tickets, clock), []
 
     for seconds in (0, 10, 100 * RENEWED_AT - 11, 2):
         clock.advance(seconds)
-        exchange(REQUEST)
+        tokens.append(signer.sign(REQUEST).request.param("token"))
 
-    assert [request.param("token") for request in sent.requests] == ["token 1", "token 1", "token 1", "token 2"]
+    assert tokens == ["token 1", "token 1", "token 1", "token 2"]
 
 
 def test_a_token_without_an_end_is_never_renewed_by_time():
@@ -102,11 +88,11 @@ def test_a_token_without_an_end_is_never_renewed_by_time():
     Where the provider states no life, the token is used until it is refused.
     """
     clock, tickets = FakeClock(), Tickets(logs_in=True)
-    exchange, _ = signing(tickets, clock)
+    signer = signing(tickets, clock)
 
-    exchange(REQUEST)
+    signer.sign(REQUEST)
     clock.advance(10**7)
-    exchange(REQUEST)
+    signer.sign(REQUEST)
 
     assert len(tickets.grants) == 1
 
@@ -121,16 +107,16 @@ def test_a_refused_token_is_renewed_by_one_thread():
         time.sleep(0.02)
         return a_response()
 
-    exchange = SignedExchange(tickets, Sent(), slow_login, FakeClock())
-    used = exchange.grant()
-    threads = [threading.Thread(target=exchange.renew, args=(used,)) for _ in range(8)]
+    signer = Signer(tickets, slow_login, FakeClock())
+    used = signer.grant()
+    threads = [threading.Thread(target=signer.grant, args=(used,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     assert len(tickets.grants) == 2
-    assert exchange.current is not used
+    assert signer.current is not used
 
 
 @pytest.mark.parametrize(
@@ -141,12 +127,12 @@ def test_the_providers_clock_is_taken_over(ahead_s: int, differs: bool):
     A Date more than a minute from ours corrects what the next attempt is signed with; a smaller one is no reason.
     """
     clock, tickets = FakeClock(), Tickets()
-    exchange, _ = signing(tickets, clock)
+    signer = signing(tickets, clock)
     theirs = format_datetime(clock.now() + timedelta(seconds=ahead_s), usegmt=True)
     refused = a_response(status=401, headers=(("date", theirs),), received_at=clock.now())
 
-    assert exchange.correct_clock(refused, exchange.skew) is differs
-    exchange(REQUEST)
+    assert signer.correct_clock(refused, signer.skew) is differs
+    signer.sign(REQUEST)
     assert (tickets.signed[0] - clock.now() == timedelta(seconds=ahead_s)) is (differs or ahead_s == 0)
 
 
@@ -159,9 +145,9 @@ def test_a_broken_date_corrects_nothing(date: str):
     """
     Without a date that can be read, the refusal stands.
     """
-    exchange, _ = signing(Tickets())
+    signer = signing(Tickets())
 
-    assert exchange.correct_clock(a_response(status=401, headers=(("date", date),)), timedelta(0)) is False
+    assert signer.correct_clock(a_response(status=401, headers=(("date", date),)), timedelta(0)) is False
 
 
 def test_what_was_signed_can_be_shown():
@@ -169,11 +155,11 @@ def test_what_was_signed_can_be_shown():
     The explanation is of the corrected time.
     """
     clock = FakeClock()
-    exchange, _ = signing(Tickets(), clock)
+    signer = signing(Tickets(), clock)
     theirs = format_datetime(clock.now() + timedelta(hours=2), usegmt=True)
-    exchange.correct_clock(a_response(headers=(("date", theirs),), received_at=clock.now()), timedelta(0))
+    signer.correct_clock(a_response(headers=(("date", theirs),), received_at=clock.now()), timedelta(0))
 
-    assert exchange.explain(REQUEST) == "http://localhost/report at 14:00"
+    assert signer.explain(REQUEST) == "http://localhost/report at 14:00"
 
 
 def test_a_signature_that_comes_back_is_masked():
@@ -186,9 +172,8 @@ def test_a_signature_that_comes_back_is_masked():
             signed = request.with_param("signature", f"{now:%H%M%S%f}-0123456789abcdef")
             return evolve(signed, masked=("signature", "account"))
 
-    sent = Sent()
-    exchange = SignedExchange(authenticator=Signs(), send=sent, login=sent, clock=FakeClock())
-    exchange(REQUEST.with_param("account", "account-of-2026-and-more"))
+    signer = Signer(authenticator=Signs(), login=lambda request: a_response(), clock=FakeClock())
+    signed = signer.sign(REQUEST.with_param("account", "account-of-2026-and-more"))
 
-    signature = sent.requests[0].param("signature")
+    signature = signed.request.param("signature")
     assert mask(f"no: {signature}, account-of-2026-and-more") == "no: ***, account-of-2026-and-more"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 from attrs import frozen
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock._fetch.budget import Budget
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Retrying
@@ -15,6 +15,7 @@ from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Retry, Unsigned, Verdict
 from penstock.redact import Secret
 from penstock.testing import FakeClock, ScriptedExchange, a_response
+from recording_operation import RecordingOperation
 
 LOGIN = Request(url="http://localhost/login", method="POST")
 READ = Request(url="http://localhost/records")
@@ -44,12 +45,12 @@ def test_a_refused_login_is_not_tried_again() -> None:
     Whoever needs the token afterwards hears the same refusal; the provider, which counts logins, hears nothing.
     """
     login = ScriptedExchange([a_response(status=401)])
-    exchange = SignedExchange(Door(), ScriptedExchange([]), login, FakeClock())
+    signer = Signer(Door(), login, FakeClock())
     heard: list[str] = []
 
     def read() -> None:
         with pytest.raises(AuthenticationError) as refused:
-            exchange(READ)
+            signer.sign(READ)
         heard.append(str(refused.value))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
@@ -67,12 +68,12 @@ def test_a_login_that_failed_otherwise_is_tried_again() -> None:
     Only a refusal stands: a provider that could not be reached may be reached by the next request.
     """
     login = ScriptedExchange([OSError("no route"), a_response()])
-    exchange = SignedExchange(Door(), ScriptedExchange([a_response()]), login, FakeClock())
+    signer = Signer(Door(), login, FakeClock())
 
     with pytest.raises(OSError, match="no route"):
-        exchange(READ)
+        signer.sign(READ)
 
-    assert exchange(READ).status == 200
+    assert signer.sign(READ).grant is not None
 
 
 def expired(response: Response) -> tuple[Verdict, Answer]:
@@ -89,9 +90,9 @@ def test_the_first_token_may_be_over_too() -> None:
     clock = FakeClock()
     login = ScriptedExchange([a_response({"token": 1}), a_response(b"<html>"), a_response({"token": 2})])
     sent = ScriptedExchange([a_response(status=401), a_response()])
-    retrying = Retrying(SignedExchange(Door(), sent, login, clock), RetryPolicy(), RateLimit(clock), Budget(clock))
+    retrying = Retrying(Signer(Door(), login, clock), sent, RetryPolicy(), RateLimit(clock), Budget(clock))
 
-    response, _, _ = retrying(READ, expired)
+    response, _, _ = retrying(RecordingOperation(READ, expired))
 
     assert response.status == 200
     assert [request.headers for request in sent.requests] == [(("Token", "1"),), (("Token", "2"),)]
@@ -112,9 +113,8 @@ def test_a_request_takes_its_turn_after_the_login() -> None:
         starts.append(clock.monotonic())
         return a_response()
 
-    exchange = SignedExchange(Door(), sent, login, clock)
-    retrying = Retrying(exchange, RetryPolicy(), RateLimit(clock, 1.0), Budget(clock))
+    retrying = Retrying(Signer(Door(), login, clock), sent, RetryPolicy(), RateLimit(clock, 1.0), Budget(clock))
     for _ in range(3):
-        retrying(READ, expired)
+        retrying(RecordingOperation(READ, expired))
 
     assert [one - starts[0] for one in starts] == [0.0, 1.0, 2.0]

@@ -4,18 +4,18 @@ The event of a request: what it was for, and its URL without anything that only 
 
 import pytest
 from penstock import Partition, Request, Secret
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call
+from penstock._fetch.client import url_template
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.request_events import url_template
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError
 from penstock.model import Answer, Response
 from penstock.protocols import Accept, Unsigned
 from penstock.testing import FakeClock, ScriptedExchange, a_response
-from recording_observer import RecordingObserver
+from recording_operation import RecordingOperation
 
 PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01")))
 
@@ -46,7 +46,7 @@ def test_each_attempt_ends_once() -> None:
     With its response or without one, and its time; before the pause that follows.
     """
     clock = FakeClock()
-    observed = RecordingObserver()
+    operation = RecordingOperation(Request(url="http://localhost/"), lambda response: (Accept(), Answer()))
 
     def reset(request: Request) -> Response:
         clock.sleep(0.25)
@@ -57,14 +57,15 @@ def test_each_attempt_ends_once() -> None:
         return a_response({})
 
     retrying = Retrying(
-        SignedExchange(Unsigned(), ScriptedExchange([reset, answer]), answer, clock),
+        Signer(Unsigned(), answer, clock),
+        ScriptedExchange([reset, answer]),
         RetryPolicy(retries=2),
         RateLimit(clock),
         Budget(clock),
     )
-    retrying(Request(url="http://localhost/"), lambda response: (Accept(), Answer()), observed)
+    retrying(operation)
 
-    assert observed.events == [
+    assert operation.events == [
         ("sending",),
         ("attempted", None, 0.25),
         ("retried", TransportError),

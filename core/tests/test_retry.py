@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
+from penstock._fetch.auth import Signed
 from penstock._fetch.budget import SILENT, Budget
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import BOUND_RETRIES, RENEWALS, Attempts, NextStep, RetryPolicy
@@ -29,7 +30,7 @@ from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
 from penstock.testing import FakeClock, a_response
-from recording_observer import RecordingObserver
+from recording_operation import RecordingOperation
 
 REQUEST = Request(url="http://localhost/report")
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -37,8 +38,8 @@ GOOD = a_response({"fine": True})
 
 
 @define(eq=False)
-class Signed:
-    """A signing exchange: answers or raises as scripted, and remembers its requests."""
+class Provider:
+    """A signer and an exchange: answers or raises as scripted, and counts its requests."""
 
     answers: Iterable[Response | Exception]
     requested: int = 0
@@ -51,19 +52,21 @@ class Signed:
     def __attrs_post_init__(self) -> None:
         self.answers = iter(self.answers)
 
-    def __call__(self, request: Request) -> Response:
+    def send(self, request: Request) -> Response:
         self.requested += 1
         answer = next(self.answers)  # type: ignore[call-overload]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def grant(self) -> Grant | None:
+    def grant(self, expired: Grant | None = None) -> Grant | None:
+        if expired is not None and self.current is expired:
+            self.renewed += 1
+            self.current = Grant(Secret("next token"))
         return self.current
 
-    def renew(self, used: Grant | None) -> None:
-        self.renewed += 1
-        self.current = Grant(Secret("next token"))
+    def sign(self, request: Request) -> Signed:
+        return Signed(request, self.current, self.skew)
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         self.corrected += 1
@@ -82,12 +85,18 @@ class Waited:
         self.cooled.append(seconds)
 
 
-def retrying(exchange: Signed, clock: FakeClock | None = None, **more: Any) -> Retrying:
+def retrying(exchange: Provider, clock: FakeClock | None = None, **more: Any) -> Retrying:
     clock = clock or FakeClock()
     policy = RetryPolicy(**{"retries": 3, "first_s": 1.0, "max_s": 60.0, **more.pop("policy", {})})
     rate_limit = more.pop("rate_limit", Waited())
     return Retrying(
-        exchange, policy, rate_limit, more.pop("budget", Budget(clock)), random_fraction=lambda: 0.5, **more
+        exchange,
+        exchange.send,
+        policy,
+        rate_limit,
+        more.pop("budget", Budget(clock)),
+        random_fraction=lambda: 0.5,
+        **more,
     )
 
 
@@ -173,9 +182,9 @@ def test_a_failure_that_passes_is_not_seen():
     Errors of the wire and of the server are tried again, each after a longer pause, until an answer stands.
     """
     clock = FakeClock()
-    exchange = Signed([TransportError("reset"), a_response(status=503), GOOD])
+    exchange = Provider([TransportError("reset"), a_response(status=503), GOOD])
 
-    response, verdict, _ = retrying(exchange, clock)(REQUEST, by_status)
+    response, verdict, _ = retrying(exchange, clock)(RecordingOperation(REQUEST, by_status))
 
     assert (response, verdict) == (GOOD, Accept())
     assert clock.slept == [0.5, 1.0]
@@ -185,10 +194,10 @@ def test_the_last_error_is_raised():
     """
     After so many retries the error of the last attempt stands.
     """
-    exchange = Signed([TransportError(str(number)) for number in range(9)])
+    exchange = Provider([TransportError(str(number)) for number in range(9)])
 
     with pytest.raises(TransportError, match="3"):
-        retrying(exchange)(REQUEST, by_status)
+        retrying(exchange)(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 4
 
 
@@ -196,10 +205,10 @@ def test_a_bound_is_tried_less_often():
     """
     An attempt that ran into a bound costs as much as the bound allows, so fewer are made.
     """
-    exchange = Signed([BoundExceededError("too slow")] * 9)
+    exchange = Provider([BoundExceededError("too slow")] * 9)
 
     with pytest.raises(BoundExceededError):
-        retrying(exchange)(REQUEST, by_status)
+        retrying(exchange)(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 1 + BOUND_RETRIES
 
 
@@ -210,10 +219,10 @@ def test_some_errors_stand_at_once(error: PenstockError):
     """
     Neither an answer that leads elsewhere nor refused credentials are better the second time.
     """
-    exchange = Signed([error, GOOD])
+    exchange = Provider([error, GOOD])
 
     with pytest.raises(type(error)):
-        retrying(exchange)(REQUEST, by_status)
+        retrying(exchange)(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 1
 
 
@@ -223,7 +232,7 @@ def test_what_is_refused_is_handed_back():
     """
     refusal = Refuse(ServerError("no"))
 
-    assert retrying(Signed([GOOD]))(REQUEST, always(refusal)) == (GOOD, refusal, Answer())
+    assert retrying(Provider([GOOD]))(RecordingOperation(REQUEST, always(refusal))) == (GOOD, refusal, Answer())
 
 
 def test_a_token_is_renewed_once():
@@ -231,10 +240,10 @@ def test_a_token_is_renewed_once():
     A refused token is replaced without counting as a failure; a new one that is refused, too, ends it.
     """
     error = AuthenticationError("expired")
-    exchange = Signed([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
+    exchange = Provider([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
 
     with pytest.raises(AuthenticationError):
-        retrying(exchange)(REQUEST, always(Retry(error, renew=True)))
+        retrying(exchange)(RecordingOperation(REQUEST, always(Retry(error, renew=True))))
     assert (exchange.requested, exchange.renewed) == (2, 1)
 
 
@@ -243,15 +252,15 @@ def test_a_token_that_others_used_up_is_renewed_again():
     A token that lives for a few requests only may be gone before its second use: as long as it was good for another
     request, another one is tried, up to a bound.
     """
-    exchange = Signed([a_response(status=401), GOOD] * 99, current=Grant(Secret("granted-by-the-test")))
+    exchange = Provider([a_response(status=401), GOOD] * 99, current=Grant(Secret("granted-by-the-test")))
     shared = retrying(exchange)
 
     def refused(response: Response) -> tuple[Verdict, Answer]:
-        shared(REQUEST, always(Accept()))
+        shared(RecordingOperation(REQUEST, always(Accept())))
         return Retry(AuthenticationError("expired"), renew=True), Answer()
 
     with pytest.raises(AuthenticationError):
-        shared(REQUEST, refused)
+        shared(RecordingOperation(REQUEST, refused))
     assert exchange.renewed == RENEWALS
 
 
@@ -259,10 +268,10 @@ def test_a_key_that_nobody_granted_is_not_renewed():
     """
     Where credentials are not granted by a login, there are no others: the refusal stands at once.
     """
-    exchange = Signed([a_response(status=401)] * 5)
+    exchange = Provider([a_response(status=401)] * 5)
 
     with pytest.raises(AuthenticationError):
-        retrying(exchange)(REQUEST, always(Retry(AuthenticationError("no such key"), renew=True)))
+        retrying(exchange)(RecordingOperation(REQUEST, always(Retry(AuthenticationError("no such key"), renew=True))))
     assert (exchange.requested, exchange.renewed) == (1, 0)
 
 
@@ -271,13 +280,13 @@ def test_an_outage_costs_little():
     When requests in a row stay without any answer through all their retries, the next ones are tried once each; the
     first answer, be it a bad one, ends that.
     """
-    exchange = Signed([*[TransportError("down")] * (4 * SILENT + 2), *[a_response(status=503)] * 4, *[GOOD] * 2])
+    exchange = Provider([*[TransportError("down")] * (4 * SILENT + 2), *[a_response(status=503)] * 4, *[GOOD] * 2])
     once_down = retrying(exchange)
 
     def requested() -> int:
         before = exchange.requested
         with contextlib.suppress(TransportError, ServerError):
-            once_down(REQUEST, by_status)
+            once_down(RecordingOperation(REQUEST, by_status))
         return exchange.requested - before
 
     assert [requested() for _ in range(SILENT + 3)] == [4] * SILENT + [1, 1, 4]
@@ -289,10 +298,10 @@ def test_the_clock_is_corrected_once(corrects: bool, requested: int):
     """
     A signature refused for its time is made again with the provider's clock, once, and only if that differs.
     """
-    exchange = Signed([a_response(status=401)] * 5, corrects=corrects)
+    exchange = Provider([a_response(status=401)] * 5, corrects=corrects)
 
     with pytest.raises(AuthenticationError):
-        retrying(exchange)(REQUEST, always(Retry(AuthenticationError("clock"), correct_clock=True)))
+        retrying(exchange)(RecordingOperation(REQUEST, always(Retry(AuthenticationError("clock"), correct_clock=True))))
     assert exchange.requested == requested
 
 
@@ -312,12 +321,12 @@ def test_a_throttled_source_waits_as_long_as_the_provider_states(headers: Any, s
     Retry-After in either form is a floor, bounded, for the whole source; without one it is the cool-down.
     """
     clock, rate_limit = FakeClock(), Waited()
-    exchange = Signed([a_response(status=429, headers=headers), GOOD])
+    exchange = Provider([a_response(status=429, headers=headers), GOOD])
 
     def judge(response: Response) -> tuple[Verdict, Answer]:
         return (Accept() if response.status == 200 else BUSY), Answer()
 
-    retrying(exchange, clock, rate_limit=rate_limit)(REQUEST, judge)
+    retrying(exchange, clock, rate_limit=rate_limit)(RecordingOperation(REQUEST, judge))
 
     assert clock.slept == [slept]
     assert rate_limit.cooled == [cooled]
@@ -328,10 +337,10 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
     Where the next try would come after the deadline, the request fails at once.
     """
     clock = FakeClock()
-    exchange = Signed([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
+    exchange = Provider([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
 
     with pytest.raises(DeadlineReachedError):
-        retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(REQUEST, by_status)
+        retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(RecordingOperation(REQUEST, by_status))
     assert clock.slept == []
 
 
@@ -341,10 +350,10 @@ def test_a_run_has_a_budget_of_retries():
     """
     clock = FakeClock()
     budget = Budget(clock, retries=1)
-    exchange = Signed([TransportError("gone")] * 5)
+    exchange = Provider([TransportError("gone")] * 5)
 
     with pytest.raises(TransportError):
-        retrying(exchange, clock, budget=budget)(REQUEST, by_status)
+        retrying(exchange, clock, budget=budget)(RecordingOperation(REQUEST, by_status))
     assert exchange.requested == 2
 
 
@@ -352,12 +361,12 @@ def test_every_retry_is_reported():
     """
     With the error of the attempt that failed and the pause that follows; the attempt that ended well is none.
     """
-    observed = RecordingObserver()
-    exchange = Signed([TransportError("reset"), GOOD])
+    exchange = Provider([TransportError("reset"), GOOD])
 
-    retrying(exchange)(REQUEST, by_status, observed)
+    operation = RecordingOperation(REQUEST, by_status)
+    retrying(exchange)(operation)
 
-    assert [(type(again.error), again.pause_s > 0, again.renewed) for again in observed.retries] == [
+    assert [(type(again.error), again.pause_s > 0, again.renewed) for again in operation.retries] == [
         (TransportError, True, False)
     ]
 
@@ -430,10 +439,10 @@ def test_a_stated_wait_has_several_forms(name: str, text: str):
     In any of the headers; the time to come back is in the message, with the provider's words.
     """
     throttled = a_response(status=429, headers=((name, text),), received_at=NOW)
-    exchange, clock = Signed([throttled] * 2), FakeClock()
+    exchange, clock = Provider([throttled] * 2), FakeClock()
 
     with pytest.raises(ParkedError, match=r"before 2026-03-02 22:00:00 UTC.*throttle_wait_s.*slow down") as parked:
-        retrying(exchange, clock)(REQUEST, always(BUSY))
+        retrying(exchange, clock)(RecordingOperation(REQUEST, always(BUSY)))
 
     assert parked.value.until == NOW + timedelta(hours=10)
     assert (exchange.requested, clock.slept) == (1, [])

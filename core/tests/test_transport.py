@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from penstock._fetch import body as body_module
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock._fetch.body import Bound, decompressed
 from penstock._fetch.origin import Boundary, absolute, split
 from penstock._fetch.transport import Transport
@@ -142,9 +142,9 @@ def test_what_is_signed_is_what_leaves(
     A signature over the URL holds for the request line, whatever signs the URL has.
     """
     authenticator = SignsUrl()
-    exchange = SignedExchange(authenticator, make(), lambda request: pytest.fail("no login"), Clock())
+    signer = Signer(authenticator, lambda request: pytest.fail("no login"), Clock())
 
-    exchange(Request(url=server.base_url + path, params=params))
+    make()(signer.sign(Request(url=server.base_url + path, params=params)).request)
 
     assert authenticator.signed == [server.base_url + server.requests[0].target]
 

@@ -5,7 +5,7 @@ Sign each attempt: the stage that puts credentials on a request, innermost, so t
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import cast
+from typing import NamedTuple, cast
 
 from attrs import define, evolve, field
 
@@ -14,7 +14,7 @@ from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, PluginError
 from penstock.model import Request, Response
-from penstock.protocols import GRANT, Authenticator, Exchange, Grant, LoginSigning, Renewing, check_returned
+from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewing, check_returned
 from penstock.redact import mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.
@@ -27,10 +27,18 @@ LARGEST_SKEW = timedelta(days=3650)
 RENEWED_AT = 0.8
 
 
+class Signed(NamedTuple):
+    """A request as it is sent, and the grant and the skew with which it was signed."""
+
+    request: Request
+    grant: Grant | None = None
+    skew: timedelta = timedelta(0)
+
+
 @define(eq=False, repr=False)
-class SignedExchange:
+class Signer:
     """
-    An exchange that signs: any request with ``credentials`` goes through the authenticator, one attempt at a time.
+    Signs the attempts at requests with one authenticator.
 
     It holds what signing needs between attempts: the grant, renewed by one thread at a time, and the skew between
     the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A refused login
@@ -38,7 +46,6 @@ class SignedExchange:
     """
 
     authenticator: Authenticator
-    send: Exchange
     login: Callable[[Request], Response]
     clock: Clock
     store: TokenStore | None = None  # for an authenticator whose grants keep something
@@ -50,35 +57,34 @@ class SignedExchange:
     _refused: AuthenticationError | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    def __call__(self, request: Request) -> Response:
+    def sign(self, request: Request) -> Signed:
+        """The request as one attempt sends it; unchanged where it carries no credentials."""
         if not request.credentials:
-            return self.send(request)
+            return Signed(request)
         if (url := sendable(request.url)) != request.url:  # what is signed is what leaves
             request = evolve(request, url=url)
-        signed = self.authenticator.sign(request, self.now(), self.grant())
+        grant, skew = self.grant(), self.skew
+        signed = self.authenticator.sign(request, self.clock.now() + skew, grant)
         check_returned(self.authenticator.sign, signed, Request, "request.with_headers(...)")
         for name, value in (*signed.params, *signed.headers):
             if name in signed.masked and (name, value) not in request.params:
                 mask_temporarily(value)  # a provider may repeat it in a body, and it is valid for a while
-        return self.send(signed)
+        return Signed(signed, grant, skew)
 
     def now(self) -> datetime:
         """Our time, corrected to the provider's."""
         return self.clock.now() + self.skew
 
-    def grant(self) -> Grant | None:
-        """The grant to sign with, renewed if its time is near; None for an authenticator that needs none."""
+    def grant(self, expired: Grant | None = None) -> Grant | None:
+        """
+        The grant to sign with, renewed if its time is near, or if it is still the ``expired`` one, which the provider
+        refused: another thread may have renewed that. None for an authenticator that needs none.
+        """
         with self._lock:
             due = self._renew_at is not None and self.clock.monotonic() >= self._renew_at
-            if self.current is None or due:
+            if self.current is None or self.current is expired or due:
                 self._log_in()
             return self.current
-
-    def renew(self, used: Grant | None) -> None:
-        """Get a new grant, unless another thread already replaced the one ``used``."""
-        with self._lock:
-            if self.current is used:
-                self._log_in()
 
     @property
     def renews_in_s(self) -> float | None:

@@ -23,7 +23,7 @@ class Budget:
 
     clock: Clock
     deadline: float | None = None  # on the monotonic clock
-    retries: int = 10_000
+    retries: float = 10_000
     _silent: dict[str, int] = field(factory=dict, init=False)  # source -> consecutive requests without a response
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 

@@ -2,32 +2,34 @@
 The HTTP client of one source, for reads and writes: judge, retry, sign and transport, joined.
 """
 
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.request_events import CallObserver
-from penstock._fetch.retry import Retrying
+from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation, Result, Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judge_response, judges_of
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock.errors import ParkedError
+from penstock.errors import ParkedError, PenstockError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
+from penstock.redact import mask
 
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
@@ -59,7 +61,7 @@ class Peers(Protocol):
         """Whether :meth:`grant` may be called; else each process gets grants of its own."""
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
-        """The grant that all processes use, renewed if it is still ``used``; see :meth:`SignedExchange.renew`."""
+        """The grant that all processes use, renewed if it is still ``used``; see :meth:`Signer.grant`."""
 
     def cooled_down(self, source: str, seconds: float) -> None:
         """The provider throttles: no process makes a request for so many seconds."""
@@ -116,33 +118,36 @@ class SourceClient:
         )
 
     @property
-    def exchange(self) -> SignedExchange:
-        """The exchange that signs with the credentials of the source, for requests without an account."""
-        return self.exchange_for(None)
+    def signer(self) -> Signer:
+        """The signer with the credentials of the source, for requests without an account."""
+        return self.signer_for(None)
 
-    def exchange_for(self, account: str | None) -> SignedExchange:
-        """The exchange that signs for this account: with its own credentials, if its table has any."""
-        return self._retrying_for(account).exchange
+    def signer_for(self, account: str | None) -> Signer:
+        """The signer for this account: with its own credentials, if its table has any."""
+        return self._retrying_for(account).signer
+
+    def send(self, operation: Operation[Result], account: str | None = None) -> Result:
+        """The result of an operation, signed for this account. Raises its error, see :class:`Retrying`."""
+        return self._retrying_for(account)(operation)
 
     def _retrying_for(self, account: str | None) -> Retrying:
         whose = self.source.credentials_of(account)
         with self._lock:
             if whose not in self._by_credentials:
                 sharing = self.peers if self.peers is not None and self.peers.shares_tokens else None
-                exchange = SignedExchange(
+                signer = Signer(
                     self.source.authenticator(whose),
-                    self._transport,
                     self._log_in,
                     self.clock,
                     store=TokenStore(self.source.token_store, self.clock),
                     account=whose,
                     granted=partial(sharing.grant, self.source.name, whose) if sharing is not None else None,
                 )
-                self._by_credentials[whose] = self._with_retries(exchange)
+                self._by_credentials[whose] = self._retrying(signer)
             return self._by_credentials[whose]
 
-    def _with_retries(self, exchange: SignedExchange) -> Retrying:
-        return Retrying(exchange, self.policy, self.rate_limit, self.budget, self.source.name)
+    def _retrying(self, signer: Signer) -> Retrying:
+        return Retrying(signer, self._transport, self.policy, self.rate_limit, self.budget, self.source.name)
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
@@ -161,23 +166,18 @@ class SourceClient:
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
 
-    def _observer(self, call: Call) -> CallObserver:
-        return CallObserver(self.source.name, call, self.emit, self.count_request, self.count)
-
     def _attempt_call(self, call: Call) -> Outcome:
-        observer = self._observer(call)
+        read = ReadOperation(self, call, self._judge)
         try:
             self.check_not_parked()
-            send = self._retrying_for(call.account)
-            response, verdict, answer = send(call.request, partial(self._judge, call), observer)
+            return self.send(read, call.account)
         except ParkedError as error:
             if self._parked is None and self.peers is not None:
                 self.peers.parked(self.source.name, error)
             self._parked = error
-            return Outcome(call=call, response=observer.response, error=error)
+            return Outcome(call=call, response=read.response, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it
-            return Outcome(call=call, response=observer.response, error=error)
-        return Outcome(call=call, response=response, verdict=verdict, answer=answer)
+            return Outcome(call=call, response=read.response, error=error)
 
     def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
@@ -194,9 +194,11 @@ class SourceClient:
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
-        send = self._with_retries(SignedExchange(Unsigned(), self._transport, self._log_in, self.clock))
         call = Call(request=request, envelope=None, lenient=True)
-        return send(request, partial(self._judge_login, call), self._observer(call))[0]
+        retrying = self._retrying(Signer(Unsigned(), self._log_in, self.clock))
+        response = retrying(ReadOperation(self, call, self._judge_login)).response
+        assert response is not None, "an outcome without an error has a response"
+        return response
 
     def _judge_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         verdict, answer = judge_response(self.source.connector.title, call, response, judges=())
@@ -226,6 +228,87 @@ class SourceClient:
         """Raises ParkedError once a request to the source met a wait that is too long."""
         if self._parked is not None:
             raise self._parked
+
+
+@define(eq=False, repr=False)
+class ReadOperation(Operation[Outcome]):
+    """A request for records, a login or the submission of a report: counted, reported and judged."""
+
+    client: SourceClient
+    call: Call
+    judged: Judged
+    request: Request = field(init=False)
+    response: Response | None = field(default=None, init=False)  # the last one
+
+    def __attrs_post_init__(self) -> None:
+        self.request = self.call.request
+
+    def sending(self) -> None:
+        self.client.count_request(self.call)
+
+    def attempted(self, response: Response | None, seconds: float) -> None:
+        """Without a response, the error is that of a retry or of a partition."""
+        self.response = response or self.response
+        self.client.emit(
+            {
+                "event": "request",
+                "source": self.client.source.name,
+                "stream": self._stream,
+                "partitions": [partition.as_dict() for partition in self.call.partitions],
+                "method": self.request.method,
+                "url": url_template(self.call),
+                "status": response.status if response is not None else None,
+                "bytes": response.size if response is not None else 0,
+                "seconds": round(seconds, 6),
+            }
+        )
+
+    def judge(self, response: Response) -> tuple[Verdict, Outcome]:
+        try:
+            verdict, answer = self.judged(self.call, response)
+        except REPEATED_AFTER as error:
+            verdict, answer = Retry(error), Answer()
+        if isinstance(verdict, Retry):
+            return verdict, Outcome(call=self.call, response=response)
+        return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer)
+
+    def lost(self, error: PenstockError) -> Retry:
+        """A read may always be repeated."""
+        if isinstance(error, REPEATED_AFTER):
+            return Retry(error)
+        raise error
+
+    def retried(self, failed: FailedAttempt) -> None:
+        """The error of the last attempt is reported by its reading."""
+        self.client.count(self.call, retries=1)
+        self.client.emit(failed.event(self.client.source.name, self._stream, self.request))
+
+    @property
+    def _stream(self) -> str | None:
+        return self.call.stream.name if self.call.stream is not None else None
+
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z._-]*|[vV]\d+(\.\d+)?|")
+
+
+def url_template(call: Call) -> str:
+    """
+    The URL of a request as a kind of request, masked: without its query, a segment that is a value of the partition as
+    ``{column}``, and every other one that is no word as ``{id}``.
+    """
+    origin, words = _origin_and_words(call.request.url)
+    columns = {value: column for partition in call.partitions for column, value in partition.values}
+    segments = [f"{{{columns[word]}}}" if word in columns else shown for word, shown in words]
+    return mask(f"{origin}{'/'.join(segments)}")
+
+
+@lru_cache(maxsize=1000)
+def _origin_and_words(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The origin of a URL; each segment of its path, and how it is shown where it is no value of the partition."""
+    url = urlsplit(address)
+    segments = [unquote(segment) for segment in url.path.split("/")]
+    words = tuple((segment, segment if _WORD.fullmatch(segment) else "{id}") for segment in segments)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words
 
 
 def digest_of(answer: Answer) -> int | None:

@@ -1,25 +1,30 @@
 """
-Retries of failed attempts, with exponential back-off and full jitter, within the run's budget.
+The loop of attempts at one request: log in, wait for the turn, sign, send, judge, and repeat what failed.
 
-The decision is a pure function, :meth:`penstock._fetch.retry_policy.Attempts.after`. :class:`Retrying` carries it out
-for what may be repeated: reads, logins, and the submission of a report; writes have a loop of their own
-(:mod:`penstock._write.sender`).
+What follows a failed attempt is a pure decision, :meth:`penstock._fetch.retry_policy.Attempts.after`. The loop carries
+it out, for reads and for writes. What differs between them is an :class:`Operation`: what an attempt without a response
+means, what is recorded before an attempt, and what becomes of a request that is given up.
 """
 
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from attrs import define, field
 
-from penstock._fetch.auth import SignedExchange
+from penstock._fetch.auth import Signer
 from penstock._fetch.budget import Budget
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry_policy import Attempts, NextStep, RetryPolicy, parked
-from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError, TransportError
-from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Verdict
+from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError, StoppedError, TransportError
+from penstock.model import Request, Response
+from penstock.protocols import Accept, Exchange, Grant, Retry, Skip, Verdict
+
+# The errors after which a request that was not carried out, or a read, is repeated. BrokenBodyError: of a login.
+REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)
+
+Result = TypeVar("Result")
 
 
 class FailedAttempt(NamedTuple):
@@ -45,36 +50,52 @@ class FailedAttempt(NamedTuple):
         }
 
 
-class _JudgedAttempt(NamedTuple):
-    """One attempt: its response, the verdict on it, and the grant and the skew with which it was signed."""
+class Operation(Generic[Result]):
+    """
+    A read or a write: its request, and what differs between the two. Methods are called in the fetching thread.
+    """
 
-    response: Response | None
-    verdict: Verdict
-    answer: Answer
-    grant: Grant | None
-    skew: timedelta
-
-
-class Observer:
-    """What one request reports while it is retried, in its fetching thread. This one ignores all."""
+    request: Request
 
     def sending(self) -> None:
-        """An attempt begins."""
+        """An attempt is sent next. An error ends the operation."""
 
     def attempted(self, response: Response | None, seconds: float) -> None:
-        """An attempt ended with this response, after so many seconds; None: there was none."""
+        """An attempt was sent, and ended with this response after so many seconds; None: there was none."""
+
+    def judge(self, response: Response) -> tuple[Verdict, Result]:
+        """The verdict on a response, and the result of the operation, which counts unless the verdict is Retry."""
+        raise NotImplementedError
+
+    def lost(self, error: PenstockError) -> Retry | Result:
+        """The meaning of an attempt without a response: repeat it, or the result. Raises what ends the operation."""
+        raise NotImplementedError
 
     def retried(self, failed: FailedAttempt) -> None:
         """An attempt failed, and another follows after the pause."""
+
+    def give_up(self, verdict: Retry, error: PenstockError) -> Result:
+        """The result after the last attempt, whose verdict this is. Raises the error where there is none."""
+        raise error
+
+
+class _Attempt(NamedTuple, Generic[Result]):
+    """One attempt: Retry, or the result; its response; and the grant and the skew with which it was signed."""
+
+    outcome: Retry | Result
+    response: Response | None = None
+    grant: Grant | None = None
+    skew: timedelta = timedelta(0)
 
 
 @define(eq=False, repr=False)
 class Retrying:
     """
-    An exchange that ends with a verdict other than Retry, or raises the error of the last one.
+    Makes the requests of one source's credentials: signs with ``signer``, sends with ``send``, and repeats.
     """
 
-    exchange: SignedExchange
+    signer: Signer
+    send: Exchange
     policy: RetryPolicy
     rate_limit: RateLimit
     budget: Budget
@@ -82,70 +103,61 @@ class Retrying:
     random_fraction: Callable[[], float] = random.random
     _proven: Grant | None = field(default=None, init=False)  # the last grant that was accepted
 
-    def __call__(
-        self,
-        request: Request,
-        judge: Callable[[Response], tuple[Verdict, Answer]],
-        observer: Observer = Observer(),  # noqa: B008  # without state
-    ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
-        attempts = Attempts(policy=self.policy)
-        expired: Grant | None = None
+    def __call__(self, operation: Operation[Result]) -> Result:
+        """The result of the operation. Raises its error, that of a refused login, or StoppedError."""
+        attempts, expired = Attempts(policy=self.policy), None
         while True:
-            attempt = self._attempt(request, judge, expired, observer)
-            response, verdict = attempt.response, attempt.verdict
-            expired = expired if self.exchange.current is expired else None  # the login may have failed
-            if response is not None and not isinstance(verdict, Retry):
-                self._proven = self._proven if isinstance(verdict, Refuse) else attempt.grant
-                return response, verdict, attempt.answer
-            assert isinstance(verdict, Retry)
-            proven = attempt.grant is self._proven
+            attempt = self._attempt(operation, expired)
+            verdict, response = attempt.outcome, attempt.response
+            if not isinstance(verdict, Retry):
+                return verdict
             step, attempts = attempts.after(
-                verdict, response, grant=attempt.grant, proven=proven, random_fraction=self.random_fraction()
+                verdict,
+                response,
+                grant=attempt.grant,
+                proven=attempt.grant is self._proven,
+                random_fraction=self.random_fraction(),
             )
             match step:
                 case NextStep("renew"):
                     expired = attempt.grant
-                    observer.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case NextStep("correct_clock") if response and self.exchange.correct_clock(response, attempt.skew):
-                    observer.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
+                    operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
+                case NextStep("correct_clock") if response and self.signer.correct_clock(response, attempt.skew):
+                    operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
                 case NextStep("wait", seconds, cool_down_s) if self.budget.take(self.source):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
-                    observer.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
+                    operation.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
                     self.budget.sleep(seconds)
                 case NextStep("park", seconds) if response is not None:
-                    raise parked(verdict.error, seconds, self.policy, response)
+                    return operation.give_up(verdict, parked(verdict.error, seconds, self.policy, response))
                 case _:
                     if response is None:
                         self.budget.gave_up(self.source)
-                    raise verdict.error
+                    return operation.give_up(verdict, verdict.error)
 
-    def _attempt(
-        self,
-        request: Request,
-        judge: Callable[[Response], tuple[Verdict, Answer]],
-        expired: Grant | None,
-        observer: Observer,
-    ) -> _JudgedAttempt:
-        """Make one attempt when its turn has come; ``expired``: the grant to renew first."""
-        grant, skew = self.exchange.current, self.exchange.skew
-        response, answer = None, Answer()
-        verdict: Verdict
+    def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _Attempt[Result]:
+        """Make one attempt when its turn has come; ``expired``: the grant that was refused, to be renewed first."""
+        if self.budget.clock.stop.is_set():
+            raise StoppedError("interrupted")
         try:
-            if expired is not None:
-                self.exchange.renew(expired)
-            elif request.credentials:
-                self.exchange.grant()  # before the turn: all that wait for one login would start together after it
+            if operation.request.credentials:
+                self.signer.grant(expired)  # before the turn: all that wait for one login would start together after it
             self.rate_limit.wait_turn()
-            grant, skew = self.exchange.current, self.exchange.skew
-            observer.sending()
-            began = self.budget.clock.monotonic()
+            signed = self.signer.sign(operation.request)
+        except REPEATED_AFTER as failed:  # of the login
+            return _Attempt(Retry(failed))
+        operation.sending()
+        response, began = None, self.budget.clock.monotonic()
+        try:
             try:
-                response = self.exchange(request)
+                response = self.send(signed.request)
             finally:
-                observer.attempted(response, self.budget.clock.monotonic() - began)
-            self.budget.responded(self.source)
-            verdict, answer = judge(response)
-        except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's response
-            verdict = Retry(failed)
-        return _JudgedAttempt(response, verdict, answer, grant, skew)
+                operation.attempted(response, self.budget.clock.monotonic() - began)
+        except PenstockError as error:
+            return _Attempt(operation.lost(error), None, signed.grant, signed.skew)
+        self.budget.responded(self.source)
+        verdict, result = operation.judge(response)
+        if isinstance(verdict, (Accept, Skip)) and signed.grant is not None:
+            self._proven = signed.grant
+        return _Attempt(verdict if isinstance(verdict, Retry) else result, response, signed.grant, signed.skew)

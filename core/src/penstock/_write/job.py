@@ -4,6 +4,7 @@ One action job: its rows (from the command line, a file, standard input or a que
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -140,7 +141,7 @@ class ActionJob:
         Nothing is sent, not even a login, so that a token shows as ``***`` too.
         """
         client = self._client(ignore)
-        action, settings, authenticator = self.action, self.source.settings, client.exchange.authenticator
+        action, settings, authenticator = self.action, self.source.settings, client.signer.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
         for block in blocks(self._read(self._scratch_folder(), is_new=True)):
             ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]
@@ -181,7 +182,8 @@ class ActionJob:
         self._stack.close()
 
     def _client(self, emit: OnEvent) -> SourceClient:
-        client = SourceClient(self.source, clock=self.clock, budget=Budget(self.clock), emit=emit)
+        budget = Budget(self.clock, retries=math.inf)
+        client = SourceClient(self.source, clock=self.clock, budget=budget, emit=emit)
         self._stack.callback(client.close)
         return client
 

@@ -40,7 +40,7 @@ class OutboxJob:
             ).fetchall()
         return {row for row, state in rows if state != "unknown" or not self.retry_unknown or row in self._retried}
 
-    def sending(self, rows: Sequence[int]) -> None:
+    def record_sending(self, rows: Sequence[int]) -> None:
         """Record that these rows are about to be sent; durable when this returns."""
         with self._statements():
             self.connection.execute("begin immediate")
@@ -51,7 +51,7 @@ class OutboxJob:
             )
             self.connection.execute("commit")
 
-    def mark_unknown(self, rows: Sequence[int], reason: str) -> None:
+    def record_unknown(self, rows: Sequence[int], reason: str) -> None:
         """Record that these rows were sent, may have arrived, and are about to be sent again."""
         with self._statements():
             self.connection.executemany(
@@ -59,7 +59,7 @@ class OutboxJob:
                 [(mask(reason), self.number, row) for row in rows],
             )
 
-    def never_left(self, rows: Sequence[int]) -> None:
+    def record_not_sent(self, rows: Sequence[int]) -> None:
         """Record that these rows did not arrive with this request; rows that may have arrived earlier stay unknown."""
         with self._statements():
             self.connection.execute("begin immediate")

@@ -6,7 +6,6 @@ outcome afterwards. An attempt is repeated only if it was not sent (no connectio
 expired token), or if the action is declared ``repeatable``.
 """
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from penstock._fetch.client import SourceClient
-from penstock._fetch.retry import FailedAttempt
-from penstock._fetch.retry_policy import Attempts, NextStep, parked
+from penstock._fetch.retry import FailedAttempt, Operation
 from penstock._plugins.plugin_errors import defect
 from penstock._write.outbox_job import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
@@ -26,7 +24,7 @@ from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, StoppedError, TransportError, UsageError
 from penstock.model import Receipt, Request, Response
-from penstock.protocols import Refuse, Retry
+from penstock.protocols import Accept, Refuse, Retry, Verdict
 
 BLOCK = 500  # rows prepared at once; only rows of one block can share a request
 
@@ -75,7 +73,7 @@ def url_length(client: SourceClient) -> Callable[[Request], int]:
     """Characters of a request's URL as sent, with what the authenticator puts there."""
 
     def length(request: Request) -> int:
-        return len(client.exchange.authenticator.sign(request, client.exchange.now(), None).full_url)
+        return len(client.signer.authenticator.sign(request, client.signer.now(), None).full_url)
 
     return length
 
@@ -99,8 +97,7 @@ class Sender:
     job: OutboxJob
     rows: Rows
     defaults: Mapping[str, Any]
-    random_fraction: Callable[[], float] = random.random
-    _halted: PenstockError | None = field(default=None, init=False)
+    _ended_by: PenstockError | None = field(default=None, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
     _reported: int = field(default=0, init=False)  # rows whose receipts were yielded
     _counts: dict[str, int] = field(factory=dict, init=False)
@@ -116,7 +113,7 @@ class Sender:
         settings, length, count = self.client.source.settings, url_length(self.client), 0
         for block in blocks(self.rows):
             count += len(block)
-            if self._halted is None:
+            if self._ended_by is None:
                 settled = self.job.settled(block[0].number, block[-1].number)
                 unsent = [input_row for input_row in block if input_row.number not in settled]
                 ready = [prepare_row(self.action, settings, input_row, self.defaults) for input_row in unsent]
@@ -127,16 +124,16 @@ class Sender:
                 for write in (write for write in writes if isinstance(write, WriteRequest)):
                     self._send_and_settle(write)
                     yield from self._settled()
-            if isinstance(self._halted, StoppedError):
+            if isinstance(self._ended_by, StoppedError):
                 break
             yield from self._receipts_of_unsent(block)
-        if self._halted is None:
+        if self._ended_by is None:
             self.job.finish(count, self.client.clock.now())
 
     @property
     def result(self) -> JobResult:
         """The result, once every receipt was taken."""
-        return JobResult(counts=dict(self._counts), not_sent=self._not_sent, error=self._halted)
+        return JobResult(counts=dict(self._counts), not_sent=self._not_sent, error=self._ended_by)
 
     # --- refused rows -----------------------------------------------------------------------------------------------
 
@@ -177,7 +174,7 @@ class Sender:
                 continue
             self._not_sent += 1
             self._reported = input_row.number + 1
-            why = one_line(self._halted) if self._halted is not None else "it was not reached"
+            why = one_line(self._ended_by) if self._ended_by is not None else "it was not reached"
             yield Receipt(row=input_row.number, status="refused", reason=f"not sent, --resume sends it: {why}")
 
     def _counted(self, receipt: Receipt) -> Receipt:
@@ -189,105 +186,24 @@ class Sender:
 
     def _send_and_settle(self, write: WriteRequest) -> None:
         """Send one request. An error that ends the job is stored, not raised."""
-        if self._halted is not None:
+        if self._ended_by is not None:
             return
         try:
-            self._settle(write, self._send(write))
+            self._settle(write, self.client.send(WriteOperation(write, self.client, self.action, self.job)))
         except PenstockError as error:
-            self._halt(error)
+            self._end(error)
         except Exception as error:
-            self._halt(defect(error, self.client.source.connector.name, "What was under way counts as unknown."))
+            self._end(defect(error, self.client.source.connector.name, "What was under way counts as unknown."))
 
-    def _halt(self, error: PenstockError) -> None:
-        self._halted = self._halted or error
-
-    def _send(self, write: WriteRequest) -> Sequence[Receipt]:
-        """Send one request until its outcome is known, or cannot be known. Receipts by the row's place in it."""
-        exchange = self.client.exchange
-        attempts, unsure = Attempts(policy=self.client.policy), False
-        while True:
-            self._begin_attempt(write)
-            grant, skew = exchange.current, exchange.skew
-            response, outcome = self._attempt(write)
-            if not isinstance(outcome, (Unsure, Retry, PenstockError)):
-                return self._receipts(write, response, outcome, unsure=unsure)
-            verdict = self._record_attempt(write, outcome)
-            unsure = unsure or isinstance(outcome, Unsure)
-            step, attempts = attempts.after(
-                verdict,
-                response,
-                grant=grant,
-                proven=False,
-                random_fraction=self.random_fraction(),
-            )
-            match step:
-                case NextStep("renew"):
-                    exchange.renew(grant)
-                case NextStep("correct_clock") if response is not None and exchange.correct_clock(response, skew):
-                    pass
-                case NextStep("wait"):
-                    self._wait(write, step, verdict.error)
-                case NextStep("park", seconds) if response is not None and not unsure:
-                    raise parked(verdict.error, seconds, self.client.policy, response)
-                case _ if unsure:
-                    return unknown(write, verdict.error)
-                case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:
-                    return same_receipts(write.rows, "refused", one_line(verdict.error))
-                case _:
-                    raise verdict.error
-
-    def _begin_attempt(self, write: WriteRequest) -> None:
-        """Log in, wait for the turn, and record that the rows are being sent. StoppedError: no further row is sent."""
-        if self.client.clock.stop.is_set():
-            raise StoppedError("interrupted")
-        self.client.exchange.grant()  # before the row: if the login fails, the row was not sent
-        self.client.rate_limit.wait_turn()
-        self.job.sending(write.numbers)
-
-    def _record_attempt(self, write: WriteRequest, outcome: "Unsure | Retry | PenstockError") -> Retry:
-        """Record in the outbox whether a failed attempt left, and return its verdict. Raises what ends the job."""
-        if isinstance(outcome, Unsure):
-            self.job.mark_unknown(write.numbers, one_line(outcome.error))
-            return Retry(outcome.error)
-        self.job.never_left(write.numbers)
-        if isinstance(outcome, PenstockError):
-            raise outcome
-        return outcome
-
-    def _receipts(
-        self, write: WriteRequest, response: Response | None, receipts: Sequence[Receipt], *, unsure: bool
-    ) -> Sequence[Receipt]:
-        """The receipts of an attempt. A 404 after a deletion of unknown outcome (``unsure``) means that it was done."""
-        if unsure and self.action.destroys and response is not None and response.status == 404:
-            return same_receipts(write.rows, "done", "it was gone when it was requested again after an unknown outcome")
-        return receipts
-
-    def _wait(self, write: WriteRequest, wait: NextStep, error: PenstockError) -> None:
-        """Pause before the next attempt, and the whole source if the provider throttles."""
-        client = self.client
-        client.rate_limit.cool_down(wait.cool_down_s or 0.0)
-        client.emit(FailedAttempt(error=error, pause_s=wait.seconds).event(client.source.name, None, write.request))
-        client.clock.sleep(wait.seconds)
-
-    def _attempt(self, write: WriteRequest) -> "tuple[Response | None, AttemptOutcome]":
-        """One attempt: the response, and what it means to the rows."""
-        try:
-            response = self.client.exchange(write.request)
-        except PenstockError as error:
-            return None, outcome_of_lost(write, error, repeatable=self.action.repeatable)
-        outcome = outcome_of(self.client.source.connector, self.action, response, write.values)
-        if isinstance(outcome, Refuse):
-            return response, outcome.error
-        if self.action.repeatable and not isinstance(outcome, Retry) and outcome[0].status == "unknown":
-            return response, Unsure(TransportError(outcome[0].reason))
-        return response, outcome
+    def _end(self, error: PenstockError) -> None:
+        self._ended_by = self._ended_by or error
 
     def _settle(self, write: WriteRequest, receipts: Sequence[Receipt]) -> None:
         """``receipts``: by the row's place in the request."""
         self.job.settle(evolve(receipt, row=write.rows[receipt.row].number) for receipt in receipts)
         self._unknown = self._unknown + 1 if receipts[0].status == "unknown" else 0
         if self._unknown >= MOST_UNKNOWN:
-            self._halt(
+            self._end(
                 TransportError(
                     f"{self.client.source.name}: the outcome of {MOST_UNKNOWN} requests in a row is unknown, so the "
                     f"provider is probably out of order (last: {receipts[0].reason}). The other rows were not sent."
@@ -295,22 +211,69 @@ class Sender:
             )
 
 
-@frozen
-class Unsure:
-    """The request may have been carried out. It may be repeated, since the action is repeatable."""
+@define(eq=False, repr=False)
+class WriteOperation(Operation[Sequence[Receipt]]):
+    """
+    One request of a job, sent until its outcome is known, or cannot be known. Receipts are by the row's place in it.
 
-    error: TransportError
+    ``uncertain``: why an earlier attempt may have been carried out; only one of a repeatable action is followed by
+    another.
+    """
 
+    write: WriteRequest
+    client: SourceClient
+    action: Action
+    job: OutboxJob
+    request: Request = field(init=False)
+    uncertain: PenstockError | None = field(default=None, init=False)
 
-AttemptOutcome = Sequence[Receipt] | Retry | Unsure | PenstockError
-"""The outcome of an attempt: settled (known or unknown), nothing captured, perhaps captured, or the end of the job."""
+    def __attrs_post_init__(self) -> None:
+        self.request = self.write.request
 
+    def sending(self) -> None:
+        self.job.record_sending(self.write.numbers)
 
-def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bool) -> "AttemptOutcome":
-    """The outcome of an attempt without a response."""
-    if error.sent:
-        return Unsure(error) if repeatable and isinstance(error, TransportError) else unknown(write, error)
-    return Retry(error) if isinstance(error, TransportError) else error
+    def judge(self, response: Response) -> tuple[Verdict, Sequence[Receipt]]:
+        outcome = outcome_of(self.client.source.connector, self.action, response, self.write.values)
+        if isinstance(outcome, Refuse):
+            self.job.record_not_sent(self.write.numbers)
+            raise outcome.error
+        if isinstance(outcome, Retry):
+            self.job.record_not_sent(self.write.numbers)
+            return outcome, ()
+        if self.action.repeatable and outcome[0].status == "unknown":
+            return self._repeat_uncertain(TransportError(outcome[0].reason)), ()
+        if self.uncertain is not None and self.action.destroys and response.status == 404:
+            reason = "it was gone when it was requested again after an unknown outcome"
+            return Accept(), same_receipts(self.write.rows, "done", reason)
+        return Accept(), outcome
+
+    def lost(self, error: PenstockError) -> Retry | Sequence[Receipt]:
+        """Repeat what was not sent, and a repeatable action; else the outcome is unknown."""
+        if error.sent:
+            if self.action.repeatable and isinstance(error, TransportError):
+                return self._repeat_uncertain(error)
+            return unknown(self.write, error)
+        self.job.record_not_sent(self.write.numbers)
+        if isinstance(error, TransportError):
+            return Retry(error)
+        raise error
+
+    def retried(self, failed: FailedAttempt) -> None:
+        self.client.emit(failed.event(self.client.source.name, None, self.request))
+
+    def give_up(self, verdict: Retry, error: PenstockError) -> Sequence[Receipt]:
+        """An error of the credentials or of the way there ends the job; any other refusal is of these rows."""
+        if self.uncertain is not None:
+            return unknown(self.write, self.uncertain)
+        if (verdict.renew or verdict.correct_clock) and error.exit_code != 3:
+            return same_receipts(self.write.rows, "refused", one_line(error))
+        raise error
+
+    def _repeat_uncertain(self, error: TransportError) -> Retry:
+        self.uncertain = error
+        self.job.record_unknown(self.write.numbers, one_line(error))
+        return Retry(error)
 
 
 def unknown(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:

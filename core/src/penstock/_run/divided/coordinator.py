@@ -183,17 +183,16 @@ class RunCoordinator:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
         try:
             client = self.context.client(self.job_runs[request.source].source)
-            exchange = client.exchange_for(request.account)
-            current = exchange.current
-            if current is not None and request.used == current.token.reveal():
-                exchange.renew(current)
-            grant = exchange.grant()
+            signer = client.signer_for(request.account)
+            current = signer.current
+            expired = current if current is not None and request.used == current.token.reveal() else None
+            grant = signer.grant(expired)
             assert grant is not None, "a worker requests a grant only if the authenticator of the account needs one"
         except PenstockError as error:
             # A ParkedError cannot be made of its message alone.
             sent = AuthenticationError(str(error)) if isinstance(error, ParkedError) else error
             return GrantReply(failure=Failure.of(sent))
-        renews_in_s = exchange.renews_in_s
+        renews_in_s = signer.renews_in_s
         life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT
         return GrantReply(grant.token.reveal(), life_s)
 

@@ -1,0 +1,42 @@
+"""
+A read that keeps what it reports while it is retried.
+"""
+
+from collections.abc import Callable
+
+from attrs import define, field
+from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation
+from penstock.errors import PenstockError
+from penstock.model import Answer, Request, Response
+from penstock.protocols import Retry, Verdict
+
+Judged = tuple[Response, Verdict, Answer]
+
+
+@define(eq=False)
+class RecordingOperation(Operation[Judged]):
+    """``events``, in their order: ("sending",), ("attempted", status, seconds), ("retried", the error's class)."""
+
+    request: Request
+    judged: Callable[[Response], tuple[Verdict, Answer]]
+    events: list[tuple[object, ...]] = field(factory=list, init=False)
+    retries: list[FailedAttempt] = field(factory=list, init=False)
+
+    def sending(self) -> None:
+        self.events.append(("sending",))
+
+    def attempted(self, response: Response | None, seconds: float) -> None:
+        self.events.append(("attempted", response.status if response else None, round(seconds, 6)))
+
+    def judge(self, response: Response) -> tuple[Verdict, Judged]:
+        verdict, answer = self.judged(response)
+        return verdict, (response, verdict, answer)
+
+    def lost(self, error: PenstockError) -> Retry:
+        if isinstance(error, REPEATED_AFTER):
+            return Retry(error)
+        raise error
+
+    def retried(self, failed: FailedAttempt) -> None:
+        self.events.append(("retried", type(failed.error)))
+        self.retries.append(failed)
