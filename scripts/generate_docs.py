@@ -100,7 +100,7 @@ FIXED = (
     ),
     ("sinks", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
     (
-        "_decode.coerce",
+        "_decode.conversion",
         "LARGEST_EXPONENT",
         "digits",
         "a number, before or after its point; a record with a longer one is rejected",

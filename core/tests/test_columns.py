@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from penstock._decode import ColumnOptions, Decoded, StreamDecoder, compile_stream, sums
-from penstock._decode.coerce import MisfitError, coerce
+from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.model import Items

@@ -14,7 +14,7 @@ from attrs import evolve
 from decoding import Lead, a_stream, an_array, compiled, decode_one, reasons, written
 from hypothesis import given, settings, strategies as st
 from penstock._decode import ColumnOptions, compile_stream
-from penstock._decode.coerce import MisfitError, coerce
+from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.model import Items

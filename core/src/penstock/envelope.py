@@ -9,7 +9,6 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +23,7 @@ from penstock.errors import (
     ServerError,
     ThrottledError,
 )
-from penstock.model import Answer, Items, Response
+from penstock.model import PLAIN_JSON, Answer, Items, Response
 from penstock.names import as_names
 from penstock.protocols import Refuse, Retry, Verdict
 from penstock.redact import clip
@@ -34,7 +33,6 @@ UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from t
 RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_PLAIN: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
 _ERRORS = ("errors", "error")  # members that state why there are no items
 
@@ -504,7 +502,7 @@ def _has_elements(raw: Any) -> bool:
 
 def _plain(raw: msgspec.Raw) -> Any:
     try:
-        return _PLAIN.decode(raw)
+        return PLAIN_JSON.decode(raw)
     except msgspec.ValidationError:  # a number beyond every bound
         return bytes(raw).decode()
 

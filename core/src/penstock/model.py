@@ -514,6 +514,9 @@ _SURROGATE = r"\\u[dD][89a-fA-F]|[\ud800-\udfff]"
 EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
 """Writes JSON with the digits of its numbers kept: a Decimal as a number, never through a float."""
 
+PLAIN_JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
+"""Reads JSON as dictionaries, lists and texts, with the digits of its numbers kept."""
+
 
 def exact_json(text: str) -> Any:
     """

@@ -13,9 +13,8 @@ from penstock._cli.options import TO
 from penstock._cli.output import print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
-from penstock._decode.codecs import PLAIN
 from penstock.errors import UsageError
-from penstock.model import EXACT_JSON
+from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.project.results import RejectedRecord
 from penstock.redact import mask
 
@@ -97,6 +96,6 @@ def cut(text: str) -> str:
 def _plain(raw: str) -> str:
     """A record on one line, without escapes for letters, and with the provider's digits in numbers."""
     try:
-        return mask(EXACT_JSON.encode(PLAIN.decode(raw)).decode())
+        return mask(EXACT_JSON.encode(PLAIN_JSON.decode(raw)).decode())
     except ValueError:
         return mask(raw)

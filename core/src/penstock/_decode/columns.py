@@ -3,24 +3,33 @@ The columns of a page's rows after reading: nested values, stamps, exact numbers
 """
 
 from collections.abc import Callable, Collection, Mapping
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
-from itertools import repeat
+from itertools import compress, repeat
 from operator import mul
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from attrs import define, field
+from attrs import define, evolve, field
 from msgspec import Raw
 
-from penstock._decode.codecs import NULL, PLAIN
-from penstock._decode.coerce import MisfitError, Misfits, coerce, days_of, exact, whole
+from penstock._decode.conversion import (
+    MisfitError,
+    Misfits,
+    all_bounded,
+    coerce,
+    days_of,
+    exact,
+    exact_all,
+    whole,
+    whole_all,
+)
+from penstock._decode.elements import NULL
 from penstock._decode.masks import Masks
 from penstock._decode.page import RawPage, fill, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects
-from penstock._decode.values import all_bounded, exact_all, whole_all
 from penstock.errors import PluginError
-from penstock.model import EXACT_JSON
+from penstock.model import EXACT_JSON, PLAIN_JSON, Batch
 from penstock.records import Column
 from penstock.redact import clip
 
@@ -125,7 +134,7 @@ class ColumnRules:
     def _masked(self, value: Any) -> Any:
         if not value or (isinstance(value, Raw) and not self.masks.may_be_in(bytes(value))):
             return value
-        plain = PLAIN.decode(value) if isinstance(value, Raw) else value
+        plain = PLAIN_JSON.decode(value) if isinstance(value, Raw) else value
         masked = self.masks.apply(plain)
         if masked == plain:
             return value
@@ -323,3 +332,20 @@ def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
         return exact(_EXACT.scaleb(number, column.scale)) if column.scale else number
     except (InvalidOperation, Inexact):
         raise MisfitError(f"{clip(str(value), 60)!r} has too many digits") from None
+
+
+def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:
+    """
+    The batch by the day of ``column`` (a date or a time; an aware time is converted to ``zone``), days ascending.
+
+    Rows without a day, ``rejected`` and ``unknown`` are in none of the results: read the latter two from ``batch``.
+    """
+    days = days_of(values_of(batch.rows, column), zone)
+    distinct = sorted(set(days) - {None})  # type: ignore[type-var]
+    if len(distinct) == 1 and None not in days:
+        return {distinct[0]: evolve(batch, rejected=(), unknown=())}  # type: ignore[dict-item]
+    return {
+        day: evolve(batch, rows=list(compress(batch.rows, map(day.__eq__, days))), rejected=(), unknown=())
+        for day in distinct
+        if day is not None
+    }

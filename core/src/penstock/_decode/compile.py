@@ -10,15 +10,13 @@ from datetime import UTC, tzinfo
 from typing import Any, NamedTuple, TypeVar
 
 from penstock._decode.columns import ColumnRules
-from penstock._decode.derived import columns_of_derived, stamps_of
 from penstock._decode.keys import KeyRules
 from penstock._decode.masks import Masks, cleaner, personal_cleaner
-from penstock._decode.measures import Measures
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
 from penstock._decode.stream_decoder import DerivedDecoder, StreamDecoder
 from penstock._decode.structs import Nested
-from penstock._decode.unmarked_total import dimensions_of
+from penstock._decode.totals import Measures, dimensions_of
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.records import Column
@@ -178,6 +176,29 @@ def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> Derive
     options = parent.options._replace(needed=tuple(cut.stamps))
     declared = _Declared(parent.source, child, columns, options, parent=parent.stream)
     return DerivedDecoder(_compile(declared), parent.columns[cut.column], stamps_of(child, layout))
+
+
+def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[str, Column]) -> tuple[Column, ...]:
+    """The stamped columns (the parent's partition first), then those of the record class."""
+    names = {column.name for column in child.columns}
+    front = [
+        Column(
+            name=name,
+            type=parent_columns[theirs].type,
+            zone=parent_columns[theirs].zone,
+            personal=parent_columns[theirs].personal,
+            description=f"{theirs} of the row in {parent.stream}",
+        )
+        for name, theirs in stamps_of(child, parent).items()
+        if name not in names
+    ]
+    return (*front, *child.columns)
+
+
+def stamps_of(child: Stream, parent: Layout) -> dict[str, str]:
+    """The stamps: the derived stream's column -> the parent's column."""
+    assert child.derived is not None
+    return {**{name: name for name in parent.partition_columns}, **child.derived.stamps}
 
 
 # --- checks ---------------------------------------------------------------------------------------------------------

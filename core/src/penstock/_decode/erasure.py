@@ -5,10 +5,9 @@ The values to erase in delivered rows, so that they hold what a reading without 
 from collections.abc import Callable
 from typing import Any
 
-from penstock._decode.codecs import PLAIN
 from penstock._decode.masks import personal_cleaner
 from penstock._decode.stream_decoder import StreamDecoder
-from penstock.model import EXACT_JSON
+from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.sinks import EXTRA, Erasure
 
 
@@ -55,7 +54,7 @@ def _on_text(clean: Callable[[Any], Any]) -> Callable[[str], str | None]:
     """``clean``, which may change its argument, for a JSON text; numbers keep their digits."""
 
     def clean_text(text: str) -> str | None:
-        value = PLAIN.decode(text)
+        value = PLAIN_JSON.decode(text)
         before = EXACT_JSON.encode(value)
         cleaned = clean(value)
         if cleaned is None:

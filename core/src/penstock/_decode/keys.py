@@ -11,11 +11,10 @@ from typing import Any
 from attrs import define, field
 from msgspec import Raw
 
-from penstock._decode.codecs import PLAIN
 from penstock._decode.page import RawPage, fill_each, nulls, values_of
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, fingerprints
-from penstock.model import EXACT_JSON
+from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.records import Column
 
 
@@ -144,4 +143,4 @@ class KeyRules:
         values = values_of(rows, name)
         if self.columns[name].type != "json":
             return values
-        return [PLAIN.decode(value) if isinstance(value, Raw) else value for value in values]
+        return [PLAIN_JSON.decode(value) if isinstance(value, Raw) else value for value in values]

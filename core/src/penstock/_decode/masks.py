@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec import DecodeError
 
-from penstock._decode.codecs import PLAIN
-from penstock.model import EXACT_JSON
+from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.redact import MASK
 
 
@@ -167,7 +166,7 @@ class Masks(NamedTuple):
         if not text.lstrip().startswith(("{", "[", '"')):
             return text
         try:
-            value = PLAIN.decode(text)
+            value = PLAIN_JSON.decode(text)
         except (DecodeError, RecursionError):
             return text
         masked = self.apply(value)

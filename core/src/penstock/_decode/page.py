@@ -2,66 +2,18 @@
 A page while it is decoded, and the operations on all of its rows at once: column by column, never row by row.
 """
 
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate, chain, repeat
 from operator import attrgetter, is_
 from typing import Any
 
-import msgspec
 from attrs import define, field
-from msgspec import Raw
+from msgspec import Raw, ValidationError
 
-from penstock._decode.codecs import RAWS, Decoders, array_of
-from penstock.model import Rejected
-
-
-@define(eq=False, repr=False)
-class Elements:
-    """
-    The elements of a page as they were received. ``data`` is an array of them. ``whole_array``: the elements of the
-    array that this is a chunk of.
-    """
-
-    data: bytes
-    texts: bool = False
-    common_stamps: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
-    stamps: Mapping[str, list[Any]] = field(factory=dict)  # a stamp for each element
-    starts: list[int] = field(factory=lambda: [0])  # of the runs of elements that were joined
-    path: Callable[[int], str] = lambda run: "$"  # path of a run in the body
-    names: int = 0  # number of columns of CSV
-    totals: list[dict[str, str]] = field(factory=list)  # rows of totals
-    whole_array: Sequence[Raw] = ()
-    _raw: list[Raw] | None = None
-
-    def decode(self, decoders: Decoders) -> list[Any]:
-        """All elements, as the type of the decoders."""
-        elements: list[Any] = decoders.many.decode(self.data)
-        return elements
-
-    def raw(self) -> list[Raw]:
-        """The bytes of each element."""
-        if self._raw is None:
-            self._raw = self.decode(RAWS)
-        return self._raw
-
-    def compact(self) -> None:
-        """
-        Remove line ends: nested values are copied unchanged, and a line end would break a file of lines.
-        """
-        if b"\n" in self.data or b"\r" in self.data:
-            self.data, self._raw = msgspec.json.format(self.data, indent=-1), None
-
-    def locate(self, position: int) -> tuple[str, int]:
-        """(path, index) of an element in the body."""
-        run = bisect_right(self.starts, position) - 1
-        return self.path(run), position - self.starts[run]
-
-    def of_array(self, indices: Iterable[int]) -> "Elements":
-        """The elements with these indices of the whole array."""
-        data = array_of(self.whole_array[index] for index in indices)
-        return Elements(data=data, texts=self.texts, common_stamps=self.common_stamps)
+from penstock._decode.elements import DICTS, LISTS, NO_ELEMENTS, NULL, RAWS, Elements, array_of
+from penstock.model import EXACT_JSON, Rejected
+from penstock.records import Column
 
 
 @define(eq=False, repr=False)
@@ -119,3 +71,52 @@ def nulls(values: list[Any]) -> list[int]:
     """The indices of the nulls."""
     # "None in values" would compare, and a Decimal takes a Python call to find out that it is not None.
     return [index for index, value in enumerate(values) if value is None] if any(map(is_, values, repeat(None))) else []
+
+
+# --- derived streams ------------------------------------------------------------------------------------------------
+
+
+def nested_elements(page: RawPage, column: Column, stamps: Mapping[str, str]) -> Elements:
+    """The elements of the column over all rows of ``page``, with their paths in the body."""
+    values = values_of(page.rows, column.name)
+    if not set(map(type, values)) <= {Raw}:
+        values = [
+            value if isinstance(value, Raw) else NO_ELEMENTS if value is None else Raw(EXACT_JSON.encode(value))
+            for value in values
+        ]
+    try:
+        lists = LISTS.decode(array_of(values))
+    except ValidationError:
+        lists = list(map(_as_list, values))
+    lengths = list(map(len, lists))
+
+    def path(index: int) -> str:
+        outer, number = page.elements.locate(page.positions[index])
+        return f"{outer}[{number}].{column.member or column.name}"
+
+    return Elements(
+        data=array_of(chain.from_iterable(lists)),
+        starts=list(accumulate(lengths, initial=0)),
+        path=path,
+        stamps={
+            name: list(chain.from_iterable(map(repeat, values_of(page.rows, theirs), lengths)))
+            for name, theirs in stamps.items()
+        },
+    )
+
+
+def _as_list(value: Raw) -> list[Raw]:
+    """
+    The elements of a value that should be an array. Null and ``{}`` have none. An object of objects is an array with
+    indices, as PHP prints one. Any other value is a single element, which is rejected if it is no object.
+    """
+    first = bytes(memoryview(value)[:1])
+    if first == b"[":
+        return list(RAWS.many.decode(value))
+    if value == NULL:
+        return []
+    if first == b"{":
+        members = list(DICTS.one.decode(value).values())
+        if all(bytes(memoryview(member)[:1]) == b"{" for member in members):
+            return members
+    return [value]

@@ -9,11 +9,10 @@ from typing import Any
 from attrs import define, evolve, field
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
-from penstock._decode.codecs import PLAIN
-from penstock._decode.coerce import Misfits, NoObject, bounded
+from penstock._decode.conversion import Misfits, NoObject, bounded
 from penstock._decode.masks import Masks
 from penstock._decode.page import RawPage, fill_each, values_of
-from penstock.model import EXACT_JSON, Rejected
+from penstock.model import EXACT_JSON, PLAIN_JSON, Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
 from penstock.sinks import EXTRA
@@ -94,7 +93,7 @@ class Rejects:
         encoded = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
         text = encoded.decode()
         if (masks and masks.may_be_in(encoded)) or mask(text) != text:
-            plain = [extra if extra is UNSET else PLAIN.decode(EXACT_JSON.encode(extra)) for extra in extras]
+            plain = [extra if extra is UNSET else PLAIN_JSON.decode(EXACT_JSON.encode(extra)) for extra in extras]
             fill_each(page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain])
 
     def reject(self, page: RawPage, bad: Bad) -> None:
@@ -128,7 +127,7 @@ class Rejects:
             if rejected.path.endswith(f".{column.member or column.name}"):
                 reason = self._reason(column, reason)
         try:
-            value = PLAIN.decode(rejected.raw)
+            value = PLAIN_JSON.decode(rejected.raw)
         except (DecodeError, RecursionError):
             return evolve(rejected, reason=reason, raw="(not shown: it may hold what must not be kept)")
         if isinstance(value, dict) and self.hidden & value.keys():  # a sink names columns, not members
@@ -147,7 +146,7 @@ class Rejects:
         if self.stores_unknown and not self.masks:
             return mask(bytes(element).decode(errors="replace"))
         try:
-            value = PLAIN.decode(element)
+            value = PLAIN_JSON.decode(element)
             if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
                 return "(not shown: without names, it may hold what must not be kept)"
             if not self.stores_unknown:

@@ -12,15 +12,13 @@ from attrs import define, frozen
 from msgspec import UNSET
 
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
-from penstock._decode.derived import elements_of
+from penstock._decode.elements import Elements, grouped, pages_of
 from penstock._decode.keys import KeyRules
-from penstock._decode.measures import Measures, Totals
-from penstock._decode.page import Elements, RawPage, fill
+from penstock._decode.page import RawPage, fill, nested_elements
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
-from penstock._decode.runs import grouped, pages_of
 from penstock._decode.slice_keys import SliceKeys
-from penstock._decode.unmarked_total import UnmarkedTotal
+from penstock._decode.totals import Measures, Totals, UnmarkedTotal
 from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError
 from penstock.model import Batch, Items
 from penstock.records import Column
@@ -210,7 +208,7 @@ class DerivedDecoder(NamedTuple):
 
     def decode(self, parent: RawPage) -> Decoded:
         """The rows in the parent's rows."""
-        page = RawPage(elements_of(parent, self.column, self.stamps))
+        page = RawPage(nested_elements(parent, self.column, self.stamps))
         return self.decoder._decode_page(page, NOTHING_REQUESTED, SliceKeys())
 
 

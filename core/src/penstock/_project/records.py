@@ -11,7 +11,6 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._decode.codecs import PLAIN
 from penstock._plan.plan import Job
 from penstock._read.components import components_of
 from penstock._run.context import new_run
@@ -22,7 +21,7 @@ from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.events import Event, OnEvent
 from penstock.handover import HandoverSink
 from penstock.ledger_interface import LedgerEntry
-from penstock.model import Batch, Rejected
+from penstock.model import PLAIN_JSON, Batch, Rejected
 from penstock.protocols import Named
 from penstock.sinks import Encoder, Layout
 
@@ -148,6 +147,6 @@ def _make_plain(batch: Batch) -> None:
             for row in batch.rows:
                 value = getattr(row, column.name)
                 if isinstance(value, msgspec.Raw):
-                    setattr(row, column.name, PLAIN.decode(value))
+                    setattr(row, column.name, PLAIN_JSON.decode(value))
                 elif value is msgspec.UNSET:
                     setattr(row, column.name, None)

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from penstock._decode import Decoded, Requested, SliceKeys, split_by_day, sums
-from penstock._decode.coerce import coerce, days_of
+from penstock._decode.conversion import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._decode.coerce import NUMBER, digits_of
+from penstock._decode.conversion import NUMBER, digits_of
 from penstock.actions import Action, Field, Values
 from penstock.model import exact_json
 from penstock.names import nearest

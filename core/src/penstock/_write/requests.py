@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from attrs import evolve, frozen
 
-from penstock._decode.coerce import digits_of
+from penstock._decode.conversion import digits_of
 from penstock._write.parameters import BODY, members_of
 from penstock.actions import Action, MostValues, Values
 from penstock.model import EXACT_JSON, Receipt, Request

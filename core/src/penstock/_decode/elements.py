@@ -1,21 +1,98 @@
 """
-From runs of items to pages: small runs are joined, large arrays are divided, CSV becomes JSON objects.
+From the items of an answer to the elements of pages: small runs are joined, large arrays are divided, CSV becomes JSON
+objects.
 """
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate, chain, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
-from attrs import evolve
+import msgspec
+from attrs import define, evolve, field
+from msgspec import Raw
 
-from penstock._decode.codecs import LISTS, RAWS, array_of
-from penstock._decode.page import Elements
 from penstock.errors import BrokenBodyError
 from penstock.model import EXACT_JSON, Items
+
+
+class Decoders(NamedTuple):
+    """The decoders of an array of elements of one type, and of one element."""
+
+    many: "msgspec.json.Decoder[Any]"
+    one: "msgspec.json.Decoder[Any]"
+
+
+def decoders(type_: Any, *, texts: bool = False) -> Decoders:
+    """The decoders for this type; ``texts``: numbers and booleans come as text (CSV)."""
+    return Decoders(
+        msgspec.json.Decoder(list[type_], strict=not texts, float_hook=Decimal),
+        msgspec.json.Decoder(type_, strict=not texts, float_hook=Decimal),
+    )
+
+
+RAWS = decoders(Raw)
+DICTS = decoders(dict[str, Raw])
+LISTS = msgspec.json.Decoder(list[list[Raw]])
+NULL = Raw(b"null")
+NO_ELEMENTS = Raw(b"[]")
+
+
+def array_of(elements: Iterable[Any]) -> bytes:
+    return b"[" + b",".join(elements) + b"]"
+
+
+@define(eq=False, repr=False)
+class Elements:
+    """
+    The elements of a page as they were received. ``data`` is an array of them. ``whole_array``: the elements of the
+    array that this is a chunk of.
+    """
+
+    data: bytes
+    texts: bool = False
+    common_stamps: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
+    stamps: Mapping[str, list[Any]] = field(factory=dict)  # a stamp for each element
+    starts: list[int] = field(factory=lambda: [0])  # of the runs of elements that were joined
+    path: Callable[[int], str] = lambda run: "$"  # path of a run in the body
+    names: int = 0  # number of columns of CSV
+    totals: list[dict[str, str]] = field(factory=list)  # rows of totals
+    whole_array: Sequence[Raw] = ()
+    _raw: list[Raw] | None = None
+
+    def decode(self, decoders: Decoders) -> list[Any]:
+        """All elements, as the type of the decoders."""
+        elements: list[Any] = decoders.many.decode(self.data)
+        return elements
+
+    def raw(self) -> list[Raw]:
+        """The bytes of each element."""
+        if self._raw is None:
+            self._raw = self.decode(RAWS)
+        return self._raw
+
+    def compact(self) -> None:
+        """
+        Remove line ends: nested values are copied unchanged, and a line end would break a file of lines.
+        """
+        if b"\n" in self.data or b"\r" in self.data:
+            self.data, self._raw = msgspec.json.format(self.data, indent=-1), None
+
+    def locate(self, position: int) -> tuple[str, int]:
+        """(path, index) of an element in the body."""
+        run = bisect_right(self.starts, position) - 1
+        return self.path(run), position - self.starts[run]
+
+    def of_array(self, indices: Iterable[int]) -> "Elements":
+        """The elements with these indices of the whole array."""
+        data = array_of(self.whole_array[index] for index in indices)
+        return Elements(data=data, texts=self.texts, common_stamps=self.common_stamps)
+
 
 CHUNK_BYTES = 2**19
 
