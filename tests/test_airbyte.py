@@ -247,7 +247,7 @@ def test_a_stream_that_ended_early_has_an_error_with_its_status() -> None:
     """
     INCOMPLETE always comes with the reason: that of a partition that failed, else that the run ended early.
     """
-    ended = AirbyteMessages({"clicks": "refused"}).end({"clicks": False, "jobs": False, "done": True}, b"")
+    ended = AirbyteMessages().end({"clicks": False, "jobs": False, "done": True}, {"clicks": "refused"}, b"")
 
     traces = [json.loads(line)["trace"] for line in ended.splitlines()]
     errors = {one["error"]["stream_descriptor"]["name"]: one["error"]["message"] for one in traces if "error" in one}

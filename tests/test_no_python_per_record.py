@@ -47,9 +47,9 @@ from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import Clock
 from penstock.sandbox.server import serve
-from penstock_plugins.integrations.bookmarks import Bookmarks
-from penstock_plugins.integrations.messages import MessageSink
+from penstock_plugins.integrations.message_run import MessageSink
 from penstock_plugins.integrations.singer_messages import SingerMessages
+from penstock_plugins.integrations.state_ledger import StateLedger
 from python_calls import calls_of
 
 FEW, MORE = 1000, 2000  # records a page
@@ -195,7 +195,7 @@ def _sink(registry: Registry, to: str) -> Sink:
 
 def _messages(source: ConfiguredSource, stream: str) -> MessageSink:
     """The sink of ``penstock singer``, whose output goes nowhere."""
-    return MessageSink(SingerMessages(1), Bookmarks(layouts_of(source, [stream]), [stream]), lambda content: None)
+    return MessageSink(SingerMessages(1), StateLedger(layouts_of(source, [stream]), [stream]), lambda content: None)
 
 
 @pytest.fixture(params=["jsonl", "csv", "singer", pytest.param("parquet", marks=NEEDS_ARROW), "postgresql"])

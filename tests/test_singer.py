@@ -29,8 +29,8 @@ from penstock import (
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
-from penstock_plugins.integrations.bookmarks import MOST_REPORTS, Bookmarks, StateLedger
 from penstock_plugins.integrations.messages import Texts
+from penstock_plugins.integrations.state_ledger import MOST_REPORTS, StateLedger
 from providers import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
@@ -407,12 +407,12 @@ def test_a_mistake_is_named_on_stderr(tap: Tap, more: dict[str, Any], message: s
     assert "Traceback" not in tap.errors
 
 
-# --- bookmarks ------------------------------------------------------------------------------------------------------
+# --- the state ------------------------------------------------------------------------------------------------------
 
 
-def talroo_bookmarks() -> Bookmarks:
+def talroo_ledger() -> StateLedger:
     project = Project({"source": {"talroo": dict(TALROO.settings)}}, environ={})
-    return Bookmarks(project.layouts("talroo"), ["clicks"])
+    return StateLedger(project.layouts("talroo"), ["clicks"], lambda: None)
 
 
 def delivered(day: date, *, account: str = "2112", fingerprint: str = "f", reader_version: str = "") -> LedgerEntry:
@@ -434,17 +434,17 @@ def test_a_year_of_days_is_one_range() -> None:
     The state of an account does not grow with its days; a day with rejected records stands alone, since a later
     version may read them.
     """
-    bookmarks, first = talroo_bookmarks(), date(2025, 1, 1)
+    ledger, first = talroo_ledger(), date(2025, 1, 1)
     for number in range(365):
-        bookmarks.delivered(delivered(first + timedelta(days=number), reader_version="v1" if number == 100 else ""))
+        ledger.deliver(delivered(first + timedelta(days=number), reader_version="v1" if number == 100 else ""))
 
-    state = bookmarks.state("clicks")
+    state = ledger.state("clicks")
 
     assert list(state["accounts"]["2112"]["final"].values()) == [[345600, ""], [345600, "v1"], [345600, ""]]
-    loaded = talroo_bookmarks()
+    loaded = talroo_ledger()
     loaded.load({"clicks": json.loads(json.dumps(state))})
     assert loaded.state("clicks") == state
-    entries = StateLedger(loaded).entries("talroo", "clicks", since=first + timedelta(days=99), accounts=["2112"])
+    entries = loaded.entries("talroo", "clicks", since=first + timedelta(days=99), accounts=["2112"])
     assert len(entries) == 266
     assert {entry.reader_version for entry in entries.values()} == {"", "v1"}
     assert all(entry.final("f") for entry in entries.values())
@@ -454,20 +454,20 @@ def test_a_day_that_is_open_again_leaves_the_state() -> None:
     """
     Other settings, or a reading before the close, take a day out of the state.
     """
-    bookmarks, day = talroo_bookmarks(), date(2026, 1, 1)
-    bookmarks.delivered(delivered(day))
-    bookmarks.delivered(delivered(day + timedelta(days=1), fingerprint="g"))
-    assert list(bookmarks.state("clicks")["accounts"]["2112"]["final"]) == ["2026-01-02/2026-01-02"]
+    ledger, day = talroo_ledger(), date(2026, 1, 1)
+    ledger.deliver(delivered(day))
+    ledger.deliver(delivered(day + timedelta(days=1), fingerprint="g"))
+    assert list(ledger.state("clicks")["accounts"]["2112"]["final"]) == ["2026-01-02/2026-01-02"]
 
-    bookmarks.delivered(evolve(delivered(day + timedelta(days=1), fingerprint="g"), open_until=None))
-    assert bookmarks.state("clicks")["accounts"]["2112"]["final"] == {}
+    ledger.deliver(evolve(delivered(day + timedelta(days=1), fingerprint="g"), open_until=None))
+    assert ledger.state("clicks")["accounts"]["2112"]["final"] == {}
 
 
 def test_reports_under_way_are_kept_as_they_are_and_bounded() -> None:
     """
     A report with its days comes back from a state as it was submitted. Of many, the newest are in the state.
     """
-    bookmarks, first = talroo_bookmarks(), datetime(2026, 1, 1, 3, tzinfo=UTC)
+    ledger, first = talroo_ledger(), datetime(2026, 1, 1, 3, tzinfo=UTC)
     partitions = tuple(delivered(date(2026, 1, day)).partition for day in (1, 2, 3, 5))
     reports = [
         PendingReport(
@@ -482,10 +482,10 @@ def test_reports_under_way_are_kept_as_they_are_and_bounded() -> None:
         for number in range(MOST_REPORTS + 2)
     ]
     for report in reports:
-        bookmarks.submitted(report)
-    bookmarks.dropped(reports[-1])
+        ledger.submit(report)
+    ledger.drop(reports[-1])
 
-    loaded = talroo_bookmarks()
-    loaded.load({"clicks": json.loads(json.dumps(bookmarks.state("clicks"), sort_keys=True))})
-    assert StateLedger(loaded).pending("talroo", "clicks") == tuple(reports[2:-1])
-    assert loaded.state("clicks") == bookmarks.state("clicks")
+    loaded = talroo_ledger()
+    loaded.load({"clicks": json.loads(json.dumps(ledger.state("clicks"), sort_keys=True))})
+    assert loaded.pending("talroo", "clicks") == tuple(reports[2:-1])
+    assert loaded.state("clicks") == ledger.state("clicks")

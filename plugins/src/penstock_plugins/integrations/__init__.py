@@ -1,8 +1,10 @@
 """
 Integrations: penstock as a part of other tools, and other tools as a part of penstock.
 
-The modules: ``singer`` and ``airbyte`` (commands, which share ``command`` and ``messages``), ``singer_target`` (any
-Singer target as a sink), ``singer_messages`` (of both), ``dlt`` and ``dagster`` (functions for Python programs),
-``deliveries`` (the rows for dlt), ``bookmarks`` (the state that a tool stores) and ``schema`` (a stream in the terms of
-other tools).
+- ``singer``, ``airbyte``: the commands, which share ``message_run`` (a run whose output is messages)
+- ``singer_target``: any Singer target as a sink
+- ``dlt``, ``dagster``: functions for Python programs
+- ``messages``, ``singer_messages``: records as messages of JSON
+- ``schema``: a stream in the terms of other tools
+- ``state_ledger``: the ledger of a run whose state another tool stores
 """

@@ -8,15 +8,15 @@ https://docs.airbyte.com/platform/understanding-airbyte/airbyte-protocol
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, mask
 
 from penstock_plugins.integrations import schema
-from penstock_plugins.integrations.command import JSON_FILE, read_json, run_to, standard_output
-from penstock_plugins.integrations.messages import Texts, around, message
+from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to, standard_output
+from penstock_plugins.integrations.messages import Texts, around, message, now_ms
 
 VERBS = ("spec", "check", "discover", "read")
 ENDED_EARLY = (
@@ -26,26 +26,12 @@ ENDED_EARLY = (
 _RECORD = "\0record"
 
 
-def _now_ms() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
-
-
 @frozen
 class AirbyteMessages:
-    """
-    RECORD, STATE of each stream, and the TRACE of each stream's status. ``failed``: stream -> the first error. A stream
-    that is not complete always has an error: one that no partition of failed ended early.
-    """
+    """RECORD, STATE of each stream, and the TRACE of each stream's status."""
 
-    failed: Mapping[str, str] = field(factory=dict)
-
-    @property
-    def texts(self) -> Texts:
-        return Texts()
-
-    @property
-    def whole_states(self) -> bool:
-        return False
+    texts: Texts = field(factory=Texts)
+    whole_states: ClassVar[bool] = False
 
     def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
         return b"".join(_status(layout.stream, "STARTED") for layout in layouts)
@@ -69,17 +55,18 @@ class AirbyteMessages:
             for stream, state in states.items()
         )
 
-    def end(self, streams: Mapping[str, bool], state: bytes) -> bytes:
-        early = {stream: f"{stream}: {ENDED_EARLY}" for stream, complete in streams.items() if not complete}
-        errors = b"".join(trace_error(text, stream=stream) for stream, text in (early | dict(self.failed)).items())
-        statuses = (_status(stream, "COMPLETE" if complete else "INCOMPLETE") for stream, complete in streams.items())
-        return state + errors + b"".join(statuses)
+    def end(self, complete: Mapping[str, bool], failed: Mapping[str, str], state: bytes) -> bytes:
+        """Platforms expect an error of each stream that is not complete, also where none of its partitions failed."""
+        early = {stream: f"{stream}: {ENDED_EARLY}" for stream, is_complete in complete.items() if not is_complete}
+        errors = [trace_error(text, stream=stream) for stream, text in (early | dict(failed)).items()]
+        statuses = [_status(stream, "COMPLETE" if yes else "INCOMPLETE") for stream, yes in complete.items()]
+        return b"".join([state, *errors, *statuses])
 
 
 def _status(stream: str, status: str) -> bytes:
     about = {"stream_descriptor": {"name": stream}, "status": status}
     return message(
-        {"type": "TRACE", "trace": {"type": "STREAM_STATUS", "emitted_at": _now_ms(), "stream_status": about}}
+        {"type": "TRACE", "trace": {"type": "STREAM_STATUS", "emitted_at": now_ms(), "stream_status": about}}
     )
 
 
@@ -88,7 +75,7 @@ def trace_error(text: str, kind: str = "transient_error", stream: str | None = N
     error: dict[str, Any] = {"message": mask(text), "failure_type": kind}
     if stream is not None:
         error["stream_descriptor"] = {"name": stream}
-    return message({"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": _now_ms(), "error": error}})
+    return message({"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": now_ms(), "error": error}})
 
 
 # --- spec and catalog -------------------------------------------------------------------------------------------------
@@ -116,7 +103,7 @@ def stream_of(layout: Layout) -> dict[str, Any]:
     day = layout.day_column
     return {
         "name": layout.stream,
-        "json_schema": schema.json_schema(layout),
+        "json_schema": schema.json_schema(layout, Texts()),
         "supported_sync_modes": ["full_refresh", "incremental"] if day else ["full_refresh"],
         "source_defined_primary_key": [[column] for column in layout.unique_columns],
         **({"source_defined_cursor": True, "default_cursor_field": [day], "is_resumable": True} if day else {}),
@@ -202,13 +189,7 @@ def airbyte(
         modes = selected(read_json(catalog_file, "--catalog", dict), layouts)
         states = states_of(read_json(state_file, "--state", list)) if state_file is not None else {}
         states = {name: state for name, state in states.items() if modes.get(name) == "incremental"}
-        failed: dict[str, str] = {}
-
-        def note_failure(event: Mapping[str, Any]) -> None:
-            if event["event"] == "partition_failed":
-                failed.setdefault(event["stream"], event["message"])
-
-        return run_to(project, source, AirbyteMessages(failed), list(modes), (), states, note_failure)
+        return run_to(project, source, AirbyteMessages(), list(modes), (), states)
     except PenstockError as error:
         with standard_output() as output:
             output(trace_error(str(error), "config_error" if isinstance(error, UsageError) else "system_error"))

@@ -7,16 +7,26 @@ at the provider vanish at the destination.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import date
 from decimal import Context
 from itertools import count
 from typing import Any
 
-from penstock import Column, Layout, Project, ProviderError
+from attrs import frozen
+from penstock import (
+    Batch,
+    Column,
+    HandoverSink,
+    Layout,
+    LedgerEntry,
+    Project,
+    ProviderError,
+    RejectedRecordsError,
+)
 
 from penstock_plugins.extras import installed
-from penstock_plugins.integrations.bookmarks import Bookmarks
-from penstock_plugins.integrations.deliveries import CommittedPartition, deliveries
+from penstock_plugins.integrations.state_ledger import StateLedger
 from penstock_plugins.sink_support.text_columns import json_texts
 
 GONE = "penstock_gone"
@@ -97,15 +107,48 @@ def _read(
     options: Mapping[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
     """The rows of a stream, from its state on, which follows the rows that it covers."""
-    bookmarks = Bookmarks(layouts, [layout.stream])
-    bookmarks.load({layout.stream: state.get(_STATE)})
+    ledger = StateLedger(layouts, [layout.stream])
+    ledger.load({layout.stream: state.get(_STATE)})
     numbers = count(1)
-    for delivery in deliveries(project, source, [layout.stream], bookmarks, **options):
+    for delivery in deliveries(project, source, ledger, **options):
         rows = list(rows_of(delivery, layout, numbers))
         yield from rows
         if not rows and replaces_partitions(layout):
             yield [gone(delivery, layout)]
-        state[_STATE] = bookmarks.state(layout.stream)
+        state[_STATE] = ledger.state(layout.stream)
+
+
+@frozen
+class CommittedPartition:
+    """One partition whose counts were verified: its row of a ledger, and its batches, those of derived streams too."""
+
+    entry: LedgerEntry
+    batches: Sequence[Batch]
+
+
+def deliveries(project: Project, source: str, ledger: StateLedger, **options: Any) -> Iterator[CommittedPartition]:
+    """
+    Read the chosen streams of the ledger as a run does, in a thread of its own, and yield each partition after its
+    commit. The ledger has a partition once it was yielded. ``options`` are those of :meth:`penstock.Project.run`.
+
+    Raises the error of the run after the last partition: ProviderError, RejectedRecordsError, or what prevented it
+    from starting. Closing the iterator early ends the run.
+    """
+    sink = HandoverSink(items=lambda entry, batches: [CommittedPartition(entry, batches)], ledger=ledger)
+
+    def run() -> None:
+        result = project.run(source, to=sink, streams=ledger.chosen, stop=sink.stop, **options)
+        if result.reason is not None:
+            raise result.reason
+        if result.exit_code == 5:
+            raise RejectedRecordsError(result.rejected_line or result.summary)
+        if result.exit_code:
+            raise ProviderError("; ".join([error["message"] for error in result.errors[:3]] or [result.summary]))
+
+    with closing(sink.taken(run, f"read {source}")) as taken:
+        for delivery in taken:
+            ledger.deliver(delivery.entry)
+            yield delivery
 
 
 def disposition_of(layout: Layout) -> dict[str, Any]:

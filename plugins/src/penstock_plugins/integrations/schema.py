@@ -10,6 +10,8 @@ from typing import Any
 
 from penstock import EXTRA, Column, Layout
 
+from penstock_plugins.integrations.messages import Texts
+
 _TYPES: dict[str, dict[str, Any]] = {
     "text": {"type": ["string"]},
     "integer": {"type": ["integer"]},
@@ -23,18 +25,18 @@ _TYPES: dict[str, dict[str, Any]] = {
 _JSON_TEXT = {"type": ["string"], "contentMediaType": "application/json"}
 
 
-def json_schema(layout: Layout, *, decimals_as_text: bool = False, nested_as_text: bool = False) -> dict[str, Any]:
+def json_schema(layout: Layout, texts: Texts) -> dict[str, Any]:
     """
-    The schema of a stream's records. ``decimals_as_text``: a decimal is a text of the format ``x-singer.decimal``.
-    ``nested_as_text``: a nested value is a text that holds JSON.
+    The schema of a stream's records. A decimal that is a text has the format ``x-singer.decimal``, a nested value that
+    is one holds JSON.
 
     A time whose zone the provider does not state is text: the format ``date-time`` would require a zone that nobody
     knows.
     """
     types = {
         **_TYPES,
-        **({"decimal": {"type": ["string"], "format": "x-singer.decimal"}} if decimals_as_text else {}),
-        **({"json": _JSON_TEXT, EXTRA: _JSON_TEXT} if nested_as_text else {}),
+        **({"decimal": {"type": ["string"], "format": "x-singer.decimal"}} if texts.decimals else {}),
+        **({"json": _JSON_TEXT, EXTRA: _JSON_TEXT} if texts.nested else {}),
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

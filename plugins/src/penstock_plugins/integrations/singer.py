@@ -7,23 +7,21 @@ https://hub.meltano.com/singer/spec
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from attrs import frozen
 from penstock import Layout, Project, UsageError, __version__
 
 from penstock_plugins.integrations import schema
-from penstock_plugins.integrations.command import JSON_FILE, read_json, run_to
-from penstock_plugins.integrations.messages import Texts
+from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to
+from penstock_plugins.integrations.messages import Texts, now_ms
 from penstock_plugins.integrations.singer_messages import SingerMessages
 
 # --- catalog --------------------------------------------------------------------------------------------------------
 
 
-def catalog(layouts: Sequence[Layout], by_default: set[str], texts: Texts) -> dict[str, Any]:
+def catalog(layouts: Sequence[Layout], by_default: Sequence[str], texts: Texts) -> dict[str, Any]:
     """The catalog of ``--discover``, with the schemas of a run; streams that are on by default are selected."""
     return {"streams": [_entry(layout, layout.stream in by_default, texts) for layout in layouts]}
 
@@ -52,7 +50,7 @@ def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
     return {
         "tap_stream_id": layout.stream,
         "stream": layout.stream,
-        "schema": schema.json_schema(layout, decimals_as_text=texts.decimals, nested_as_text=texts.nested),
+        "schema": schema.json_schema(layout, texts),
         "key_properties": key,
         "replication_method": method,
         **({"replication_key": day} if day else {}),
@@ -60,38 +58,32 @@ def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
     }
 
 
-@frozen
-class Selection:
-    """What a catalog selects: the streams, and the columns to leave out as ``stream.column``."""
+def selected(catalog: Any, layouts: Sequence[Layout], by_default: Sequence[str]) -> tuple[list[str], list[str]]:
+    """
+    What a catalog selects by its metadata: the streams, and the columns to leave out as ``stream.column``.
 
-    streams: tuple[str, ...]
-    excluded: tuple[str, ...]
-
-    @classmethod
-    def of(cls, catalog: Any, layouts: Sequence[Layout], by_default: set[str]) -> "Selection":
-        """
-        The selection by metadata. A stream or column without ``selected`` is selected as it is by default, a column
-        whose inclusion is automatic always is.
-        """
-        layouts_by_stream = {layout.stream: layout for layout in layouts}
-        streams, excluded = [], []
-        try:
-            for entry in catalog["streams"]:
-                name = entry.get("tap_stream_id") or entry["stream"]
-                metadata = {tuple(item["breadcrumb"]): item["metadata"] for item in entry.get("metadata", ())}
-                wanted = metadata.get((), {}).get("selected", entry.get("selected"))
-                if not (name in by_default if wanted is None else wanted):
-                    continue
-                if name not in layouts_by_stream:
-                    raise UsageError(
-                        f"the catalog selects the stream {name!r}, which this source does not have; there are "
-                        f"{', '.join(layouts_by_stream)}. Make a new catalog with --discover"
-                    )
-                streams.append(name)
-                excluded += _excluded(layouts_by_stream[name], metadata)
-        except (AttributeError, KeyError, TypeError):
-            raise UsageError("the catalog is not one of Singer's: expected what --discover prints") from None
-        return cls(tuple(streams), tuple(excluded))
+    A stream or column without ``selected`` is selected as it is by default, a column whose inclusion is automatic
+    always is. Raises UsageError for what the source does not have.
+    """
+    layouts_by_stream = {layout.stream: layout for layout in layouts}
+    streams, excluded = [], []
+    try:
+        for entry in catalog["streams"]:
+            name = entry.get("tap_stream_id") or entry["stream"]
+            metadata = {tuple(item["breadcrumb"]): item["metadata"] for item in entry.get("metadata", ())}
+            wanted = metadata.get((), {}).get("selected", entry.get("selected"))
+            if not (name in by_default if wanted is None else wanted):
+                continue
+            if name not in layouts_by_stream:
+                raise UsageError(
+                    f"the catalog selects the stream {name!r}, which this source does not have; there are "
+                    f"{', '.join(layouts_by_stream)}. Make a new catalog with --discover"
+                )
+            streams.append(name)
+            excluded += _excluded(layouts_by_stream[name], metadata)
+    except (AttributeError, KeyError, TypeError):
+        raise UsageError("the catalog is not one of Singer's: expected what --discover prints") from None
+    return streams, excluded
 
 
 def _excluded(layout: Layout, metadata: Mapping[tuple[str, ...], Mapping[str, Any]]) -> list[str]:
@@ -161,24 +153,21 @@ def singer(
         click.echo("\n".join(tried.message for tried in checked.checked), err=True)
         return checked.exit_code
     layouts = project.layouts(source, ["*"])
-    by_default = {layout.stream for layout in project.layouts(source)}
+    by_default = [layout.stream for layout in project.layouts(source)]
     texts = Texts(decimals == "text", nested == "text")
     if discover:
         click.echo(json.dumps(catalog(layouts, by_default, texts), indent=2))
         return 0
-    content = read_json(catalog_file, "--catalog", dict) if catalog_file is not None else {"streams": []}
-    chosen = Selection.of(content, layouts, by_default)
-    if catalog_file is None:
-        chosen = Selection(tuple(by_default), ())
-    states = read_json(state_file, "--state", dict) if state_file is not None else {}
-    bookmarks = states.get("bookmarks") or {}
-    if not isinstance(bookmarks, dict):
+    streams, excluded = by_default, list[str]()
+    if catalog_file is not None:
+        streams, excluded = selected(read_json(catalog_file, "--catalog", dict), layouts, by_default)
+    states = (read_json(state_file, "--state", dict) if state_file is not None else {}).get("bookmarks") or {}
+    if not isinstance(states, dict):
         raise UsageError(
-            f"--state {state_file}: expected an object of JSON under bookmarks, found {type(bookmarks).__name__}. "
+            f"--state {state_file}: expected an object of JSON under bookmarks, found {type(states).__name__}. "
             "Give the last state that the target printed, or none, to read everything again"
         )
-    messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), texts)
-    return run_to(project, source, messages, chosen.streams, chosen.excluded, bookmarks)
+    return run_to(project, source, SingerMessages(now_ms(), texts), streams, excluded, states)
 
 
 def _about(project: Project, source: str) -> dict[str, Any]:

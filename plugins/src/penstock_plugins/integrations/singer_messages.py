@@ -6,7 +6,7 @@ The specification: https://hub.meltano.com/singer/spec
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry
@@ -24,6 +24,7 @@ class SingerMessages:
     1970.
     """
 
+    whole_states: ClassVar[bool] = True
     version: int
     texts: Texts = field(factory=Texts)
     _versioned: set[str] = field(factory=set, init=False)
@@ -39,9 +40,7 @@ class SingerMessages:
             {
                 "type": "SCHEMA",
                 "stream": layout.stream,
-                "schema": schema.json_schema(
-                    layout, decimals_as_text=self.texts.decimals, nested_as_text=self.texts.nested
-                ),
+                "schema": schema.json_schema(layout, self.texts),
                 "key_properties": list(layout.unique_columns),
                 **({"bookmark_properties": [day]} if day else {}),
             }
@@ -56,12 +55,8 @@ class SingerMessages:
     def state(self, states: Mapping[str, Any]) -> bytes:
         return message({"type": "STATE", "value": {"bookmarks": states}})
 
-    @property
-    def whole_states(self) -> bool:
-        return True
-
-    def end(self, streams: Mapping[str, bool], state: bytes) -> bytes:
-        return b"".join(self.activate(stream) for stream, complete in streams.items() if complete) + state
+    def end(self, complete: Mapping[str, bool], failed: Mapping[str, str], state: bytes) -> bytes:
+        return b"".join(self.activate(stream) for stream, is_complete in complete.items() if is_complete) + state
 
     def activate(self, stream: str) -> bytes:
         """ACTIVATE_VERSION of a full table; nothing for another stream."""

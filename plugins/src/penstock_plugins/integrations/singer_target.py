@@ -19,10 +19,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from hashlib import scrypt, sha256
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
@@ -31,7 +30,6 @@ from attrs import define, field, frozen
 from penstock import (
     BaseSink,
     BaseTarget,
-    Batch,
     Layout,
     LedgerEntry,
     LockHeldError,
@@ -48,7 +46,7 @@ from penstock.ledger import SqliteLedger
 
 from penstock_plugins.files.disk import file_errors, file_name, make_directories
 from penstock_plugins.files.locks import locked
-from penstock_plugins.integrations.messages import Held, Texts
+from penstock_plugins.integrations.messages import RecordWriter, Texts, now_ms
 from penstock_plugins.integrations.singer_messages import SingerMessages, is_full_table
 from penstock_plugins.sink_kinds import SingerTargetSettings
 
@@ -177,8 +175,8 @@ class SingerTarget(BaseTarget):
     def texts(self) -> Texts:
         return Texts(self.settings.decimals_as_text, self.settings.nested_as_text)
 
-    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "SingerWriter":
-        return SingerWriter(self, Held(layouts, self.texts))
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> RecordWriter:
+        return RecordWriter(layouts, self.texts)
 
     def close(self) -> None:
         self.ledger.close()
@@ -193,10 +191,10 @@ class SingerTarget(BaseTarget):
             self._stopped = reason
             process.kill()
 
-    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+    def commit_group(self, commits: Sequence[tuple[RecordWriter, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
         """Send all partitions to one process of the target. They are delivered, or fail, together."""
         try:
-            if any(writer.held.rows for writer, _ in commits) or any(map(_replaces_all, commits)):
+            if any(writer.rows for writer, _ in commits) or any(map(_replaces_all, commits)):
                 self._send(commits)
                 fault_point("singer.loaded")
             for _, entry in commits:
@@ -210,12 +208,34 @@ class SingerTarget(BaseTarget):
 
     # --- the process ------------------------------------------------------------------------------------------------
 
-    def _send(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> None:
+    def _send(self, commits: Sequence[tuple[RecordWriter, LedgerEntry]]) -> None:
         """Run the target with these partitions. Raises SinkError unless it ends well and returns the last state."""
         self._sent += 1
         token = f"{self._run_id}-{self._sent}"
+        with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as errors:
+            is_fed, code = self._run_target(self._messages(commits, token), printed, errors)
+            if self._stopped is not None:
+                raise self._stopped
+            printed.seek(0)
+            last_line = deque((line for line in printed if line.strip()), maxlen=1)
+            state = last_line[0].decode("utf-8", "replace").strip() if last_line else ""
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _STDERR_READ))
+            reason = mask(" ".join(errors.read().decode("utf-8", "replace").split()))[-_STDERR_SHOWN:]
+        name = Path(shlex.split(self.settings.command)[0]).name
+        if code or not is_fed:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            stated = f"It printed: ... {reason}" if reason else "It printed no reason"
+            raise SinkError(f"the Singer target {name} {how} and took nothing over. {stated}")
+        if token not in state:
+            raise SinkError(
+                f"the Singer target {name} ended with 0, but did not return the state that was sent last; it printed "
+                f"{clip(state, 200) or 'none'}. Its rows count as not delivered, and are sent again"
+            )
+
+    def _run_target(self, messages: Iterator[bytes], printed: BinaryIO, errors: BinaryIO) -> tuple[bool, int]:
+        """Run the target to its end: whether it read all messages, and its exit code (negative: of a signal)."""
         program = shlex.split(self.settings.command)
-        with tempfile.TemporaryDirectory(prefix=self._folder_prefix) as folder, tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryDirectory(prefix=self._folder_prefix) as folder:
             if self.settings.config:
                 program += ["--config", str(_config_file(Path(folder), resolved(self.settings.config, os.environ)))]
             try:
@@ -223,7 +243,7 @@ class SingerTarget(BaseTarget):
                 process = subprocess.Popen(  # noqa: S603 (the user's own command)
                     program,
                     stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
+                    stdout=printed,
                     stderr=errors,
                     process_group=0,
                     pass_fds=[self._locks.of_targets.fileno()] if self._locks else [],
@@ -231,50 +251,33 @@ class SingerTarget(BaseTarget):
             except OSError as error:
                 raise TargetError(f"the Singer target {program[0]} cannot be started: {error.strerror}") from error
             self._process = process
-            states = _LastLine(process.stdout)
             fault_point("singer.started")
             try:
-                fed = _feed(process, self._messages(commits, token))
-                code = process.wait()
+                return _feed(process, messages), process.wait()
             except BaseException:
                 process.kill()
                 process.wait()
                 raise
             finally:
                 self._process = None
-                states.thread.join()
-            if self._stopped is not None:
-                raise self._stopped
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _STDERR_READ))
-            said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))[-_STDERR_SHOWN:]
-        name = Path(program[0]).name
-        if code or not fed:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-            printed = f"It printed: ... {said}" if said else "It printed no reason"
-            raise SinkError(f"the Singer target {name} {how} and took nothing over. {printed}")
-        if token not in states.line:
-            raise SinkError(
-                f"the Singer target {name} ended with 0, but did not return the state that was sent last; it printed "
-                f"{clip(states.line, 200) or 'none'}. Its rows count as not delivered, and are sent again"
-            )
 
-    def _messages(self, commits: Sequence[tuple[Any, LedgerEntry]], token: str) -> Iterator[bytes]:
-        messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), self.texts)
-        layouts = {layout.stream: layout for writer, _ in commits for layout in writer.held.layouts}
+    def _messages(self, commits: Sequence[tuple[RecordWriter, LedgerEntry]], token: str) -> Iterator[bytes]:
+        messages = SingerMessages(now_ms(), self.texts)
+        layouts = {layout.stream: layout for writer, _ in commits for layout in writer.layouts}
         former = {stream: {"penstock": ""} for stream in layouts}
         yield messages.start(tuple(layouts.values()), former)
         for writer, entry in commits:
-            yield from writer.held.records(messages, entry)
+            yield from writer.records(messages, entry)
             if _replaces_all((writer, entry)):
-                for layout in writer.held.layouts:
+                for layout in writer.layouts:
                     yield messages.activate(layout.stream)
         yield messages.state({stream: {"penstock": token} for stream in layouts})
 
 
-def _replaces_all(commit: tuple[Any, LedgerEntry]) -> bool:
+def _replaces_all(commit: tuple[RecordWriter, LedgerEntry]) -> bool:
     """Whether the partition is a whole table, of which the target may delete everything else."""
     writer, entry = commit
-    return is_full_table(writer.held.layouts[0]) and not entry.truncated
+    return is_full_table(writer.layouts[0]) and not entry.truncated
 
 
 def _config_file(folder: Path, config: Any) -> Path:
@@ -297,35 +300,3 @@ def _feed(process: "subprocess.Popen[bytes]", messages: Iterator[bytes]) -> bool
         with suppress(OSError):  # what is left in its buffer has no reader
             process.stdin.close()
     return True
-
-
-@define(eq=False, repr=False)
-class _LastLine:
-    """The last line that is not empty of what a process prints, read in a thread of its own."""
-
-    output: Any
-    line: str = field(default="", init=False)
-    thread: threading.Thread = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.thread = threading.Thread(target=self._read, name="states", daemon=True)
-        self.thread.start()
-
-    def _read(self) -> None:
-        with self.output:
-            for line in self.output:
-                self.line = line.decode("utf-8", "replace").strip() or self.line
-
-
-@define(eq=False, repr=False)
-class SingerWriter:
-    """One partition, held back until it is committed."""
-
-    target: SingerTarget
-    held: Held
-
-    def write(self, batch: Batch) -> None:
-        self.held.write(batch)
-
-    def abort(self) -> None:
-        self.held.discard()

@@ -14,8 +14,8 @@ from attrs import define, evolve
 from penstock import Batch, LedgerEntry, Partition, Project, ProviderError, Secret
 from penstock.testing.conformance import QUICK
 from penstock_plugins.integrations import dlt
-from penstock_plugins.integrations.bookmarks import Bookmarks
-from penstock_plugins.integrations.deliveries import CommittedPartition, deliveries
+from penstock_plugins.integrations.dlt import CommittedPartition, deliveries
+from penstock_plugins.integrations.state_ledger import StateLedger
 from providers import CONVERTR, TALROO, TODAY, Provider, bag, then
 
 DAYS = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
@@ -29,9 +29,9 @@ class World:
 
     def take(self, *streams: str, state: dict[str, Any] | None = None) -> Iterator[CommittedPartition]:
         layouts = self.project.layouts(self.provider.name, streams)
-        bookmarks = Bookmarks(layouts, streams)
-        bookmarks.load(state or {})
-        return deliveries(self.project, self.provider.name, streams, bookmarks, since=DAYS[0], until=DAYS[-1])
+        ledger = StateLedger(layouts, streams)
+        ledger.load(state or {})
+        return deliveries(self.project, self.provider.name, ledger, since=DAYS[0], until=DAYS[-1])
 
 
 @pytest.fixture
@@ -59,15 +59,15 @@ def test_each_partition_comes_once_also_without_rows(world: World) -> None:
     assert any(not one.batches or not any(map(len, one.batches)) for one in taken), "no day of the window is empty"
 
 
-def test_the_bookmarks_have_what_was_taken(world: World) -> None:
+def test_the_state_has_what_was_taken(world: World) -> None:
     """
     The state after a partition covers it and those before; a run that goes on from there takes the rest.
     """
     layouts = world.project.layouts("talroo")
-    bookmarks = Bookmarks(layouts, ["clicks"])
-    taken = deliveries(world.project, "talroo", ["clicks"], bookmarks, since=DAYS[0], until=DAYS[-1])
+    ledger = StateLedger(layouts, ["clicks"])
+    taken = deliveries(world.project, "talroo", ledger, since=DAYS[0], until=DAYS[-1])
     first = [next(taken) for _ in range(4)]
-    state = bookmarks.state("clicks")
+    state = ledger.state("clicks")
     taken.close()  # type: ignore[attr-defined]
 
     rest = list(world.take("clicks", state={"clicks": state}))
@@ -95,9 +95,9 @@ def test_what_prevents_the_run_is_raised(world: World) -> None:
     """
     A stream that cannot be read, and an option that is wrong, raise where the partitions are taken.
     """
-    bookmarks = Bookmarks(world.project.layouts("talroo"), ["clicks"])
+    ledger = StateLedger(world.project.layouts("talroo"), ["tocks"])
     with pytest.raises(Exception, match="tocks"):
-        list(deliveries(world.project, "talroo", ["tocks"], bookmarks))
+        list(deliveries(world.project, "talroo", ledger))
 
 
 # --- dlt --------------------------------------------------------------------------------------------------------------
