@@ -1,8 +1,12 @@
 """
 ``penstock new``: a connector made from a sample answer.
 
-The modules: ``command`` (reads the choices and writes the files), ``sample`` (finds the records and the envelope of the
-answer), ``infer`` (guesses the record class, a ``guess`` for each column, by ``text_rules`` and ``patterns`` of names),
-``stream`` (declares a stream), ``imitation`` (the sandbox), ``package`` (fills the templates) and ``code`` (values as
-Python).
+In the order in which they work:
+
+- ``command``: the options, the questions, and the files on disk
+- ``sample``: the records and the envelope of an answer, by ``personal`` without personal values and secrets
+- ``infer``: the record class, a ``guess`` for each column; of texts by ``text_rules``
+- ``stream``: the declaration of a stream
+- ``imitation``: the sandbox
+- ``package``: all files, from ``templates``; ``code`` has literals and imports of Python
 """

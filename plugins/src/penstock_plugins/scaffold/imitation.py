@@ -354,41 +354,14 @@ def _value(column: Guess, value: str) -> str:
 
 # --- functions beside the class -------------------------------------------------------------------------------------
 
-_MOVING = '''
-def day_of(value):
-    """The day of a value."""
-    return DAY_OF
 
-
-def moved_to(day, value):
-    """The value on another day."""
-    return MOVED_TO
-'''.strip("\n")
-
-
-def moving(streams: Sequence[StreamTexts]) -> list[str]:
-    """The functions that read and change the day of a record; of the one stream that has days."""
-    return [
-        _moving(stream.record.day) for stream in streams if _moves_records(stream) and stream.record.day is not None
-    ]
-
-
-def _moving(day: Guess) -> str:
-    format_ = day.format
-    if format_ in ("epoch_s", "epoch_ms"):
-        unit = 1 if format_ == "epoch_s" else 1000
-        scaled = "value" if unit == 1 else "value / 1000"
-        midnight = "int(datetime.combine(day, time(), UTC).timestamp())"
-        day_of = f"datetime.fromtimestamp({scaled}, UTC).date()"
-        moved = f"{midnight} * {unit} + value % {86400 * unit}" if unit > 1 else f"{midnight} + value % 86400"
-    elif format_:
-        day_of = f"datetime.strptime(value, {literal(format_)}).date()"
-        moved = (
-            f"datetime.combine(day, datetime.strptime(value, {literal(format_)}).time()).strftime({literal(format_)})"
-        )
-    else:
-        day_of, moved = "value[:10]", 'f"{day}{value[10:]}"'
-    return _MOVING.replace("DAY_OF", day_of).replace("MOVED_TO", moved)
+def moving(stream: StreamTexts) -> str:
+    """The functions that read and change the day of a record; empty where the sandbox moves no record."""
+    if not _moves_records(stream) or stream.record.day is None:
+        return ""
+    form = stream.record.day.format
+    kind = form if form in ("epoch_s", "epoch_ms") else "format" if form else "iso"
+    return snippet("moving", kind, "code", format=literal(form))
 
 
 def helpers(text: str) -> list[str]:

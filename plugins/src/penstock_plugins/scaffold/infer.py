@@ -14,9 +14,20 @@ from typing import Any
 from attrs import evolve
 from penstock import UsageError, camel, snake
 
-from penstock_plugins.scaffold.guess import Guess, Guesses, Kind
-from penstock_plugins.scaffold.patterns import COUNT, ID, MONEY, RATE, STATE, TIME, are_currencies
-from penstock_plugins.scaffold.sample import Record, Sample, is_personal, is_secret
+from penstock_plugins.scaffold.guess import (
+    COUNT,
+    ID,
+    MONEY,
+    RATE,
+    STATE,
+    TIME,
+    Guess,
+    Guesses,
+    Kind,
+    are_currencies,
+)
+from penstock_plugins.scaffold.personal import is_personal, is_secret
+from penstock_plugins.scaffold.sample import Record, Sample
 from penstock_plugins.scaffold.text_rules import format_of_numbers, infer_texts
 
 _NULLS = ("--", "-", "N/A", "n/a", "NULL", "null", "0000-00-00")

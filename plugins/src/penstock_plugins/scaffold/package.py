@@ -139,12 +139,14 @@ class _Texts:
             "count": f"{count} record{'' if count == 1 else 's'} of {samples}",
             "config": "\n".join(self._config()),
             "records": "\n\n\n".join(stream.record_lines() for stream in self.streams),
-            "settings": "\n".join(self._settings()),
+            "settings": "\n".join(filter(None, self._settings())),
             "query": self.stream.query() if self.stream.is_graphql else "",
             "streams": "\n\n".join(self._stream(stream) for stream in self.streams),
             "connector_lines": "".join(f"    {line}\n" for line in self._connector()),
             "constants": ", ".join(stream.constant for stream in self.streams),
-            "refusal_test": "" if choices.login == "none" else self._refusal_test(),
+            "refusal_test": ""
+            if choices.login == "none"
+            else snippet("test", "refusal", "code", STREAM=self.stream.constant),
         }
 
     @property
@@ -175,15 +177,13 @@ class _Texts:
         return self._has_token and bool(urlsplit(self.choices.token_url).scheme)
 
     def _config(self) -> list[str]:
-        lines = [] if self.choices.login == "none" else [self._login("config")]
-        if self.choices.account:
-            lines.append(f'{self.choices.account}s = ["..."]')
-        return lines
+        accounts = f'{self.choices.account}s = ["..."]' if self.choices.account else ""
+        return [text for text in (self._login("config"), accounts) if text]
 
     # --- source -----------------------------------------------------------------------------------------------------
 
     def _settings(self) -> list[str]:
-        settings = [self._login("settings")] if self.choices.login != "none" else []
+        settings = [self._login("settings")]
         if self._is_elsewhere:
             url = urlsplit(self.choices.token_url)
             origin = literal(f"{url.scheme}://{url.netloc}")
@@ -228,9 +228,6 @@ class _Texts:
             )
         return lines
 
-    def _refusal_test(self) -> str:
-        return snippet("test", "refusal", "code", STREAM=self.stream.constant)
-
     # --- sandbox ----------------------------------------------------------------------------------------------------
 
     def sandbox(self) -> str:
@@ -250,6 +247,7 @@ class _Texts:
         ]
         constants = [*(texts["constants"] for texts in of_streams), *self._constants()]
         rows = [imitation.row_function(stream) for stream in streams]
+        moving = [imitation.moving(stream) for stream in streams]
         is_paged = any(stream.choices.paging != "none" for stream in streams)
         text = self.filled(
             "sandbox.py",
@@ -257,7 +255,7 @@ class _Texts:
             constants="\n".join(filter(None, constants)),
             methods="\n\n".join(filter(None, methods)),
             routes="".join(f"        {route},\n" for line in routes for route in line.split(", ")),
-            functions="\n\n\n".join([*rows, *imitation.moving(streams), "# helpers"]),
+            functions="\n\n\n".join(filter(None, [*rows, *moving, "# helpers"])),
             sandbox_settings="".join(f"        {setting},\n" for setting in self._sandbox_settings()),
         )
         return text.replace("# helpers", "\n\n\n".join(imitation.helpers(text))).replace("\n\n\n\n", "\n\n")
@@ -267,7 +265,7 @@ class _Texts:
         choices, constants = self.choices, []
         if any(stream.choices.paging != "none" for stream in self.streams):
             constants.append(f"SIZE = {imitation.size_of_page(self.streams)}  # records of a page")
-        constants.append(self._login("constants") if choices.login != "none" else "")
+        constants.append(self._login("constants"))
         if choices.account:
             constants.append(f"ACCOUNTS = {literal(imitation.accounts(self.streams))}")
         if self._has_token:
@@ -291,11 +289,13 @@ class _Texts:
 
     def _sandbox_settings(self) -> list[str]:
         choices = self.choices
-        settings = [self._login("sandbox")] if choices.login != "none" else []
-        settings += ['"login_url": "{base_url}"'] if self._is_elsewhere else []
-        settings += [f'"{choices.account}s": list(ACCOUNTS)'] if choices.account else []
-        settings.append('"requests_per_second": 200.0')
-        return ", ".join(settings).split(", ")
+        settings = [
+            self._login("sandbox"),
+            '"login_url": "{base_url}"' if self._is_elsewhere else "",
+            f'"{choices.account}s": list(ACCOUNTS)' if choices.account else "",
+            '"requests_per_second": 200.0',
+        ]
+        return ", ".join(filter(None, settings)).split(", ")
 
 
 def _class_name(name: str, taken: frozenset[str] | set[str]) -> str:

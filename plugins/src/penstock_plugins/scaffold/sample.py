@@ -11,18 +11,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import cycle
 from typing import Any, BinaryIO, Literal, cast
-from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from attrs import evolve, frozen
-from penstock import EXACT_JSON, UsageError, snake
+from penstock import EXACT_JSON, UsageError
+
+from penstock_plugins.scaffold.personal import replaced_value, without_secrets
 
 MOST_SERVED = 200  # records of the sample that the sandbox serves
 MOST_HEADER_LINES = 50
 MOST_BYTES = 64 * 2**20  # of a sample, unpacked
-SHORTEST_NUMBER = 5  # digits: shorter ones, such as a count of e-mails, name nobody
 DELIMITERS = ",;\t|"
 
 TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "totalRecords", "recordsTotal", "count")
@@ -32,23 +31,10 @@ LINKS = ("next", "nextLink", "next_link", "next_page_url", "nextPageUrl", "nextU
 WRAPPERS = ("node", "attributes", "properties", "fields")  # objects that hold the members of a record
 FLAGS = ("hasMore", "has_more", "hasNextPage", "has_next_page", "hasNext", "has_next", "more")
 
-_PERSONAL = re.compile(
-    r"(^|_)(e?mail|ip|phone|mobile|fax|(first|last|full|sur|user)_?name|birth\w*|address|street|post_?code|iban|ssn|"
-    r"latitude|longitude|user_agent)(_|$)"
-)
-_SECRET = re.compile(r"(^|_)(password|passwd|secret|api_?key|access_token|refresh_token|authorization)(_|$)")
-_GRANTS = re.compile(
-    r"^(key|code|hash|sid)$|(^|_)(\w*(api|app|access|auth|private|subscription|client|user|account|dev|developer)_?key|"
-    r"\w*token|sig|sign|\w*signature|\w*auth|\w*credentials?|pass|pw|pwd|ticket|hmac|jwt|session(_?id)?)(_|$)"
-)
-_OF_PAGES = re.compile(r"(^|_)(page|next|continuation|sync|start|cursor)_?token(_|$)")
-_MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){1,8}")  # bounded: else a long text takes hours
-_QUERY = re.compile(r"(?<=[?&#;])([^=&#;\s]+)=([^&#;\s]*)")
 _TOTALS = re.compile(
     r"(?i)((grand |sub-?)?totals?|sum|summe|gesamt(summe)?|insgesamt|totaux|totale|totaal|somme|suma|razem|celkem)"
     r"\s*([:(].*)?"
 )
-_LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
 
 Record = dict[str, Any]
 
@@ -88,32 +74,6 @@ class Sample:
     encoding: str | None = None
     written_in: str = "utf-8"
     totals: tuple[str, ...] = ()
-
-
-def is_personal(member: str) -> bool:
-    """Whether a member of this name looks like personal data."""
-    return _PERSONAL.search(snake(member)) is not None
-
-
-def is_secret(member: str) -> bool:
-    """Whether a member of this name looks like a credential."""
-    return _SECRET.search(snake(member)) is not None
-
-
-def is_granting(param: str) -> bool:
-    """Whether a query parameter of this name may be a credential, or sign the request. A cursor of pages is none."""
-    name = snake(unquote(param))
-    return is_secret(name) or (_GRANTS.search(name) is not None and not _OF_PAGES.search(name))
-
-
-def without_grants(text: str) -> str:
-    """A text whose URLs have no login, and ``removed`` for each query parameter that may be a credential."""
-    if "=" not in text and "@" not in text:
-        return text
-    text = _LOGIN.sub("", text)
-    if not any(is_granting(name) for name, _ in parse_qsl(re.sub(r".*?[?#]", "", text, count=1))):
-        return text
-    return _QUERY.sub(lambda pair: f"{pair[1]}=removed" if is_granting(pair[1]) else pair[0], text)
 
 
 def read_sample(body: bytes) -> Sample:
@@ -176,7 +136,7 @@ def _json_sample(text: str) -> Sample:
         raise UsageError(f"the sample is no JSON: {error}") from None
     except RecursionError:
         raise UsageError("the sample is nested too deeply; give one with fewer levels") from None
-    value = _without_secrets(value, {})
+    value = without_secrets(value, {})
     try:
         EXACT_JSON.encode(value)
     except UnicodeEncodeError:
@@ -310,7 +270,9 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
     if not rows:
         raise UsageError("the sample has a header row and no record; save a report that has some")
     replaced: dict[tuple[str, str], str] = {}
-    records = [{name: _replaced(name, cell, replaced) for name, cell in zip(names, row, strict=False)} for row in rows]
+    records = [
+        {name: replaced_value(name, cell, replaced) for name, cell in zip(names, row, strict=False)} for row in rows
+    ]
     return Sample(
         format="csv",
         text=_csv_text(names, records[:MOST_SERVED], delimiter, has_head=at > 0),
@@ -347,52 +309,3 @@ def _first(row: Sequence[str]) -> str:
 def _width(row: Sequence[str]) -> int:
     """The number of cells up to the last that is not blank."""
     return max((number for number, cell in enumerate(row, 1) if cell.strip()), default=0)
-
-
-# --- personal values and secrets ------------------------------------------------------------------------------------
-
-
-def _without_secrets(value: Any, replaced: dict[tuple[str, str], str], member: str = "") -> Any:
-    """The value with invented personal values and secrets, nested ones too; equal values stay equal."""
-    if isinstance(value, dict):
-        return {name: _without_secrets(inner, replaced, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(inner, replaced, member) for inner in value]
-    return _replaced(member, value, replaced)
-
-
-def _replaced(member: str, value: Any, replaced: dict[tuple[str, str], str]) -> Any:
-    if isinstance(value, bool) or not value or not isinstance(value, (str, int, Decimal)):
-        return value
-    if is_personal(member) or is_secret(member):
-        number = len(replaced) + 1
-        if not isinstance(value, str):
-            if sum(map(str.isdigit, str(value))) < SHORTEST_NUMBER:
-                return value
-            return type(value)(replaced.setdefault((member, str(value)), _other_digits(str(value), number)))
-        return replaced.setdefault((member, value), _invented(snake(member), number, value))
-    if not isinstance(value, str):
-        return value
-
-    def mail(match: "re.Match[str]") -> str:
-        return replaced.setdefault(("", match[0]), f"person{len(replaced) + 1}@example.com")
-
-    return _MAIL.sub(mail, without_grants(value))
-
-
-def _invented(column: str, number: int, value: str) -> str:
-    if "@" in value:
-        return f"person{number}@example.com"
-    if re.match(r"\d{4}-\d\d-\d\d", value):
-        return f"1980-01-01{value[10:]}"
-    if re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+", value) and re.search(r"(^|_)ip(_|$)", column):
-        return f"203.0.113.{number % 254 + 1}"
-    if re.fullmatch(r"[\d.+ ()/-]+", value):  # a number: its form may matter
-        return _other_digits(value, number)
-    return f"{column} {number}"
-
-
-def _other_digits(text: str, number: int) -> str:
-    """The text with digits that do not depend on its own."""
-    digits = cycle(str(number // 9**power % 9 + 1) for power in (3, 2, 1, 0))
-    return re.sub(r"\d", lambda _: next(digits), text)

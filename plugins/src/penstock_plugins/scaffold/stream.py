@@ -18,7 +18,8 @@ from penstock import UsageError, placeholders, snake
 from penstock_plugins.scaffold.code import IMPORTABLE, call, literal
 from penstock_plugins.scaffold.guess import Guess, Guesses
 from penstock_plugins.scaffold.infer import guess_columns
-from penstock_plugins.scaffold.sample import Sample, is_granting, is_personal
+from penstock_plugins.scaffold.personal import is_granting, is_personal
+from penstock_plugins.scaffold.sample import Sample
 
 LOGINS = (
     *("none", "bearer", "header", "param", "basic", "oauth_client", "oauth_refresh", "oauth_jwt", "oauth1", "hmac"),

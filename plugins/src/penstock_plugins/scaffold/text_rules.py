@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from attrs import evolve
 from penstock import NUMBER_FORMATS
 
-from penstock_plugins.scaffold.guess import Guess, Kind
-from penstock_plugins.scaffold.patterns import COUNT, ID, MONEY, TIME
+from penstock_plugins.scaffold.guess import COUNT, ID, MONEY, TIME, Guess, Kind
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _CLOCK = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?\s*"
