@@ -38,7 +38,7 @@ def test_only_a_retry_that_comes_is_announced(here: Here) -> None:
 def retry(**facts: Any) -> dict[str, Any]:
     request = "GET https://api.example.com/v1/sales?shop=7&from%5Bday%5D=2026-03-01&token=***&columns=" + "x" * 80
     retried = {
-        "message": f"Shop answered {request} with HTTP 503",
+        "reason": "Shop answered with HTTP 503",
         "error": "ServerError",
         "pause_s": 1.5,
         "renewed": False,
@@ -51,21 +51,21 @@ def retry(**facts: Any) -> dict[str, Any]:
     [
         (
             retry(),
-            "shop: Shop answered GET /v1/sales?shop=7&from[day]=2026-03-01&token=***&columns=xxxxxxxxxxxxx… with "
+            "shop: GET /v1/sales?shop=7&from[day]=2026-03-01&token=***&columns=xxxxxxxxxxxxx…: Shop answered with "
             "HTTP 503; again in 1.5 s",
         ),
         (
-            retry(request="GET https://api.example.com", message="it was lost."),
+            retry(request="GET https://api.example.com", reason="it was lost."),
             "shop: GET /: it was lost; again in 1.5 s",
         ),
         (
-            retry(stream="sales", request="GET https://api.example.com/v1", message="it was lost.", pause_s=0.0),
+            retry(stream="sales", request="GET https://api.example.com/v1", reason="it was lost.", pause_s=0.0),
             "shop.sales: GET /v1: it was lost; again at once",
         ),
         (
             retry(
                 request="GET https://api.example.com/v1",
-                message="Shop refused the token (HTTP 401); check username and password.",
+                reason="Shop refused the token (HTTP 401); check username and password.",
                 error="AuthenticationError",
                 pause_s=0.0,
                 renewed=True,
@@ -130,7 +130,7 @@ def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         follow({"event": "planned", "source": "shop", "stream": "sales", "partitions": 2, "final": 0})
         part = {"source": "shop", "stream": "sales", "partition": {"day": "2026-01-31"}}
         follow({"event": "partition_delivered", **part, "records": 1234})
-        follow({"event": "partition_failed", **part, "error": "X", "message": "no [luck]"})
+        follow({"event": "partition_failed", **part, "error": "X", "reason": "no [luck]", "request": None})
 
     err = capsys.readouterr().err
     assert "shop.sales" in err
@@ -185,7 +185,8 @@ def test_bars_of_thirty_streams_fit_on_a_terminal(bars: Bars) -> None:
         bars({"event": "planned", **place, "partitions": 2, "final": 0})
         if number == 3:
             for _ in range(2):
-                bars({"event": "partition_failed", **place, "partition": {}, "error": "X", "message": "no luck"})
+                failed = {"error": "X", "reason": "no luck", "request": None}
+                bars({"event": "partition_failed", **place, "partition": {}, **failed})
         elif number < 6:
             for _ in range(2):
                 bars({"event": "partition_delivered", **place, "partition": {}, "records": 1000})
@@ -239,7 +240,7 @@ def test_bars_show_what_is_waited_for(bars: Bars) -> None:
     bars({"event": "planned", **place, "partitions": 2, "final": 0})
     bars({"event": "stream_started", **place})
     bars({"event": "report_waiting", **place})
-    again = {"request": "GET https://api.example/a", "message": "HTTP 429", "error": "ThrottledError", "renewed": False}
+    again = {"request": "GET https://api.example/a", "reason": "HTTP 429", "error": "ThrottledError", "renewed": False}
     bars({"event": "retry", **place, **again, "pause_s": 30.0})
 
     assert "1 report pending" in shown(bars)[1]

@@ -22,7 +22,6 @@ from penstock._cli.run import summarise
 from penstock._cli.session import Session
 from penstock._project.run_result import RunResult
 from penstock._run_report.report import RunReport
-from penstock._util.text import without_place
 from penstock.connector import Stream
 from shop_commands import TODAY, YESTERDAY, Here, ShopPlugin, days
 
@@ -284,7 +283,7 @@ def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) 
     """
     part = {"source": "shop", "stream": "sales", "partition": {"shop_id": "7"}}
     with following(Lines(), progress=False) as follow:
-        follow({"event": "partition_failed", **part, "error": "X", "message": "sales[shop_id=7]: 2 of 3 arrived"})
+        follow({"event": "partition_failed", **part, "error": "X", "reason": "2 of 3 arrived", "request": None})
         follow({"event": "note", "source": "shop", "message": "shop.sales: no JSON; reading sales[shop_id=7] again"})
 
     failed, note = capsys.readouterr().err.splitlines()
@@ -419,16 +418,6 @@ def test_a_receiver_that_fails_is_named_even_with_q(here: Here, format_: str) ->
     assert here.err.count(line) == 1
     here("run", "daily", *days(2), "--log-format", format_)
     assert here.err.count(line) == 1
-
-
-def test_a_reason_without_its_request_is_a_sentence() -> None:
-    """
-    The text by which equal failures are counted together has no gap where the request was.
-    """
-    message = "Shop answered GET http://127.0.0.1/sales?day=1 with HTTP 500"
-    assert without_place(message) == "Shop answered with HTTP 500"
-    message = "Shop cannot be reached from this host's network (GET http://127.0.0.1/sales?day=(1)). Run again later."
-    assert without_place(message) == "Shop cannot be reached from this host's network. Run again later."
 
 
 def test_a_repeated_option_adds_to_the_names(here: Here) -> None:

@@ -134,7 +134,7 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     for number, error in enumerate(errors):
         committer.fail(planned(Partition("clicks", (("account", str(number)),))), ServerError(error))
     committer.flush()
-    assert [error["message"] for error in context.report.errors] == errors
+    assert [error["reason"] for error in context.report.errors] == errors
     return [event["message"] for event in events if event["event"] == "note"]
 
 

@@ -12,7 +12,6 @@ from penstock import ConfigError, Project, SandboxRequest, SandboxResponse
 from penstock._config.pipeline import Occasion
 from penstock._project.notify import OCCASIONS
 from penstock._run_report.report import RunReport
-from penstock._util.text import without_place
 from penstock.sandbox.server import Server, serve
 from project_shop import DAYS, NOW, PLUGINS, AnHourLater, Shop, Stopped, config
 
@@ -60,7 +59,7 @@ def test_the_end_of_a_run_is_sent(
         assert message["text"].startswith(f"penstock daily: {result.summary}")
         assert (message["run_id"], message["exit_code"]) == (result.run_id, result.exit_code)
         assert len(message["errors"]) == len(result.errors)
-        reasons = {without_place(error["message"]) for error in result.errors}
+        reasons = {error["reason"] for error in result.errors}
         assert len(message["text"].splitlines()) == 1 + len(reasons), "a line for each reason, not for each stream"
 
 

@@ -58,7 +58,7 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
     """
     Exactly the promised number passes; one more or fewer does not.
     """
-    listing = ListingCounts(what="clicks")
+    listing = ListingCounts()
     listing.check_stated(Answer(total=total))
     listing.distinct = arrived
 
@@ -73,7 +73,7 @@ def test_records_with_a_key_that_another_page_had_are_named():
     """
     All that the provider states arrived, but keys came twice: the message does not state that records are missing.
     """
-    listing = ListingCounts(what="lines", total=8, fetched=8, distinct=4)
+    listing = ListingCounts(total=8, fetched=8, distinct=4)
 
     with pytest.raises(
         CountMismatchError, match="states 8 records and 8 arrived, 4 of them with the key of a record on"
@@ -85,14 +85,14 @@ def test_without_a_promise_any_number_is_right():
     """
     Where the provider states no total, there is nothing to hold against what arrived.
     """
-    listing = ListingCounts(what="clicks", fetched=3, distinct=3)
+    listing = ListingCounts(fetched=3, distinct=3)
     listing.check_stated(Answer())
 
     listing.verify()
 
     assert (listing.total, listing.stated_pages) == (None, None)
     with pytest.raises(CountMismatchError):
-        ListingCounts(what="clicks", total=2, fetched=3, distinct=3).verify()
+        ListingCounts(total=2, fetched=3, distinct=3).verify()
 
 
 @pytest.mark.parametrize("member", ["total", "pages"])
@@ -100,7 +100,7 @@ def test_numbers_that_move_are_an_error(member: str):
     """
     A total or a number of pages that is another one on a later page means that data moved while they were read.
     """
-    listing = ListingCounts(what="clicks")
+    listing = ListingCounts()
     listing.check_stated(Answer(**{member: 5}))
     listing.check_stated(Answer())
 
@@ -113,7 +113,7 @@ def test_a_page_is_requested_once(pages: list[int]):
     """
     The first request that was made before is an error, so no circle of links is walked twice.
     """
-    listing = ListingCounts(what="clicks")
+    listing = ListingCounts()
     requested: set[int] = set()
     for page in pages:
         if page in requested:
@@ -129,7 +129,7 @@ def test_pages_that_never_end_do():
     """
     A listing has a largest number of pages.
     """
-    listing = ListingCounts(what="clicks", most_pages=3)
+    listing = ListingCounts(most_pages=3)
     for page in range(3):
         listing.count_request(Request(url=f"http://localhost/?page={page}"))
 
@@ -141,7 +141,7 @@ def test_a_page_that_comes_again_is_detected():
     """
     The same items a second time are a repeat; a page without items repeats nothing.
     """
-    listing = ListingCounts(what="clicks")
+    listing = ListingCounts()
 
     assert [listing.is_repeat(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
 
@@ -161,7 +161,7 @@ def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] |
     """
     A later page may leave the numbers out, but must not state others.
     """
-    counts = ListingCounts(what="clicks")
+    counts = ListingCounts()
     counts.check_stated(first)
 
     if error is None:
@@ -181,7 +181,7 @@ def test_pages_are_as_full_as_the_first(count: int, last: bool, fails: bool):
     """
     Without a total, nothing else shows that records are missing from a page, or from the first one.
     """
-    listing, known = ListingCounts(what="clicks"), ListingCounts(what="clicks", total=30)
+    listing, known = ListingCounts(), ListingCounts(total=30)
 
     known.compare(count, 10, last=last)
     if fails:
@@ -205,7 +205,7 @@ def test_a_request_is_identified_by_method_url_body_and_headers(other: Request) 
     """
     Each of them may hold the page, as a cursor in a JSON body does; the same request again is a circle.
     """
-    listing = ListingCounts(what="clicks")
+    listing = ListingCounts()
     listing.count_request(Request(url="http://localhost/"))
     listing.count_request(other)
 

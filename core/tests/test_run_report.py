@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 from penstock._config.pipeline import Allowance
 from penstock._run_report.report import RunReport, StreamCounts
+from penstock.errors import SinkError
 
 
 def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:
@@ -90,7 +91,7 @@ def test_the_first_exit_code_that_applies_is_returned(
     report = a_report(rejected=1)
     report.interrupted, report.refused, report.deadline = interrupted, refused, deadline
     if errors:
-        report.error("shop", "orders", None, ValueError("broken"))
+        report.error("shop", "orders", None, SinkError("broken"))
 
     assert report.exit_code == code
 

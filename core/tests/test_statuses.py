@@ -67,13 +67,13 @@ def verdict(status: int, body: Any = b"", *, stream: Stream | None = None) -> An
 
 def test_a_status_of_the_table_has_its_advice_and_the_reason_of_the_body():
     """
-    The message names the request, the status, the provider's words, and what to do next.
+    The message names the status, the provider's words, and what to do next.
     """
     found = verdict(404, {"error": {"message": "no such thing."}})
 
     assert isinstance(found, Refuse)
     assert isinstance(found.error, RefusedError)
-    assert str(found.error) == "Shop answered GET http://localhost/things with HTTP 404: no such thing. Check base_url."
+    assert str(found.error) == "Shop answered with HTTP 404: no such thing. Check base_url."
 
 
 def test_a_body_that_repeats_a_credential_is_not_quoted():

@@ -99,7 +99,7 @@ def test_a_token_that_ended_early_is_worth_a_new_one():
 
 def test_a_refusal_states_what_was_seen_without_secrets():
     """
-    The message names provider, request, status and the text of the body, but no secret in it.
+    The message names provider, status and the text of the body, but no secret in it.
     """
     secret = Secret("a-token-that-is-repeated")
     body = {"error": f"unknown field, token {secret.reveal()}"}
@@ -110,7 +110,7 @@ def test_a_refusal_states_what_was_seen_without_secrets():
     assert isinstance(refused, Refuse)
     assert isinstance(unauthorized, Refuse)
     text = str(refused.error)
-    assert all(word in text for word in ("shop", "day=2026-03-01", "400", "unknown field", "***"))
+    assert all(word in text for word in ("shop", "400", "unknown field", "***"))
     assert secret.reveal() not in text
     assert "unknown field, token ***" in str(unauthorized.error)
 

@@ -7,21 +7,52 @@ exit code. Anything else that reaches the command line is a defect of penstock a
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from penstock.redact import mask
 
 
 class PenstockError(Exception):
-    """The base of every error that is meant to be read by a user."""
+    """
+    The base of every error that is meant to be read by a user.
+
+    ``source``, ``partition``, ``request``: the place where it occurred, as text, each None where it is not known. The
+    code that raises an error gives the reason only; what it passes on its way adds the place (:meth:`at`).
+    """
 
     exit_code: ClassVar[int] = 1
 
     sent: bool = True
     """Of an attempt that failed: whether some of the request may have left. A write is repeated only if not."""
 
-    def __str__(self) -> str:
+    source: str | None = None
+    partition: str | None = None
+    request: str | None = None
+
+    def at(self, *, source: str | None = None, partition: object | None = None, request: object | None = None) -> Self:
+        """The same error with its place. What is known of the place already stays."""
+        placed = type(self).__new__(type(self), *self.args)
+        placed.__dict__.update(self.__dict__)
+        placed.__cause__, placed.__suppress_context__ = self.__cause__, self.__suppress_context__
+        for name, value in (("source", source), ("partition", partition), ("request", request)):
+            if value is not None and getattr(self, name) is None:
+                setattr(placed, name, str(value))
+        return placed.with_traceback(self.__traceback__)
+
+    @property
+    def without_place(self) -> str:
+        """The reason alone, which is equal for one cause in many places."""
         return mask(super().__str__())
+
+    def __str__(self) -> str:
+        place = ".".join(str(part) for part in (self.source, self.partition) if part is not None)
+        return mask(in_place(self.without_place, place, self.request))
+
+
+def in_place(reason: str, place: str, request: object | None) -> str:
+    """The text of an error: its reason, after its source and partition, and before its request."""
+    text = f"{place}: {reason}" if place else reason
+    return f"{text.rstrip('.')}. Request: {request}" if request is not None else text
 
 
 class UsageError(PenstockError):
@@ -165,10 +196,12 @@ class InconsistentReadError(ProviderError):
 
     def when_repeated(self, reads: int) -> ProviderError:
         """The error to report after so many reads, when no further one is made."""
-        return type(self)(
-            f"{str(self).rstrip('.')}. It was read {reads} times. Nothing was replaced; the next run tries again. "
-            "If it persists, report it to the author of the connector, with a recording (penstock run --record DIR)."
+        repeated = type(self)(
+            f"{self.without_place.rstrip('.')}. It was read {reads} times. Nothing was replaced; the next run tries "
+            "again. If it persists, report it to the author of the connector, with a recording (penstock run --record "
+            "DIR)."
         )
+        return repeated.at(source=self.source, partition=self.partition, request=self.request)
 
 
 class PagingError(InconsistentReadError):

@@ -96,9 +96,9 @@ class Paged(SinglePage):
         if isinstance(body, dict):
             return body
         raise PluginError(
-            f"{type(self).__name__}(place='body') pages a request without a JSON object as its body ({request}); "
+            f"{type(self).__name__}(place='body') pages a request without a JSON object as its body; "
             'write Request.json("POST", url, {...}).'
-        )
+        ).at(request=request)
 
     def _states_more(self, page: Page) -> bool | None:
         """Whether the answer states that there is another page; None: not stated."""
@@ -107,13 +107,15 @@ class Paged(SinglePage):
             return value
         if value in (0, 1, "0", "1"):
             return bool(int(value))
-        raise PagingError(f"{self.more} should state whether there is another page, and is {value!r} ({page.request})")
+        raise PagingError(f"{self.more} should state whether there is another page, and is {value!r}").at(
+            request=page.request
+        )
 
     def _goes_on(self, page: Page) -> bool:
         """Whether a further page is requested of a listing that counts, where the answer states no number of pages."""
         more = self._states_more(page)
         if more and page.count == 0:
-            raise PagingError(f"{self.more} states another page, and this one is empty ({page.request})")
+            raise PagingError(f"{self.more} states another page, and this one is empty").at(request=page.request)
         if more is not None:
             return more
         return page.count > 0 and (not self.short_page_ends or page.count >= page.longest)
@@ -301,13 +303,15 @@ class Cursor(Paged):
         cursor = member_of(page, self.member) if self.header is None else page.response.header(self.header)
         named, more = cursor not in (None, "", False), self._states_more(page)
         if more and not named:
-            raise PagingError(
-                f"{self.more} states another page, and {self.header or self.member} does not name it ({page.request})"
+            raise PagingError(f"{self.more} states another page, and {self.header or self.member} does not name it").at(
+                request=page.request
             )
         if not named or more is False:
             return None
         if isinstance(cursor, (dict, list)):
-            raise PagingError(f"{self.member} should be a cursor, and is {type(cursor).__name__} ({page.request})")
+            raise PagingError(f"{self.member} should be a cursor, and is {type(cursor).__name__}").at(
+                request=page.request
+            )
         return self._with(page.request, self.param, cursor)
 
 
@@ -330,9 +334,9 @@ class Link(Paged):
         link = member_of(page, self.member) if self.member is not None else self._in_header(page.response)
         more = self._states_more(page)
         if link is not None and not isinstance(link, str):
-            raise PagingError(f"{self.member} should be a link, and is {type(link).__name__} ({page.request})")
+            raise PagingError(f"{self.member} should be a link, and is {type(link).__name__}").at(request=page.request)
         if more and not link:
-            raise PagingError(f"{self.more} states another page, and there is no link to it ({page.request})")
+            raise PagingError(f"{self.more} states another page, and there is no link to it").at(request=page.request)
         if not link or more is False:
             return None
         following = Request.link(page.request.full_url, link, keep_scheme=self.keep_scheme)
@@ -360,5 +364,5 @@ def member_of(page: Page, path: str) -> Any:
         return page.answer.head[path]
     read = Envelope(head=(path,))(page.response)
     if page.count and (read.problem is not None or any(items.format == "array" for items in read.items)):
-        raise PagingError(f"{path} is read of an answer whose body is no JSON object ({page.request})")
+        raise PagingError(f"{path} is read of an answer whose body is no JSON object").at(request=page.request)
     return read.head.get(path)

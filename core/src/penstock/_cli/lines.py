@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from attrs import define, field
 
-from penstock._util.text import without_place
+from penstock.errors import in_place
 from penstock.events import Event
 from penstock.names import counted
 
@@ -33,19 +33,15 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
             rejected = f", {event['rejected']} rejected" if event.get("rejected") else ""
             return f"{place}: {counted(event['records'], 'record')}{rejected}{restated(event.get('restated'))}"
         case "partition_failed":
-            prefix = f"{event.get('stream')}[{part}]: "
-            return f"{place}: failed: {event['message'].removeprefix(prefix)}"
+            return in_place(f"failed: {event['reason']}", place, event["request"])
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
-            request, message = str(event["request"]), str(event["message"]).rstrip(".")
-            named = request.partition("?")[0] in message
-            if not full_urls:
-                message = message.replace(request, shortened(request))
-                request = shortened(request)
+            request = str(event["request"]) if full_urls else shortened(str(event["request"]))
+            reason = str(event["reason"]).rstrip(".")
             if event["renewed"]:
                 # A token whose time is over, or a signature by a clock that is wrong: no credentials to be looked at.
-                message, again = re.split(r"[;.] (?=[Cc]heck )", message)[0], "signed anew, again at once"
-            return f"{place if named else f'{place}: {request}'}: {message}; {again}"
+                reason, again = re.split(r"[;.] (?=[Cc]heck )", reason)[0], "signed anew, again at once"
+            return f"{place}: {request}: {reason}; {again}"
         case "note" | "defect":
             message = str(event["message"])
             return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"
@@ -107,7 +103,7 @@ class Lines:
     def _is_first(self, event: Event) -> bool:
         """Count a failed partition. Returns whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
-        key = (event["source"], event["stream"] or "", "" if refused else without_place(event["message"]))
+        key = (event["source"], event["stream"] or "", "" if refused else event["reason"])
         self._failures[key] += 1
         return self._failures[key] == 1
 

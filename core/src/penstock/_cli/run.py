@@ -109,8 +109,7 @@ def summarise(session: Session, result: RunResult) -> None:
     session.notices(result.notices)
     for error in result.errors:
         if error["partition"] is None:
-            place = ".".join(error[key] for key in ("source", "stream") if error[key])
-            session.say(f"error: {place}: {error['message']}")
+            session.say(f"error: {error['message']}")
     for text in filter(None, (result.rejected_line, result.lost, result.truncated)):
         session.say(text)
     if not session.quiet:

@@ -12,7 +12,6 @@ from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import TO
 from penstock._cli.output import print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json_or_csv, command
-from penstock._util.text import without_place
 from penstock.errors import UsageError
 from penstock.project.results import RunInfo
 
@@ -69,7 +68,7 @@ def _first_reason(run: RunInfo, longest: int | None = None) -> str:
     parts = [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.rejected} rejected"] if run.rejected else []
     messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
-    messages += [without_place(error["message"]) for error in run.report.get("errors", [])]
+    messages += [error.get("reason", error["message"]) for error in run.report.get("errors", [])]
     for text in messages[:1]:
         parts.append(text if longest is None else textwrap.shorten(text, longest, placeholder=" ..."))
     return ", ".join(parts)

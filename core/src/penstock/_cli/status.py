@@ -16,7 +16,7 @@ from penstock._cli.runs import run_row
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.types import DAY, DURATION
 from penstock._util.clock import Clock
-from penstock._util.text import listed, without_place
+from penstock._util.text import listed
 from penstock.errors import UsageError
 from penstock.names import counted
 from penstock.project.results import AccountStatus, Problem, SourceStatus, TargetStatus, Total
@@ -151,7 +151,7 @@ def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: b
         errors: dict[str, dict[str, None]] = {}
         for account in source.streams:
             if account.error and account.configured is not False:
-                errors.setdefault(without_place(account.error), {})[account.stream] = None
+                errors.setdefault(account.error, {})[account.stream] = None
         for text, streams in errors.items():
             place = (
                 f".{next(iter(streams))}: last error" if len(streams) == 1 else f": last error of {listed([*streams])}"

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
@@ -190,7 +190,8 @@ class SourceClient:
     def _judge(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         connector = self.source.connector
         judges = judges_of(connector, call.stream, call.request)
-        return judge_response(connector.title, call, response, judges, connector.reason)
+        verdict, answer = judge_response(connector.title, call, response, judges, connector.reason)
+        return _placed(verdict, call.request), answer
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
@@ -204,7 +205,7 @@ class SourceClient:
         verdict, answer = judge_response(self.source.connector.title, call, response, judges=())
         if isinstance(verdict, Retry) and verdict.renew:
             verdict = Refuse(verdict.error)
-        return verdict, answer
+        return _placed(verdict, call.request), answer
 
     def count_request(self, call: Call) -> None:
         """Count a request before it leaves: whether a response comes is not known yet. ParkedError: none may leave."""
@@ -309,6 +310,13 @@ def _origin_and_words(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     segments = [unquote(segment) for segment in url.path.split("/")]
     words = tuple((segment, segment if _WORD.fullmatch(segment) else "{id}") for segment in segments)
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words
+
+
+def _placed(verdict: Verdict, request: Request) -> Verdict:
+    """The same verdict, whose error has the request as its place."""
+    if isinstance(verdict, (Retry, Refuse)):
+        return evolve(verdict, error=verdict.error.at(request=request))
+    return verdict
 
 
 def digest_of(answer: Answer) -> int | None:

@@ -50,43 +50,39 @@ class Boundary:
         # Python accepts any text behind an address in brackets, and would send it as Host.
         if scheme not in ("http", "https") or not host or re.match(_LOOSE, url):
             raise ForeignOriginError(
-                f"{host_of(before)} names an address that is no http(s) URL ({brief(request)}): nothing was "
+                f"{host_of(before)} names an address that is no http(s) URL: nothing was "
                 "sent there. The provider must correct it."
             )
         if origin in self.trusted:
             return origin
         if request.credentials:
-            raise self._foreign(request, origin, host)
+            raise self._foreign(origin, host)
         if scheme == "http" and "https" in (urlsplit(before).scheme, urlsplit(self.base).scheme):
-            raise ForeignOriginError(
-                f"a download leads from https to plain {origin} ({brief(request)}); it is not followed."
-            )
+            raise ForeignOriginError(f"a download leads from https to plain {origin}; it is not followed.")
         if scheme == "http" and not self._allow_http and not is_loopback(host):
-            raise ForeignOriginError(
-                f"a download leads to plain {origin} ({brief(request)}); set allow_http = true to follow it."
-            )
+            raise ForeignOriginError(f"a download leads to plain {origin}; set allow_http = true to follow it.")
         if not self._private_allowed() and any(not _is_public(address) for address in _addresses(host)):
-            raise _private(host, request)
+            raise _private(host)
         return origin
 
-    def _foreign(self, request: Request, origin: str, host: str) -> ForeignOriginError:
+    def _foreign(self, origin: str, host: str) -> ForeignOriginError:
         secure = [origin for origin in self.trusted if origin.startswith("https:") and host_of(origin) == host]
         if origin.startswith("http:") and secure:
             return ForeignOriginError(
-                f"{brief(request)} leads to plain http at {host}, which is configured with https: nothing was sent "
+                f"the request leads to plain http at {host}, which is configured with https: nothing was sent "
                 "there. Where a provider's links name the wrong scheme, its connector declares "
                 'paginator=named("link", keep_scheme=True), or reads them with Request.link(..., keep_scheme=True).'
             )
         return ForeignOriginError(
-            f"{brief(request)} leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
+            f"the request leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
             "nothing was sent there. If the provider moved, set base_url to its new address; if it grants tokens or "
             'serves its API at a second host, the connector names the key of that host, origins=("login_url",).'
         )
 
-    def check_peer(self, origin: str, peer: str, request: Request) -> None:
+    def check_peer(self, origin: str, peer: str) -> None:
         """Check the address of the connection, too: the name may resolve to another one than before."""
         if origin not in self.trusted and not self._private_allowed() and not _is_public(_address(peer)):
-            raise _private(host_of(origin), request)
+            raise _private(host_of(origin))
 
     def _private_allowed(self) -> bool:
         """Whether downloads may be on a private network: the source itself is on one."""
@@ -121,13 +117,13 @@ def split(url: str) -> tuple[str, str]:
     return (authority if authority.isascii() else authority.encode("idna").decode()), target
 
 
-def absolute(url: str, location: str, request: Request) -> str:
+def absolute(url: str, location: str) -> str:
     """The absolute URL that a redirect leads to."""
     try:
         return urljoin(url, location)
     except ValueError:
         raise ForeignOriginError(
-            f"{host_of(url)} redirects to what is no URL ({brief(request)}): nothing was sent there. Correct "
+            f"{host_of(url)} redirects to what is no URL: nothing was sent there. Correct "
             "base_url if it is not the provider's; else the provider must correct its redirect."
         ) from None
 
@@ -144,7 +140,7 @@ def check_parameters(before: str, after: str, request: Request) -> None:
     lost = [name for name in parameters if name not in left]
     if paths[0] == paths[1] and lost:
         raise RefusedError(
-            f"{host_of(before)} redirects to {urlsplit(after).path} without {', '.join(lost)} ({brief(request)}): that "
+            f"{host_of(before)} redirects to {urlsplit(after).path} without {', '.join(lost)}: that "
             "would be another request, so it was not sent. Correct base_url, such as its path or https; else the "
             "provider must correct its redirect."
         )
@@ -189,8 +185,8 @@ def _addresses(host: str) -> list[Address]:
         return []
 
 
-def _private(host: str, request: Request) -> ForeignOriginError:
+def _private(host: str) -> ForeignOriginError:
     return ForeignOriginError(
-        f"a download leads to {host}, an address of a private network ({brief(request)}); it is not followed, since "
+        f"a download leads to {host}, an address of a private network; it is not followed, since "
         "the provider is not on one."
     )

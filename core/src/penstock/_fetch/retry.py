@@ -44,6 +44,7 @@ class FailedAttempt(NamedTuple):
             "stream": stream,
             "request": str(request),
             "error": type(self.error).__name__,
+            "reason": self.error.without_place,
             "message": str(self.error),
             "pause_s": round(self.pause_s, 1),
             "renewed": self.renewed,

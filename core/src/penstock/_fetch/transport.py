@@ -98,7 +98,16 @@ class Transport:
         return min(self.timeout_s, CONNECT_S)
 
     def __call__(self, request: Request) -> Response:
-        """One attempt. Redirects of a GET or HEAD are followed within the origin; a download's beyond it, too."""
+        """
+        One attempt. Redirects of a GET or HEAD are followed within the origin; a download's beyond it, too. An error
+        has the request as its place.
+        """
+        try:
+            return self._followed(request)
+        except PenstockError as error:
+            raise error.at(request=brief(request)) from None
+
+    def _followed(self, request: Request) -> Response:
         deadline = time.monotonic() + self.total_timeout_s
         url = sendable(request.full_url)
         origin = self._boundary.origin(request, url, before=self._boundary.base)
@@ -109,11 +118,11 @@ class Transport:
                 return response
             if request.is_write or request.method not in ("GET", "HEAD"):
                 return response
-            before, url = url, sendable(absolute(url, location, request))
+            before, url = url, sendable(absolute(url, location))
             origin = self._boundary.origin(request, url, before=before)
             check_parameters(before, url, request)
         raise BoundExceededError(
-            f"{host_of(url)} redirects more than {MAX_REDIRECTS} times ({brief(request)}). "
+            f"{host_of(url)} redirects more than {MAX_REDIRECTS} times. "
             "Correct base_url if it is not where the provider answers; else the provider must mend its redirects."
         )
 
@@ -147,7 +156,7 @@ class Transport:
         if stopping := self._stopping():
             raise stopping
         if origin not in self._boundary.trusted:
-            attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer, request)
+            attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer)
         headers = self._headers(request, origin)
         opener, address = self._connections.opener(url, origin, attempt)
         self._deadlines.add(attempt)
@@ -198,7 +207,7 @@ class Transport:
                 continue
             if "\n" in value or "\r" in value or any(ord(letter) > 255 for letter in value):
                 raise ConfigError(
-                    f"{brief(request)} cannot be sent: {name} holds characters that HTTP does not allow in a header; "
+                    f"the request cannot be sent: {name} holds characters that HTTP does not allow in a header; "
                     "check the credentials in the configuration for line breaks and typographic signs."
                 )
             headers[name.lower()] = (name, value)
@@ -219,21 +228,21 @@ class Transport:
         if attempt.overdue:
             times = self.total_timeout_s / self.timeout_s
             return BoundExceededError(
-                f"{host} had not finished its response after {self.total_timeout_s:g} s ({brief(request)}). If it is "
+                f"{host} had not finished its response after {self.total_timeout_s:g} s. If it is "
                 f"that slow, raise timeout_s (an attempt may take {times:g} times as long), or request fewer days at "
                 "once."
             )
         if isinstance(error, TooLargeError):
             return BoundExceededError(
-                f"{host} sends more than {error.bound.most / (1 << 20):g} MiB{error.form} ({brief(request)}). If that "
+                f"{host} sends more than {error.bound.most / (1 << 20):g} MiB{error.form}. If that "
                 f"is right, raise {'max_report_mib' if error.bound.as_file else 'max_body_mib'} or request fewer days "
                 "at once."
             )
         cause = error.args[0] if isinstance(error, failures.SSLError) and error.args else None
         if isinstance(cause, ssl.SSLCertVerificationError):
             return UntrustedError(
-                f"{host} showed a certificate that is not trusted ({cause.verify_message}; {brief(request)}). If a "
+                f"{host} showed a certificate that is not trusted ({cause.verify_message}). If a "
                 "proxy of your organisation sits in between, name its CA in ca_file."
             )
         reason = reason_of(error, connect_s=self._connect_s, timeout_s=self.timeout_s)
-        return TransportError(f"{host} {reason} ({brief(request)}).")
+        return TransportError(f"{host} {reason}.")

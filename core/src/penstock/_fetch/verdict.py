@@ -66,7 +66,7 @@ def judge_response(
     if verdict is None:
         verdict = by_status(provider, request, response, reason, call.account)
         if response.status == 202 and call.envelope is not None and not call.lenient:
-            verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the result is not ready yet"))
+            verdict = Retry(NotReadyError(f"{provider} answered with HTTP 202: the result is not ready yet"))
     if response.status == 403 and request.credentials:
         verdict = _narrowed_to_account(verdict, call.account)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
@@ -101,7 +101,7 @@ def _error_in_accepted(
     if not what:
         return None
     error = WrongFormatError if isinstance(problem, WrongFormatError) else BrokenBodyError
-    return error(f"{provider} answered {call.request} with HTTP {response.status}{what}")
+    return error(f"{provider} answered with HTTP {response.status}{what}")
 
 
 def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answer: Answer) -> str:
@@ -154,7 +154,7 @@ def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answ
 def _narrowed_to_account(verdict: Verdict, account: str | None) -> Verdict:
     """The same verdict on a 403, for the request's account: others may be accepted with the same credentials."""
     if isinstance(verdict, (Retry, Refuse)) and type(verdict.error) is AuthenticationError:
-        text = str(verdict.error)
+        text = verdict.error.without_place
         if account is not None and _OF_ACCOUNT not in text:
             text += f" If other accounts are accepted, {_OF_ACCOUNT} {account}."
         return evolve(verdict, error=ForbiddenError(text))
@@ -167,24 +167,26 @@ def judges_of(connector: Connector, stream: Stream | None, request: Request) -> 
     return tuple(
         judge
         for declared, table in (*tables, (connector.judge, connector.statuses))
-        for judge in (declared, status_judge(connector.title, request, table, connector.reason) if table else None)
+        for judge in (declared, status_judge(connector.title, table, connector.reason) if table else None)
         if judge is not None
     )
 
 
-def status_judge(provider: str, what: object, table: Mapping[int, StatusRule], reason: Sequence[str]) -> Judge:
+def status_judge(
+    provider: str, table: Mapping[int, StatusRule], reason: Sequence[str], action: str | None = None
+) -> Judge:
     """
-    A judge by a table of statuses. Its messages contain the provider, the request or action (``what``), the status,
-    the provider's reason, and the advice. The text of ``what`` is made where a status has a rule.
+    A judge by a table of statuses. Its messages contain the provider, the name of the action, the status, the
+    provider's reason, and the advice.
     """
+    answered = f"{provider} answered {action} with HTTP" if action is not None else f"{provider} answered with HTTP"
 
     def judge(response: Response, answer: Answer | None) -> Verdict | None:
         rule = table.get(response.status)
         if rule is None or isinstance(rule, Skip):
             return rule
         words = response.reason(reason) if rule.quoted else ""
-        answered = f"{provider} answered {what} with HTTP {response.status}"
-        return rule.verdict(answered + (f": {words.rstrip('.')}" if words else ""))
+        return rule.verdict(f"{answered} {response.status}" + (f": {words.rstrip('.')}" if words else ""))
 
     return judge
 
@@ -199,7 +201,7 @@ def by_status(
     partial = status == 206 and not _whole_range(response.header("content-range"))
     if 200 <= status < 300 and not partial:
         return Accept()
-    answered = f"{provider} answered {request} with HTTP {status}"
+    answered = f"{provider} answered with HTTP {status}"
     if partial:
         return Retry(BrokenBodyError(f"{answered}: a part of the body, though the request names no range"))
     words = response.reason(reason)

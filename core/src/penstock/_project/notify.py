@@ -16,7 +16,7 @@ from penstock._config.pipeline import Notification
 from penstock._fetch.transport import Transport
 from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
-from penstock._util.text import listed, without_place
+from penstock._util.text import listed
 from penstock.errors import PenstockError
 from penstock.model import Request, origin_of
 from penstock.names import counted
@@ -68,7 +68,7 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
     # A failure of one account may concern all its streams: by source and message, the streams in their order.
     reasons: dict[tuple[str | None, str], dict[str | None, None]] = {}
     for error in result.errors:
-        reasons.setdefault((error["source"], without_place(error["message"])), {})[error["stream"]] = None
+        reasons.setdefault((error["source"], error["reason"]), {})[error["stream"]] = None
     failures = [f"{_place(source, [*concerned])}{message}" for (source, message), concerned in reasons.items()]
     restated = sum(len(stream.get("restated", ())) for stream in streams)
     lines = [f"penstock {pipeline}: {result.summary}", *failures[:ERRORS_SENT]]

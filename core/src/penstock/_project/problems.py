@@ -10,7 +10,6 @@ from attrs import evolve
 
 from penstock._project.ledger_contents import changes_of
 from penstock._project.targets import SourceLedger, holds, narrowed
-from penstock._util.text import without_place
 from penstock.ledger_interface import LedgerEntry
 from penstock.names import counted
 from penstock.project.delivered import moved_in_words
@@ -98,7 +97,7 @@ def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterato
             kind="failed",
             count=1,
             last_read=status.last_good,
-            reason=without_place(error["message"]),
+            reason=error.get("reason", error["message"]),
         )
 
 
@@ -195,7 +194,7 @@ def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[Led
     by_reason: dict[tuple[str, str], list[LedgerEntry]] = {}
     for entry in entries:
         if entry.error is not None:
-            by_reason.setdefault(("failed", without_place(entry.error)), []).append(entry)
+            by_reason.setdefault(("failed", entry.error), []).append(entry)
         if entry.rejected:
             by_reason.setdefault(("rejected", "records that cannot be decoded"), []).append(entry)
         if entry.unread_values:

@@ -19,7 +19,7 @@ _OUTCOMES: Mapping[int, Outcome] = {0: "success", 1: "retry", 4: "retry", 6: "sk
 class RunResult:
     """
     The result of a run. ``report`` is the content of ``--report``, masked; ``errors`` are its errors, each a mapping
-    with ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
+    with ``source``, ``stream``, ``partition``, ``request``, ``error`` (the class's name), ``reason`` and ``message``.
 
     ``rejected_line``: how many records were rejected and values not read, and where; None without any.
 
@@ -72,14 +72,14 @@ class RunResult:
     @classmethod
     def not_started(cls, error: PenstockError) -> "RunResult":
         """The result of a run that an error prevented."""
-        of_run = {"source": None, "stream": None, "partition": None, "error": type(error).__name__}
+        of_run = {"source": None, "stream": None, "partition": None, "request": None, "error": type(error).__name__}
         report: dict[str, Any] = {
             "run_id": None,
             "status": "not started",
             "exit_code": error.exit_code,
             "seconds": 0.0,
             "sources": {},
-            "errors": [{**of_run, "message": str(error)}],
+            "errors": [{**of_run, "reason": error.without_place, "message": str(error)}],
         }
         return cls(
             exit_code=error.exit_code,

@@ -87,7 +87,6 @@ class Listing:
 
     def __attrs_post_init__(self) -> None:
         self.counts = ListingCounts(
-            what=self.planned,
             paginator=self._paginator_name,
             most_pages=self.planned.source.settings.max_pages,
         )
@@ -115,7 +114,7 @@ class Listing:
         if self.files is not None and self._first is None and outcome.digest is not None:
             if outcome.digest in self.files:
                 raise BrokenBodyError(
-                    f"{self.planned}: two files of the report have the same contents, and whether their records count "
+                    "two files of the report have the same contents, and whether their records count "
                     "once or twice is not known. Nothing was replaced; the next run makes the report anew. If it "
                     "persists, report it to the provider."
                 )
@@ -130,9 +129,7 @@ class Listing:
         """
         page = self._counted(outcome, count, fresh)
         if repeat and not self.paginator.repeats(page):
-            raise PagingError(
-                f"{self.counts.what}: page {page.index + 1} came again with the records of an earlier one"
-            )
+            raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
         self._check_counts(page)
         if self.first_read and not count:
             self._check_empty(page)
@@ -166,7 +163,7 @@ class Listing:
         counts = self.counts
         if counts.total is not None and counts.distinct > counts.total:
             raise CountMismatchError(
-                f"{counts.what}: the provider states {counts.total} records, and {self._paginator_name} found more, "
+                f"the provider states {counts.total} records, and {self._paginator_name} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
         if self._first is not None and isinstance(self._mode, InParallel):
@@ -174,14 +171,14 @@ class Listing:
 
     def _check_empty(self, page: Page) -> None:
         """Raises PagingError for a page without elements that may be a defect of this reading."""
-        what, is_first = self.counts.what, self._first is None
+        is_first = self._first is None
         if (self._mode == InParallel(left=1) or (is_first and page.answer.pages == 1)) and self.counts.total is None:
-            raise PagingError(f"{what}: page {page.index + 1}, the last one that the provider states, is empty")
+            raise PagingError(f"page {page.index + 1}, the last one that the provider states, is empty")
         if is_first and page.answer.bare:
-            raise PagingError(f"{what}: the answer is an empty array, without the object that may be around it")
+            raise PagingError("the answer is an empty array, without the object that may be around it")
         if is_first and page.response.status == 204 and self._had_rows:
             raise PagingError(
-                f"{what}: the provider returned no content (204), and rows were delivered before. Only a second empty "
+                "the provider returned no content (204), and rows were delivered before. Only a second empty "
                 "reading replaces them"
             )
 
@@ -192,16 +189,15 @@ class Listing:
         """
         if len(self._empty) >= EMPTY_PAGES:
             raise BoundExceededError(
-                f"{self.counts.what}: {len(self._empty)} pages in a row are empty, up to page {page.index + 1}, and "
-                f"each names another one ({request}). The provider does not end the listing. If so many may be empty, "
-                "its connector must state how a listing ends."
-            )
+                f"{len(self._empty)} pages in a row are empty, up to page {page.index + 1}, and "
+                "each names another one. The provider does not end the listing. If so many may be empty, its connector "
+                "must state how a listing ends."
+            ).at(request=request)
         if len(self._empty) > 1 and counts_upwards([*self._empty[-2:], request]):
             raise BoundExceededError(
-                f"{self.counts.what}: pages {page.index} and {page.index + 1} are empty, and {self._paginator_name} "
-                f"goes on to count upwards ({request}). A paginator ends a listing at an empty page: correct the "
-                "connector."
-            )
+                f"pages {page.index} and {page.index + 1} are empty, and {self._paginator_name} "
+                "goes on to count upwards. A paginator ends a listing at an empty page: correct the connector."
+            ).at(request=request)
 
     @property
     def has_ended(self) -> bool:

@@ -130,14 +130,14 @@ class Loader:
             return
         if self.has_overrun:
             raise BrokenBodyError(
-                f"{self.planned}: records came, and none of them is of the requested days. The provider answered for "
+                "records came, and none of them is of the requested days. The provider answered for "
                 "other days. Nothing was replaced; the next run tries again."
             )
         if not self.result.undated or any(count.repeated for count in counts):
             return
         number, first = len(self.result.undated), self.result.undated[0]
         raise BrokenBodyError(
-            f"{self.planned}: none of {number} records has a day that was requested, the first because "
+            f"none of {number} records has a day that was requested, the first because "
             f"{first.path}: {first.reason}. The days are in another member or format: correct the column of the "
             "day in the connector. Nothing was replaced."
         )
@@ -205,9 +205,8 @@ class Loader:
         stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
         if not stated or stated & {str(day) for day in self.days}:
             return
-        raise BrokenPageError(
-            f"{self.planned}: the response to {request} is of {', '.join(sorted(stated)[:3])}, not of the requested "
-            "days"
+        raise BrokenPageError(f"the response is of {', '.join(sorted(stated)[:3])}, not of the requested days").at(
+            request=request
         )
 
     # --- rows ---------------------------------------------------------------------------------------------------------

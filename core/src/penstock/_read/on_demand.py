@@ -79,9 +79,9 @@ def check_rows(outcome: Outcome) -> None:
     answer = outcome.answer
     if problem := answer.problem or (answer.failure and f"it states {answer.failure}"):
         raise BrokenPageError(
-            f"the response to {outcome.call.request} states that the report is ready, and should have its rows, but "
+            "the response states that the report is ready, and should have its rows, but "
             f"{problem[:1].lower()}{problem[1:]}"
-        )
+        ).at(request=outcome.call.request)
 
 
 class PollTimes(NamedTuple):
@@ -148,15 +148,14 @@ class Reports:
             outcome, state = yield from self._poll_until_settled(submission, report)
         if isinstance(state, Waiting):
             raise ReportError(
-                f"{self.source.name}: the report for {self.planned} was not ready {self._age_s(report):.0f} s after it "
+                f"the report was not ready {self._age_s(report):.0f} s after it "
                 f"was submitted{_last_state(state, outcome)}. The next run polls it once more before it submits it "
                 "anew; poll_deadline_s allows more time."
             )
         if isinstance(state, Gone):
             self._drop(report)
             raise ReportError(
-                f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}. Nothing was "
-                "replaced; the next run submits it anew."
+                f"the report failed twice: {state.reason}. Nothing was replaced; the next run submits it anew."
             )
         if self.handles.is_shared(self._poll_call(submission, report).request):
             self._drop(report)
@@ -247,9 +246,9 @@ class Reports:
 
     def _ambiguous(self, report: PendingReport) -> ReportError:
         return ReportError(
-            f"{self.source.name}: the provider returned one report id ({clip(report.handle, 60)}) for {self.planned} "
-            "and for another request; nothing was delivered of either. If its response has an id that differs, correct "
-            "handle() of the poller; otherwise report it to the provider."
+            f"the provider returned one report id ({clip(report.handle, 60)}) for this request and for another one; "
+            "nothing was delivered of either. If its response has an id that differs, correct handle() of the poller; "
+            "otherwise report it to the provider."
         )
 
     def _adopt(self, text: str) -> PendingReport | None:

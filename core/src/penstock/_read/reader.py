@@ -80,7 +80,7 @@ class Reader:
                 if self._rereads > REREADS:
                     self._drop_reports()
                     raise error.when_repeated(self._rereads) from None
-                self._note(f"{str(error).removeprefix(f'{self.planned}: ')}; reading it again")
+                self._note(f"{error}; reading it again")
                 settings = self.planned.source.settings
                 yield Pause(min(settings.retry_max_s, settings.retry_first_s * self._rereads))
             except BrokenBodyError:
@@ -306,7 +306,7 @@ class Reader:
         reads, skipped = self.stream_reads, self._result.skipped
         if skipped and not reads.any_accepted and reads.skipped >= MOST_SKIPPED:
             raise ProviderError(
-                f"{self.planned}: none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
+                f"none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
                 f"the last because {skipped}. One may be gone, but hardly all: the provider fails, or serves "
                 "them elsewhere. Nothing was replaced."
             )
@@ -321,7 +321,7 @@ class Reader:
         had_rows = any(entry.delivered and entry.rows for entry in self.planned.entries.values())
         if emptied and had_rows and self._uncounted and not self._rereads and not result.skipped:
             raise PagingError(
-                f"{self.planned}: the provider returned no records, and rows were delivered before. Only a second "
+                "the provider returned no records, and rows were delivered before. Only a second "
                 "empty reading replaces them"
             )
 
@@ -333,7 +333,7 @@ class Reader:
         if not self._loader.has_mixed_derived:
             return
         if not self._rereads:
-            raise PagingError(f"{self.planned}: a record came again with other values")
+            raise PagingError("a record came again with other values")
         self._note(
             "a record came again with other values; rows derived from its former values stay until it is read again"
         )

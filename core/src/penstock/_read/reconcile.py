@@ -79,7 +79,9 @@ def broken_page(error: BrokenBodyError) -> BrokenPageError:
     A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this response. A body
     that the client does not accept is retried there, and its BrokenBodyError ends the read.
     """
-    return error if isinstance(error, BrokenPageError) else BrokenPageError(str(error))
+    return (
+        error if isinstance(error, BrokenPageError) else BrokenPageError(error.without_place).at(request=error.request)
+    )
 
 
 @define(eq=False, repr=False)
@@ -89,7 +91,6 @@ class ListingCounts:
     not change, and must agree with the pages.
     """
 
-    what: object  # for messages
     paginator: str = "the paginator"  # for messages
     most_pages: int = 100_000  # the default of max_pages
     total: int | None = None
@@ -108,12 +109,11 @@ class ListingCounts:
         identity = request.identity
         if identity in self._requested:
             raise PagingError(
-                f"{self.what}: {self.paginator} names a page as the next one that was read before, so that its pages "
-                f"go in a circle ({request})"
-            )
+                f"{self.paginator} names a page as the next one that was read before, so that its pages go in a circle"
+            ).at(request=request)
         if len(self._requested) >= self.most_pages:
             raise BoundExceededError(
-                f"{self.what} has more than {self.most_pages} pages; raise max_pages if that is right"
+                f"the listing has more than {self.most_pages} pages; raise max_pages if that is right"
             )
         self._requested.add(identity)
 
@@ -133,7 +133,7 @@ class ListingCounts:
         for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
             if before is not None and now is not None and before != now:
                 raise CountMismatchError(
-                    f"{self.what}: the provider stated {before} {what}, then {now}, while its pages were read. Its "
+                    f"the provider stated {before} {what}, then {now}, while its pages were read. Its "
                     "data changed meanwhile, or a response is no page"
                 )
         self.total = self.total if answer.total is None else answer.total
@@ -147,7 +147,7 @@ class ListingCounts:
         if self.total is None and (count > size if last else count != size):
             which = "the last page" if last else "a page in the middle"
             raise PagingError(
-                f"{self.what}: {which} holds {count} records where the first holds {size}. The provider cut a page, or "
+                f"{which} holds {count} records where the first holds {size}. The provider cut a page, or "
                 f"its data changed while {self.paginator} requested its pages"
             )
 
@@ -162,7 +162,7 @@ class ListingCounts:
                 f", {self.fetched - self.distinct} of them with the key of a record on an earlier page. The data "
                 "changed while its pages were read, or the key of the stream does not identify a record"
             )
-        raise CountMismatchError(f"{self.what}: the provider states {self.total} records and {arrived} arrived{cause}")
+        raise CountMismatchError(f"the provider states {self.total} records and {arrived} arrived{cause}")
 
 
 @define(eq=False, repr=False)

@@ -89,5 +89,5 @@ def _replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyEr
     what = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
     former_rows = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
     return BrokenBodyError(
-        f"{partition}: {what} rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
+        f"{what} rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
     )

@@ -44,7 +44,7 @@ class Failures:
             self.log.count(planned.stream.name, failed=len(partitions))
         for partition in partitions:
             if planned.to_deliver and self.ledger is not None:
-                self._unrecorded.append((partition, str(error)))
+                self._unrecorded.append((partition, error.without_place))
             self.log.fail(planned.stream.name, partition.as_dict(), error)
         if len(self._unrecorded) >= GROUP_PARTITIONS:
             self.flush()

@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 from attrs import asdict, define, evolve, field
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
+from penstock.errors import PenstockError
+from penstock.model import Partition
 from penstock.names import counted
-from penstock.redact import mask_json
+from penstock.redact import mask, mask_json
 
 _PUBLISHED = (
     *("requests", "retries", "bytes", "records", "promised"),
@@ -72,7 +74,7 @@ class RunReport:
     seconds: float = 0.0
     streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
     errors: list[dict[str, Any]] = field(factory=list)
-    exceptions: list[BaseException] = field(factory=list, repr=False)  # what ``errors`` was made from
+    exceptions: list[PenstockError] = field(factory=list, repr=False)  # what ``errors`` was made from
     notices: list[str] = field(factory=list)
     refused: bool = False  # credentials
     deadline: bool = False
@@ -106,14 +108,21 @@ class RunReport:
                 setattr(counts, name, getattr(counts, name) + amount)
 
     def error(
-        self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException
+        self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
     ) -> dict[str, Any]:
-        """Record an error, and return its entry. ``partition`` None: it belongs to no single partition."""
+        """
+        Record an error, and return its entry: ``reason`` is equal for one cause in many places, ``message`` has the
+        place, too. ``partition`` None: it belongs to no single partition.
+        """
+        place = None if stream is None else Partition(stream, tuple((partition or {}).items()))
+        error = error.at(source=source, partition=place)
         entry = {
             "source": source,
             "stream": stream,
             "partition": dict(partition) if partition is not None else None,
             "error": type(error).__name__,
+            "reason": error.without_place,
+            "request": None if error.request is None else mask(error.request),
             "message": str(error),
         }
         self.exceptions.append(error)

@@ -2,18 +2,10 @@
 Helpers for the text of messages.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
-
-_PLACE = r" ?\([A-Z]{3,7} https?://\S+\)|\b[A-Z]{3,7} https?://\S+ ?|\[[^\]]*\]"
-
-
-def without_place(message: str) -> str:
-    """An error's message without its partition and request, so that it is equal for one cause in many partitions."""
-    return re.sub(_PLACE, "", message)
 
 
 def listed(names: Sequence[str]) -> str:

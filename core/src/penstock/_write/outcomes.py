@@ -34,7 +34,7 @@ def outcome_of(
     """
     answered = f"{connector.title} answered {action.name} with HTTP"
     of_action, theirs, usual = (
-        status_judge(connector.title, action.name, table, connector.reason)
+        status_judge(connector.title, table, connector.reason, action.name)
         for table in (action.statuses, connector.statuses, _STATUSES)
     )
     meaning: Sequence[Receipt] | Verdict | _AlreadyCaptured | None = None

@@ -155,7 +155,10 @@ def _report_text(report: Mapping[str, Any]) -> str:
         else counts
         for name, counts in (masked.get("streams") or {}).items()
     }
-    errors = [{**error, "message": str(error.get("message", ""))[:TEXT_LENGTH]} for error in masked.get("errors", ())]
+    errors = [
+        error | {name: str(error[name])[:TEXT_LENGTH] for name in ("reason", "message") if name in error}
+        for error in masked.get("errors", ())
+    ]
     while True:
         text = json_text({**masked, "streams": streams, "errors": errors, "shortened": True})
         if len(text.encode()) <= REPORT_BYTES or not errors:

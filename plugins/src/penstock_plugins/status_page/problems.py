@@ -157,7 +157,9 @@ def reasons_of(run: RunInfo) -> list[str]:
     """The first message of each stream and class of error."""
     reasons: dict[tuple[Any, Any], str] = {}
     for error in run.report.get("errors", ()):
-        reasons.setdefault((error.get("stream"), error.get("error")), reason_text(str(error.get("message"))))
+        reasons.setdefault(
+            (error.get("stream"), error.get("error")), reason_text(str(error.get("reason", error.get("message"))))
+        )
     return list(dict.fromkeys(reasons.values()))[:5]
 
 

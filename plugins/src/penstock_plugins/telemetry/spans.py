@@ -42,7 +42,7 @@ class RunSpans:
                 self.request(event)
             case "retry":
                 retry = _known(event, "error", "pause_s", "renewed")
-                self.parent(event).add_event("retry", {**retry, "penstock.message": without_url(event["message"])})
+                self.parent(event).add_event("retry", {**retry, "penstock.message": without_url(event["reason"])})
             case "partition_delivered":
                 span = self.partition(event, event["partition"], time.time_ns())
                 span.set_attributes(_known(event, "records", "rejected", "unread_values"))
@@ -99,7 +99,7 @@ class RunSpans:
             return
         if event["event"] == "partition_failed":
             span.set_attribute("error.type", event["error"])
-            span.set_status(Status(StatusCode.ERROR, without_url(event["message"])))
+            span.set_status(Status(StatusCode.ERROR, without_url(event["reason"])))
         span.end()
 
     def finish(self, event: Event) -> None:

@@ -56,7 +56,7 @@ class NotConforming(AssertionError):
 def exit_findings(check: str, report: RunReport, what: str, code: int) -> list[Finding]:
     if report.exit_code == code:
         return []
-    texts = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
+    texts = "; ".join(dict.fromkeys(f"{error['error']}: {error['reason']}" for error in report.errors[:3]))
     return [
         Finding(check, f"{what} ended with {report.exit_code} instead of {code}: {texts or 'no error was reported'}")
     ]

@@ -1,0 +1,83 @@
+"""
+Tests of errors: the reason, and the place that is added to it.
+"""
+
+from datetime import UTC, datetime
+
+import pytest
+from penstock.errors import ConfigError, ParkedError, PenstockError, ServerError, ThrottledError
+from penstock.model import Partition, Request
+
+DAY = Partition("clicks", (("account", "17"), ("day", "2026-03-01")))
+REQUEST = Request(url="https://api.example.com/clicks", params=(("day", "2026-03-01"),))
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ({}, "it is down."),
+        ({"source": "shop"}, "shop: it is down."),
+        ({"partition": DAY}, "clicks[account=17, day=2026-03-01]: it is down."),
+        ({"request": REQUEST}, "it is down. Request: GET https://api.example.com/clicks?day=2026-03-01"),
+        (
+            {"source": "shop", "partition": DAY, "request": REQUEST},
+            "shop.clicks[account=17, day=2026-03-01]: it is down. "
+            "Request: GET https://api.example.com/clicks?day=2026-03-01",
+        ),
+    ],
+    ids=["none", "source", "partition", "request", "all"],
+)
+def test_an_error_is_shown_with_its_place(place: dict[str, object], text: str) -> None:
+    """
+    The place is text around the reason, which stays the same.
+    """
+    error = ServerError("it is down.").at(**place)  # type: ignore[arg-type]
+
+    assert (str(error), error.without_place) == (text, "it is down.")
+
+
+def test_the_place_where_an_error_occurred_stays() -> None:
+    """
+    What passes an error on adds only what is not known yet: a login's request is not replaced by the page's.
+    """
+    error = ServerError("down").at(request="POST /login").at(source="shop", request=REQUEST)
+
+    assert (error.source, error.partition, error.request) == ("shop", None, "POST /login")
+
+
+def test_an_error_that_an_author_raises_twice_has_two_places() -> None:
+    """
+    A judge may return one error for every response: the place of one request is not that of another.
+    """
+    error = ServerError("down")
+
+    first, second = error.at(request="GET /1"), error.at(request="GET /2")
+    assert (first.request, second.request, error.request) == ("GET /1", "GET /2", None)
+
+
+class _OfAnAuthor(PenstockError):
+    def __init__(self, code: int, *, words: str) -> None:
+        self.code = code
+        super().__init__(f"{words} ({code})")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _OfAnAuthor(7, words="no luck"),
+        ThrottledError("slow down", "Lower the rate."),
+        ParkedError("not today", datetime(2026, 3, 1, tzinfo=UTC)),
+        ConfigError(["one", "two"]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_with_its_place_is_otherwise_the_same(error: PenstockError) -> None:
+    """
+    Its class, its members, its cause and its reason, whatever its class takes.
+    """
+    error.sent, error.__cause__ = False, ValueError("why")
+
+    placed = error.at(request="GET /1")
+    assert type(placed) is type(error)
+    assert vars(placed) == {**vars(error), "request": "GET /1"}
+    assert (placed.without_place, placed.__cause__) == (error.without_place, error.__cause__)
