@@ -44,13 +44,13 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins.postgres import database
-from penstock_plugins.postgres.commit_loop import CommitLoop
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.server_errors import LostSessionError
 from penstock_plugins.postgres.sink import PostgresSink
 from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.target import PostgresTarget
+from penstock_plugins.postgres.writer import PostgresWriter
 from postgres_runs import as_role, query, sink
 from postgres_server import server, with_database
 from psycopg.types.json import set_json_loads
@@ -928,14 +928,14 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: 
     target = sink(dsn).open(SOURCE, "r1")
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    original = CommitLoop.run
+    original = PostgresWriter._try
 
-    def committed_and_lost(self: Any, entry: LedgerEntry) -> LedgerEntry:
-        monkeypatch.setattr(CommitLoop, "run", original)
-        original(self, entry)
+    def committed_and_lost(self: Any, entry: LedgerEntry, **more: Any) -> LedgerEntry:
+        monkeypatch.setattr(PostgresWriter, "_try", original)
+        original(self, entry, **more)
         raise LostSessionError("the answer to COMMIT never came")
 
-    monkeypatch.setattr(CommitLoop, "run", committed_and_lost)
+    monkeypatch.setattr(PostgresWriter, "_try", committed_and_lost)
     entry = writer.commit(an_entry(target.ledger, a_day(), rows=1))
     target.close()
 

@@ -5,10 +5,9 @@ The modules, in the order in which a run uses them: ``database`` (a session), wi
 ``source_lock``, ``server_errors``, ``sql_text`` (names in statements) and ``rights``; ``sink`` (as configured) and
 ``target`` (opened for one source), ``table_locations``, ``catalog``, ``candidate`` (a table against its declaration),
 ``tables`` and ``table_creation``; ``writer`` (the rows
-of a partition until their commit), ``new_rows`` (those of one of its streams), ``row_types`` (their values against the
-types of the columns), ``rows`` (their bytes for COPY), ``temporary_tables``; ``group_commit`` (several partitions),
-``commit_loop`` (one transaction until it succeeds), ``next_try`` (what a failed one needs), ``delivery`` (what the
-transaction writes), ``replacement`` and ``merge`` (the statements for rows) and ``ledger``, with
+of a partition until their commit, and the commit), ``group_commit`` (of several partitions), ``new_rows`` (those of one
+stream), ``row_types`` (their values against the types of the columns), ``rows`` (their bytes for COPY), ``delivery``
+(what a transaction writes), ``replacement`` and ``merge`` (the statements for rows) and ``ledger``, with
 ``ledger_schema`` and ``ledger_comments``. Commands of their own:
 ``verify``, ``adopt``, ``erase`` and ``query``.
 """

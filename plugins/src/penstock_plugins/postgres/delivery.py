@@ -5,7 +5,7 @@ What a commit writes inside its transaction: the rows of a partition, and its ro
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field
 from penstock import LedgerEntry, Partition, SinkError, fault_point
 
 from penstock_plugins.postgres.database import Database
@@ -17,21 +17,13 @@ from penstock_plugins.postgres.sql_text import columns_sql, quoted
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN
 from penstock_plugins.postgres.tables import Table
 
-Relations = Mapping[str, NewRowsRelation | None]
-"""By stream: what statements read the new rows from. None: chunks are copied directly into the table."""
 
-
-@frozen(eq=False)
-class Former:
-    """What a commit replaces: the former reading, and the streams whose tables may have rows of it."""
-
-    entry: LedgerEntry | None
-    streams: frozenset[str]
-
-
-@frozen(eq=False)
+@define(eq=False)
 class Delivery(ABC):
-    """The rows of a partition by stream, the partition's own stream first."""
+    """
+    The rows of a partition by stream, the partition's own stream first. :meth:`prepare` comes before each try of
+    :meth:`write`.
+    """
 
     database: Database
     ledger: PostgresLedger
@@ -39,44 +31,48 @@ class Delivery(ABC):
     partition: Partition
     rows: Mapping[str, NewRows]
 
+    _is_looked_up: bool = field(init=False, default=False)
+    _former: LedgerEntry | None = field(init=False, default=None)
+    """The reading that is replaced."""
+    _present: frozenset[str] = field(init=False, default=frozenset())
+    """The streams whose tables may have rows of the partition."""
+    _relations: Mapping[str, NewRowsRelation | None] = field(init=False, factory=dict)
+    """By stream: what statements read the new rows from. None: chunks are copied directly into the table."""
+
     @property
     def main(self) -> NewRows:
         """The rows of the partition's own stream; the others are derived from it."""
         return self.rows[self.partition.stream]
 
-    def find_former(self, entry: LedgerEntry) -> Former:
-        """Find out what the commit replaces."""
-        former = entry.replaces
-        if former is None and entry.version:
-            former = self.ledger.entry(entry.source, self.partition)
-        streams = frozenset(stream for stream, rows in self.rows.items() if self._may_have_rows(rows.table, former))
-        return Former(former, streams)
-
-    def relations(self, former: Former) -> dict[str, NewRowsRelation | None]:
-        """What statements read the new rows of each stream from. Makes temporary tables where they are missing."""
-        return {
+    def prepare(self, entry: LedgerEntry) -> None:
+        """Look up, once, what is replaced, and make temporary tables where they are missing."""
+        if not self._is_looked_up:
+            self._former = entry.replaces
+            if self._former is None and entry.version:
+                self._former = self.ledger.entry(entry.source, self.partition)
+            self._present = frozenset(stream for stream, rows in self.rows.items() if self._may_have_rows(rows.table))
+            self._is_looked_up = True
+        self._relations = {
             stream: rows.relation(
                 f"penstock_new_{number}",
-                copied_directly=self._is_copied_directly(stream, former) and not rows.table.altering,
+                copied_directly=self._is_copied_directly(stream) and not rows.table.altering,
             )
             for number, (stream, rows) in enumerate(self.rows.items())
         }
 
-    def write(
-        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool = False
-    ) -> LedgerEntry:
+    def write(self, entry: LedgerEntry, *, delete_first: bool = False) -> LedgerEntry:
         """
         Write rows and ledger inside the transaction that is open. Returns the entry as it was recorded.
 
-        Raises NotStoredError, RowRefusedError, SinkError and the errors of psycopg.
+        Raises NotStoredError, SinkError and the errors of psycopg.
         """
         fault_point("postgres.begun")
         for stream, rows in self.rows.items():
-            rows.copy_into(relations[stream])
-        if any(rows.chunks and relations[stream] is not None for stream, rows in self.rows.items()):
+            rows.copy_into(self._relations[stream])
+        if any(rows.chunks and self._relations[stream] is not None for stream, rows in self.rows.items()):
             fault_point("postgres.staged")
-        entry = self._change_tables(entry, former, relations, delete_first=delete_first)
-        self._check_stored(relations)
+        entry = self._change_tables(entry, delete_first=delete_first)
+        self._check_stored()
         fault_point("postgres.written")
         self.ledger.deliver(entry)
         fault_point("postgres.recorded")
@@ -86,7 +82,7 @@ class Delivery(ABC):
         """The former rows that must be deleted before new ones are inserted; None: a statement replaces by key."""
         return None
 
-    def _check_stored(self, relations: Relations) -> None:
+    def _check_stored(self) -> None:
         """
         Of tables with triggers or rules: raises SinkError if they hold other rows or values than were sent. What these
         do at the end of the transaction is done before.
@@ -95,7 +91,7 @@ class Delivery(ABC):
         if altering:
             self.database.run("set constraints all immediate")
         for rows in altering:
-            if not self._is_stored(rows, relations):
+            if not self._is_stored(rows):
                 raise SinkError(
                     f"{rows.table.sql}: a trigger or a rule on the table alters what is sent: it holds other rows or "
                     f"values of {self.partition}. Nothing was replaced. Drop it, or let it leave penstock's columns "
@@ -113,6 +109,12 @@ class Delivery(ABC):
         columns = compared or rows.table.columns
         return Replacement(self.database, rows.table, relation, scope, columns, measures)
 
+    def _relation_of(self, rows: NewRows) -> NewRowsRelation:
+        """The relation of rows that are not copied directly."""
+        relation = self._relations[rows.layout.stream]
+        assert relation is not None, "these rows are not copied directly"
+        return relation
+
     def _scope(self, table: Table, values: Mapping[str, str]) -> Scope:
         """The rows of the source with these values in these columns."""
         types: Mapping[str, str] = table.types
@@ -128,21 +130,19 @@ class Delivery(ABC):
     # --- by kind of stream ------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _may_have_rows(self, table: Table, former: LedgerEntry | None) -> bool:
+    def _may_have_rows(self, table: Table) -> bool:
         """Whether the table may have rows of the partition."""
 
     @abstractmethod
-    def _is_copied_directly(self, stream: str, former: Former) -> bool:
+    def _is_copied_directly(self, stream: str) -> bool:
         """Whether chunks are copied directly into the table."""
 
     @abstractmethod
-    def _change_tables(
-        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool
-    ) -> LedgerEntry:
+    def _change_tables(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
         """Give the tables their new rows. Returns the entry, with what changed."""
 
     @abstractmethod
-    def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
+    def _is_stored(self, rows: NewRows) -> bool:
         """Whether the table has the rows that were sent."""
 
 
@@ -156,45 +156,41 @@ class ReplacingDelivery(Delivery):
         """The rows of the partition."""
         return self._scope(table, {name: value for name, value in self.partition.values if name in table.types})
 
-    def _may_have_rows(self, table: Table, former: LedgerEntry | None) -> bool:
+    def _may_have_rows(self, table: Table) -> bool:
         # Only this run writes rows of the partition, so that the result stays valid.
-        if former is not None and former.delivered:
+        if self._former is not None and self._former.delivered:
             return True
         scope = self._of_partition(table)
         return bool(
             self.database.one(f"select exists (select from {table.sql} as old where {scope.where})", scope.values)
         )
 
-    def _is_copied_directly(self, stream: str, former: Former) -> bool:
-        return stream not in former.streams
+    def _is_copied_directly(self, stream: str) -> bool:
+        return stream not in self._present
 
-    def _change_tables(
-        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool
-    ) -> LedgerEntry:
+    def _change_tables(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
         row_differences = None
         for stream, rows in self.rows.items():
-            relation = relations[stream]
+            relation = self._relations[stream]
             if relation is None:
                 continue  # copied directly
-            if stream not in former.streams:
+            if stream not in self._present:
                 if rows.count:
                     insert(self.database, rows.table, relation, rows.count)
             elif rows is self.main and rows.layout.kind == "report":
-                row_differences = self._restate(relation, former, entry, delete_first=delete_first)
+                row_differences = self._restate(relation, entry, delete_first=delete_first)
             else:
                 replacement = self._replacement(rows, relation, self._of_partition(rows.table))
                 replacement.carry_out(rows.count, delete_first=delete_first)
         return entry if row_differences is None else evolve(entry, changes=row_differences)
 
-    def _restate(
-        self, relation: NewRowsRelation, former: Former, entry: LedgerEntry, *, delete_first: bool
-    ) -> dict[str, int]:
+    def _restate(self, relation: NewRowsRelation, entry: LedgerEntry, *, delete_first: bool) -> dict[str, int]:
         """
         Replace the rows of a report. Returns the numbers of added, removed and changed rows, which are also written to
         the ledger's restatements.
         """
         rows, scope = self.main, self._of_partition(self.main.table)
-        reshaped = former.entry is not None and former.entry.fingerprint != entry.fingerprint
+        reshaped = self._former is not None and self._former.fingerprint != entry.fingerprint
         compared = self._compared(scope, rows.table.columns if reshaped else rows.table.added)
         measures = tuple(name for name in rows.layout.measures if name in compared)
         replacement = self._replacement(rows, relation, scope, compared, measures)
@@ -222,29 +218,27 @@ class ReplacingDelivery(Delivery):
         empty = {name for name, any_value in zip(queried, is_filled, strict=True) if not any_value}
         return [name for name in table.columns if name not in empty] or table.columns
 
-    def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
-        return self._replacement(rows, _relation_of(relations, rows), self._of_partition(rows.table)).is_stored()
+    def _is_stored(self, rows: NewRows) -> bool:
+        return self._replacement(rows, self._relation_of(rows), self._of_partition(rows.table)).is_stored()
 
 
 class MergingDelivery(Delivery):
     """Merges the rows of a ``changes`` stream by key; derived rows are replaced by parent."""
 
-    def _may_have_rows(self, table: Table, former: LedgerEntry | None) -> bool:
+    def _may_have_rows(self, table: Table) -> bool:
         return False
 
-    def _is_copied_directly(self, stream: str, former: Former) -> bool:
+    def _is_copied_directly(self, stream: str) -> bool:
         return False
 
-    def _change_tables(
-        self, entry: LedgerEntry, former: Former, relations: Relations, *, delete_first: bool
-    ) -> LedgerEntry:
+    def _change_tables(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
         if len(self.rows) > 1:  # derived rows are looked up by their parents
             self.database.run("select set_config('enable_nestloop', 'on', true)")
         for rows in self.rows.values():
             if rows is not self.main:
-                found = self._children(rows, relations).carry_out(rows.count, delete_first=delete_first)
+                found = self._children(rows).carry_out(rows.count, delete_first=delete_first)
                 self._count_children(rows.layout.stream, found)
-        self._merge(relations).carry_out(self.main.count)
+        self._merge().carry_out(self.main.count)
         return entry
 
     def _count_children(self, stream: str, found: RowDifferences) -> None:
@@ -253,14 +247,14 @@ class MergingDelivery(Delivery):
             values = {"more": more, "source": self.source, "stream": stream}
             self.database.run(self.ledger.merged_sql("%(more)s::bigint"), values)
 
-    def _merge(self, relations: Relations) -> Merge:
+    def _merge(self) -> Merge:
         table = self.main.table
-        relation = _relation_of(relations, self.main)
+        relation = self._relation_of(self.main)
         return Merge(self.database, self.ledger, self.source, table, relation, self._scope(table, {}))
 
-    def _children(self, rows: NewRows, relations: Relations) -> Replacement:
+    def _children(self, rows: NewRows) -> Replacement:
         """The replacement of all rows that are derived from the parents in this partition."""
-        parents, children = _relation_of(relations, self.main), _relation_of(relations, rows)
+        parents, children = self._relation_of(self.main), self._relation_of(rows)
         key, reference = self.main.layout.key, rows.layout.derived_by
         parent, relations_of_parents = parents.name, [parents]
         if self.main.unfit:  # the rows that are derived from a rejected parent are delivered all the same
@@ -274,13 +268,6 @@ class MergingDelivery(Delivery):
         scope = Scope(where=where, values=of_source.values, relations=relations_of_parents)
         return self._replacement(rows, children, scope)
 
-    def _is_stored(self, rows: NewRows, relations: Relations) -> bool:
-        stored = self._merge(relations) if rows is self.main else self._children(rows, relations)
+    def _is_stored(self, rows: NewRows) -> bool:
+        stored = self._merge() if rows is self.main else self._children(rows)
         return stored.is_stored()
-
-
-def _relation_of(relations: Relations, rows: NewRows) -> NewRowsRelation:
-    """The relation of rows that are not copied directly."""
-    relation = relations[rows.layout.stream]
-    assert relation is not None, "these rows are not copied directly"
-    return relation

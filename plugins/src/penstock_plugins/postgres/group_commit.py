@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from penstock import LedgerEntry, PenstockError, fault_point
 
-from penstock_plugins.postgres.next_try import NotStoredError
-from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError
+from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError, NotStoredError
 from penstock_plugins.postgres.writer import PostgresWriter
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from attrs import frozen
 from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.next_try import NotStoredError
 from penstock_plugins.postgres.replacement import NewRowsRelation, Scope, values_of, with_sql, without_key
+from penstock_plugins.postgres.server_errors import NotStoredError
 from penstock_plugins.postgres.sql_text import columns_sql, differ, equal, quoted
 from penstock_plugins.postgres.tables import Table
 

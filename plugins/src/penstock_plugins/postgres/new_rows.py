@@ -12,21 +12,48 @@ from penstock import MOST_REJECTED, Layout, Partition, SinkError, fault_point
 
 from penstock_plugins.postgres.candidate import AWARE
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.next_try import KEY_ERRORS, VALUE_ERRORS, NotStoredError, RowRefusedError
 from penstock_plugins.postgres.replacement import NewRowsRelation, Scope
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, Nul, SmallRows
+from penstock_plugins.postgres.server_errors import KEY_ERRORS, VALUE_ERRORS, NotStoredError
 from penstock_plugins.postgres.sql_text import columns_sql, equal, quoted
 from penstock_plugins.postgres.tables import Table
-from penstock_plugins.postgres.temporary_tables import TemporaryTables
 from penstock_plugins.sink_support.unfit import Omissions, Unfit
+
+
+class TemporaryTables:
+    """Makes temporary tables with the columns of a table, under names that are used once."""
+
+    def __init__(self, database: Database) -> None:
+        self.made = 0  # their number
+        self._database = database
+        self._shared: dict[tuple[int, str, tuple[str, ...]], str] = {}
+
+    def make(self, table: Table, *, per_commit: bool = False) -> str:
+        """The name of a new one. ``per_commit``: each commit empties it."""
+        self.made += 1
+        name = f"pg_temp.penstock_rows_{self.made}"
+        rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"
+        on_commit = " on commit delete rows" if per_commit else ""
+        self._database.run(f"create temporary table {name}{on_commit} as {rows}")
+        return name
+
+    def shared(self, table: Table) -> str:
+        """
+        The name of one for one partition after the other, made once per session and table. Each commit empties it. A
+        temporary table per partition would bloat the catalog, and cost more than a small partition.
+        """
+        key = (self._database.opened, table.sql, table.columns)
+        if key not in self._shared:
+            self._shared[key] = self.make(table, per_commit=True)
+        return self._shared[key]
 
 
 class NewRows:
     """
     The rows are at first a parameter of the statements (``small``). Too many for that, they are encoded for COPY, in
-    ``chunks`` of bytes; too many for the memory, they are spilled into a temporary table of their own (``spilled_to``).
-    All three have the same rows in the end: what the table cannot hold is rejected (``unfit``), a key that comes again
-    is dropped.
+    ``chunks`` of bytes. Too many for the memory, or refused by the table, they are spilled into a temporary table of
+    their own (``spilled_to``). Only there are rows rejected that the server refuses (``unfit``), or dropped because
+    they repeat a key.
     """
 
     def __init__(
@@ -69,7 +96,7 @@ class NewRows:
         if self.small is not None and self.small.add(rows):
             self.held = self.small.size
         else:
-            self.format_for_copy()
+            self._format_for_copy()
             self._add_chunk(rows)
 
     def _add_chunk(self, rows: list[Any]) -> None:
@@ -85,14 +112,13 @@ class NewRows:
             self.held += chunk.size
         self._reject(unfit)
 
-    def format_for_copy(self) -> bool:
-        """Encode small rows for COPY; they are small no more. Returns whether they were."""
+    def _format_for_copy(self) -> None:
+        """Encode small rows for COPY; they are small no more."""
         small, self.small = self.small, None
         if small is not None:
             self.held = 0
             if small.rows:
                 self._add_chunk(small.rows)
-        return small is not None
 
     def discard(self) -> None:
         self.chunks.clear()
@@ -124,31 +150,31 @@ class NewRows:
     def copy_into(self, relation: NewRowsRelation | None) -> None:
         """
         Copy the chunks into the temporary table that statements read them from; None: directly into the table. Inside
-        a transaction.
-
-        Raises RowRefusedError for a row that a temporary table refuses, NotStoredError, and the errors of psycopg.
+        a transaction. Raises NotStoredError, and the errors of psycopg.
         """
-        for number, chunk in enumerate(self.chunks):
-            try:
-                self._copy(chunk, self.table.sql if relation is None else relation.name)
-            except VALUE_ERRORS as error:
-                if relation is None:  # perhaps by a constraint, and perhaps many such rows
-                    raise
-                raise RowRefusedError(self, number, error) from error
+        for chunk in self.chunks:
+            self._copy(chunk, self.table.sql if relation is None else relation.name)
 
-    def spill(self) -> None:
-        """Move the chunks into a temporary table of these rows, outside of a transaction."""
+    def spill(self) -> bool:
+        """
+        Move the rows into a temporary table of their own, outside of a transaction, and reject those that COPY refuses.
+        Returns whether there were any to move.
+        """
+        if not self.chunks and (self.small is None or not self.small.rows):
+            return False
+        self._format_for_copy()
         if self.spilled_to is None:
             self.spilled_to, self._session = self._temporary_tables.make(self.table), self._database.opened
         while self.chunks:
             try:
                 self._spilled += self._copy(self.chunks[0], self.spilled_to)
             except VALUE_ERRORS as error:
-                self.reject_refused(0, error)
+                self._reject_refused(error)
             else:
                 self.chunks.pop(0)
         self.held = 0
         fault_point("postgres.staged")
+        return True
 
     def _copy(self, chunk: Chunk, into: str) -> int:
         statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, header, null 'null')"
@@ -180,25 +206,22 @@ class NewRows:
                 f"because {first.path}: {first.reason}. Nothing was replaced."
             )
 
-    def reject_refused(self, number: int, error: psycopg.Error) -> None:
-        """Reject the rows of a chunk that the server refuses. Raises ``error`` if it is not about a row."""
-        former = self.chunks[number]
-        chunk, unfit = self._formatter.sifted(former, error)
-        self.held += chunk.size - former.size
+    def _reject_refused(self, error: psycopg.Error) -> None:
+        """Reject the rows of the first chunk that the server refuses. Raises ``error`` if it is not about a row."""
+        chunk, unfit = self._formatter.sifted(self.chunks[0], error)
         if chunk.rows:
-            self.chunks[number] = chunk
+            self.chunks[0] = chunk
         else:
-            del self.chunks[number]
+            del self.chunks[0]
         self._reject(unfit)
 
     def drop_repeats(self) -> bool:
         """
-        Drop all but one row of each key: the last for ``changes``, else the first, as on a page. Returns whether any
-        were dropped.
+        Of spilled rows, drop all but one of each key: the last for ``changes``, else the first, as on a page. Returns
+        whether any were dropped.
         """
-        if not self.table.key:
+        if not self.table.key or self.spilled_to is None:
             return False
-        self.spill()
         key = columns_sql(self.table.key)
         # In a temporary table without deletes, rows are in the order of their insertion.
         repeated = self._database.run(
@@ -217,11 +240,11 @@ class NewRows:
 
     def reject_by_halving(self, in_the_way: Scope | None) -> bool:
         """
-        Reject the rows that the table refuses, found by halving. ``in_the_way``: the rows of the table that are deleted
-        for these tries, since they have no key. Returns whether another try of the commit may succeed.
+        Of spilled rows, reject those that the table refuses, found by halving. ``in_the_way``: the rows of the table
+        that are deleted for these tries, since they have no key. Returns whether any were rejected.
         """
-        rejected_before, had_chunks = len(self.unfit), bool(self.chunks)
-        self.spill()  # which rejects rows of the chunks
+        if self.spilled_to is None:
+            return False
         row_ids = [row[0] for row in self._database.run(f"select ctid::text from {self.spilled_to}").fetchall()]
         with self._database.connection.transaction(force_rollback=True):
             if in_the_way is not None:
@@ -234,7 +257,7 @@ class NewRows:
             row = self._database.row(delete, (row_id,))
             self._spilled -= 1
             self._reject([self._formatter.refused(row, reason)])
-        return had_chunks or len(self.unfit) > rejected_before
+        return bool(refused)
 
     def _refused_rows(self, row_ids: Sequence[str]) -> list[tuple[str, str]]:
         """The rows of the temporary table that cannot be stored, each with the reason."""

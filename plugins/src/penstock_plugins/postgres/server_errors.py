@@ -24,6 +24,26 @@ READ_ONLY = (
 )
 
 
+# Another session and this one waited for each other, and the server ended this transaction: it can be repeated.
+CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
+
+# A value cannot be stored (SQLSTATE class 22), is too long for an index, or violates a constraint on its row.
+VALUE_ERRORS = (
+    psycopg.DataError,
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+    errors.NotNullViolation,
+    errors.CheckViolation,
+)
+
+# Two rows have the same key.
+KEY_ERRORS = (errors.UniqueViolation, errors.CardinalityViolation)
+
+
+class NotStoredError(Exception):
+    """The table has other rows than were sent: a key occurred twice, or a trigger or rule left some out."""
+
+
 class LostSessionError(SinkError):
     """The session ended: the server restarted, or the connection was closed."""
 

@@ -27,11 +27,11 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.group_commit import commit_group
 from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
+from penstock_plugins.postgres.new_rows import TemporaryTables
 from penstock_plugins.postgres.server_errors import HeldTableError
 from penstock_plugins.postgres.table_creation import day_index_advice
 from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
 from penstock_plugins.postgres.tables import Tables, short_wait
-from penstock_plugins.postgres.temporary_tables import TemporaryTables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
 from penstock_plugins.sink_support.table_verification import rows_in

@@ -1,5 +1,20 @@
 """
-The writer of one partition: it holds the rows until their commit, also where a session is lost meanwhile.
+The writer of one partition: it holds the rows until their commit, and commits them.
+
+A commit is a transaction that is tried until the server takes the rows. A try that fails is rolled back. By its
+failure, the rows or the order of the statements are changed before the next try; where nothing can be changed, the
+commit fails.
+
+===========================================  =====================================================================
+Failure                                      Before the next try
+===========================================  =====================================================================
+a conflict with another session              nothing, a few times
+a value or a constraint refuses a row        spill the rows, which rejects those that COPY refuses; if they were
+                                             spilled already, reject those that the table refuses
+a key occurs twice                           spill the rows, drop repeats; if there are none, delete rows first
+other rows are stored than were sent         spill the rows, drop repeats
+the session is lost                          open another one, once, and look whether the commit was carried out
+===========================================  =====================================================================
 """
 
 from collections.abc import Sequence
@@ -8,15 +23,24 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 from penstock import Batch, LedgerEntry, Partition, SinkError, fault_point
 
-from penstock_plugins.postgres.commit_loop import CommitLoop
 from penstock_plugins.postgres.delivery import MergingDelivery, ReplacingDelivery
 from penstock_plugins.postgres.new_rows import NewRows
-from penstock_plugins.postgres.server_errors import HeldTableError, LostSessionError
+from penstock_plugins.postgres.server_errors import (
+    CONFLICTS,
+    KEY_ERRORS,
+    VALUE_ERRORS,
+    HeldTableError,
+    LostSessionError,
+    NotStoredError,
+    is_without_partition,
+)
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.sink_support.unfit import entry_without
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.target import PostgresTarget
+
+CONFLICT_TRIES = 3
 
 
 class PostgresWriter:
@@ -61,16 +85,13 @@ class PostgresWriter:
         self._database.check()
         with self._database.explained():
             self._check_session()
-            for rows in self._rows.values():
-                rows.format_for_copy()
-                if rows.chunks:
-                    rows.spill()
+            self._spill()
 
     def write_in_group(self, entry: LedgerEntry) -> LedgerEntry:
         """Write a small partition and its ledger row inside the transaction of a group."""
         self._check_session()
-        former = self._delivery.find_former(entry)
-        return self._delivery.write(entry, former, self._delivery.relations(former))
+        self._delivery.prepare(entry)
+        return self._delivery.write(entry)
 
     def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
         """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
@@ -93,11 +114,6 @@ class PostgresWriter:
             rows.discard()
         self._target.drop_writer(self)
 
-    def _commit(self, entry: LedgerEntry) -> LedgerEntry:
-        with self._database.explained():
-            self._check_session()
-            return CommitLoop(self._database, self._target.tables, self._delivery).run(entry)
-
     def _commit_in_new_session(self, entry: LedgerEntry) -> LedgerEntry:
         """
         Commit again, in a new session. If the former one was lost during its COMMIT, the ledger shows whether it was
@@ -111,8 +127,7 @@ class PostgresWriter:
             and (recorded.version, recorded.run_id) == (entry.version + 1, entry.run_id)
             and recorded.delivered
         ):
-            omissions = [rows.omissions() for rows in self._rows.values()]
-            return evolve(entry_without(entry, omissions), rows=recorded.rows, sums=recorded.sums)
+            return evolve(self._fitting(entry), rows=recorded.rows, sums=recorded.sums)
         return self._commit(entry)
 
     def _check_session(self) -> None:
@@ -123,3 +138,79 @@ class PostgresWriter:
                 "with the connection. Nothing was replaced; run again."
             )
         self._session = self._database.opened
+
+    # --- tries ------------------------------------------------------------------------------------------------------
+
+    def _commit(self, entry: LedgerEntry) -> LedgerEntry:
+        """Try until the rows are stored. Returns the entry as it was recorded."""
+        with self._database.explained():
+            self._check_session()
+            for rows in self._rows.values():
+                if rows.spilled_to is not None:
+                    rows.spill()  # those that came since
+            conflicts, delete_first = 0, False
+            while True:
+                try:
+                    return self._try(entry, delete_first=delete_first)
+                except CONFLICTS:
+                    conflicts += 1
+                    if conflicts == CONFLICT_TRIES:
+                        raise
+                except VALUE_ERRORS as error:
+                    if is_without_partition(error) or not (self._spill() or self._reject_refused()):
+                        raise
+                except KEY_ERRORS:
+                    if not self._drop_repeats():  # of another unique index of the table
+                        if delete_first:
+                            raise
+                        delete_first = True
+                except NotStoredError:
+                    if not self._drop_repeats():
+                        raise self._not_stored() from None
+
+    def _try(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
+        """One transaction. Returns the entry as it was recorded."""
+        fitting = self._fitting(entry)
+        self._check_any_fits(fitting)
+        self._delivery.prepare(fitting)
+        with self._database.transaction():
+            written = self._delivery.write(fitting, delete_first=delete_first)
+            self._target.tables.check_unchanged(self.tables)
+        return written
+
+    def _fitting(self, entry: LedgerEntry) -> LedgerEntry:
+        """The entry without the rows that were rejected or dropped."""
+        return entry_without(entry, [rows.omissions() for rows in self._rows.values()])
+
+    def _spill(self) -> bool:
+        """Whether there were rows to spill: the next try may succeed without those that COPY refuses."""
+        return sum(rows.spill() for rows in self._rows.values()) > 0
+
+    def _drop_repeats(self) -> bool:
+        self._spill()
+        return any(rows.drop_repeats() for rows in self._rows.values())
+
+    def _reject_refused(self) -> bool:
+        return any(rows.reject_by_halving(self._delivery.rows_in_the_way(rows)) for rows in self._rows.values())
+
+    def _check_any_fits(self, fitting: LedgerEntry) -> None:
+        """
+        Raises SinkError if the table refuses every record: the fault is the table's, and the partition is not empty.
+        """
+        rows = self._delivery.main
+        if fitting.rows or not rows.unfit:
+            return
+        first = rows.unfit[0].rejected
+        raise SinkError(
+            f"{rows.table.sql} refuses all {len(rows.unfit)} records of {self._partition}, the first because "
+            f"{first.path}: {first.reason}. Nothing was replaced. If the table has a constraint or a trigger "
+            "of yours, correct it, and run again."
+        )
+
+    def _not_stored(self) -> SinkError:
+        names = ", ".join(table.sql for table in self.tables)
+        return SinkError(
+            f"{names}: the database stored other rows of {self._partition} than were sent, without an error: a "
+            "trigger or a rule on the table leaves rows out, or row-level security hides some. Nothing was replaced. "
+            "Drop it, or let it pass all rows of penstock, and run again."
+        )
