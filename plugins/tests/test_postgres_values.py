@@ -190,3 +190,15 @@ def test_the_row_that_the_server_refuses_is_found_among_texts_of_several_lines(d
     (rejected,) = entry.rejected_records
     assert rejected.path.endswith(f"place=={place})].nested")
     assert msgspec.json.encode(rows[place]["text"]).decode() + ',"number":0.10' in rejected.raw
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("refused", [{"text": 1}, {"nested": Raw(b'["\\ud800"]')}], ids=["by type", "by the server"])
+def test_a_number_that_is_not_finite_is_a_text_in_a_rejected_record(dsn: str, refused: dict[str, Any]) -> None:
+    """
+    JSON has no such number; the record is rejected for its other value all the same.
+    """
+    entry = deliver(dsn, [{}, {"number": Decimal("NaN"), **refused}])
+
+    assert (entry.rows, entry.rejected) == (1, 1)
+    assert '"number":"NaN"' in entry.rejected_records[0].raw

@@ -22,13 +22,20 @@ class Unfit:
     def of(cls, layout: Layout, values: Mapping[str, Any], column: str | None, reason: str) -> "Unfit":
         """``column``: the one whose value does not fit; None: not known."""
         declared = next((column_ for column_ in layout.columns if column_.name == column), None)
-        raw = {name: None if value is msgspec.UNSET else value for name, value in values.items()}
-        where = ",".join(f"@.{name}=={EXACT_JSON.encode(values.get(name)).decode()}" for name in layout.key)
+        raw = {name: _in_json(value) for name, value in values.items()}
+        where = ",".join(f"@.{name}=={EXACT_JSON.encode(raw.get(name)).decode()}" for name in layout.key)
         path = f"$[?({where})]" + (f".{declared.member or declared.name}" if declared is not None else "")
         return cls(
             Rejected(stream=layout.stream, path=path, reason=reason, raw=EXACT_JSON.encode(raw).decode()),
             values,
         )
+
+
+def _in_json(value: Any) -> Any:
+    """A value as JSON can have it: null for none, and the text of a number that is not finite."""
+    if isinstance(value, Decimal) and not value.is_finite():
+        return str(value)
+    return None if value is msgspec.UNSET else value
 
 
 def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Unfit]) -> dict[str, Decimal]:
