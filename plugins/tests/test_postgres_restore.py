@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from penstock import Adoption, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, LEADS, OF_CLICKS, SOURCE, a_day, click
+from penstock_plugins.postgres import erase
 from penstock_plugins.postgres.ledger import PostgresLedger
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, query, sink
 from postgres_server import binaries, server
@@ -273,6 +274,32 @@ def test_rows_of_a_partitioned_table_are_erased_each_in_its_place(dsn: str):
 
     found = query(dsn, "select extract(day from report_date)::int, offer, url from acme.clicks order by 1")
     assert found == [(1, {"day": 1}, None), (2, {"day": 2}, None)]
+
+
+def test_rows_are_erased_by_their_ids(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    However many batches of nested values change, the table is read a few times: each batch looks up its own rows.
+    """
+    delivered(dsn, [click(1)])
+    columns = "advertiser_id, report_date, click_id, offer"
+    values = "'2112', date '2026-03-01', 'x' || n, case when n % 400 = 0 then '{\"id\": 1}'::jsonb end"
+    query(dsn, f"insert into acme.clicks ({columns}) select {values} from generate_series(1, 20000) n")
+    query(dsn, "analyze acme.clicks")
+    monkeypatch.setattr(erase, "ROWS_AT_ONCE", 5)
+    target = sink(dsn).open(SOURCE, "r2")
+    scans: list[int] = []
+
+    def at(point: str) -> None:
+        if point == "postgres.erased":
+            statement = "select seq_scan from pg_stat_xact_user_tables where relid = 'acme.clicks'::regclass"
+            scans.append(target.database.one(statement))
+
+    monkeypatch.setattr("penstock_plugins.postgres.target.fault_point", at)
+    erased = target.erase(OF_CLICKS, [])
+    target.close()
+
+    assert erased.rows == 51  # 11 batches
+    assert scans[0] <= 3
 
 
 @pytest.mark.parametrize(

@@ -355,7 +355,7 @@ def test_a_pooler_that_resets_nothing_is_used(dsn: str, more: dict[str, Any], mo
     What a run leaves in its session reaches neither the next run nor other clients, and what a killed one left in it
     is cleared: locks, temporary tables, settings.
     """
-    monkeypatch.setattr("penstock_plugins.postgres.pooler.PROBE_S", 1)  # the pooler of one session answers no probe
+    monkeypatch.setattr("penstock_plugins.postgres.connection.PROBE_S", 1)  # the pooler of one session answers no probe
     settings = "select current_setting('default_transaction_read_only'), current_setting('enable_nestloop')"
     many = [click(number) for number in range(501)]
     with pooler(dsn, "session", server_reset_query="", **more) as pooled:

@@ -5,11 +5,16 @@ The table of a stream before the first write: compare what the settings name wit
 from attrs import frozen
 from penstock import Column, Layout, TargetError
 
-from penstock_plugins.postgres.catalog import CatalogTable
-from penstock_plugins.postgres.ledger import LedgerTable
-from penstock_plugins.postgres.rights import guarded_text
+from penstock_plugins.postgres.catalog import CatalogTable, guarded_text
 from penstock_plugins.postgres.sql_text import columns_sql, identifier, literal, quoted, short
-from penstock_plugins.postgres.table_locations import MARK, SOURCE_COLUMN, Located, TableLocation, is_marked, mark_of
+from penstock_plugins.postgres.table_locations import (
+    MARK,
+    SOURCE_COLUMN,
+    LedgerTable,
+    TableLocation,
+    is_marked,
+    mark_of,
+)
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 
@@ -127,13 +132,13 @@ class Candidate:
         """Refuse missing rights, with the statement that grants them."""
         catalog, schema = self.seen, quoted(self.location.schema)
         user, database = identifier(catalog.user), identifier(catalog.database)
-        if not catalog.schema and not catalog.may_create:
+        if not catalog.schema_exists and not catalog.may_create:
             raise TargetError(
                 f"there is no schema {self.location.schema} in the database {catalog.database}, and {catalog.user} may "
                 f"not create it. Its owner must run: create schema {schema} authorization {user}; or set another "
                 "schema."
             )
-        if catalog.schema and not (catalog.may_use and (catalog.oid is not None or catalog.may_create)):
+        if catalog.schema_exists and not (catalog.may_use and (catalog.oid is not None or catalog.may_create)):
             raise TargetError(
                 f"{catalog.user} may not make or use tables in the schema {self.location.schema}. Its owner must run: "
                 f"grant usage, create on schema {schema} to {user}; or set another schema."
@@ -162,7 +167,7 @@ class Candidate:
 
     def check_key(self) -> None:
         """Refuse a table without a unique index on the key."""
-        if not self.key or {short(name) for name in self.key} in self.seen.keys:
+        if not self.key or {short(name) for name in self.key} in map(set, self.seen.keys):
             return
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.seen.keys)
         uniqueness = f"is unique by {unique}" if unique else "has no unique index"
@@ -231,7 +236,7 @@ class Candidate:
 
     # --- errors -----------------------------------------------------------------------------------------------------
 
-    def elsewhere(self, there: Located) -> TargetError:
+    def elsewhere(self, there: CatalogTable) -> TargetError:
         """The error where the rows of the stream are in a table at another location."""
         return TargetError(
             f"the rows of {self.stream} are in the table {there.sql}, and the sink's settings name "
@@ -261,7 +266,7 @@ class Candidate:
             f"If it is the table of {self.stream} (restored without comments, or made anew by you), adopt it: penstock "
             f"check {self.layout.source} --adopt {self.location.name} (--adopt all: every such table); or let its "
             f"owner run: comment on table {self.location.sql} is '{self.comment_line}'. "
-            if self.seen.table
+            if self.seen.is_table
             else ""
         )
         return TargetError(

@@ -13,8 +13,13 @@ import psycopg
 from penstock import LockHeldError, PenstockError, Secret, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.dsn import KEEPALIVES, connection_parameters, label_of
-from penstock_plugins.postgres.pooler import is_in_transaction_pool, pooled_error
+from penstock_plugins.postgres.connection import (
+    KEEPALIVES,
+    connection_parameters,
+    is_in_transaction_pool,
+    label_of,
+    pooled_error,
+)
 from penstock_plugins.postgres.server_errors import READ_ONLY, LostSessionError, explanation, message_of, unreachable
 from penstock_plugins.postgres.source_lock import SourceLock
 

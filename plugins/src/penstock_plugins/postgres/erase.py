@@ -9,15 +9,15 @@ from typing import Any
 from penstock import Erasure, SinkError, TargetError
 
 from penstock_plugins.postgres.candidate import STAMPS
-from penstock_plugins.postgres.catalog import is_altering
+from penstock_plugins.postgres.catalog import CatalogTable, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import quoted, short
-from penstock_plugins.postgres.table_locations import Located, of_source
+from penstock_plugins.postgres.table_locations import of_source
 
 ROWS_AT_ONCE = 1000
 
 
-def erase(database: Database, source: str, table: Located, erasure: Erasure) -> int:
+def erase(database: Database, source: str, table: CatalogTable, erasure: Erasure) -> int:
     """
     Set the columns to null, and replace nested values; the number of rows that changed. Columns stay in the table.
 
@@ -30,7 +30,7 @@ def erase(database: Database, source: str, table: Located, erasure: Erasure) -> 
 class _TableErasure:
     """The statements that erase the values of one source in one table."""
 
-    def __init__(self, database: Database, source: str, table: Located, erasure: Erasure) -> None:
+    def __init__(self, database: Database, source: str, table: CatalogTable, erasure: Erasure) -> None:
         self._database = database
         self._table = table
         self._erasure = erasure
@@ -48,7 +48,7 @@ class _TableErasure:
         rows = self._erase_nested() if self._nested else 0
         if self._nulled:
             rows += self._null_columns()
-        if is_altering(self._database, self._table.oid):
+        if look_up(self._database, [self._table])[0].altering:
             self._check_triggers()
         return rows
 
@@ -78,6 +78,8 @@ class _TableErasure:
             "where o.tableoid = n.part::oid and o.ctid = n.row_id::tid"
         )
         rows = 0
+        # Rows are looked up by their ids: without nested loops, each batch would read the whole table.
+        self._database.run("select set_config('enable_nestloop', 'on', true)")
         changed = self._changed_rows()
         while batch := list(islice(changed, ROWS_AT_ONCE)):
             # A row that another session changed in the meantime has another row id.

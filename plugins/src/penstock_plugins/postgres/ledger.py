@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from penstock import LedgerEntry, LockHeldError, Partition, RunRecord, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, LedgerWrite, Retention, SqlLedger
 
+from penstock_plugins.postgres.catalog import grant
+from penstock_plugins.postgres.connection import pooled_error
 from penstock_plugins.postgres.database import Database, Row
 from penstock_plugins.postgres.ledger_schema import (
     READING,
@@ -23,11 +25,10 @@ from penstock_plugins.postgres.ledger_schema import (
     is_made,
     make_schema,
 )
-from penstock_plugins.postgres.pooler import pooled_error
-from penstock_plugins.postgres.rights import grant
 from penstock_plugins.postgres.server_errors import LostSessionError
 from penstock_plugins.postgres.source_lock import lock_key
-from penstock_plugins.postgres.sql_text import literal, quoted, short, table_sql
+from penstock_plugins.postgres.sql_text import literal, quoted, short
+from penstock_plugins.postgres.table_locations import LedgerTable
 
 SCHEMA = "penstock"
 LAYOUT = "6"  # of the tables below, and their indexes
@@ -36,24 +37,6 @@ _TIMES = {  # that were text in version 1
     "reports": ("submitted_at",),
     "runs": ("started_at", "finished_at"),
 }
-
-
-class LedgerTable(NamedTuple):
-    """A table that penstock made. ``of_stream``: the stream whose partitions contain its rows."""
-
-    stream: str
-    of_stream: str
-    oid: int
-    schema: str
-    table: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.schema}.{self.table}"
-
-    @property
-    def sql(self) -> str:
-        return table_sql(self.schema, self.table)
 
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.

@@ -9,7 +9,7 @@ import psycopg
 from penstock import PenstockError, SinkError, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.pooler import pooled_error
+from penstock_plugins.postgres.connection import pooled_error
 from penstock_plugins.postgres.sql_text import identifier
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from penstock import Adoption, BaseSink, Layout, Part, Secret, TargetError
 from penstock.ledger import Retention
 
 from penstock_plugins.postgres.adopt import adopt
+from penstock_plugins.postgres.connection import database_of
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.dsn import database_of
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.table_locations import TableLocation

@@ -9,9 +9,8 @@ from penstock import EXTRA, Column, Layout
 from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, TableChange, comment_of, type_of
 from penstock_plugins.postgres.catalog import CatalogTable, size_of
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import LedgerTable
 from penstock_plugins.postgres.sql_text import columns_sql, quoted, short
-from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, TableLocation
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
 _STORAGE = {
@@ -34,7 +33,7 @@ def has_nullable_key(layout: Layout) -> bool:
 
 def create(database: Database, new: Candidate) -> None:
     layout, location, key = new.layout, new.location, new.key
-    if not new.seen.schema:
+    if not new.seen.schema_exists:
         database.run(f"create schema {quoted(location.schema)}")
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
     lines += [f"{quoted(name)} {type_} default {default}" for name, (type_, default, _) in STAMPS.items()]
@@ -88,7 +87,7 @@ def _storage(settings: Mapping[str, float]) -> str:
 def upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
     location, catalog = candidate.location, candidate.seen
-    if not (catalog.owned and catalog.plain):
+    if not (catalog.owned and catalog.is_plain):
         return []
     statements = []
     if missing := {name: value for name, value in _STORAGE.items() if name not in catalog.options}:
@@ -105,7 +104,7 @@ def upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
 
 def day_index_advice(database: Database, table: LedgerTable, day: str, catalog: CatalogTable) -> str | None:
     """The advice to make an index on the day, where a table is large and has none."""
-    if not catalog.plain or catalog.types.get(day) != "date" or day in catalog.indexed:
+    if not catalog.is_plain or catalog.types.get(day) != "date" or day in catalog.indexed:
         return None
     if size_of(database, catalog) <= INDEXED_BY_A_RUN:
         return None

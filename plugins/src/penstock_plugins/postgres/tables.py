@@ -14,16 +14,15 @@ from penstock import Layout, SinkError, TargetError
 from psycopg import errors
 
 from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, Candidate, TableChange
-from penstock_plugins.postgres.catalog import definition_of, look_up
+from penstock_plugins.postgres.catalog import definition_of, grant, locate, look_up
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
-from penstock_plugins.postgres.rights import grant
+from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.row_types import RowTypes
 from penstock_plugins.postgres.server_errors import HeldTableError
 from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.table_creation import create, evolve, has_nullable_key, set_comment, upkeep_steps
-from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, TableLocation, located, of_source
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, of_source
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
@@ -271,8 +270,8 @@ class Tables:
         """
         candidate.check_names(self._ledger.schema)
         if candidate.seen.oid is None:
-            if recorded is not None and (elsewhere := located(self._database, self._source, recorded)) is not None:
-                raise candidate.elsewhere(elsewhere)
+            if recorded is not None:
+                self._refuse_moved(candidate, recorded)
             candidate.check_rights()
             return []
         self._refuse_taken(candidate)
@@ -310,7 +309,7 @@ class Tables:
         """The existing table that can become the one of ``layout``. Raises TargetError."""
         (candidate,) = self._candidates([layout])
         candidate.check_names(self._ledger.schema)
-        if candidate.seen.oid is None or not candidate.seen.table:
+        if candidate.seen.oid is None or not candidate.seen.is_table:
             what = "there is no table" if candidate.seen.oid is None else "no table, but something else, is"
             raise TargetError(
                 f"{what} {candidate.location.name} in the database {candidate.seen.database}. Nothing was changed."
@@ -332,7 +331,7 @@ class Tables:
         """The names of existing tables of streams in the ledger that are not recognised as theirs."""
         recorded = self._known()
         candidates = self._candidates([layout for layout in layouts if layout.stream in recorded])
-        return [table.location.name for table in candidates if table.seen.table and not self._is_recognised(table)]
+        return [table.location.name for table in candidates if table.seen.is_table and not self._is_recognised(table)]
 
     def _is_recognised(self, candidate: Candidate) -> bool:
         """
@@ -342,7 +341,7 @@ class Tables:
         at = self._ledger.at(candidate.location.schema, candidate.location.table)
         recorded = [table for of, table in at if of == self._source]
         is_same = bool(recorded) and recorded[0].oid == candidate.seen.oid
-        return candidate.seen.table and (candidate.is_marked or is_same)
+        return candidate.seen.is_table and (candidate.is_marked or is_same)
 
     def _refuse_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
@@ -356,6 +355,10 @@ class Tables:
         if not self._is_recognised(candidate):
             raise candidate.foreign()
         if recorded is not None and recorded.name != candidate.location.name:
-            old = located(self._database, self._source, recorded)
-            if old is not None and old.oid != candidate.seen.oid:
-                raise candidate.elsewhere(old)
+            self._refuse_moved(candidate, recorded)
+
+    def _refuse_moved(self, candidate: Candidate, recorded: LedgerTable) -> None:
+        """Refuse another table than the one that has the stream's rows."""
+        (former,) = locate(self._database, self._source, [recorded])
+        if former is not None and former.oid != candidate.seen.oid:
+            raise candidate.elsewhere(former)

@@ -22,15 +22,15 @@ from penstock import (
     fault_point,
 )
 
-from penstock_plugins.postgres.catalog import look_up
+from penstock_plugins.postgres.catalog import CatalogTable, locate, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.group_commit import commit_group
-from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
+from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.new_rows import TemporaryTables
 from penstock_plugins.postgres.server_errors import HeldTableError
 from penstock_plugins.postgres.table_creation import day_index_advice
-from penstock_plugins.postgres.table_locations import Located, TableLocation, check_readable, located, of_source
+from penstock_plugins.postgres.table_locations import LedgerTable, TableLocation, of_source
 from penstock_plugins.postgres.tables import Tables, short_wait
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
@@ -71,12 +71,13 @@ class PostgresTarget(BaseTarget):
         :meth:`prepare` refuses it.
         """
         with self.database.explained():
-            for recorded in self.ledger.tables(self.source):
-                table = located(self.database, self.source, recorded)
-                if table is not None and table.ours and table.oid != recorded.oid:  # restored from a dump
-                    self.ledger.keep_table(self.source, recorded._replace(oid=table.oid))
-                if table is not None and (not table.ours or not table.readable or self._holds_rows(table)):
-                    continue
+            for recorded, table in self._located_tables():
+                if table is not None and table.oid is not None:
+                    is_ours = table.is_of(self.source, recorded)
+                    if is_ours and table.oid != recorded.oid:  # restored from a dump
+                        self.ledger.keep_table(self.source, recorded._replace(oid=table.oid))
+                    if not is_ours or not table.readable or self._holds_rows(table):
+                        continue
                 lost = [
                     partition
                     for partition, entry in self.ledger.entries(self.source, recorded.of_stream).items()
@@ -132,11 +133,16 @@ class PostgresTarget(BaseTarget):
     def _locate(self) -> None:
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
-            for recorded in self.ledger.tables(self.source) if not self._nonempty else ():
-                table = located(self.database, self.source, recorded)
-                if table is not None and table.ours:
-                    check_readable(self.database, table)
-                self._nonempty[recorded.stream] = table is not None and (not table.ours or self._holds_rows(table))
+            for recorded, table in self._located_tables() if not self._nonempty else ():
+                is_ours = table is not None and table.is_of(self.source, recorded)
+                if table is not None and is_ours:
+                    table.check_readable(self.database.label)
+                self._nonempty[recorded.stream] = table is not None and (not is_ours or self._holds_rows(table))
+
+    def _located_tables(self) -> Iterator[tuple[LedgerTable, CatalogTable | None]]:
+        """The recorded tables, each with the existing one."""
+        recorded = self.ledger.tables(self.source)
+        return zip(recorded, locate(self.database, self.source, recorded), strict=True)
 
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
@@ -184,10 +190,10 @@ class PostgresTarget(BaseTarget):
             recorded = {table.stream: table for table in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = recorded.get(erasure.layout.stream)
-                existing = located(self.database, self.source, table) if table is not None else None
+                existing = locate(self.database, self.source, [table])[0] if table is not None else None
                 if table is None or existing is None:
                     continue
-                if not existing.ours:
+                if not existing.is_of(self.source, table):
                     raise TargetError(
                         f"{self.database.label}: the table {table.name} is not recognised as that of {self.source}."
                         f"{table.stream}. Adopt it first: penstock check {self.source} --adopt {table.name}. Nothing "
@@ -227,7 +233,7 @@ class PostgresTarget(BaseTarget):
     def drop_writer(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
-    def _holds_rows(self, table: Located) -> bool:
+    def _holds_rows(self, table: CatalogTable) -> bool:
         """Whether a table has rows of the source. One that another session has locked counts as one with rows."""
         where, values = of_source(self.source, shared=table.shared)
         try:

@@ -9,11 +9,10 @@ from attrs import frozen
 from penstock import Difference, LedgerEntry
 
 from penstock_plugins.postgres.candidate import NAIVE
-from penstock_plugins.postgres.catalog import UNIQUE_BY
+from penstock_plugins.postgres.catalog import CatalogTable, locate
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import LedgerTable
 from penstock_plugins.postgres.sql_text import quoted, short
-from penstock_plugins.postgres.table_locations import Located, check_readable, located, of_source
+from penstock_plugins.postgres.table_locations import LedgerTable, of_source
 from penstock_plugins.sink_support.table_verification import (
     Contents,
     by_days,
@@ -43,18 +42,18 @@ class Verification:
     def differences(self, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """The partitions whose rows or sums differ, and those with rows in the table that are of no entry."""
         stream, name = self.known.stream, self.known.name
-        table = located(self.database, self.source, self.known)
+        (table,) = locate(self.database, self.source, [self.known])
         if table is None:
             for entry in entries:
                 if rows_in(entry, stream):
                     yield Difference(partition=entry.partition, what=f"the table {name} is gone")
             return
-        check_readable(self.database, table)
+        table.check_readable(self.database.label)
         if not entries:
             return
         columns = tuple(column for column, _ in entries[0].partition.values)
-        types = self._types(table)
-        if not all(short(column) in types for column in columns) or self._is_merged(table, columns):
+        types = table.types
+        if not all(short(column) in types for column in columns) or _is_merged(table, columns):
             yield from self._merged_differences(table, entries)
             return
         of_partition = {column: types[short(column)] for column in columns}
@@ -69,7 +68,7 @@ class Verification:
     def _differences_of(
         self,
         entries: Sequence[LedgerEntry],
-        table: Located,
+        table: CatalogTable,
         columns: Mapping[str, str],
         types: Collection[str],
         condition: tuple[str, list[str]] = ("true", []),
@@ -83,29 +82,9 @@ class Verification:
         contents = self._contents(table, columns, measures, condition)
         yield from differences(entries, contents, measures, stream, self.known.name)
 
-    def _types(self, table: Located) -> dict[str, str]:
-        rows = self.database.run(
-            "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
-            "where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped",
-            (table.oid,),
-        )
-        return dict(rows.fetchall())
-
-    def _is_merged(self, table: Located, columns: Sequence[str]) -> bool:
-        """
-        Whether rows are merged by a key without the partition's columns: a row that was read again may then be of
-        another day, which its value of that column states.
-        """
-        keys = self.database.run(
-            "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "
-            f"and {UNIQUE_BY} where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
-            (table.oid,),
-        ).fetchall()
-        return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
-
     def _contents(
         self,
-        table: Located,
+        table: CatalogTable,
         columns: Mapping[str, str],
         measures: Sequence[str],
         condition: tuple[str, list[str]],
@@ -123,7 +102,7 @@ class Verification:
         ).fetchall()
         return contents_from(rows, len(columns), measures)
 
-    def _merged_differences(self, table: Located, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
+    def _merged_differences(self, table: CatalogTable, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.known.stream, self.known.name
         where, values = of_source(self.source, shared=table.shared)
         rows = self.database.one(f"select count(*) from {table.sql} where {where}", values)
@@ -138,3 +117,11 @@ class Verification:
         for entry in entries:
             if rows_in(entry, stream):
                 yield Difference(partition=entry.partition, what=what)
+
+
+def _is_merged(table: CatalogTable, columns: Sequence[str]) -> bool:
+    """
+    Whether rows are merged by a key without the partition's columns: a row that was read again may then be of another
+    day, which its value of that column states.
+    """
+    return bool(table.keys) and not any({short(name) for name in columns} <= set(names) for names in table.keys)
