@@ -69,7 +69,48 @@ class ParamTokens(Unsigned):
 
 
 @frozen(kw_only=True)
-class GrantedToken(Unsigned):
+class _Login(Unsigned):
+    """What authenticators with a login have in common; ``refused`` are the statuses that mean wrong credentials."""
+
+    provider: str = "the provider"
+    refused: tuple[int, ...] = (400, 401, 403)
+    advice: str = "check the credentials of this source"
+
+    def _grant(self, response: Response, advice: str, token_member: str, life_member: str) -> Grant:
+        """
+        The token in the response to a login. Raises AuthenticationError where it was refused, or states something else
+        than a token; BrokenBodyError, after which the login is made again, where it states nothing.
+        """
+        if response.status in self.refused:
+            raise AuthenticationError(
+                f"{self.provider} refused the login (HTTP {response.status}: {response.text(120)}); {advice}."
+            )
+        if response.status >= 300:
+            raise RefusedError(
+                f"{self.provider} answered the login with HTTP {response.status} ({response.text(120) or 'no text'}); "
+                "check base_url."
+            )
+        try:
+            answer: Any = msgspec.json.decode(response.body)
+        except (ValueError, RecursionError) as error:
+            raise BrokenBodyError(f"{self.provider} answered the login with no JSON: {error}; check base_url") from None
+        token = answer.get(token_member) if isinstance(answer, dict) else None
+        if not isinstance(token, str) or not token:
+            if not answer or (isinstance(answer, dict) and not any(answer.values())):
+                raise BrokenBodyError(
+                    f"{self.provider} answered the login with HTTP {response.status} and nothing in it "
+                    f"({response.text(120) or 'no text'}). If it does so in each run, {advice}."
+                )
+            raise AuthenticationError(
+                f"{self.provider} answered the login with HTTP {response.status} and no {token_member!r}; {advice}."
+            )
+        life = answer.get(life_member)
+        stated = type(life) in (int, float) and 0 < life < _FOREVER_S
+        return Grant(Secret(token), float(life) if stated else None)
+
+
+@frozen(kw_only=True)
+class GrantedToken(_Login):
     """
     A token that a login call grants, sent in a header or as a query parameter, with fixed secrets beside it.
 
@@ -80,7 +121,6 @@ class GrantedToken(Unsigned):
     declares ``Refusal(..., renew=True)``.
     """
 
-    provider: str = "the provider"
     login: Request = field(repr=False)
     token_member: str = "access_token"  # noqa: S105
     life_member: str = "expires_in"
@@ -88,14 +128,12 @@ class GrantedToken(Unsigned):
     prefix: str = ""
     param: str | None = None
     fixed: Mapping[str, Secret] = field(factory=dict)
-    refused: tuple[int, ...] = (400, 401, 403)
-    advice: str = "check the credentials of this source"
 
     def grant_request(self) -> Request | None:
         return self._with_fixed(self.login)
 
     def read_grant(self, response: Response) -> Grant:
-        return grant_in(response, self, self.advice, self.token_member, self.life_member)
+        return self._grant(response, self.advice, self.token_member, self.life_member)
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         request = self._with_fixed(request)
@@ -108,46 +146,6 @@ class GrantedToken(Unsigned):
 
     def _with_fixed(self, request: Request) -> Request:
         return request.with_headers(*((name, value.reveal()) for name, value in self.fixed.items()))
-
-
-def grant_in(
-    response: Response,
-    authenticator: "GrantedToken | OAuthGrant",
-    advice: str,
-    token_member: str = "access_token",  # noqa: S107
-    life_member: str = "expires_in",
-) -> Grant:
-    """
-    The token in the response to a login. Raises AuthenticationError where it was refused, or states something else than
-    a token; BrokenBodyError, after which the login is made again, where it states nothing.
-    """
-    provider = authenticator.provider
-    if response.status in authenticator.refused:
-        raise AuthenticationError(
-            f"{provider} refused the login (HTTP {response.status}: {response.text(120)}); {advice}."
-        )
-    if response.status >= 300:
-        raise RefusedError(
-            f"{provider} answered the login with HTTP {response.status} ({response.text(120) or 'no text'}); "
-            "check base_url."
-        )
-    try:
-        answer: Any = msgspec.json.decode(response.body)
-    except (ValueError, RecursionError) as error:
-        raise BrokenBodyError(f"{provider} answered the login with no JSON: {error}; check base_url") from None
-    token = answer.get(token_member) if isinstance(answer, dict) else None
-    if not isinstance(token, str) or not token:
-        if not answer or (isinstance(answer, dict) and not any(answer.values())):
-            raise BrokenBodyError(
-                f"{provider} answered the login with HTTP {response.status} and nothing in it "
-                f"({response.text(120) or 'no text'}). If it does so in each run, {advice}."
-            )
-        raise AuthenticationError(
-            f"{provider} answered the login with HTTP {response.status} and no {token_member!r}; {advice}."
-        )
-    life = answer.get(life_member)
-    stated = type(life) in (int, float) and 0 < life < _FOREVER_S
-    return Grant(Secret(token), float(life) if stated else None)
 
 
 @frozen(kw_only=True)
@@ -169,23 +167,21 @@ class Basic(Unsigned):
 
 
 @frozen(kw_only=True)
-class OAuthGrant(Unsigned):
+class OAuthGrant(_Login):
     """
     What the grants of OAuth 2.0 have in common: a form sent to the token endpoint, and ``Authorization: Bearer``. The
     options are explained at :class:`OAuthClient`.
     """
 
-    provider: str = "the provider"
     url: str
     client_id: str
     scope: str | None = None
     client_in: Literal["body", "basic"] = "body"
     form: Mapping[str, str] = field(factory=dict)
-    refused: tuple[int, ...] = (400, 401, 403)
     advice: str = "check client_id and client_secret"
 
     def read_grant(self, response: Response) -> Grant:
-        return grant_in(response, self, self._advice(response))
+        return self._grant(response, self._advice(response), "access_token", "expires_in")
 
     def _advice(self, response: Response) -> str:
         return self.advice

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-from attrs import field, frozen
+from attrs import define, field
 from penstock import PenstockError, Project, SandboxRequest, SandboxResponse, UsageError
 from penstock.commands.durations import seconds_of
 from penstock.commands.process import write_whole
@@ -90,7 +90,7 @@ def write(file: Path, text: str) -> None:
 # --- served -----------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@define(eq=False)
 class PageServer:
     """
     Responds to requests with a page. Only for the names of this machine, so that no other site can read it through a
@@ -103,7 +103,8 @@ class PageServer:
     _make: Callable[[], str]
     _clock: Callable[[], float] = time.monotonic
     _one: threading.Lock = field(factory=threading.Lock, init=False)  # a second request waits for the first page
-    _last: list[tuple[float, str]] = field(factory=list, init=False)  # until when, and the page
+    _text: str = field(default="", init=False)  # the last page
+    _kept_until: float = field(default=0.0, init=False)
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         if not _is_local(request.headers.get("host", "")):
@@ -121,12 +122,11 @@ class PageServer:
 
     def _page(self) -> str:
         began = self._clock()
-        if self._last and began < self._last[0][0]:
-            return self._last[0][1]
-        text = self._make()
-        rendered_at = self._clock()
-        self._last[:] = [(rendered_at + KEPT_TIMES * (rendered_at - began), text)]
-        return text
+        if not self._text or began >= self._kept_until:
+            self._text = self._make()
+            made = self._clock()
+            self._kept_until = made + KEPT_TIMES * (made - began)
+        return self._text
 
 
 def _is_local(host: str) -> bool:

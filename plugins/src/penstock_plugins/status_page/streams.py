@@ -16,7 +16,6 @@ from penstock.project.results import AccountStatus, Change, PartitionStatus, Pro
 
 ACCOUNTS_NAMED = 20  # in one command
 REASON_LENGTH = 600
-LEFT = ("not in the configuration any more", "not listed by the provider any more")  # by whether the provider lists it
 
 NOTHING, MISSING, FAILED, TRUNCATED, REJECTED = ".", "m", "x", "t", "s"
 OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL = "O", "o", "F", "f"
@@ -113,7 +112,7 @@ class StreamContent:
                     "sums": [_sum(of_account.values(), name) for name in measures],
                     "read": epoch_s(status.last_read),
                     **({"zone": status.timezone} if status.timezone else {}),
-                    **({"left": LEFT[status.listed]} if status.configured is False else {}),
+                    **({"left": _left(status)} if status.configured is False else {}),
                     **({"overdue": True} if status.overdue else {}),
                 }
                 for (account, status), of_account in zip(self.accounts.items(), every, strict=True)
@@ -218,6 +217,11 @@ def streams_of(facts: Facts) -> dict[Place, StreamContent]:
 
 def account_of(of: AccountStatus | PartitionStatus | Change | Problem) -> Account:
     return tuple(of.account.values())
+
+
+def _left(status: AccountStatus) -> str:
+    """Why an account is not read any more."""
+    return "not listed by the provider any more" if status.listed else "not in the configuration any more"
 
 
 def _state(partition: PartitionStatus, *, restated: bool) -> str:
