@@ -4,12 +4,12 @@ The text of a Python module that is written: literals, and the imports of the na
 
 import ast
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import penstock
 
 WIDTH = 120
+MOST_OF_A_CALL = 104  # of a line, so that a name before it and a comment behind it have room
 
 _MODULES = ("csv", "gzip", "hmac", "io", "json", "jwt", "re", "zipfile")
 _OUTSIDE = ("attrs", "cryptography", "jwt", "oauthlib", "penstock")
@@ -42,9 +42,16 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def call(name: str, options: Iterable[tuple[str, Any]]) -> str:
-    """A call with those of the options that have a value."""
-    return f"{name}({', '.join(f'{key}={literal(value)}' for key, value in options if value)})"
+def call(name: str, *arguments: Any, indent: int = 0, **options: Any) -> str:
+    """
+    A call with those of the options that have a value; a long one has an argument a line. ``indent``: of its line.
+    """
+    texts = [*map(literal, arguments), *(f"{key}={literal(value)}" for key, value in options.items() if value)]
+    line = f"{name}({', '.join(texts)})"
+    if indent + len(line) <= MOST_OF_A_CALL:
+        return line
+    inner = "".join(f"{' ' * indent}    {text},\n" for text in texts)
+    return f"{name}(\n{inner}{' ' * indent})"
 
 
 def used_names(text: str) -> set[str]:

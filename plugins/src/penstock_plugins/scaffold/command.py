@@ -6,13 +6,13 @@ import keyword
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 from penstock import UsageError, snake
 from penstock.redact import shown_url
 
-from penstock_plugins.scaffold.package import SIGNED, Choices, PackageFiles, package_files, query_of
+from penstock_plugins.scaffold.package import SIGNED, Choices, PackageFiles, package_files
 from penstock_plugins.scaffold.sample import MOST_BYTES, Sample, read_sample
 from penstock_plugins.scaffold.stream import (
     KINDS,
@@ -25,18 +25,7 @@ from penstock_plugins.scaffold.stream import (
 )
 
 FETCH_S = 30.0
-NO_STREAM_NAMES = (
-    "data",
-    "edges",
-    "items",
-    "nodes",
-    "records",
-    "response",
-    "result",
-    "results",
-    "rows",
-    "values",
-)  # no stream
+NO_STREAM_NAMES = ("data", "edges", "items", "nodes", "records", "response", "result", "results", "rows", "values")
 
 
 @click.command()
@@ -131,14 +120,24 @@ def _choices(name: str, sample: str, read: Sample, options: dict[str, Any]) -> C
 
 def _address(sample: str, read: Sample, base_url: str | None) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """The base URL, and path and query of the stream as far as the sample shows them."""
-    origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
-    linked, linked_path, _ = query_of(read.url) if read.url else ("", "", ())
+    origin, path, query = _address_of(sample) if _is_url(sample) else ("", "", ())
+    linked, linked_path, _ = _address_of(read.url) if read.url else ("", "", ())
     base_url = base_url or origin or _asked("--base-url", "Where does the provider answer?", None, linked)
     _check_url("--base-url", base_url)
     base_url = base_url.rstrip("/")
     if not path and f"{linked}{linked_path}".startswith(f"{base_url}/"):
         path = f"{linked}{linked_path}".removeprefix(base_url)
     return base_url, path, query
+
+
+def _address_of(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Origin (without a login), path and parameters of a sample's URL."""
+    address = urlsplit(url)
+    return (
+        f"{address.scheme}://{address.netloc.rpartition('@')[2]}",
+        address.path or "/",
+        tuple(parse_qsl(address.query, keep_blank_values=True)),
+    )
 
 
 def _kind_and_paging(read: Sample, stream: str, options: dict[str, Any]) -> tuple[Any, str]:
@@ -161,7 +160,7 @@ def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None
     if sample is None:
         return None
     read = read_sample(_body("--parent", sample))
-    _, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
+    _, path, query = _address_of(sample) if _is_url(sample) else ("", "", ())
     name = _stream_name(path or sample, read)
     _check_name("--parent", name)
     if name == child:

@@ -5,7 +5,7 @@ The files of a new connector, from samples and a few choices. The texts are the 
 import re
 from collections.abc import Mapping
 from string import Template
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from penstock import UsageError, placeholders
@@ -95,8 +95,15 @@ def _streams(choices: Choices) -> tuple[StreamTexts, ...]:
     for stream in filter(None, (choices.parent, choices.stream)):
         name = _class_name(stream.singular, taken)
         taken.add(name)
-        more = {"record_class": name, "account": choices.account, "login_name": choices.login_name}
-        texts.append(StreamTexts.of(stream, texts[0] if texts else None, **more))
+        texts.append(
+            StreamTexts.of(
+                stream,
+                texts[0] if texts else None,
+                record_class=name,
+                account=choices.account,
+                login_name=choices.login_name,
+            )
+        )
     if len(texts) > 1 and any(sample.is_graphql for sample in texts):
         raise UsageError("--parent: a stream of GraphQL with a parent is written by hand; see json= of the stream")
     return tuple(texts)
@@ -301,13 +308,3 @@ class _Texts:
 def _class_name(name: str, taken: frozenset[str] | set[str]) -> str:
     camel = "".join(word.capitalize() for word in name.split("_"))
     return f"{camel}Record" if camel in taken else camel
-
-
-def query_of(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """Origin (without a login), path and parameters of a sample's URL."""
-    address = urlsplit(url)
-    return (
-        f"{address.scheme}://{address.netloc.rpartition('@')[2]}",
-        address.path or "/",
-        tuple(parse_qsl(address.query, keep_blank_values=True)),
-    )

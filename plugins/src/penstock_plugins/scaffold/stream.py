@@ -22,7 +22,16 @@ from penstock_plugins.scaffold.personal import is_granting, is_personal
 from penstock_plugins.scaffold.sample import Sample
 
 LOGINS = (
-    *("none", "bearer", "header", "param", "basic", "oauth_client", "oauth_refresh", "oauth_jwt", "oauth1", "hmac"),
+    "none",
+    "bearer",
+    "header",
+    "param",
+    "basic",
+    "oauth_client",
+    "oauth_refresh",
+    "oauth_jwt",
+    "oauth1",
+    "hmac",
 )
 PAGINGS = ("none", "page_number", "offset", "cursor", "link")
 KINDS = ("report", "listing", "on_demand")
@@ -134,7 +143,13 @@ class StreamTexts:
 
     @classmethod
     def of(
-        cls, choices: StreamChoices, parent: "StreamTexts | None", account: str | None = None, **more: Any
+        cls,
+        choices: StreamChoices,
+        parent: "StreamTexts | None",
+        *,
+        record_class: str,
+        account: str | None,
+        login_name: str,
     ) -> "StreamTexts":
         """Raises UsageError for choices that do not go together."""
         sample, name = choices.sample, choices.name
@@ -160,7 +175,14 @@ class StreamTexts:
             record = evolve(
                 record, columns=tuple(_account(one) if one.name == account else one for one in record.columns)
             )
-        return cls(choices=choices, record=record, link=link, account=account, **more)
+        return cls(
+            choices=choices,
+            record=record,
+            record_class=record_class,
+            account=account,
+            login_name=login_name,
+            link=link,
+        )
 
     @property
     def is_report(self) -> bool:
@@ -207,13 +229,14 @@ class StreamTexts:
         if not record.key:
             lines.insert(0, f"row_key: str = row_key({', '.join(map(literal, record.hashed))})  # review: no key found")
         key = record.key or ("row_key",)
-        options = {
-            "members": "camel" if record.camel and not all(column.within for column in record.columns) else None,
-            "kind": "report" if self.is_report else "snapshot",
-            "key": key[0] if len(key) == 1 else key,
-            "account": self.account,
-            "day": self.day_column,
-        }
+        declared = call(
+            "record",
+            members="camel" if record.camel and not all(column.within for column in record.columns) else None,
+            kind="report" if self.is_report else "snapshot",
+            key=key[0] if len(key) == 1 else key,
+            account=self.account,
+            day=self.day_column,
+        )
         words = self.choices.name.replace("_", " ")
         note = "# review: the document and its date"
         unsure = [f"# review: whether the key needs {self.link.name}"] if self.link is not None else []
@@ -224,7 +247,7 @@ class StreamTexts:
         return "\n".join(
             [
                 *unsure,
-                f"@{call('record', options.items())}",
+                f"@{declared}",
                 f"class {self.record_class}:",
                 f'    """One record of {words}. Source: a sample answer."""  {note}',
                 "",
@@ -258,27 +281,37 @@ class StreamTexts:
             params[self.account] = "{account}"
         return params
 
+    @property
+    def paging_param(self) -> str:
+        """The name of the page's number, offset or cursor in a request; empty for links."""
+        names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.choices.paging, ())
+        usual = "" if not names else "after" if self.is_graphql else names[0]
+        return next((name for name in names if name in dict(self.choices.query)), usual)
+
+    @property
+    def next_member(self) -> str:
+        """The path of the cursor, or of the link, to the next page."""
+        sample = self.choices.sample
+        return (sample.cursor if self.choices.paging == "cursor" else sample.link) or self._beside("next")
+
     def paging(self) -> dict[str, str]:
         """The values of the paging's templates."""
-        names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.choices.paging, ())
-        query = dict(self.choices.query)
-        usual = "after" if self.is_graphql else names[0] if names else ""
-        name = next((each for each in names if each in query), usual)
-        size = next((each for each in _OF_SIZE if each in query), None)
-        options = "" if size is None else f", size_param={literal(size)}, size={_size(query[size])}"
-        if self._more:
-            options += f", more={literal(self._more)}"
-        if self.is_graphql:
-            options += ', place="body"'
-        param = f"variables.{name}" if self.is_graphql else name
-        sample = self.choices.sample
-        member = (sample.cursor if self.choices.paging == "cursor" else sample.link) or self._beside("next")
-        return {
-            "param": literal(param),
-            "asked_param": literal(name),
-            "size": options,
-            "member": literal(member),
-        }
+        return {"asked_param": literal(self.paging_param), "member": literal(self.next_member)}
+
+    def _paginator(self) -> str:
+        query, param = dict(self.choices.query), self.paging_param
+        size = next((name for name in _OF_SIZE if name in query), None)
+        return call(
+            "named",
+            self.choices.paging,
+            indent=4,
+            param=f"variables.{param}" if param and self.is_graphql else param,
+            member=self.next_member if self.paging_name in ("cursor", "link") else None,
+            size_param=size,
+            size=size and _size(query[size]),
+            more=self._more,
+            place="body" if self.is_graphql else None,
+        )
 
     @property
     def paging_name(self) -> str:
@@ -300,64 +333,61 @@ class StreamTexts:
     def _envelope(self) -> str:
         sample = self.choices.sample
         if sample.format == "csv":
-            options = {
-                "header": sample.header,
-                "delimiter": None if sample.delimiter == "," else sample.delimiter,
-                "encoding": sample.encoding,
-                "totals": sample.totals,
-            }
-            return call("ReportFile", options.items())
+            return call(
+                "ReportFile",
+                indent=4,
+                header=sample.header,
+                delimiter=None if sample.delimiter == "," else sample.delimiter,
+                encoding=sample.encoding,
+                totals=sample.totals,
+            )
         if self.on_demand:
-            return call("ReportFile", [("items", (sample.items,) if sample.items else None)])
+            return call("ReportFile", items=(sample.items,) if sample.items else None)
         if not sample.items:
             return ""
-        member = {"cursor": sample.cursor or self._beside("next"), "link": sample.link}.get(self.paging_name)
+        member = self.next_member if self.paging_name in ("cursor", "link") else None
         head = tuple(path for path in (member, self._more) if path)
-        options = {"items": sample.items, "total": sample.total, "pages": sample.pages, "head": head}
-        return call("Envelope", options.items())
+        return call("Envelope", indent=4, items=sample.items, total=sample.total, pages=sample.pages, head=head)
 
     def source_lines(self) -> list[str]:
         """The arguments of ``Stream``, one a line, behind name, summary and record."""
-        lines = []
-        if self.link is not None:
-            link = self.link
-            links = f', links=lambda row: [{{"{link.name}": row["{link.column}"]}}]'
-            renamed = links if link.name != link.column else ""
-            lines.append(f'parent=Parent(stream="{link.stream.name}", columns=("{link.column}",){renamed}),')
-        lines.append(f"path={literal(self.path)},")
+        lines = [self._parent_line()] if self.link is not None else []
+        lines += [f"path={literal(self.path)},", *self._request_lines(), *self._response_lines()]
+        if self.is_report:
+            lines.append("open_for=3,  # review: for how many days the provider may change a day")
+        return lines
+
+    def _parent_line(self) -> str:
+        assert self.link is not None
+        name, column = self.link.name, self.link.column
+        links = "" if name == column else f', links=lambda row: [{{"{name}": row["{column}"]}}]'
+        return f'parent=Parent(stream="{self.link.stream.name}", columns=("{column}",){links}),'
+
+    def _request_lines(self) -> list[str]:
         params = self.params()
         inner = ", ".join(f"{literal(name)}: {literal(value)}" for name, value in params.items())
         if self.is_graphql:
-            lines.append(f'json={{"query": QUERY, "variables": {{{inner}}}}},')
-        elif self.on_demand:
-            lines.append(f"json={{{inner}}},  # review: what the submission contains")
-        elif params:
-            unsure = self.is_report and not any(_OF_DAYS.fullmatch(value) for _, value in self.choices.query)
-            lines.append(f"params={{{inner}}},{'  # review: the names of the days' if unsure else ''}")
+            return [f'json={{"query": QUERY, "variables": {{{inner}}}}},']
         if self.on_demand:
-            lines.append("# review: where its answers have the id, the state and the link; the words of the state")
-            lines.append('poller=named("polled", id_at="id", state_at="status", download_at="url"),')
-        if envelope := self._envelope():
-            if len(envelope) > 100:
-                envelope = (
-                    envelope.replace("(", "(\n        ", 1).replace(", head=", ",\n        head=")[:-1] + ",\n    )"
-                )
-            lines.append(f"{'downloads' if self.on_demand else 'envelope'}={envelope},")
+            return [
+                f"json={{{inner}}},  # review: what the submission contains",
+                "# review: where its answers have the id, the state and the link; the words of the state",
+                'poller=named("polled", id_at="id", state_at="status", download_at="url"),',
+            ]
+        unsure = self.is_report and not any(_OF_DAYS.fullmatch(value) for _, value in self.choices.query)
+        return [f"params={{{inner}}},{'  # review: the names of the days' if unsure else ''}"] if params else []
+
+    def _response_lines(self) -> list[str]:
+        envelope = self._envelope()
+        lines = [f"{'downloads' if self.on_demand else 'envelope'}={envelope},"] if envelope else []
         if self.choices.paging != "none":
-            paginator = snippet("paging", self.paging_name, "paginator", **self.paging())
-            if len(paginator) > 100:
-                options = re.split(r", (?=\w+=)", paginator.removeprefix("named(").removesuffix(")"))
-                paginator = "named(\n" + "".join(f"        {option},\n" for option in options) + "    )"
-            lines += ["# review: the options", f"paginator={paginator},"]
-        if self.is_report:
-            lines.append("open_for=3,  # review: for how many days the provider may change a day")
+            lines += ["# review: the options", f"paginator={self._paginator()},"]
         return lines
 
     def query(self) -> str:
         """The GraphQL query that selects what the sample has."""
         sample = self.choices.sample
-        asked = self.paging()["asked_param"].strip('"')
-        names = [*self.params(), *([asked] if self.paging_name == "cursor" else [])]
+        names = [*self.params(), *([self.paging_param] if self.paging_name == "cursor" else [])]
         declared = ", ".join(f"${name}: String" for name in names)
         arguments = ", ".join(f"{name}: ${name}" for name in names)
         *outer, field = sample.items.removeprefix("data.").removesuffix(".nodes").removesuffix(".edges").split(".")
