@@ -1,5 +1,5 @@
 """
-docs/python.md: its examples run, in order, against Talroo's imitation.
+docs/python.md: its examples run, in order, against the imitations of Talroo and Joveo.
 """
 
 import json
@@ -32,7 +32,14 @@ def talroo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
-def test_the_examples_run_in_order(talroo: Server, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def joveo() -> Iterator[Server]:
+    with serve() as server:
+        server.app = Registry().sandbox("joveo").make(server.base_url, NOW.date())
+        yield server
+
+
+def test_the_examples_run_in_order(talroo: Server, joveo: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """
     Each block as a reader would paste it into one session; amounts are exact, nothing is printed but by the examples.
     """
@@ -42,7 +49,8 @@ def test_the_examples_run_in_order(talroo: Server, capsys: pytest.CaptureFixture
     page = (DOCS / "python.md").read_text()
     blocks = re.findall(r"(?<!-->\n)^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     for block in blocks:
-        exec(compile(block.replace("8977", str(talroo.port)), "docs/python.md", "exec"), session)
+        block = block.replace("8977", str(talroo.port)).replace("8978", str(joveo.port))
+        exec(compile(block, "docs/python.md", "exec"), session)
 
     written = [
         json.loads(line, parse_float=Decimal)
@@ -53,4 +61,5 @@ def test_the_examples_run_in_order(talroo: Server, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "delivered 0\n"
     assert [one.exit_code for one in session["results"]] == [0, 0]
     assert len(session["plan"].partitions) == 1
+    assert (session["paused"].summary, session["left"]) == ("2 done", [])
     assert session["task"]("talroo") == "success"

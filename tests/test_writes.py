@@ -3,6 +3,7 @@ Writes over real HTTP, through every trouble: what the provider recorded is what
 what they call unknown, and nothing twice.
 """
 
+import io
 import json
 import os
 import random
@@ -24,7 +25,15 @@ from connector_sensis.sandbox import KEY, listing_id
 from imitation_joveo import JoveoSandbox
 from imitation_sensis import SensisSandbox
 from imitation_targetcircle import TargetCircle
-from penstock import SandboxRequest, SandboxResponse
+from penstock import (
+    AuthenticationError,
+    Project,
+    Receipt,
+    SandboxRequest,
+    SandboxResponse,
+    StoppedError,
+    UsageError,
+)
 from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.sandbox.server import Reset, Scripted, SendPause, Server, serve
@@ -1067,3 +1076,155 @@ def test_a_job_begun_in_test_is_not_gone_on_with_in_prod(sensis: Bench) -> None:
 
     assert (code, statuses(receipts)) == (0, ["done"] * 3)
     assert [one["environment"] for one in sensis.app.events] == ["test"] * 2 + ["prod"] * 3
+
+
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def project_of(bench: Bench) -> Project:
+    return Project(bench.folder / "penstock.toml", environ={})
+
+
+def a_job(bench: Bench) -> dict[str, str]:
+    client = client_of(bench)
+    return {"client_id": client, "job_reference": next(iter(bench.app.jobs[client]))}
+
+
+def test_a_program_gets_the_receipts_as_values(joveo: Bench) -> None:
+    """
+    Nothing is printed, and no signal handler is set, so that it works in a notebook and in a thread.
+    """
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    events: list[Any] = []
+
+    result = project_of(joveo).act("joveo", "pause_job", a_job(joveo), on_event=events.append)
+
+    assert (result.exit_code, result.counts, result.not_sent, result.error) == (0, {"done": 1}, 0, None)
+    assert [(receipt.row, receipt.status) for receipt in result.receipts] == [(0, "done")]
+    assert result.summary == "1 done"
+    assert {"act_started", "request"} < {event["event"] for event in events}
+    assert events[-1] == {
+        "event": "act_finished",
+        "source": "joveo",
+        "action": "pause_job",
+        "counts": {"done": 1},
+        "not_sent": 0,
+        "exit_code": 0,
+    }
+    assert joveo.capture.readouterr() == ("", "")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_program_gives_rows_of_any_kind(sensis: Bench) -> None:
+    """
+    An iterable of mappings, a path, a binary stream, and texts as on the command line.
+    """
+    project = project_of(sensis)
+    name = sensis.write("e.jsonl", [event(2)])
+
+    results = [
+        project.act("sensis", "report_event", {"event_name": "dial"}, rows=(event(number) for number in range(2))),
+        project.act("sensis", "report_event", file=sensis.folder / name),
+        project.act("sensis", "report_event", file=io.BytesIO(json.dumps(event(3)).encode())),
+        project.act("sensis", "report_event", [f"{key}={value}" for key, value in event(4).items()]),
+    ]
+
+    assert [result.counts for result in results] == [{"done": 2}, {"done": 1}, {"done": 1}, {"done": 1}]
+    assert [one["id"] for one in sensis.app.events] == [listing_id(number) for number in range(5)]
+
+
+def test_the_rows_of_a_program_are_a_job(sensis: Bench) -> None:
+    """
+    An exception of the callback ends the call. The same rows are refused then, and ``resume`` sends the rest.
+    """
+    project, rows = project_of(sensis), [event(number) for number in range(3)]
+    seen: list[Receipt] = []
+
+    def stop_after_the_first(receipt: Receipt) -> None:
+        seen.append(receipt)
+        raise KeyError("the caller's own")
+
+    with pytest.raises(KeyError):
+        project.act("sensis", "report_event", rows=rows, on_receipt=stop_after_the_first)
+    with pytest.raises(UsageError, match=r"this list of rows was begun at .* is not finished"):
+        project.act("sensis", "report_event", rows=rows)
+    result = project.act("sensis", "report_event", rows=rows, resume=True)
+
+    assert len(seen) == 1
+    assert (result.counts, len(result.receipts)) == ({"done": 3}, 3)
+    assert len(sensis.app.events) == 3
+
+
+def test_a_program_ends_a_job_from_outside(sensis: Bench) -> None:
+    """
+    The result states the rows that were not sent; their receipts are refused.
+    """
+    stop = threading.Event()
+
+    result = project_of(sensis).act(
+        "sensis", "report_event", rows=[event(0), event(1)], stop=stop, on_event=lambda _: stop.set()
+    )
+
+    assert (result.exit_code, type(result.error), result.counts) == (130, StoppedError, {})
+    assert sensis.app.events == []
+
+
+def test_an_error_of_the_provider_is_in_the_result(sensis: Bench) -> None:
+    """
+    As it is for a run; the receipts of the rows that were not sent name it.
+    """
+    sensis.configure("sensis", key="of somebody else")
+
+    result = project_of(sensis).act("sensis", "report_event", rows=[event(0), event(1)])
+
+    assert (result.exit_code, type(result.error), result.not_sent) == (3, AuthenticationError, 2)
+    assert {receipt.status for receipt in result.receipts} == {"refused"}
+
+
+def test_a_program_looks_at_the_requests_first(joveo: Bench) -> None:
+    """
+    A dry run has the requests, and receipts of the rows that would be refused; nothing is sent or recorded.
+    """
+    rows = [{"client_id": "7baeb0b8", "job_reference": "a-1"}, {"client_id": "7baeb0b8"}]
+    streamed: list[Any] = []
+
+    result = project_of(joveo).act("joveo", "pause_job", rows=rows, dry_run=True)
+    project_of(joveo).act("joveo", "pause_job", rows=rows, dry_run=True, on_request=streamed.append)
+
+    assert [request["request"].partition(" ")[0] for request in result.requests] == ["PUT"]
+    assert list(result.requests) == streamed
+    assert ([receipt.row for receipt in result.receipts], result.exit_code) == ([1], 1)
+    assert not (joveo.folder / ".penstock").exists()
+
+
+def test_a_program_confirms_what_destroys(joveo: Bench) -> None:
+    """
+    ``confirmed=True`` is the option ``--yes``; ``allow_writes`` is required in both.
+    """
+    job = a_job(joveo)
+
+    with pytest.raises(UsageError, match="destroys something"):
+        project_of(joveo).act("joveo", "delete_job", job)
+    assert project_of(joveo).act("joveo", "delete_job", job, confirmed=True).counts == {"done": 1}
+    joveo.configure("joveo")
+    with pytest.raises(UsageError, match="writes to joveo are off"):
+        project_of(joveo).act("joveo", "pause_job", job)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reported"),
+    [
+        ({"rows": [], "file": "e.jsonl"}, "rows, file and query: give one of them"),
+        ({"query": "select 1"}, "--query needs --from SINK"),
+        ({"rows": ["a"]}, "row 0 is str, expected a mapping"),
+        ({"values": {"userAgnt": 1.5}}, "userAgnt is no parameter"),
+    ],
+    ids=["two origins", "query alone", "no mapping", "unknown"],
+)
+def test_a_call_that_cannot_be_carried_out(sensis: Bench, arguments: dict[str, Any], reported: str) -> None:
+    """
+    It raises before anything is sent.
+    """
+    with pytest.raises(UsageError, match=reported):
+        project_of(sensis).act("sensis", "report_event", **arguments)
+    assert sensis.app.events == []

@@ -429,7 +429,7 @@ def test_hook_penstock_event(place: Path) -> None:
             assert set(event) - {"event", "run_id"} <= set(re.findall(r"`(\w+)`", table[name])), name
     core = Path(penstock.__file__).parent
     stages = [core / "_fetch", core / "_read", core / "_run", core / "_run_report"]
-    files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_cli" / "act.py"]
+    files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_project" / "act.py"]
     source = "".join(path.read_text() for path in files)
     assert set(table) == set(re.findall(r'(?:"event": |\.event\(\s*)"(\w+)"', source))
 

@@ -5,11 +5,14 @@ Methods print nothing and set no signal handler. They return frozen results, and
 be called from any thread, several at a time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 from penstock._config.schema import settings_schema
 from penstock._config.targets import findable
@@ -31,7 +34,9 @@ from penstock._project.verify import verify
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.events import OnEvent, ignore
+from penstock.model import Receipt
 from penstock.project.results import (
+    ActResult,
     AdoptAllResult,
     AdoptResult,
     ChangesResult,
@@ -196,6 +201,73 @@ class Project(Running):
         finally:
             target.close()
         return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))
+
+    # --- writes ---------------------------------------------------------------------------------------------------
+
+    def act(
+        self,
+        source: str,
+        action: str,
+        values: Mapping[str, Any] | Sequence[str] = (),
+        *,
+        rows: Iterable[Mapping[str, Any]] | None = None,
+        file: str | os.PathLike[str] | BinaryIO | None = None,
+        sink: str | None = None,
+        query: str | None = None,
+        dry_run: bool = False,
+        resume: bool = False,
+        retry_unknown: bool = False,
+        confirmed: bool = False,
+        receipts: str | os.PathLike[str] | None = None,
+        refused: str | os.PathLike[str] | None = None,
+        on_receipt: Callable[[Receipt], None] | None = None,
+        on_request: Callable[[Mapping[str, Any]], None] | None = None,
+        on_event: OnEvent = ignore,
+        stop: threading.Event | None = None,
+    ) -> ActResult:
+        """
+        Write to a provider, as ``penstock act`` does: one receipt for each row, in the order of the rows.
+
+        ``values``: the one row, or, with one of the following, defaults for every row; as a mapping, or as texts
+        ``KEY=VALUE``. ``rows``: mappings. ``file``: JSON lines or CSV, as a path or a binary stream. ``query``: the
+        rows that ``sink``, a sink's name or place, returns for it.
+
+        Nothing is sent unless the source has ``allow_writes = true``. ``confirmed``: confirms a destructive action, and
+        another address of an unfinished job. ``dry_run``: only prepare the requests; sends and records nothing.
+        What was sent is recorded in ``.penstock`` beside the configuration: the rows of a call that was interrupted are
+        sent with ``resume``, those of unknown outcome with ``retry_unknown``. Without either, an unfinished job of the
+        same rows raises UsageError.
+
+        ``receipts``: a file for the receipts, as JSON lines. ``refused``: one for the refused rows. ``on_receipt``,
+        ``on_request``: called with each receipt, and each request of a dry run, as soon as it is known; the result has
+        none of them then. What they raise ends the call, and ``resume`` continues it. ``stop``: when it is set, the
+        call ends after the response to the request under way.
+
+        An error of the provider during the call is in the result. Raises LockHeldError if another process sends the
+        same rows, and SinkError where ``receipts`` cannot be written.
+        """
+        from penstock._project.act import act, action_of, input_of
+
+        on_event = unfailing(on_event)
+        notices = Notices(on_event)
+        return act(
+            self._setup,
+            action_of(self._setup, source, action),
+            input_of(self._setup, rows, file, sink, query, notices),
+            source=source,
+            values=values,
+            clock=self._clock(stop),
+            notices=notices,
+            dry_run=dry_run,
+            resume=resume,
+            retry_unknown=retry_unknown,
+            confirmed=confirmed,
+            receipts=None if receipts is None else Path(receipts),
+            refused=None if refused is None else Path(refused),
+            on_receipt=on_receipt,
+            on_request=on_request,
+            on_event=on_event,
+        )
 
     # --- what was delivered -----------------------------------------------------------------------------------------
 

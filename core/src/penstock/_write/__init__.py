@@ -1,7 +1,8 @@
 """
 Writes to providers: rows to requests, the outbox, receipts.
 
-The modules: ``job`` joins ``rows`` (the input), ``outbox`` (what was sent, with ``outbox_database`` and ``outbox_job``)
-and ``sender`` (the loop). Values only: ``parameters`` (a row's texts to typed values), ``requests`` (these to
-requests), ``outcomes`` (a response to receipts), ``outbox_decision`` (whether a job begins, resumes or is refused).
+The modules: ``job`` joins ``rows`` (the input, and files of output), ``outbox`` (what was sent, with
+``outbox_database`` and ``outbox_job``) and ``sender`` (the loop). Values only: ``parameters`` (a row's texts to typed
+values), ``requests`` (these to requests), ``outcomes`` (a response to receipts), ``outbox_decision`` (whether a job
+begins, resumes or is refused).
 """

@@ -7,12 +7,11 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
-import msgspec
 from attrs import define, field, frozen
 
 from penstock._config import ConfiguredSink
@@ -21,13 +20,13 @@ from penstock._fetch.budget import Budget
 from penstock._fetch.client import SourceClient
 from penstock._util.clock import Clock
 from penstock._write.outbox import Outbox
-from penstock._write.outbox_decision import CALL, STDIN, JobKey
+from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, destination, pack_rows
-from penstock._write.rows import RowFile, Rows, SingleRow
+from penstock._write.rows import RowFile, Rows, SingleRow, write_values, written
 from penstock._write.sender import Sender, blocks, prepare_row, url_length
 from penstock.actions import Action
-from penstock.errors import SinkError, UsageError
+from penstock.errors import UsageError
 from penstock.events import OnEvent, ignore
 from penstock.model import Receipt
 from penstock.protocols import Grant
@@ -42,33 +41,43 @@ class Query:
     text: str
 
 
-Input = Path | BinaryIO | Query | None
-"""The origin of an action's rows: a file, standard input, or a sink; None: the parameters are the one row."""
+@frozen
+class GivenRows:
+    """The rows that a Python program has."""
+
+    rows: Iterable[Mapping[str, Any]]
+
+
+Input = Path | BinaryIO | Query | GivenRows | None
+"""The origin of an action's rows: a file, a binary stream, a sink, or values; None: the parameters are the one row."""
 
 
 @define(eq=False, kw_only=True)
 class ActionJob:
     """
-    An action's rows, and the parameters that all of them share. :meth:`close` removes its temporary copies.
+    An action's rows, and the parameters that all of them share. ``stack``: of the caller; closing it ends the job, and
+    removes its temporary copies.
 
-    ``parameters``: text by name, as on the command line. Raises UsageError for parameters that cannot be sent.
+    ``parameters``: by name; ``is_text``: as texts of the command line. Raises UsageError for parameters that cannot be
+    sent.
     """
 
     source: ConfiguredSource
     action: Action
     parameters: Mapping[str, Any]
+    is_text: bool
     input: Input
-    clock: Clock = field(factory=Clock)
+    clock: Clock
+    stack: ExitStack
     key: JobKey = field(init=False)
     _defaults: Mapping[str, Any] = field(init=False)
     _rows: Rows | None = field(init=False)  # None: those of a query, which is not made yet
     _copy: Path | None = field(default=None, init=False)  # of the rows of a query
-    _stack: ExitStack = field(factory=ExitStack, init=False)
 
     def __attrs_post_init__(self) -> None:
         action, settings = self.action, self.source.settings
         try:
-            shared = typed(action, self.parameters, text=True)
+            shared = typed(action, self.parameters, text=self.is_text)
             shared = validated(action, settings, shared) if self.input is None else shared
         except ValueError as error:
             help_ = f"`penstock act {self.source.name} {action.name} --help` lists the parameters"
@@ -104,6 +113,11 @@ class ActionJob:
                     raise UsageError(f"--from {path}: cannot be read: {error.strerror}") from None
             case Path() as path:
                 return RowFile.at(path)
+            case GivenRows(rows):
+                copy = self._scratch_folder() / "rows.jsonl"
+                with copy.open("w", encoding="utf-8") as out:
+                    write_values(out, rows)
+                return RowFile.at(copy, LIST)
             case stream:
                 return self._copied(stream, STDIN)
 
@@ -164,7 +178,7 @@ class ActionJob:
     ) -> Sender:
         """What sends the job, its place in the outbox locked; see :meth:`Outbox.open`. ``emit`` gets its events."""
         job = outbox.open(self.key, self.clock.now(), resume=resume, retry_unknown=retry_unknown, confirmed=confirmed)
-        self._stack.callback(job.close)
+        self.stack.callback(job.close)
         return Sender(
             client=self._client(emit),
             action=self.action,
@@ -178,18 +192,15 @@ class ActionJob:
         if self._copy is not None:
             self._copy.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        self._stack.close()
-
     def _client(self, emit: OnEvent) -> SourceClient:
         budget = Budget(self.clock, retries=math.inf)
         client = SourceClient(self.source, clock=self.clock, budget=budget, emit=emit)
-        self._stack.callback(client.close)
+        self.stack.callback(client.close)
         return client
 
     def _scratch_folder(self) -> Path:
-        """A directory that is removed with the job."""
-        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
+        """A directory that is removed with the job's stack."""
+        return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
 
     def _read(self, folder: Path, *, is_new: bool) -> Rows:
         """
@@ -209,42 +220,14 @@ class ActionJob:
                 "--retry-unknown sends the rows of today as a new job; otherwise change the text of the query for that"
             )
         if is_new:
-            encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
             draft = copy.with_suffix(".part")
             try:
                 with written(draft, "--query", private=True) as out:
-                    for row in sink.kind.query(sink.settings, self.input.text):
-                        out.write(encode(dict(row)).decode() + "\n")
+                    write_values(out, sink.kind.query(sink.settings, self.input.text))
                 draft.replace(copy)
             finally:
                 draft.unlink(missing_ok=True)
         return RowFile.at(copy, f"a query of {sink.shown}")
-
-
-@contextmanager
-def written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
-    """
-    A file to write text to; ``private``: its owner's alone. UsageError if it cannot be opened, SinkError if it cannot
-    be written: rows may have been sent by then.
-    """
-    try:
-        file = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
-    try:
-        with file:
-            if private:
-                path.chmod(0o600)
-            yield file
-    except OSError as error:
-        raise cannot_write(option, path, error) from None
-
-
-def cannot_write(option: str, path: Path, error: OSError) -> SinkError:
-    return SinkError(
-        f"{option} {path}: cannot be written: {error.strerror}. Rows that were sent are recorded. Remove the cause, "
-        "then use --resume: it prints all receipts, and sends the rows that were not sent"
-    )
 
 
 def _digest(text: str) -> str:

@@ -10,6 +10,7 @@ from penstock.redact import mask
 
 CALL = "this call"  # a job whose only row is the parameters
 STDIN = "stdin"
+LIST = "this list of rows"  # of a Python program
 
 
 @frozen(kw_only=True)

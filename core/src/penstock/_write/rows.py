@@ -1,5 +1,6 @@
 """
-Rows for an action from a file: JSON lines or CSV, read as a stream, so that a file may be larger than memory.
+Rows for an action from a file: JSON lines or CSV, read as a stream, so that a file may be larger than memory; and the
+files that are written.
 
 A row that cannot be read is passed on with its problem: one bad line does not stop the others.
 """
@@ -10,13 +11,15 @@ import hashlib
 import os
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, TextIO
 
+import msgspec
 from attrs import frozen
 
-from penstock.errors import UsageError
+from penstock.errors import SinkError, UsageError
 from penstock.model import EXACT_JSON, exact_json
 
 MOST_LINE_BYTES = 16 * 1024 * 1024
@@ -275,3 +278,49 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
     if doubled:
         raise UsageError(f"--from {name}: the column {doubled[0]} is there twice; rename one of them")
     return header.rstrip("\r\n").encode() + b"\n", columns
+
+
+# --- files that are written -------------------------------------------------------------------------------------------
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as a row of JSON lines has them: numbers are exact; what JSON does not have is text."""
+    read: dict[str, Any] = exact_json(_ENCODE(dict(values)).decode())
+    return read
+
+
+def write_values(out: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines. Raises UsageError for one that is no mapping."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise UsageError(f"row {number} is {type(row).__name__}, expected a mapping of values by name")
+        out.write(_ENCODE(dict(row)).decode() + "\n")
+
+
+_ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+
+
+@contextmanager
+def written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
+    """
+    A file to write text to; ``private``: its owner's alone. UsageError if it cannot be opened, SinkError if it cannot
+    be written: rows may have been sent by then.
+    """
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
+    try:
+        with file:
+            if private:
+                path.chmod(0o600)
+            yield file
+    except OSError as error:
+        raise cannot_write(option, path, error) from None
+
+
+def cannot_write(option: str, path: Path, error: OSError) -> SinkError:
+    return SinkError(
+        f"{option} {path}: cannot be written: {error.strerror}. Rows that were sent are recorded. Remove the cause, "
+        "then use --resume: it prints all receipts, and sends the rows that were not sent"
+    )

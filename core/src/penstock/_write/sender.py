@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import FailedAttempt, Operation
@@ -20,7 +20,7 @@ from penstock._write.outbox_job import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, pack_rows
-from penstock._write.rows import InputRow, Rows
+from penstock._write.rows import InputRow, Rows, cannot_write
 from penstock.actions import Action
 from penstock.errors import PenstockError, StoppedError, TransportError, UsageError
 from penstock.model import Receipt, Request, Response
@@ -30,27 +30,6 @@ BLOCK = 500  # rows prepared at once; only rows of one block can share a request
 
 # So many consecutive unknown outcomes are an outage. The job ends, since sending on would only add more of them.
 MOST_UNKNOWN = 100
-
-
-@frozen(kw_only=True)
-class JobResult:
-    """The result of a job: rows by status, the rows not sent, and the error that ended it early, if one did."""
-
-    counts: Mapping[str, int]
-    not_sent: int
-    error: PenstockError | None = None
-
-    @property
-    def exit_code(self) -> int:
-        if self.error is not None:
-            return self.error.exit_code or 1
-        return 0 if set(self.counts) <= {"done"} else 1
-
-    @property
-    def summary(self) -> str:
-        counted = [f"{count} {status}" for status, count in self.counts.items() if count]
-        counted += [f"{self.not_sent} not sent"] if self.not_sent else []
-        return ", ".join(counted) or "no rows"
 
 
 def prepare_row(action: Action, settings: Any, input_row: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
@@ -97,11 +76,13 @@ class Sender:
     job: OutboxJob
     rows: Rows
     defaults: Mapping[str, Any]
-    _ended_by: PenstockError | None = field(default=None, init=False)
+    error: PenstockError | None = field(default=None, init=False)
+    """What ended the job early."""
+    counts: dict[str, int] = field(factory=dict, init=False)
+    """The rows whose receipts were yielded, by status, without those that were not sent."""
+    not_sent: int = field(default=0, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
     _reported: int = field(default=0, init=False)  # rows whose receipts were yielded
-    _counts: dict[str, int] = field(factory=dict, init=False)
-    _not_sent: int = field(default=0, init=False)
 
     def send(self) -> Iterator[Receipt]:
         """
@@ -113,7 +94,7 @@ class Sender:
         settings, length, count = self.client.source.settings, url_length(self.client), 0
         for block in blocks(self.rows):
             count += len(block)
-            if self._ended_by is None:
+            if self.error is None:
                 settled = self.job.settled(block[0].number, block[-1].number)
                 unsent = [input_row for input_row in block if input_row.number not in settled]
                 ready = [prepare_row(self.action, settings, input_row, self.defaults) for input_row in unsent]
@@ -124,16 +105,11 @@ class Sender:
                 for write in (write for write in writes if isinstance(write, WriteRequest)):
                     self._send_and_settle(write)
                     yield from self._settled()
-            if isinstance(self._ended_by, StoppedError):
+            if isinstance(self.error, StoppedError):
                 break
             yield from self._receipts_of_unsent(block)
-        if self._ended_by is None:
+        if self.error is None:
             self.job.finish(count, self.client.clock.now())
-
-    @property
-    def result(self) -> JobResult:
-        """The result, once every receipt was taken."""
-        return JobResult(counts=dict(self._counts), not_sent=self._not_sent, error=self._ended_by)
 
     # --- refused rows -----------------------------------------------------------------------------------------------
 
@@ -148,14 +124,17 @@ class Sender:
 
     def write_refused(self, path: Path) -> None:
         """
-        Write the refused rows, byte for byte as in the input, without those that were not sent. Raises OSError.
+        Write the refused rows, byte for byte as in the input, without those that were not sent. Raises SinkError.
         """
-        with path.open("wb") as file:
-            file.write(self.rows.header)
-            for input_row in self.rows:
-                receipt = self.job.receipt(input_row.number)
-                if receipt is not None and receipt.status == "refused":
-                    file.write(input_row.raw)
+        try:
+            with path.open("wb") as file:
+                file.write(self.rows.header)
+                for input_row in self.rows:
+                    receipt = self.job.receipt(input_row.number)
+                    if receipt is not None and receipt.status == "refused":
+                        file.write(input_row.raw)
+        except OSError as error:
+            raise cannot_write("--refused", path, error) from None
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
@@ -172,21 +151,21 @@ class Sender:
             if receipt is not None:
                 yield self._counted(receipt)
                 continue
-            self._not_sent += 1
+            self.not_sent += 1
             self._reported = input_row.number + 1
-            why = one_line(self._ended_by) if self._ended_by is not None else "it was not reached"
+            why = one_line(self.error) if self.error is not None else "it was not reached"
             yield Receipt(row=input_row.number, status="refused", reason=f"not sent, --resume sends it: {why}")
 
     def _counted(self, receipt: Receipt) -> Receipt:
         self._reported = receipt.row + 1
-        self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
+        self.counts[receipt.status] = self.counts.get(receipt.status, 0) + 1
         return receipt
 
     # --- one request ------------------------------------------------------------------------------------------------
 
     def _send_and_settle(self, write: WriteRequest) -> None:
         """Send one request. An error that ends the job is stored, not raised."""
-        if self._ended_by is not None:
+        if self.error is not None:
             return
         try:
             self._settle(write, self.client.send(WriteOperation(write, self.client, self.action, self.job)))
@@ -196,7 +175,7 @@ class Sender:
             self._end(defect(error, self.client.source.connector.name, "What was under way counts as unknown."))
 
     def _end(self, error: PenstockError) -> None:
-        self._ended_by = self._ended_by or error
+        self.error = self.error or error
 
     def _settle(self, write: WriteRequest, receipts: Sequence[Receipt]) -> None:
         """``receipts``: by the row's place in the request."""

@@ -11,7 +11,9 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
+from penstock.errors import PenstockError
 from penstock.ledger_interface import AccountCounts
+from penstock.model import Receipt
 
 
 def as_dict(value: Any) -> Any:
@@ -367,3 +369,30 @@ class Change:
 @frozen(kw_only=True)
 class ChangesResult(Result):
     changes: tuple[Change, ...]
+
+
+@frozen(kw_only=True)
+class ActResult(Result):
+    """
+    The result of an action. ``counts``: rows by status (``done``, ``partial``, ``refused``, ``unknown``), without the
+    ``not_sent``, which ``error`` prevented. ``receipts``: of all rows in their order, those not sent included; of a dry
+    run, of the rows that would be refused.
+
+    ``requests``: of a dry run, those that would be sent, secrets masked; each a mapping with ``rows`` (their numbers),
+    ``request``, ``headers`` and ``body``.
+
+    ``exit_code``: 0 where every row is done, 1 where one is not; else that of ``error``.
+    """
+
+    counts: Mapping[str, int]
+    not_sent: int = 0
+    error: PenstockError | None = None
+    receipts: tuple[Receipt, ...] = ()
+    requests: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """``2 done, 1 refused``"""
+        counted = [f"{count} {status}" for status, count in self.counts.items() if count]
+        counted += [f"{self.not_sent} not sent"] if self.not_sent else []
+        return ", ".join(counted) or "no rows"
