@@ -10,7 +10,7 @@ from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
 from penstock._read.reconcile import PartitionCounts
-from penstock._read.result import LoadedPartition, ReadResult
+from penstock._read.result import LoadedPartition, ReadCounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS
@@ -87,13 +87,13 @@ def test_rejected_records_do_not_empty_a_partition(
     A partition of which every record was rejected fails, also on its first read; rows that were there stay.
     """
     counts = PartitionCounts(rows=rows, rejected=[BAD] * rejected)
-    result = ReadResult(
+    read = ReadCounts(
         planned=evolve(planned(DAY), entries={} if former is None else {DAY: former}),
         began_at=NOW,
         partitions={DAY: LoadedPartition(counts, None)},
         undated=[BAD] * undated,
     )
-    error = result.replacement_errors.get(DAY)
+    error = read.result(None).replacement_errors.get(DAY)
 
     assert (error is None) == (refused is None)
     if refused is not None:

@@ -9,8 +9,7 @@ import pytest
 from configured_source import a_source
 from penstock._fetch.call import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
-from penstock._read.handles import Handles
-from penstock._read.on_demand import ReportExpiredError, Reports, submission_text, with_response
+from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream

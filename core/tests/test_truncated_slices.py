@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from penstock._read.halves import elapsed, halves
+from penstock._read.halves import DAY, elapsed, halves
 from penstock.model import Slice
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -18,7 +18,11 @@ def a_slice(first: datetime, last: datetime) -> Slice:
 
 def halved(slice_: Slice, times: int) -> list[Slice]:
     """The slice in halves, those in halves, and so on."""
-    return [slice_] if times == 0 else [one for half in halves(slice_) for one in halved(half, times - 1)]
+    return (
+        [slice_]
+        if times == 0
+        else [one for half in halves(slice_, timedelta(seconds=1)) for one in halved(half, times - 1)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,6 @@ def test_days_are_cut_at_midnight(first: int, days: int) -> None:
     """
     start = datetime(2026, 3, first, tzinfo=BERLIN)
 
-    one, other = halves(a_slice(start, start + timedelta(days=days)))
+    one, other = halves(a_slice(start, start + timedelta(days=days)), DAY)
 
     assert one.end == other.start == start + timedelta(days=days // 2)

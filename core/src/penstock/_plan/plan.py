@@ -108,6 +108,11 @@ class PlannedSlice:
     def account(self) -> str | None:
         return self.slice.account
 
+    @property
+    def had_rows(self) -> bool:
+        """Whether an earlier read delivered rows of these partitions."""
+        return any(entry.delivered and entry.rows for entry in self.entries.values())
+
     def __str__(self) -> str:
         first, last = self.partitions[0], self.partitions[-1]
         return str(first) if first == last else f"{first} to {last.values[-1][1]}"

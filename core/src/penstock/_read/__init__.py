@@ -3,10 +3,11 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 
 - ``reader``: the steps, in their order
 - ``components``: the stream's decoder, paginator and poller
-- ``on_demand``: reports that are submitted and polled, by their ``handles``
+- ``on_demand``: reports that are submitted and polled
 - ``listing``: the pages of one request
 - ``halves``: of a slice whose response reaches a ceiling
-- ``loader``: rows into the writers of a ``result``, or held until their slice is known to be whole
+- ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole
 - ``reconcile``: the provider's counts against those that arrived
+- ``result``: what a reading counts, the checks at its end, and its result
 - ``unread_members``: members that state something about the listing, and that nothing reads
 """

@@ -11,15 +11,19 @@ from penstock.model import Slice
 DAY = timedelta(days=1)
 
 
-def halves(slice_: Slice) -> list[Slice]:
+def halves(slice_: Slice, smallest: timedelta) -> list[Slice]:
     """
     The slice in two: between two days, or within a day at a full second. Each half has those of the days that it
-    covers a part of.
+    covers a part of. None for a slice that is as short as ``smallest``, or has no bounds.
     """
-    assert slice_.start is not None
-    assert slice_.end is not None
+    if slice_.start is None or slice_.end is None:
+        return []
+    # Python subtracts times of one zone as wall-clock times: a day is one day, even if it has 23 hours.
+    several_days = slice_.end - slice_.start > DAY
+    if not several_days and (smallest == DAY or elapsed(slice_) <= smallest):
+        return []
     middle = datetime.combine(slice_.start + (slice_.end - slice_.start) / 2, time(), slice_.start.tzinfo)
-    if slice_.end - slice_.start <= DAY or middle <= slice_.start:
+    if not several_days or middle <= slice_.start:
         # Computed in UTC: at the start of summer time, wall-clock times that do not exist would repeat an hour.
         seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
         middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)

@@ -176,7 +176,7 @@ class Listing:
             raise PagingError(f"page {page.index + 1}, the last one that the provider states, is empty")
         if is_first and page.answer.bare:
             raise PagingError("the answer is an empty array, without the object that may be around it")
-        if is_first and page.response.status == 204 and self._had_rows:
+        if is_first and page.response.status == 204 and self.planned.had_rows:
             raise PagingError(
                 "the provider returned no content (204), and rows were delivered before. Only a second empty "
                 "reading replaces them"
@@ -203,11 +203,6 @@ class Listing:
     def has_ended(self) -> bool:
         """Whether no page comes after the last one."""
         return isinstance(self._mode, Ended)
-
-    @property
-    def _had_rows(self) -> bool:
-        """Whether an earlier read delivered rows of the planned partitions."""
-        return any(entry.delivered and entry.rows for entry in self.planned.entries.values())
 
     @property
     def is_capped(self) -> bool:

@@ -19,7 +19,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.listing import Listing
 from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
-from penstock._read.result import LoadedPartition, ReadResult
+from penstock._read.result import LoadedPartition, ReadCounts
 from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
@@ -45,12 +45,13 @@ class HeldPages:
 @define(eq=False, repr=False, kw_only=True)
 class Loader:
     """
-    Loads the pages of one reading of a planned slice into its ``result``, whose writers then wait for the commit.
+    Loads the pages of one reading of a planned slice into the writers of its partitions, which wait for the commit
+    then, and adds to its ``counts``.
 
     ``target`` None: nothing is written, the rows are only kept for ``dependencies`` (accounts, parents).
     """
 
-    result: ReadResult
+    counts: ReadCounts
     components: Components
     target: Target | None
     dependencies: Dependencies
@@ -58,9 +59,6 @@ class Loader:
 
     planned: PlannedSlice = field(init=False)
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
-    has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
-    # Whether a record that came again replaced one whose derived rows are written.
-    has_mixed_derived: bool = field(default=False, init=False)
     keys: SliceKeys = field(factory=SliceKeys, init=False)
     _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
     # Repeated records, and derived ones that are rejected, have no day and count on it.
@@ -68,7 +66,7 @@ class Loader:
 
     @planned.default
     def _planned(self) -> PlannedSlice:
-        return self.result.planned
+        return self.counts.planned
 
     @days.default
     def _requested_days(self) -> frozenset[date] | None:
@@ -79,12 +77,12 @@ class Loader:
         """Open a writer and start the counts of every partition."""
         for partition in self.planned.partitions:
             writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
-            self.result.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
-        self._first_partition = self.result.partitions[self.planned.partitions[0]]
+            self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
+        self._first_partition = self.counts.partitions[self.planned.partitions[0]]
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
-        for partition in self.result.partitions.values():
+        for partition in self.counts.partitions.values():
             if partition.writer is not None:
                 partition.writer.abort()
         self.dependencies.drop_rows(self.planned)
@@ -115,32 +113,9 @@ class Loader:
         """Add the number of records that the provider states for a listing; not where it is for several partitions."""
         if self._held is not None:
             self._held.promised = (self._held.promised or 0) + total
-        elif len(self.result.partitions) == 1:
+        elif len(self.counts.partitions) == 1:
             counts = self._first_partition.counts
             counts.promised = (counts.promised or 0) + total
-
-    def check_days(self) -> None:
-        """
-        Raises BrokenBodyError where no record is of the requested days: replacing the partitions by nothing would lose
-        them all. Either one request covers several days, and no record has a day that can be read: the days are in
-        another member or format. Or all were dropped as outside of the slice.
-        """
-        counts = [partition.counts for partition in self.result.partitions.values()]
-        if any(count.rows or count.rejected for count in counts):
-            return
-        if self.has_overrun:
-            raise BrokenBodyError(
-                "records came, and none of them is of the requested days. The provider answered for "
-                "other days. Nothing was replaced; the next run tries again."
-            )
-        if not self.result.undated or any(count.repeated for count in counts):
-            return
-        number, first = len(self.result.undated), self.result.undated[0]
-        raise BrokenBodyError(
-            f"none of {number} records has a day that was requested, the first because "
-            f"{first.path}: {first.reason}. The days are in another member or format: correct the column of the "
-            "day in the connector. Nothing was replaced."
-        )
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
@@ -163,8 +138,8 @@ class Loader:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
                     decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
                 fresh += decoded.fresh
-                self.has_overrun |= bool(decoded.overrun)
-                self.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
+                self.counts.has_overrun |= bool(decoded.overrun)
+                self.counts.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
                 if self._held is None:
                     self._write_decoded(decoded)
                 else:
@@ -230,7 +205,9 @@ class Loader:
         """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
         stream, unknown = self.planned.stream.name, decoded.batch.unknown
         if decoded.count:
-            self.result.add_page(absent=decoded.absent, unknown=unknown)
+            absent = self.counts.absent
+            self.counts.absent = decoded.absent if absent is None else absent & decoded.absent
+            self.counts.unknown.update(unknown)
         if unknown:
             self.log.unknown(stream, unknown)
         if decoded.unread_example is not None:
@@ -249,24 +226,24 @@ class Loader:
         return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.planned.source.zone).items()]
 
     def _write_derived(self, partition: Partition, batch: Batch) -> None:
-        loaded, name = self.result.partitions[partition], batch.layout.stream
+        loaded, name = self.counts.partitions[partition], batch.layout.stream
         loaded.counts.derived_rows[name] = loaded.counts.derived_rows.get(name, 0) + len(batch)
         if len(batch) and loaded.writer is not None:
             loaded.writer.write(self._changed_by_plugins(batch))
 
     def _count_rejected(self, rejected: Sequence[Rejected]) -> None:
         """Count each rejected record with its partition, or as ``undated``."""
-        if len(self.result.partitions) == 1:
+        if len(self.counts.partitions) == 1:
             self._first_partition.counts.reject(rejected)
             return
         by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
         for record in rejected:
             day = self._day_of_rejected(record)
             if day in by_day:
-                self.result.partitions[by_day[day]].counts.reject([record])
+                self.counts.partitions[by_day[day]].counts.reject([record])
             else:
-                self.result.undated.append(record)
-        check_rejected(self.result.undated)
+                self.counts.undated.append(record)
+        check_rejected(self.counts.undated)
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a rejected record, where it can be read all the same."""
@@ -282,7 +259,7 @@ class Loader:
         return days_of([value], self.planned.source.zone)[0]
 
     def _write(self, partition: Partition, batch: Batch) -> None:
-        loaded, batch = self.result.partitions[partition], self._changed_by_plugins(batch)
+        loaded, batch = self.counts.partitions[partition], self._changed_by_plugins(batch)
         totals = sums(batch)
         loaded.counts.add_rows(len(batch), totals)
         for column in batch.layout.priced:

@@ -13,7 +13,6 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.finality import is_ahead, is_of_today
 from penstock._plan.plan import PlannedSlice
-from penstock._read.handles import Handles
 from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
 from penstock._run_report.log import RunLog
@@ -100,6 +99,35 @@ def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
         return float(getattr(stream, name)) if configured is None else configured
 
     return PollTimes(chosen("poll_first_s"), chosen("poll_max_s"), chosen("poll_deadline_s"))
+
+
+@define(eq=False, repr=False)
+class Handles:
+    """
+    The reports of a source that are under way in this run, by the request for their state: each is the report of one
+    submission. If a provider named one report for two, rows of one would be delivered as those of the other.
+    """
+
+    _reports: dict[object, PendingReport] = field(factory=dict, init=False)  # by the identity of the poll
+    _polls: dict[str, object] = field(factory=dict, init=False)  # by submission
+    _shared: set[object] = field(factory=set, init=False)
+
+    def claim(self, poll: Request, report: PendingReport) -> PendingReport | None:
+        """Record a report. Returns the report of another submission that has the same poll, if there is one."""
+        other = self._reports.setdefault(poll.identity, report)
+        if other.request == report.request:
+            self._polls[report.request] = poll.identity
+            return None
+        self._shared.add(poll.identity)
+        return other
+
+    def is_shared(self, poll: Request) -> bool:
+        """Whether the responses to several submissions name the report of this poll."""
+        return poll.identity in self._shared
+
+    def release(self, report: PendingReport) -> None:
+        """Forget a report that was delivered or dropped."""
+        self._reports.pop(self._polls.pop(report.request, None), None)
 
 
 @define(eq=False, repr=False)

@@ -18,21 +18,20 @@ from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.halves import DAY, elapsed, halves
+from penstock._read.halves import DAY, halves
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
 from penstock._read.reconcile import StreamReads
-from penstock._read.result import ReadResult
+from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.unread_members import LISTINGS, unread_members
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
-from penstock.errors import BrokenBodyError, InconsistentReadError, PagingError, ProviderError
+from penstock.errors import BrokenBodyError, InconsistentReadError
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 from penstock.sinks import Target
 
-MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is accepted
 REREADS = 5  # of a slice, after an InconsistentReadError
 
 # A provider's clock that is so much behind ours is a clock; a larger difference is an invalid Date header.
@@ -59,12 +58,11 @@ class Reader:
     stream_reads: StreamReads
     log: RunLog
 
-    _result: ReadResult = field(init=False)  # of the reading under way
+    _counts: ReadCounts = field(init=False)  # of the reading under way
     _loader: Loader = field(init=False)
     _rereads: int = field(default=0, init=False)
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
     _whole_days: bool = field(default=False, init=False)  # days are not divided, see _returned_whole_days
-    _uncounted: int = field(default=0, init=False)  # listings of this reading whose number of records is not stated
 
     def read(self) -> Generator[Step, Outcome | None, ReadResult]:
         """
@@ -99,10 +97,9 @@ class Reader:
         """
         if self.reports is not None:
             self.reports.restart()
-        self._uncounted = 0
-        self._result = ReadResult(planned=self.planned, began_at=self.clock.now(), reports=self.reports)
+        self._counts = ReadCounts(planned=self.planned, began_at=self.clock.now())
         self._loader = Loader(
-            result=self._result,
+            counts=self._counts,
             components=self.components,
             target=self.target,
             dependencies=self.dependencies,
@@ -113,14 +110,16 @@ class Reader:
             if not (yield from self._read_or_divide(self.planned.slice)):
                 self._loader.abort()
                 return None
-            self._loader.check_days()
-            self._check_skipped()
-            self._check_emptied()
-            self._check_superseded()
+            self._counts.check(self.stream_reads, first_read=not self._rereads)
+            if self._counts.has_mixed_derived:
+                self._note(
+                    "a record came again with other values; rows derived from its former values stay until it is read "
+                    "again"
+                )
         except BaseException:
             self._loader.abort()
             raise
-        return self._result
+        return self._counts.result(self.reports)
 
     def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
         """
@@ -209,7 +208,7 @@ class Reader:
             return self._open_listings(slice_, requests, envelope)
         (submission,) = requests
         outcome, state = yield from self.reports.wait_until_ready(submission)
-        self._result.began_at = self.reports.submitted_at
+        self._counts.began_at = self.reports.submitted_at
         self._record_clock_lag(outcome)
         if isinstance(state, Empty):
             return [], ()
@@ -280,7 +279,7 @@ class Reader:
         dated = response.received_at - stated if (stated := response.date) is not None else timedelta(0)
         for old in (dated if dated <= FARTHEST_BEHIND else timedelta(0), cached):
             if old > TOLERATED_SKEW:
-                self._result.clock_lag = max(self._result.clock_lag, old)
+                self._counts.clock_lag = max(self._counts.clock_lag, old)
         if NOTED_BEHIND < dated <= FARTHEST_BEHIND and not self.stream_reads.clock_noted:
             self.stream_reads.clock_noted = True
             self.log.note(
@@ -293,64 +292,27 @@ class Reader:
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
             self.stream_reads.skipped += 1
-            self._result.skipped = outcome.verdict.reason
+            self._counts.skipped = outcome.verdict.reason
             return 0, 0
         self.stream_reads.any_accepted = True
-        if outcome.answer.provisional and not self._result.provisional:
-            self._result.provisional = outcome.answer.provisional
+        if outcome.answer.provisional and not self._counts.provisional:
+            self._counts.provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
         return self._loader.load(listing, outcome, repeat=repeat)
-
-    def _check_skipped(self) -> None:
-        """Raises ProviderError where no request of the stream was accepted in this run, and several were skipped."""
-        reads, skipped = self.stream_reads, self._result.skipped
-        if skipped and not reads.any_accepted and reads.skipped >= MOST_SKIPPED:
-            raise ProviderError(
-                f"none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
-                f"the last because {skipped}. One may be gone, but hardly all: the provider fails, or serves "
-                "them elsewhere. Nothing was replaced."
-            )
-
-    def _check_emptied(self) -> None:
-        """
-        Raises PagingError in the first reading of a slice without any record, where there were rows before and no
-        answer states a number of records: an empty answer may be a failure.
-        """
-        result = self._result
-        emptied = not result.undated and not any(loaded.counts.fetched for loaded in result.partitions.values())
-        had_rows = any(entry.delivered and entry.rows for entry in self.planned.entries.values())
-        if emptied and had_rows and self._uncounted and not self._rereads and not result.skipped:
-            raise PagingError(
-                "the provider returned no records, and rows were delivered before. Only a second "
-                "empty reading replaces them"
-            )
-
-    def _check_superseded(self) -> None:
-        """
-        Raises PagingError in the first reading of a slice where a record came again with other values: the rows derived
-        from its former values are written.
-        """
-        if not self._loader.has_mixed_derived:
-            return
-        if not self._rereads:
-            raise PagingError("a record came again with other values")
-        self._note(
-            "a record came again with other values; rows derived from its former values stay until it is read again"
-        )
 
     # --- 7: counts, and responses cut at a ceiling ------------------------------------------------------------------
 
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
         if listing.is_capped:
-            self._result.truncated = True
+            self._counts.truncated = True
             self._note("the provider lists no more than this; there may be more records")
             return
         listing.counts.verify()
         if listing.counts.total is not None:
             self._loader.promise(listing.counts.total)
         else:
-            self._uncounted += 1
+            self._counts.uncounted += 1
 
     def _note_unread(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
@@ -366,12 +328,8 @@ class Reader:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
         if slice_.start is None or slice_.end is None:
             return []
-        # Python subtracts times of one zone as wall-clock times: a day is one day, even if it has 23 hours.
         smallest = DAY if self._whole_days else _SPANS[self.planned.stream.smallest]
-        several_days = slice_.end - slice_.start > DAY
-        if not several_days and (smallest == DAY or elapsed(slice_) <= smallest):
-            return []
-        halved = halves(slice_)
+        halved = halves(slice_, smallest)
         same = [request.identity for request in self._requests(slice_)]
         return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
 
@@ -381,7 +339,7 @@ class Reader:
         returns whole days, so that dividing a day has no effect.
         """
         within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
-        return within_a_day and self.planned.stream.inexact_bounds and self._loader.has_overrun
+        return within_a_day and self.planned.stream.inexact_bounds and self._counts.has_overrun
 
     def _note(self, text: str) -> None:
         self.log.note(f"{self.planned}: {text}")

@@ -1,18 +1,20 @@
 """
-The result of one reading of a planned slice, filled page by page.
+What one reading of a planned slice counts, page by page, the checks at its end, and its result.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from penstock._plan.plan import PlannedSlice
 from penstock._read.on_demand import Reports
-from penstock._read.reconcile import PartitionCounts
-from penstock.errors import BrokenBodyError
+from penstock._read.reconcile import PartitionCounts, StreamReads
+from penstock.errors import BrokenBodyError, PagingError, ProviderError
 from penstock.model import Partition, Rejected
 from penstock.sinks import Writer
+
+MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is accepted
 
 
 @define(eq=False, repr=False)
@@ -23,66 +25,138 @@ class LoadedPartition:
     writer: Writer | None
 
 
-@define(eq=False, repr=False, kw_only=True)
+@frozen(eq=False, repr=False, kw_only=True)
 class ReadResult:
     """
-    The writer of each partition, ready to be committed when the reading has ended, and its counts.
+    The writer of each partition, ready to be committed, and what was counted.
+
+    ``read_at``: when the rows were those of the provider at the latest. ``reports``: those that the rows are from.
+    ``truncated``: the provider cut a response at its ceiling, and there may be more records. ``provisional``: why the
+    provider calls its own numbers provisional; "": it does not. ``undated``: rejected records without a requested day
+    that can be read. Where there are any, the partitions stay open. ``absent``: the measures that no record has, though
+    all pages have ``unknown`` members, which the record class does not have. ``replacement_errors``: of the partitions
+    that these rows must not replace.
+    """
+
+    planned: PlannedSlice
+    read_at: datetime
+    reports: Reports | None
+    partitions: Mapping[Partition, LoadedPartition]
+    truncated: bool
+    provisional: str
+    undated: Sequence[Rejected]
+    absent: frozenset[str]
+    unknown: Sequence[str]
+    replacement_errors: Mapping[Partition, BrokenBodyError]
+
+
+@define(eq=False, repr=False, kw_only=True)
+class ReadCounts:
+    """
+    What one reading of a slice has counted so far.
 
     ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
-    responses are. ``reports``: those that the rows are from. ``truncated``: the provider cut a response at its ceiling,
-    and there may be more records. ``provisional``: why the provider calls its own numbers provisional; "": it does not.
-    ``skipped``: why a request found no record; "": each found one. ``undated``: rejected records without a
-    requested day that can be read. Where there are any, the partitions stay open. ``unknown``: members that the record
-    class does not have, in order. ``lost``: the measures that disappeared, see
-    :meth:`penstock._run.lost_measures.Measures.disappeared`; the committer adds them.
+    responses are. ``skipped``: why a request found no record; "": each found one. ``uncounted``: listings whose number
+    of records is not stated. ``has_overrun``: whether a record was dropped as outside of its slice.
+    ``has_mixed_derived``: whether a record that came again replaced one whose derived rows are written.
+    ``absent``: measures; None: no page yet. The others are those of :class:`ReadResult`.
     """
 
     planned: PlannedSlice
     began_at: datetime
     clock_lag: timedelta = timedelta(0)
-    reports: Reports | None = None
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
     provisional: str = ""
     skipped: str = ""
+    uncounted: int = 0
     undated: list[Rejected] = field(factory=list)
-    unknown: Sequence[str] = ()
-    lost: frozenset[str] = frozenset()
-    _absent: frozenset[str] | None = None  # None: no record yet
-    _replacement_errors: dict[Partition, BrokenBodyError] | None = None  # None: not computed yet
+    has_overrun: bool = False
+    has_mixed_derived: bool = False
+    absent: frozenset[str] | None = None
+    unknown: set[str] = field(factory=set)
 
-    @property
-    def read_at(self) -> datetime:
-        """When the rows were those of the provider at the latest: a cache may be old, and a clock behind ours."""
-        return self.began_at - self.clock_lag
+    def result(self, reports: Reports | None) -> ReadResult:
+        """The result of the reading, after its last page."""
+        errors = {partition: _replacement_error(self, partition) for partition in self.partitions}
+        return ReadResult(
+            planned=self.planned,
+            read_at=self.began_at - self.clock_lag,  # a cache may be old, and a clock behind ours
+            reports=reports,
+            partitions=self.partitions,
+            truncated=self.truncated,
+            provisional=self.provisional,
+            undated=self.undated,
+            absent=self.absent or frozenset(),
+            unknown=sorted(self.unknown),
+            replacement_errors={partition: error for partition, error in errors.items() if error is not None},
+        )
 
-    @property
-    def absent(self) -> frozenset[str]:
-        """The measures that no record has, though all pages have ``unknown`` members."""
-        return self._absent or frozenset()
+    def check(self, stream_reads: StreamReads, *, first_read: bool) -> None:
+        """
+        Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
+        ProviderError, and PagingError in the ``first_read``.
+        """
+        self._check_days()
+        self._check_skipped(stream_reads)
+        if first_read:
+            self._check_emptied()
+            if self.has_mixed_derived:  # the rows derived from its former values are written
+                raise PagingError("a record came again with other values")
 
-    @property
-    def replacement_errors(self) -> Mapping[Partition, BrokenBodyError]:
-        """When the reading has ended: the errors of the partitions that its rows must not replace."""
-        if self._replacement_errors is None:
-            errors = {partition: _replacement_error(self, partition) for partition in self.partitions}
-            self._replacement_errors = {partition: error for partition, error in errors.items() if error is not None}
-        return self._replacement_errors
+    def _check_days(self) -> None:
+        """
+        Raises BrokenBodyError where no record is of the requested days: replacing the partitions by nothing would lose
+        them all. Either one request covers several days, and no record has a day that can be read: the days are in
+        another member or format. Or all were dropped as outside of the slice.
+        """
+        counts = [partition.counts for partition in self.partitions.values()]
+        if any(count.rows or count.rejected for count in counts):
+            return
+        if self.has_overrun:
+            raise BrokenBodyError(
+                "records came, and none of them is of the requested days. The provider answered for "
+                "other days. Nothing was replaced; the next run tries again."
+            )
+        if not self.undated or any(count.repeated for count in counts):
+            return
+        number, first = len(self.undated), self.undated[0]
+        raise BrokenBodyError(
+            f"none of {number} records has a day that was requested, the first because "
+            f"{first.path}: {first.reason}. The days are in another member or format: correct the column of the "
+            "day in the connector. Nothing was replaced."
+        )
 
-    def add_page(self, *, absent: frozenset[str], unknown: Sequence[str]) -> None:
-        """Note the measures that no record of a page has, and the page's unknown members."""
-        self._absent = absent if self._absent is None else self._absent & absent
-        self.unknown = sorted({*self.unknown, *unknown})
+    def _check_skipped(self, reads: StreamReads) -> None:
+        """Raises ProviderError where no request of the stream was accepted in this run, and several were skipped."""
+        if self.skipped and not reads.any_accepted and reads.skipped >= MOST_SKIPPED:
+            raise ProviderError(
+                f"none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
+                f"the last because {self.skipped}. One may be gone, but hardly all: the provider fails, or serves "
+                "them elsewhere. Nothing was replaced."
+            )
+
+    def _check_emptied(self) -> None:
+        """
+        Raises PagingError for a slice without any record, where there were rows before and no answer states a number of
+        records: an empty answer may be a failure.
+        """
+        emptied = not self.undated and not any(loaded.counts.fetched for loaded in self.partitions.values())
+        if emptied and self.uncounted and not self.skipped and self.planned.had_rows:
+            raise PagingError(
+                "the provider returned no records, and rows were delivered before. Only a second "
+                "empty reading replaces them"
+            )
 
 
-def _replacement_error(result: ReadResult, partition: Partition) -> BrokenBodyError | None:
+def _replacement_error(read: ReadCounts, partition: Partition) -> BrokenBodyError | None:
     """
     The error of a read that must not replace a partition; None if it may. Either every record of it was rejected; or it
     has no record, there were rows before, and the undated records, whose day cannot be read, may belong to it.
     """
-    counts, former = result.partitions[partition].counts, result.planned.entries.get(partition)
+    counts, former = read.partitions[partition].counts, read.planned.entries.get(partition)
     before = former.rows if former is not None and former.delivered else 0
-    rejected = counts.rejected or (result.undated if before else ())
+    rejected = counts.rejected or (read.undated if before else ())
     if counts.rows or not rejected:
         return None
     first, number = rejected[0], len(rejected)

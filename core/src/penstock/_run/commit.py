@@ -116,7 +116,6 @@ class Committer:
         committed or have failed; small partitions wait for others to be committed with them.
         """
         self._measures.add(result)
-        result.lost = self._measures.disappeared(result)
         self._commit_each(self.order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
@@ -265,7 +264,7 @@ class Committer:
             read_at=result.read_at,
             open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,
-            reader_version=planned.reader_version if imperfect or result.undated or result.lost else "",
+            reader_version=planned.reader_version if imperfect or result.undated or self._measures.lost(result) else "",
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),

@@ -35,6 +35,8 @@ class Measures:
         Note from which day on this run has each measure, and which days have none: days come in any order, and those
         of a group are not in the ledger yet.
         """
+        if result.absent:
+            self._find_former(result)
         stream, days = result.planned.stream.name, result.planned.slice.days
         for partition, loaded in result.partitions.items():
             if (day := partition.day) is None:
@@ -47,23 +49,24 @@ class Measures:
                     self._absent_on.get((stream, name), (days[0], ())), (days[0], tuple(result.unknown))
                 )
 
-    def disappeared(self, result: ReadResult) -> frozenset[str]:
+    def _find_former(self, result: ReadResult) -> None:
+        """Find the measures that earlier readings of the stream in the target have, once per run."""
+        stream, days = result.planned.stream.name, result.planned.slice.days
+        if stream in self._former or self.ledger is None:
+            return
+        entries = self.ledger.entries(self.log.source, stream, since=days[0] - LOOKED_BACK if days else None)
+        self._former[stream] = frozenset(name for entry in entries.values() for name in _with_amounts(entry.sums))
+
+    def lost(self, result: ReadResult) -> frozenset[str]:
         """
         The measures that no record of a slice has, that earlier readings in the target have, and in place of which
-        there are unknown members: the provider has probably renamed theirs.
+        there are unknown members: the provider has probably renamed theirs. The result was added before.
         """
-        stream, days = result.planned.stream.name, result.planned.slice.days
-        if not result.absent or self.ledger is None:
-            return frozenset()
-        if stream not in self._former:
-            entries = self.ledger.entries(self.log.source, stream, since=days[0] - LOOKED_BACK if days else None)
-            measures = {name for entry in entries.values() for name in _with_amounts(entry.sums)}
-            self._former[stream] = frozenset(measures)
-        return result.absent & self._former[stream]
+        return result.absent & self._former.get(result.planned.stream.name, frozenset())
 
     def report_absent(self, result: ReadResult) -> None:
         """After a commit: report the measures of a slice that no record has."""
-        lost, stream = result.lost, result.planned.stream.name
+        lost, stream = self.lost(result), result.planned.stream.name
         counts = self.log.stream(stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):

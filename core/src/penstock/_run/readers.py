@@ -14,8 +14,7 @@ from penstock._plan.accounts import account_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.components import Components, components_of
-from penstock._read.handles import Handles
-from penstock._read.on_demand import Reports, poll_times
+from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import StreamReads
 from penstock._run_report.log import RunLog
