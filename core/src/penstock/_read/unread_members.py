@@ -1,8 +1,8 @@
 """
-Members of an answer that state something about the whole listing, and that nothing reads.
+Members of an answer that state that there is more than what was read, and that nothing reads.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,12 +17,13 @@ LISTINGS = 5
 
 _LARGEST = 1 << 20  # bytes of a body that is read
 
+# Names of members, in lower case and without _ and -.
 _NEXT = frozenset(
     {"endcursor", "next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nexturl", "cursor"}
 )
 _MORE = frozenset({"hasmore", "hasnext", "hasnextpage", "more", "moreresults"})
 _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalrecords", "recordcount"})
-_AROUND = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
+_OF_PAGES = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 
 def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
@@ -35,53 +36,40 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
         envelope = Envelope(items=envelope.items)
     if not isinstance(envelope, Envelope) or page.response.size > _LARGEST:
         return ""
-    members = page.response.members()
-    if members is None:
-        return ""
+    around = _around(page.response.members() or {}, envelope.items)
     read = {*envelope.items, *envelope.paths, *_texts_of(paginator)}
-    stated = dict(_stated(members, envelope.items))
-    unread = [path for path in stated if path not in read and path.partition(".")[0] not in read]
-    counts = [path for path in unread if _folded(path) in _TOTAL]
+    unread = {
+        path: value
+        for path, value in around.items()
+        if value and path not in read and path.partition(".")[0] not in read
+    }
+    is_last = any(value is False for path, value in around.items() if _folded(path) in _MORE)
+    further = [path for path in unread if _folded(path) in (_MORE if is_last else _MORE | _NEXT)]
+    totals = [path for path in unread if _folded(path) in _TOTAL]
+    larger = [path for path in totals if type(unread[path]) is int and unread[path] > page.listed]
     notes = []
-    is_unchecked = bool(envelope.total and page.listed and not counted)
-    if is_unchecked:
-        notes.append(_missing_total(envelope.total, counts))
-    if leads := [path for path in unread if _folded(path) in _NEXT | _MORE]:
-        notes.append(_further_page(leads))
-    totals = [] if is_unchecked else [path for path in counts if _exceeds(stated[path], page.listed)]
-    if totals:
-        notes.append(_larger_total(totals[0], stated[totals[0]], page))
+    if envelope.total and page.listed and not counted:
+        notes.append(
+            f"the envelope names total={' or '.join(map(repr, envelope.total))}, which is not in the answer, so the "
+            f"number of records was not checked{f'; there is {totals[0]}' if totals else ''}. Correct the path"
+        )
+    elif larger:
+        notes.append(
+            f"the answer states {larger[0]} {unread[larger[0]]}, {page.listed} records came, and nothing reads it. If "
+            f'it counts the records, name it in the envelope, total="{larger[0]}"'
+        )
+    if further:
+        notes.append(
+            f"the last page has {', '.join(further)}, which nothing reads. If it leads to another page, records are "
+            f'missing: declare a paginator, such as named("cursor", member="{further[0]}"). If not, name it in the '
+            f'envelope, head=("{further[0]}",)'
+        )
     if "errors" in unread:
-        notes.append(_ERRORS_BESIDE)
+        notes.append(
+            "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
+            "declare a judge: judge=graphql_judge for GraphQL"
+        )
     return "; ".join(notes)
-
-
-_ERRORS_BESIDE = (
-    "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
-    "declare a judge: judge=graphql_judge for GraphQL"
-)
-
-
-def _missing_total(paths: Sequence[str], counts: Sequence[str]) -> str:
-    return (
-        f"the envelope names total={' or '.join(map(repr, paths))}, which is not in the answer, so the "
-        f"number of records was not checked{f'; there is {counts[0]}' if counts else ''}. Correct the path"
-    )
-
-
-def _further_page(leads: Sequence[str]) -> str:
-    return (
-        f"the last page has {', '.join(leads)}, which nothing reads. If it leads to another page, records are "
-        f'missing: declare a paginator, such as named("cursor", member="{leads[0]}"). If not, name it in the '
-        f'envelope, head=("{leads[0]}",)'
-    )
-
-
-def _larger_total(path: str, total: Any, page: Page) -> str:
-    return (
-        f"the answer states {path} {total}, {page.listed} records came, and nothing reads it. If it counts the "
-        f'records, name it in the envelope, total="{path}"'
-    )
 
 
 def _texts_of(paginator: Any) -> Iterator[str]:
@@ -91,40 +79,25 @@ def _texts_of(paginator: Any) -> Iterator[str]:
             yield value
 
 
-def _stated(members: Mapping[str, Any], items: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """The members around the items that state something: paths and values."""
-    for at, inner in _around(members, items):
-        is_last = any(value is False for name, value in inner.items() if _folded(name) in _MORE)
-        for name, value in inner.items():
-            leads = _folded(name) in _NEXT and not is_last
-            if value and (leads or _folded(name) in _MORE | _TOTAL or (name == "errors" and not at)):
-                yield f"{at}{name}", value
-
-
-def _around(members: Mapping[str, Any], items: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _around(members: Mapping[str, Any], items: Iterable[str]) -> dict[str, Any]:
     """
-    The objects around the items, each with the start of its members' paths: the body, those that lead to the items, and
-    in each of these the ones that describe a page, such as ``data.orders.pageInfo``.
+    The members around the items, by path: those of the body, of the objects that lead to the items, and of the objects
+    in each of these that describe a page, such as ``data.orders.pageInfo``.
     """
-    outer = {"": members}
+    objects = {"": members}
     for path in items:
         at, inner = "", members
         for name in path.split(".")[:-1]:
-            value = inner.get(name)
-            if not isinstance(value, dict):
+            if not isinstance(inner.get(name), dict):
                 break
-            at, inner = f"{at}{name}.", value
-            outer[at] = inner
-    for at, inner in outer.items():
-        yield at, inner
-        for name, value in inner.items():
-            if isinstance(value, dict) and _folded(name) in _AROUND:
-                yield f"{at}{name}.", value
+            at, inner = f"{at}{name}.", inner[name]
+            objects[at] = inner
+    for at, outer in list(objects.items()):
+        for name, value in outer.items():
+            if isinstance(value, dict) and _folded(name) in _OF_PAGES:
+                objects[f"{at}{name}."] = value
+    return {f"{at}{name}": value for at, inner in objects.items() for name, value in inner.items()}
 
 
 def _folded(path: str) -> str:
     return path.rpartition(".")[2].lower().replace("_", "").replace("-", "")
-
-
-def _exceeds(value: Any, listed: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > listed
