@@ -39,6 +39,7 @@ from penstock import (
 )
 from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
+from penstock.ledger.partition_queries import PartitionQueries
 from penstock.sandbox.server import Server, serve
 from postgres_server import server as postgres
 
@@ -237,6 +238,47 @@ def test_a_file_that_is_not_as_delivered_is_left_and_named(server: Server, tmp_p
     assert not second.exists()
     others = contents(tmp_path / "out" / "leads" / "leads")
     assert sum(b"ann@" in content for content in others.values()) == 1
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "duckdb"])
+def test_a_long_history_is_not_held(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """
+    ``forget --personal`` and ``forget --rows`` read the rows of the ledger some days at a time, and those of a table
+    some at a time.
+    """
+    monkeypatch.setattr("penstock.ledger.delivered_entries.ROWS_AT_ONCE", 1)
+    held = [0]
+
+    def counted(results: Any) -> Any:
+        held[0] = max(held[0], len(results))
+        return results
+
+    with delivered_to(kind, server, tmp_path) as (project, _):
+        entries = PartitionQueries.entries
+        monkeypatch.setattr(PartitionQueries, "entries", lambda *given, **named: counted(entries(*given, **named)))
+        if kind == "duckdb":
+            monkeypatch.setattr("penstock_plugins.duckdb.sink.ERASED_AT_ONCE", 1)
+            from penstock_plugins.duckdb.database import Database
+
+            run = Database.run
+
+            def counting(database: Any, statement: str, values: Any = ()) -> Any:
+                result = run(database, statement, values)
+                counted(result.rows if statement.startswith("select rowid") else [])
+                return result
+
+            monkeypatch.setattr(Database, "run", counting)
+        sinks = {"there": {"kind": kind, "path": str(tmp_path / ("out.duckdb" if kind == "duckdb" else "out"))}}
+        today = Here(folder=tmp_path, base_url=server.base_url, sinks=sinks).project(include_personal=False)
+        (erased,) = today.erase_personal("leads", "leads", to="there").targets
+        assert (erased.partitions, erased.rows) == (4, 16)
+        assert held == [2]  # the accounts of a day
+        assert today.verify(to="there").differences == ()
+        held[0] = 0
+        (forgotten,) = project.forget("leads", "leads", to="there", rows=True, **DAYS).targets
+        assert forgotten.partitions == 4
+        assert held == [2]
+        assert project.verify(to="there").differences == ()
 
 
 def test_a_source_that_delivers_personal_columns_is_refused(server: Server, tmp_path: Path) -> None:

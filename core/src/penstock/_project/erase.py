@@ -14,6 +14,7 @@ from penstock._project.targets import TargetQuery
 from penstock._read.components import components_of
 from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.ledger import DeliveredEntries
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition, Rejected
 from penstock.project.results import ForgetResult, Forgotten
@@ -69,16 +70,16 @@ def _erased(
 ) -> Forgotten:
     decoder = components_of(source, stream, ()).decoder
     erasures = erasures_of(decoder)
-    entries = [entry for entry in locked.ledger.entries(source.name, stream.name).values() if entry.delivered]
+    delivered = DeliveredEntries(locked.ledger, source.name, stream.name)
     done = Forgotten(
         target=locked.target_name,
         stream=stream.name,
-        partitions=len(entries),
+        partitions=len(delivered),
         columns=tuple(
             f"{erasure.layout.stream}.{name}" for erasure in erasures for name in (*erasure.columns, *erasure.nested)
         ),
     )
-    if dry_run or not entries:
+    if dry_run or not delivered:
         return done
     shapes = {each.layout.stream: each for each in decoder.streams}
     rejected: dict[Partition, list[Rejected]] = {}
@@ -88,19 +89,14 @@ def _erased(
             masked = shapes.get(record.stream, decoder).rejects.erased(record)
             rejected.setdefault(entry.partition, []).append(masked)
     prints = _Fingerprints(source, stream, locked.ledger)
+
+    def erased(entry: LedgerEntry) -> LedgerEntry:
+        records = tuple(rejected.get(entry.partition, ()))
+        return evolve(entry, kind=stream.kind, fingerprint=prints.of_today(entry), rejected_records=records)
+
     assert isinstance(locked.target, Erasing)
-    outcome = locked.target.erase(
-        erasures,
-        [
-            evolve(
-                entry,
-                kind=stream.kind,
-                fingerprint=prints.of_today(entry),
-                rejected_records=tuple(rejected.get(entry.partition, ())),
-            )
-            for entry in entries
-        ],
-    )
+    entries = DeliveredEntries(locked.ledger, source.name, stream.name, changed=erased)
+    outcome = locked.target.erase(erasures, entries)
     for left in outcome.left:
         notice(f"{locked.target_name}: {left.partition} was left as it is: {left.what}")
     return evolve(done, rows=outcome.rows, left=len(outcome.left))

@@ -2,8 +2,9 @@
 ``forget``: drop readings, and delete rows that were delivered.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 from attrs import evolve
 
@@ -15,9 +16,9 @@ from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock._run.failures import GROUP_PARTITIONS
 from penstock.errors import UsageError
-from penstock.ledger import FORGET_PREFIX
+from penstock.ledger import FORGET_PREFIX, windows_of_rows
 from penstock.ledger_interface import LedgerEntry, Restatement
-from penstock.model import Partition
+from penstock.model import Kind, Partition
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.sinks import Layout, Verifiable, commit_all
 
@@ -108,30 +109,48 @@ def _layouts(query: TargetQuery, source: str, stream: str) -> tuple[Layout, ...]
 def _delete_rows(
     locked: LockedTarget, partitions: Sequence[Partition], layouts: Sequence[Layout], days: Days, now: datetime
 ) -> None:
-    """Replace each partition by no rows, as a reading without records would. Raises the first error."""
-    own_id = f"{FORGET_PREFIX}{run_id(now)}"
-    entries = locked.entries(layouts[0].stream, days)
-    for start in range(0, len(partitions), GROUP_PARTITIONS):
-        commits = [
-            (
-                locked.target.begin(layouts, partition),
-                LedgerEntry(
-                    source=locked.source,
-                    partition=partition,
-                    state="delivered",
-                    run_id=own_id,
-                    read_at=now,
-                    version=entries[partition].version if partition in entries else 0,
-                    kind=layouts[0].kind,
-                    replaces=entries.get(partition),
-                ),
-            )
-            for partition in partitions[start : start + GROUP_PARTITIONS]
-        ]
-        for done in commit_all(locked.target, commits):
-            if isinstance(done, Exception):
-                raise done
-    locked.target.finish(layouts[0].stream)
+    """
+    Replace each partition by no rows, as a reading without records would. The rows of the ledger are read some days at
+    a time. Raises the first error.
+    """
+    stream, own_id = layouts[0].stream, f"{FORGET_PREFIX}{run_id(now)}"
+    ordered, start = sorted(partitions, key=_day), 0
+    for since, until in windows_of_rows(locked.ledger, locked.source, stream, days.since, days.until):
+        end = bisect_right(ordered, until or date.max, key=_day)
+        entries = locked.entries(stream, evolve(days, since=since, until=until)) if start < end else {}
+        for first in range(start, end, GROUP_PARTITIONS):
+            commits = [
+                (
+                    locked.target.begin(layouts, partition),
+                    _empty(locked.source, partition, layouts[0].kind, entries.get(partition), own_id, now),
+                )
+                for partition in ordered[first : min(end, first + GROUP_PARTITIONS)]
+            ]
+            for done in commit_all(locked.target, commits):
+                if isinstance(done, Exception):
+                    raise done
+        start = end
+    locked.target.finish(stream)
+
+
+def _day(partition: Partition) -> date:
+    return partition.day or date.min
+
+
+def _empty(
+    source: str, partition: Partition, kind: Kind, former: LedgerEntry | None, own_id: str, now: datetime
+) -> LedgerEntry:
+    """A delivery without rows in place of ``former``."""
+    return LedgerEntry(
+        source=source,
+        partition=partition,
+        state="delivered",
+        run_id=own_id,
+        read_at=now,
+        version=former.version if former is not None else 0,
+        kind=kind,
+        replaces=former,
+    )
 
 
 def deleted(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restatement]:

@@ -14,15 +14,12 @@ from penstock.model import Partition
 ROWS_AT_ONCE = 10_000  # rows of a ledger
 
 
-def _all(partition: Partition) -> bool:
-    return True
-
-
 class DeliveredEntries(Sequence[LedgerEntry]):
     """
     The delivered partitions of a window of days (both included; None: no bound) that ``holds`` accepts, in the order of
     their days. They are read from the ledger some days at a time, again with each iteration, so that a long history is
-    not in memory. ``unsettled``: what a run was writing when it ended; known after the first iteration.
+    not in memory. ``changed`` returns what to put in place of an entry. ``unsettled``: what a run was writing when it
+    ended; known after the first iteration.
     """
 
     def __init__(
@@ -33,10 +30,11 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         *,
         since: date | None = None,
         until: date | None = None,
-        holds: Callable[[Partition], bool] = _all,
+        holds: Callable[[Partition], bool] = lambda partition: True,
+        changed: Callable[[LedgerEntry], LedgerEntry] = lambda entry: entry,
     ) -> None:
         self._ledger, self._source, self._stream = ledger, source, stream
-        self._since, self._until, self._holds = since, until, holds
+        self._since, self._until, self._holds, self._changed = since, until, holds, changed
         self._windows: list[tuple[date | None, date | None]] | None = None
         self._count: int | None = None
         self.unsettled: set[Partition] = set()
@@ -53,7 +51,7 @@ class DeliveredEntries(Sequence[LedgerEntry]):
                     continue  # what has no day is in each window
                 if entry.state == "delivered":
                     count += 1
-                    yield entry
+                    yield self._changed(entry)
                 elif entry.state in ("intended", "staged"):
                     self.unsettled.add(partition)
         self._count = count

@@ -8,7 +8,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +45,8 @@ from penstock_plugins.sink_support.table_verification import (
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+ERASED_AT_ONCE = 100_000  # rows
 
 _MARK = "Written by penstock: "
 _MERGED = " (merged by key)"
@@ -321,25 +323,35 @@ class DuckTarget(BaseTarget):
         return Erased(rows=rows)
 
     def _erase(self, erasure: Erasure) -> int:
+        """Erase values in a table, some rows at a time; the number of rows that lost one."""
         table, types = self.table(erasure.layout.stream), self._types(erasure.layout.stream)
+        if not types:
+            return 0
+        gone = [name for name in erasure.columns if name in types]
+        nested = {name: clean for name, clean in erasure.nested.items() if name in types}
+        ((last,),) = self.database.run(f"select coalesce(max(rowid), -1) from {table}").rows
+        return sum(
+            self._erase_block(table, f"rowid between {first} and {first + ERASED_AT_ONCE - 1}", gone, nested)
+            for first in range(0, last + 1, ERASED_AT_ONCE)
+        )
+
+    def _erase_block(
+        self, table: str, block: str, gone: Sequence[str], nested: Mapping[str, Callable[[str], str | None]]
+    ) -> int:
         lost: set[int] = set()
-        for name in [column for column in erasure.nested if column in types]:
-            texts_before = self.database.run(
-                f"select rowid, {quoted(name)} from {table} where {quoted(name)} is not null"
-            ).rows
-            cleaned = [(row_id, text, erasure.nested[name](text)) for row_id, text in texts_before]
-            changed = [(row_id, new) for row_id, text, new in cleaned if new != text]
+        for name, clean in nested.items():
+            texts = self.database.run(f"select rowid, {quoted(name)} from {table} where {block}").rows
+            cleaned = [(row_id, text, clean(text)) for row_id, text in texts if text is not None]
+            changed = {row_id: new for row_id, text, new in cleaned if new != text}
             if changed:
-                row_ids, texts = ([pair[number] for pair in changed] for number in (0, 1))
                 self.database.run(
                     f"update {table} as o set {quoted(name)} = n.text from (select unnest(cast(? as bigint[])) as "
                     "row_id, unnest(cast(? as varchar[])) as text) n where o.rowid = n.row_id",
-                    [row_ids, texts],
+                    [list(changed), list(changed.values())],
                 )
-            lost.update(row_id for row_id, _ in changed)
-        gone = [name for name in erasure.columns if name in types]
+            lost.update(changed)
         if gone:
-            some = " or ".join(f"{quoted(name)} is not null" for name in gone)
+            some = f"{block} and ({' or '.join(f'{quoted(name)} is not null' for name in gone)})"
             lost.update(row_id for (row_id,) in self.database.run(f"select rowid from {table} where {some}").rows)
             nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
             self.database.run(f"update {table} set {nulls} where {some}")

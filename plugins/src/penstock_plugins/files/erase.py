@@ -3,7 +3,8 @@ Erase values in the files of a source: files are rewritten, and replaced as a co
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -16,7 +17,13 @@ from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merged_files import AccountFiles
 from penstock_plugins.files.source_files import SourceFiles
 
-ERASED_AT_ONCE = 100  # partitions whose files are rewritten before they are put into place together
+ERASED_AT_ONCE = 100  # partitions; their files are rewritten before they are put into place together
+
+
+def _chunks(entries: Iterable[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
+    following = iter(entries)
+    while chunk := list(islice(following, ERASED_AT_ONCE)):
+        yield chunk
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -33,9 +40,9 @@ class Eraser:
         """Erase values in the files of partitions; ``entries``: see :class:`penstock.sinks.Erasing`."""
         rows = 0
         left: list[Difference] = []
-        for start in range(0, len(entries), ERASED_AT_ONCE):
+        for chunk in _chunks(entries):
             group: list[PendingCommit] = []
-            for entry in entries[start : start + ERASED_AT_ONCE]:
+            for entry in chunk:
                 if what := self._altered(entry.files):
                     left.append(Difference(partition=entry.partition, what=what))
                     continue
@@ -63,7 +70,8 @@ class Eraser:
                 left[account] = Difference(partition=account, what=what)
             elif merged is not None:
                 rows += self._erase_merged(merged)
-        self.ledger.record([LedgerWrite.of(entry) for entry in entries if entry.partition.without_day not in left])
+        for chunk in _chunks(entries):
+            self.ledger.record([LedgerWrite.of(entry) for entry in chunk if entry.partition.without_day not in left])
         return Erased(rows=rows, left=tuple(left.values()))
 
     def _altered(self, files: Sequence[LedgerFile]) -> str | None:
