@@ -277,6 +277,26 @@ def test_validators_are_all_called(tmp_path: Path) -> None:
     assert [problem.partition(":")[0] for problem in found] == ["source.x.retries", "source.x.size"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('size = "a"\nretries = -1', ["size", "retries"]),
+        ("nonsense = 1\nretries = -1", ["nonsense", "retries"]),
+        ('allow_http = "no"\nbase_url = "http://api.example.com"\nretries = -1', ["allow_http", "retries"]),
+        ('[source.x.accounts.one]\ntimezone = 1\n[source.x.accounts.two]\ntimezone = "Mars"', ["one", "two"]),
+    ],
+    ids=["type", "unknown key", "key that a validator needs", "accounts"],
+)
+def test_a_bad_value_hides_no_bad_bound(tmp_path: Path, lines: str, expected: list[str]) -> None:
+    """
+    The validators of the other keys are called all the same, but for one that needs a value which could not be read.
+    """
+    found = problems(loaded(tmp_path, GOOD + lines))
+
+    assert len(found) == len(expected)
+    assert all(name in problem.partition(" ")[0] for name, problem in zip(expected, found, strict=True))
+
+
 def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
     """
     File, environment, ``--set``: the later one wins.

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +93,7 @@ def check_section(
     values = section.values(keys)
     tables = {account: section.values(table, account) for account, table in accounts.items()}
     values |= section.missing(keys, accounts, tables)
-    # Validators may use the values of other keys, so they need all of them.
-    settings = section.made(values, keys, accounts, tables) if not section.found else None
+    settings = section.made(values, keys, accounts, tables)
     if section.found or problems:
         raise ConfigError([*problems, *section.found])
     return CheckedSection(settings=settings, notices=tuple(section.notices))
@@ -179,14 +178,24 @@ class _SectionCheck:
     ) -> Any:
         """The instance; what its converters and validators refuse are problems, also for the values of each account."""
         arguments = {**values, "account_tables": tables} if tables else values
-        settings, refused = _instance(self.cls, arguments, self.urls)
+        unread = self._unread(keys, values)
+        settings, refused = _instance(self.cls, arguments, self.urls, unread)
         for key, text in refused:
             self.found.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
         for account, table in tables.items() if not refused else ():
-            for key, text in _instance(self.cls, {**values, **table}, self.urls)[1]:
+            of_account = unread - table.keys() | self._unread(accounts[account], table, required=False)
+            for key, text in _instance(self.cls, {**values, **table}, self.urls, of_account)[1]:
                 place = f"{self._place(accounts[account].get(key))}.accounts.{account}"
                 self.found.append(f"{place}{f'.{key}' if key else ''}: {text}")
         return settings
+
+    def _unread(self, keys: Section, values: Mapping[str, Any], *, required: bool = True) -> set[str]:
+        """The keys whose value could not be read; with ``required``, also those that are missing."""
+        return {
+            name
+            for name, attribute in self._keys.items()
+            if name not in values and (name in keys or (required and attribute.default is attrs.NOTHING))
+        }
 
     def _place(self, raw: RawValue | None = None) -> str:
         """The section's path, with the origin of one of its values."""
@@ -286,20 +295,37 @@ class _SectionCheck:
         return value
 
 
-def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str]) -> tuple[Any, list[tuple[str, str]]]:
-    """An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first."""
+def _instance(
+    cls: type, values: Mapping[str, Any], urls: Sequence[str], unread: Set[str]
+) -> tuple[Any, list[tuple[str, str]]]:
+    """
+    An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first. It has
+    no attribute for a key that is ``unread``, and a validator that uses one has no problem.
+    """
+    stand_ins = {name: None for name in unread if attrs.fields_dict(cls)[name].default is attrs.NOTHING}
     try:
         with attrs.validators.disabled():
-            settings = cls(**values)
-    except (ValueError, TypeError) as error:
-        return None, [("", str(error))]
+            settings = cls(**stand_ins, **values)
+    except Exception as error:
+        if unread:  # its __attrs_post_init__ may need them
+            return None, []
+        if isinstance(error, (ValueError, TypeError)):
+            return None, [("", str(error))]
+        raise
+    for name in unread:
+        object.__delattr__(settings, name)
     refused: list[tuple[str, str]] = []
     for attribute in attrs.fields(cls):
+        if attribute.name in unread:
+            continue
         validators = _validators(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
         for validator in validators:
             value = getattr(settings, attribute.name)
             try:
                 validator(settings, attribute, value)
+            except AttributeError:
+                if not unread:
+                    raise
             except (ValueError, TypeError) as error:
                 refused.append((attribute.name, _refusal(attribute.name, value, error)))
     return settings, refused
