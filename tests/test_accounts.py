@@ -332,7 +332,7 @@ def test_streams_whose_accounts_were_never_listed_fail(tmp_path: Path, monkeypat
 
     assert report.exit_code == 1
     assert [one["message"] for one in report.errors] == [
-        "sales was not read: sellers, which lists its accounts, was not read"
+        "shop.sales: it was not read: sellers, which lists its accounts, was not read"
     ]
 
 
@@ -574,7 +574,7 @@ def test_a_listed_account_without_a_name_is_an_error(
 
     assert report.exit_code == 1
     (error,) = report.errors
-    assert error["message"].startswith("visits: 1 of 2 records of sites have no code")
+    assert error["message"].startswith("shop.visits: 1 of 2 records of sites have no code")
     assert [request.params["code"] for request in shop.requests if request.path == "/visits"] == ["a"]
     assert [row["code"] for row in shop.rows("visits")] == ["a"]
 

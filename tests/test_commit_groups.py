@@ -130,7 +130,7 @@ def test_a_day_that_cannot_begin_leaves_no_other_one_begun(tmp_path: Path) -> No
     shop.sink.unwritable = "2026-06-15"  # type: ignore[attr-defined]
     report = shop.run()
 
-    assert (report.exit_code, {error["message"] for error in report.errors}) == (1, {"no place"})
+    assert (report.exit_code, {error["reason"] for error in report.errors}) == (1, {"no place"})
     assert [writer.aborted for writer in shop.sink.begun] == [True]  # type: ignore[attr-defined]
 
 
@@ -143,7 +143,7 @@ def test_one_of_a_group_fails_alone(tmp_path: Path) -> None:
     report = shop.run()
 
     assert report.exit_code == 1
-    assert [(error["partition"]["report_date"], error["message"]) for error in report.errors] == [
+    assert [(error["partition"]["report_date"], error["reason"]) for error in report.errors] == [
         ("2026-06-15", "no room")
     ]
     entries = shop.entries("clicks")

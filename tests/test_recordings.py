@@ -210,7 +210,7 @@ def test_a_request_that_was_not_recorded_is_named(tmp_path: Path) -> None:
     found = empty.run("talroo", to="-", replay=tmp_path / "record_full", since="2026-03-01", until="2026-03-01")
 
     assert found.exit_code == 1
-    assert "has no response to GET http://127.0.0.1" in found.errors[0]["message"]
+    assert "has no response to this request" in found.errors[0]["message"]
     with pytest.raises(UsageError, match="this is no recording that can be read"):
         empty.run("talroo", to="-", replay=tmp_path / "out")
     with pytest.raises(UsageError, match="there are files in it"):
@@ -482,7 +482,7 @@ def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:
     report = again(shop, tmp_path / "tape")
 
     assert report.exit_code == 1
-    assert report.errors[0]["message"].startswith("as recorded: 127.0.0.1 ")
+    assert report.errors[0]["reason"].startswith("as recorded: 127.0.0.1 ")
 
 
 @frozen

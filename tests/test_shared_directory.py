@@ -101,7 +101,7 @@ def test_a_failed_merge_is_reported(world: Shared, monkeypatch: pytest.MonkeyPat
     code, report = world.run()
 
     assert code == 1, report
-    assert [(one["stream"], one["message"]) for one in report["errors"]] == [("events", "the disk is full")]
+    assert [(one["stream"], one["reason"]) for one in report["errors"]] == [("events", "the disk is full")]
     monkeypatch.undo()
     assert world.run()[0] == 0
     world.assert_true()

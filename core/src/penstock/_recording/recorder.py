@@ -31,7 +31,7 @@ from penstock._recording.descriptions import described_request, described_source
 from penstock._recording.downloads import Downloads
 from penstock._recording.masking import Masking, replaced_json, text_of
 from penstock._util.files import write_json
-from penstock.errors import SinkError, UsageError
+from penstock.errors import PenstockError, SinkError, UsageError
 from penstock.model import Request
 from penstock.redact import MASK, mask_json
 
@@ -208,7 +208,8 @@ class Recorder:
             "request": self._request(call),
         }
         if response is None:
-            about["error"] = self._masking.without_hidden(str(error))
+            reason = error.without_place if isinstance(error, PenstockError) else str(error)
+            about["error"] = self._masking.without_hidden(reason)
         else:
             about |= {
                 "status": response.status,

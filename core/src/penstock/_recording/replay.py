@@ -103,11 +103,11 @@ class Recording:
             path, about = self._responses[key].popleft() if self._responses.get(key) else (self.folder, {})
         if not about:
             more = "no further response to" if again else "no response to"
-            seen = f"the recording {self.folder} has {more} {call.request}"
+            seen = f"the recording {self.folder} has {more} this request"
             advice = "It was made with other settings, for other days, or with another version of the connector."
-            return Outcome(call=call, error=TransportError(f"{seen}. {advice}"))
+            return Outcome(call=call, error=TransportError(f"{seen}. {advice}").at(request=call.request))
         if "error" in about:
-            return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}"))
+            return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}").at(request=call.request))
         if "withheld" in about:
             why = f"the recording lacks the body of {path.name}: {about['withheld']}"
             return Outcome(call=call, error=ProviderError(why))

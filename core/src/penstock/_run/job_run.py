@@ -181,7 +181,7 @@ class JobRun:
         self.client.check_not_parked()
         parent = _parent_of(planned)
         if parent is not None and not self._dependencies.succeeded(parent, planned.slice.days):
-            raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
+            raise ProviderError(f"it was not read: its parent {parent[0]} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Handle the end of a task: log its failure, and release the tasks that waited for it."""

@@ -76,9 +76,7 @@ class ListedAccounts:
         """Fail streams whose accounts were never listed: a run that reads nothing of them must not end well."""
         for lister, dependents in self.dependencies.dependents.items():
             for stream in dependents if self.job.source.stream(lister).account is None else ():
-                self._fail(
-                    stream, None, f"{stream.name} was not read: {lister}, which lists its accounts, was not read"
-                )
+                self._fail(stream, None, f"it was not read: {lister}, which lists its accounts, was not read")
 
     def _fail_unnamed(self, listing: "_Listing") -> None:
         """Fail the streams for the listed accounts without a name: a request cannot tell whose rows to read."""
@@ -86,7 +84,7 @@ class ListedAccounts:
             self._fail(
                 stream,
                 None,
-                f"{stream.name}: {listing.unnamed} of {len(listing.rows)} records of {listing.lister.name} have no "
+                f"{listing.unnamed} of {len(listing.rows)} records of {listing.lister.name} have no "
                 f"{listing.column}, by which it is read account by account. No request was made for these; the other "
                 "accounts are read. If the provider lists accounts without it, the connector must name them by another "
                 "column.",
@@ -101,7 +99,7 @@ class ListedAccounts:
             self._fail(
                 stream,
                 None,
-                f"{stream.name} was not read: {listing.lister.name} lists no account, and listed {len(former)} when it "
+                f"it was not read: {listing.lister.name} lists no account, and listed {len(former)} when it "
                 f"was read before ({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none "
                 f'any more, leave the stream out, exclude_streams = ["{self.job.source.name}.{stream.name}"].',
             )
@@ -169,7 +167,7 @@ class ListedAccounts:
         self._fail(
             stream,
             account,
-            f"{stream.name}: {listing.lister.name}.{stream.zone_from} of the account {account} is {zone!r}, which is "
+            f"{listing.lister.name}.{stream.zone_from} of the account {account} is {zone!r}, which is "
             f"no IANA name of a time zone; its days cannot be cut. Write timezone in [source.{source.name}.accounts."
             f"{account}].",
         )
