@@ -7,7 +7,6 @@ import queue
 import re
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -154,10 +153,10 @@ def test_no_queue_is_left(world: DividedRuns, cluster: Cluster) -> None:
         eventually(lambda: dask.client.run_on_scheduler(market.queues) == [])
 
 
-def engine(cluster: Cluster) -> Any:
+def engine(cluster: Cluster, address: str = "") -> Any:
     from penstock_plugins.engines.dask import Dask
 
-    return Dask.make(cluster.engine.removeprefix("dask:"))
+    return Dask.make(address or cluster.engine.removeprefix("dask:"))
 
 
 def test_a_worker_that_ends_while_all_are_tried_refuses_nothing(cluster: Cluster) -> None:
@@ -301,22 +300,7 @@ def test_one_token_serves_all_workers_over_tls(
     Over TLS the coordinator logs in once for all workers and once more when the token has ended, also where each login
     ends the token before it and the password that it took. No log of the cluster has a token, at debug level either.
     """
-    certificate, key = cluster.folder / "tls.crt", cluster.folder / "tls.key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=127.0.0.1"),
-            *("-out", str(certificate), "-keyout", str(key)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    for place in ("CLIENT", "SCHEDULER", "WORKER"):
-        cluster.environ[f"DASK_DISTRIBUTED__COMM__TLS__{place}__CERT"] = str(certificate)
-        cluster.environ[f"DASK_DISTRIBUTED__COMM__TLS__{place}__KEY"] = str(key)
-    cluster.environ["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"] = str(certificate)
-    cluster.environ["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "True"
-    for name, value in cluster.environ.items():
-        monkeypatch.setenv(name, value)
+    cluster.use_tls(monkeypatch)
     configure(world, base_url(world), "concurrency = 4\nchanging = true")
     app = world.app
     app.one_token = app.changing = True
@@ -336,6 +320,26 @@ def test_one_token_serves_all_workers_over_tls(
     assert "queue_put" in logged
     for secret in ("sesame", "token-number", "password-number"):
         assert secret not in logged
+
+
+def test_a_scheduler_with_tls_accepts_no_one_without_a_certificate(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A client without one, and one that connects without TLS, are refused by one message that names what is missing.
+    """
+    with pytest.MonkeyPatch.context() as certificates:
+        cluster.use_tls(certificates)
+        cluster.start(workers=0)
+    monkeypatch.setattr("penstock_plugins.engines.dask.CONNECT_S", 2.0)
+    address = cluster.engine.removeprefix("dask:")
+
+    for tried in (address, address.removeprefix("tls:")):
+        with (
+            closing(engine(cluster, tried)) as dask,
+            pytest.raises(UsageError, match="with the certificates in Dask's"),
+        ):
+            assert dask.workers
 
 
 @pytest.mark.parametrize(

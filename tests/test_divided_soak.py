@@ -296,6 +296,15 @@ def test_some_kills_over_dask(world: DividedRuns, cluster: Cluster) -> None:
 
 
 @pytest.mark.large
+def test_some_kills_over_tls(world: DividedRuns, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The same where scheduler, workers and client are connected by TLS, and share one token.
+    """
+    cluster.use_tls(monkeypatch)
+    kills(world, cluster, 2, 2)
+
+
+@pytest.mark.large
 def test_some_kills_of_processes(world: DividedRuns) -> None:
     """
     Some rounds of kills of worker processes.

@@ -84,6 +84,25 @@ class Cluster:
         """What was logged by ``"scheduler"``, ``"worker"``, or one of them: ``"worker-1234"``, with its pid."""
         return "".join(file.read_text(errors="replace") for file in self.folder.glob(f"{name}-*.log"))
 
+    def use_tls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on scheduler, workers and clients show each other a certificate, and accept no other one."""
+        certificate, key = self.folder / "tls.crt", self.folder / "tls.key"
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"),
+                *("-subj", "/CN=127.0.0.1", "-out", str(certificate), "-keyout", str(key)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        tls = {"CA_FILE": str(certificate)}
+        for place in ("CLIENT", "SCHEDULER", "WORKER"):
+            tls |= {f"{place}__CERT": str(certificate), f"{place}__KEY": str(key)}
+        self.environ |= {f"DASK_DISTRIBUTED__COMM__TLS__{name}": value for name, value in tls.items()}
+        self.environ["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "True"
+        for name, value in self.environ.items():
+            monkeypatch.setenv(name, value)
+
     def log_everything(self) -> None:
         """From now on, at debug level."""
         self.environ["DASK_LOGGING__DISTRIBUTED"] = "debug"

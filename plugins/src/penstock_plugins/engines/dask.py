@@ -8,7 +8,8 @@ through Dask queues (:mod:`penstock_plugins.engines.dask_queues`).
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,7 @@ from distributed.comm import CommClosedError
 from penstock import PluginError, UsageError
 from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
-from penstock_plugins.engines.dask_queues import DISCONNECTED, LOST_AFTER_S, QueueLine, RequestServer, serving
+from penstock_plugins.engines.dask_queues import DISCONNECTED, LOST_AFTER_S, QueueLine, RequestServer
 
 CONNECT_S = 30.0  # as long as Dask itself tries
 CHECK_S = 120.0  # for a worker to import the connectors and read the configuration
@@ -118,7 +119,9 @@ class Dask:
             for assignment in assignments:
                 coordinator.lost(assignment.number, f"{GONE} ({type(error).__name__})")
             return
-        with serving(self.client, coordinator, requests, len(assignments)) as server:
+        pool = ThreadPoolExecutor(2 * len(tasks), thread_name_prefix="reply")
+        server = RequestServer(client=self.client, coordinator=coordinator, requests=requests, pool=pool)
+        with closing(server):
             _RunningTasks(client=self.client, server=server, tasks=tasks).wait()
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from uuid import uuid4
 
 import distributed
@@ -37,7 +37,7 @@ DISCONNECTED = (Exception, asyncio.CancelledError)
 class RequestServer:
     """
     The coordinator's end of the queues. ``pool``: its threads carry out the requests, of which one may take as long as
-    a login.
+    a login. It is shut down when the server is closed.
     """
 
     client: distributed.Client
@@ -89,19 +89,6 @@ class RequestServer:
         for queue in (self.requests, *self.reply_queues.values()):
             with suppress(Exception):
                 queue.close()
-
-
-@contextmanager
-def serving(
-    client: distributed.Client, coordinator: Coordinator, requests: distributed.Queue, tasks: int
-) -> Iterator[RequestServer]:
-    """A server of the requests of so many tasks, closed at the end with its queues."""
-    pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="reply")
-    server = RequestServer(client=client, coordinator=coordinator, requests=requests, pool=pool)
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 @define(eq=False, repr=False, kw_only=True)

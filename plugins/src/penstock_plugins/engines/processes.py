@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 
 from attrs import define, field, frozen
 from penstock import UsageError, mask
-from penstock.engines import GRACE_S, Assignment, Coordinator, Line, Message, Trial, Work
+from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
 LOOK_EVERY_S = 0.2
 
@@ -53,11 +53,8 @@ class Processes:
             process.start()
             processes.append(process)
             theirs.close()
-            threads.append(
-                threading.Thread(
-                    target=_serve_worker, args=(process, ours, assignment.number, coordinator), daemon=True
-                )
-            )
+            served = (process, ours, assignment.number, coordinator)
+            threads.append(threading.Thread(target=_serve_worker, args=served, daemon=True))
             threads[-1].start()
         over_since: float | None = None
         while running := [thread for thread in threads if thread.is_alive()]:
@@ -130,16 +127,14 @@ class _PipeLine:
 
 def _worker(pipe: Connection, assignment: Assignment, work: Work) -> None:
     """A worker's process."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the parent's order counts
+    # Ctrl-C reaches all processes of a terminal; the parent's order counts.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     line = _PipeLine(pipe)
-    checked: Line = line
     try:
-        result = work(assignment, checked)
+        result = work(assignment, line)
     except Exception as error:
         line.put("lost", mask(f"{type(error).__name__}: {error}"))
         raise SystemExit(1) from None  # multiprocessing prints the traceback of any other, unmasked
