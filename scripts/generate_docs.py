@@ -87,6 +87,12 @@ FIXED = (
         "fetched and not yet written, of all partitions (or one body)",
     ),
     ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
+    (
+        "_run.runner",
+        "OPEN_TARGETS",
+        "",
+        "targets open at once; the coordinator of `--workers` opens all",
+    ),
     ("_fetch.scheduler", "LAST_RESPONSES_S", "s", "a run that ends waits for the responses to submissions of reports"),
     ("connector", "MOST_REQUESTS", "", "first requests of one slice"),
     ("_recording.recorder", "MOST_HELD_BYTES", "MiB", "responses without records that a recording holds in memory"),

@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from attrs import define, field
 
-from penstock._fetch.call import Outcome, Pause
+from penstock._fetch.call import Client, Outcome, Pause
 from penstock._fetch.client_queue import ClientQueue, Slot, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
@@ -84,6 +84,16 @@ class Scheduler:
         self._released.add(key)
         for task in reversed(self._blocked.pop(key, [])):
             self._queue_of(task).waiting.appendleft(task)
+
+    def dismiss(self, client: Client) -> bool:
+        """End the threads of a client without tasks. False: one of its requests is still under way."""
+        client_queue = self._client_queues.get(id(client))
+        if client_queue is not None:
+            if client_queue.busy:
+                return False
+            client_queue.dismiss()
+            del self._client_queues[id(client)]
+        return True
 
     def run(self, idle: Callable[[], None] = lambda: None) -> PenstockError | None:
         """

@@ -62,6 +62,19 @@ class RunContext:
         """Whether the deadline has passed."""
         return self.deadline is not None and self.clock.monotonic() >= self.deadline
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run is to end: stopped, or past its deadline."""
+        return self.clock.stop.is_set() or self.is_late
+
+    def close_client(self, source: ConfiguredSource) -> None:
+        """Close the client of a source that has no task any more, unless one of its requests is still under way."""
+        client = self.clients[source.name]
+        if self.scheduler.dismiss(client):
+            with self._lock:
+                del self.clients[source.name]
+            client.close()
+
     def client(self, source: ConfiguredSource) -> SourceClient:
         """The client of a source: one for all its jobs, which share its rate limit."""
         with self._lock:

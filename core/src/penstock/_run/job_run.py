@@ -4,7 +4,7 @@ end of a read.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -44,7 +44,8 @@ class EndOfReads(NamedTuple):
 class JobRun:
     """
     One job of a run, its target open. ``number``: of the job in the run. The runner prepares, starts and finishes it;
-    the scheduler runs its tasks, one per slice: :meth:`_read_and_commit` is what each of them does.
+    the scheduler runs its tasks, one per slice: :meth:`_read_and_commit` is what each of them does. ``when_over``:
+    called after the last task.
     """
 
     job: Job
@@ -52,6 +53,7 @@ class JobRun:
     context: RunContext
     client: SourceClient
     target: Target
+    when_over: Callable[["JobRun"], None]
     log: RunLog = field(init=False)
     committer: Committer = field(init=False)
     _planner: Planner = field(init=False)
@@ -60,6 +62,7 @@ class JobRun:
     _reports: PendingReports = field(init=False)
     _readers: Readers = field(init=False)
     _refusals: Refusals = field(init=False)
+    _tasks: int = field(default=0, init=False)  # that have not ended
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first read started
 
@@ -84,12 +87,12 @@ class JobRun:
         self._refusals = Refusals(self.source, self.client)
 
     @classmethod
-    def open(cls, job: Job, number: int, context: RunContext) -> "JobRun":
+    def open(cls, job: Job, number: int, context: RunContext, when_over: Callable[["JobRun"], None]) -> "JobRun":
         """The job, its target opened to write the streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         streams = [each for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
         names = [stream.name for stream in streams]
         client = context.client(job.source)
-        return cls(job, number, context, client, job.open(context.report.run_id, names))
+        return cls(job, number, context, client, job.open(context.report.run_id, names), when_over)
 
     @property
     def source(self) -> ConfiguredSource:
@@ -115,12 +118,18 @@ class JobRun:
                     "rename it to prepare(layouts). Until then, what the target cannot hold is refused late"
                 )
         finally:
-            self.context.report.notices.extend(self.target.notices)
+            notices = self.context.report.notices
+            notices.extend(text for text in self.target.notices if text not in notices)
 
     def start(self) -> None:
         """Add the slices that can be read now. Others follow when the streams that they need are read."""
         for stream in self._dependencies.first:
             self._add(stream, self._planner.accounts.of_stream(stream) or ())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all tasks have ended, once it was started."""
+        return not self._tasks
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
@@ -139,6 +148,7 @@ class JobRun:
             self._dependencies.note_begin(planned)
             if planned.to_deliver:
                 self.committer.order.expect(planned)
+        self._tasks += len(plan.slices)
         self.context.scheduler.add(map(self._task, plan.slices))
 
     def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:
@@ -198,6 +208,9 @@ class JobRun:
         for dependent, accounts in self._listed.dependents_of(planned):
             self._add(dependent, accounts)
         self._dependencies.drop_accounts(planned)
+        self._tasks -= 1
+        if self.is_over:
+            self.when_over(self)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -2,18 +2,26 @@
 The runner: one job per source and target. The scheduler reads their slices concurrently.
 """
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
+from attrs import define, field
+
+from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
+from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
+from penstock.redact import clip
 
+# A target has connections or open files. No more reads than this are under way at once, see _fetch.scheduler.
+OPEN_TARGETS = 64
 INTERRUPT_EVERY_S = 1.0
 
 
@@ -23,91 +31,160 @@ def run(context: RunContext) -> RunReport:
     later failures are in the report.
     """
     report, exchange_log = context.report, context.exchange_log
-    with open_jobs(context.jobs, context) as job_runs:
+    with open_jobs(context.jobs, context, most=OPEN_TARGETS) as jobs:
         if exchange_log is not None:
-            exchange_log.begin(context.started_at, [job_run.source for job_run in job_runs])
+            exchange_log.begin(context.started_at, jobs.sources)
         context.emit(
-            {"event": "run_started", "run_id": report.run_id, "sources": [job_run.source.name for job_run in job_runs]}
+            {"event": "run_started", "run_id": report.run_id, "sources": [source.name for source in jobs.sources]}
         )
-        for job_run in job_runs:
-            job_run.start()
-        ended_by = context.scheduler.run(idle=partial(_flush, job_runs))
+        jobs.start()
+        ended_by = context.scheduler.run(idle=jobs.flush)
         report.deadline |= isinstance(ended_by, DeadlineReachedError)
         report.interrupted |= isinstance(ended_by, StoppedError)
-        _note_closed_output(report, job_runs)
-        for job_run in job_runs:
-            job_run.finish()
-        _note_closed_output(report, job_runs)
+        jobs.finish()
         if exchange_log is not None:
             try:
                 report.notices.extend(exchange_log.finish())
             except PenstockError as error:
-                job_runs[0].log.fail(None, None, error)
+                RunLog(jobs.sources[0].name, report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 
 
 @contextmanager
-def open_jobs(jobs: Sequence[Job], context: RunContext) -> Iterator[list[JobRun]]:
+def open_jobs(jobs: Sequence[Job], context: RunContext, *, most: float = math.inf) -> Iterator["OpenJobs"]:
     """
     Open the jobs, without those whose source another run holds; close them and their clients at the end. Meanwhile
-    a target that waits for a lock is interrupted when the run is to end. Raises LockHeldError if none is left.
+    a target that waits for a lock is interrupted when the run is to end. ``most``: how many stay open at once. Raises
+    LockHeldError if none is left.
     """
     began = time.monotonic()
-    job_runs: list[JobRun] = []
-    held: list[LockHeldError] = []
+    open_jobs = OpenJobs(context, most)
     run_ended = threading.Event()
-    watch = threading.Thread(target=_interrupt_targets, args=(context, job_runs, run_ended), daemon=True)
+    watch = threading.Thread(target=open_jobs.interrupt, args=(run_ended,), daemon=True)
     watch.start()
     try:
-        for number, job in enumerate(jobs):
-            job_run = None
-            try:
-                job_run = JobRun.open(job, number, context)
-                job_runs.append(job_run)
-                job_run.prepare()
-            except LockHeldError as error:
-                held.append(error)
-                if job_run is not None:  # its target lost the lock meanwhile
-                    job_runs.remove(job_run)
-                    job_run.close()
-                context.report.locked[job.source.name] = str(error)
-                context.report.notices.append(f"{job.source.name} was not read: {error}")
-        if held and not job_runs:
-            raise held[0]
-        yield job_runs
+        open_jobs.open(jobs)
+        yield open_jobs
     finally:
         context.report.seconds = time.monotonic() - began
         run_ended.set()
         watch.join()
         for client in context.clients.values():
             client.close()
-        for job_run in job_runs:
+        for job_run in open_jobs.job_runs:
             job_run.close()
 
 
-def _note_closed_output(report: RunReport, job_runs: Sequence[JobRun]) -> None:
-    """A run whose output is closed stops itself: that is no interruption. A target may notice it at its end only."""
-    report.output_closed = any(job_run.committer.failures.output_closed for job_run in job_runs)
-    report.interrupted &= not report.output_closed
+@define(eq=False, repr=False)
+class OpenJobs:
+    """
+    The jobs of a run whose targets are open. Of more than ``most`` jobs, the others wait: they were opened, prepared
+    and closed, and are opened again when a job before them has ended. ``sources``: those of all jobs.
+    """
 
+    context: RunContext
+    most: float
+    job_runs: list[JobRun] = field(factory=list, init=False)
+    sources: list[ConfiguredSource] = field(factory=list, init=False)
+    _waiting: deque[tuple[int, Job]] = field(factory=deque, init=False)  # with their numbers in the run
 
-def _flush(job_runs: Sequence[JobRun]) -> None:
-    for job_run in job_runs:
-        job_run.committer.flush()
+    def open(self, jobs: Sequence[Job]) -> None:
+        """Open and prepare all jobs. Raises LockHeldError if other runs hold the sources of all."""
+        held: list[LockHeldError] = []
+        for number, job in enumerate(jobs):
+            try:
+                job_run = self._open(number, job)
+            except LockHeldError as error:
+                held.append(error)
+                continue
+            self.sources.append(job.source)
+            if len(self.job_runs) > self.most:
+                self._waiting.append((number, job))
+                self._close(job_run)
+        if held and not self.job_runs:
+            raise held[0]
 
+    def _open(self, number: int, job: Job) -> JobRun:
+        """A job, opened and prepared. Raises PenstockError; of a source that another run holds, the report has it."""
+        job_run = None
+        try:
+            job_run = JobRun.open(job, number, self.context, self._replace)
+            self.job_runs.append(job_run)
+            job_run.prepare()
+        except PenstockError as error:
+            if job_run is not None:
+                self._close(job_run)
+            if isinstance(error, LockHeldError):
+                self.context.report.locked[job.source.name] = str(error)
+                self.context.report.notices.append(f"{job.source.name} was not read: {error}")
+            raise
+        return job_run
 
-def _interrupt_targets(context: RunContext, job_runs: Sequence[JobRun], run_ended: threading.Event) -> None:
-    """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run has ended."""
-    while not run_ended.wait(INTERRUPT_EVERY_S):
-        reason: PenstockError
-        if context.clock.stop.is_set():
-            reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")
-        elif context.is_late:
-            reason = DeadlineReachedError(
-                "the deadline was reached while the target was waited for; the next run goes on with what is left"
-            )
-        else:
-            continue
-        for job_run in list(job_runs):
-            job_run.interrupt(reason)
+    def start(self) -> None:
+        """Start the jobs that are open. Others follow when they have ended."""
+        for job_run in list(self.job_runs):
+            job_run.start()
+            if job_run.is_over:
+                self._replace(job_run)
+
+    def flush(self) -> None:
+        """Commit what waits for other partitions."""
+        for job_run in self.job_runs:
+            job_run.committer.flush()
+
+    def finish(self) -> None:
+        """After the last read: finish the jobs that are still open."""
+        self._note_closed_output()
+        if self._waiting:
+            names = ", ".join(job.source.name for _, job in self._waiting)
+            self.context.report.notices.append(f"the run ended before it came to {clip(names, 200)}")
+        for job_run in self.job_runs:
+            job_run.finish()
+        self._note_closed_output()
+
+    def _note_closed_output(self) -> None:
+        """A run whose output is closed stops itself, and is not interrupted. A target may notice it at its end only."""
+        report = self.context.report
+        report.output_closed = any(job_run.committer.failures.output_closed for job_run in self.job_runs)
+        report.interrupted &= not report.output_closed
+
+    # --- jobs that wait -----------------------------------------------------------------------------------------------
+
+    def _replace(self, ended: JobRun) -> None:
+        """If a job waits, close this one, which has ended, and start the first of those that wait."""
+        while self._waiting and ended.is_over and not self.context.is_ending:
+            if ended in self.job_runs:
+                ended.finish()
+                self._close(ended)
+            number, job = self._waiting.popleft()
+            try:
+                ended = self._open(number, job)
+                ended.start()
+            except (LockHeldError, StoppedError, DeadlineReachedError):
+                continue  # the report has the lock; the scheduler notices the others by itself
+            except PenstockError as error:
+                RunLog(job.source.name, self.context.report, self.context.emit).fail(None, None, error)
+
+    def _close(self, job_run: JobRun) -> None:
+        """Close a job, and the client of its source if no other job needs it."""
+        self.job_runs.remove(job_run)
+        job_run.close()
+        others = [*(job_run.job for job_run in self.job_runs), *(job for _, job in self._waiting)]
+        if job_run.source.name not in {job.source.name for job in others}:
+            self.context.close_client(job_run.source)
+
+    def interrupt(self, run_ended: threading.Event) -> None:
+        """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run has ended."""
+        while not run_ended.wait(INTERRUPT_EVERY_S):
+            reason: PenstockError
+            if self.context.clock.stop.is_set():
+                reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")
+            elif self.context.is_late:
+                reason = DeadlineReachedError(
+                    "the deadline was reached while the target was waited for; the next run goes on with what is left"
+                )
+            else:
+                continue
+            for job_run in list(self.job_runs):
+                job_run.interrupt(reason)

@@ -74,8 +74,8 @@ def run_divided(
     report = context.report
     lock_part = lock_part_of(report.run_id, None)
     jobs = [job if workers_stage(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
-    with open_jobs(jobs, context) as job_runs:
-        by_source = {job_run.source.name: job_run for job_run in job_runs}
+    with open_jobs(jobs, context) as opened:
+        by_source = {job_run.source.name: job_run for job_run in opened.job_runs}
         shared = {
             name: cast(Coordinating, job_run.target)
             for name, job_run in by_source.items()
@@ -130,7 +130,7 @@ class RunCoordinator:
 
     @property
     def over(self) -> bool:
-        return self.context.clock.stop.is_set() or self.context.is_late
+        return self.context.is_ending
 
     # --- what workers send --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,186 @@
+"""
+A run of more sources than targets may be open at once.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import penstock_plugins
+import pytest
+from attrs import define, evolve, field
+from penstock import (
+    Connector,
+    Envelope,
+    LockHeldError,
+    Parent,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    SinkError,
+    Slice,
+    SourceSettings,
+    Stream,
+    hookimpl,
+    record,
+)
+from penstock._config.source import ConfiguredSource
+from penstock._plan.plan import Job
+from penstock._plugins.registry import Registry
+from penstock._run import runner
+from penstock._run.context import new_run
+from penstock._run_report.report import RunReport
+from penstock.sandbox.server import serve
+from penstock.testing.memory import MemorySink, MemoryTarget
+from providers import then
+
+MOST = 3
+SOURCES = [f"shop-{number:02}" for number in range(10)]
+
+
+@record(key="id")
+class Thing:
+    """A thing of a shop."""
+
+    id: int
+
+
+@record(key="id")
+class Detail:
+    """A detail of a thing."""
+
+    id: int
+
+
+def _listing(settings: SourceSettings, _: object) -> list[Request]:
+    return [Request(url=f"{settings.base_url}/things")]
+
+
+def _details(settings: SourceSettings, slice_: Slice) -> list[Request]:
+    return [Request(url=f"{settings.base_url}/details?thing={parent['id']}") for parent in slice_.parents]
+
+
+class Shops:
+    """A connector with a stream and its child."""
+
+    @hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(name="shops", summary="shops", settings=SourceSettings)
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        envelope = Envelope(items="data", total="total")
+        things = Stream(
+            name="things", summary="things", record=Thing, kind="snapshot", requests=_listing, envelope=envelope
+        )
+        details = Stream(
+            name="details",
+            summary="details",
+            record=Detail,
+            kind="snapshot",
+            requests=_details,
+            envelope=envelope,
+            parent=Parent(stream="things", columns=("id",)),
+        )
+        return [things, details] if source == "shops" else []
+
+
+@define(eq=False)
+class CountingSink(MemorySink):
+    """Counts its open targets. ``held``: a source that another run holds, from the second opening on."""
+
+    ledger_path: Path | None = None
+    opened: list[str] = field(factory=list)
+    open_now: int = 0
+    most: int = 0
+    fails: str = ""
+    held: str = ""
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
+        if source == self.fails:
+            raise SinkError("the disk is gone")
+        if source == self.held and source in self.opened:
+            raise LockHeldError("another run has it")
+        self.opened.append(source)
+        self.open_now += 1
+        self.most = max(self.most, self.open_now)
+        return CountedTarget(self, None)
+
+
+class CountedTarget(MemoryTarget):
+    def close(self) -> None:
+        assert isinstance(self.sink, CountingSink)
+        self.sink.open_now -= 1
+
+
+def read(sink: CountingSink, **options: Any) -> tuple[RunReport, list[SandboxRequest]]:
+    """A run of all sources into the sink."""
+
+    def app(request: SandboxRequest) -> SandboxResponse:
+        return SandboxResponse(body=json.dumps({"data": [{"id": 1}, {"id": 2}], "total": 2}).encode())
+
+    with serve(app) as server:
+        settings = SourceSettings(base_url=server.base_url, retries=0)
+        source = ConfiguredSource.of(Registry([Shops(), penstock_plugins]), "shops", settings)
+        jobs = [Job(source=evolve(source, name=name), streams=("things", "details"), sink=sink) for name in SOURCES]
+        return runner.run(new_run(jobs, clock=then(), **options)), server.requests
+
+
+@pytest.fixture(autouse=True)
+def few_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "OPEN_TARGETS", MOST)
+
+
+def test_a_bounded_number_of_targets_is_open_at_once() -> None:
+    """
+    Every source is read with its children, and no more targets than allowed are open. One more is while they are tried.
+    """
+    sink = CountingSink()
+
+    report, requests = read(sink)
+
+    assert report.exit_code == 0, report.errors
+    assert {source for source, _ in report.streams} == set(SOURCES)
+    assert all(counts.delivered == 1 for counts in report.streams.values())
+    assert len(requests) == 3 * len(SOURCES)
+    assert sink.most == MOST + 1
+    assert sink.open_now == 0
+
+
+def test_the_target_of_a_source_that_waits_is_tried_before_any_request() -> None:
+    """
+    A target that cannot be used ends the run, also where it would be needed last.
+    """
+    sink = CountingSink(fails=SOURCES[-1])
+
+    with pytest.raises(SinkError, match="the disk is gone"):
+        read(sink)
+    assert sink.open_now == 0
+
+
+def test_a_source_that_another_run_took_while_it_waited_is_left_out() -> None:
+    """
+    Another run may hold a source that waited: the others are read, and the exit code is that of a lock.
+    """
+    sink = CountingSink(held=SOURCES[5])
+
+    report, _ = read(sink)
+
+    assert report.exit_code == 6
+    assert list(report.locked) == [SOURCES[5]]
+    assert {source for source, _ in report.streams} == {*SOURCES} - {SOURCES[5]}
+
+
+def test_a_run_that_ends_early_names_what_it_did_not_come_to() -> None:
+    """
+    After the deadline no further target is opened.
+    """
+    sink = CountingSink()
+
+    report, requests = read(sink, deadline_s=0.0)
+
+    assert report.exit_code == 4
+    assert requests == []
+    assert len(sink.opened) == len(SOURCES)
+    assert f"the run ended before it came to {', '.join(SOURCES[MOST:])}" in report.notices
