@@ -124,11 +124,37 @@ class Stream:
     """
     One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
 
+    What it is:
+
     ``summary``
         one line for lists; default: the first line of the record class's docstring.
     ``record``, ``kind``, ``key``
         the record class; ``report``, ``changes`` or ``snapshot``; the columns that identify a row. ``kind``,
         ``key``, ``account`` and ``day`` are those of ``@record(...)`` unless given here.
+    ``extra_columns``
+        columns that the configuration declares, behind those of the record class.
+
+    When a run reads it:
+
+    ``on_by_default``, ``required_settings``
+        whether a run without ``--streams`` reads it, and the settings without which it cannot run.
+    ``not_built``
+        it is listed with this reason and cannot be run.
+
+    Its partitions:
+
+    ``account``, ``day``
+        the columns of its partitions: an account times, unless it is a snapshot, a day. Where the record class lacks
+        one it is added, and where nothing else fills it the slice's is stamped on every row.
+    ``accounts``, ``accounts_from``, ``zone_from``
+        the configured accounts (default: the setting named like ``account`` with an s, such as ``account_ids``); where
+        there are none (None), they are the values of a column of another stream, as ``(stream, column)``, remembered by
+        the ledger: of a snapshot without accounts, of which all streams name the same column. ``zone_from``: the column
+        of that stream with the IANA name of each account's time zone. With neither, the accounts are those of the
+        tables ``[source.NAME.accounts.ACCOUNT]``.
+
+    Its requests:
+
     ``path``, ``params``
         the one request of a slice, a GET, as templates: ``path="/v1/clicks"``, ``params={"day": "{since}"}``. A name in
         braces is a column of the parent row, one of ``SLICE_VALUES``, or a setting; see :func:`penstock.fill`. A
@@ -141,33 +167,36 @@ class Stream:
     ``requests(settings, slice_)``
         in place of ``path``: the first request of a slice, or several, each the head of a listing of its own; a poller
         makes of each a submission.
-    ``account``, ``day``
-        the columns of its partitions: an account times, unless it is a snapshot, a day. Where the record class lacks
-        one it is added, and where nothing else fills it the slice's is stamped on every row.
-    ``accounts``, ``accounts_from``, ``zone_from``
-        the configured accounts (default: the setting named like ``account`` with an s, such as ``account_ids``); where
-        there are none (None), they are the values of a column of another stream, as ``(stream, column)``, remembered by
-        the ledger: of a snapshot without accounts, of which all streams name the same column. ``zone_from``: the column
-        of that stream with the IANA name of each account's time zone. With neither, the accounts are those of the
-        tables ``[source.NAME.accounts.ACCOUNT]``.
+    ``parent``, ``derived``
+        it is requested for the rows of another stream, or cut from its batches.
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
+    ``smallest``
+        the shortest span that a request can cover. A slice whose response reached the provider's ceiling is halved,
+        down to this span. A response that reaches the ceiling even then is delivered and marked truncated.
     ``inexact_bounds``
         the provider may return rows outside the requested period, up to a day behind it. They are dropped and counted
         as repeated: the request for their own period returns them too. A response with only such rows fails. Needs
         ``day_of``, a time. A provider that turns out to return whole days gets no request for a part of a day.
-    ``smallest``
-        the shortest span that a request can cover. A slice whose response reached the provider's ceiling is halved,
-        down to this span. A response that reaches the ceiling even then is delivered and marked truncated.
-    ``parent``, ``derived``
-        it is requested for the rows of another stream, or cut from its batches.
-    ``envelope``, ``paginator``, ``poller``, ``downloads``
-        the components it is read with: objects, names (:func:`penstock.protocols.named`), or functions of the settings.
-        Default: the body is the item or items; one page; no poller; a poller's downloads are read by the envelope.
-    ``poll_first_s``, ``poll_max_s``, ``poll_deadline_s``
-        of a report on demand: seconds before the first poll, between two polls at most, and until it has failed.
+
+    Its responses, read by components that are objects, names (:func:`penstock.protocols.named`), or functions of the
+    settings:
+
+    ``envelope``, ``paginator``
+        the decoder of a body, and the pages of a listing; default: the body is the item or items, and one page.
     ``judge``, ``statuses``
         what a response of this stream means; both come before the connector's.
+
+    Its reports on demand:
+
+    ``poller``, ``downloads``
+        how a report is submitted and polled, and the decoder of the files that it names; default: none, and that of
+        ``envelope``.
+    ``poll_first_s``, ``poll_max_s``, ``poll_deadline_s``
+        seconds before the first poll, between two polls at most, and until it has failed.
+
+    Its days, and how long they are read again:
+
     ``earliest(today)``
         the first day that the provider still serves; default: all of them.
     ``open_for``
@@ -175,12 +204,6 @@ class Stream:
         as long as its parent's.
     ``lookback``, ``lag``
         of changes: how far a window reaches back before its start, and how long before now it must end.
-    ``extra_columns``
-        columns that the configuration declares, behind those of the record class.
-    ``on_by_default``, ``required_settings``
-        whether a run without ``--streams`` reads it, and the settings without which it cannot run.
-    ``not_built``
-        it is listed with this reason and cannot be run.
     """
 
     name: str
@@ -188,38 +211,44 @@ class Stream:
     summary: str = field(default=attrs.Factory(lambda stream: _first_line(stream.record), takes_self=True))
     kind: Kind = field(default=_of_record("kind"))
     key: tuple[str, ...] = field(default=_of_record("key"), converter=as_names)
+    extra_columns: Callable[[Any], Sequence[Column]] | None = None
+
+    on_by_default: bool = True
+    required_settings: tuple[str, ...] = ()
+    not_built: str = ""
+
+    account: str | None = field(default=_of_record("account"))
+    day: str | None = field(default=_of_record("day"))
+    accounts: Callable[[Any], Sequence[str] | None] | None = None
+    accounts_from: tuple[str, str] | None = None
+    zone_from: str | None = None
+
     path: str = ""
     params: Mapping[str, str] = field(factory=dict)
     json: Any = None
     requests: Callable[[Any, Slice], Request | Iterable[Request]] | None = None
-    account: str | None = field(default=_of_record("account"))
-    accounts: Callable[[Any], Sequence[str] | None] | None = None
-    accounts_from: tuple[str, str] | None = None
-    zone_from: str | None = None
-    day: str | None = field(default=_of_record("day"))
-    day_of: str | Callable[[Any], str | None] | None = None
-    inexact_bounds: bool = False
-    smallest: Span = "second"
     parent: Parent | None = None
     derived: Derived | None = None
+    days_per_request: int | Callable[[Any], int] = 1
+    day_of: str | Callable[[Any], str | None] | None = None
+    smallest: Span = "second"
+    inexact_bounds: bool = False
+
     envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
     paginator: Paginator | Named | Callable[[Any], Paginator] | None = None
+    judge: Judge | None = None
+    statuses: Mapping[int, StatusRule] = field(factory=dict, validator=check_statuses)
+
     poller: Poller | Named | Callable[[Any], Poller] | None = None
     downloads: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
-    days_per_request: int | Callable[[Any], int] = 1
+    poll_first_s: float = 5.0
+    poll_max_s: float = 60.0
+    poll_deadline_s: float = 1800.0
+
     earliest: Callable[[date], date] | None = None
     open_for: OpenFor = field(default=OpenFor(0), converter=_open_for)
     lookback: timedelta = timedelta(0)
     lag: timedelta = timedelta(0)
-    extra_columns: Callable[[Any], Sequence[Column]] | None = None
-    on_by_default: bool = True
-    required_settings: tuple[str, ...] = ()
-    poll_first_s: float = 5.0
-    poll_max_s: float = 60.0
-    poll_deadline_s: float = 1800.0
-    judge: Judge | None = None
-    statuses: Mapping[int, StatusRule] = field(factory=dict, validator=check_statuses)
-    not_built: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
