@@ -256,7 +256,7 @@ class ColumnRules:
                 numbers.append(None)
                 misfits[index] = str(misfit)
         fill_each(page.rows, column.name, numbers)
-        self.rejects.unfit(page, column, misfits, values)
+        self.rejects.handle_misfits(page, column, misfits, values)
 
     # --- days -------------------------------------------------------------------------------------------------------
 

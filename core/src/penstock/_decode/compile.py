@@ -255,8 +255,8 @@ def _hidden_columns(declared: _Declared) -> frozenset[str]:
             f"exclude: {stream.name}.{name} cannot be left out; it is the currency of a column that is not. Leave "
             "out both."
         )
-    if unfit := secret & needed:
-        raise TypeError(f"{declared.name}: {min(unfit)} is secret, and cannot be key or partition")
+    if needed_secrets := secret & needed:
+        raise TypeError(f"{declared.name}: {min(needed_secrets)} is secret, and cannot be key or partition")
     return frozenset(excluded | personal | secret)
 
 

@@ -3,7 +3,7 @@ From the bytes of a page to rows, by Structs with the provider's member names.
 
 A page is decoded at once by a Struct that refuses unknown members. If that fails, it is decoded by one that ignores
 them, and the unknown members are decoded separately. If that fails, it is decoded element by element, and elements that
-do not fit are rejected (:class:`SingleElements`). Values whose JSON type is not that of their column
+do not fit are rejected (:meth:`RecordDecoder._read_element`). Values whose JSON type is not that of their column
 (money, times, days in another format) are decoded as they are, and then converted column by column
 (:mod:`penstock._decode.conversion`).
 """
@@ -11,7 +11,6 @@ do not fit are rejected (:class:`SingleElements`). Values whose JSON type is not
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attrs import define, field
 from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.conversion import MisfitError, coerce, converted, is_converted, reason_of_null
@@ -25,6 +24,25 @@ from penstock.names import nearest
 from penstock.records import Column
 from penstock.redact import clip
 from penstock.sinks import EXTRA
+
+FEW = 3  # unread members that are named where none is similar to the missing one
+
+
+class RejectedElementError(Exception):
+    """An element cannot become a row, because of the value of ``column``; None: because of the whole element."""
+
+    def __init__(self, column: Column | None, reason: str) -> None:
+        self.column = column
+        self.reason = reason
+        super().__init__(reason)
+
+
+class _Unread(NamedTuple):
+    """A value that does not fit its nullable column."""
+
+    column: Column
+    reason: str
+    value: Any
 
 
 class RecordDecoder:
@@ -45,9 +63,7 @@ class RecordDecoder:
         self._may_lack_all = tuple(column.name for column in read) if all(column.nullable for column in read) else ()
         self._converted = tuple(column for column in columns.values() if not column.added and is_converted(column))
         self._shapes = {texts: Shape.of(columns, raw, self._outer, texts=texts) for texts in (False, True)}
-        self._single = SingleElements(
-            columns=columns, raw=raw, nested=nested, rejects=rejects, members=self._members, outer=self._outer
-        )
+        self._sent = tuple(filter(is_sent, columns.values()))
 
     def read(self, page: RawPage) -> type:
         """
@@ -108,11 +124,78 @@ class RecordDecoder:
         positions: list[int] = []
         for position, element in enumerate(page.elements.raw()):
             try:
-                rows.append(self._single.read(page, position, element, shape))
+                rows.append(self._read_element(page, position, element, shape))
                 positions.append(position)
-            except UnfitError as unfit:
-                self._rejects.reject_element(page, position, unfit.column, unfit.reason)
+            except RejectedElementError as error:
+                self._rejects.reject_element(page, position, error.column, error.reason)
         page.rows, page.positions = rows, positions
+
+    # --- element by element -----------------------------------------------------------------------------------------
+
+    def _read_element(self, page: RawPage, position: int, element: Raw, shape: Shape) -> Any:
+        """The row of an element. Values that do not fit a nullable column are null. Raises RejectedElementError."""
+        try:
+            members = DICTS.one.decode(element)
+        except ValidationError:
+            raise RejectedElementError(None, _reason_of_no_object(page.elements, position, element)) from None
+        unread: list[_Unread] = []
+        try:
+            row = shape.loose.one.decode(element)
+        except ValidationError:
+            row = shape.wire(**self._attributes(members, unread))
+        self._keep_unknown(page, row, members)
+        for column, reason, value in unread:
+            self._rejects.unread(page, position, column, reason, row, value)
+        return row
+
+    def _attributes(self, members: Mapping[str, Raw], unread: list[_Unread]) -> dict[str, Any]:
+        """The attributes of a row, member by member; what does not fit is added to ``unread``."""
+        attributes = {column.name: self._value(column, members, unread) for column in self._sent}
+        for attribute, member in self._outer.attributes.items():
+            attributes[attribute] = PLAIN_JSON.decode(members[member]) if member in members else UNSET
+        return attributes
+
+    def _keep_unknown(self, page: RawPage, row: Any, members: Mapping[str, Raw]) -> None:
+        unknown = {name: value for name, value in members.items() if name not in self._members}
+        page.unknown |= unknown.keys()
+        page.members |= members.keys()
+        if unknown and self._rejects.keeps_unknown:
+            plain = (
+                unknown if self._nested == "raw" else {name: PLAIN_JSON.decode(raw) for name, raw in unknown.items()}
+            )
+            setattr(row, EXTRA, plain)
+
+    def _value(self, column: Column, members: Mapping[str, Raw], unread: list[_Unread]) -> Any:
+        """One member's value as its column's type; unchanged for a converted column; null if it does not fit."""
+        raw = members.get(column.member or "")
+        if raw is None:
+            if not column.nullable:
+                raise RejectedElementError(
+                    column, f"the member {column.member!r} is missing{self._similar(column, members)}"
+                )
+            return None
+        if column.name in self._raw:
+            return raw
+        value: Any = bytes(raw).decode()
+        try:
+            value = PLAIN_JSON.decode(raw)
+            typed = value if is_converted(column) else coerce(column, value)
+        except (MisfitError, ValidationError) as error:
+            reason = str(error) if isinstance(error, MisfitError) else f"a value beyond all bounds: {error}"
+            if self._rejects.is_required(column):
+                raise RejectedElementError(column, reason) from None
+            unread.append(_Unread(column, reason, value))
+            return None
+        if typed is None and not column.nullable:
+            raise RejectedElementError(column, reason_of_null(column))
+        return typed
+
+    def _similar(self, column: Column, members: Mapping[str, Raw]) -> str:
+        """The members that no column reads and one of which may be the missing one: a similar one, else a few."""
+        unread = [name for name in members if name not in self._members]
+        if near := nearest(column.member or "", unread):
+            return f"; there is {clip(near, 60)}"
+        return f"; there is {clip(', '.join(unread), 60)}" if 0 < len(unread) <= FEW else ""
 
     # --- all rows at once -------------------------------------------------------------------------------------------
 
@@ -161,108 +244,7 @@ class RecordDecoder:
         if typed is not values:
             fill_each(page.rows, column.name, typed)
         if misfits:
-            self._rejects.unfit(page, column, misfits, values)
-
-
-FEW = 3  # unread members that are named where none is similar to the missing one
-
-
-class UnfitError(Exception):
-    """An element cannot become a row, because of the value of ``column``; None: because of the whole element."""
-
-    def __init__(self, column: Column | None, reason: str) -> None:
-        self.column = column
-        self.reason = reason
-        super().__init__(reason)
-
-
-class _Unread(NamedTuple):
-    """A value that does not fit its nullable column."""
-
-    column: Column
-    reason: str
-    value: Any
-
-
-@define(eq=False, repr=False, kw_only=True)
-class SingleElements:
-    """
-    Reads single elements of one stream. ``raw``: the json columns that stay bytes; ``nested``: the same for ``_extra``.
-    ``members``: those that columns read.
-    """
-
-    columns: Mapping[str, Column]
-    raw: Collection[str]
-    nested: Nested
-    rejects: Rejects
-    members: Collection[str]
-    outer: OuterMembers
-    _sent: tuple[Column, ...] = field(init=False)
-
-    @_sent.default
-    def _sent_columns(self) -> tuple[Column, ...]:
-        return tuple(filter(is_sent, self.columns.values()))
-
-    def read(self, page: RawPage, position: int, element: Raw, shape: Shape) -> Any:
-        """The row of an element. Values that do not fit a nullable column are null. Raises UnfitError."""
-        try:
-            members = DICTS.one.decode(element)
-        except ValidationError:
-            raise UnfitError(None, _reason_of_no_object(page.elements, position, element)) from None
-        unread: list[_Unread] = []
-        try:
-            row = shape.loose.one.decode(element)
-        except ValidationError:
-            row = shape.wire(**self._fitted(members, unread))
-        self._keep_unknown(page, row, members)
-        for column, reason, value in unread:
-            self.rejects.unread(page, position, column, reason, row, value)
-        return row
-
-    def _fitted(self, members: Mapping[str, Raw], unread: list[_Unread]) -> dict[str, Any]:
-        """The attributes of a row, member by member; what does not fit is added to ``unread``."""
-        fitted = {column.name: self._value(column, members, unread) for column in self._sent}
-        for attribute, member in self.outer.attributes.items():
-            fitted[attribute] = PLAIN_JSON.decode(members[member]) if member in members else UNSET
-        return fitted
-
-    def _keep_unknown(self, page: RawPage, row: Any, members: Mapping[str, Raw]) -> None:
-        unknown = {name: value for name, value in members.items() if name not in self.members}
-        page.unknown |= unknown.keys()
-        page.members |= members.keys()
-        if unknown and self.rejects.keeps_unknown:
-            plain = unknown if self.nested == "raw" else {name: PLAIN_JSON.decode(raw) for name, raw in unknown.items()}
-            setattr(row, EXTRA, plain)
-
-    def _value(self, column: Column, members: Mapping[str, Raw], unread: list[_Unread]) -> Any:
-        """One member's value as its column's type; unchanged for a converted column; null if it does not fit."""
-        raw = members.get(column.member or "")
-        if raw is None:
-            if not column.nullable:
-                raise UnfitError(column, f"the member {column.member!r} is missing{self._similar(column, members)}")
-            return None
-        if column.name in self.raw:
-            return raw
-        value: Any = bytes(raw).decode()
-        try:
-            value = PLAIN_JSON.decode(raw)
-            typed = value if is_converted(column) else coerce(column, value)
-        except (MisfitError, ValidationError) as error:
-            reason = str(error) if isinstance(error, MisfitError) else f"a value beyond all bounds: {error}"
-            if self.rejects.is_required(column):
-                raise UnfitError(column, reason) from None
-            unread.append(_Unread(column, reason, value))
-            return None
-        if typed is None and not column.nullable:
-            raise UnfitError(column, reason_of_null(column))
-        return typed
-
-    def _similar(self, column: Column, members: Mapping[str, Raw]) -> str:
-        """The members that no column reads and one of which may be the missing one: a similar one, else a few."""
-        unread = [name for name in members if name not in self.members]
-        if near := nearest(column.member or "", unread):
-            return f"; there is {clip(near, 60)}"
-        return f"; there is {clip(', '.join(unread), 60)}" if 0 < len(unread) <= FEW else ""
+            self._rejects.handle_misfits(page, column, misfits, values)
 
 
 def _reason_of_no_object(elements: Elements, position: int, element: Raw) -> str:

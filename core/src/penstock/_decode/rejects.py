@@ -61,7 +61,7 @@ class Rejects:
         """Whether a record is rejected if it has no value that fits this column."""
         return not column.nullable or column.name in self.required
 
-    def unfit(self, page: RawPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
+    def handle_misfits(self, page: RawPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
         """
         Handle the rows whose value does not fit the column. ``values``: the received values of all rows of the page.
 
