@@ -12,7 +12,7 @@ from attrs import define, frozen
 from msgspec import UNSET
 
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
-from penstock._decode.elements import Elements, grouped, pages_of
+from penstock._decode.elements import grouped, pages_of
 from penstock._decode.keys import KeyRules
 from penstock._decode.page import RawPage, fill, nested_elements
 from penstock._decode.record_decoder import RecordDecoder
@@ -125,19 +125,16 @@ class StreamDecoder:
                     if not first.raw:
                         continue
             file = files[first.path]
-            for elements in self._pages(runs, file.elements):
-                decoded = self._decode_page(RawPage(elements), requested, keys, file.totals, unmarked, one_array)
-                file.elements += decoded.count
-                yield decoded
-                del elements, decoded  # else the rows of two pages are in memory
+            try:
+                for elements in pages_of(runs, file.elements):
+                    decoded = self._decode_page(RawPage(elements), requested, keys, file.totals, unmarked, one_array)
+                    file.elements += decoded.count
+                    yield decoded
+                    del elements, decoded  # else the rows of two pages are in memory
+            except INVALID_JSON as error:
+                raise self._invalid_json(error) from None
         if unmarked is not None:
             unmarked.check()
-
-    def _pages(self, runs: Sequence[Items], position: int) -> Iterator[Elements]:
-        try:
-            yield from pages_of(runs, position)
-        except INVALID_JSON as error:
-            raise self._invalid_json(error) from None
 
     def _decode_page(
         self,
@@ -152,10 +149,7 @@ class StreamDecoder:
         Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away. ``one_array``: the
         slice has one array, of which this is all or a chunk.
         """
-        try:
-            row_type = self.records.read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
-        except INVALID_JSON as error:
-            raise self._invalid_json(error) from None
+        row_type = self.records.read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
         self.rules.apply(page, requested)  # 2. Stamps, amounts and days.
         if totals is not None:
             totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
