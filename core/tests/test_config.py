@@ -11,9 +11,10 @@ import penstock_plugins
 import pytest
 from attrs import evolve, field, frozen, validators
 from penstock._config import Config, load
-from penstock._config.checked import RawValue, SectionContext, _refusal, _validators, check_section, variable_of
 from penstock._config.pipeline import Notification, Pipeline
-from penstock._config.targets import findable, passwords_in, shown_target
+from penstock._config.raw_sections import RawValue, variable_of
+from penstock._config.section_check import SectionContext, _refusal, _validators, check_section
+from penstock._config.target_text import findable, passwords_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector

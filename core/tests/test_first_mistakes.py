@@ -33,7 +33,7 @@ from penstock import (
     setting,
 )
 from penstock._cli import main
-from penstock._config.trial import trial_problems
+from penstock._config.function_trials import trial_problems
 from penstock._plugins.registry import Registry
 from penstock.testing.conformance import UNKNOWN, NotConforming, conforms
 

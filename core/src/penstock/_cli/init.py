@@ -17,7 +17,7 @@ import click
 
 from penstock._cli.complete import connectors
 from penstock._cli.session import Session, command
-from penstock._config.convert import sample
+from penstock._config.toml_values import sample
 from penstock.connector import Connector
 from penstock.errors import ConfigError, UsageError
 from penstock.redact import Secret

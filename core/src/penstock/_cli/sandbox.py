@@ -20,7 +20,7 @@ from penstock._cli.output import print_table
 from penstock._cli.run import followed
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
-from penstock._config.convert import bare_type
+from penstock._config.toml_values import bare_type
 from penstock._plugins.registry import Registry
 from penstock._project.api import Project
 from penstock._project.run_result import RunResult

@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 
 from penstock._cli.output import print_json
 from penstock._cli.session import Session, command
-from penstock._config.schema import json_schema
+from penstock._config.json_schema import json_schema
 
 _INSTALL = {
     "bash": 'eval "$(penstock completion bash)"  # in ~/.bashrc',

@@ -7,6 +7,11 @@ strictly (``"5"`` is not a number); a text from elsewhere is parsed as the type 
 
 An error lists all problems of a configuration, each with its place, the key's path, what was found and what was
 expected.
+
+The modules, in the order in which a value passes them: ``raw_sections`` (the file, the environment and ``--set``),
+``section_check`` (a section made into its settings class), ``toml_values`` (a value made into the type of its key),
+``pipeline`` and ``source`` (what they are made into). Beside it: ``target_text`` (``jsonl:DIR``, ``postgresql://...``),
+``json_schema`` (of penstock.toml, for editors), and ``function_trials`` (each function of a connector called once).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,17 +20,10 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from penstock._config.checked import (
-    AccountSections,
-    CheckedSection,
-    RawValue,
-    Section,
-    SectionContext,
-    check_section,
-)
 from penstock._config.pipeline import Notification, Pipeline
-from penstock._config.sections import raw_value, read
-from penstock._config.targets import findable, passwords_in, shown_target
+from penstock._config.raw_sections import AccountSections, RawValue, Section, raw_value, read
+from penstock._config.section_check import CheckedSection, SectionContext, check_section
+from penstock._config.target_text import findable, passwords_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown

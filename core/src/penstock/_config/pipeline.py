@@ -12,7 +12,7 @@ from typing import Any, Literal
 import attrs
 from attrs import frozen, validators
 
-from penstock._config.convert import Names
+from penstock._config.toml_values import Names
 from penstock.redact import Secret
 from penstock.settings import setting
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from attrs import evolve
 
-from penstock._config.targets import shown_target
+from penstock._config.target_text import shown_target
 from penstock._project.setup import Notices, Setup, blamed
 from penstock._util.clock import Clock
 from penstock._write.job import ActionJob, GivenRows, Input, Query

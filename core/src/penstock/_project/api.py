@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from penstock._config.schema import settings_schema
-from penstock._config.targets import findable
+from penstock._config.json_schema import settings_schema
+from penstock._config.target_text import findable
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._project.adopt import adopt, adopt_all

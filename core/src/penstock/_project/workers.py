@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from penstock._config.targets import passwords_in
+from penstock._config.target_text import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, PartOfDivision, divide, most_parts
 from penstock._plan.plan import Job, not_divisible
 from penstock._project.jobs import jobs_for, plan_of

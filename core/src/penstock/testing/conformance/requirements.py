@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock._config.trial import problems_of
+from penstock._config.function_trials import problems_of
 from penstock._plugins.registry import Registry
 from penstock.errors import ConfigError, PluginError, UsageError
 from penstock.sandbox.app import SandboxApp

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import attrs
 
-from penstock._config.convert import Names, bare_type, is_table
 from penstock._config.pipeline import Notification, Pipeline
+from penstock._config.toml_values import Names, bare_type, is_table
 from penstock.connector import Connector
 from penstock.names import NAME
 from penstock.redact import Secret

@@ -12,14 +12,41 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from penstock._config.checked import ENVIRONMENT, AccountSections, RawValue, folded
-from penstock._config.convert import toml
+from attrs import field, frozen
+
+from penstock._config.toml_values import toml
 from penstock._util.text import shown
 from penstock.errors import ConfigError
 from penstock.names import NAME, did_you_mean
 from penstock.redact import Secret
 
 SECTIONS = ("source", "sink", "pipeline")
+ENVIRONMENT = "PENSTOCK_"
+
+
+@frozen(eq=False, repr=False)
+class RawValue:
+    """A value and its origin. ``where``: the file, the variable or the option; ``text``: it has no TOML type yet."""
+
+    value: Any = field(repr=False)  # may be a secret
+    where: str
+    text: bool = False
+
+    def at(self, path: str) -> str:
+        """The origin of the key ``path``, for a message."""
+        return f"--set {path}" if self.where == "--set" else f"{self.where}: {path}"
+
+
+Section = Mapping[str, RawValue]
+
+
+class AccountSections(dict[str, dict[str, RawValue]]):
+    """The tables ``[source.NAME.accounts.ACCOUNT]``, by account: each key with its own origin."""
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """The values without their origins, for a connector that has a key ``accounts`` of its own."""
+        return {name: {key: raw.value for key, raw in section.items()} for name, section in self.items()}
+
 
 Sections = dict[str, dict[str, dict[str, RawValue]]]
 
@@ -155,3 +182,13 @@ def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) 
         table[part] = dict(table[part]) if isinstance(table.get(part), dict) else {}
         table = table[part]
     table[path[-1]] = toml(text, text)
+
+
+def variable_of(path: str) -> str:
+    """The environment variable of a key's path: ``source.talroo.base_url`` -> ``PENSTOCK_SOURCE__TALROO__BASE_URL``."""
+    return ENVIRONMENT + "__".join(folded(part) for part in path.split("."))
+
+
+def folded(name: str) -> str:
+    """A name as it stands in an environment variable."""
+    return name.replace("-", "_").upper()

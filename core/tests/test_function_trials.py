@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from penstock._cli import main
-from penstock._config.trial import problems_of
+from penstock._config.function_trials import problems_of
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
@@ -152,7 +152,7 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("stream", "output"),
     [
-        ({"requests": nothing}, "the requests of the stream clicks (test_trial.py, line "),
+        ({"requests": nothing}, "the requests of the stream clicks (test_function_trials.py, line "),
         ({"requests": nothing}, ") returned nothing; write return [Request(...)]"),
         ({"requests": a_text}, ") returned str; write return [Request(...)]"),
         ({"requests": texts}, ") returned str; write return [Request(...)]"),
@@ -301,7 +301,7 @@ def test_a_column_that_no_row_of_the_parent_fills_is_named() -> None:
     for links in (lambda row: None, lambda row: {"order_id": row["id"]}):
         (problem,) = problems_of(acme(**a_child(links=links)), "acme")
         assert re.search(
-            r"parent: links: a lambda \(test_trial\.py, line \d+\) returned (nothing|dict .*); write", problem
+            r"parent: links: a lambda \(test_function_trials\.py, line \d+\) returned (nothing|dict .*); write", problem
         )
 
 
@@ -328,7 +328,9 @@ def test_a_wrong_state_fails_a_run_by_name() -> None:
     """
     A text is not taken for a report that is ready.
     """
-    with pytest.raises(PluginError, match=r"Poller\.state \(test_trial\.py, line \d+\) returned str \('done'\)"):
+    with pytest.raises(
+        PluginError, match=r"Poller\.state \(test_function_trials\.py, line \d+\) returned str \('done'\)"
+    ):
         check_returned(Poller("done").state, "done", ReportState, STATES)
 
 

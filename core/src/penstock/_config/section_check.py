@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import attrs
 from attrs import define, field, frozen
 
-from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
+from penstock._config.raw_sections import AccountSections, RawValue, Section, folded, variable_of
+from penstock._config.toml_values import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import shown, sort_of
 from penstock.errors import ConfigError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.settings import info_of, is_base_url, keys_of
-
-ENVIRONMENT = "PENSTOCK_"
 
 # What a shell would replace: $NAME or ${NAME}.
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
@@ -30,30 +29,6 @@ _BOUNDS = {">": "a number above {}", ">=": "{} or more", "<": "a number below {}
 
 # Keys of earlier versions -> the remedy.
 _DROPPED = {"requests_per_month": "delete it; no run obeyed it, and `penstock status` has the requests of the month"}
-
-
-@frozen(eq=False, repr=False)
-class RawValue:
-    """A value and its origin. ``where``: the file, the variable or the option; ``text``: it has no TOML type yet."""
-
-    value: Any = field(repr=False)  # may be a secret
-    where: str
-    text: bool = False
-
-    def at(self, path: str) -> str:
-        """The origin of the key ``path``, for a message."""
-        return f"--set {path}" if self.where == "--set" else f"{self.where}: {path}"
-
-
-Section = Mapping[str, RawValue]
-
-
-class AccountSections(dict[str, dict[str, RawValue]]):
-    """The tables ``[source.NAME.accounts.ACCOUNT]``, by account: each key with its own origin."""
-
-    def plain(self) -> dict[str, dict[str, Any]]:
-        """The values without their origins, for a connector that has a key ``accounts`` of its own."""
-        return {name: {key: raw.value for key, raw in section.items()} for name, section in self.items()}
 
 
 class CheckedSection(NamedTuple):
@@ -378,13 +353,3 @@ def _secret(value: Any) -> Secret:
     if not value:
         raise _InvalidError(": is empty")
     return Secret(value)
-
-
-def variable_of(path: str) -> str:
-    """The environment variable of a key's path: ``source.talroo.base_url`` -> ``PENSTOCK_SOURCE__TALROO__BASE_URL``."""
-    return ENVIRONMENT + "__".join(folded(part) for part in path.split("."))
-
-
-def folded(name: str) -> str:
-    """A name as it stands in an environment variable."""
-    return name.replace("-", "_").upper()
