@@ -14,6 +14,7 @@ from attrs import evolve
 from msgspec import UNSET, Raw
 from penstock import Batch, Column, Layout, LedgerEntry, Secret
 from penstock.testing.sinks import SOURCE, a_day, an_entry, rows_of
+from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sink import PostgresSink
 
 TYPES: dict[str, Any] = {
@@ -202,3 +203,24 @@ def test_a_number_that_is_not_finite_is_a_text_in_a_rejected_record(dsn: str, re
 
     assert (entry.rows, entry.rejected) == (1, 1)
     assert '"number":"NaN"' in entry.rejected_records[0].raw
+
+
+def test_refused_rows_are_found_by_halving(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A hundred refused rows of a thousand cost a few times the bytes of all rows, not a hundred times.
+    """
+    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
+    sent: list[int] = []
+    copy = Database.copy
+
+    def counted(self: Database, statement: str, blocks: Any) -> int:
+        every = list(blocks)
+        sent.append(sum(map(len, every)))
+        return copy(self, statement, every)
+
+    monkeypatch.setattr(Database, "copy", counted)
+    entry = deliver(dsn, [{"nested": Raw(b'["\\ud800"]' if place % 10 == 7 else b"[1]")} for place in range(1000)])
+
+    assert (entry.rows, entry.rejected) == (900, 100)
+    assert [one.path for one in entry.rejected_records[:2]] == ["$[?(@.place==7)].nested", "$[?(@.place==17)].nested"]
+    assert sum(sent) < 12 * sent[0]

@@ -166,18 +166,28 @@ class NewRows:
         if self.spilled_to is None:
             self.spilled_to, self._session = self._temporary_tables.make(self.table), self._database.opened
         while self.chunks:
-            try:
-                self._spilled += self._copy(self.chunks[0], self.spilled_to)
-            except VALUE_ERRORS as error:
-                self._reject_refused(error)
-            else:
-                self.chunks.pop(0)
+            self._copy_or_reject(self.chunks.pop(0), self.spilled_to)
         self.held = 0
         fault_point("postgres.staged")
         return True
 
+    def _copy_or_reject(self, chunk: Chunk, into: str) -> None:
+        """Copy a chunk into a temporary table. The rows that the server refuses are found by halving, and rejected."""
+        try:
+            self._spilled += self._copy(chunk, into)
+        except VALUE_ERRORS as error:
+            fitting, unfit = self._formatter.without_nul(chunk)
+            if fitting is None and chunk.rows == 1:
+                unfit = [self._formatter.refused_by_copy(chunk, error)]
+            self._reject(unfit)
+            if fitting is not None:
+                self._copy_or_reject(fitting, into)
+            elif chunk.rows > 1:
+                for half in chunk.halves():
+                    self._copy_or_reject(half, into)
+
     def _copy(self, chunk: Chunk, into: str) -> int:
-        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, header, null 'null')"
+        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, null 'null')"
         stored = self._database.copy(statement, chunk.stream())
         if stored != chunk.rows:
             raise NotStoredError
@@ -205,15 +215,6 @@ class NewRows:
                 f"{self.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first "
                 f"because {first.path}: {first.reason}. Nothing was replaced."
             )
-
-    def _reject_refused(self, error: psycopg.Error) -> None:
-        """Reject the rows of the first chunk that the server refuses. Raises ``error`` if it is not about a row."""
-        chunk, unfit = self._formatter.sifted(self.chunks[0], error)
-        if chunk.rows:
-            self.chunks[0] = chunk
-        else:
-            del self.chunks[0]
-        self._reject(unfit)
 
     def drop_repeats(self) -> bool:
         """

@@ -50,12 +50,22 @@ class Chunk:
     rows: int = 0
     size: int = 0
 
+    @classmethod
+    def of(cls, columns: tuple[str, ...], lines: Sequence[bytes]) -> "Chunk":
+        """The chunk of these JSON arrays, one for each row."""
+        return cls(columns, [b"".join(lines)], len(lines), sum(map(len, lines)))
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The JSON array of each row."""
+        return [line for block in self.blocks for line in block.splitlines(keepends=True)]
+
+    def halves(self) -> "tuple[Chunk, Chunk]":
+        lines, middle = self.lines, self.rows // 2
+        return Chunk.of(self.columns, lines[:middle]), Chunk.of(self.columns, lines[middle:])
+
     def stream(self) -> Iterator[bytes]:
-        """
-        The rows as ``COPY ... (format csv, header, null 'null')`` reads them. By the header, an empty line, the server
-        knows what ends a line, and so which lines it has to count: in the first record it would not.
-        """
-        yield b"\n"
+        """The rows as ``COPY ... (format csv, null 'null')`` reads them."""
         for block in self.blocks:
             yield csv_records(block, end=b"\n", nul=b"\0")
 
@@ -171,42 +181,37 @@ class CopyFormatter:
         }
         return self._unfit(values, None, reason)
 
-    # --- rows that the server refused -------------------------------------------------------------------------------
+    # --- rows that COPY refuses -------------------------------------------------------------------------------------
 
-    def sifted(self, chunk: Chunk, error: psycopg.Error) -> tuple[Chunk, list[Unfit]]:
+    def without_nul(self, chunk: Chunk) -> tuple[Chunk | None, list[Unfit]]:
         """
-        The chunk without the rows that the server refuses: those with a NUL, or else the row that it names. If NUL is
-        stripped or replaced, rows with a NUL outside of the key are kept, without it.
-
-        Raises ``error`` if it is not about a row.
+        The chunk without the rows that have a NUL, and these. If NUL is stripped or replaced, rows with a NUL outside
+        of the key are kept, without it. None, if no row has one.
         """
-        lines = [line for block in chunk.blocks for line in block.splitlines(keepends=True)]
-        unfit: dict[int, tuple[str | None, str]] = {}
-        mended = False
-        for number, line in enumerate(lines):
-            if b"u0000" not in line or (unfit_cell := self._nul(chunk, cells := _cells.decode(line))) is None:
-                continue
-            if self._nul_in_a_text != "reject" and unfit_cell[0] not in self._table.key:
+        lines, unfit = chunk.lines, []
+        fitting: list[bytes] = []
+        for line in lines:
+            cells = _cells.decode(line) if b"u0000" in line else []
+            nul = self._nul(chunk, cells)
+            if nul is not None and self._nul_in_a_text != "reject" and nul[0] not in self._table.key:
                 cells = [self._without_nul(*cell) for cell in zip(chunk.columns, cells, strict=True)]
-                lines[number] = _copy_encoder.encode(cells) + b"\n"
-                unfit_cell, mended = self._nul(chunk, cells), True
-            if unfit_cell is not None:
-                unfit[number] = unfit_cell
-        if not unfit and not mended:
-            refused = _row_of(error, lines)
-            if refused is None:
-                raise error
-            message = error.diag.message_primary or str(error)
-            detail = error.diag.message_detail
-            unfit[refused] = (_column(error, chunk.columns), f"{message} ({detail})" if detail else message)
-        fitting_lines = [line for number, line in enumerate(lines) if number not in unfit]
-        bad = [self._unfit(self._read(chunk, lines[number]), *why) for number, why in unfit.items()]
-        return Chunk(chunk.columns, [b"".join(fitting_lines)], len(fitting_lines), sum(map(len, fitting_lines))), bad
+                line, nul = _copy_encoder.encode(cells) + b"\n", self._nul(chunk, cells)
+            if nul is None:
+                fitting.append(line)
+            else:
+                unfit.append(self._unfit(self._read(chunk, line), *nul))
+        return (Chunk.of(chunk.columns, fitting) if fitting != lines else None), unfit
+
+    def refused_by_copy(self, chunk: Chunk, error: psycopg.Error) -> Unfit:
+        """The only row of a chunk, which the server refuses with this error."""
+        message, detail = error.diag.message_primary or str(error), error.diag.message_detail
+        reason = f"{message} ({detail})" if detail else message
+        return self._unfit(self._read(chunk, chunk.blocks[0]), _column(error, chunk.columns), reason)
 
     def _nul(self, chunk: Chunk, cells: Sequence[Any]) -> tuple[str, str] | None:
         """The column and the reason of a row with a NUL; one in the key first."""
         unfit_cell = None
-        for name, cell in zip(chunk.columns, cells, strict=True):
+        for name, cell in zip(chunk.columns, cells, strict=False):  # no cells: no NUL
             if not isinstance(cell, str):
                 continue
             if "\0" in cell:
@@ -237,22 +242,6 @@ class CopyFormatter:
             elif self._table.types[name] == "numeric" and isinstance(cell, str):
                 values[name] = Decimal(cell)
         return values
-
-
-def _row_of(error: psycopg.Error, lines: Sequence[bytes]) -> int | None:
-    """
-    The number of the row that the server names: ``COPY clicks, line 3, column url: "..."``, in any language. It counts
-    the lines of the CSV, header included, and a text may have several.
-    """
-    match = re.search(r"^COPY .*?, \D*(\d+)", error.diag.context or "", re.MULTILINE)
-    if match is None:
-        return None
-    left = int(match[1]) - 1
-    for number, line in enumerate(lines):
-        left -= csv_records(line, end=b"\n", nul=b"").count(b"\n")
-        if left <= 0:
-            return number
-    return None
 
 
 def _column(error: psycopg.Error, columns: Sequence[str]) -> str | None:
