@@ -388,8 +388,8 @@ def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pyt
                 deliver(target, [click(2)], run_id="r2", partition=a_day(day))
         with pytest.raises(SinkError, match=held):
             target.begin([CLICKS], a_day(3))
-        monkeypatch.setattr(tables, "HELD_S", 0)
-        target.tables._held.update({name: (error, 0.0) for name, (error, _) in target.tables._held.items()})
+        monkeypatch.setattr(tables, "LOCKED_RETRY_S", 0)
+        target.tables._locked.update({name: (error, 0.0) for name, (error, _) in target.tables._locked.items()})
         other.rollback()
         deliver(target, [click(2)], run_id="r2")
     target.close()

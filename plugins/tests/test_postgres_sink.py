@@ -767,7 +767,7 @@ def test_memory_is_bounded_over_all_partitions(dsn: str):
         for day, writer in writers.items():
             rows = [click(number, report_date=date(2026, 3, day)) for number in range(start, start + 5)]
             writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
-            most = max(most, sum(one.held for one in writers.values()))
+            most = max(most, sum(one.held_bytes for one in writers.values()))
     for day, writer in writers.items():
         writer.commit(an_entry(target.ledger, a_day(day), rows=100))
     target.close()

@@ -9,7 +9,7 @@ from penstock.ledger import DeliveredEntries
 
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.table_locations import TableLocation, of_source
+from penstock_plugins.postgres.table_locations import TableLocation, source_condition
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 
@@ -39,7 +39,7 @@ def adopt(
         candidate = tables.adoptable(chosen)
         table = candidate.recorded
         entries = DeliveredEntries(ledger, source, table.of_stream)
-        where, values = of_source(source, shared=candidate.shared)
+        where, values = source_condition(source, shared=candidate.shared)
         rows = database.one(f"select count(*) from {table.sql} where {where}", values)
         differing = Verification(database, source, table).differences(entries)
         differences = tuple(difference for difference in differing if not difference.uncounted)

@@ -13,7 +13,7 @@ from penstock_plugins.postgres.table_locations import (
     LedgerTable,
     TableLocation,
     is_marked,
-    mark_of,
+    mark_for,
 )
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
@@ -69,7 +69,7 @@ class Candidate:
 
     layout: Layout
     location: TableLocation
-    seen: CatalogTable
+    catalog: CatalogTable
 
     @property
     def stream(self) -> str:
@@ -81,7 +81,7 @@ class Candidate:
         """Whether sources share it: an existing one if it has the column, a new one if the settings share it."""
         if any(column.name == SOURCE_COLUMN for column in self.layout.columns):
             return False
-        return SOURCE_COLUMN in self.seen.types if self.seen.oid is not None else self.location.shared
+        return SOURCE_COLUMN in self.catalog.types if self.catalog.oid is not None else self.location.shared
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -90,22 +90,22 @@ class Candidate:
         return (SOURCE_COLUMN, *key) if key and self.shared else key
 
     @property
-    def comment_line(self) -> str:
+    def mark(self) -> str:
         """The line of its comment by which it is recognised."""
-        return mark_of(self.layout.source, self.layout.stream, shared=self.shared)
+        return mark_for(self.layout.source, self.layout.stream, shared=self.shared)
 
     @property
     def is_marked(self) -> bool:
-        return is_marked(self.seen.comment, self.comment_line)
+        return is_marked(self.catalog.comment, self.mark)
 
     @property
     def recorded(self) -> LedgerTable:
         """An existing table, as the ledger records it."""
-        assert self.seen.oid is not None
+        assert self.catalog.oid is not None
         return LedgerTable(
             stream=self.layout.stream,
             of_stream=self.location.of_stream,
-            oid=self.seen.oid,
+            oid=self.catalog.oid,
             schema=self.location.schema,
             table=self.location.table,
         )
@@ -130,7 +130,7 @@ class Candidate:
 
     def check_rights(self) -> None:
         """Refuse missing rights, with the statement that grants them."""
-        catalog, schema = self.seen, quoted(self.location.schema)
+        catalog, schema = self.catalog, quoted(self.location.schema)
         user, database = identifier(catalog.user), identifier(catalog.database)
         if not catalog.schema_exists and not catalog.may_create:
             raise TargetError(
@@ -167,9 +167,9 @@ class Candidate:
 
     def check_key(self) -> None:
         """Refuse a table without a unique index on the key."""
-        if not self.key or {short(name) for name in self.key} in map(set, self.seen.keys):
+        if not self.key or {short(name) for name in self.key} in map(set, self.catalog.keys):
             return
-        unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.seen.keys)
+        unique = " or ".join(f"({', '.join(sorted(names))})" for names in self.catalog.keys)
         uniqueness = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
             f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key ({', '.join(self.key)}). "
@@ -180,7 +180,7 @@ class Candidate:
     def check_others(self) -> None:
         """Refuse a column of the user's that needs a value in each row: no row could be written."""
         ours = {*(short(column.name) for column in self.layout.columns), *STAMPS}
-        if others := [name for name in self.seen.required if name not in ours]:
+        if others := [name for name in self.catalog.required if name not in ours]:
             raise TargetError(
                 f"the table {self.location.name} has a column that must not be null and that {self.stream} has no "
                 f"values for: {', '.join(others)}. Give it a default, or drop not null; nothing was changed."
@@ -188,8 +188,8 @@ class Candidate:
 
     def check_mark(self) -> None:
         """Refuse to adopt a table with the mark of another stream, or one that this user may not mark."""
-        location, seen = self.location, self.seen
-        marks = [line.strip() for line in seen.comment.splitlines() if line.strip().startswith(MARK)]
+        location, catalog = self.location, self.catalog
+        marks = [line.strip() for line in catalog.comment.splitlines() if line.strip().startswith(MARK)]
         if self.is_marked:
             return
         if marks:
@@ -197,10 +197,10 @@ class Candidate:
                 f"the comment of the table {location.name} has the line {marks[0]!r}: it is of another stream. If that "
                 "is not so any more, remove the line, and adopt the table then."
             )
-        if not seen.owned:
+        if not catalog.owned:
             raise TargetError(
-                f"only its owner {seen.owner} may comment the table {location.name}, not {seen.user}. The owner must "
-                f"run: comment on table {location.sql} is '{self.comment_line}'."
+                f"only its owner {catalog.owner} may comment the table {location.name}, not {catalog.user}. The "
+                f"owner must run: comment on table {location.sql} is '{self.mark}'."
             )
 
     # --- changes ----------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Candidate:
         """
         changes = []
         for column in self.layout.columns:
-            there, declared = self.seen.types.get(short(column.name)), type_of(column)
+            there, declared = self.catalog.types.get(short(column.name)), type_of(column)
             if there is None:
                 changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))
             elif there == declared or declared in _HOLDS.get(there, ()):
@@ -222,7 +222,7 @@ class Candidate:
             else:
                 raise self._contradiction(column, there, declared)
         for name, (type_, default, _) in STAMPS.items():
-            if name not in self.seen.types:
+            if name not in self.catalog.types:
                 changes.append(TableChange(sql=f"add column {quoted(name)} {type_} default {default}"))
         return changes
 
@@ -236,7 +236,7 @@ class Candidate:
 
     # --- errors -----------------------------------------------------------------------------------------------------
 
-    def elsewhere(self, there: CatalogTable) -> TargetError:
+    def elsewhere_error(self, there: CatalogTable) -> TargetError:
         """The error where the rows of the stream are in a table at another location."""
         return TargetError(
             f"the rows of {self.stream} are in the table {there.sql}, and the sink's settings name "
@@ -244,13 +244,13 @@ class Candidate:
             "set schema and table of the sink to its present place; then run again. Nothing was changed."
         )
 
-    def taken(self, source: str, stream: str) -> TargetError:
+    def taken_error(self, source: str, stream: str) -> TargetError:
         """The error of a table with another stream or source, for which it was made alone."""
         location, layout = self.location, self.layout
         fault = f"the table {location.name} holds {source}.{stream}, and {self.stream} is to be there too. "
         if stream != layout.stream or not location.shared:
             return TargetError(fault + "Give them different tables: set schema or table of the sink.")
-        comment = literal(comment_of(layout, mark_of(source, stream, shared=True)))
+        comment = literal(table_comment(layout, mark_for(source, stream, shared=True)))
         key = columns_sql((SOURCE_COLUMN, *layout.unique_columns))
         index = f"; create unique index on {location.sql} ({key})" if layout.unique_columns else ""
         return TargetError(
@@ -260,13 +260,13 @@ class Candidate:
             "give them different tables: set schema or table of the sink."
         )
 
-    def foreign(self) -> TargetError:
+    def foreign_error(self) -> TargetError:
         """The error of a table that is not recognised."""
         adopt = (
             f"If it is the table of {self.stream} (restored without comments, or made anew by you), adopt it: penstock "
             f"check {self.layout.source} --adopt {self.location.name} (--adopt all: every such table); or let its "
-            f"owner run: comment on table {self.location.sql} is '{self.comment_line}'. "
-            if self.seen.is_table
+            f"owner run: comment on table {self.location.sql} is '{self.mark}'. "
+            if self.catalog.is_table
             else ""
         )
         return TargetError(
@@ -275,6 +275,6 @@ class Candidate:
         )
 
 
-def comment_of(layout: Layout, mark: str) -> str:
+def table_comment(layout: Layout, mark: str) -> str:
     """The comment of a table."""
     return f"{layout.summary or layout.stream}\n\n{mark}"

@@ -78,7 +78,7 @@ class Delivery(ABC):
         fault_point("postgres.recorded")
         return entry
 
-    def rows_in_the_way(self, rows: NewRows) -> Scope | None:
+    def rows_to_delete_first(self, rows: NewRows) -> Scope | None:
         """The former rows that must be deleted before new ones are inserted; None: a statement replaces by key."""
         return None
 
@@ -149,7 +149,7 @@ class Delivery(ABC):
 class ReplacingDelivery(Delivery):
     """Replaces the rows of a partition, of a report or a snapshot."""
 
-    def rows_in_the_way(self, rows: NewRows) -> Scope | None:
+    def rows_to_delete_first(self, rows: NewRows) -> Scope | None:
         return None if rows.table.comparable else self._of_partition(rows.table)
 
     def _of_partition(self, table: Table) -> Scope:
@@ -245,7 +245,7 @@ class MergingDelivery(Delivery):
         """Add what a derived stream gained to the ledger's count of its rows."""
         if more := found.after - found.before:
             values = {"more": more, "source": self.source, "stream": stream}
-            self.database.run(self.ledger.merged_sql("%(more)s::bigint"), values)
+            self.database.run(self.ledger.add_merged_rows_sql("%(more)s::bigint"), values)
 
     def _merge(self) -> Merge:
         table = self.main.table
@@ -263,9 +263,9 @@ class MergingDelivery(Delivery):
             relations_of_parents.append(children)
         pairs = zip(reference, key, strict=True)
         is_child = " and ".join(f"old.{quoted(column)} = parent.{quoted(of_parent)}" for column, of_parent in pairs)
-        of_source = self._scope(rows.table, {})
-        where = f"{of_source.where} and exists (select from {parent} as parent where {is_child})"
-        scope = Scope(where=where, values=of_source.values, relations=relations_of_parents)
+        own_rows = self._scope(rows.table, {})
+        where = f"{own_rows.where} and exists (select from {parent} as parent where {is_child})"
+        scope = Scope(where=where, values=own_rows.values, relations=relations_of_parents)
         return self._replacement(rows, children, scope)
 
     def _is_stored(self, rows: NewRows) -> bool:

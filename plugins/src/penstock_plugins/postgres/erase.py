@@ -12,7 +12,7 @@ from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.catalog import CatalogTable, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import quoted, short
-from penstock_plugins.postgres.table_locations import of_source
+from penstock_plugins.postgres.table_locations import source_condition
 
 ROWS_AT_ONCE = 1000
 
@@ -40,7 +40,7 @@ class _TableErasure:
         self._nested = [name for name in erasure.nested if short(name) in columns]
         self._required = [name for name in self._nulled if columns[short(name)]]
         self._stamps = "".join(f", {quoted(name)} = default" for name in STAMPS if name in columns)
-        self._where, self._values = of_source(source, shared=table.shared)
+        self._where, self._values = source_condition(source, shared=table.shared)
 
     def run(self) -> int:
         """Erase all; the number of rows that changed."""

@@ -355,11 +355,11 @@ class PostgresLedger(SqlLedger):
         ).fetchall()
         return rows[0][0] if rows else None
 
-    def count_merged(self, source: str, stream: str, rows: int | None) -> None:
+    def set_merged_rows(self, source: str, stream: str, rows: int | None) -> None:
         """Set the counted rows of a stream that is merged by key; None: they are counted anew by the next run."""
         self._sql("update {t}tables set rows = ? where source = ? and stream = ?", rows, source, stream)
 
-    def merged_sql(self, more: str) -> str:
+    def add_merged_rows_sql(self, more: str) -> str:
         """
         A statement that adds to the counted rows of a stream, for a session. Its parameters: ``source``, ``stream``,
         and those of ``more``.
@@ -377,7 +377,7 @@ class PostgresLedger(SqlLedger):
                 self._sql("update {t}tables set rows = null where source = ? and of_stream = ?", source, stream)
             return super().forget(source, forgotten)
 
-    def keep_table(self, source: str, table: LedgerTable) -> None:
+    def record_table(self, source: str, table: LedgerTable) -> None:
         self._sql(
             "insert into {t}tables (source, stream, of_stream, relation, schema_name, table_name) "
             "values (?, ?, ?, ?, ?, ?) on conflict (source, stream) do update set of_stream = excluded.of_stream, "

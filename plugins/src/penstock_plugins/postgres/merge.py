@@ -51,7 +51,7 @@ class Merge:
             )"""
         sent, same, written = self.database.row(
             f"""
-            {with_sql([self.new_rows], looked_up, f"counted as ({self.ledger.merged_sql(inserted)})", merged)}
+            {with_sql([self.new_rows], looked_up, f"counted as ({self.ledger.add_merged_rows_sql(inserted)})", merged)}
             select
                 (select count(*) from {self.new_rows.name}),
                 (select count(*) from looked_up where is_same),

@@ -71,7 +71,7 @@ class NewRows:
         self.small: SmallRows | None = SmallRows.of(table)
         self.chunks: list[Chunk] = []
         self.spilled_to: str | None = None
-        self.held = 0  # bytes in memory
+        self.held_bytes = 0  # in memory
         self.unfit: list[Unfit] = []
         self._spilled = 0  # rows in ``spilled_to``
         self._repeated = 0  # rows that were dropped
@@ -94,7 +94,7 @@ class NewRows:
 
     def add(self, rows: list[Any]) -> None:
         if self.small is not None and self.small.add(rows):
-            self.held = self.small.size
+            self.held_bytes = self.small.size
         else:
             self._format_for_copy()
             self._add_chunk(rows)
@@ -109,21 +109,21 @@ class NewRows:
                 last.size += chunk.size
             else:
                 self.chunks.append(chunk)
-            self.held += chunk.size
+            self.held_bytes += chunk.size
         self._reject(unfit)
 
     def _format_for_copy(self) -> None:
         """Encode small rows for COPY; they are small no more."""
         small, self.small = self.small, None
         if small is not None:
-            self.held = 0
+            self.held_bytes = 0
             if small.rows:
                 self._add_chunk(small.rows)
 
     def discard(self) -> None:
         self.chunks.clear()
         self.small = None
-        self.held = self._spilled = 0
+        self.held_bytes = self._spilled = 0
         if self.spilled_to is not None and not self.is_lost:
             with suppress(psycopg.Error):
                 self._database.run(f"drop table if exists {self.spilled_to}")
@@ -167,7 +167,7 @@ class NewRows:
             self.spilled_to, self._session = self._temporary_tables.make(self.table), self._database.opened
         while self.chunks:
             self._copy_or_reject(self.chunks.pop(0), self.spilled_to)
-        self.held = 0
+        self.held_bytes = 0
         fault_point("postgres.staged")
         return True
 
@@ -239,18 +239,18 @@ class NewRows:
             self._repeated += repeated
         return repeated > 0
 
-    def reject_by_halving(self, in_the_way: Scope | None) -> bool:
+    def reject_by_halving(self, first_deleted: Scope | None) -> bool:
         """
-        Of spilled rows, reject those that the table refuses, found by halving. ``in_the_way``: the rows of the table
+        Of spilled rows, reject those that the table refuses, found by halving. ``first_deleted``: the rows of the table
         that are deleted for these tries, since they have no key. Returns whether any were rejected.
         """
         if self.spilled_to is None:
             return False
         row_ids = [row[0] for row in self._database.run(f"select ctid::text from {self.spilled_to}").fetchall()]
         with self._database.connection.transaction(force_rollback=True):
-            if in_the_way is not None:
-                delete = f"delete from {self.table.sql} as old where {in_the_way.where}"
-                self._database.run(delete, in_the_way.values)
+            if first_deleted is not None:
+                delete = f"delete from {self.table.sql} as old where {first_deleted.where}"
+                self._database.run(delete, first_deleted.values)
             refused = self._refused_rows(row_ids)
         listed = ", ".join(_readable(quoted(name), type_) for name, type_ in self.table.types.items())
         for row_id, reason in refused:

@@ -16,7 +16,7 @@ from penstock import Column
 
 from penstock_plugins.sink_support.text_columns import json_texts
 
-MISFITS = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
+ENCODING_ERRORS = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 """The errors of values that have another type than their column, or no form in JSON."""
 
 # Values of these types are never made from others, such as a decimal from a float.
@@ -47,7 +47,7 @@ class RowTypes:
         """
         The values of each row, which are encoded as a JSON array: nested ones are their JSON text.
 
-        Raises one of ``MISFITS`` if a value has another type than its column.
+        Raises one of ``ENCODING_ERRORS`` if a value has another type than its column.
         """
         values = self._checked(columns, rows)
         for attribute, times in self._rounded(columns, values):

@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw
 from penstock import EXACT_JSON, EXTRA
 
 from penstock_plugins.postgres.replacement import NewRowsRelation
-from penstock_plugins.postgres.row_types import MISFITS, RowTypes, values_of
+from penstock_plugins.postgres.row_types import ENCODING_ERRORS, RowTypes, values_of
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.sink_support.text_columns import csv_records
@@ -101,7 +101,7 @@ class SmallRows:
             if not self.types.are_plain(rows):
                 return False
             text = EXACT_JSON.encode(rows)
-        except MISFITS:
+        except ENCODING_ERRORS:
             return False
         if self.size + len(text) > SMALL_BYTES:
             return False
@@ -130,7 +130,7 @@ class CopyFormatter:
         columns = self._columns_of(rows)
         try:
             return self._encoded(columns, rows), []
-        except MISFITS:
+        except ENCODING_ERRORS:
             return self._one_by_one(columns, rows)
 
     def _columns_of(self, rows: list[Any]) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class CopyFormatter:
         for row in rows:
             try:
                 row_chunk = self._encoded(columns, [row])
-            except MISFITS as error:
+            except ENCODING_ERRORS as error:
                 values = {name: getattr(row, name) for name in columns}
                 column, reason = self._culprit(columns, row, error)
                 unfit.append(self._unfit(values, column, reason))
@@ -163,7 +163,7 @@ class CopyFormatter:
         for name in columns:
             try:
                 self._encoded((name,), [row])
-            except MISFITS as found:
+            except ENCODING_ERRORS as found:
                 value, type_ = getattr(row, name), self._table.types[name]
                 if isinstance(value, int) and not isinstance(value, bool) and type_ == "bigint":
                     return name, f"{value} is beyond the 64 bits of bigint"

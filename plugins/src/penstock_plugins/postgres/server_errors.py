@@ -48,7 +48,7 @@ class LostSessionError(SinkError):
     """The session ended: the server restarted, or the connection was closed."""
 
 
-class HeldTableError(SinkError):
+class LockedTableError(SinkError):
     """Another session held a lock on a table, or on a row of it, for as long as this one waits."""
 
 
@@ -69,7 +69,7 @@ _BY_STATE: dict[str, tuple[type[PenstockError], str]] = {
         "some of it, then run again.",
     ),
     "55P03": (
-        HeldTableError,
+        LockedTableError,
         ": another session held a lock on the table for {lock_timeout}. pg_stat_activity shows which. Nothing was "
         "replaced. Run again when it is gone.",
     ),

@@ -10,8 +10,8 @@ ready at the same time share a transaction. A large one is copied: directly into
 into a temporary table that the run makes once per stream. A partition with rows is changed by its differences
 (:mod:`.replacement`). Rows of a ``changes`` stream are merged by key.
 
-The way of a commit: :mod:`.group_commit` (together or alone), :mod:`.writer` (a transaction, and another one if it
-fails), :mod:`.delivery` (what it writes), and :mod:`.replacement`, :mod:`.merge` and :mod:`.ledger` (the statements).
+The way of a commit: :mod:`.target` (together or alone), :mod:`.writer` (a transaction, and another one if it fails),
+:mod:`.delivery` (what it writes), and :mod:`.replacement`, :mod:`.merge` and :mod:`.ledger` (the statements).
 
 **The lock** of a source is a session advisory lock: it ends with the connection, and so with the process. Every commit
 checks, in its own transaction, that its session holds the lock. A lost session is opened again.

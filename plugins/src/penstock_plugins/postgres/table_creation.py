@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from penstock import EXTRA, Column, Layout
 
-from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, TableChange, comment_of, type_of
+from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, TableChange, table_comment, type_of
 from penstock_plugins.postgres.catalog import CatalogTable, size_of
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import columns_sql, quoted, short
@@ -33,7 +33,7 @@ def has_nullable_key(layout: Layout) -> bool:
 
 def create(database: Database, new: Candidate) -> None:
     layout, location, key = new.layout, new.location, new.key
-    if not new.seen.schema_exists:
+    if not new.catalog.schema_exists:
         database.run(f"create schema {quoted(location.schema)}")
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
     lines += [f"{quoted(name)} {type_} default {default}" for name, (type_, default, _) in STAMPS.items()]
@@ -48,7 +48,7 @@ def create(database: Database, new: Candidate) -> None:
         database.run(f"create unique index on {location.sql} ({columns_sql(key)})")
     for columns in _indexes(layout, day_index=location.day_index):
         database.run(f"create index on {location.sql} ({columns_sql(columns)})")
-    set_comment(database, f"table {location.sql}", comment_of(layout, new.comment_line))
+    set_comment(database, f"table {location.sql}", table_comment(layout, new.mark))
     for column in layout.columns:
         _describe(database, location.sql, column)
     for name, (_, _, description) in STAMPS.items():
@@ -84,9 +84,9 @@ def _storage(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-def upkeep_steps(database: Database, candidate: Candidate) -> list[str]:
+def upkeep_statements(database: Database, candidate: Candidate) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
-    location, catalog = candidate.location, candidate.seen
+    location, catalog = candidate.location, candidate.catalog
     if not (catalog.owned and catalog.is_plain):
         return []
     statements = []

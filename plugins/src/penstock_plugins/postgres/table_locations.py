@@ -49,12 +49,12 @@ class LedgerTable(NamedTuple):
         return table_sql(self.schema, self.table)
 
 
-def of_source(source: str, *, shared: bool) -> tuple[str, list[str]]:
+def source_condition(source: str, *, shared: bool) -> tuple[str, list[str]]:
     """The condition for the rows of a source, and its parameters. A shared table has those of others, too."""
     return (f"{SOURCE_COLUMN} = %s", [source]) if shared else ("true", [])
 
 
-def mark_of(source: str, stream: str, *, shared: bool) -> str:
+def mark_for(source: str, stream: str, *, shared: bool) -> str:
     """The line of a table's comment by which the table is recognised."""
     return f"{MARK}{'*' if shared else source}.{stream}"
 

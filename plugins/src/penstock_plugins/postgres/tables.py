@@ -18,17 +18,17 @@ from penstock_plugins.postgres.catalog import definition_of, grant, locate, look
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.row_types import RowTypes
-from penstock_plugins.postgres.server_errors import HeldTableError
+from penstock_plugins.postgres.server_errors import LockedTableError
 from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import short
-from penstock_plugins.postgres.table_creation import create, evolve, has_nullable_key, set_comment, upkeep_steps
-from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, of_source
+from penstock_plugins.postgres.table_creation import create, evolve, has_nullable_key, set_comment, upkeep_statements
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, source_condition
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
 
 # A table that a commit waited for in vain is tried again after so many seconds; partitions fail at once in between.
-HELD_S = 60.0
+LOCKED_RETRY_S = 60.0
 
 
 @frozen(kw_only=True)
@@ -72,7 +72,7 @@ class Table:
 
 @contextmanager
 def short_wait(database: Database) -> Iterator[None]:
-    """A transaction that waits for locks as long as one try of a change. Raises HeldTableError."""
+    """A transaction that waits for locks as long as one try of a change. Raises LockedTableError."""
     with database.explained(), database.transaction():
         database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
         yield
@@ -92,8 +92,8 @@ class Tables:
         self._added: dict[str, frozenset[str]] = {}
         self.notices: list[str] = []
         self._refused: dict[str, SinkError] = {}
-        self._held: dict[str, tuple[SinkError, float]] = {}  # by table: why a commit failed, and when it is tried next
-        self._lacking: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
+        self._locked: dict[str, tuple[SinkError, float]] = {}  # by table: why a commit failed, when it is tried next
+        self._upkeep: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
@@ -148,7 +148,7 @@ class Tables:
                     # Sources of one fresh run must not both make the table.
                     self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
                     table = self._create_or_evolve(layout)
-                self._keep_up(layout)
+                self._run_upkeep(layout)
                 return table
             except SinkError as error:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
@@ -157,12 +157,12 @@ class Tables:
         location = self._location_of(layout)
         self._refused[layout.stream] = SinkError(
             f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and other sessions hold "
-            f"a lock ({self.holders(location.sql)}): penstock waited {TRIES} times for {TRY_MS / 1000:g} s. Nothing "
-            "was replaced. Wait for these sessions to end, or end them, and run again."
+            f"a lock ({self.lock_holders(location.sql)}): penstock waited {TRIES} times for {TRY_MS / 1000:g} s. "
+            "Nothing was replaced. Wait for these sessions to end, or end them, and run again."
         )
         raise self._refused[layout.stream]
 
-    def hold_back(self, tables: Sequence[Table]) -> SinkError:
+    def note_locked(self, tables: Sequence[Table]) -> SinkError:
         """
         Refuse these tables while another session holds a lock on them, after a commit that waited for it in vain. For
         the rest of the run, statements wait no longer than one try of a change. Returns the error of that commit.
@@ -171,26 +171,26 @@ class Tables:
         self._database.lock_timeout = f"{TRY_MS}ms"
         for table in tables:
             error = SinkError(
-                f"{table.sql}: other sessions hold a lock ({self.holders(table.sql)}), and the commit waited "
+                f"{table.sql}: other sessions hold a lock ({self.lock_holders(table.sql)}), and the commit waited "
                 f"{waited} for it. Nothing was replaced. Wait for these sessions to end, or end them, and run again."
             )
-            self._held[table.sql] = error, 0.0
-        return self._held[tables[0].sql][0]
+            self._locked[table.sql] = error, 0.0
+        return self._locked[tables[0].sql][0]
 
-    def check_free(self, tables: Sequence[Table]) -> None:
-        """Of tables for which a commit waited in vain: raises its error while they are held, without a wait."""
+    def check_unlocked(self, tables: Sequence[Table]) -> None:
+        """Of tables for which a commit waited in vain: raises its error while they are locked, without a wait."""
         for table in tables:
-            if (held := self._held.get(table.sql)) is None:
+            if (locked := self._locked.get(table.sql)) is None:
                 continue
-            error, next_try = held
+            error, next_try = locked
             if time.monotonic() >= next_try:
                 try:
                     with short_wait(self._database):
                         self._database.run(f"lock table {table.sql} in row exclusive mode")
-                    del self._held[table.sql]
+                    del self._locked[table.sql]
                     continue
-                except HeldTableError:
-                    self._held[table.sql] = error, time.monotonic() + HELD_S
+                except LockedTableError:
+                    self._locked[table.sql] = error, time.monotonic() + LOCKED_RETRY_S
             raise SinkError(str(error))
 
     def check_unchanged(self, tables: Sequence[Table]) -> None:
@@ -206,13 +206,13 @@ class Tables:
                     "replaced; run again."
                 )
 
-    def _keep_up(self, layout: Layout) -> None:
+    def _run_upkeep(self, layout: Layout) -> None:
         """Give a table of an earlier version what it lacks, in one short try; it is not needed to write."""
-        for statement in self._lacking.pop(layout.stream, []):
+        for statement in self._upkeep.pop(layout.stream, []):
             with suppress(SinkError, TargetError), short_wait(self._database):
                 self._database.run(statement)
 
-    def holders(self, table: str) -> str:
+    def lock_holders(self, table: str) -> str:
         """The sessions that hold a lock on the table, for a message."""
         rows = self._database.run(
             "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
@@ -229,19 +229,19 @@ class Tables:
         (candidate,) = self._candidates([layout])
         former = self._known().get(layout.stream)
         changes = self._needed_changes(candidate, former)
-        if candidate.seen.oid is None:
+        if candidate.catalog.oid is None:
             create(self._database, candidate)
         else:
             evolve(self._database, candidate.location, changes)
-            self._lacking[layout.stream] = upkeep_steps(self._database, candidate)
-        if candidate.seen.oid is None or changes:
+            self._upkeep[layout.stream] = upkeep_statements(self._database, candidate)
+        if candidate.catalog.oid is None or changes:
             (candidate,) = self._candidates([layout])
         if (recorded := candidate.recorded) != former:
-            self._ledger.keep_table(layout.source, recorded)
+            self._ledger.record_table(layout.source, recorded)
         if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
-            where, values = of_source(layout.source, shared=candidate.shared)
+            where, values = source_condition(layout.source, shared=candidate.shared)
             rows = self._database.one(f"select count(*) from {candidate.location.sql} where {where}", values)
-            self._ledger.count_merged(layout.source, layout.stream, rows)
+            self._ledger.set_merged_rows(layout.source, layout.stream, rows)
         for role in candidate.location.grant_to:
             grant(self._database, role, candidate.location.schema, [candidate.location.table])
         added = [change.added.name for change in changes if change.added is not None]
@@ -254,11 +254,11 @@ class Tables:
         return Table(
             sql=candidate.location.sql,
             layout=layout,
-            types={column.name: candidate.seen.types[short(column.name)] for column in layout.columns},
+            types={column.name: candidate.catalog.types[short(column.name)] for column in layout.columns},
             added=self._added[layout.stream],
             shared=candidate.shared,
             unique=candidate.key,
-            altering=candidate.seen.altering,
+            altering=candidate.catalog.altering,
             oid=recorded.oid,
             definition=definition_of(self._database, recorded.oid, [column.name for column in layout.columns]),
         )
@@ -269,16 +269,16 @@ class Tables:
         make them.
         """
         candidate.check_names(self._ledger.schema)
-        if candidate.seen.oid is None:
+        if candidate.catalog.oid is None:
             if recorded is not None:
                 self._refuse_moved(candidate, recorded)
             candidate.check_rights()
             return []
         self._refuse_taken(candidate)
         self._refuse_foreign(candidate, recorded)
-        return self._fitting_changes(candidate)
+        return self._possible_changes(candidate)
 
-    def _fitting_changes(self, candidate: Candidate) -> list[TableChange]:
+    def _possible_changes(self, candidate: Candidate) -> list[TableChange]:
         """The changes that an existing table of the stream needs. Raises as :meth:`_needed_changes` does."""
         candidate.check_key()
         self._check_source(candidate)
@@ -291,7 +291,7 @@ class Tables:
         """Refuse a shared table whose default would give rows of this source to another one, or to none."""
         if not candidate.shared:
             return
-        location, catalog = candidate.location, candidate.seen
+        location, catalog = candidate.location, candidate.catalog
         with short_wait(self._database):  # the server locks the table to write an expression
             default = self._database.one(
                 "select pg_get_expr(adbin, adrelid) from pg_attrdef join pg_attribute on attrelid = adrelid and "
@@ -309,29 +309,31 @@ class Tables:
         """The existing table that can become the one of ``layout``. Raises TargetError."""
         (candidate,) = self._candidates([layout])
         candidate.check_names(self._ledger.schema)
-        if candidate.seen.oid is None or not candidate.seen.is_table:
-            what = "there is no table" if candidate.seen.oid is None else "no table, but something else, is"
+        if candidate.catalog.oid is None or not candidate.catalog.is_table:
+            what = "there is no table" if candidate.catalog.oid is None else "no table, but something else, is"
             raise TargetError(
-                f"{what} {candidate.location.name} in the database {candidate.seen.database}. Nothing was changed."
+                f"{what} {candidate.location.name} in the database {candidate.catalog.database}. Nothing was changed."
             )
         self._refuse_taken(candidate)
         candidate.check_mark()
-        self._fitting_changes(candidate)
+        self._possible_changes(candidate)
         return candidate
 
     def adopt(self, candidate: Candidate) -> None:
         """Mark an existing table as the one of its stream, and record it."""
         with self._database.transaction():
             if not candidate.is_marked:
-                text = candidate.seen.comment or candidate.layout.summary or candidate.layout.stream
-                set_comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.comment_line}")
-            self._ledger.keep_table(self._source, candidate.recorded)
+                text = candidate.catalog.comment or candidate.layout.summary or candidate.layout.stream
+                set_comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
+            self._ledger.record_table(self._source, candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The names of existing tables of streams in the ledger that are not recognised as theirs."""
         recorded = self._known()
         candidates = self._candidates([layout for layout in layouts if layout.stream in recorded])
-        return [table.location.name for table in candidates if table.seen.is_table and not self._is_recognised(table)]
+        return [
+            table.location.name for table in candidates if table.catalog.is_table and not self._is_recognised(table)
+        ]
 
     def _is_recognised(self, candidate: Candidate) -> bool:
         """
@@ -340,25 +342,25 @@ class Tables:
         """
         at = self._ledger.at(candidate.location.schema, candidate.location.table)
         recorded = [table for of, table in at if of == self._source]
-        is_same = bool(recorded) and recorded[0].oid == candidate.seen.oid
-        return candidate.seen.is_table and (candidate.is_marked or is_same)
+        is_same = bool(recorded) and recorded[0].oid == candidate.catalog.oid
+        return candidate.catalog.is_table and (candidate.is_marked or is_same)
 
     def _refuse_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         stream = candidate.layout.stream
         for source, other in self._ledger.at(candidate.location.schema, candidate.location.table):
             if other.stream != stream or (source != self._source and not candidate.shared):
-                raise candidate.taken(source, other.stream)
+                raise candidate.taken_error(source, other.stream)
 
     def _refuse_foreign(self, candidate: Candidate, recorded: LedgerTable | None) -> None:
         """Refuse a table that is not penstock's, or not the one that has the stream's rows."""
         if not self._is_recognised(candidate):
-            raise candidate.foreign()
+            raise candidate.foreign_error()
         if recorded is not None and recorded.name != candidate.location.name:
             self._refuse_moved(candidate, recorded)
 
     def _refuse_moved(self, candidate: Candidate, recorded: LedgerTable) -> None:
         """Refuse another table than the one that has the stream's rows."""
         (former,) = locate(self._database, self._source, [recorded])
-        if former is not None and former.oid != candidate.seen.oid:
-            raise candidate.elsewhere(former)
+        if former is not None and former.oid != candidate.catalog.oid:
+            raise candidate.elsewhere_error(former)

@@ -5,6 +5,7 @@ A database opened for one source: its tables are prepared, written, compared and
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import date
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from penstock import (
@@ -25,12 +26,11 @@ from penstock import (
 from penstock_plugins.postgres.catalog import CatalogTable, locate, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.erase import erase
-from penstock_plugins.postgres.group_commit import commit_group
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.new_rows import TemporaryTables
-from penstock_plugins.postgres.server_errors import HeldTableError
+from penstock_plugins.postgres.server_errors import LockedTableError, LostSessionError, NotStoredError
 from penstock_plugins.postgres.table_creation import day_index_advice
-from penstock_plugins.postgres.table_locations import LedgerTable, TableLocation, of_source
+from penstock_plugins.postgres.table_locations import LedgerTable, TableLocation, source_condition
 from penstock_plugins.postgres.tables import Tables, short_wait
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from penstock_plugins.postgres.sink import PostgresSink
 
 VERIFY_TRIES, VERIFY_PAUSE_S = 3, 1.0
+
+WriterAndEntry = tuple[PostgresWriter, LedgerEntry]
 
 
 class PostgresTarget(BaseTarget):
@@ -75,7 +77,7 @@ class PostgresTarget(BaseTarget):
                 if table is not None and table.oid is not None:
                     is_ours = table.is_of(self.source, recorded)
                     if is_ours and table.oid != recorded.oid:  # restored from a dump
-                        self.ledger.keep_table(self.source, recorded._replace(oid=table.oid))
+                        self.ledger.record_table(self.source, recorded._replace(oid=table.oid))
                     if not is_ours or not table.readable or self._holds_rows(table):
                         continue
                 lost = [
@@ -96,7 +98,7 @@ class PostgresTarget(BaseTarget):
                     if table is None:
                         self.ledger.forget_table(self.source, recorded.stream)
                     else:
-                        self.ledger.count_merged(self.source, recorded.stream, None)
+                        self.ledger.set_merged_rows(self.source, recorded.stream, None)
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
@@ -111,18 +113,44 @@ class PostgresTarget(BaseTarget):
         for layout in layouts:
             self._of_stream[layout.stream] = first.stream
         tables = [self.tables.table(layout) for layout in layouts]
-        self.tables.check_free(tables)
+        self.tables.check_unlocked(tables)
         self._nonempty.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
         return writer
 
-    def commit_group(self, commits: Sequence[tuple[PostgresWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
+    def commit_group(self, commits: Sequence[WriterAndEntry]) -> list[LedgerEntry | Exception]:
         """
         See :class:`penstock.sinks.Grouping`. Neighbours that are small are one transaction; if it fails, each of them
         is committed alone.
         """
-        return commit_group(self, commits)
+        outcomes: list[LedgerEntry | Exception] = []
+        for is_small, neighbours in groupby(commits, key=lambda commit: commit[0].is_small):
+            group = list(neighbours)
+            outcomes += self._commit_together(group) if is_small and len(group) > 1 else map(_commit_alone, group)
+        return outcomes
+
+    def _commit_together(self, commits: Sequence[WriterAndEntry]) -> Sequence[LedgerEntry | Exception]:
+        """Commit in one transaction; if it fails, commit each partition alone, unless the run is to end."""
+        tables = [table for writer, _ in commits for table in writer.tables]
+        try:
+            with self.database.explained(), self.database.transaction():
+                written = [writer.write_in_group(entry) for writer, entry in commits]
+                self.tables.check_unchanged(tables)
+        except (PenstockError, NotStoredError) as failure:
+            if failure is self.database.reason:
+                for writer, _ in commits:
+                    writer.abort()
+                return [failure] * len(commits)
+            if isinstance(failure, LockedTableError):
+                self.tables.note_locked(tables)
+            lost = isinstance(failure, LostSessionError)
+            return [_commit_alone(commit, lost=lost) for commit in commits]
+        for writer, _ in commits:
+            writer.abort()  # discards its rows
+        self.ledger.remember(written[-1])
+        fault_point("postgres.committed")
+        return written
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the tables with its rows exist and are not empty."""
@@ -172,14 +200,14 @@ class PostgresTarget(BaseTarget):
         self, recorded: LedgerTable, entries: Sequence[LedgerEntry], since: date | None, until: date | None
     ) -> list[Difference]:
         for _ in range(VERIFY_TRIES):
-            with suppress(HeldTableError), short_wait(self.database):
+            with suppress(LockedTableError), short_wait(self.database):
                 merged = self.ledger.merged_rows(self.source, recorded.stream)
                 verification = Verification(self.database, self.source, recorded, merged, since, until)
                 return list(verification.differences(entries))
             self.database.pause(VERIFY_PAUSE_S)
         raise SinkError(
-            f"{recorded.name} was not compared: other sessions hold it ({self.tables.holders(recorded.sql)}). Nothing "
-            "was changed. End these sessions, or wait for them, and verify again."
+            f"{recorded.name} was not compared: other sessions hold it ({self.tables.lock_holders(recorded.sql)}). "
+            "Nothing was changed. End these sessions, or wait for them, and verify again."
         )
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
@@ -227,17 +255,26 @@ class PostgresTarget(BaseTarget):
 
     def make_room(self) -> None:
         """Bound the held bytes: the partition with most of them is moved to temporary tables."""
-        while sum(writer.held for writer in self._writers) > self._sink.memory_bytes:
-            max(self._writers, key=lambda writer: writer.held).spill()
+        while sum(writer.held_bytes for writer in self._writers) > self._sink.memory_bytes:
+            max(self._writers, key=lambda writer: writer.held_bytes).spill()
 
     def drop_writer(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
     def _holds_rows(self, table: CatalogTable) -> bool:
         """Whether a table has rows of the source. One that another session has locked counts as one with rows."""
-        where, values = of_source(self.source, shared=table.shared)
+        where, values = source_condition(self.source, shared=table.shared)
         try:
             with short_wait(self.database):
                 return bool(self.database.one(f"select exists (select from {table.sql} where {where})", values))
-        except HeldTableError:
+        except LockedTableError:
             return True
+
+
+def _commit_alone(commit: WriterAndEntry, *, lost: bool = False) -> LedgerEntry | Exception:
+    """``lost``: the session was lost while a group committed it."""
+    writer, entry = commit
+    try:
+        return writer.commit(entry, lost=lost)
+    except Exception as error:
+        return error

@@ -12,7 +12,7 @@ from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.catalog import CatalogTable, locate
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import quoted, short
-from penstock_plugins.postgres.table_locations import LedgerTable, of_source
+from penstock_plugins.postgres.table_locations import LedgerTable, source_condition
 from penstock_plugins.sink_support.table_verification import (
     Contents,
     by_days,
@@ -94,7 +94,7 @@ class Verification:
         days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
         texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
         sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
-        where, values = of_source(self.source, shared=table.shared)
+        where, values = source_condition(self.source, shared=table.shared)
         where, values = f"{where} and {condition[0]}", [*values, *condition[1]]
         group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
         rows = self.database.run(
@@ -104,7 +104,7 @@ class Verification:
 
     def _merged_differences(self, table: CatalogTable, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.known.stream, self.known.name
-        where, values = of_source(self.source, shared=table.shared)
+        where, values = source_condition(self.source, shared=table.shared)
         rows = self.database.one(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
             what = (

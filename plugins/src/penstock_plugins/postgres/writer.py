@@ -29,7 +29,7 @@ from penstock_plugins.postgres.server_errors import (
     CONFLICTS,
     KEY_ERRORS,
     VALUE_ERRORS,
-    HeldTableError,
+    LockedTableError,
     LostSessionError,
     NotStoredError,
     is_without_partition,
@@ -66,9 +66,9 @@ class PostgresWriter:
         return [rows.table for rows in self._rows.values()]
 
     @property
-    def held(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes held in memory."""
-        return sum(rows.held for rows in self._rows.values())
+        return sum(rows.held_bytes for rows in self._rows.values())
 
     @property
     def is_small(self) -> bool:
@@ -96,13 +96,13 @@ class PostgresWriter:
     def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
         """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
         try:
-            self._target.tables.check_free(self.tables)
+            self._target.tables.check_unlocked(self.tables)
             try:
                 committed = self._commit_in_new_session(entry) if lost else self._commit(entry)
             except LostSessionError:
                 committed = self._commit_in_new_session(entry)
-        except HeldTableError as error:
-            raise self._target.tables.hold_back(self.tables) from error
+        except LockedTableError as error:
+            raise self._target.tables.note_locked(self.tables) from error
         finally:
             self.abort()
         self._target.ledger.remember(committed)
@@ -127,7 +127,7 @@ class PostgresWriter:
             and (recorded.version, recorded.run_id) == (entry.version + 1, entry.run_id)
             and recorded.delivered
         ):
-            return evolve(self._fitting(entry), rows=recorded.rows, sums=recorded.sums)
+            return evolve(self._without_omissions(entry), rows=recorded.rows, sums=recorded.sums)
         return self._commit(entry)
 
     def _check_session(self) -> None:
@@ -170,7 +170,7 @@ class PostgresWriter:
 
     def _try(self, entry: LedgerEntry, *, delete_first: bool) -> LedgerEntry:
         """One transaction. Returns the entry as it was recorded."""
-        fitting = self._fitting(entry)
+        fitting = self._without_omissions(entry)
         self._check_any_fits(fitting)
         self._delivery.prepare(fitting)
         with self._database.transaction():
@@ -178,7 +178,7 @@ class PostgresWriter:
             self._target.tables.check_unchanged(self.tables)
         return written
 
-    def _fitting(self, entry: LedgerEntry) -> LedgerEntry:
+    def _without_omissions(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the rows that were rejected or dropped."""
         return entry_without(entry, [rows.omissions() for rows in self._rows.values()])
 
@@ -191,7 +191,7 @@ class PostgresWriter:
         return any(rows.drop_repeats() for rows in self._rows.values())
 
     def _reject_refused(self) -> bool:
-        return any(rows.reject_by_halving(self._delivery.rows_in_the_way(rows)) for rows in self._rows.values())
+        return any(rows.reject_by_halving(self._delivery.rows_to_delete_first(rows)) for rows in self._rows.values())
 
     def _check_any_fits(self, fitting: LedgerEntry) -> None:
         """
