@@ -69,7 +69,7 @@ FIXED = (
     ("_fetch.transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
     ("_fetch.transport", "CONNECT_S", "s", "making a connection"),
     (
-        "_fetch.budget",
+        "_fetch.limits",
         "SILENT",
         "",
         "consecutive requests to a source without a response; then nothing is retried there",

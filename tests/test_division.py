@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 from market import ALL, WINDOW, Market
 from market_runs import MarketRuns
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import RateLimit
 from penstock._plan.division import BLOCK_DAYS, Division, PartOfDivision, Unit, block_days, divide, shards, unit_of
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock

@@ -32,8 +32,7 @@ from penstock import (
 )
 from penstock._fetch.call import Call
 from penstock._project.api import Project
-from penstock._recording.descriptions import plain_setting
-from penstock._recording.recorder import Recorder
+from penstock._recording.recorder import Recorder, plain_setting
 from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError

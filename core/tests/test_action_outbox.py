@@ -9,13 +9,11 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import penstock._write.outbox_database
+import penstock._write.outbox
 import pytest
 from attrs import evolve
-from penstock._write.outbox import Outbox
-from penstock._write.outbox_database import _TABLES, DIED, RETENTION_DAYS, forget_old, load_other
+from penstock._write.outbox import _TABLES, DIED, RETENTION_DAYS, Outbox, OutboxJob, forget_old, load_other
 from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Refusal, Resume, Start, decide
-from penstock._write.outbox_job import OutboxJob
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
@@ -409,7 +407,7 @@ def test_a_ledger_that_could_not_be_made_whole_is_made_later(outbox: Outbox, mon
     A disk that is full, or kill -9, between its tables leaves none of them.
     """
     with monkeypatch.context() as patch:
-        patch.setattr(penstock._write.outbox_database, "_TABLES", (*_TABLES[:2], "create table"))
+        patch.setattr(penstock._write.outbox, "_TABLES", (*_TABLES[:2], "create table"))
         with pytest.raises(SinkError):
             outbox.open(KEY, NOW)
 

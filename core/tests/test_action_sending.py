@@ -7,8 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock._fetch.auth import Signer
-from penstock._fetch.budget import Budget
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import StandingClock

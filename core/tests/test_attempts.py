@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.budget import Budget
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry import FailedAttempt, Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import Clock

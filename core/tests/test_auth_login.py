@@ -6,8 +6,7 @@ from datetime import datetime
 import pytest
 from attrs import frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.budget import Budget
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import AuthenticationError, BrokenBodyError

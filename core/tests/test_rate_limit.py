@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import RateLimit
 from penstock._util.clock import Clock
 from penstock.errors import StoppedError
 from penstock.testing import FakeClock

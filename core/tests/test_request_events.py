@@ -5,10 +5,9 @@ The event of a request: what it was for, and its URL without anything that only 
 import pytest
 from penstock import Partition, Request, Secret
 from penstock._fetch.auth import Signer
-from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call
 from penstock._fetch.client import url_template
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError

@@ -11,10 +11,9 @@ import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
 from penstock._fetch.auth import Signed
-from penstock._fetch.budget import SILENT, Budget
+from penstock._fetch.limits import SILENT, Budget
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import BOUND_RETRIES, RENEWALS, Attempts, NextStep, RetryPolicy
-from penstock._fetch.stated_wait import RESETS, stated_wait
+from penstock._fetch.retry_policy import BOUND_RETRIES, RENEWALS, RESETS, Attempts, NextStep, RetryPolicy, stated_wait
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,

@@ -9,8 +9,7 @@ import pytest
 from attrs import define, field
 from penstock._fetch import scheduler as module
 from penstock._fetch.call import Call, Outcome, Pause, Reading
-from penstock._fetch.client_queue import Task
-from penstock._fetch.scheduler import Scheduler
+from penstock._fetch.scheduler import Scheduler, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
 from penstock.model import Request, Response

@@ -2,8 +2,9 @@
 HTTP: the scheduling of requests, and their signing, sending, retrying and judging.
 
 The modules, in the order in which a request passes them: ``call`` (the values between a reading and its client),
-``scheduler`` (which call is made when) and ``client_queue`` (the threads of a client), ``client`` (joins the others for
-one source), ``retry`` with ``retry_policy``, ``stated_wait`` and ``budget``, ``rate_limit``,
-``auth`` (with ``token_store``), ``origin``, ``transport`` with ``attempt``, ``connections`` and ``deadlines``, and for
-the response ``body``, ``network_errors`` and ``verdict``.
+``scheduler`` (which call is made when, and the fetching threads), ``client`` (one source's client: it builds the chain
+of the following ones), ``retry`` (the loop of attempts), with ``retry_policy`` (the decision about the next one) and
+``limits`` (the retries of the run, the rate of the source), ``auth`` (signs an attempt), with ``token_store`` (tokens
+kept between runs), ``transport`` (one attempt over urllib3), with ``origin`` (where it may go), ``attempt`` (its
+deadline) and ``connections``, and for the response ``body``, ``network_errors`` and ``verdict``.
 """

@@ -15,9 +15,8 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
-from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call, Outcome
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation, Result, Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore

@@ -14,8 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from attrs import define, field
 
 from penstock._fetch.auth import Signer
-from penstock._fetch.budget import Budget
-from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry_policy import Attempts, NextStep, RetryPolicy, parked
 from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError, StoppedError, TransportError
 from penstock.model import Request, Response
@@ -125,7 +124,7 @@ class Retrying:
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
                 case NextStep("correct_clock") if response and self.signer.correct_clock(response, attempt.skew):
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case NextStep("wait", seconds, cool_down_s) if self.budget.take(self.source):
+                case NextStep("wait", seconds, cool_down_s) if self.budget.use_retry(self.source):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=seconds))

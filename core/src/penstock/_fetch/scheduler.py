@@ -17,13 +17,14 @@ tasks that need the rows of others are kept separately until they are released.
 import contextlib
 import heapq
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
 from attrs import define, field
 
-from penstock._fetch.call import Client, Outcome, Pause
-from penstock._fetch.client_queue import ClientQueue, Slot, Task
+from penstock._fetch.call import Call, Client, Outcome, Pause, Reading
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 
@@ -45,6 +46,77 @@ SOON_S = 0.01
 
 # How long a run that ends waits for the responses to submissions of reports that are under way.
 LAST_RESPONSES_S = 3.0
+
+
+@define(eq=False, repr=False)
+class Task:
+    """
+    A reading and its place in the scheduler. ``on_end`` is called once, with the error that ended it, if one did.
+
+    ``after``: it starts once this key was released (:meth:`Scheduler.release`); None: at once.
+    """
+
+    client: Client
+    start: Callable[[], Reading]
+    after: Hashable | None = None
+    on_end: Callable[[BaseException | None], None] = lambda error: None
+    reading: Reading | None = field(default=None, init=False)
+    slots: deque["Slot"] = field(factory=deque, init=False)
+    unsubmitted: int = field(default=0, init=False)  # slots
+    resumes_at: float | None = field(default=None, init=False)
+    active: bool = field(default=False, init=False)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the outcome that is next in its order has come."""
+        return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].outcome is not None
+
+
+@define(eq=False, repr=False)
+class Slot:
+    """A call that a task waits for, in order."""
+
+    call: Call
+    submitted: bool = False
+    outcome: Outcome | None = None
+
+
+class ClientQueue:
+    """
+    A client's tasks that can start, and its fetching threads: daemons, so that a socket that hangs cannot keep the
+    process from ending.
+    """
+
+    def __init__(self, client: Client, done: "queue.SimpleQueue[Any]") -> None:
+        self.waiting: deque[Task] = deque()
+        self.concurrency = client.concurrency
+        self.busy = 0
+        self.unread = 0  # outcomes that no reading was resumed with yet
+        self._make = client.make
+        self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
+        self._done = done
+        self._started = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether a thread is free."""
+        return self.busy < self.concurrency
+
+    def fetch(self, task: Task, slot: Slot) -> None:
+        self.busy += 1
+        if self.busy > self._started:
+            self._started += 1
+            threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
+        self._calls.put((task, slot))
+
+    def stop_threads(self) -> None:
+        for _ in range(self._started):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            task, slot = call
+            self._done.put((task, slot, self._make(slot.call)))
 
 
 @define(eq=False, repr=False)
@@ -91,7 +163,7 @@ class Scheduler:
         if client_queue is not None:
             if client_queue.busy:
                 return False
-            client_queue.dismiss()
+            client_queue.stop_threads()
             del self._client_queues[id(client)]
         return True
 
@@ -106,8 +178,8 @@ class Scheduler:
                 if stopped_by is not None:
                     self._end_all(stopped_by)
                     return stopped_by
-                self._receive()
-                self._submit()  # before resuming: decoding and writing take a while
+                self._receive_all()
+                self._submit_all()  # before resuming: decoding and writing take a while
                 if self._resumable:
                     self._resume_next()
                 elif self._active or self._under_way:
@@ -119,7 +191,7 @@ class Scheduler:
                     return None
         finally:
             for client_queue in self._client_queues.values():
-                client_queue.dismiss()
+                client_queue.stop_threads()
 
     def _stopped_by(self) -> PenstockError | None:
         """The error that ends the run early, if there is one."""
@@ -131,21 +203,21 @@ class Scheduler:
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
-    def _submit(self) -> None:
+    def _submit_all(self) -> None:
         """Give calls to the free threads: those of running readings first, then of new ones."""
         for task in self._active:
             if task.unsubmitted:
-                self._hand_out(task)
+                self._submit_calls(task)
         for client_queue in list(self._client_queues.values()):
             while (
                 client_queue.waiting
                 and len(self._active) < MOST_ACTIVE
                 and client_queue.free
-                and self._room(client_queue)
+                and self._has_room(client_queue)
             ):
                 self._start(client_queue.waiting.popleft())
 
-    def _hand_out(self, task: Task) -> None:
+    def _submit_calls(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
         client_queue = self._queue_of(task)
         for slot in task.slots:
@@ -153,14 +225,14 @@ class Scheduler:
                 continue
             # The next body of the oldest reading is always allowed, to avoid a deadlock.
             oldest = (task is self._active[0] and slot is task.slots[0]) or self._under_way == 0
-            if not client_queue.free or not (oldest or self._room(client_queue)):
+            if not client_queue.free or not (oldest or self._has_room(client_queue)):
                 return
             slot.submitted = True
             task.unsubmitted -= 1
             self._under_way += 1
-            client_queue.put(task, slot)
+            client_queue.fetch(task, slot)
 
-    def _room(self, client_queue: "ClientQueue") -> bool:
+    def _has_room(self, client_queue: "ClientQueue") -> bool:
         """Whether this client may have another body in flight."""
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD * client_queue.concurrency
@@ -175,35 +247,35 @@ class Scheduler:
 
     def _wait(self, idle: Callable[[], None]) -> None:
         """Wait for the next outcome or timer."""
-        if not self._under_way or not self._took_one(SOON_S):
+        if not self._under_way or not self._receive_one(SOON_S):
             idle()
             due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
             if self._under_way == 0 and self._timers:
                 with contextlib.suppress(StoppedError):  # run() looks at the stop itself
                     self.clock.sleep(min(due_s, TICK_S) if self.deadline is not None else due_s)
             else:
-                self._took_one(min(due_s, TICK_S))
+                self._receive_one(min(due_s, TICK_S))
         while self._timers and self._timers[0][0] <= self.clock.monotonic():
             _, _, task = heapq.heappop(self._timers)
             task.resumes_at = None
             if task.active:
                 self._resume(task, None)
 
-    def _took_one(self, within_s: float) -> bool:
+    def _receive_one(self, within_s: float) -> bool:
         """Take the next outcome. False if none comes within this time."""
         try:
             done = self._done.get(timeout=within_s)
         except queue.Empty:
             return False
-        self._take(*done)
+        self._record_outcome(*done)
         return True
 
-    def _receive(self) -> None:
+    def _receive_all(self) -> None:
         """Take all outcomes that have arrived, so that their threads can get other calls at once."""
         while not self._done.empty():
-            self._take(*self._done.get())
+            self._record_outcome(*self._done.get())
 
-    def _take(self, task: Task, slot: Slot, outcome: Outcome) -> None:
+    def _record_outcome(self, task: Task, slot: Slot, outcome: Outcome) -> None:
         client_queue = self._queue_of(task)
         self._under_way -= 1
         client_queue.busy -= 1
@@ -250,7 +322,7 @@ class Scheduler:
             else:
                 task.slots.extendleft([Slot(call) for call in reversed(step)])
                 task.unsubmitted += len(step)
-                self._hand_out(task)
+                self._submit_calls(task)
                 if task.can_resume:
                     self._resumable.appendleft(task)
 
@@ -267,7 +339,7 @@ class Scheduler:
         task.on_end(error)
 
     def _end_all(self, error: PenstockError) -> None:
-        self._take_last_responses()
+        self._receive_submissions()
         for task in list(self._active):
             if task.reading is not None:
                 task.reading.close()
@@ -278,7 +350,7 @@ class Scheduler:
             while client_queue.waiting:
                 client_queue.waiting.popleft().on_end(error)
 
-    def _take_last_responses(self) -> None:
+    def _receive_submissions(self) -> None:
         """
         Resume the readings that wait for the response to a submission, as far as it comes within ``LAST_RESPONSES_S``:
         the next run would submit a report again whose id was not recorded. What a reading requests next is not sent.
@@ -290,7 +362,7 @@ class Scheduler:
                     assert task.reading is not None
                     with contextlib.suppress(Exception):  # the run ends anyway, and the next one meets it again
                         task.reading.send(self._next_outcome(task))
-            if any(map(_is_submitting, tasks)) and not self._took_one(max(0.0, until - self.clock.monotonic())):
+            if any(map(_is_submitting, tasks)) and not self._receive_one(max(0.0, until - self.clock.monotonic())):
                 return
 
 

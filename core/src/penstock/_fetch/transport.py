@@ -2,9 +2,9 @@
 The network: one attempt of one request over urllib3, whole or with an error that names the reason.
 
 urllib3 handles connections, TLS, proxies and the framing of bodies. Around it stand a deadline over the whole attempt
-(``deadlines``), bounds on the size of a body as sent and decompressed (``body``), the detection of bytes behind a body
-and URLs that stay as they were signed (``attempt``), pools by scheme and proxy (``connections``), the origin rule
-(``origin``), and the texts of failures (``network_errors``). urllib3's retries and redirects are off.
+(``attempt``), bounds on the size of a body as sent and decompressed (``body``), the detection of bytes behind a body,
+URLs that stay as they were signed, and pools by scheme and proxy (``connections``), the origin rule (``origin``), and
+the texts of failures (``network_errors``). urllib3's retries and redirects are off.
 """
 
 import ssl
@@ -17,10 +17,9 @@ from attrs import define, field
 from urllib3 import exceptions as failures
 
 from penstock import __version__
-from penstock._fetch.attempt import IDLE_S, Attempt, current
+from penstock._fetch.attempt import IDLE_S, Attempt, Deadlines, current
 from penstock._fetch.body import FILE_START, Bound, NotWholeError, TooLargeError, check_framing, decompressed, read_body
 from penstock._fetch.connections import Connections
-from penstock._fetch.deadlines import Deadlines
 from penstock._fetch.network_errors import reason_of
 from penstock._fetch.origin import Boundary, absolute, brief, check_parameters, host_of, sendable, split
 from penstock._util.clock import Clock

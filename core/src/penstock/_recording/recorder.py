@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -26,14 +26,13 @@ from penstock import __version__
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Judged
-from penstock._recording.bodies import Bodies, Body, Exchange
-from penstock._recording.descriptions import described_request, described_source
-from penstock._recording.downloads import Downloads
+from penstock._recording.bodies import Bodies, Body, Downloads, Exchange
 from penstock._recording.masking import Masking, replaced_json, text_of
 from penstock._util.files import write_json
 from penstock.errors import PenstockError, SinkError, UsageError
 from penstock.model import Request
-from penstock.redact import MASK, mask_json
+from penstock.redact import MASK, Secret, mask, mask_json
+from penstock.settings import OpenFor, keys_of
 
 MANIFEST = "recording.json"
 FORMAT = 1
@@ -235,3 +234,56 @@ def _write_new(path: Path, content: Iterable[bytes]) -> int:
     """Write a new file for its owner only, and return its size. It is not synced: a file that was cut is recognised."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         return sum(map(file.write, content))
+
+
+def described_source(source: ConfiguredSource, masking: Masking) -> dict[str, Any]:
+    """A source, with those of its settings that differ from their defaults."""
+    settings = {
+        key.name: plain
+        for key in keys_of(type(source.settings))
+        if (value := getattr(source.settings, key.name)) != key.default
+        and (plain := plain_setting(value, masking)) is not None
+    }
+    accounts = {
+        account: {key: plain for key, value in table.items() if (plain := plain_setting(value, masking)) is not None}
+        for account, table in source.settings.account_tables.items()
+    }
+    return {
+        "connector": source.connector.name,
+        "version": source.version,
+        "settings": {**settings, **({"accounts": accounts} if accounts else {})},
+    }
+
+
+def plain_setting(value: Any, masking: Masking) -> Any:
+    """A setting as JSON, a secret as ``***``; None for a path of this machine."""
+    if isinstance(value, Secret):
+        return MASK if value else None
+    if isinstance(value, str):
+        if "@" in value and not masking.full:  # an account, perhaps: then requests have it, too
+            return masking.linked.setdefault(value, masking.alias(value))
+        return masking.alias(value) if value in masking.hidden else value
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [plain for item in value if (plain := plain_setting(item, masking)) is not None]
+    if isinstance(value, Mapping):
+        return {name: plain for name, inner in value.items() if (plain := plain_setting(inner, masking)) is not None}
+    if isinstance(value, OpenFor):
+        month = f", {value.month_day}th of next month" if value.month_day else ""
+        return f"{value.days} days{month}"
+    return value.isoformat() if isinstance(value, date) else None
+
+
+def described_request(request: Request, account: str | None) -> dict[str, Any]:
+    """A request as it is kept, and as it is found again: without credentials."""
+    params = [[name, MASK if name in request.masked else mask(value)] for name, value in request.params]
+    headers = [[name, MASK if name in request.masked else mask(value)] for name, value in request.headers]
+    about: dict[str, Any] = {"method": request.method, "url": mask(request.url), "params": params}
+    if headers:
+        about["headers"] = headers
+    if request.body is not None:
+        about["body"] = mask(request.body.decode("utf-8", "replace"))
+    if account is not None:
+        about["account"] = mask(account)
+    return about

@@ -17,8 +17,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.body import FILE_START, SPOOL_BYTES
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Judged
-from penstock._recording.descriptions import described_request
-from penstock._recording.recorder import FORMAT, MANIFEST, Send
+from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
 from penstock.protocols import Retry

@@ -3,9 +3,9 @@ Try a source's credentials.
 """
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.budget import Budget
 from penstock._fetch.call import Call
 from penstock._fetch.client import SourceClient
+from penstock._fetch.limits import Budget
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, ParkedError, PenstockError, ServerError, ThrottledError
 from penstock.model import Slice

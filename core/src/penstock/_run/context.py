@@ -11,8 +11,8 @@ from attrs import define, field
 
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.budget import Budget
 from penstock._fetch.client import ExchangeLog, Peers, SourceClient
+from penstock._fetch.limits import Budget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry

@@ -14,7 +14,7 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Reading
 from penstock._fetch.client import SourceClient
-from penstock._fetch.client_queue import Task
+from penstock._fetch.scheduler import Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan

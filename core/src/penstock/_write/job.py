@@ -16,8 +16,8 @@ from attrs import define, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.budget import Budget
 from penstock._fetch.client import SourceClient
+from penstock._fetch.limits import Budget
 from penstock._util.clock import Clock
 from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey

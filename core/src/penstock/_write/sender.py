@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import FailedAttempt, Operation
 from penstock._plugins.plugin_errors import defect
-from penstock._write.outbox_job import OutboxJob
+from penstock._write.outbox import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, WriteRequest, pack_rows

@@ -1,8 +1,9 @@
 """
-The retries that one run may make.
+The limits of one run: the number of its retries, and of one source: its requests per second.
 """
 
 import threading
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -27,7 +28,7 @@ class Budget:
     _silent: dict[str, int] = field(factory=dict, init=False)  # source -> consecutive requests without a response
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    def take(self, source: str) -> bool:
+    def use_retry(self, source: str) -> bool:
         """Count one retry at a source. False if none is left for it."""
         with self._lock:
             if self._silent.get(source, 0) >= SILENT:
@@ -52,3 +53,42 @@ class Budget:
                 f"the deadline comes before the next try in {seconds:.0f} s; the next run goes on with what is left"
             )
         self.clock.sleep(seconds)
+
+
+@define(eq=False, repr=False)
+class RateLimit:
+    """
+    The rate limit of one source, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly
+    spaced. ``on_cool_down`` is called with the seconds of a pause that begins here, for the other processes of the run.
+    """
+
+    clock: Clock
+    requests_per_second: float | None = None
+    on_cool_down: Callable[[float], None] | None = None
+    _free_at: float = field(default=0.0, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    def wait_turn(self) -> None:
+        """Sleep until a request may start, and take that turn."""
+        while (pause := self._reserve()) > 0:
+            self.clock.sleep(pause)
+
+    def cool_down(self, seconds: float) -> None:
+        """Start no request of this source for so many seconds, in no process of the run."""
+        self.hold(seconds)
+        if self.on_cool_down is not None:
+            self.on_cool_down(seconds)
+
+    def hold(self, seconds: float) -> None:
+        """Start no request of this source for so many seconds, in this process."""
+        with self._lock:
+            self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
+
+    def _reserve(self) -> float:
+        with self._lock:
+            now = self.clock.monotonic()
+            if now < self._free_at:
+                return self._free_at - now
+            if self.requests_per_second:
+                self._free_at = now + 1 / self.requests_per_second
+            return 0.0
