@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from configured_source import a_source
 from penstock._plan.plan import PlannedSlice
-from penstock._read.reconcile import PartitionCounts
+from penstock._read.counts import PartitionCounts
 from penstock._read.result import LoadedPartition, ReadCounts
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext

@@ -9,8 +9,8 @@ from attrs import frozen
 from configured_source import a_source
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
+from penstock._read.counts import StreamReads
 from penstock._read.listing import EMPTY_PAGES, Listing
-from penstock._read.reconcile import StreamReads
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import (

@@ -7,7 +7,7 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 - ``listing``: the pages of one request
 - ``halves``: of a slice whose response reaches a ceiling
 - ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole
-- ``reconcile``: the provider's counts against those that arrived
+- ``counts``: of a listing, a partition and a stream, and the checks that they agree
 - ``result``: what a reading counts, the checks at its end, and its result
 - ``unread_members``: members that state something about the listing, and that nothing reads
 """

@@ -2,14 +2,17 @@
 One listing: its next request, and the checks that its pages are consistent.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import sub
 
 from attrs import define, evolve, field, frozen
 
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
-from penstock._read.reconcile import ListingCounts, StreamReads, counts_upwards
-from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError, PagingError
+from penstock._read.counts import ListingCounts, StreamReads
+from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, check_returned
 
@@ -274,3 +277,30 @@ class Listing:
         for request in requests:
             self.counts.count_request(request)
         return tuple(map(self.call, requests))
+
+
+_NUMBERS = r"(?<![\w-])\d{1,18}(?![\w-])"  # not those of dates and ids
+
+
+def counts_upwards(requests: Sequence[Request]) -> bool:
+    """
+    Whether requests differ in numbers only, as a page number or an offset and no cursor, each larger by the same step.
+    """
+    texts = [str((*request.identity[:3], *request.identity[3])) for request in requests]
+    forms = {re.sub(_NUMBERS, "0", text) for text in texts}
+    numbers = [map(int, re.findall(_NUMBERS, text)) for text in texts]
+    steps = {tuple(map(sub, after, before)) for before, after in pairwise(map(tuple, numbers))}
+    if len(forms) > 1 or len(steps) > 1:
+        return False
+    (step,) = steps
+    return any(step) and min(step) >= 0
+
+
+def broken_page(error: BrokenBodyError) -> BrokenPageError:
+    """
+    A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this response. A body
+    that the client does not accept is retried there, and its BrokenBodyError ends the read.
+    """
+    if isinstance(error, BrokenPageError):
+        return error
+    return BrokenPageError(error.without_place).at(request=error.request)

@@ -17,8 +17,8 @@ from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
-from penstock._read.listing import Listing
-from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
+from penstock._read.counts import PartitionCounts, check_rejected
+from penstock._read.listing import Listing, broken_page
 from penstock._read.result import LoadedPartition, ReadCounts
 from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError

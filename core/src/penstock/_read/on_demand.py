@@ -13,8 +13,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.finality import is_ahead, is_of_today
 from penstock._plan.plan import PlannedSlice
-from penstock._read.listing import call_of
-from penstock._read.reconcile import broken_page
+from penstock._read.listing import broken_page, call_of
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.connector import Stream

@@ -18,11 +18,11 @@ from penstock._fetch.call import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
+from penstock._read.counts import StreamReads
 from penstock._read.halves import DAY, halves
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
-from penstock._read.reconcile import StreamReads
 from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.unread_members import LISTINGS, unread_members
 from penstock._run_report.log import RunLog

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from attrs import define, field, frozen
 
 from penstock._plan.plan import PlannedSlice
+from penstock._read.counts import PartitionCounts, StreamReads
 from penstock._read.on_demand import Reports
-from penstock._read.reconcile import PartitionCounts, StreamReads
 from penstock.errors import BrokenBodyError, PagingError, ProviderError
 from penstock.model import Partition, Rejected
 from penstock.sinks import Writer

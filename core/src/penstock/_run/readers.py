@@ -14,9 +14,9 @@ from penstock._plan.accounts import account_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.components import Components, components_of
+from penstock._read.counts import StreamReads
 from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
-from penstock._read.reconcile import StreamReads
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.connector import Stream

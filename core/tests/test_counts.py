@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._read.reconcile import ListingCounts, PartitionCounts, StreamReads, counts_upwards
+from penstock._read.counts import ListingCounts, PartitionCounts, StreamReads
+from penstock._read.listing import counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED

@@ -1,19 +1,15 @@
 """
-The counts of a partition and of a listing, and the checks that they agree.
+The counts of a listing, of a partition, and of a stream, and the checks that they agree.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
-from itertools import pairwise
 
 from attrs import define, field
 
-from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
+from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
-
-_NUMBERS = r"(?<![\w-])\d{1,18}(?![\w-])"  # not those of dates and ids
 
 
 @define(eq=False, repr=False)
@@ -72,16 +68,6 @@ def check_rejected(rejected: Sequence[Rejected]) -> None:
             f"more than {MOST_REJECTED} records of one partition could not be shaped, the first because "
             f"{first.path}: {first.reason}. The provider's format is not the declared one; nothing was replaced."
         )
-
-
-def broken_page(error: BrokenBodyError) -> BrokenPageError:
-    """
-    A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this response. A body
-    that the client does not accept is retried there, and its BrokenBodyError ends the read.
-    """
-    return (
-        error if isinstance(error, BrokenPageError) else BrokenPageError(error.without_place).at(request=error.request)
-    )
 
 
 @define(eq=False, repr=False)
@@ -183,16 +169,3 @@ class StreamReads:
         """
         longest = self._longest[size] = max(count, self._longest.get(size, 0))
         return longest
-
-
-def counts_upwards(requests: Sequence[Request]) -> bool:
-    """
-    Whether consecutive requests differ only in numbers, by the same positive step: in a page number or an offset, not
-    in a cursor.
-    """
-    texts = [str((*request.identity[:3], *request.identity[3])) for request in requests]
-    if len({re.sub(_NUMBERS, "0", text) for text in texts}) > 1:
-        return False
-    rows = [list(map(int, re.findall(_NUMBERS, text))) for text in texts]
-    steps = [[after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(rows)]
-    return all(step == steps[0] and max(step, default=0) > 0 and min(step, default=0) >= 0 for step in steps)
