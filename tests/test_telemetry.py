@@ -209,12 +209,12 @@ def test_opentelemetry_is_not_loaded_by_a_run(monkeypatch: pytest.MonkeyPatch) -
     """
     Where the process has not loaded it, nobody could receive a span.
     """
-    for name in ("opentelemetry.trace", "penstock_plugins.telemetry.spans"):
+    for name in ("opentelemetry.trace", "penstock_plugins.telemetry.open_telemetry"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     telemetry.follow({"event": "run_started", "run_id": "a", "sources": ["shop"]})
 
-    assert {"opentelemetry.trace", "penstock_plugins.telemetry.spans"} & sys.modules.keys() == set()
+    assert {"opentelemetry.trace", "penstock_plugins.telemetry.open_telemetry"} & sys.modules.keys() == set()
 
 
 # --- the text file ----------------------------------------------------------------------------------------------------
@@ -321,15 +321,13 @@ def test_the_end_of_a_run_and_of_a_job_is_counted(monkeypatch: pytest.MonkeyPatc
     sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="needs OpenTelemetry: the dependency group telemetry")
     reader = importlib.import_module("opentelemetry.sdk.metrics.export").InMemoryMetricReader()
     monkeypatch.setattr(metrics, "get_meter", sdk.MeterProvider([reader]).get_meter)
-    meters = importlib.import_module("penstock_plugins.telemetry.meters")
+    module = importlib.import_module("penstock_plugins.telemetry.open_telemetry")
 
     report = a_report(event="run_finished")
     report["sources"]["shop"]["streams"]["sales"]["records"] = 7
 
-    meters.follow(report)
-    meters.follow(
-        {"event": "act_finished", "source": "shop", "action": "sell", "counts": {"accepted": 2, "refused": 1}}
-    )
+    module.count(report)
+    module.count({"event": "act_finished", "source": "shop", "action": "sell", "counts": {"accepted": 2, "refused": 1}})
 
     (resource,) = reader.get_metrics_data().resource_metrics
     (scope,) = resource.scope_metrics

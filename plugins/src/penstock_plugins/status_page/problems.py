@@ -61,13 +61,10 @@ def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[di
                 continue  # the news has them, with more detail
             groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
         problems += [_problem(target.target, same_reason, streams) for same_reason in groups.values()]
-        kinds: dict[str, set[str]] = {}
-        for shown in problems:
-            if shown["target"] == target.target:
-                kinds.setdefault(shown.get("source", ""), set()).add(shown["kind"])
         for source in target.sources:
+            kinds = {problem.kind for problem in target.problems if problem.source == source.source}
             last = next(iter(runs.get((target.target, source.source), ())), None)
-            if last is not None and (bad := _bad_run(last, kinds.get(source.source, set()))):
+            if last is not None and (bad := _bad_run(last, kinds)):
                 problems.append(bad)
     order = {kind: number for number, kind in enumerate(ADVICE)}
     return sorted(problems, key=lambda problem: order.get(problem["kind"], len(order)))
@@ -202,9 +199,7 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
 
 def new_members(facts: Facts) -> list[dict[str, Any]]:
     """The members that no record class declares, as the last run of each source met them."""
-    last_runs: dict[tuple[str, str], RunInfo] = {}
-    for run in facts.runs:
-        last_runs.setdefault((run.target, run.source), run)
+    last_runs = [runs[0] for runs in facts.runs_by_source().values()]
     return [
         {
             "kind": "members",
@@ -214,7 +209,7 @@ def new_members(facts: Facts) -> list[dict[str, Any]]:
             "members": [mask(member) for member in counts["unknown_members"]],
             "command": shlex.join(["penstock", "streams", run.source, stream]),
         }
-        for run in last_runs.values()
+        for run in last_runs
         for stream, counts in run.report.get("streams", {}).items()
         if counts.get("unknown_members")
     ]

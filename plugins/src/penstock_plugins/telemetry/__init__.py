@@ -17,11 +17,10 @@ METRICS_DIR = "PENSTOCK_METRICS_DIR"
 def follow(event: Mapping[str, Any]) -> None:
     """Take one event of a run."""
     if "opentelemetry.trace" in sys.modules:
-        from penstock_plugins.telemetry import meters
-        from penstock_plugins.telemetry.spans import SPANS
+        from penstock_plugins.telemetry.open_telemetry import SPANS, count
 
         SPANS.follow(event)
-        meters.follow(event)
+        count(event)
     if event["event"] == "run_finished" and (folder := os.environ.get(METRICS_DIR)):
         from penstock_plugins.telemetry.textfile import write
 

@@ -1,5 +1,7 @@
 """
-The spans of a run: the run, its streams, their partitions, and each attempt of a request.
+The spans of a run, and the counts of finished runs as metrics of OpenTelemetry.
+
+The spans are the run, its streams, their partitions, and each attempt of a request.
 
 A span of a request has the method, the URL as a kind of request (see ``docs/hooks.md``), the status and the size: no
 query, no body, no header. Nothing is added to the request itself, so no trace continues at the provider.
@@ -15,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import define, field
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from penstock import Event
 
@@ -164,3 +166,39 @@ class Spans:
 
 
 SPANS = Spans()
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+OF_STREAM = {
+    "records": "Rows that runs wrote.",
+    "rejected": "Records that runs rejected.",
+    "requests": "Requests of runs.",
+    "retries": "Retries of runs.",
+    "bytes": "Bytes received, decompressed.",
+}
+STATES = ("delivered", "failed")
+
+
+def count(event: Event) -> None:
+    """
+    Count the results of a finished run, or of a finished ``penstock act``, once, from its report: nothing is added to a
+    request or a partition.
+    """
+    meter = metrics.get_meter("penstock")
+    if event["event"] == "run_finished":
+        for source, of_source in event["sources"].items():
+            for stream, counts in of_source["streams"].items():
+                place = {"penstock.source": source, "penstock.stream": stream}
+                for name, text in OF_STREAM.items():
+                    meter.create_counter(f"penstock.{name}", description=text).add(counts[name], place)
+                partitions = meter.create_counter("penstock.partitions", description="Partitions of runs, by outcome.")
+                for state in STATES:
+                    partitions.add(counts["partitions"][state], {**place, "penstock.state": state})
+        seconds = meter.create_histogram("penstock.run.duration", unit="s", description="Seconds that runs took.")
+        seconds.record(event["seconds"], {"penstock.status": event["status"]})
+    elif event["event"] == "act_finished":
+        rows = meter.create_counter("penstock.act.rows", description="Rows sent to providers, by outcome.")
+        place = {"penstock.source": event["source"], "penstock.action": event["action"]}
+        for status, number in event["counts"].items():
+            rows.add(number, {**place, "penstock.status": status})
