@@ -24,7 +24,7 @@ from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import AccountSections, RawValue, Section, raw_value, read
 from penstock._config.section_check import CheckedSection, SectionContext, check_section
 from penstock._config.target_text import findable, passwords_in, shown_target
-from penstock._plugins.plugin_errors import sink_hint
+from penstock._plugins.plugin_errors import NotInstalledError, sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
@@ -285,7 +285,7 @@ class Config:
             registry.connector(name)
         except PenstockError as error:
             near = did_you_mean(name, [*self.sources, *self.pipelines])
-            reason = "" if str(error).startswith("no connector named") else f" ({error})"
+            reason = "" if isinstance(error, NotInstalledError) else f" ({error})"
             raise ConfigError(
                 [
                     *self.problems,

@@ -35,7 +35,7 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
             try:
                 lines.append(_check_account(source.for_account(account), client, account, clock))
             except PenstockError as error:
-                refused = refused or (error if account is None else type(error)(f"account {account}: {error}"))
+                refused = refused or (error if account is None else error.at(partition=f"account {account}"))
     finally:
         client.close()
     if refused is not None:
