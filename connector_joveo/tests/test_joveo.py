@@ -624,6 +624,24 @@ def test_a_file_that_is_listed_twice_with_other_signatures_is_fetched_once() -> 
 
 
 @pytest.mark.parametrize(
+    ("links", "files"),
+    [
+        (["https://f.example/a?st=0", "https://f.example/a?st=1000"], 2),
+        (["https://f.example/a?st=0&se=5&sig=x", "https://f.example/a?st=1&se=6&sig=y"], 1),
+    ],
+    ids=["st is a part", "st is Azure's"],
+)
+def test_a_short_parameter_belongs_to_a_signature_only_beside_one(links: list[str], files: int) -> None:
+    """
+    Else a file that differs in it would not be fetched, and its rows would be missing.
+    """
+    state = REPORT.state(answer({"status": "SUCCESS", "location": links}), 9)
+
+    assert isinstance(state, Ready)
+    assert len(state.downloads) == files
+
+
+@pytest.mark.parametrize(
     "named",
     [
         {"location": ["https://f.example/a?signed=1"], "url": "https://f.example/a?signed=2"},

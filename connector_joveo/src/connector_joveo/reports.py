@@ -102,16 +102,19 @@ def _download(base: str, link: str) -> Request:
     return evolve(request, masked={name for name, _ in request.params})  # such links are probably signed
 
 
-# Parameters by which storage services sign a link (S3, CloudFront, Google, Azure): they name no file.
+# Parameters by which storage services sign a link (S3, CloudFront, Google; Azure's beside "sig"): they name no file.
 _OF_SIGNATURE = re.compile(
-    "(x-amz|x-goog)-.*|signature|expires|awsaccesskeyid|googleaccessid|policy|key-pair-id|s[ep-v]|sig|spr|sk[a-z]+",
-    re.IGNORECASE,
+    "(x-amz|x-goog)-.*|signature|expires|awsaccesskeyid|googleaccessid|policy|key-pair-id|sig", re.IGNORECASE
 )
+_OF_AZURE = re.compile("s[ep-v]|spr|sk[a-z]+", re.IGNORECASE)
 
 
 def _file(download: Request) -> object:
     """What a link leads to, without its signature: one file that is listed twice may be signed twice."""
-    return download.url, tuple(param for param in download.params if not _OF_SIGNATURE.fullmatch(param[0]))
+    azure = any(name.lower() == "sig" for name, _ in download.params)
+    signing = [_OF_SIGNATURE, _OF_AZURE] if azure else [_OF_SIGNATURE]
+    naming = [pair for pair in download.params if not any(names.fullmatch(pair[0]) for names in signing)]
+    return download.url, tuple(naming)
 
 
 def _named_links(named: dict[str, Any]) -> list[str]:
