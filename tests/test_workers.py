@@ -19,7 +19,7 @@ import thread_engine
 from market import SHOPS, Market
 from market_runs import DividedRuns, base_url, counts, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
-from penstock._project import workers
+from penstock._run.divided import worker
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.engines import Assignment
 from penstock.sandbox.server import serve
@@ -206,20 +206,20 @@ def test_refused_credentials_are_exit_code_3(files: DividedRuns) -> None:
     assert files.app.counts["login"] == 1
 
 
-def test_a_part_whose_line_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A part that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
     code 1. The next run reads the rest.
     """
     cut = threading.Event()
 
-    def request(line: Any, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        if line.number == 2 and message["kind"] == "state":
+    def request(channel: Any, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if channel.number == 2 and message["kind"] == "state":
             cut.set()
-            raise OSError("the line is cut")
-        return cast("Mapping[str, Any]", line.coordinator.reply(line.number, message))
+            raise OSError("the channel is cut")
+        return cast("Mapping[str, Any]", channel.coordinator.reply(channel.number, message))
 
-    monkeypatch.setattr(thread_engine.ThreadLine, "request", request)
+    monkeypatch.setattr(thread_engine.ThreadChannel, "request", request)
     files.app.throttled = lambda request: None if cut.wait(60) else SandboxResponse(status=500)
     code, report = files.run_here()
 
@@ -255,7 +255,7 @@ def test_an_error_that_leaves_a_worker_is_masked() -> None:
     In its arguments, since another process does not know the secrets of this one.
     """
     Secret("only-in-the-worker")
-    with pytest.raises(OSError, match=r"host \*\*\*") as raised, workers._masked_errors():
+    with pytest.raises(OSError, match=r"host \*\*\*") as raised, worker._masked_errors():
         raise OSError("host only-in-the-worker")
 
     assert raised.value.args == ("host ***",)

@@ -13,7 +13,7 @@ from attrs import define, field
 from penstock import SinkError, StoppedError
 from penstock._run.divided import shared_targets
 from penstock._run.divided.messages import TargetRequest, message_of
-from penstock._run.divided.shared_targets import SharedTargets, TargetLine
+from penstock._run.divided.shared_targets import SharedTargets, TargetChannel
 from penstock.engines import Message
 
 
@@ -50,12 +50,12 @@ def shared(echo: Echo) -> Iterator[SharedTargets]:
         yield made
 
 
-def line(shared: SharedTargets, part: int = 1, lost: list[str] | None = None) -> TargetLine:
+def channel(shared: SharedTargets, part: int = 1, lost: list[str] | None = None) -> TargetChannel:
     def send(message: Message) -> Message:
         message = json.loads(json.dumps(message))
         return dict(json.loads(json.dumps(message_of(shared.reply(msgspec.convert(message, TargetRequest))))))
 
-    return TargetLine(shared.open(part, "acme").number, send, (lost if lost is not None else []).append)
+    return TargetChannel(shared.open(part, "acme").number, send, (lost if lost is not None else []).append)
 
 
 def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_a_long_reply_comes_in_pieces(shared: SharedTargets, echo: Echo, monkeyp
     No message is longer than a piece, and the target carries the request out once.
     """
     monkeypatch.setattr(shared_targets, "PIECE", 10)
-    worker = line(shared)
+    worker = channel(shared)
 
     for text in ("", "x" * 10, "y" * 33):
         assert worker.request(text) == text
@@ -74,12 +74,12 @@ def test_a_reply_that_takes_long_is_waited_for(
     shared: SharedTargets, echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The worker's line gets replies meanwhile.
+    The worker's channel gets replies meanwhile.
     """
     monkeypatch.setattr(shared_targets, "WAIT_S", 0.01)
     echo.wait.clear()
     replies: list[Message] = []
-    worker = line(shared)
+    worker = channel(shared)
 
     def counted(message: Message) -> Message:
         replies.append(worker.send(message))
@@ -87,7 +87,7 @@ def test_a_reply_that_takes_long_is_waited_for(
             echo.wait.set()
         return replies[-1]
 
-    assert TargetLine(worker.lease, counted, lambda reason: None).request("late") == "late"
+    assert TargetChannel(worker.lease, counted, lambda reason: None).request("late") == "late"
     assert {"wait": True} in replies
     assert echo.heard == ["late"]
 
@@ -96,7 +96,7 @@ def test_what_the_target_raises_is_raised_in_the_worker(shared: SharedTargets) -
     """
     By its class; the next request is carried out.
     """
-    worker = line(shared)
+    worker = channel(shared)
 
     with pytest.raises(SinkError, match="the disk is full"):
         worker.request("fail")
@@ -109,7 +109,7 @@ def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
     the target, also one that waits already. Workers of other parts go on.
     """
     lost: list[str] = []
-    former, other = line(shared, lost=lost), line(shared, part=2)
+    former, other = channel(shared, lost=lost), channel(shared, part=2)
     former.request("first")
     echo.wait.clear()
     echo.began.clear()
@@ -126,7 +126,7 @@ def test_a_part_has_one_worker(shared: SharedTargets, echo: Echo) -> None:
 
     threads.append(threading.Thread(target=late))
     threads[1].start()
-    latter = line(shared)
+    latter = channel(shared)
     echo.wait.set()
     for thread in threads:
         thread.join(60)
@@ -142,7 +142,7 @@ def test_a_lost_part_and_a_run_that_ended_are_refused(shared: SharedTargets, ech
     """
     Nothing reaches the target for a part that is lost, nor after the last worker.
     """
-    first, second = line(shared), line(shared, part=2)
+    first, second = channel(shared), channel(shared, part=2)
     assert (first.request("a"), second.request("b")) == ("a", "b")
     shared.end(1)
     with pytest.raises(StoppedError):
@@ -152,6 +152,6 @@ def test_a_lost_part_and_a_run_that_ended_are_refused(shared: SharedTargets, ech
     with pytest.raises(StoppedError):
         second.request("e")
     with pytest.raises(StoppedError):
-        line(shared).request("f")
+        channel(shared).request("f")
 
     assert echo.heard == ["a", "b", "d"]

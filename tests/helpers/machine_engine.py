@@ -60,7 +60,7 @@ class TakenOver:
             first = threading.Thread(target=lambda one=one, line=line: self.ends.append(work(one, line)))
             first.start()
             assert line.held.wait(120)
-            result = work(one, thread_engine.ThreadLine(one.number, coordinator))  # type: ignore[attr-defined]
+            result = work(one, thread_engine.ThreadChannel(one.number, coordinator))  # type: ignore[attr-defined]
             before = self._files()
             line.late.set()
             first.join(120)

@@ -12,10 +12,9 @@ from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import PartOfDivision, block_days
 from penstock.connector import Stream
-from penstock.errors import TargetError
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Slice
-from penstock.sinks import BaseTarget, Divisible, Part, Sink, Staging, Target, add_defaults
+from penstock.sinks import Part, Sink
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -32,6 +31,7 @@ class Job:
     streams: tuple[str, ...]
     accounts: tuple[str, ...] = ()  # names or patterns; empty: all
     sink: Sink
+    sink_name: str = ""  # in messages
     since: date | None = None
     until: date | None = None
     full: bool = False
@@ -39,22 +39,6 @@ class Job:
     part: PartOfDivision | None = None
     lock_part: Part | None = None
     to_coordinator: Callable[[str], str] | None = None
-
-    def open(self, run_id: str, streams: Sequence[str]) -> Target:
-        """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
-        target = self._opened(run_id, streams)
-        add_defaults(target, BaseTarget)
-        return target
-
-    def _opened(self, run_id: str, streams: Sequence[str]) -> Target:
-        if self.to_coordinator is not None:
-            assert isinstance(self.sink, Staging)
-            return self.sink.open_staging(self.source.name, run_id, self.to_coordinator)
-        if self.lock_part is None:
-            return self.sink.open(self.source.name, run_id, streams)
-        if not isinstance(self.sink, Divisible):
-            raise not_divisible()
-        return self.sink.open(self.source.name, run_id, streams, part=self.lock_part)
 
     def has(self, stream: Stream, account: str | None) -> bool:
         """Whether the account (None: a stream without accounts) is in this job's part, see PartOfDivision.has."""
@@ -116,14 +100,6 @@ class PlannedSlice:
     def __str__(self) -> str:
         first, last = self.partitions[0], self.partitions[-1]
         return str(first) if first == last else f"{first} to {last.values[-1][1]}"
-
-
-def not_divisible() -> TargetError:
-    """The error where several processes would write to a sink that one at a time can write."""
-    return TargetError(
-        "this sink cannot be written by several processes at once. Choose one that can, such as jsonl:DIR, csv:DIR or "
-        "Postgres, or run without --workers, --engine and --shard."
-    )
 
 
 class Plan(NamedTuple):

@@ -2,7 +2,8 @@
 The jobs of a call of ``plan`` or ``run``: the sources and streams of a pipeline or a source, and their sink.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ from penstock._plan.plan import Job, Plan, PlannedPartition
 from penstock._plan.planner import plan
 from penstock._project.selection import Selection, refuse_missed, refuse_strange_accounts, selected_streams, window_of
 from penstock._project.setup import Notice, Setup, blamed
-from penstock.errors import UsageError
+from penstock.errors import TargetError, UsageError
 from penstock.names import counted
-from penstock.sinks import BaseSink, Part, Sink, Target, add_defaults
+from penstock.sinks import BaseSink, Divisible, Part, Sink, Target, add_defaults
 
 
 def jobs_for(
@@ -60,6 +61,7 @@ def jobs_for(
                     streams=chosen[source.name],
                     accounts=selection.accounts,
                     sink=sink,
+                    sink_name=configured_sink.shown if configured_sink is not None else type(sink).__name__,
                     since=since,
                     until=until,
                     full=selection.full,
@@ -104,8 +106,33 @@ def plan_of(job: Job, now: datetime) -> Plan:
         return plan(job, now)
 
 
+def refuse_indivisible(jobs: Iterable[Job]) -> None:
+    """Raises TargetError for a sink that one process at a time can write."""
+
+    def is_divisible(sink: Sink) -> bool:
+        return isinstance(sink, Divisible)
+
+    for job in jobs:
+        if not is_divisible(job.sink):
+            raise TargetError(
+                f"{job.sink_name} cannot be written by several processes at once. Choose a sink that can be "
+                f"({sinks_that(is_divisible, job)}), or run without --workers, --engine and --shard."
+            )
+
+
+def sinks_that(fits: Callable[[Sink], bool], job: Job) -> str:
+    """Examples of installed sinks, as ``--to`` takes them."""
+    examples = []
+    for kind in job.source.registry.sinks().values():
+        with suppress(Exception):  # one whose library is not installed, or whose example is for people
+            if fits(kind.open(kind.parse(kind.example))):
+                examples.append(kind.example)
+    return ", ".join(examples)
+
+
 def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
+    refuse_indivisible(jobs)
     this_part = shard_of(shard, [job.source for job in jobs])
     in_part = []
     for job in jobs:

@@ -27,7 +27,7 @@ from penstock._run_report.log import RunLog
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
 from penstock.ledger_interface import RunRecord
-from penstock.sinks import Interruptible, Preparing, Target
+from penstock.sinks import BaseTarget, Divisible, Interruptible, Preparing, Staging, Target, add_defaults
 
 ERRORS_RECORDED = 50  # of a source, in the record of a run
 
@@ -88,11 +88,10 @@ class JobRun:
 
     @classmethod
     def open(cls, job: Job, number: int, context: RunContext, when_over: Callable[["JobRun"], None]) -> "JobRun":
-        """The job, its target opened to write the streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
-        streams = [each for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
-        names = [stream.name for stream in streams]
-        client = context.client(job.source)
-        return cls(job, number, context, client, job.open(context.report.run_id, names), when_over)
+        """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        return cls(
+            job, number, context, context.client(job.source), _open_target(job, context.report.run_id), when_over
+        )
 
     @property
     def source(self) -> ConfiguredSource:
@@ -259,6 +258,23 @@ class JobRun:
             self.target.close()
         except PenstockError as error:
             self.log.fail(None, None, error)
+
+
+def _open_target(job: Job, run_id: str) -> Target:
+    """The target of a job, of a whole run or of a part of one."""
+    name = job.source.name
+    streams = [each.name for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
+    target: Target
+    if job.to_coordinator is not None:
+        assert isinstance(job.sink, Staging)
+        target = job.sink.open_staging(name, run_id, job.to_coordinator)
+    elif job.lock_part is not None:
+        assert isinstance(job.sink, Divisible)
+        target = job.sink.open(name, run_id, streams, part=job.lock_part)
+    else:
+        target = job.sink.open(name, run_id, streams)
+    add_defaults(target, BaseTarget)
+    return target
 
 
 def _parent_of(planned: PlannedSlice) -> Key | None:

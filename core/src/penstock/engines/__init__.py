@@ -31,8 +31,10 @@ class Assignment:
     task: Any = field(repr=False, default=None)
 
 
-class Line(Protocol):
-    """A worker's line to the coordinator. Methods may be called from any thread; they raise OSError once it is cut."""
+class Channel(Protocol):
+    """
+    A worker's channel to the coordinator. Methods may be called from any thread; they raise OSError once it is cut.
+    """
 
     def send(self, message: Message) -> None:
         """Pass a message to :meth:`Coordinator.received`; messages of one worker arrive in their order."""
@@ -41,7 +43,10 @@ class Line(Protocol):
         """The reply of :meth:`Coordinator.reply`. It may take as long as a login."""
 
 
-Work = Callable[[Assignment, Line], Message]
+Line = Channel
+"""The former name of :class:`Channel`."""
+
+Work = Callable[[Assignment, Channel], Message]
 """
 Carries out an assignment in a worker, and returns its result. It can be pickled. What it raises is a defect, or an
 assignment that this worker must not begin.
@@ -56,7 +61,7 @@ class Coordinator(Protocol):
 
     @property
     def over(self) -> bool:
-        """Whether the run is to end: stopped, or past its deadline. Workers learn it from their line, and end soon."""
+        """Whether the run is to end: stopped, or past its deadline. Workers learn it from a reply, and end soon."""
 
     def received(self, number: int, message: Message) -> None:
         """Called with each message of a worker."""

@@ -19,7 +19,7 @@ from distributed.comm import CommClosedError
 from penstock import PluginError, UsageError
 from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
-from penstock_plugins.engines.dask_queues import DISCONNECTED, LOST_AFTER_S, QueueLine, RequestServer
+from penstock_plugins.engines.dask_queues import DISCONNECTED, LOST_AFTER_S, QueueChannel, RequestServer
 
 CONNECT_S = 30.0  # as long as Dask itself tries
 CHECK_S = 120.0  # for a worker to import the connectors and read the configuration
@@ -205,14 +205,14 @@ def carry_out(assignment: Assignment, work: Work, requests: str) -> Message:
     """The task of one part. ``requests``: the name of the queue that the coordinator reads."""
     worker = distributed.get_worker()
     key = worker.get_current_task()
-    line = QueueLine.open(
+    channel = QueueChannel.open(
         distributed.get_client(), requests, assignment.number, is_wanted=lambda: _is_wanted(worker, key)
     )
     try:
-        result = work(assignment, line)
+        result = work(assignment, channel)
     finally:
-        line.close()
-    return {"result": result, "sent": line.unsent()}
+        channel.close()
+    return {"result": result, "sent": channel.unsent()}
 
 
 def _is_wanted(worker: Any, key: str) -> bool:

@@ -92,10 +92,10 @@ class RequestServer:
 
 
 @define(eq=False, repr=False, kw_only=True)
-class QueueLine:
+class QueueChannel:
     """
-    The worker's end: see :class:`penstock.engines.Line`. What is sent travels with the next request, since the state of
-    the run is requested several times a second.
+    The worker's end: see :class:`penstock.engines.Channel`. What is sent travels with the next request, since the
+    state of the run is requested several times a second.
     """
 
     number: int
@@ -109,7 +109,9 @@ class QueueLine:
     _sending: threading.Lock = field(factory=threading.Lock, init=False)
 
     @classmethod
-    def open(cls, client: distributed.Client, name: str, number: int, *, is_wanted: Callable[[], bool]) -> "QueueLine":
+    def open(
+        cls, client: distributed.Client, name: str, number: int, *, is_wanted: Callable[[], bool]
+    ) -> "QueueChannel":
         """``name``: of the requests' queue; ``number``: of the part."""
         reply_to = f"{name}-{number}-{uuid4().hex}"
         return cls(

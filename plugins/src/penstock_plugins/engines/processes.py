@@ -101,8 +101,8 @@ def _reason(exit_code: int | None) -> str:
 
 
 @define(eq=False, repr=False)
-class _PipeLine:
-    """See :class:`penstock.engines.Line`."""
+class _PipeChannel:
+    """See :class:`penstock.engines.Channel`."""
 
     pipe: Connection
     _requesting: threading.Lock = field(factory=threading.Lock, init=False)
@@ -132,13 +132,13 @@ def _worker(pipe: Connection, assignment: Assignment, work: Work) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    line = _PipeLine(pipe)
+    channel = _PipeChannel(pipe)
     try:
-        result = work(assignment, line)
+        result = work(assignment, channel)
     except Exception as error:
-        line.put("lost", mask(f"{type(error).__name__}: {error}"))
+        channel.put("lost", mask(f"{type(error).__name__}: {error}"))
         raise SystemExit(1) from None  # multiprocessing prints the traceback of any other, unmasked
-    line.put("done", result)
+    channel.put("done", result)
 
 
 def _end_with(sentinel: int) -> None:

@@ -1,23 +1,19 @@
 """
-A divided run. The coordinator holds the lock, receives the events of the workers, and makes one report of theirs. Each
-worker has a line to it.
-
-A worker sends the events of its run, and sources that throttle or state a long wait. It requests the state of the run
-(whether to stop, which sources rest) several times a second, a token when it needs one, and what the coordinator's
-target is to do where it stages rows itself. :mod:`penstock._run.divided.messages` has the messages.
+The coordinator of a divided run: it holds the locks, receives what the workers send, and makes one report of theirs.
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, cast
 
 import msgspec
 from attrs import define, evolve, field
 
 from penstock._fetch.auth import RENEWED_AT
-from penstock._plan.division import Division, Unit, block_days, unit_of_partition
-from penstock._plan.plan import Job, Plan
+from penstock._plan.division import Division, block_days, unit_of_partition
+from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
     CooledDown,
@@ -35,10 +31,11 @@ from penstock._run.divided.messages import (
     sent_of,
 )
 from penstock._run.divided.shared_targets import SharedTargets
+from penstock._run.divided.worker import WorkerTask, lock_part_of, try_worker, work
 from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs
 from penstock._run_report.report import RunReport
-from penstock.engines import Assignment, Engine, Message, Work
+from penstock.engines import Assignment, Engine, Message
 from penstock.engines.calls import Failure
 from penstock.errors import (
     AuthenticationError,
@@ -46,30 +43,19 @@ from penstock.errors import (
     PenstockError,
     WorkerLostError,
 )
-from penstock.sinks import Coordinating, Part, Sink, Staging
-
-
-def weights_of(jobs: Sequence[Job], plans: Sequence[Plan]) -> tuple[dict[Unit, int], list[str]]:
-    """The planned partitions of each unit, and the sources whose accounts a run lists anew."""
-    weights: dict[Unit, int] = {}
-    for job, plan in zip(jobs, plans, strict=True):
-        for planned in plan.partitions:
-            unit = unit_of_partition(job.source, planned.partition)
-            weights[unit] = weights.get(unit, 0) + 1
-    listed = [job.source.name for job in jobs if any(job.source.accounts_from(stream) for stream in job.chosen)]
-    return weights, listed
+from penstock.sinks import Coordinating, Sink, Staging
 
 
 def run_divided(
     context: RunContext,
     division: Division,
     engine: Engine,
-    work: Work,
-    prepare: Callable[[Mapping[str, str]], Any],
+    read_jobs: Callable[[], Sequence[Job]],
+    versions: Mapping[str, str],
 ) -> RunReport:
     """
-    As :func:`penstock._run.runner.run`, by the workers of an engine. ``prepare`` checks the workers, and returns the
-    task of all assignments; it gets the marks of the targets for which workers stage, by source.
+    As :func:`penstock._run.runner.run`, by the workers of an engine. ``read_jobs`` and ``versions``: for each worker,
+    see :class:`WorkerTask`.
     """
     report = context.report
     lock_part = lock_part_of(report.run_id, None)
@@ -81,7 +67,17 @@ def run_divided(
             for name, job_run in by_source.items()
             if workers_stage(job_run.job.sink, engine)
         }
-        task = prepare({name: target.mark() for name, target in shared.items()})
+        task = WorkerTask(
+            read_jobs=read_jobs,
+            versions=versions,
+            division=division,
+            shared_tokens=engine.carries_secrets,
+            may_be_replaced=not engine.is_local,
+            started_at=context.started_at,
+            deadline_at=context.deadline_at,
+            marks={name: target.mark() for name, target in shared.items()},
+        )
+        engine.check(partial(try_worker, task))
         with closing(SharedTargets(shared)) as targets:
             coordinator = RunCoordinator(context=context, division=division, job_runs=by_source, targets=targets)
             context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_source)})
@@ -98,11 +94,6 @@ def run_divided(
 def workers_stage(sink: Sink, engine: Engine) -> bool:
     """Whether the workers of an engine stage rows for this sink, and the coordinator commits them."""
     return isinstance(sink, Staging) and not engine.is_local
-
-
-def lock_part_of(run: str, number: int | None) -> Part:
-    """The place of a worker, or of the coordinator (None), among the processes that share the lock of a run."""
-    return Part(division=f"the workers of run {run}", name="coordinator" if number is None else f"worker {number}")
 
 
 @define(eq=False, repr=False, kw_only=True)

@@ -4,7 +4,7 @@ Requests of workers to targets that the coordinator of a divided run has open; s
 A worker opens each of its sources before it does anything else. What it requests afterwards carries the number of its
 lease, so that the requests of a worker are refused whose part another one has taken over.
 
-A worker requests a long reply in pieces, and one that is not ready again: its line is silent for seconds at most.
+A worker requests a long reply in pieces, and one that is not ready again: its channel is silent for seconds at most.
 """
 
 import threading
@@ -108,7 +108,7 @@ class SharedTargets:
 
 
 @define(eq=False, repr=False)
-class TargetLine:
+class TargetChannel:
     """
     A worker's side of one source. ``lease``: its number. ``send``: passes a message to the coordinator, and returns
     its reply.

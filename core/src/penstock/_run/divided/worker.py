@@ -1,78 +1,181 @@
 """
-One part of a divided run, in a worker: it runs its jobs as any run does, with a line to the coordinator.
+A worker of a divided run: it runs the jobs of its part as any run does, with a channel to the coordinator.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from importlib import metadata
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._fetch.client import SourceClient
+from penstock._plan.division import Division, PartOfDivision
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
     CooledDown,
     GrantReply,
     GrantRequest,
+    Lease,
+    OpenRequest,
     Parked,
+    PartResult,
     RunEvent,
     RunState,
     StateRequest,
     message_of,
     reply_to,
 )
-from penstock._run.divided.shared_targets import TargetLine
+from penstock._run.divided.shared_targets import TargetChannel
 from penstock._run.runner import run
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
-from penstock.engines import Assignment, Line, Message
-from penstock.errors import (
-    ParkedError,
-    StoppedError,
-    WorkerLostError,
-)
+from penstock.engines import Assignment, Channel, Message
+from penstock.errors import LockHeldError, ParkedError, PenstockError, PluginError, StoppedError, WorkerLostError
 from penstock.events import Event
 from penstock.protocols import Grant
-from penstock.redact import Secret
+from penstock.redact import Secret, mask_json
+from penstock.sinks import Part, Staging
 
 STATE_EVERY_S = 0.2
+LOCK_EVERY_S = 2.0
+LOST_HOST_S = 120.0  # after so long at most, a database notices that a host was lost, and its locks are free
 
 
-def run_part(
-    jobs: Sequence[Job],
-    assignment: Assignment,
-    line: Line,
-    *,
-    started_at: datetime,
-    clock: Clock,
-    deadline_at: datetime | None,
-    shared_tokens: bool,
-    leases: Mapping[str, int],
+@frozen(kw_only=True)
+class WorkerTask:
+    """
+    What a worker needs of a run, in each :class:`Assignment`. It can be pickled, and no secret is among it.
+
+    ``read_jobs``: the jobs of the whole run, from the configuration and the secrets that this process reads by itself.
+    ``versions``: of the distributions that it must have. ``shared_tokens``: the coordinator has the tokens.
+    ``may_be_replaced``: another worker may take over the part of one that was lost, whose lock may be held for a while.
+    ``marks``: by source, the text that proves the target's directory, where the coordinator has the target open.
+    """
+
+    read_jobs: Callable[[], Sequence[Job]]
+    versions: Mapping[str, str]
+    division: Division = field(repr=False)
+    shared_tokens: bool
+    may_be_replaced: bool
+    started_at: datetime
+    deadline_at: datetime | None = None
+    marks: Mapping[str, str] = field(factory=dict, repr=False)
+
+    def jobs(self) -> Sequence[Job]:
+        """The jobs of the whole run. Raises PenstockError where this process cannot have one of their targets."""
+        jobs = self.read_jobs()
+        for job in jobs:
+            if job.source.name in self.marks:
+                assert isinstance(job.sink, Staging)
+                job.sink.find_mark(job.source.name, self.marks[job.source.name])
+        return jobs
+
+
+def lock_part_of(run: str, number: int | None) -> Part:
+    """The place of a worker, or of the coordinator (None), among the processes that share the lock of a run."""
+    return Part(division=f"the workers of run {run}", name="coordinator" if number is None else f"worker {number}")
+
+
+def check_versions(versions: Mapping[str, str]) -> None:
+    """Raises PluginError where one of these distributions is not installed here, or in another version."""
+    for name, expected in versions.items():
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            raise PluginError(f"{name} is not installed on this worker; install {name} {expected} there") from None
+        if installed != expected:
+            raise PluginError(
+                f"{name} is version {installed} on this worker and {expected} where the run was started; install the "
+                "same version on both"
+            )
+
+
+@contextmanager
+def _masked_errors() -> Iterator[None]:
+    """Mask an error that leaves this process: the one that receives it does not know the secrets of this one."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(mask_json(error.args))
+        raise
+
+
+@_masked_errors()
+def try_worker(task: WorkerTask) -> None:
+    """
+    Raises PenstockError where this process cannot carry out a part: its installation, configuration, secrets, or files.
+    """
+    check_versions(task.versions)
+    task.jobs()
+
+
+@_masked_errors()
+def work(assignment: Assignment, channel: Channel) -> Message:
+    """Carry out an assignment. The result has the report, or the reason why there is none."""
+    task: WorkerTask = assignment.task
+    # First of all, since from then on a former worker of this part cannot commit any more.
+    leases = {
+        source: reply_to(channel.request, OpenRequest(source), Lease).number
+        for source in assignment.sources
+        if source in task.marks
+    }
+    check_versions(task.versions)
+    clock = Clock()
+    end = clock.monotonic() + (LOST_HOST_S if task.may_be_replaced else 0.0)
+    try:
+        jobs = _jobs_of_part(assignment)  # of a worker that joined the cluster late, too, which was not tried
+        while True:
+            try:
+                report = _run_part(jobs, assignment, channel, clock, leases)
+                break
+            except LockHeldError:  # by the worker in whose place this one is
+                if clock.monotonic() >= end:
+                    raise
+                clock.sleep(LOCK_EVERY_S)
+    except PenstockError as error:
+        return message_of(PartResult(failed=str(error)))
+    return message_of(PartResult(report=report.as_part()))
+
+
+def _jobs_of_part(assignment: Assignment) -> list[Job]:
+    task: WorkerTask = assignment.task
+    part = PartOfDivision(division=task.division, number=assignment.number)
+    lock_part = lock_part_of(assignment.run_id, assignment.number)
+    return [
+        evolve(job, source=part.limited(job.source), part=part, lock_part=lock_part)
+        for job in task.jobs()
+        if job.source.name in assignment.sources
+    ]
+
+
+def _run_part(
+    jobs: Sequence[Job], assignment: Assignment, channel: Channel, clock: Clock, leases: Mapping[str, int]
 ) -> RunReport:
     """
-    The part of a divided run that these jobs are, in a worker. ``leases``: the numbers of those of the sources whose
-    targets the coordinator has. Raises WorkerLostError where the line to the coordinator was cut before the part was
-    done, or another worker has taken the part over.
+    Run the jobs of a part. ``leases``: the numbers of those of the sources whose targets the coordinator has. Raises
+    WorkerLostError where the channel was cut before the part was done, or another worker has taken the part over.
     """
-    left_s = None if deadline_at is None else max(0.0, (deadline_at - clock.now()).total_seconds())
+    task: WorkerTask = assignment.task
+    left_s = None if task.deadline_at is None else max(0.0, (task.deadline_at - clock.now()).total_seconds())
 
     def send_event(event: Event) -> None:
-        with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
-            line.send(message_of(RunEvent(dict(event))))
+        with suppress(OSError):  # the thread below notices a channel that is cut, too, and ends the run
+            channel.send(message_of(RunEvent(dict(event))))
 
-    peers = LineToPeers(line=line, clock=clock, shares_tokens=shared_tokens)
+    peers = RemotePeers(channel=channel, clock=clock, shares_tokens=task.shared_tokens)
     context = RunContext(
         jobs=[
-            evolve(job, to_coordinator=TargetLine(leases[job.source.name], peers.request, peers.lose).request)
+            evolve(job, to_coordinator=TargetChannel(leases[job.source.name], peers.request, peers.lose).request)
             if job.source.name in leases
             else job
             for job in jobs
         ],
         clock=clock,
-        started_at=started_at,
+        started_at=task.started_at,
         report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=send_event,
         deadline=None if left_s is None else clock.monotonic() + left_s,
@@ -86,10 +189,10 @@ def run_part(
 
 
 @define(eq=False, repr=False, kw_only=True)
-class LineToPeers:
+class RemotePeers:
     """See :class:`penstock._fetch.client.Peers`. ``lost``: why this part is not of the run any more; empty: it is."""
 
-    line: Line
+    channel: Channel
     clock: Clock
     shares_tokens: bool
     lost: str = field(default="", init=False)
@@ -108,23 +211,23 @@ class LineToPeers:
 
     def cooled_down(self, source: str, seconds: float) -> None:
         with suppress(OSError):
-            self.line.send(message_of(CooledDown(source, seconds)))
+            self.channel.send(message_of(CooledDown(source, seconds)))
 
     def parked(self, source: str, error: ParkedError) -> None:
         with suppress(OSError):
-            self.line.send(message_of(Parked(source, str(error), error.until)))
+            self.channel.send(message_of(Parked(source, str(error), error.until)))
 
     def request(self, message: Message) -> Message:
         """The coordinator's reply. StoppedError, which stops the part, where there is none any more."""
         try:
-            return self.line.request(message)
+            return self.channel.request(message)
         except OSError:
             self.lose("it had no reply from the coordinator of the run any more")
             raise StoppedError("the coordinator of this run is gone; the next run goes on from what it has") from None
 
 
 @contextmanager
-def _following(peers: LineToPeers, clients: Mapping[str, SourceClient]) -> Iterator[None]:
+def _following(peers: RemotePeers, clients: Mapping[str, SourceClient]) -> Iterator[None]:
     """Request the state of the run until the end of the context, and do what it demands."""
     ended = threading.Event()
 
