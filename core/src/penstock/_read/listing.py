@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import sub
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
@@ -40,30 +40,6 @@ def call_of(
     )
 
 
-@frozen
-class BeforeFirst:
-    """The first page has not come. ``restarted``: it was refused once, so that no other first page is requested."""
-
-    restarted: bool = False
-
-
-@frozen
-class InParallel:
-    """All later pages are requested, as many as the first page states. ``left``: those that have not come."""
-
-    left: int
-
-
-@frozen
-class OneByOne:
-    """Each page names the next one."""
-
-
-@frozen
-class Ended:
-    """No page comes after the last one."""
-
-
 @define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
@@ -84,9 +60,11 @@ class Listing:
     files: set[int] | None = None
     counts: ListingCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
+    has_ended: bool = field(default=False, init=False)  # whether no page comes after the last one
     _empty: list[Request] = field(factory=list, init=False)  # of the last pages, those in a row without elements
     _first: Page | None = field(default=None, init=False)
-    _mode: BeforeFirst | InParallel | OneByOne | Ended = field(factory=BeforeFirst, init=False)
+    _left: int = field(default=0, init=False)  # pages requested at once, after the first, that have not come
+    _restarted: bool = field(default=False, init=False)  # another first page was requested in place of a refused one
 
     def __attrs_post_init__(self) -> None:
         self.counts = ListingCounts(
@@ -137,7 +115,7 @@ class Listing:
         if self.first_read and not count:
             self._check_empty(page)
         if self._first is None:
-            self._first, self._mode = page, OneByOne()
+            self._first = page
         self.last = page
         return page
 
@@ -169,13 +147,13 @@ class Listing:
                 f"the provider states {counts.total} records, and {self._paginator_name} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
-        if self._first is not None and isinstance(self._mode, InParallel):
-            counts.compare(page.count, self._first.count, last=self._mode.left == 1)
+        if self._first is not None and self._left:
+            counts.compare(page.count, self._first.count, last=self._left == 1)
 
     def _check_empty(self, page: Page) -> None:
         """Raises PagingError for a page without elements that may be a defect of this reading."""
         is_first = self._first is None
-        if (self._mode == InParallel(left=1) or (is_first and page.answer.pages == 1)) and self.counts.total is None:
+        if (self._left == 1 or (is_first and page.answer.pages == 1)) and self.counts.total is None:
             raise PagingError(f"page {page.index + 1}, the last one that the provider states, is empty")
         if is_first and page.answer.bare:
             raise PagingError("the answer is an empty array, without the object that may be around it")
@@ -203,11 +181,6 @@ class Listing:
             ).at(request=request)
 
     @property
-    def has_ended(self) -> bool:
-        """Whether no page comes after the last one."""
-        return isinstance(self._mode, Ended)
-
-    @property
     def is_capped(self) -> bool:
         """Whether the provider cut the listing at its ceiling, as far as the page read last shows."""
         return self.last is not None and self.paginator.capped(self.last)
@@ -224,13 +197,10 @@ class Listing:
         """
         if page is self._first:
             return self._calls_after_first(page)
-        match self._mode:
-            case InParallel(left=1):
-                return self._next_call(page, self.paginator.beyond)
-            case InParallel(left=left):
-                self._mode = InParallel(left - 1)
-                return ()
-        return self._next_call(page, self.paginator.next)
+        if self._left > 1:
+            self._left -= 1
+            return ()
+        return self._next_call(page, self.paginator.beyond if self._left else self.paginator.next)
 
     def _calls_after_first(self, page: Page) -> tuple[Call, ...]:
         later_pages = self.paginator.rest(page)
@@ -240,7 +210,7 @@ class Listing:
             check_returned(self.paginator.rest, later, Request, "a list of requests, or None")
         if not later_pages:
             return self._next_call(page, self.paginator.beyond)
-        self._mode = InParallel(len(later_pages))
+        self._left = len(later_pages)
         return self._calls(later_pages)
 
     def _next_call(self, page: Page, following: Callable[[Page], Request | None]) -> tuple[Call, ...]:
@@ -248,10 +218,10 @@ class Listing:
         request: Request | None = check_returned(
             following, following(page), Request | None, "page.request.with_param(...), or None"
         )
+        self._left = 0
         if request is None:
-            self._mode = Ended()
+            self.has_ended = True
             return ()
-        self._mode = OneByOne()
         self._check_end(page, request)
         return self._calls([request])
 
@@ -259,17 +229,17 @@ class Listing:
         """The calls to make after a page was refused; empty where the listing ends there. Else raises the refusal."""
         assert isinstance(outcome.verdict, Refuse)
         request, response = outcome.call.request, outcome.response
-        if response is None or isinstance(self._mode, InParallel):
+        if response is None or self._left:
             raise outcome.verdict.error
-        if self._mode == BeforeFirst(restarted=False):
-            self._mode = BeforeFirst(restarted=True)
+        if self._first is None and not self._restarted:
+            self._restarted = True
             if (again := self.paginator.restart(request, response)) is not None:
                 return self._calls([again])
         smaller = self.paginator.smaller(request, response)
         if smaller is not None and smaller.identity != request.identity:
             return self._calls([smaller])
-        if isinstance(self._mode, OneByOne) and self.paginator.ends(request, response):
-            self._mode = Ended()
+        if self._first is not None and self.paginator.ends(request, response):
+            self.has_ended = True
             return ()
         raise outcome.verdict.error
 

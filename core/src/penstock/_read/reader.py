@@ -326,10 +326,9 @@ class Reader:
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
-        if slice_.start is None or slice_.end is None:
+        halved = halves(slice_, DAY if self._whole_days else _SPANS[self.planned.stream.smallest])
+        if not halved:
             return []
-        smallest = DAY if self._whole_days else _SPANS[self.planned.stream.smallest]
-        halved = halves(slice_, smallest)
         same = [request.identity for request in self._requests(slice_)]
         return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
 
