@@ -123,7 +123,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     both: list[list[Decoded]] = []
     for only_page in (True, False):
         keys = SliceKeys(bound=bound)
-        keys.only_page = only_page
+        keys.next_listing(only_page=only_page)
         both.append(list(shape.decode((Items(raw=raw),), keys=keys)))
 
     found = [

@@ -33,7 +33,7 @@ class SliceKeys:
 
     A slice has one or more listings, a listing has pages, and a page may come in chunks. What was added since a
     savepoint can be rolled back. At most about ``bound`` keys are held in memory, the others in a temporary file that
-    is deleted with this object. ``only_page``: the slice has one listing of one page.
+    is deleted with this object.
     """
 
     def __init__(self, bound: int = KEYS_IN_MEMORY) -> None:
@@ -54,8 +54,9 @@ class SliceKeys:
         self._page = {}
         self._page_number += 1
 
-    def next_listing(self) -> None:
-        """Begin the next listing: the keys added so far belong to others."""
+    def next_listing(self, *, only_page: bool = False) -> None:
+        """Begin the next listing: the keys added so far belong to others. ``only_page``: the slice has one page."""
+        self.only_page = only_page
         self._other_listings |= self._earlier_pages
         self._other_listings |= self._page
         self._earlier_pages, self._page = {}, {}

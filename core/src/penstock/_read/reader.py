@@ -154,14 +154,13 @@ class Reader:
         step 3. False where a ``divisible`` slice reached a ceiling.
         """
         requests = self._requests(slice_)  # 1. The requests of the slice.
-        keys, paginator = self._loader.keys, self.components.paginator
-        keys.only_page = type(paginator) is SinglePage and len(requests) == 1 and self.reports is None
+        only_page = type(self.components.paginator) is SinglePage and len(requests) == 1 and self.reports is None
         if self.reports is not None:
             yield from self.reports.submit_all(requests)
         for group in [requests] if self.reports is None else [[request] for request in requests]:
             listings, first_calls = yield from self._listings(slice_, group)  # 2. A report is polled until it is ready.
             for listing in listings:
-                keys.next_listing()
+                self._loader.keys.next_listing(only_page=only_page)
                 # The first pages of all listings are requested together, before the first listing is read.
                 calls = first_calls if listing is listings[0] else ()
                 while not listing.has_ended:
