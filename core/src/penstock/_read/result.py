@@ -4,6 +4,7 @@ What one reading of a planned slice counts, page by page, the checks at its end,
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from attrs import define, field, frozen
 
@@ -17,8 +18,7 @@ from penstock.sinks import Writer
 MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is accepted
 
 
-@define(eq=False, repr=False)
-class LoadedPartition:
+class LoadedPartition(NamedTuple):
     """One partition that is being read: its counts, and its writer (None where nothing is written)."""
 
     counts: PartitionCounts
