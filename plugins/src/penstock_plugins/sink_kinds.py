@@ -34,8 +34,7 @@ class RetentionSettings:
         return Retention(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)
 
 
-# --- files and DuckDB -------------------------------------------------------------------------------------------------
-
+# --- files ------------------------------------------------------------------------------------------------------------
 
 _PROMISE = (
     "a partition's file appears whole or not at all and replaces its predecessor; killed at any moment, the next run "
@@ -43,10 +42,48 @@ _PROMISE = (
 )
 
 
+def _path(text: str, place: str = "DIR") -> Path:
+    scheme, _, path = text.partition(":")
+    if not path:
+        raise UsageError(f"{text!r} names no place: write {scheme}:{place}, such as {scheme}:data")
+    return Path(path).expanduser()
+
+
+def _sink(settings: "JsonlSettings | CsvSettings | ParquetSettings", codec: Any, *, gzip: bool) -> Sink:
+    path = settings.path
+    suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
+    if path.name.endswith(suffixes) and not path.is_dir():
+        from penstock_plugins.files.single import SingleFileSink
+
+        if gzip and path.suffix != ".gz":
+            raise UsageError(f"gzip is set, but {path} has no suffix .gz: name it {path.name}.gz")
+        return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
+    from penstock_plugins.files.sink import FileSink
+
+    return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class JsonlSettings(RetentionSettings):
     path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
     gzip: bool = setting(False, help="whether files are compressed")
+
+
+def _jsonl(settings: JsonlSettings) -> Sink:
+    from penstock_plugins.files.jsonl import JsonLines
+
+    return _sink(settings, JsonLines(), gzip=settings.gzip)
+
+
+JSONL = SinkKind(
+    name="jsonl",
+    summary="files of JSON lines, one per partition",
+    promise=_PROMISE,
+    scheme="jsonl",
+    settings=JsonlSettings,
+    parse=lambda text: JsonlSettings(path=_path(text)),
+    open=_jsonl,
+)
 
 
 def _one_character(settings: object, attribute: "Attribute[str]", value: str) -> None:
@@ -68,6 +105,24 @@ class CsvSettings(RetentionSettings):
     bom: bool = setting(False, help="whether files begin with a byte order mark, by which Excel recognises UTF-8")
 
 
+def _csv(settings: CsvSettings) -> Sink:
+    from penstock_plugins.files.csvfile import Csv
+
+    codec = Csv(settings.escape_formulas, settings.delimiter, settings.decimal_sign, settings.bom)
+    return _sink(settings, codec, gzip=settings.gzip)
+
+
+CSV = SinkKind(
+    name="csv",
+    summary="CSV files, one per partition",
+    promise=_PROMISE,
+    scheme="csv",
+    settings=CsvSettings,
+    parse=lambda text: CsvSettings(path=_path(text)),
+    open=_csv,
+)
+
+
 def _decimal_scale() -> Any:
     return setting(
         9,
@@ -82,37 +137,30 @@ class ParquetSettings(RetentionSettings):
     decimal_scale: int = _decimal_scale()
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class DuckSettings(RetentionSettings):
-    path: Path = setting(help="the DuckDB file; it is made by the first run")
-    decimal_scale: int = _decimal_scale()
-
-
-def _path(text: str, place: str = "DIR") -> Path:
-    scheme, _, path = text.partition(":")
-    if not path:
-        raise UsageError(f"{text!r} names no place: write {scheme}:{place}, such as {scheme}:data")
-    return Path(path).expanduser()
-
-
-def _jsonl(settings: JsonlSettings) -> Sink:
-    from penstock_plugins.files.jsonl import JsonLines
-
-    return _sink(settings, JsonLines(), gzip=settings.gzip)
-
-
-def _csv(settings: CsvSettings) -> Sink:
-    from penstock_plugins.files.csvfile import Csv
-
-    codec = Csv(settings.escape_formulas, settings.delimiter, settings.decimal_sign, settings.bom)
-    return _sink(settings, codec, gzip=settings.gzip)
-
-
 def _parquet(settings: ParquetSettings) -> Sink:
     with installed("arrow"):
         from penstock_plugins.files.parquet import Parquet
 
     return _sink(settings, Parquet(settings.decimal_scale), gzip=False)
+
+
+PARQUET = SinkKind(
+    name="parquet",
+    summary="Parquet files, one per partition (extra: arrow)",
+    promise=_PROMISE,
+    scheme="parquet",
+    settings=ParquetSettings,
+    parse=lambda text: ParquetSettings(path=_path(text)),
+    open=_parquet,
+)
+
+# --- DuckDB -----------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class DuckSettings(RetentionSettings):
+    path: Path = setting(help="the DuckDB file; it is made by the first run")
+    decimal_scale: int = _decimal_scale()
 
 
 def _duckdb(settings: DuckSettings) -> Sink:
@@ -122,19 +170,19 @@ def _duckdb(settings: DuckSettings) -> Sink:
     return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale, retention=settings.retention())
 
 
-def _sink(settings: JsonlSettings | CsvSettings | ParquetSettings, codec: Any, *, gzip: bool) -> Sink:
-    path = settings.path
-    suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
-    if path.name.endswith(suffixes) and not path.is_dir():
-        from penstock_plugins.files.single import SingleFileSink
-
-        if gzip and path.suffix != ".gz":
-            raise UsageError(f"gzip is set, but {path} has no suffix .gz: name it {path.name}.gz")
-        return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
-    from penstock_plugins.files.sink import FileSink
-
-    return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
-
+DUCKDB = SinkKind(
+    name="duckdb",
+    summary="tables of a DuckDB file, one per stream (extra: duckdb)",
+    promise=(
+        "a partition's rows and its ledger row in one transaction: exactly once; no other process can open the "
+        "file during a run"
+    ),
+    scheme="duckdb",
+    example="duckdb:FILE",
+    settings=DuckSettings,
+    parse=lambda text: DuckSettings(path=_path(text, "FILE")),
+    open=_duckdb,
+)
 
 # --- Postgres ---------------------------------------------------------------------------------------------------------
 
@@ -262,57 +310,15 @@ def _stdout(settings: StdoutSettings) -> Sink:
     return StdoutSink(name_streams=settings.name_streams)
 
 
-KINDS = (
-    SinkKind(
-        name="jsonl",
-        summary="files of JSON lines, one per partition",
-        promise=_PROMISE,
-        scheme="jsonl",
-        settings=JsonlSettings,
-        parse=lambda text: JsonlSettings(path=_path(text)),
-        open=_jsonl,
-    ),
-    SinkKind(
-        name="csv",
-        summary="CSV files, one per partition",
-        promise=_PROMISE,
-        scheme="csv",
-        settings=CsvSettings,
-        parse=lambda text: CsvSettings(path=_path(text)),
-        open=_csv,
-    ),
-    SinkKind(
-        name="parquet",
-        summary="Parquet files, one per partition (extra: arrow)",
-        promise=_PROMISE,
-        scheme="parquet",
-        settings=ParquetSettings,
-        parse=lambda text: ParquetSettings(path=_path(text)),
-        open=_parquet,
-    ),
-    SinkKind(
-        name="duckdb",
-        summary="tables of a DuckDB file, one per stream (extra: duckdb)",
-        promise=(
-            "a partition's rows and its ledger row in one transaction: exactly once; no other process can open the "
-            "file during a run"
-        ),
-        scheme="duckdb",
-        example="duckdb:FILE",
-        settings=DuckSettings,
-        parse=lambda text: DuckSettings(path=_path(text, "FILE")),
-        open=_duckdb,
-    ),
-    POSTGRES,
-    SINGER,
-    SinkKind(
-        name="stdout",
-        summary="JSON lines on standard output",
-        promise="at least once: nothing is remembered, each run writes all that it reads",
-        scheme="-",
-        example="-",
-        settings=StdoutSettings,
-        parse=lambda text: StdoutSettings(),
-        open=_stdout,
-    ),
+STDOUT = SinkKind(
+    name="stdout",
+    summary="JSON lines on standard output",
+    promise="at least once: nothing is remembered, each run writes all that it reads",
+    scheme="-",
+    example="-",
+    settings=StdoutSettings,
+    parse=lambda text: StdoutSettings(),
+    open=_stdout,
 )
+
+KINDS = (JSONL, CSV, PARQUET, DUCKDB, POSTGRES, SINGER, STDOUT)

@@ -35,7 +35,7 @@ def column_values(entry: LedgerEntry) -> dict[str, Any]:
         "read_by": entry.reader_version,
         "sums": encoded({column: str(value) for column, value in entry.sums.items()}) if entry.sums else "{}",
         "derived_rows": encoded(dict(entry.derived_rows)) if entry.derived_rows else "{}",
-        "files": files_text(entry.files),
+        "files": files_text(entry.files) if entry.files else "[]",
         "error": None if entry.error is None else mask(entry.error),
         "attempts": entry.attempts,
     }
@@ -59,14 +59,11 @@ def sums_from(text: str) -> dict[str, Decimal]:
     return {column: Decimal(value) for column, value in msgspec.json.decode(text).items()}
 
 
-def _members(file: LedgerFile) -> dict[str, Any]:
-    stored = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
-    return {name: value for name, value in stored.items() if value is not None}
-
-
 def files_text(files: Iterable[LedgerFile]) -> str:
-    """Files as the JSON text a ledger holds."""
-    return encoded([_members(file) for file in files])
+    """Files as the JSON text a ledger holds: without the members that are null."""
+    return encoded(
+        [{name: value for name in _FILE_MEMBERS if (value := getattr(file, name)) is not None} for file in files]
+    )
 
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
@@ -74,6 +71,7 @@ def files_from(text: str) -> tuple[LedgerFile, ...]:
     return _FILES.decode(text) if text != "[]" else ()
 
 
+_FILE_MEMBERS = ("path", "size", "checksum", "staged")
 _FILES = msgspec.json.Decoder(tuple[LedgerFile, ...])
 
 

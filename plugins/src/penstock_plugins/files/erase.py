@@ -11,10 +11,10 @@ from attrs import evolve, frozen
 from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 from penstock.ledger import LedgerWrite
 
+from penstock_plugins.files.account_files import AccountFiles
 from penstock_plugins.files.commit import FileCommitter, PendingCommit
 from penstock_plugins.files.disk import Draft, opened
 from penstock_plugins.files.ledger import FileLedger, Merge
-from penstock_plugins.files.merged_files import AccountFiles
 from penstock_plugins.files.source_files import SourceFiles
 
 ERASED_AT_ONCE = 100  # partitions; their files are rewritten before they are put into place together

@@ -61,9 +61,10 @@ class SourceFiles:
         self.changed: set[str] = set()
         self.staging = directory / STATE / "staged" / file_name(source)
         self._root = f"{directory}/"
+        self._file_name = f"data.{codec.name}{'.gz' if compress else ''}"
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._emptied: set[str] = set()  # directories from which a file was removed
-        self._folding: set[str] = set()  # streams on a file system that takes names of other case for one
+        self.folding: set[str] = set()  # streams on a file system that takes names of other case for one
         self._folded: dict[str, dict[str, str]] = {}  # by stream: case-folded account directory -> its name
         self._unsynced: dict[str, None] = {}  # directories
         self._threads = syncing_threads()
@@ -81,14 +82,11 @@ class SourceFiles:
     def place(self, stream: str, partition: Partition) -> str:
         """The place of a partition's file."""
         pairs = [pair_name(column, value) for column, value in partition.values]
-        return "/".join([file_name(self.source), file_name(stream), *pairs, self._data_name(self.compress)])
+        return "/".join([file_name(self.source), file_name(stream), *pairs, self._file_name])
 
     def other_place(self, place: str) -> str:
         """The place of the file with the other setting of ``gzip``."""
-        return place[: -len(self._data_name(self.compress))] + self._data_name(not self.compress)
-
-    def _data_name(self, compressed: bool) -> str:
-        return f"data.{self.codec.name}{'.gz' if compressed else ''}"
+        return place.removesuffix(".gz") if self.compress else f"{place}.gz"
 
     def path(self, place: str) -> str:
         return self._root + place
@@ -121,7 +119,7 @@ class SourceFiles:
             replace_text(directory / OWNER_FILE, OWNER_FILE_TEXT)
             check_writable(directory)
             if ignores_case(directory / OWNER_FILE):
-                self._folding.add(stream)
+                self.folding.add(stream)
 
     def distinguish(self, stream: str, partition: Partition, recorded_places: Callable[[], Iterable[str]]) -> None:
         """
@@ -129,7 +127,7 @@ class SourceFiles:
         would be in one file. ``recorded_places``: of the stream's files, from the
         ledger.
         """
-        if stream not in self._folding:
+        if stream not in self.folding:
             return
         if stream not in self._folded:
             self._folded[stream] = {}

@@ -23,13 +23,13 @@ from penstock import (
 )
 from penstock.ledger import files_from, partition_of
 
+from penstock_plugins.files.account_files import AccountFiles
 from penstock_plugins.files.commit import FileCommitter, FileWriter, stage_all
 from penstock_plugins.files.datapackage import describe
 from penstock_plugins.files.disk import file_name, ignores_case
 from penstock_plugins.files.erase import Eraser
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.locks import SourceLock, alone
-from penstock_plugins.files.merged_files import AccountFiles
 from penstock_plugins.files.migration import move_to_this_layout
 from penstock_plugins.files.source_files import STATE, SourceFiles
 from penstock_plugins.files.verify import differences
@@ -75,16 +75,25 @@ class FileTarget(BaseTarget):
     def claim(self, layouts: Sequence[Layout]) -> None:
         """Claim the directories of a stream, and of those derived from it, before the first partition is written."""
         first = layouts[0]
-        if first.kind == "changes" and self._layouts.get(first.stream) != layouts:
+        if self._layouts.get(first.stream) == layouts:
+            return
+        if first.kind == "changes":
             self.ledger.keep_layouts(self.source, first.stream, layouts)
-        self._layouts[first.stream] = layouts
+        self._claim(layouts)
+
+    def _claim(self, layouts: Sequence[Layout]) -> None:
         for layout in layouts:
-            self._claim(layout)
+            if layout.stream not in self._claimed:
+                self.files.claim(layout.stream)
+                self._claimed[layout.stream] = layout
+        self._layouts[layouts[0].stream] = layouts
 
     def distinguish(self, partition: Partition) -> None:
         """Raises TargetError where the file system takes its account's directory for that of another account."""
-        for layout in self._layouts[partition.stream]:
-            self.files.distinguish(layout.stream, partition, partial(self._places, partition.stream, layout.stream))
+        for layout in self._layouts[partition.stream] if self.files.folding else ():
+            directory = f"{file_name(self.source)}/{file_name(layout.stream)}/"
+            recorded = partial(self.ledger.places, self.source, partition.stream, directory)
+            self.files.distinguish(layout.stream, partition, recorded)
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`."""
@@ -141,10 +150,9 @@ class FileTarget(BaseTarget):
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`."""
         layouts = [erasure.layout for erasure in erasures]
+        self._claim(layouts)
         for layout in layouts:
-            self._claim(layout)
             self.files.changed.add(file_name(layout.stream))  # its description has these columns
-        self._layouts[layouts[0].stream] = layouts
         eraser = Eraser(
             files=self.files,
             ledger=self.ledger,
@@ -188,15 +196,3 @@ class FileTarget(BaseTarget):
             self.ledger.close()
             if self._lock is not None:
                 self._lock.close()
-
-    # --- directories of streams -------------------------------------------------------------------------------------
-
-    def _claim(self, layout: Layout) -> None:
-        if layout.stream in self._claimed:
-            return
-        self.files.claim(layout.stream)
-        self._claimed[layout.stream] = layout
-
-    def _places(self, parent: str, stream: str) -> Iterator[str]:
-        """The places of a stream's files in the ledger; ``parent``: the stream whose partitions have them."""
-        return self.ledger.places(self.source, parent, f"{file_name(self.source)}/{file_name(stream)}/")
