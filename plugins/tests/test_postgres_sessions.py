@@ -23,9 +23,9 @@ import pytest
 from attrs import evolve
 from penstock import Column, RunRecord, Secret, SinkError, StoppedError, TargetError, UsageError
 from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, click, lead
-from penstock_plugins.postgres import database, tables
+from penstock_plugins.postgres import database, locks
+from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
-from penstock_plugins.postgres.source_lock import lock_key
 from postgres_runs import a_click_of, deliver, delivered, name_of, query, sink, verified
 from postgres_server import server
 from waits import eventually
@@ -46,9 +46,9 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     """
     A new column is tried for a bounded time, once a run; the other streams go on, and readers are let in between.
     """
-    monkeypatch.setattr(tables, "TRIES", 2)
-    monkeypatch.setattr(tables, "TRY_MS", 100)
-    monkeypatch.setattr(tables, "BETWEEN_TRIES_S", 0.05)
+    monkeypatch.setattr(locks, "TRIES", 2)
+    monkeypatch.setattr(locks, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "BETWEEN_TRIES_S", 0.05)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with reading(dsn):
@@ -69,9 +69,9 @@ def test_a_run_that_creates_a_table_is_named_where_no_session_is(dsn: str, monke
     """
     Only one run at a time creates tables: the lock for that is on no table, and the message names the cause.
     """
-    monkeypatch.setattr(tables, "TRIES", 1)
-    monkeypatch.setattr(tables, "TRY_MS", 100)
-    monkeypatch.setattr(tables, "BETWEEN_TRIES_S", 0.05)
+    monkeypatch.setattr(locks, "TRIES", 1)
+    monkeypatch.setattr(locks, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "BETWEEN_TRIES_S", 0.05)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with psycopg.connect(dsn) as other:
@@ -377,7 +377,7 @@ def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pyt
     After a commit that waited in vain, a partition fails before it is fetched, while the lock is there.
     """
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
-    monkeypatch.setattr(tables, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "TRY_MS", 100)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     held = "other sessions hold a lock .session .* idle in transaction., and the commit waited 1s for it"
@@ -388,8 +388,10 @@ def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pyt
                 deliver(target, [click(2)], run_id="r2", partition=a_day(day))
         with pytest.raises(SinkError, match=held):
             target.begin([CLICKS], a_day(3))
-        monkeypatch.setattr(tables, "LOCKED_RETRY_S", 0)
-        target.tables._locked.update({name: (error, 0.0) for name, (error, _) in target.tables._locked.items()})
+        monkeypatch.setattr(locks, "LOCKED_RETRY_S", 0)
+        target.locked_tables._locked.update(
+            {name: (error, 0.0) for name, (error, _) in target.locked_tables._locked.items()}
+        )
         other.rollback()
         deliver(target, [click(2)], run_id="r2")
     target.close()
@@ -402,7 +404,7 @@ def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch:
     Rows of other partitions can be written meanwhile.
     """
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
-    monkeypatch.setattr(tables, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "TRY_MS", 100)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with psycopg.connect(dsn) as other:
@@ -420,7 +422,7 @@ def test_what_cannot_be_looked_at_is_not_missing(dsn: str, monkeypatch: pytest.M
     """
     A table that another session has locked is opened without a long wait, and nothing of it counts as lost.
     """
-    monkeypatch.setattr(tables, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "TRY_MS", 100)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:
         other.execute("lock table acme.clicks in access exclusive mode")
@@ -437,7 +439,7 @@ def test_verify_waits_for_a_locked_table_for_moments_only(dsn: str, monkeypatch:
     """
     It names the session that holds the table, and compares it when it is free.
     """
-    monkeypatch.setattr(tables, "TRY_MS", 50)
+    monkeypatch.setattr(locks, "TRY_MS", 50)
     monkeypatch.setattr("penstock_plugins.postgres.target.VERIFY_PAUSE_S", 0.01)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:

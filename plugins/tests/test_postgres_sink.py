@@ -44,10 +44,10 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins.postgres import database
+from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.server_errors import LostSessionError
 from penstock_plugins.postgres.sink import PostgresSink
-from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.target import PostgresTarget
 from penstock_plugins.postgres.writer import PostgresWriter

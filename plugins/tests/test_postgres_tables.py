@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from attrs import evolve
 from penstock.testing.sinks import CLICKS, LEADS, click, lead
-from penstock_plugins.postgres import table_creation, tables
+from penstock_plugins.postgres import locks, table_creation
 from postgres_runs import delivered, query, sink
 
 
@@ -73,7 +73,7 @@ def test_what_a_table_lacks_is_no_reason_to_wait(dsn: str):
         waited = time.monotonic() - began
         writer.rollback()
 
-    assert tables.TRY_MS / 1000 <= waited < 30
+    assert locks.TRY_MS / 1000 <= waited < 30
     assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
 
 

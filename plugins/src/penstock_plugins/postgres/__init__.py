@@ -2,7 +2,7 @@
 The sink for Postgres 14 or newer. Every module in here needs psycopg (the extra ``postgres``).
 
 The modules, in the order in which a run uses them: ``sink`` (as configured) and ``target`` (opened for one source);
-``database`` (a session), with ``connection``, ``source_lock``, ``server_errors`` and ``sql_text`` (names in
+``database`` (a session), with ``connection``, ``locks``, ``server_errors`` and ``sql_text`` (names in
 statements); ``table_locations``, ``catalog`` (tables and rights as the server states them), ``candidate`` (a table
 against its declaration), ``tables`` and ``table_creation``; ``writer`` (the rows of a partition until their commit, and
 the commit), ``new_rows`` (those of one stream), ``row_types`` (their values against the types of the columns), ``rows``

@@ -12,7 +12,6 @@ from penstock_plugins.postgres.table_locations import (
     SOURCE_COLUMN,
     LedgerTable,
     TableLocation,
-    is_marked,
     mark_for,
 )
 
@@ -96,7 +95,7 @@ class Candidate:
 
     @property
     def is_marked(self) -> bool:
-        return is_marked(self.catalog.comment, self.mark)
+        return self.catalog.has_mark(self.mark)
 
     @property
     def recorded(self) -> LedgerTable:

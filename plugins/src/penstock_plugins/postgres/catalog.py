@@ -9,7 +9,7 @@ from penstock import TargetError
 
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import identifier, quoted, short, table_sql
-from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, is_marked, mark_for
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, mark_for
 
 # The type of a column. Texts that are equal though they differ (by letter case, say) are of another type, and so are
 # values that the server generates.
@@ -118,7 +118,10 @@ class CatalogTable:
         return self.oid == recorded.oid or self.is_marked(source, recorded.stream)
 
     def is_marked(self, source: str, stream: str) -> bool:
-        return is_marked(self.comment, mark_for(source, stream, shared=self.shared))
+        return self.has_mark(mark_for(source, stream, shared=self.shared))
+
+    def has_mark(self, mark: str) -> bool:
+        return mark in (line.strip() for line in self.comment.splitlines())
 
     def check_readable(self, label: str) -> None:
         """Raises TargetError if this user may not read all rows of the table, with the statements that help."""

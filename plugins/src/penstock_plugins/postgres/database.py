@@ -20,8 +20,8 @@ from penstock_plugins.postgres.connection import (
     label_of,
     pooled_error,
 )
+from penstock_plugins.postgres.locks import SourceLock
 from penstock_plugins.postgres.server_errors import READ_ONLY, LostSessionError, explanation, message_of, unreachable
-from penstock_plugins.postgres.source_lock import SourceLock
 
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table

@@ -25,14 +25,14 @@ from penstock_plugins.postgres.ledger_schema import (
     is_made,
     make_schema,
 )
+from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.server_errors import LostSessionError
-from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import literal, quoted, short
 from penstock_plugins.postgres.table_locations import LedgerTable
 
 SCHEMA = "penstock"
-LAYOUT = "6"  # of the tables below, and their indexes
-_TIMES = {  # that were text in version 1
+LAYOUT_VERSION = "6"  # of the tables below, and their indexes
+_TIME_COLUMNS = {  # that were text in version 1
     "partitions": ("read_at", "open_until"),
     "reports": ("submitted_at",),
     "runs": ("started_at", "finished_at"),
@@ -41,10 +41,10 @@ _TIMES = {  # that were text in version 1
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY = """coalesce(substring(partition from ':"(\\d{4}-\\d\\d-\\d\\d)"}$'), '')"""
-_FIRST = (
+_FIRST_VALUE = (
     """coalesce(replace(partition, '\\u0000', '\\ufffd')::jsonb ->> substring(partition from '^{"([^"]*)":'), '')"""
 )
-_ACCOUNT = f"case when {_FIRST} = {_DAY} then '' else {_FIRST} end"
+_ACCOUNT = f"case when {_FIRST_VALUE} = {_DAY} then '' else {_FIRST_VALUE} end"
 
 
 def division_of(database: Database, schema: str, source: str) -> str | None:
@@ -76,7 +76,7 @@ class PostgresLedger(SqlLedger):
     }
     in_texts = "in (select jsonb_array_elements_text(?::jsonb))"
     compares = False  # the writer compares, row by row
-    _depth = 0
+    _open_transactions = 0
     _division: tuple[str, str] | None = None  # source, and how its run is divided
     more_tables = (
         """create table if not exists {t}tables (
@@ -134,7 +134,7 @@ class PostgresLedger(SqlLedger):
             if self.exists():
                 check_rights(self._database, self.schema, WRITING)
                 self._check_version()
-                if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT):
+                if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT_VERSION):
                     return
             elif self._database.one("select count(*) from pg_tables where schemaname = %s", (short(self.schema),)):
                 raise TargetError(
@@ -145,7 +145,7 @@ class PostgresLedger(SqlLedger):
             make_schema(self._database, self.schema)
             self._prepare()
             comment(self._database, self.schema)
-            self.set_fact("postgres", LAYOUT)
+            self.set_fact("postgres", LAYOUT_VERSION)
 
     def _grant(self, role: str) -> None:
         grant(self._database, role, self.schema, [*WRITTEN, "meta", "days"])
@@ -165,7 +165,7 @@ class PostgresLedger(SqlLedger):
                 f"for it to end, or divide this one alike: it is divided into {division}."
             )
 
-    def _owned(self) -> str:
+    def _ownership_condition(self) -> str:
         """A condition: the session holds the lock of its source, and a divided run still has its division."""
         if self._division is None:
             return self._guard()
@@ -183,7 +183,7 @@ class PostgresLedger(SqlLedger):
         key = (write.entry.source, write.entry.partition.stream, write.entry.partition.text)
         row = self._sql(
             "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "
-            f"{statement} returning {self._owned()}",
+            f"{statement} returning {self._ownership_condition()}",
             *(*key, *values),
         ).fetchall()
         if row == [(False,)]:
@@ -197,7 +197,7 @@ class PostgresLedger(SqlLedger):
 
     def _migrate(self, version: int) -> None:
         """Migrate from version 1, in which times were text, and accounts and days only in the partition's text."""
-        for table, times in _TIMES.items():
+        for table, times in _TIME_COLUMNS.items():
             changes = [f"alter column {name} type timestamptz using {name}::timestamptz" for name in times]
             if table == "partitions":
                 changes += [
@@ -218,7 +218,7 @@ class PostgresLedger(SqlLedger):
         try:
             return self._run(statement.replace("?", "%s"), texts)
         except LostSessionError:
-            if self._depth:  # what was done before in the transaction is lost, too
+            if self._open_transactions:  # what was done before in the transaction is lost, too
                 raise
             self._database.reopen()
             return self._run(statement.replace("?", "%s"), texts)
@@ -233,11 +233,11 @@ class PostgresLedger(SqlLedger):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._database.explained(), self._database.transaction():
-            self._depth += 1
+            self._open_transactions += 1
             try:
                 yield
             finally:
-                self._depth -= 1
+                self._open_transactions -= 1
 
     def close(self) -> None:
         """
@@ -302,7 +302,7 @@ class PostgresLedger(SqlLedger):
     def tables(self, source: str) -> list[LedgerTable]:
         return [self._table(row) for row in self._table_rows("source = ?", source)]
 
-    def at(self, schema: str, table: str) -> list[tuple[str, LedgerTable]]:
+    def recorded_at(self, schema: str, table: str) -> list[tuple[str, LedgerTable]]:
         """The sources and streams whose rows are in this table."""
         rows = self._table_rows("schema_name = ? and table_name = ?", schema, table)
         return [(row[0], self._table(row)) for row in rows]

@@ -39,7 +39,7 @@ from penstock_plugins.postgres.target import PostgresTarget
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000
-PARTS_WAIT = 10  # a part waits so many times longer for the first one of its division, which recovers what a crash left
+PART_WAIT_FACTOR = 10  # a part waits longer: the first one of its division recovers what a crash left
 
 
 @frozen(kw_only=True)
@@ -92,7 +92,7 @@ class PostgresSink(BaseSink):
                 database.check_writable()
                 wait_ms = self.lock_wait_ms
                 if part is not None and division_of(database, self.ledger_schema, source) == part.division:
-                    wait_ms *= PARTS_WAIT
+                    wait_ms *= PART_WAIT_FACTOR
                 first = database.lock.take(source, wait_ms=wait_ms, part=part)
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)

@@ -57,8 +57,3 @@ def source_condition(source: str, *, shared: bool) -> tuple[str, list[str]]:
 def mark_for(source: str, stream: str, *, shared: bool) -> str:
     """The line of a table's comment by which the table is recognised."""
     return f"{MARK}{'*' if shared else source}.{stream}"
-
-
-def is_marked(comment: str, mark: str) -> bool:
-    """Whether a table's comment has the mark."""
-    return mark in (line.strip() for line in comment.splitlines())

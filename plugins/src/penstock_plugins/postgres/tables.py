@@ -4,31 +4,24 @@ The tables of one source in one run: creation, recognition as penstock's, and mi
 Existing columns are never dropped. Their type changes only to one that holds all of their values.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from attrs import field, frozen
 from penstock import Layout, SinkError, TargetError
 from psycopg import errors
 
+from penstock_plugins.postgres import locks
 from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, Candidate, TableChange
 from penstock_plugins.postgres.catalog import definition_of, grant, locate, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
+from penstock_plugins.postgres.locks import lock_holders, lock_key, short_wait
 from penstock_plugins.postgres.row_types import RowTypes
-from penstock_plugins.postgres.server_errors import LockedTableError
-from penstock_plugins.postgres.source_lock import lock_key
 from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.table_creation import create, evolve, has_nullable_key, set_comment, upkeep_statements
 from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, source_condition
-
-# A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
-TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
-
-# A table that a commit waited for in vain is tried again after so many seconds; partitions fail at once in between.
-LOCKED_RETRY_S = 60.0
 
 
 @frozen(kw_only=True)
@@ -70,14 +63,6 @@ class Table:
         return RowTypes(self.layout.columns, self.types)
 
 
-@contextmanager
-def short_wait(database: Database) -> Iterator[None]:
-    """A transaction that waits for locks as long as one try of a change. Raises LockedTableError."""
-    with database.explained(), database.transaction():
-        database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
-        yield
-
-
 class Tables:
     """The tables of one source: checked before the first request, made on first use."""
 
@@ -92,7 +77,6 @@ class Tables:
         self._added: dict[str, frozenset[str]] = {}
         self.notices: list[str] = []
         self._refused: dict[str, SinkError] = {}
-        self._locked: dict[str, tuple[SinkError, float]] = {}  # by table: why a commit failed, when it is tried next
         self._upkeep: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
@@ -142,7 +126,7 @@ class Tables:
         return prepared[1]
 
     def _prepared(self, layout: Layout) -> Table:
-        for _ in range(TRIES):
+        for _ in range(locks.TRIES):
             try:
                 with short_wait(self._database):
                     # Sources of one fresh run must not both make the table.
@@ -153,45 +137,15 @@ class Tables:
             except SinkError as error:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
                     raise
-            self._database.pause(BETWEEN_TRIES_S)
+            self._database.pause(locks.BETWEEN_TRIES_S)
         location = self._location_of(layout)
         self._refused[layout.stream] = SinkError(
             f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and other sessions hold "
-            f"a lock ({self.lock_holders(location.sql)}): penstock waited {TRIES} times for {TRY_MS / 1000:g} s. "
-            "Nothing was replaced. Wait for these sessions to end, or end them, and run again."
+            f"a lock ({lock_holders(self._database, location.sql)}): penstock waited {locks.TRIES} times for "
+            f"{locks.TRY_MS / 1000:g} s. Nothing was replaced. Wait for these sessions to end, or end them, and run "
+            "again."
         )
         raise self._refused[layout.stream]
-
-    def note_locked(self, tables: Sequence[Table]) -> SinkError:
-        """
-        Refuse these tables while another session holds a lock on them, after a commit that waited for it in vain. For
-        the rest of the run, statements wait no longer than one try of a change. Returns the error of that commit.
-        """
-        waited = self._database.lock_timeout
-        self._database.lock_timeout = f"{TRY_MS}ms"
-        for table in tables:
-            error = SinkError(
-                f"{table.sql}: other sessions hold a lock ({self.lock_holders(table.sql)}), and the commit waited "
-                f"{waited} for it. Nothing was replaced. Wait for these sessions to end, or end them, and run again."
-            )
-            self._locked[table.sql] = error, 0.0
-        return self._locked[tables[0].sql][0]
-
-    def check_unlocked(self, tables: Sequence[Table]) -> None:
-        """Of tables for which a commit waited in vain: raises its error while they are locked, without a wait."""
-        for table in tables:
-            if (locked := self._locked.get(table.sql)) is None:
-                continue
-            error, next_try = locked
-            if time.monotonic() >= next_try:
-                try:
-                    with short_wait(self._database):
-                        self._database.run(f"lock table {table.sql} in row exclusive mode")
-                    del self._locked[table.sql]
-                    continue
-                except LockedTableError:
-                    self._locked[table.sql] = error, time.monotonic() + LOCKED_RETRY_S
-            raise SinkError(str(error))
 
     def check_unchanged(self, tables: Sequence[Table]) -> None:
         """
@@ -211,19 +165,6 @@ class Tables:
         for statement in self._upkeep.pop(layout.stream, []):
             with suppress(SinkError, TargetError), short_wait(self._database):
                 self._database.run(statement)
-
-    def lock_holders(self, table: str) -> str:
-        """The sessions that hold a lock on the table, for a message."""
-        rows = self._database.run(
-            "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
-            "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
-            (table,),
-        ).fetchall()
-        # The state of another user's session is null without the role pg_read_all_stats.
-        sessions = [f"session {pid} of {user}, {state or 'state not visible'}" for pid, state, user in rows]
-        return ", ".join(sessions) or (
-            "none is on the table now: it ended, it is a run that creates a table, or it is in pg_prepared_xacts"
-        )
 
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
@@ -340,7 +281,7 @@ class Tables:
         Whether a table is the one of the stream, by its location and the mark in its comment. Its oid changes with a
         dump, so that it counts only together with the location.
         """
-        at = self._ledger.at(candidate.location.schema, candidate.location.table)
+        at = self._ledger.recorded_at(candidate.location.schema, candidate.location.table)
         recorded = [table for of, table in at if of == self._source]
         is_same = bool(recorded) and recorded[0].oid == candidate.catalog.oid
         return candidate.catalog.is_table and (candidate.is_marked or is_same)
@@ -348,7 +289,7 @@ class Tables:
     def _refuse_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         stream = candidate.layout.stream
-        for source, other in self._ledger.at(candidate.location.schema, candidate.location.table):
+        for source, other in self._ledger.recorded_at(candidate.location.schema, candidate.location.table):
             if other.stream != stream or (source != self._source and not candidate.shared):
                 raise candidate.taken_error(source, other.stream)
 

@@ -27,11 +27,12 @@ from penstock_plugins.postgres.catalog import CatalogTable, locate, look_up
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import PostgresLedger
+from penstock_plugins.postgres.locks import LockedTables, lock_holders, short_wait
 from penstock_plugins.postgres.new_rows import TemporaryTables
 from penstock_plugins.postgres.server_errors import LockedTableError, LostSessionError, NotStoredError
 from penstock_plugins.postgres.table_creation import day_index_advice
 from penstock_plugins.postgres.table_locations import LedgerTable, TableLocation, source_condition
-from penstock_plugins.postgres.tables import Tables, short_wait
+from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
 from penstock_plugins.sink_support.table_verification import rows_in
@@ -57,6 +58,7 @@ class PostgresTarget(BaseTarget):
         self._sink = sink
         self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
         self.tables = Tables(database, ledger, source, self._location)
+        self.locked_tables = LockedTables(database)
         self.notices: list[str] = self.tables.notices
         self._nonempty: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
@@ -113,7 +115,7 @@ class PostgresTarget(BaseTarget):
         for layout in layouts:
             self._of_stream[layout.stream] = first.stream
         tables = [self.tables.table(layout) for layout in layouts]
-        self.tables.check_unlocked(tables)
+        self.locked_tables.check([table.sql for table in tables])
         self._nonempty.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
@@ -143,7 +145,7 @@ class PostgresTarget(BaseTarget):
                     writer.abort()
                 return [failure] * len(commits)
             if isinstance(failure, LockedTableError):
-                self.tables.note_locked(tables)
+                self.locked_tables.add([table.sql for table in tables])
             lost = isinstance(failure, LostSessionError)
             return [_commit_alone(commit, lost=lost) for commit in commits]
         for writer, _ in commits:
@@ -206,7 +208,7 @@ class PostgresTarget(BaseTarget):
                 return list(verification.differences(entries))
             self.database.pause(VERIFY_PAUSE_S)
         raise SinkError(
-            f"{recorded.name} was not compared: other sessions hold it ({self.tables.lock_holders(recorded.sql)}). "
+            f"{recorded.name} was not compared: other sessions hold it ({lock_holders(self.database, recorded.sql)}). "
             "Nothing was changed. End these sessions, or wait for them, and verify again."
         )
 

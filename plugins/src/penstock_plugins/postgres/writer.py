@@ -66,6 +66,10 @@ class PostgresWriter:
         return [rows.table for rows in self._rows.values()]
 
     @property
+    def _table_names(self) -> list[str]:
+        return [table.sql for table in self.tables]
+
+    @property
     def held_bytes(self) -> int:
         """Bytes held in memory."""
         return sum(rows.held_bytes for rows in self._rows.values())
@@ -96,13 +100,13 @@ class PostgresWriter:
     def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
         """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
         try:
-            self._target.tables.check_unlocked(self.tables)
+            self._target.locked_tables.check(self._table_names)
             try:
                 committed = self._commit_in_new_session(entry) if lost else self._commit(entry)
             except LostSessionError:
                 committed = self._commit_in_new_session(entry)
         except LockedTableError as error:
-            raise self._target.tables.note_locked(self.tables) from error
+            raise self._target.locked_tables.add(self._table_names) from error
         finally:
             self.abort()
         self._target.ledger.remember(committed)
@@ -208,7 +212,7 @@ class PostgresWriter:
         )
 
     def _not_stored(self) -> SinkError:
-        names = ", ".join(table.sql for table in self.tables)
+        names = ", ".join(self._table_names)
         return SinkError(
             f"{names}: the database stored other rows of {self._partition} than were sent, without an error: a "
             "trigger or a rule on the table leaves rows out, or row-level security hides some. Nothing was replaced. "

@@ -1,15 +1,26 @@
 """
-The lock of a source: an advisory lock of the session, which ends with the connection, and so with the process.
+The lock of a source, which a run takes, and the locks of other sessions on tables, for which it waits.
 """
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from penstock import LockHeldError, Part
+from penstock import LockHeldError, Part, SinkError
 from psycopg import errors
+
+from penstock_plugins.postgres.server_errors import LockedTableError
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.database import Database
+
+# A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
+TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
+
+# A table that a commit waited for in vain is tried again after so many seconds; partitions fail at once in between.
+LOCKED_RETRY_S = 60.0
 
 
 def lock_key(source: str) -> int:
@@ -19,7 +30,10 @@ def lock_key(source: str) -> int:
 
 
 class SourceLock:
-    """The lock that a session holds, or is to hold again once it is opened again."""
+    """
+    The lock of a source: an advisory lock of the session, which ends with the connection, and so with the process. It
+    is taken again when the session is opened again.
+    """
 
     def __init__(self, database: "Database") -> None:
         self._database = database
@@ -105,3 +119,67 @@ class SourceLock:
             return "who it is cannot be seen"
         application, pid, address, since = row
         return f"{application or 'unknown'}, session {pid} from {address or 'this machine'}, since {since}"
+
+
+@contextmanager
+def short_wait(database: "Database") -> Iterator[None]:
+    """A transaction that waits for locks as long as one try of a change. Raises LockedTableError."""
+    with database.explained(), database.transaction():
+        database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+        yield
+
+
+def lock_holders(database: "Database", table: str) -> str:
+    """The sessions that hold a lock on the table, for a message."""
+    rows = database.run(
+        "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
+        "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
+        (table,),
+    ).fetchall()
+    # The state of another user's session is null without the role pg_read_all_stats.
+    sessions = [f"session {pid} of {user}, {state or 'state not visible'}" for pid, state, user in rows]
+    return ", ".join(sessions) or (
+        "none is on the table now: it ended, it is a run that creates a table, or it is in pg_prepared_xacts"
+    )
+
+
+class LockedTables:
+    """The tables, by their names in statements, for whose locks a commit of this run waited in vain."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._locked: dict[str, tuple[SinkError, float]] = {}  # why the commit failed, when the table is tried next
+
+    def add(self, tables: Sequence[str]) -> SinkError:
+        """
+        Refuse these tables while another session holds a lock on them. For the rest of the run, statements wait no
+        longer than one try of a change. Returns the error of the commit.
+        """
+        waited = self._database.lock_timeout
+        self._database.lock_timeout = f"{TRY_MS}ms"
+        for table in tables:
+            error = SinkError(
+                f"{table}: other sessions hold a lock ({lock_holders(self._database, table)}), and the commit waited "
+                f"{waited} for it. Nothing was replaced. Wait for these sessions to end, or end them, and run again."
+            )
+            self._locked[table] = error, 0.0
+        return self._locked[tables[0]][0]
+
+    def check(self, tables: Sequence[str]) -> None:
+        """Raises the error of a commit that waited for one of these tables, while the table is locked."""
+        for table in tables:
+            if table not in self._locked:
+                continue
+            error, next_try = self._locked[table]
+            if time.monotonic() < next_try or self._is_locked(table):
+                raise SinkError(str(error))
+            del self._locked[table]
+
+    def _is_locked(self, table: str) -> bool:
+        try:
+            with short_wait(self._database):
+                self._database.run(f"lock table {table} in row exclusive mode")
+        except LockedTableError:
+            self._locked[table] = self._locked[table][0], time.monotonic() + LOCKED_RETRY_S
+            return True
+        return False
