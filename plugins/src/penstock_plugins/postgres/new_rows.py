@@ -2,10 +2,10 @@
 The rows of one stream of a partition, on their way to its table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from penstock import MOST_REJECTED, Layout, Partition, SinkError, fault_point
@@ -18,6 +18,8 @@ from penstock_plugins.postgres.server_errors import KEY_ERRORS, VALUE_ERRORS, No
 from penstock_plugins.postgres.sql_text import columns_sql, equal, quoted
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.sink_support.unfit import Omissions, Unfit
+
+Row = TypeVar("Row")
 
 
 class TemporaryTables:
@@ -172,19 +174,18 @@ class NewRows:
         return True
 
     def _copy_or_reject(self, chunk: Chunk, into: str) -> None:
-        """Copy a chunk into a temporary table. The rows that the server refuses are found by halving, and rejected."""
+        """Copy a chunk into a temporary table, but for the rows that the server refuses, which are rejected."""
         try:
             self._spilled += self._copy(chunk, into)
-        except VALUE_ERRORS as error:
-            fitting, unfit = self._formatter.without_nul(chunk)
-            if fitting is None and chunk.rows == 1:
-                unfit = [self._formatter.refused_by_copy(chunk, error)]
+        except VALUE_ERRORS:
+            lines, unfit = self._formatter.without_nul(chunk)
             self._reject(unfit)
-            if fitting is not None:
-                self._copy_or_reject(fitting, into)
-            elif chunk.rows > 1:
-                for half in chunk.halves():
-                    self._copy_or_reject(half, into)
+
+            def copy(some: Sequence[bytes]) -> None:
+                self._spilled += self._copy(Chunk.of(chunk.columns, some), into)
+
+            for line, error in _refused_by_halving(lines, copy, VALUE_ERRORS):
+                self._reject([self._formatter.refused_by_copy(chunk.columns, line, error)])
 
     def _copy(self, chunk: Chunk, into: str) -> int:
         statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, null 'null')"
@@ -251,38 +252,44 @@ class NewRows:
             if first_deleted is not None:
                 delete = f"delete from {self.table.sql} as old where {first_deleted.where}"
                 self._database.run(delete, first_deleted.values)
-            refused = self._refused_rows(row_ids)
+            refused = list(_refused_by_halving(row_ids, self._try_to_insert, (*KEY_ERRORS, *VALUE_ERRORS)))
         listed = ", ".join(_readable(quoted(name), type_) for name, type_ in self.table.types.items())
-        for row_id, reason in refused:
+        for row_id, error in refused:
             delete = f"delete from {self.spilled_to} where ctid = %s::tid returning {listed}"
             row = self._database.row(delete, (row_id,))
             self._spilled -= 1
-            self._reject([self._formatter.refused(row, reason)])
+            self._reject([self._formatter.refused(row, error.diag.message_primary or str(error))])
         return bool(refused)
 
-    def _refused_rows(self, row_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """The rows of the temporary table that cannot be stored, each with the reason."""
-        if not row_ids:
-            return []
-        try:
-            with self._database.connection.transaction(force_rollback=True):
-                self._database.run(self._insertion(row_ids))
-        except (*KEY_ERRORS, *VALUE_ERRORS) as error:
-            if len(row_ids) == 1:
-                return [(row_ids[0], error.diag.message_primary or str(error))]
-            middle = len(row_ids) // 2
-            return [*self._refused_rows(row_ids[:middle]), *self._refused_rows(row_ids[middle:])]
-        return []
-
-    def _insertion(self, row_ids: Sequence[str]) -> str:
-        """The statement that stores these rows of the temporary table, in place of those with the same key."""
+    def _try_to_insert(self, row_ids: Sequence[str]) -> None:
+        """Store these rows of the temporary table, in place of those with the same key, and take it back."""
         table, columns = self.table, columns_sql(self.table.columns)
         listed = ", ".join(f"'{row_id}'" for row_id in row_ids)
         updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in table.columns)
         conflict = f"on conflict ({columns_sql(table.unique)}) do update set {updates}" if table.comparable else ""
-        return f"""
-            insert into {table.sql} ({columns}) select {columns} from {self.spilled_to} where ctid in ({listed})
-            {conflict}"""
+        with self._database.connection.transaction(force_rollback=True):
+            self._database.run(
+                f"""
+                insert into {table.sql} ({columns}) select {columns} from {self.spilled_to} where ctid in ({listed})
+                {conflict}"""
+            )
+
+
+def _refused_by_halving(
+    rows: Sequence[Row], store: Callable[[Sequence[Row]], None], refusals: tuple[type[psycopg.Error], ...]
+) -> Iterator[tuple[Row, psycopg.Error]]:
+    """The rows for which ``store`` raises one of these errors, each with its error; all others are stored, once."""
+    if not rows:
+        return
+    try:
+        store(rows)
+    except refusals as error:
+        middle = len(rows) // 2
+        if middle:
+            yield from _refused_by_halving(rows[:middle], store, refusals)
+            yield from _refused_by_halving(rows[middle:], store, refusals)
+        else:
+            yield rows[0], error
 
 
 def _readable(name: str, type_: str) -> str:

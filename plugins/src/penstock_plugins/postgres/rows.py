@@ -55,15 +55,6 @@ class Chunk:
         """The chunk of these JSON arrays, one for each row."""
         return cls(columns, [b"".join(lines)], len(lines), sum(map(len, lines)))
 
-    @property
-    def lines(self) -> list[bytes]:
-        """The JSON array of each row."""
-        return [line for block in self.blocks for line in block.splitlines(keepends=True)]
-
-    def halves(self) -> "tuple[Chunk, Chunk]":
-        lines, middle = self.lines, self.rows // 2
-        return Chunk.of(self.columns, lines[:middle]), Chunk.of(self.columns, lines[middle:])
-
     def stream(self) -> Iterator[bytes]:
         """The rows as ``COPY ... (format csv, null 'null')`` reads them."""
         for block in self.blocks:
@@ -183,35 +174,34 @@ class CopyFormatter:
 
     # --- rows that COPY refuses -------------------------------------------------------------------------------------
 
-    def without_nul(self, chunk: Chunk) -> tuple[Chunk | None, list[Unfit]]:
+    def without_nul(self, chunk: Chunk) -> tuple[list[bytes], list[Unfit]]:
         """
-        The chunk without the rows that have a NUL, and these. If NUL is stripped or replaced, rows with a NUL outside
-        of the key are kept, without it. None, if no row has one.
+        The JSON arrays of the rows without a NUL, and the other rows. If NUL is stripped or replaced, rows with a NUL
+        outside of the key are kept, without it.
         """
-        lines, unfit = chunk.lines, []
-        fitting: list[bytes] = []
-        for line in lines:
+        fitting, unfit = [], []
+        for line in (line for block in chunk.blocks for line in block.splitlines(keepends=True)):
             cells = _cells.decode(line) if b"u0000" in line else []
-            nul = self._nul(chunk, cells)
+            nul = self._nul(chunk.columns, cells)
             if nul is not None and self._nul_in_a_text != "reject" and nul[0] not in self._table.key:
                 cells = [self._without_nul(*cell) for cell in zip(chunk.columns, cells, strict=True)]
-                line, nul = _copy_encoder.encode(cells) + b"\n", self._nul(chunk, cells)
+                line, nul = _copy_encoder.encode(cells) + b"\n", self._nul(chunk.columns, cells)
             if nul is None:
                 fitting.append(line)
             else:
-                unfit.append(self._unfit(self._read(chunk, line), *nul))
-        return (Chunk.of(chunk.columns, fitting) if fitting != lines else None), unfit
+                unfit.append(self._unfit(self._read(chunk.columns, line), *nul))
+        return fitting, unfit
 
-    def refused_by_copy(self, chunk: Chunk, error: psycopg.Error) -> Unfit:
-        """The only row of a chunk, which the server refuses with this error."""
+    def refused_by_copy(self, columns: tuple[str, ...], line: bytes, error: psycopg.Error) -> Unfit:
+        """A row that the server refuses with this error."""
         message, detail = error.diag.message_primary or str(error), error.diag.message_detail
         reason = f"{message} ({detail})" if detail else message
-        return self._unfit(self._read(chunk, chunk.blocks[0]), _column(error, chunk.columns), reason)
+        return self._unfit(self._read(columns, line), _column(error, columns), reason)
 
-    def _nul(self, chunk: Chunk, cells: Sequence[Any]) -> tuple[str, str] | None:
+    def _nul(self, columns: tuple[str, ...], cells: Sequence[Any]) -> tuple[str, str] | None:
         """The column and the reason of a row with a NUL; one in the key first."""
         unfit_cell = None
-        for name, cell in zip(chunk.columns, cells, strict=False):  # no cells: no NUL
+        for name, cell in zip(columns, cells, strict=False):  # no cells: no NUL
             if not isinstance(cell, str):
                 continue
             if "\0" in cell:
@@ -233,9 +223,9 @@ class CopyFormatter:
             return _ESCAPED_NUL.sub(r"\1\\ufffd" if replaced else r"\1", cell)
         return cell.replace("\0", "\ufffd" if replaced else "")
 
-    def _read(self, chunk: Chunk, line: bytes) -> dict[str, Any]:
+    def _read(self, columns: tuple[str, ...], line: bytes) -> dict[str, Any]:
         """The values of a row as they were, dates and times as their texts."""
-        values = dict(zip(chunk.columns, _cells.decode(line), strict=True))
+        values = dict(zip(columns, _cells.decode(line), strict=True))
         for name, cell in values.items():
             if name in self._types.nested and cell is not None:
                 values[name] = Raw(cell.encode())
