@@ -119,9 +119,7 @@ class OAuthJwt(OAuthGrant):
     def grant_request(self) -> Request:
         if self.grant == "client_credentials":
             return self._request({"grant_type": "client_credentials", "client_assertion_type": _CLIENT}, None)
-        form = {"grant_type": _BEARER, **self.form} | ({} if self.scope is None else {"scope": self.scope})
-        headers = (("Content-Type", "application/x-www-form-urlencoded"),)
-        return Request(method="POST", url=self.url, headers=headers, body=urlencode(form).encode())
+        return self._form_request({"grant_type": _BEARER})
 
     def sign_login(self, request: Request, now: datetime) -> Request:
         member = "client_assertion" if self.grant == "client_credentials" else "assertion"

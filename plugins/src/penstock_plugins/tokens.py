@@ -191,16 +191,17 @@ class OAuthGrant(_Login):
         return request.with_headers(("Authorization", f"Bearer {grant.token.reveal()}"))
 
     def _request(self, grant: Mapping[str, str], client_secret: Secret | None) -> Request:
-        """The call of the token endpoint; ``grant`` are the members of this kind of grant."""
-        form = {**grant, **self.form}
-        if self.scope is not None:
-            form["scope"] = self.scope
-        headers = [("Content-Type", "application/x-www-form-urlencoded")]
+        """The call of the token endpoint with the client's id and secret; ``grant``: members of this kind of grant."""
         secret = client_secret.reveal() if client_secret is not None else ""
         if self.client_in == "basic":
-            headers.append(("Authorization", _basic(quote(self.client_id, safe=""), quote(secret, safe=""))))
-        else:
-            form |= {"client_id": self.client_id, **({"client_secret": secret} if secret else {})}
+            value = _basic(quote(self.client_id, safe=""), quote(secret, safe=""))
+            return self._form_request(grant).with_headers(("Authorization", value))
+        return self._form_request(grant, {"client_id": self.client_id, **({"client_secret": secret} if secret else {})})
+
+    def _form_request(self, grant: Mapping[str, str], client: Mapping[str, str] | None = None) -> Request:
+        scope = {} if self.scope is None else {"scope": self.scope}
+        form = {**grant, **self.form, **scope, **(client or {})}
+        headers = (("Content-Type", "application/x-www-form-urlencoded"),)
         return Request(method="POST", url=self.url, headers=headers, body=urlencode(form).encode())
 
 

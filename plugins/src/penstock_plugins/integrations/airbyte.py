@@ -16,14 +16,13 @@ from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, ma
 
 from penstock_plugins.integrations import schema
 from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to, standard_output
-from penstock_plugins.integrations.messages import Texts, around, message, now_ms
+from penstock_plugins.integrations.messages import RECORD, Texts, message, now_ms, split_at_record
 
 VERBS = ("spec", "check", "discover", "read")
 ENDED_EARLY = (
     "not all of it was read, since the run ended early or the provider listed no more. What was read is in the state; "
     "the next sync reads the rest"
 )
-_RECORD = "\0record"
 
 
 @frozen
@@ -36,10 +35,10 @@ class AirbyteMessages:
     def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
         return b"".join(_status(layout.stream, "STARTED") for layout in layouts)
 
-    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+    def around_record(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
         read_at = entry.read_at or datetime.now(UTC)
-        record = {"stream": layout.stream, "data": _RECORD, "emitted_at": int(read_at.timestamp() * 1000)}
-        return around({"type": "RECORD", "record": record}, _RECORD)
+        record = {"stream": layout.stream, "data": RECORD, "emitted_at": int(read_at.timestamp() * 1000)}
+        return split_at_record({"type": "RECORD", "record": record})
 
     def state(self, states: Mapping[str, Any]) -> bytes:
         return b"".join(
@@ -189,7 +188,7 @@ def airbyte(
         modes = selected(read_json(catalog_file, "--catalog", dict), layouts)
         states = states_of(read_json(state_file, "--state", list)) if state_file is not None else {}
         states = {name: state for name, state in states.items() if modes.get(name) == "incremental"}
-        return run_to(project, source, AirbyteMessages(), list(modes), (), states)
+        return run_to(project, source, AirbyteMessages(), list(modes), states)
     except PenstockError as error:
         with standard_output() as output:
             output(trace_error(str(error), "config_error" if isinstance(error, UsageError) else "system_error"))

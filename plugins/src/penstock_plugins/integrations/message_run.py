@@ -60,12 +60,13 @@ def run_to(
     source: str,
     messages: Messages,
     streams: Sequence[str],
-    excluded: Sequence[str],
     states: Mapping[str, Any],
+    excluded: Sequence[str] = (),
 ) -> int:
     """
-    Read these streams as a run does, and write them as messages to standard output. The exit code is that of ``run``;
-    a signal ends the run with the state of what is complete.
+    Read these streams from their states on, as a run does, and write them as messages to standard output. ``excluded``:
+    columns that are left out, as ``stream.column``. The exit code is that of ``run``; a signal ends the run with the
+    state of what is complete.
     """
     if not streams:
         print_on_stderr("no stream is selected")

@@ -23,6 +23,9 @@ from penstock_plugins.sink_support.text_columns import json_texts
 IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 _BLOCK_BYTES = 1 << 20
 
+RECORD = "\0record"
+"""The text that stands for a record in a message; see :func:`split_at_record`."""
+
 
 @frozen
 class Texts:
@@ -60,7 +63,7 @@ class Messages(Protocol):
     def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
         """What comes before the first record: the schemas, and the state so far."""
 
-    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+    def around_record(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
         """What stands before and after the JSON of each record of this partition; the latter without a line end."""
 
     def state(self, states: Mapping[str, Any]) -> bytes:
@@ -83,9 +86,9 @@ def message(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
-def around(value: Mapping[str, Any], place: str) -> tuple[bytes, bytes]:
-    """The bytes of a message before and after the text ``place``, which stands for a record."""
-    before, _, after = message(value).removesuffix(b"\n").partition(json.dumps(place).encode())
+def split_at_record(value: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The bytes of a message before and after its record, for which :data:`RECORD` stands."""
+    before, _, after = message(value).removesuffix(b"\n").partition(json.dumps(RECORD).encode())
     return before, after
 
 
@@ -112,7 +115,7 @@ class RecordWriter:
     def records(self, messages: Messages, entry: LedgerEntry) -> Iterator[bytes]:
         """All records as messages, in blocks; afterwards nothing is held."""
         for layout in self.layouts:
-            before, after = messages.around(layout, entry)
+            before, after = messages.around_record(layout, entry)
             between = after + b"\n" + before
             with self._files[layout.stream] as file:
                 file.seek(0)

@@ -167,7 +167,7 @@ def singer(
             f"--state {state_file}: expected an object of JSON under bookmarks, found {type(states).__name__}. "
             "Give the last state that the target printed, or none, to read everything again"
         )
-    return run_to(project, source, SingerMessages(now_ms(), texts), streams, excluded, states)
+    return run_to(project, source, SingerMessages(now_ms(), texts), streams, states, excluded)
 
 
 def _about(project: Project, source: str) -> dict[str, Any]:

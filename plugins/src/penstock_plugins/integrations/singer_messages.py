@@ -12,9 +12,7 @@ from attrs import field, frozen
 from penstock import Layout, LedgerEntry
 
 from penstock_plugins.integrations import schema
-from penstock_plugins.integrations.messages import Texts, around, message
-
-_RECORD = "\0record"
+from penstock_plugins.integrations.messages import RECORD, Texts, message, split_at_record
 
 
 @frozen
@@ -46,11 +44,11 @@ class SingerMessages:
             }
         )
 
-    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+    def around_record(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
         read_at = (entry.read_at or datetime.now(UTC)).astimezone(UTC)
         version = {"version": self.version} if layout.stream in self._versioned else {}
-        record = {"type": "RECORD", "stream": layout.stream, "record": _RECORD, **version}
-        return around({**record, "time_extracted": f"{read_at:%Y-%m-%dT%H:%M:%S.%fZ}"}, _RECORD)
+        record = {"type": "RECORD", "stream": layout.stream, "record": RECORD, **version}
+        return split_at_record({**record, "time_extracted": f"{read_at:%Y-%m-%dT%H:%M:%S.%fZ}"})
 
     def state(self, states: Mapping[str, Any]) -> bytes:
         return message({"type": "STATE", "value": {"bookmarks": states}})
