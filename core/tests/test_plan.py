@@ -624,6 +624,40 @@ def test_a_change_after_a_day_that_is_read_is_read_again_though_the_target_lists
 
 @both_targets
 @pytest.mark.parametrize(
+    ("runs", "reread"),
+    [("aaaa", ""), ("abbb", ""), ("abaa", "78"), ("abab", "78"), ("aaba", "8"), ("baaa", "678")],
+    ids=["one run", "followed", "ended early", "another day failed", "at the end", "at the beginning"],
+)
+def test_changes_after_a_day_of_a_run_that_ended_early_are_read_again(
+    runs: str, reread: str, target_of: type[FakeTarget]
+) -> None:
+    """
+    Of ``changes``, a run reads every day after one that it reads. Where it ended before that (killed, or stopped), the
+    next run reads the others, though the target has them as final. Within a run, days are read in any order.
+    """
+    held = {}
+    for number, run in enumerate(runs):
+        partition = Partition("leads", (("updated_day", f"2026-08-0{5 + number}"),))
+        held[partition] = LedgerEntry(
+            source="s",
+            partition=partition,
+            state="delivered",
+            run_id=run,
+            read_at=NOW - timedelta(hours=0 if run == "b" else 5, minutes=number),
+            open_until=datetime(2026, 8, 9, 0, 10, tzinfo=UTC),
+            fingerprint=fingerprint(Settings(ids=("1",)), LEADS),
+        )
+    job = a_job(target_of(FakeLedger(held)), streams=("leads",), since=date(2026, 8, 5), until=date(2026, 8, 8))
+
+    planned = plan(job, NOW)
+
+    assert "".join(one.partition.values[-1][1][-1] for one in planned.partitions) == reread
+    assert {one.reason for one in planned.partitions} <= {"forced"}
+    assert planned.final == {"leads": 4 - len(reread)}
+
+
+@both_targets
+@pytest.mark.parametrize(
     ("bad", "reader", "reasons"),
     [
         ({"rejected": 1}, "today's", []),

@@ -16,7 +16,7 @@ from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows
 from penstock._plan.plan import Reason
 from penstock._plan.window import RequestedDays, Window
 from penstock.connector import Stream
-from penstock.ledger_interface import LedgerEntry
+from penstock.ledger_interface import FinalDay, LedgerEntry
 from penstock.model import Partition
 from penstock.sinks import Target
 
@@ -35,6 +35,8 @@ class DeliveredDay(Protocol):
     def complete(self) -> bool: ...
     @property
     def read_at(self) -> datetime | None: ...
+    @property
+    def run_id(self) -> str: ...
 
 
 @frozen(eq=False, repr=False)
@@ -81,6 +83,24 @@ class Reasons:
         return None if final else "open"
 
 
+def _first_unfollowed(delivered: Mapping[date, DeliveredDay]) -> date | None:
+    """
+    The first day of ``changes`` that a run read, and ended before it read a later day again, which another run had read
+    before: rows of the first day may have overwritten the same rows of the later one. None: each day was followed.
+    """
+    found: date | None = None
+    oldest: DeliveredDay | None = None  # reading of the days after
+    for day in sorted(delivered, reverse=True):
+        reading = delivered[day]
+        if reading.read_at is None:
+            continue
+        if oldest is not None and oldest.read_at is not None and oldest.read_at < reading.read_at:
+            found = day if oldest.run_id != reading.run_id else found
+        else:
+            oldest = reading
+    return found
+
+
 NeededDays = Mapping[str | None, Collection[date]]
 """By account, the days that must be read whatever the target has of them."""
 
@@ -96,6 +116,11 @@ class AccountPlan:
     to_read: Mapping[Partition, Reason] = field(factory=dict)
     done: Sequence[LedgerEntry] = ()
     final: int = 0
+
+
+def _delivered(partitions: Iterable[tuple[date, Partition]], rows: LedgerRows) -> dict[date, LedgerEntry]:
+    entries = ((day, rows.entries.get(partition)) for day, partition in partitions)
+    return {day: entry for day, entry in entries if entry is not None and entry.delivered}
 
 
 @frozen(eq=False, repr=False)
@@ -157,15 +182,18 @@ class OpenPartitions:
         An account's ``days`` by the ledger's rows. ``needed``: see NeededDays. ``final``: the number of its other days,
         which the target lists as final.
 
-        Of ``changes`` every day after one that is read is read too, also after these days where it was delivered: a
-        row of an older day must not overwrite the same row of a newer one.
+        Of ``changes`` every day after one that is read, or was read by a run that ended early, is read too, also after
+        these days where it was delivered: a row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
         done: list[LedgerEntry] = []
         view = self.accounts.view(stream, account)
         for_others_only = self.families.reads_for_others_only(stream)
-        for day, partition in day_partitions(stream, account, days):
+        partitions = list(day_partitions(stream, account, days))
+        unfollowed = _first_unfollowed(_delivered(partitions, rows)) if stream.kind == "changes" else None
+        for day, partition in partitions:
             forced = day in needed or bool(to_read and stream.kind == "changes")
+            forced = forced or (unfollowed is not None and day > unfollowed)
             if not forced and for_others_only:
                 continue
             entry = rows.entries.get(partition)
@@ -193,16 +221,17 @@ class OpenPartitions:
         """
         to_check = dict(days)
         for account, final in self._listed_final(stream, days).items():
-            account_days, unneeded = days[account], final.difference(needed[account])
+            account_days, unneeded = days[account], final.keys() - needed[account]
             if stream.kind == "changes":
+                unneeded.discard(_first_unfollowed(final))
                 to_check[account] = list(dropwhile(unneeded.__contains__, account_days))
             else:
                 to_check[account] = [day for day in account_days if day not in unneeded]
         return to_check
 
-    def _listed_final(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
+    def _listed_final(self, stream: Stream, days: DaysByAccount) -> dict[str | None, dict[date, FinalDay]]:
         """By account, the days that need no read, as far as the target lists them."""
-        final_days: dict[str | None, set[date]] = {}
+        final_days: dict[str | None, dict[date, FinalDay]] = {}
         if self.reasons.full:
             return final_days
         by_text = {day.isoformat(): day for day in Window.around(days.values()).days()}
@@ -213,7 +242,7 @@ class OpenPartitions:
             if view is None or day is None or final.run_id == self.reasons.run_id:  # its row is counted as done
                 continue
             if self.reasons.of_closed_day(view, day, final) is None:
-                final_days.setdefault(account, set()).add(day)
+                final_days.setdefault(account, {})[day] = final
         return final_days
 
     # --- days that are read with those of another stream --------------------------------------------------------------
