@@ -380,11 +380,11 @@ class Sandbox:
 
 def settings_at(base_url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with ``base_url``, which also replaces ``{base_url}`` in texts."""
-    at = {
+    replaced = {
         name: value.replace("{base_url}", base_url) if isinstance(value, str) else value
         for name, value in settings.items()
     }
-    return {"base_url": base_url, **at}
+    return {"base_url": base_url, **replaced}
 
 
 @frozen(kw_only=True, eq=False, repr=False)

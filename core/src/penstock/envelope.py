@@ -196,8 +196,8 @@ class Envelope:
         error = next(
             (f"; its {name}: {clip(bytes(members[name]).decode(), 200)}" for name in _ERRORS if name in members), ""
         )
-        there = ", ".join(list(members)[:20]) or "nothing"
-        return f"the body has {there}, but not {self._shape()}{error}"
+        names = ", ".join(list(members)[:20]) or "nothing"
+        return f"the body has {names}, but not {self._shape()}{error}"
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
         for path, final in self.provisional_unless.items():
@@ -244,7 +244,7 @@ class Envelope:
             inner = _follow(outer, within)
             if inner is None or _is_empty(inner):
                 continue
-            stamped = {column: _follow(outer, at) for column, at in self.stamps.items()}
+            stamped = {column: _follow(outer, member) for column, member in self.stamps.items()}
             columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
             yield _items(inner, f"{path}[{index}].{within}", columns)
 
@@ -360,13 +360,13 @@ def utf8_body(response: Response) -> bytes:
 def _check_utf8(body: bytes) -> None:
     """Check block by block: decoding the whole body at once would take two to four times its size in memory."""
     view = memoryview(body)
-    at = 0
-    while at < len(view):
-        last = at + UTF8_BLOCK >= len(view)
+    start = 0
+    while start < len(view):
+        last = start + UTF8_BLOCK >= len(view)
         try:
-            at += codecs.utf_8_decode(view[at : at + UTF8_BLOCK], "strict", last)[1]
+            start += codecs.utf_8_decode(view[start : start + UTF8_BLOCK], "strict", last)[1]
         except UnicodeDecodeError as error:
-            raise UnicodeDecodeError("utf-8", body, at + error.start, at + error.end, error.reason) from None
+            raise UnicodeDecodeError("utf-8", body, start + error.start, start + error.end, error.reason) from None
 
 
 def _transcoded(body: bytes, charset: str) -> bytes:
@@ -450,13 +450,13 @@ def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, An
 
     ``members``: their values, raw or maps of raw ones. Large ones are cut out, so that little is searched.
     """
-    outside, at = b"", 0
+    outside, position = b"", 0
     for value in members.values():
         for raw in value.values() if isinstance(value, dict) else (value,):
             view = memoryview(raw)
-            if len(view) > _LARGE and (index := _index_of(body, view, at)) >= 0:
-                outside, at = b"%bnull" % (outside + body[at:index]), index + len(view)
-    outside += body[at:]
+            if len(view) > _LARGE and (index := _index_of(body, view, position)) >= 0:
+                outside, position = b"%bnull" % (outside + body[position:index]), index + len(view)
+    outside += body[position:]
     if all(outside.count(f'"{name}"'.encode()) < 2 for name in names):
         return ""
     try:

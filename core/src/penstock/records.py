@@ -184,9 +184,9 @@ def derived(
     unit, and would be invoiced at a hundredth: it does not fit. ``expected``: null and blank do not fit either, so that
     a missing price is counted. ``decimal_scale``: see :func:`column`.
     """
-    about = {"scale": scale, "whole": whole, "expected": expected, "unit": unit, "additive": additive}
-    more = {"description": description, "decimal_scale": decimal_scale}
-    return _declared(None, {"derived_of": of, "added": True, **about, **more})
+    options = {"scale": scale, "whole": whole, "expected": expected, "unit": unit, "additive": additive}
+    options |= {"description": description, "decimal_scale": decimal_scale}
+    return _declared(None, {"derived_of": of, "added": True, **options})
 
 
 def added(*, description: str = "", personal: bool = False, unit: str = "") -> Any:
@@ -220,9 +220,9 @@ SHADOWED = (
 )
 
 
-def _declared(default: Any, about: Mapping[str, Any]) -> Any:
+def _declared(default: Any, options: Mapping[str, Any]) -> Any:
     return _Declared(
-        attrs.field(default=default, metadata={_METADATA: {k: v for k, v in about.items() if k != "default"}})
+        attrs.field(default=default, metadata={_METADATA: {k: v for k, v in options.items() if k != "default"}})
     )
 
 
@@ -283,8 +283,8 @@ def record(
         for name, annotation in cls.__annotations__.items():
             if annotation is None or isinstance(annotation, _Declared):
                 raise TypeError(SHADOWED)
-            if isinstance(about := getattr(cls, name, None), _Declared):
-                setattr(cls, name, about.field)
+            if isinstance(declared := getattr(cls, name, None), _Declared):
+                setattr(cls, name, declared.field)
             elif not hasattr(cls, name) and _nullable(annotation):
                 setattr(cls, name, None)
         declared = frozen(cls, kw_only=True, eq=False, repr=False)  # rows are no instances of it
@@ -312,39 +312,39 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
     columns: list[Column] = []
     currencies: dict[str, str] = {}
     for attribute in attrs.fields(cls):
-        at, about = f"{cls.__name__}.{attribute.name}", dict(attribute.metadata.get(_METADATA, {}))
-        amount = about.pop("money", None)
+        label, options = f"{cls.__name__}.{attribute.name}", dict(attribute.metadata.get(_METADATA, {}))
+        amount = options.pop("money", None)
         if amount is not None:
-            member = about.get("member") or rule(attribute.name)
-            about["path"], currencies[attribute.name] = _of_money(member, amount)
-        column = _column(at, attribute.name, hints[attribute.name], about, rule)
+            member = options.get("member") or rule(attribute.name)
+            options["path"], currencies[attribute.name] = _of_money(member, amount)
+        column = _column(label, attribute.name, hints[attribute.name], options, rule)
         if defaults := _defaults(column, null, number):
             column = attrs.evolve(column, **defaults)
         if mistake := _contradiction(column):
-            raise TypeError(f"{at}: {mistake}")
+            raise TypeError(f"{label}: {mistake}")
         columns.append(column)
     for name, currency in currencies.items():
         _join_currency(columns, name, currency)
     return _checked(cls, columns)
 
 
-def _column(at: str, name: str, hint: Any, about: dict[str, Any], rule: Callable[[str], str]) -> Column:
-    """The column of an attribute with this annotation. ``at``: the attribute, for messages."""
+def _column(label: str, name: str, hint: Any, options: dict[str, Any], rule: Callable[[str], str]) -> Column:
+    """The column of an attribute with this annotation. ``label``: the attribute, for messages."""
     bare = _bare(hint)
     if bare not in _TYPES:
         better = {float: "Decimal, which is exact", dict: "Json", list: "Json"}.get(get_origin(bare) or bare)
         names = "str, int, Decimal, bool, date, datetime and Json, each also with | None"
         stated = bare.__name__ if isinstance(bare, type) else bare
-        raise TypeError(f"{at}: {stated} is no column type; write {better or f'one of {names}'}")
-    is_added = about.pop("added", False)
-    member, path = about.pop("member", None) or rule(name), about.pop("path", None)
+        raise TypeError(f"{label}: {stated} is no column type; write {better or f'one of {names}'}")
+    is_added = options.pop("added", False)
+    member, path = options.pop("member", None) or rule(name), options.pop("path", None)
     return Column(
         name=name,
         type=_TYPES[bare],
         nullable=bare is Any or _nullable(hint),
         member=None if is_added else path or member,
         path=_steps(path),
-        **about,
+        **options,
     )
 
 

@@ -85,8 +85,8 @@ class ReportFile:
             packed, files = _contents(response.open)
             answers = [self._of_file(response, file.name or "$", file.open, packed=packed) for file in files]
         except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-            how = "cut" if isinstance(error, EOFError) else "not whole"
-            raise BrokenBodyError(f"The report is packed, but {how}: {error}.") from None
+            state = "cut" if isinstance(error, EOFError) else "not whole"
+            raise BrokenBodyError(f"The report is packed, but {state}: {error}.") from None
         if len(answers) == 1:
             return answers[0]
         _check_distinct([file for file, answer in zip(files, answers, strict=True) if _has_records(answer)])
@@ -144,7 +144,7 @@ class ReportFile:
     # --- JSON lines -------------------------------------------------------------------------------------------------
 
     def _json_lines(self, text: Open, path: str) -> Iterable[Items]:
-        at = 0
+        size = 0
         mend = False
         for block in _blocks(_chunks(text()), quoted=False):
             try:
@@ -153,19 +153,19 @@ class ReportFile:
                 mended = mended_surrogates(block)
                 if mended == block:
                     raise BrokenBodyError(
-                        f"The report is in JSON lines, but bytes {at} to {at + len(block)} are not: {error}."
+                        f"The report is in JSON lines, but bytes {size} to {size + len(block)} are not: {error}."
                     ) from None
                 RAW.decode_lines(mended)
                 mend = True
             except RecursionError:
                 raise BoundExceededError("The report is nested too deeply to be read safely.") from None
-            at += len(block)
+            size += len(block)
 
         def runs() -> Iterator[Items]:
             for block in _blocks(_chunks(text()), quoted=False):
                 yield Items(raw=mended_surrogates(block) if mend else block, format="lines", path=path)
 
-        return _blocks_of(runs, at)
+        return _blocks_of(runs, size)
 
     # --- CSV --------------------------------------------------------------------------------------------------------
 
@@ -346,14 +346,14 @@ def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
 
 def _record_end(waiting: bytearray, quoted: bool) -> int:
     """The end of the first record that ends after ``BLOCK_BYTES``; 0 if there is none yet."""
-    quotes = at = 0
+    quotes = counted = 0
     stop = waiting.find(b"\n", BLOCK_BYTES - 1) + 1
     while stop:
-        quotes += waiting.count(b'"', at, stop) if quoted else 0
+        quotes += waiting.count(b'"', counted, stop) if quoted else 0
         if quotes % 2 == 0:
             return stop
         closed = waiting.find(b'"', stop)  # the next line end that may count is behind the next quote
-        at, stop = stop, waiting.find(b"\n", closed) + 1 if closed >= 0 else 0
+        counted, stop = stop, waiting.find(b"\n", closed) + 1 if closed >= 0 else 0
     return 0
 
 

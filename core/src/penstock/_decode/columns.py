@@ -244,13 +244,13 @@ class ColumnRules:
         Compute each number by itself, since some values are null, blank or no numbers. A null or blank gives null if
         both columns may be null and the amount is not ``expected``; otherwise it does not fit.
         """
-        of = self.columns[of_name]
+        source = self.columns[of_name]
         misfits: Misfits = {}
         numbers: list[Decimal | None] = []
         for index, value in enumerate(values):
             try:
                 numbers.append(
-                    _shifted(value, column, nullable=column.nullable and of.nullable and not column.expected)
+                    _shifted(value, column, nullable=column.nullable and source.nullable and not column.expected)
                 )
             except MisfitError as misfit:
                 numbers.append(None)

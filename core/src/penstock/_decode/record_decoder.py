@@ -222,8 +222,8 @@ class RecordDecoder:
             names = DICTS.one.decode(page.elements.raw()[position]).keys()
             if self._members.isdisjoint(names):
                 undeclared.add(index)
-                there = f"; it has {clip(', '.join(names), 100)}" if names else ""
-                self._rejects.reject_element(page, position, None, f"it has none of the declared members{there}")
+                found = f"; it has {clip(', '.join(names), 100)}" if names else ""
+                self._rejects.reject_element(page, position, None, f"it has none of the declared members{found}")
         if undeclared:
             page.drop(undeclared)
 

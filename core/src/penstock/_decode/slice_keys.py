@@ -146,10 +146,10 @@ class _TemporaryTable:
         stored: dict[bytes, tuple[int, int]] = {}
         assert self._connection is not None
         for start in range(0, len(texts), LOOKED_UP):
-            some = texts[start : start + LOOKED_UP]
-            parameters = ", ".join("?" * len(some))
+            looked_up = texts[start : start + LOOKED_UP]
+            parameters = ", ".join("?" * len(looked_up))
             query = f"select key, page, number from keys where key in ({parameters})"  # noqa: S608  question marks only
-            stored.update({key: (page, number) for key, page, number in self._connection.execute(query, some)})
+            stored.update({key: (page, number) for key, page, number in self._connection.execute(query, looked_up)})
         return stored
 
 

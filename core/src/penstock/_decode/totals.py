@@ -123,7 +123,7 @@ class Totals:
                 self._compare(row, column, None)
             for amount, unit in self.measures.priced:
                 stated = _value(unit, row)
-                units = {of for name, of in self.sums if name == amount.name and self.sums[name, of]}
+                units = {currency for name, currency in self.sums if name == amount.name and self.sums[name, currency]}
                 if stated is not None or len(units) == 1:
                     self._compare(row, amount, next(iter(units)) if stated is None else str(stated))
 

@@ -298,7 +298,7 @@ class Reports:
             return True
         former = map(self.planned.entries.get, self.planned.partitions)
         read = [entry.read_at for entry in former if entry is not None and entry.read_at is not None]
-        if any(at > report.submitted_at for at in read):
+        if any(read_at > report.submitted_at for read_at in read):
             return True
         delivered_itself = len(read) == len(self.planned.partitions) and set(read) == {report.submitted_at}
         return delivered_itself and self._age_s(report) >= self._times.deadline_s

@@ -190,7 +190,7 @@ class Reader:
         links = [link for row in rows for link in stream.parent.linked(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request
-        chunks = [tuple(distinct[at : at + step]) for at in range(0, len(distinct), step)]
+        chunks = [tuple(distinct[start : start + step]) for start in range(0, len(distinct), step)]
         return [
             request for chunk in chunks for request in stream.first_requests(settings, evolve(slice_, parents=chunk))
         ]

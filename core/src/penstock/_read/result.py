@@ -160,8 +160,8 @@ def _replacement_error(read: ReadCounts, partition: Partition) -> BrokenBodyErro
     if counts.rows or not rejected:
         return None
     first, number = rejected[0], len(rejected)
-    what = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
+    cause = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
     former_rows = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
     return BrokenBodyError(
-        f"{what} rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
+        f"{cause} rejected, the first because {first.path}: {first.reason}. {former_rows} was replaced."
     )

@@ -86,17 +86,17 @@ def _around(members: Mapping[str, Any], items: Iterable[str]) -> dict[str, Any]:
     """
     objects = {"": members}
     for path in items:
-        at, inner = "", members
+        prefix, inner = "", members
         for name in path.split(".")[:-1]:
             if not isinstance(inner.get(name), dict):
                 break
-            at, inner = f"{at}{name}.", inner[name]
-            objects[at] = inner
-    for at, outer in list(objects.items()):
+            prefix, inner = f"{prefix}{name}.", inner[name]
+            objects[prefix] = inner
+    for prefix, outer in list(objects.items()):
         for name, value in outer.items():
             if isinstance(value, dict) and _folded(name) in _OF_PAGES:
-                objects[f"{at}{name}."] = value
-    return {f"{at}{name}": value for at, inner in objects.items() for name, value in inner.items()}
+                objects[f"{prefix}{name}."] = value
+    return {f"{prefix}{name}": value for prefix, inner in objects.items() for name, value in inner.items()}
 
 
 def _folded(path: str) -> str:
