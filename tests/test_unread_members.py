@@ -87,6 +87,16 @@ def test_a_total_that_the_answer_does_not_state_is_noted(body: Any, note: str | 
     assert shop.notes == ([] if note is None else [start + note])
 
 
+def test_an_array_in_place_of_the_envelope_states_no_total(tmp_path: Path) -> None:
+    """
+    Where the envelope accepts it, nothing is to be corrected.
+    """
+    shop = a_shop(tmp_path, ONE, envelope=Envelope(items=("data", ""), total="count"))
+
+    assert shop.run().exit_code == 0
+    assert shop.notes == []
+
+
 @pytest.mark.parametrize(
     "stream",
     [

@@ -36,7 +36,9 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
         envelope = Envelope(items=envelope.items)
     if not isinstance(envelope, Envelope) or page.response.size > _LARGEST:
         return ""
-    around = _around(page.response.members() or {}, envelope.items)
+    if (members := page.response.members()) is None:  # the body is an array
+        return ""
+    around = _around(members, envelope.items)
     read = {*envelope.items, *envelope.paths, *_texts_of(paginator)}
     unread = {
         path: value
