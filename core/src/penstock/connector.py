@@ -288,7 +288,7 @@ class Stream:
             is_several = isinstance(requests, Iterable) and not isinstance(requests, (str, bytes))
             made_requests = list(islice(requests, MOST_REQUESTS + 1)) if is_several else [requests]
         except MissingValueError as missing:
-            raise ProviderError(f"{self.name}: no request can be made, since {missing}") from None
+            raise ProviderError(f"no request can be made, since {missing}") from None
         if len(made_requests) > MOST_REQUESTS:
             raise PluginError(
                 f"the requests of the stream {self.name} ({source_line(self.requests)}) are more than "

@@ -64,7 +64,6 @@ class ColumnRules:
     computed in ``zone`` from the column ``day_of`` if there is one.
     """
 
-    name: str
     columns: Mapping[str, Column]
     raw: Collection[str]
     nested: Collection[str]
@@ -107,7 +106,7 @@ class ColumnRules:
             empty = nulls(values_of(page.rows, name))
             if empty and len(empty) == len(page.rows) and not self._has_source(page, name, stamps):
                 raise PluginError(
-                    f"{self.name}: the column {name} is declared as added, and nothing fills it: name it in the "
+                    f"the column {name} is declared as added, and nothing fills it: name it in the "
                     f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
                 )
             self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
@@ -153,7 +152,7 @@ class ColumnRules:
             try:
                 self._stamp_all(page, name, stamp)
             except MisfitError as misfit:
-                raise PluginError(f"{self.name}: the request stamps {name} with {stamp!r}: {misfit}") from None
+                raise PluginError(f"the request stamps {name} with {stamp!r}: {misfit}") from None
         for name, stamp in page.elements.common_stamps.items():
             try:
                 self._stamp_all(page, name, stamp)
@@ -194,9 +193,7 @@ class ColumnRules:
 
     def _stamped(self, name: str) -> Column:
         if name not in self.columns:
-            raise PluginError(
-                f"{self.name}: a response is stamped with {name}, which the record class does not declare."
-            )
+            raise PluginError(f"a response is stamped with {name}, which the record class does not declare.")
         return self.columns[name]
 
     def _compare_stamp(self, page: RawPage, name: str, stamps: list[Any]) -> None:

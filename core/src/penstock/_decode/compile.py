@@ -135,7 +135,6 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDeco
         layout=layout,
         records=RecordDecoder(columns, raw=raw, nested=options.nested, rejects=rejects),
         rules=ColumnRules(
-            name=declared.name,
             columns=columns,
             raw=raw,
             nested=tuple(column.name for column in sent_json if not column.secret),

@@ -179,10 +179,9 @@ class StreamDecoder:
 
     def _invalid_json(self, error: Exception) -> PenstockError:
         """An error of reading JSON (``INVALID_JSON``) as the provider's."""
-        name = f"{self.layout.source}.{self.layout.stream}"
         if isinstance(error, RecursionError):
-            return BoundExceededError(f"{name}: an element is nested too deeply to be read safely.")
-        return BrokenBodyError(f"{name}: the response is no JSON: {error}.")
+            return BoundExceededError("an element is nested too deeply to be read safely.")
+        return BrokenBodyError(f"the response is no JSON: {error}.")
 
 
 @define(eq=False, repr=False)
