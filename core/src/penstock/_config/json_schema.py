@@ -7,33 +7,17 @@ is checked when the file is used.
 
 import typing
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
-from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from penstock._config.pipeline import Notification, Pipeline
-from penstock._config.toml_values import Names, bare_type, is_table
+from penstock._config.toml_values import SIMPLE, bare_type, is_table
 from penstock.connector import Connector
 from penstock.names import NAME
 from penstock.redact import Secret
-from penstock.settings import OpenFor, info_of, keys_of
+from penstock.settings import info_of, keys_of
 from penstock.sinks import SinkKind
-
-_TYPES: dict[Any, dict[str, Any]] = {
-    str: {"type": "string"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    Decimal: {"type": "number"},
-    bool: {"type": "boolean"},
-    date: {"type": "string", "format": "date"},
-    Path: {"type": "string"},
-    OpenFor: {"type": "string"},
-    Secret: {"type": "string"},
-    Names: {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
-}
 
 
 def json_schema(
@@ -176,8 +160,10 @@ def _key_schema(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
 def _type_schema(hint: Any) -> dict[str, Any]:
     """The schema of a type that settings may have."""
     bare = bare_type(hint)
-    if bare in _TYPES:
-        return dict(_TYPES[bare])
+    if bare is Secret:
+        return {"type": "string"}
+    if bare in SIMPLE:
+        return dict(SIMPLE[bare].schema)
     origin, arguments = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin is Literal:
         return {"enum": [*arguments]}

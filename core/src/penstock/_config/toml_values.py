@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import attrs
 from cattrs import (
@@ -42,23 +42,50 @@ class Names(tuple[str, ...]):
             or not names
             or not all(isinstance(name, str) and name for name in names)
         ):
-            raise ValueError(f"found {shown(value)}, expected {_EXPECTED[cls]}")
+            raise ValueError(f"found {shown(value)}, expected {SIMPLE[cls].words}")
         doubled = next((name for place, name in enumerate(names) if name in names[:place]), None)
         if doubled is not None:
             raise ValueError(f"{doubled!r} is there twice")
         return cls(names)
 
 
-_EXPECTED: dict[Any, str] = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    Decimal: "a number",
-    bool: "true or false",
-    date: "a date such as 2026-01-31",
-    Path: "a path",
-    OpenFor: 'a text such as "3 days"',
-    Names: "a name or a list of names",
+class SimpleType(NamedTuple):
+    """
+    A type that is no collection: its ``words`` and a ``sample`` for messages, its JSON ``schema``, and the function
+    that reads it from a text of the environment or ``--set``.
+    """
+
+    words: str
+    sample: str
+    schema: Mapping[str, Any]
+    from_text: Callable[[str], Any]
+
+
+def _unquoted(text: str) -> Any:
+    """A text that needs no quotes, and may have them."""
+    return toml(text, text) if text[:1] in ("'", '"') else text
+
+
+_TRUE_FALSE = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_TEXT = {"type": "string"}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+_NUMBER = SimpleType("a number", "1.0", {"type": "number"}, lambda text: Decimal(text.strip()))
+
+SIMPLE: Mapping[Any, SimpleType] = {
+    str: SimpleType("text", '"..."', _TEXT, _unquoted),
+    int: SimpleType("a whole number", "1", {"type": "integer"}, int),
+    float: _NUMBER,
+    Decimal: _NUMBER,
+    bool: SimpleType("true or false", "true", {"type": "boolean"}, lambda text: _TRUE_FALSE[text.strip().lower()]),
+    date: SimpleType(
+        "a date such as 2026-01-31",
+        "2026-01-31",
+        {**_TEXT, "format": "date"},
+        lambda text: date.fromisoformat(text.strip()),
+    ),
+    Path: SimpleType("a path", '"..."', _TEXT, _unquoted),
+    OpenFor: SimpleType('a text such as "3 days"', '"..."', _TEXT, _unquoted),
+    Names: SimpleType("a name or a list of names", '"..."', _TEXTS, _unquoted),
 }
 _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
     tuple: tuple,
@@ -67,7 +94,6 @@ _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
     frozenset: frozenset,
     Sequence: tuple,
 }
-_TRUE_FALSE = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def structure(value: Any, hint: Any) -> Any:
@@ -104,13 +130,13 @@ def _plain(value: Any, kind: Any) -> Any:
         return Names.parse(value)
     if type(value) is kind:  # not isinstance: true is an int, and a datetime is a date
         return value
-    raise ValueError(f"found {shown(value)}, expected {_EXPECTED[kind]}{_quotes_hint(value, kind)}")
+    raise ValueError(f"found {shown(value)}, expected {SIMPLE[kind].words}{_quotes_hint(value, kind)}")
 
 
 def _number(value: Any, kind: Any) -> Any:
     if type(value) in (int, float, Decimal) and Decimal(value).is_finite():
         return kind(value)
-    raise ValueError(f"found {shown(value)}, expected {_EXPECTED[kind]}{_quotes_hint(value, kind)}")
+    raise ValueError(f"found {shown(value)}, expected {SIMPLE[kind].words}{_quotes_hint(value, kind)}")
 
 
 def _quotes_hint(value: Any, kind: Any) -> str:
@@ -144,7 +170,7 @@ def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
         if not isinstance(value, (list, tuple)):
             single = str(value) if element is str else value
             as_list = f"; write [{shown(single)}]" if isinstance(value, (str, int)) else ""
-            raise ValueError(f"found {shown(value)}, expected a list of {_EXPECTED.get(element, 'values')}{as_list}")
+            raise ValueError(f"found {shown(value)}, expected a list of {_words(element, 'values')}{as_list}")
         return _SEQUENCES[_origin(hint)](structure_list(value, list))
 
     return make
@@ -187,7 +213,7 @@ def _floats(value: Any, _: Any = None) -> Any:
 
 def _new_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
-    for kind in _EXPECTED:
+    for kind in SIMPLE:
         converter.register_structure_hook(kind, _number if kind in (float, Decimal) else _plain)
     converter.register_structure_hook_func(lambda hint: hint is Any, _floats)
     converter.register_structure_hook_func(lambda hint: _origin(hint) is Literal, _choice)
@@ -215,16 +241,10 @@ def from_text(text: str, hint: Any) -> Any:
     if kind is not Path and text != text.encode(errors="replace").decode():  # names of files may be any bytes
         raise ValueError("text in UTF-8")
     try:
-        if kind in (str, Path, OpenFor, Names, Literal):
-            return toml(text, text) if text[:1] in ("'", '"') else text
-        if kind is bool:
-            return _TRUE_FALSE[text.strip().lower()]
-        if kind is int:
-            return int(text)
-        if kind in (float, Decimal):
-            return Decimal(text.strip())
-        if kind is date:
-            return date.fromisoformat(text.strip())
+        if kind in SIMPLE:
+            return SIMPLE[kind].from_text(text)
+        if kind is Literal:
+            return _unquoted(text)
         if kind in _SEQUENCES:
             if text.lstrip().startswith("["):
                 return toml(text)
@@ -237,8 +257,12 @@ def from_text(text: str, hint: Any) -> Any:
     except (KeyError, ValueError, ArithmeticError):
         if kind in _SEQUENCES:
             raise ValueError('a list such as ["a", "b"] or a,b') from None
-        raise ValueError(_EXPECTED.get(kind, 'a table such as { name = "value" }')) from None
+        raise ValueError(_words(kind, 'a table such as { name = "value" }')) from None
     return toml(text, text)
+
+
+def _words(kind: Any, otherwise: str) -> str:
+    return SIMPLE[kind].words if kind in SIMPLE else otherwise
 
 
 def split_list(text: str) -> list[str]:
@@ -280,7 +304,7 @@ def bare_type(hint: Any) -> Any:
 def is_table(hint: Any) -> bool:
     """Whether a value of this type may be a TOML table."""
     kind = _origin(hint)
-    if kind in _EXPECTED:
+    if kind in SIMPLE:
         return False
     return kind in (dict, Mapping, Any) or attrs.has(kind) or (_is_union(hint) and any(map(is_table, _members(hint))))
 
@@ -295,5 +319,6 @@ def sample(hint: Any, variable: str = "NAME") -> str:
         return shown(get_args(bare)[0])
     if kind in _SEQUENCES:
         return f"[{sample((get_args(bare) or (str,))[0])}]"
-    samples = {int: "1", float: "1.0", Decimal: "1.0", bool: "true", date: "2026-01-31"}
-    return "{}" if is_table(bare) else samples.get(bare, '"..."')
+    if bare in SIMPLE:
+        return SIMPLE[bare].sample
+    return "{}" if is_table(bare) else '"..."'
