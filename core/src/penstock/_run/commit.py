@@ -13,7 +13,7 @@ from penstock._plan.plan import PlannedSlice
 from penstock._read.result import ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
-from penstock._run.lost_measures import Measures
+from penstock._run.lost_measures import LostMeasures
 from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
@@ -99,7 +99,7 @@ class Committer:
     log: RunLog
     context: RunContext
     failures: Failures = field(init=False)
-    _measures: Measures = field(init=False)
+    _lost_measures: LostMeasures = field(init=False)
     order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
@@ -107,7 +107,7 @@ class Committer:
 
     def __attrs_post_init__(self) -> None:
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
-        self._measures = Measures(self.target.ledger, self.log)
+        self._lost_measures = LostMeasures(self.target.ledger, self.log)
         self._can_group = isinstance(self.target, Grouping)
 
     def commit(self, result: ReadResult) -> None:
@@ -115,7 +115,7 @@ class Committer:
         Commit the result of a read, and those that waited for it. A day of ``changes`` waits until those before it are
         committed or have failed; small partitions wait for others to be committed with them.
         """
-        self._measures.add(result)
+        self._lost_measures.add(result)
         self._commit_each(self.order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
@@ -159,7 +159,7 @@ class Committer:
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
         self.flush()
-        self._measures.report_lost()
+        self._lost_measures.report_lost()
         for name in sorted(self._delivered):
             counts = self.log.stream(name)
             if self.target.whole_stream and counts.delivered < counts.planned:
@@ -254,7 +254,8 @@ class Committer:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        imperfect = any(partition.counts.is_imperfect for partition in result.partitions.values())
+        has_imperfect = any(loaded.counts.is_imperfect for loaded in result.partitions.values())
+        imperfect = has_imperfect or result.undated or self._lost_measures.lost(result)
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,
@@ -264,7 +265,7 @@ class Committer:
             read_at=result.read_at,
             open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,
-            reader_version=planned.reader_version if imperfect or result.undated or self._measures.lost(result) else "",
+            reader_version=planned.reader_version if imperfect else "",
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),
@@ -285,7 +286,7 @@ class Committer:
         fault_point("partition.delivered")
         self._count(entry, result.partitions[partition].counts.derived_rejected)
         self.log.delivered(entry, result.planned.entries.get(partition))
-        self._measures.report_absent(result)
+        self._lost_measures.report_absent(result)
 
     def _count(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected] = ()) -> None:
         self._delivered.add(entry.partition.stream)

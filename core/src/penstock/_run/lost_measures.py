@@ -17,7 +17,7 @@ LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no re
 
 
 @define(eq=False, repr=False)
-class Measures:
+class LostMeasures:
     """
     The measures of a source's streams, over one run. A lost one goes into the run report; for one that no record has
     and that has a likely new name, there is a note.
