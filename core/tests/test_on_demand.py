@@ -9,7 +9,7 @@ import pytest
 from configured_source import a_source
 from penstock._fetch.call import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
-from penstock._read.on_demand import Handles, ReportExpiredError, Reports, submission_text, with_response
+from penstock._read.on_demand import ReportClaims, ReportExpiredError, Reports, submission_text, with_response
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream
@@ -82,7 +82,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         ledger=None,
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
-        handles=Handles(),
+        claims=ReportClaims(),
         log=RunLog("s", RunReport(run_id="r1"), ignore),
     )
 

@@ -101,7 +101,7 @@ def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
 
 
 @define(eq=False, repr=False)
-class Handles:
+class ReportClaims:
     """
     The reports of a source that are under way in this run, by the request for their state: each is the report of one
     submission. If a provider named one report for two, rows of one would be delivered as those of the other.
@@ -144,7 +144,7 @@ class Reports:
     ledger: Ledger | None
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
-    handles: Handles  # of the source
+    claims: ReportClaims  # of the source
     log: RunLog
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
@@ -184,7 +184,7 @@ class Reports:
             raise ReportError(
                 f"the report failed twice: {state.reason}. Nothing was replaced; the next run submits it anew."
             )
-        if self.handles.is_shared(self._poll_call(submission, report).request):
+        if self.claims.is_shared(self._poll_call(submission, report).request):
             self._drop(report)
             raise self._ambiguous(report)
         self._ready.append(report)
@@ -212,7 +212,7 @@ class Reports:
     def drop_delivered(self) -> None:
         """Drop the reports from the ledger after their rows were committed."""
         for report in self.under_way:
-            self.handles.release(report)
+            self.claims.release(report)
             if self.ledger is not None:
                 self.ledger.drop(report)
 
@@ -264,7 +264,7 @@ class Reports:
 
     def _claim(self, submission: Request, report: PendingReport) -> None:
         """Raises ReportError where this is the report of another submission; the next run adopts neither."""
-        other = self.handles.claim(self._poll_call(submission, report).request, report)
+        other = self.claims.claim(self._poll_call(submission, report).request, report)
         if other is not None:
             for pending in (other, report):
                 if self.ledger is not None:
@@ -304,7 +304,7 @@ class Reports:
         return delivered_itself and self._age_s(report) >= self._times.deadline_s
 
     def _drop(self, report: PendingReport) -> None:
-        self.handles.release(report)
+        self.claims.release(report)
         if self.ledger is not None:
             self.ledger.drop(report)
         if report in self.under_way:

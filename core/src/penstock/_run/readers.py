@@ -15,7 +15,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.components import Components, components_of
 from penstock._read.counts import StreamReads
-from penstock._read.on_demand import Handles, Reports, poll_times
+from penstock._read.on_demand import ReportClaims, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
@@ -34,7 +34,7 @@ class PendingReports:
     clock: Clock
     log: RunLog
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
-    _handles: Handles = field(factory=Handles, init=False)
+    _claims: ReportClaims = field(factory=ReportClaims, init=False)
 
     def find(self, stream: Stream) -> None:
         """Look up the reports of a stream that earlier runs submitted."""
@@ -56,7 +56,7 @@ class PendingReports:
             ledger=self.ledger if planned.to_deliver else None,
             clock=self.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
-            handles=self._handles,
+            claims=self._claims,
             log=self.log,
         )
 
