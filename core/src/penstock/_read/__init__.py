@@ -5,11 +5,10 @@ The read of one slice: its pages and reports are decoded, counted and passed to 
 makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the last page ``ReadCounts``
 gives the ``ReadResult``, which is committed in ``_run``.
 
-- ``reader``: the steps, in their order
+- ``reader``: the steps, in their order; a slice whose response reaches a ceiling is read in halves
 - ``components``: the stream's decoder, paginator and poller
 - ``on_demand``: reports that are submitted and polled
 - ``listing``: the pages of one request
-- ``halves``: of a slice whose response reaches a ceiling
 - ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole
 - ``counts``: of a listing, a partition and a stream, and the checks that they agree
 - ``result``: what a reading counts, the checks at its end, and its result

@@ -8,7 +8,7 @@ the scheduler resumes them with the outcomes.
 import json
 import re
 from collections.abc import Generator, Sequence
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import urljoin
 
 from attrs import define, evolve, field
@@ -19,7 +19,6 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.counts import StreamReads
-from penstock._read.halves import DAY, halves
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
@@ -40,6 +39,7 @@ NOTED_BEHIND = timedelta(days=2)
 
 _AGE = re.compile(r"[0-9]{1,9}")
 
+DAY = timedelta(days=1)
 _SPANS = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 
@@ -127,8 +127,8 @@ class Reader:
         until it is complete, so that no other slice must be read again because of it. False where they were too many
         to be held.
         """
-        halves = self._halves(slice_) if self.components.paginator.may_cap() else []
-        if not halves:
+        halved = self._halves(slice_) if self.components.paginator.may_cap() else []
+        if not halved:
             yield from self._read_slice(slice_, divisible=False)
             return True
         if slice_ not in self._divided:
@@ -143,7 +143,7 @@ class Reader:
                 return False
             if not self._loader.discard():
                 return False
-        for half in halves:
+        for half in halved:
             if not (yield from self._read_or_divide(half)):
                 return False
         return True
@@ -341,3 +341,41 @@ class Reader:
 
     def _note(self, text: str) -> None:
         self.log.note(f"{self.planned}: {text}")
+
+
+# --- halves of a slice ----------------------------------------------------------------------------------------------
+
+
+def halves(slice_: Slice, smallest: timedelta) -> list[Slice]:
+    """
+    The slice in two: between two days, or within a day at a full second. Each half has those of the days that it
+    covers a part of. None for a slice that is as short as ``smallest``, or has no bounds.
+    """
+    if slice_.start is None or slice_.end is None:
+        return []
+    # Python subtracts times of one zone as wall-clock times: a day is one day, even if it has 23 hours.
+    several_days = slice_.end - slice_.start > DAY
+    if not several_days and (smallest == DAY or elapsed(slice_) <= smallest):
+        return []
+    middle = datetime.combine(slice_.start + (slice_.end - slice_.start) / 2, time(), slice_.start.tzinfo)
+    if not several_days or middle <= slice_.start:
+        # Computed in UTC: at the start of summer time, wall-clock times that do not exist would repeat an hour.
+        seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
+        middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)
+    first, second = evolve(slice_, end=middle), evolve(slice_, start=middle)
+    return [evolve(half, days=_days_within(half)) for half in (first, second)]
+
+
+def _days_within(slice_: Slice) -> tuple[date, ...]:
+    """The slice's days that overlap the time from its start to its end; all days if none does (a lookback)."""
+    assert slice_.start is not None
+    assert slice_.end is not None
+    first, last = slice_.start.date(), (slice_.end - timedelta(microseconds=1)).date()
+    return tuple(day for day in slice_.days if first <= day <= last) or slice_.days
+
+
+def elapsed(slice_: Slice) -> timedelta:
+    """The slice's length in elapsed time, changes of summer time included."""
+    assert slice_.start is not None
+    assert slice_.end is not None
+    return slice_.end.astimezone(UTC) - slice_.start.astimezone(UTC)
