@@ -34,6 +34,7 @@ CHAPTERS = (
         "The rest that a plugin may use.",
     ),
     ("Sinks", ("sinks",), "Outputs and their ledgers."),
+    ("Results", ("_project.run_result", "_plan.plan", "results"), "What the methods of `Project` return."),
 )
 OF_THE_RECORD = "of the record class"
 PUBLIC = penstock.public_names()
@@ -90,7 +91,10 @@ def _definitions(module: str) -> dict[str, tuple[ast.stmt, str]]:
 def _entry(module: str, name: str) -> list[str]:
     node, text = _definitions(module)[name]
     if isinstance(node, ast.ClassDef):
-        return [*_heading(name), *_markdown(text), *_fields(node), *_methods(node)]
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id not in PUBLIC]
+        inherited = [_definitions(module)[base][0] for base in bases if base in _definitions(module)]
+        classes = [one for one in (*inherited, node) if isinstance(one, ast.ClassDef)]
+        return [*_heading(name), *_markdown(text), *_fields(*classes), *_methods(node)]
     if isinstance(node, ast.FunctionDef):
         return [*_heading(name), f"`{name}{_signature(node)}`", "", *_markdown(text)]
     value = ast.unparse(node.value) if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None else ""

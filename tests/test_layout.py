@@ -52,6 +52,17 @@ IMPORTERS = {
 }
 
 
+# What the command line imports of the stages, apart from the Python API, and why.
+OF_STAGES = {
+    "penstock._util": "clocks, days, files and texts",
+    "penstock._plugins.built_in": "the commands, whose names no plugin may take",
+    "penstock._plugins.plugin_errors": "the defect of a plugin's command",
+    "penstock._config.toml_values": "init and demo write a configuration from classes of settings",
+    "penstock._config.json_schema": "schema prints the schema of a configuration",
+    "penstock._config.function_trials": "connectors lists the plugins whose settings cannot be used",
+}
+
+
 @cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
@@ -93,6 +104,21 @@ def test_a_folder_imports_earlier_stages_only(path: Path) -> None:
         if other in STAGES and other != stage:
             assert stage in STAGES, f"{stage}, a public module, imports {other}"
             assert STAGES.index(other) < STAGES.index(stage), f"{stage} imports {other}, a later stage"
+
+
+@pytest.mark.parametrize("path", modules(CORE / "_cli"), ids=lambda path: path.name)
+def test_the_command_line_is_a_layer_over_the_python_api(path: Path) -> None:
+    """
+    A command does what a method of ``Project`` does: it imports the Python API, and of the stages what is named here.
+    """
+    of_stages = {
+        name
+        for name in imports(parsed(path))
+        if name.startswith("penstock._")
+        and not name.startswith(("penstock._cli", "penstock._project", "penstock.__"))
+        and not any(f"{name}.".startswith(f"{allowed}.") for allowed in OF_STAGES)
+    }
+    assert of_stages == set()
 
 
 def test_no_modules_import_each_other() -> None:
@@ -197,8 +223,8 @@ PUBLIC = {"ledger", "sandbox", "testing", "engines", "commands"}
 def test_what_has_no_underscore_is_for_authors() -> None:
     """
     A module at the top of the core defines names that ``penstock`` exports, or it is one of the packages that are
-    imported by their own names, the specification of the hooks, or the results of the Python API. All else is in a
-    private folder. Of the private folders, only that of the Python API defines exported names.
+    imported by their own names, or the specification of the hooks. All else is in a private folder. Of the private
+    folders, only that of the Python API defines exported names, and that of the plan the partitions in its result.
     """
     import penstock
 
@@ -206,7 +232,7 @@ def test_what_has_no_underscore_is_for_authors() -> None:
     top = {path.relative_to(CORE).parts[0].removesuffix(".py") for path in modules(CORE)}
 
     public = {name for name in top if not name.startswith("_")}
-    assert public | {"_project"} == exported | PUBLIC | {"hookspecs", "project"}
+    assert public | {"_project", "_plan"} == exported | PUBLIC | {"hookspecs"}
 
 
 def test_core_readme_names_what_members_import() -> None:
@@ -351,13 +377,13 @@ def test_a_run_imports_no_other_command() -> None:
     """
     ``penstock run`` starts without the sandbox, the writes, the test kit and what reads ledgers for people.
     """
-    code = "import sys\nimport penstock._cli.run, penstock._project.running\nprint(*sys.modules)"
+    code = "import sys\nimport penstock._cli.run, penstock._project.project, penstock._project.run\nprint(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = (
         "penstock.sandbox",
         "penstock.testing",
         "penstock._write",
-        "penstock.project.results",
+        "penstock.results",
         "http.server",
         "rich",
     )

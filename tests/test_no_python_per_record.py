@@ -42,7 +42,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
-from penstock._project.records import layouts_of
+from penstock._project.read import layouts_of
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._util.clock import Clock

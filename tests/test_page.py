@@ -40,7 +40,7 @@ from penstock import (
     setting,
 )
 from penstock._cli import main
-from penstock.project.results import Problem
+from penstock.results import Problem
 from penstock.sandbox.server import serve
 from penstock_plugins.status_page.command import PageServer, seconds, write
 from penstock_plugins.status_page.content import Content, content

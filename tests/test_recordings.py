@@ -31,7 +31,7 @@ from penstock import (
     secret,
 )
 from penstock._fetch.call import Call
-from penstock._project.api import Project
+from penstock._project.project import Project
 from penstock._recording.recorder import Recorder, plain_setting
 from penstock._recording.replay import Recording
 from penstock._util.clock import StandingClock

@@ -18,7 +18,7 @@ from penstock._cli.changes import _print_changes
 from penstock._cli.output import column_widths, print_table
 from penstock._cli.status import _print_problems, _print_sources
 from penstock._project.used_targets import UsedTargets
-from penstock.project.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
+from penstock.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
 from shop_commands import NOW, TODAY, YESTERDAY, Here, Shop, days
 
 

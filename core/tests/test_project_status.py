@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from penstock import Project, SandboxResponse, TargetError
 from penstock._project.run_result import RunResult
-from penstock._project.targets import RUNS_AT_ONCE, SelectedTarget, ledgers
+from penstock._project.target_query import RUNS_AT_ONCE, SelectedTarget, ledgers
 from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord

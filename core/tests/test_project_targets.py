@@ -112,7 +112,7 @@ def test_totals_of_a_ledger_without_sums_are_those_of_its_rows(
     """
     project.run("daily", **DAYS)
     totals = [project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)]
-    monkeypatch.setattr("penstock._project.targets.SummingLedger", int)
+    monkeypatch.setattr("penstock._project.target_query.SummingLedger", int)
 
     assert [project.totals("daily", daily=daily, accounts=["8"]).totals for daily in (False, True)] == totals
     assert [len(several) for several in totals] == [1, 3]

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from attrs import frozen
-from penstock.project.results import (
+from penstock.results import (
     AccountStatus,
     Change,
     PartitionStatus,

@@ -15,8 +15,10 @@ _MARKERS = {"hookspec": "HookspecMarker", "hookimpl": "HookimplMarker"}
 
 # Module -> the names that connectors, sinks and Python programs may import from penstock.
 _NAMES = {
-    "_project.api": "Project",
-    "_project.records": "Records",
+    "_plan.plan": "PlannedPartition",
+    "_project.project": "Project",
+    "_project.read": "Records",
+    "_project.run_result": "PlanResult RunResult",
     "actions": "Action ActionJudge Field FieldType MostValues Place Values",
     "commands.declaration": "Command",
     "connector": """
@@ -54,6 +56,11 @@ _NAMES = {
     """,
     "redact": "MASK Secret clip mask",
     "report_files": "ReportFile",
+    "results": """
+        AccountStatus ActResult AdoptAllResult AdoptResult Change ChangesResult Checked CheckResult Deleted
+        DifferenceInfo ForgetResult Forgotten PartitionsResult PartitionStatus Problem RejectedRecord RejectedResult
+        RunInfo RunsResult SourceStatus StatusResult TargetStatus Total TotalsResult VerifyResult
+    """,
     "sandbox.app": "SandboxApp SandboxRequest SandboxResponse",
     "sandbox.base": "SandboxBase SandboxError json_response",
     "settings": "OpenFor SourceSettings setting",

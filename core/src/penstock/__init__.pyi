@@ -4,8 +4,13 @@ The public names of ``penstock`` for type checkers, from the table in ``__init__
 
 import pluggy
 
-from penstock._project.api import Project as Project
-from penstock._project.records import Records as Records
+from penstock._plan.plan import PlannedPartition as PlannedPartition
+from penstock._project.project import Project as Project
+from penstock._project.read import Records as Records
+from penstock._project.run_result import (
+    PlanResult as PlanResult,
+    RunResult as RunResult,
+)
 from penstock.actions import (
     Action as Action,
     ActionJudge as ActionJudge,
@@ -155,6 +160,33 @@ from penstock.redact import (
     mask as mask,
 )
 from penstock.report_files import ReportFile as ReportFile
+from penstock.results import (
+    AccountStatus as AccountStatus,
+    ActResult as ActResult,
+    AdoptAllResult as AdoptAllResult,
+    AdoptResult as AdoptResult,
+    Change as Change,
+    ChangesResult as ChangesResult,
+    Checked as Checked,
+    CheckResult as CheckResult,
+    Deleted as Deleted,
+    DifferenceInfo as DifferenceInfo,
+    ForgetResult as ForgetResult,
+    Forgotten as Forgotten,
+    PartitionsResult as PartitionsResult,
+    PartitionStatus as PartitionStatus,
+    Problem as Problem,
+    RejectedRecord as RejectedRecord,
+    RejectedResult as RejectedResult,
+    RunInfo as RunInfo,
+    RunsResult as RunsResult,
+    SourceStatus as SourceStatus,
+    StatusResult as StatusResult,
+    TargetStatus as TargetStatus,
+    Total as Total,
+    TotalsResult as TotalsResult,
+    VerifyResult as VerifyResult,
+)
 from penstock.sandbox.app import (
     SandboxApp as SandboxApp,
     SandboxRequest as SandboxRequest,

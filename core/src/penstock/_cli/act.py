@@ -26,7 +26,7 @@ from penstock.errors import SinkError, StoppedError
 from penstock.events import Event
 from penstock.model import Receipt
 from penstock.names import counted
-from penstock.project.results import ActResult
+from penstock.results import ActResult
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
 STOPPING = "stopping after the current request. A second signal ends the process at once"

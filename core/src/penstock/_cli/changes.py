@@ -13,8 +13,7 @@ from penstock._cli.output import paged, print_csv, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.types import DAY
 from penstock.names import counted
-from penstock.project.delivered import moved_in_words
-from penstock.project.results import Change
+from penstock.results import Change, moved_in_words
 
 CHANGE_COLUMNS = ("source", "stream", "account", "day", "what", "before", "after")
 

@@ -10,10 +10,10 @@ from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import TO
 from penstock._cli.output import print_text
 from penstock._cli.session import Session, command
-from penstock._project.api import Project
+from penstock._project.project import Project
 from penstock.errors import UsageError
 from penstock.names import counted
-from penstock.project.results import AdoptAllResult, AdoptResult
+from penstock.results import AdoptAllResult, AdoptResult
 
 ALL = "all"  # a table's name has its schema
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,11 +12,13 @@ from penstock._cli import complete
 from penstock._cli.output import paged, print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json, as_json_or_csv, command
 from penstock._cli.stderr import to_stderr
-from penstock._plugins.registry import Registry
 from penstock.connector import Stream
 from penstock.errors import PluginError, UsageError
 from penstock.names import did_you_mean
 from penstock.records import Column
+
+if TYPE_CHECKING:
+    from penstock._plugins.registry import Registry
 
 
 @command()
@@ -39,7 +41,7 @@ def connectors(session: Session, json_: bool) -> None:
             to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
 
 
-def _installed_plugins(registry: Registry) -> dict[str, list[dict[str, Any]]]:
+def _installed_plugins(registry: "Registry") -> dict[str, list[dict[str, Any]]]:
     """The connectors, sinks and commands that are installed, and the plugins that are broken."""
     from penstock._config.function_trials import trial_problems
 
@@ -129,7 +131,7 @@ def _connector_of(session: Session, name: str) -> str:
 
 
 def _offered_streams(
-    registry: Registry, connector: str, stream: str | None, search: str | None
+    registry: "Registry", connector: str, stream: str | None, search: str | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
     The streams and actions of a connector, each as JSON. ``stream``: only the streams of this name or pattern, and no

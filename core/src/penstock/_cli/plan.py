@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from penstock import PlannedPartition
 from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import selection
 from penstock._cli.output import print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
-from penstock._plan.plan import PlannedPartition
 from penstock._project.jobs import unnamed
 from penstock._project.run_result import PlanResult
 from penstock.names import counted
@@ -39,7 +39,7 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
     """
     if name is None:
         raise unnamed(session.config, planning=True)
-    result = session.running.plan(name, **options)
+    result = session.project.plan(name, **options)
     session.notices(result.notices)
     parts = [
         {

@@ -15,8 +15,8 @@ from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock.errors import UsageError
 from penstock.model import EXACT_JSON, PLAIN_JSON
-from penstock.project.results import RejectedRecord
 from penstock.redact import mask
+from penstock.results import RejectedRecord
 
 RECORD_SHOWN = 1000  # characters of a rejected record
 

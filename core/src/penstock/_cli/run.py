@@ -63,7 +63,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
         if name is None:
             raise unnamed(session.config, planning=False)
         result = followed(
-            session, lambda follow, stop: session.running.run(name, **options, on_event=follow, stop=stop)
+            session, lambda follow, stop: session.project.run(name, **options, on_event=follow, stop=stop)
         )
     except PenstockError as error:
         if report is not None:

@@ -13,7 +13,7 @@ from penstock._cli.options import TO
 from penstock._cli.output import print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock.errors import UsageError
-from penstock.project.results import RunInfo
+from penstock.results import RunInfo
 
 REASON_SHOWN = 80  # characters of a run's reason in a list
 

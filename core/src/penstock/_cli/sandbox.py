@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,14 +21,16 @@ from penstock._cli.run import followed
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
 from penstock._config.toml_values import bare_type
-from penstock._plugins.registry import Registry
-from penstock._project.api import Project
+from penstock._project.project import Project
 from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock.errors import PluginError, UsageError
 from penstock.redact import Secret
 from penstock.sandbox.faults import FAULTS, faults_named, with_faults
 from penstock.sandbox.server import serve
+
+if TYPE_CHECKING:
+    from penstock._plugins.registry import Registry
 
 DEMO = Path("penstock-demo")
 DEMO_DAYS = 30
@@ -92,7 +94,7 @@ def with_secrets(settings_class: type, settings: Mapping[str, Any]) -> dict[str,
     return section
 
 
-def left_out(registry: Registry) -> dict[str, str]:
+def left_out(registry: "Registry") -> dict[str, str]:
     """The installed connectors that the demo does not run, each with the reason."""
     sandboxes = registry.sandboxes()
     reasons = {}

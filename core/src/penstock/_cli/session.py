@@ -16,10 +16,9 @@ from penstock._cli.stderr import json_line, to_stderr
 if TYPE_CHECKING:
     from penstock._config import Config
     from penstock._plugins.registry import Registry
-    from penstock._project.api import Project
-    from penstock._project.running import Running
+    from penstock._project.project import Project
     from penstock._project.setup import Setup
-    from penstock.project.results import Result
+    from penstock.results import Result
 
 
 class Session:
@@ -51,16 +50,9 @@ class Session:
 
     @cached_property
     def project(self) -> "Project":
-        from penstock._project.api import Project
+        from penstock._project.project import Project
 
         return Project.of(self.setup)
-
-    @cached_property
-    def running(self) -> "Running":
-        """What ``plan`` and ``run`` need of the project, without the modules of the other commands."""
-        from penstock._project.running import Running
-
-        return Running.of(self.setup)
 
     @property
     def registry(self) -> "Registry":
@@ -82,7 +74,7 @@ class Session:
         self.notices(result.notices)
         if json_:
             from penstock._cli.output import print_json
-            from penstock.project.results import as_dict
+            from penstock.results import as_dict
 
             print_json(as_dict(result))
         return json_

@@ -19,7 +19,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import listed
 from penstock.errors import UsageError
 from penstock.names import counted
-from penstock.project.results import AccountStatus, Problem, SourceStatus, TargetStatus, Total
+from penstock.results import AccountStatus, Problem, SourceStatus, TargetStatus, Total
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")

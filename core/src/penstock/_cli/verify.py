@@ -12,8 +12,8 @@ from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock._cli.types import DAY
 from penstock.names import counted
-from penstock.project.results import DifferenceInfo
 from penstock.redact import mask
+from penstock.results import DifferenceInfo
 
 
 @command()

@@ -1,8 +1,8 @@
 """
 The Python API: :class:`penstock.Project`, and the modules that it is built from.
 
-``api`` has the class and ``setup`` its plugins and configuration. Runs: ``running`` (``run``, ``plan``) with ``jobs``,
-``selection``, ``recorded``, ``workers``, ``notify`` and ``run_result``; ``records``. Writes: ``act``. Targets:
-``targets`` (which of them), ``status``, ``problems``, ``ledger_contents``, ``forget`` and ``erase`` (of
-``locked_targets``), ``verify``, ``adopt``. The results of the latter methods are in ``penstock.project.results``.
+``project`` has the class, and ``setup`` its plugins and configuration. Each method is carried out by the module of its
+name. ``run`` and ``plan`` begin with ``jobs`` (what a call selects); a run also has ``workers``, ``notify`` and
+``used_targets``, and its result is in ``run_result``. What looks at targets begins with ``target_query`` (which of
+them); ``status`` has ``problems``, too, and ``totals`` also lists partitions. The results are in ``penstock.results``.
 """

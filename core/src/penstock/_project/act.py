@@ -25,8 +25,8 @@ from penstock.errors import SinkError, UsageError
 from penstock.events import Event, OnEvent
 from penstock.model import Receipt
 from penstock.names import did_you_mean
-from penstock.project.results import ActResult
 from penstock.redact import mask, mask_json
+from penstock.results import ActResult
 
 OnReceipt = Callable[[Receipt], None]
 OnRequest = Callable[[Mapping[str, Any]], None]

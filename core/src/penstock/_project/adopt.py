@@ -2,11 +2,11 @@
 Take over tables that a target does not recognise.
 """
 
-from penstock._project.targets import TargetQuery
+from penstock._project.target_query import TargetQuery
 from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
-from penstock.project.results import AdoptAllResult, AdoptResult
+from penstock.results import AdoptAllResult, AdoptResult
 from penstock.sinks import Adopting, Layout
 
 

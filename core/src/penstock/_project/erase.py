@@ -8,16 +8,16 @@ from penstock._config.source import ConfiguredSource
 from penstock._decode.erasure import erasures_of
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import fingerprint, is_of_today
-from penstock._project.locked_targets import LockedTarget, delivered_streams, locked_targets
+from penstock._project.forget import LockedTarget, delivered_streams, locked_targets
 from penstock._project.setup import Notice
-from penstock._project.targets import TargetQuery
+from penstock._project.target_query import TargetQuery
 from penstock._read.components import components_of
 from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.ledger import DeliveredEntries
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Partition, Rejected
-from penstock.project.results import ForgetResult, Forgotten
+from penstock.results import ForgetResult, Forgotten
 from penstock.sinks import Erasing
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._project.ledger_contents import changes_of
-from penstock._project.targets import SourceLedger, holds, narrowed
+from penstock._project.changes import changes_of
+from penstock._project.target_query import SourceLedger, holds, narrowed
 from penstock.ledger_interface import LedgerEntry
 from penstock.names import counted
-from penstock.project.delivered import moved_in_words
-from penstock.project.results import (
+from penstock.results import (
     AccountStatus,
     Change,
     Problem,
     SourceStatus,
+    moved_in_words,
 )
 
 NEWS = timedelta(hours=24)

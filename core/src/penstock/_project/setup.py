@@ -8,13 +8,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
-from penstock.errors import ConfigError, PenstockError, PluginError
+from penstock._util.days import window
+from penstock.errors import ConfigError, PenstockError, PluginError, UsageError
 from penstock.events import Event, OnEvent, ignore
 
 if TYPE_CHECKING:
@@ -45,6 +47,21 @@ class Notices:
     def add_all(self, texts: Iterable[str]) -> None:
         for text in texts:
             self.add(text)
+
+
+def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names in a list that a caller passed as ``key``. Raises UsageError for a text, which is a list of letters."""
+    if isinstance(names, str):
+        raise UsageError(f"{key}: found the text {names!r}, expected a list of names: [{names!r}]")
+    return tuple(names or ())
+
+
+def window_of(since: date | str | None, until: date | str | None, today: date) -> tuple[date | None, date | None]:
+    """The days of two options. Raises UsageError for a text that names no day."""
+    try:
+        return window(since, until, today)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def unfailing(on_event: OnEvent) -> OnEvent:

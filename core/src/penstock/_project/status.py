@@ -1,5 +1,5 @@
 """
-The state of a source in a target, from its ledger: accounts and last runs.
+``status``: the state of sources in targets, from their ledgers: accounts, problems and last runs.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,20 +11,38 @@ from attrs import asdict
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
+from penstock._project.problems import OVERDUE, never_read, problems_of
+from penstock._project.runs import run_info
 from penstock._project.setup import Setup
-from penstock._project.targets import SourceLedger, holds, narrowed
+from penstock._project.target_query import SourceLedger, TargetQuery, holds
 from penstock.errors import PenstockError
 from penstock.ledger_interface import AccountCounts, Ledger, RunRecord
-from penstock.project.results import (
-    AccountStatus,
-    RunInfo,
-    SourceStatus,
-)
+from penstock.results import AccountStatus, SourceStatus, StatusResult, TargetStatus
 
 RUNS_SHOWN = 5
 
 
-def source_status(
+def status(query: TargetQuery, accounts: Sequence[str], max_age_s: float | None) -> StatusResult:
+    """See :meth:`penstock.Project.status`. ``accounts``: patterns."""
+    now, of_targets = query.clock.now(), []
+    for target, opened in query:
+        sources, problems, keeps_ledger = [], [], query.keeps_ledger(target)
+        if max_age_s is not None and not accounts and keeps_ledger:
+            problems += never_read(query.expected(target), [source_ledger.source for source_ledger in opened])
+        for source_ledger in opened:
+            read = _source_status(query.setup, source_ledger, now, accounts, max_age_s)
+            if read is not None:
+                sources.append(read)
+                problems += problems_of(source_ledger, read, now, accounts)
+        of_targets.append(
+            TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=keeps_ledger)
+        )
+    of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in query.failed.items()]
+    overdue = any(problem.kind == OVERDUE for target in of_targets for problem in target.problems)
+    return query.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))
+
+
+def _source_status(
     setup: Setup, source_ledger: SourceLedger, now: datetime, accounts: Sequence[str], max_age_s: float | None
 ) -> SourceStatus | None:
     """
@@ -183,26 +201,3 @@ def _summary_of(runs: Iterable[RunRecord], now: datetime) -> _RunsSummary:
         if started_in == month:
             requests += run.requests
     return _RunsSummary(last, last_good, requests)
-
-
-def runs_of(source_ledger: SourceLedger, limit: int, run_id: str | None) -> list[RunInfo]:
-    """The last runs of a source in one target, newest first, at most ``limit``; ``run_id``: only the run of this id."""
-    runs = narrowed(source_ledger.ledger.runs, run_id=run_id)(source_ledger.source, limit)
-    return [run_info(run, source_ledger.target_name) for run in runs if run_id in (None, run.run_id)]
-
-
-def run_info(run: RunRecord, target: str) -> RunInfo:
-    streams = run.report.get("streams", {}).values()
-    return RunInfo(
-        run_id=run.run_id,
-        source=run.source,
-        started_at=run.started_at,
-        target=target,
-        finished_at=run.finished_at,
-        exit_code=run.exit_code,
-        records=sum(stream.get("records", 0) for stream in streams),
-        rejected=sum(stream.get("rejected", 0) for stream in streams),
-        requests=run.requests,
-        failed=sum(stream.get("partitions", {}).get("failed", 0) for stream in streams),
-        report=run.report,
-    )

@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 
 from penstock._project.forget import deleted
 from penstock._project.setup import Setup
-from penstock._project.targets import Days, SelectedTarget, SourceLedger, TargetQuery, narrowed, nothing_of
+from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, narrowed, nothing_of
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
@@ -17,7 +17,7 @@ from penstock.ledger import DeliveredEntries
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition
 from penstock.names import counted
-from penstock.project.results import Deleted, DifferenceInfo, VerifyResult
+from penstock.results import Deleted, DifferenceInfo, VerifyResult
 from penstock.sinks import Difference, Target, Verifiable
 
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"

@@ -18,8 +18,7 @@ from attrs import frozen
 from penstock._config.target_text import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Unit, divide, most_parts, unit_of_partition
 from penstock._plan.plan import Job
-from penstock._project.jobs import jobs_for, plan_of, refuse_indivisible, sinks_that
-from penstock._project.selection import Selection
+from penstock._project.jobs import Selection, jobs_for, plan_of, refuse_indivisible, sinks_that
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 from penstock import Project, mask
-from penstock.project.results import Change, RunInfo, SourceStatus
+from penstock.results import Change, RunInfo, SourceStatus
 
 from penstock_plugins.status_page.problems import new_members, problems_of, reasons_of, restated
 from penstock_plugins.status_page.streams import Facts, StreamContent, account_of, change_of, epoch_s, streams_of

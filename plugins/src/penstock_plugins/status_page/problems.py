@@ -8,8 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from penstock import mask
-from penstock.project.delivered import joined, moved_sums
-from penstock.project.results import Change, Problem, RunInfo, TargetStatus
+from penstock.results import Change, Problem, RunInfo, TargetStatus, joined, moved_sums
 
 from penstock_plugins.status_page.streams import (
     FAILED,

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from penstock import mask
-from penstock.project.results import AccountStatus, Change, PartitionStatus, Problem, RunInfo, StatusResult
+from penstock.results import AccountStatus, Change, PartitionStatus, Problem, RunInfo, StatusResult
 
 ACCOUNTS_NAMED = 20  # in one command
 REASON_LENGTH = 600

@@ -21,7 +21,7 @@ from penstock.ledger import DeliveredEntries, Retention, windows_of_rows
 from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord, SummingLedger
 from penstock.model import Partition
 from penstock.names import did_you_mean
-from penstock.project.results import Result
+from penstock.results import Result
 
 RUNS_AT_ONCE = 20  # records of runs, with a report of up to 64 KiB each
 

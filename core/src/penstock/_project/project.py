@@ -2,68 +2,47 @@
 The Python API: a configuration and the plugins as one object, with a method for each command.
 
 Methods print nothing and set no signal handler. They return frozen results, and report events to a callback. They may
-be called from any thread, several at a time.
+be called from any thread, several at a time. Each imports the module that carries it out when it is called, so that a
+run starts without the other commands.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from penstock._config.json_schema import settings_schema
-from penstock._config.target_text import findable
-from penstock._plan.plan import Job
-from penstock._plan.selection import chosen_streams, select_streams
-from penstock._project.adopt import adopt, adopt_all
-from penstock._project.erase import erase_personal
-from penstock._project.forget import forget
-from penstock._project.jobs import Nowhere, jobs_for
-from penstock._project.ledger_contents import changes_of, partitions_of, rejected_records, totals_of
-from penstock._project.problems import OVERDUE, never_read, problems_of
-from penstock._project.records import Records, layouts_of
-from penstock._project.running import Running
-from penstock._project.selection import Selection, names_in, refuse_missed, window_of
-from penstock._project.setup import Notice, Notices, blamed, unfailing
-from penstock._project.status import runs_of, source_status
-from penstock._project.targets import Days, TargetQuery
-from penstock._project.verify import verify
-from penstock._run.check import check
-from penstock.errors import PenstockError, UsageError
+from penstock._project.setup import Notices, Setup, names_in, unfailing, window_of
+from penstock._util.clock import Clock
 from penstock.events import OnEvent, ignore
-from penstock.model import Receipt
-from penstock.project.results import (
-    ActResult,
-    AdoptAllResult,
-    AdoptResult,
-    ChangesResult,
-    Checked,
-    CheckResult,
-    ForgetResult,
-    PartitionsResult,
-    RejectedResult,
-    RunsResult,
-    StatusResult,
-    TargetStatus,
-    TotalsResult,
-    VerifyResult,
-    run_order,
-)
-from penstock.sinks import Advising, Layout
+
+if TYPE_CHECKING:
+    from penstock._project.read import Records
+    from penstock._project.run_result import PlanResult, RunResult
+    from penstock._project.target_query import Days, TargetQuery
+    from penstock.model import Receipt
+    from penstock.results import (
+        ActResult,
+        AdoptAllResult,
+        AdoptResult,
+        ChangesResult,
+        CheckResult,
+        ForgetResult,
+        PartitionsResult,
+        RejectedResult,
+        RunsResult,
+        StatusResult,
+        TotalsResult,
+        VerifyResult,
+    )
+    from penstock.sinks import Layout, Sink
+
+Clocks = Callable[[threading.Event | None], Clock]
 
 
-class _CheckAttempt(NamedTuple):
-    """A source, target or pipeline to be checked. ``attempt`` returns the message of success."""
-
-    name: str
-    kind: str
-    attempt: Callable[[], str]
-
-
-class Project(Running):
+class Project:
     """
     The sources, sinks and pipelines of a ``penstock.toml``, for Python programs.
 
@@ -76,6 +55,32 @@ class Project(Running):
     TargetError, for a call that cannot be carried out. Failures of a provider or a target during a call are in the
     result.
     """
+
+    def __init__(
+        self,
+        config: "str | os.PathLike[str] | Mapping[str, Any] | None" = None,
+        *,
+        sets: Sequence[str] = (),
+        plugins: Iterable[object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        strict_plugins: bool = False,
+        clock: Clocks = Clock,
+    ) -> None:
+        self._setup = Setup(
+            file=config,
+            sets=tuple(sets),
+            plugins=plugins if plugins is None else tuple(plugins),
+            environ=os.environ if environ is None else environ,
+            strict_plugins=strict_plugins,
+        )
+        self._clock = clock
+
+    @classmethod
+    def of(cls, setup: Setup, clock: Clocks = Clock) -> Self:
+        """The object of a setup that is there already."""
+        project = cls.__new__(cls)
+        project._setup, project._clock = setup, clock
+        return project
 
     def with_source(
         self, source: str, values: Mapping[str, Any], *, where: str = "values", exclude: Sequence[str] = ()
@@ -97,15 +102,20 @@ class Project(Running):
         The JSON Schema (draft 7) of the configuration of this source, or of a source of this connector. Secrets are
         marked with ``writeOnly``.
         """
+        from penstock._config.json_schema import settings_schema
+
         return settings_schema(self._setup.registry.connector(self._setup.config.connector_of(source)))
 
-    def layouts(self, source: str, streams: Sequence[str] | None = None) -> tuple[Layout, ...]:
+    def layouts(self, source: str, streams: Sequence[str] | None = None) -> "tuple[Layout, ...]":
         """
         The columns, key and kind of a source's streams, in the order of their declaration, as sinks receive them.
 
         ``streams``: names or patterns (``"*"``: all that can be read); None: those that are on by default. A stream
         travels with those that are derived from it.
         """
+        from penstock._plan.selection import select_streams
+        from penstock._project.read import layouts_of
+
         configured = self._setup.source(source)
         chosen = select_streams([configured], names_in("streams", streams))[source]
         return layouts_of(configured, chosen)
@@ -120,30 +130,135 @@ class Project(Running):
         accounts: Sequence[str] | None = None,
         allow_rejected: bool = False,
         on_event: OnEvent = ignore,
-    ) -> Records:
+    ) -> "Records":
         """
         The records of one stream, read from the provider each time they are iterated over; no target is needed.
 
         The default of ``since`` and ``until`` is that of a run. ``accounts``: names or patterns (``"21*"``).
         """
-        on_event = unfailing(on_event)
-        configured = self._setup.source(source, Notices(on_event).add)
-        streams = chosen_streams(configured, [stream])
-        refuse_missed(self._setup.config, [configured], {source: streams})
-        today = self._clock(None).now().astimezone(configured.zone).date()
-        first, last = window_of(since, until, today)
-        job = Job(
-            source=configured,
-            streams=streams,
-            accounts=names_in("accounts", accounts),
-            sink=Nowhere(),
-            since=first,
-            until=last,
-            full=True,
-        )
-        return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=self._clock)
+        from penstock._project.read import read
 
-    def check(self, name: str | None = None) -> CheckResult:
+        return read(
+            self._setup,
+            source,
+            stream,
+            names_in("accounts", accounts),
+            since,
+            until,
+            clock=self._clock,
+            allow_rejected=allow_rejected,
+            on_event=unfailing(on_event),
+        )
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        name: str,
+        *,
+        to: str | None = None,
+        streams: Sequence[str] | None = None,
+        exclude_streams: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        full: bool = False,
+        shards: int | None = None,
+    ) -> "PlanResult":
+        """
+        The partitions that a run of this pipeline or source would fetch, each with its reason. Makes no request.
+
+        Without ``to``, the target that was used last for the source decides what is final; if that one cannot be read,
+        the one before it, with exit code 1. ``shards``: each partition also has the number of the shard, of so many,
+        that reads it.
+        """
+        from penstock._project.jobs import Selection
+        from penstock._project.plan import plan
+
+        selection = Selection(
+            to=to,
+            streams=names_in("streams", streams),
+            exclude_streams=names_in("exclude_streams", exclude_streams),
+            accounts=names_in("accounts", accounts),
+            since=since,
+            until=until,
+            full=full,
+        )
+        return plan(self._setup, name, selection, shards, self._clock(None).now())
+
+    def run(
+        self,
+        name: str,
+        *,
+        to: "str | Sink | None" = None,
+        streams: Sequence[str] | None = None,
+        exclude_streams: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        full: bool = False,
+        strict: bool = False,
+        allow_rejected: bool | int | str | None = None,
+        deadline_s: float | None = None,
+        shard: str | None = None,
+        workers: int | None = None,
+        engine: str | None = None,
+        record: "str | os.PathLike[str] | None" = None,
+        record_full: "str | os.PathLike[str] | None" = None,
+        replay: "str | os.PathLike[str] | None" = None,
+        on_event: OnEvent = ignore,
+        stop: threading.Event | None = None,
+    ) -> "RunResult":
+        """
+        Fetch what is not final yet and deliver it, as ``penstock run`` does.
+
+        ``name``: a pipeline, or a source with ``to``: a sink's name or place, or a sink that the caller made, which is
+        not remembered for ``plan`` and ``status``. ``since``, ``until``: days, both included, or a text such as
+        ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
+        from the threads of the run, one call at a time; its exceptions are logged. ``allow_rejected``: how many
+        records may be rejected without exit code 5: True, a number, or a share such as "1%"; None: as the pipeline
+        states. ``shard``: ``"3/16"`` reads the third of sixteen shards of the accounts and days. ``workers``: divide
+        the run among so many processes of this machine, or of the ``engine`` (``"dask:HOST:PORT"``); None: as the
+        pipeline states. A script that calls this with workers keeps its own code below
+        ``if __name__ == "__main__":``. ``stop``: when it is set, the run ends cleanly.
+
+        ``record``: a new directory for every exchange, with secrets and all that may be personal masked;
+        ``record_full``: the same with credentials masked only. ``replay``: a recording that replaces the provider, at
+        the time of the recorded run; what this call leaves out (streams, accounts, days) is as it was there. A masked
+        one is refused for a target with a ledger.
+
+        Failed partitions, and a lock that another run holds, are in the result.
+        """
+        from penstock._project.jobs import Selection
+        from penstock._project.run import run
+
+        selection = Selection(
+            to=to,
+            streams=names_in("streams", streams),
+            exclude_streams=names_in("exclude_streams", exclude_streams),
+            accounts=names_in("accounts", accounts),
+            since=since,
+            until=until,
+            full=full,
+            strict=strict,
+            allow_rejected=allow_rejected,
+        )
+        return run(
+            self._setup,
+            name,
+            selection,
+            clock=self._clock(stop),
+            deadline_s=deadline_s,
+            shard=shard,
+            workers=workers,
+            engine=engine,
+            record=record,
+            record_full=record_full,
+            replay=replay,
+            on_event=unfailing(on_event),
+        )
+
+    def check(self, name: str | None = None) -> "CheckResult":
         """
         Try credentials with one cheap request per source that records nothing at the provider, and open targets.
 
@@ -151,56 +266,9 @@ class Project(Running):
         side by side. A configuration error of one of several is in the result, and so is that of a pipeline, such as a
         stream that none of its sources has.
         """
-        config = self._setup.config
-        sources, sinks = tuple(config.sources), tuple(config.sinks)
-        pipelines = tuple(config.pipelines)
-        if name is not None:
-            pipeline = config.pipelines.get(name)
-            sources, sinks = (pipeline.source, (pipeline.sink,)) if pipeline is not None else ((name,), ())
-            pipelines = (name,) if pipeline is not None else ()
-        if not sources and not sinks:
-            hint = config.absent or ": `penstock init CONNECTOR` prints a source"
-            raise UsageError(f"nothing is configured that could be checked{hint}")
-        notices = Notices()
-        tries = [
-            _CheckAttempt(source, "source", partial(self._check_source, source, notices.add)) for source in sources
-        ]
-        tries += [_CheckAttempt(sink, "target", partial(self._check_sink, sink, notices.add)) for sink in sinks]
-        if len(tries) == 1:
-            return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            checked = list(pool.map(_checked, tries))
-        refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
-        for piped in pipelines:
-            if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
-                tried = _checked(_CheckAttempt(piped, "pipeline", partial(self._check_pipeline, piped)))
-                checked += [tried] if tried.exit_code else []
-        return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
+        from penstock._project.check import check
 
-    def _check_pipeline(self, name: str) -> str:
-        """Select its streams and read its receivers, as a run does before anything is requested."""
-        setup = self._setup
-        jobs_for(setup, name, Selection(), self._clock(None).now(), lambda _: None)
-        setup.config.notifications(name, setup.registry)
-        return name
-
-    def _check_source(self, name: str, notice: Notice) -> str:
-        configured = self._setup.source(name, notice)
-        refuse_missed(self._setup.config, [configured], {name: chosen_streams(configured, None)})
-        with blamed(configured.connector):
-            return check(configured, self._clock(None))
-
-    def _check_sink(self, name: str, notice: Notice) -> str:
-        _, sink = self._setup.configured([], name, notice=notice)
-        assert sink is not None
-        target = sink.open().open_readonly("")
-        if target is None:
-            return f"{sink.shown}: nothing was written yet"
-        try:
-            advice = target.advice() if isinstance(target, Advising) else ()
-        finally:
-            target.close()
-        return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))
+        return check(self._setup, name, self._clock(None))
 
     # --- writes ---------------------------------------------------------------------------------------------------
 
@@ -220,11 +288,11 @@ class Project(Running):
         confirmed: bool = False,
         receipts: str | os.PathLike[str] | None = None,
         refused: str | os.PathLike[str] | None = None,
-        on_receipt: Callable[[Receipt], None] | None = None,
+        on_receipt: "Callable[[Receipt], None] | None" = None,
         on_request: Callable[[Mapping[str, Any]], None] | None = None,
         on_event: OnEvent = ignore,
         stop: threading.Event | None = None,
-    ) -> ActResult:
+    ) -> "ActResult":
         """
         Write to a provider, as ``penstock act`` does: one receipt for each row, in the order of the rows.
 
@@ -278,7 +346,7 @@ class Project(Running):
         to: str | None = None,
         accounts: Sequence[str] | None = None,
         max_age_s: float | None = None,
-    ) -> StatusResult:
+    ) -> "StatusResult":
         """
         The state of delivery: per stream and account the days that are final, open, missing or failed; problems that
         need attention; and the last runs.
@@ -289,24 +357,9 @@ class Project(Running):
         not age. A source that was never read into the target is overdue, too: of those named, else of those of the
         target's pipelines.
         """
-        query = self._query(name, to)
-        now, patterns = self._clock(None).now(), names_in("accounts", accounts)
-        of_targets = []
-        for target, opened in query:
-            sources, problems, keeps_ledger = [], [], query.keeps_ledger(target)
-            if max_age_s is not None and not patterns and keeps_ledger:
-                problems += never_read(query.expected(target), [source_ledger.source for source_ledger in opened])
-            for source_ledger in opened:
-                read = source_status(self._setup, source_ledger, now, patterns, max_age_s)
-                if read is not None:
-                    sources.append(read)
-                    problems += problems_of(source_ledger, read, now, patterns)
-            of_targets.append(
-                TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=keeps_ledger)
-            )
-        of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in query.failed.items()]
-        overdue = any(problem.kind == OVERDUE for target in of_targets for problem in target.problems)
-        return query.with_notices(StatusResult(targets=tuple(of_targets), exit_code=int(overdue)))
+        from penstock._project.status import status
+
+        return status(self._query(name, to), names_in("accounts", accounts), max_age_s)
 
     def totals(
         self,
@@ -317,10 +370,13 @@ class Project(Running):
         since: date | str | None = None,
         until: date | str | None = None,
         daily: bool = False,
-    ) -> TotalsResult:
+    ) -> "TotalsResult":
         """
         Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
         """
+        from penstock._project.totals import totals_of
+        from penstock.results import TotalsResult
+
         query, days = self._query(name, to), self._days(since, until, accounts)
         totals = query.each(partial(totals_of, days=days, daily=daily))
         return query.with_notices(TotalsResult(totals=totals))
@@ -333,11 +389,14 @@ class Project(Running):
         accounts: Sequence[str] | None = None,
         since: date | str | None = None,
         until: date | str | None = None,
-    ) -> PartitionsResult:
+    ) -> "PartitionsResult":
         """
         The ledger's row of every partition: state, counts and sums. A stream that is not divided by days is always
         within ``since`` and ``until``.
         """
+        from penstock._project.totals import partitions_of
+        from penstock.results import PartitionsResult
+
         query, days = self._query(name, to), self._days(since, until, accounts)
         partitions = query.each(partial(partitions_of, days=days))
         return query.with_notices(PartitionsResult(partitions=partitions))
@@ -353,7 +412,7 @@ class Project(Running):
         accounts: Sequence[str] | None = None,
         rows: bool = False,
         dry_run: bool = False,
-    ) -> ForgetResult:
+    ) -> "ForgetResult":
         """
         Let the next run read days again as if they had never been read. What was delivered stays until then, unless
         ``rows``: then the rows are deleted, too, one partition after the other.
@@ -363,6 +422,8 @@ class Project(Running):
         ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
         the exit code is 1 then, and a notice names it.
         """
+        from penstock._project.forget import forget
+
         query, days = self._query(source, to, used_by_source=True), self._days(since, until, accounts)
         return query.with_notices(forget(query, source, stream, days, rows=rows, dry_run=dry_run))
 
@@ -371,12 +432,14 @@ class Project(Running):
         Remove a target that is not used any more from those that are looked at without ``to``. What lies there stays,
         with its ledger. ``target``: as ``to`` had it. Raises UsageError for one that was not used.
         """
+        from penstock._config.target_text import findable
+
         whole = findable(target)  # a directory is remembered by its whole path
         self._setup.used_targets.forget(whole if whole in self._setup.used_targets.targets() else target)
 
     def erase_personal(
         self, source: str, stream: str | None = None, *, to: str | None = None, dry_run: bool = False
-    ) -> ForgetResult:
+    ) -> "ForgetResult":
         """
         Erase, in rows that were delivered before ``include_personal = false``, what the source leaves out since.
 
@@ -385,6 +448,8 @@ class Project(Running):
         and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
+        from penstock._project.erase import erase_personal
+
         query = self._query(source, to, used_by_source=True)
         return query.with_notices(erase_personal(query, source, stream, dry_run=dry_run))
 
@@ -397,17 +462,19 @@ class Project(Running):
         until: date | str | None = None,
         accounts: Sequence[str] | None = None,
         repair: bool = False,
-    ) -> VerifyResult:
+    ) -> "VerifyResult":
         """
         Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
 
         ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
+        from penstock._project.verify import verify
+
         query, days = self._query(name, to), self._days(since, until, accounts)
         return query.with_notices(verify(query, days, repair=repair))
 
-    def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
+    def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> "AdoptResult":
         """
         Let a stream be written to an existing table that the target does not recognise: restored without comments,
         moved, or made anew by its owner.
@@ -415,40 +482,55 @@ class Project(Running):
         ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
+        from penstock._project.adopt import adopt
+
         query = self._query(source, to, used_by_source=True)
         return query.with_notices(adopt(query, source, place, confirmed=confirmed))
 
-    def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
+    def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> "AdoptAllResult":
         """
         As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
+        from penstock._project.adopt import adopt_all
+
         query = self._query(name, to)
         return query.with_notices(adopt_all(query, confirmed=confirmed))
 
-    def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
+    def rejected(
+        self, name: str | None = None, *, to: str | None = None, stream: str | None = None
+    ) -> "RejectedResult":
         """The rejected records, with path and reason."""
+        from penstock._project.rejected import rejected_records
+        from penstock.results import RejectedResult
+
         query = self._query(name, to)
         records = query.each(partial(rejected_records, stream=stream))
         return query.with_notices(RejectedResult(rejected=records))
 
     def runs(
         self, name: str | None = None, *, to: str | None = None, limit: int = 20, run_id: str | None = None
-    ) -> RunsResult:
+    ) -> "RunsResult":
         """The last runs, newest first, at most ``limit`` of each source; ``run_id``: only the run of this id."""
+        from penstock._project.runs import runs_of
+        from penstock.results import RunsResult, run_order
+
         query = self._query(name, to)
         runs = query.each(partial(runs_of, limit=limit, run_id=run_id))
         return query.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(
         self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
-    ) -> ChangesResult:
+    ) -> "ChangesResult":
         """
         The changes to delivered partitions since that day (UTC): rows and sums before and after, per account and day.
 
         ``merged``: one for each partition, from before the first to after the last; else one for each reading. As far
         back as the ledger keeps restatements.
         """
+        from penstock._project.changes import changes_of
+        from penstock.results import ChangesResult
+
         query = self._query(name, to)
         first = self._days(since, None).since
         assert first is not None
@@ -457,19 +539,15 @@ class Project(Running):
 
     # --- shared -----------------------------------------------------------------------------------------------------
 
-    def _days(self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None) -> Days:
+    def _days(
+        self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None
+    ) -> "Days":
+        from penstock._project.target_query import Days
+
         first, last = window_of(since, until, self._clock(None).now().date())
         return Days(since=first, until=last, accounts=names_in("accounts", accounts))
 
-    def _query(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> TargetQuery:
+    def _query(self, name: str | None, to: str | None, *, used_by_source: bool = False) -> "TargetQuery":
+        from penstock._project.target_query import TargetQuery
+
         return TargetQuery(self._setup, name, to, self._clock(None), used_by_source)
-
-
-def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:
-    """The result of one try. ``alone``: a usage or configuration error is raised."""
-    try:
-        return Checked(name=to_try.name, kind=to_try.kind, message=to_try.attempt())
-    except PenstockError as error:
-        if alone and isinstance(error, UsageError):
-            raise
-        return Checked(name=to_try.name, kind=to_try.kind, message=str(error), exit_code=error.exit_code)

@@ -4,6 +4,7 @@ The records of one stream as Python values, read and checked like a run, without
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,9 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
+from penstock._plan.selection import chosen_streams
+from penstock._project.jobs import Nowhere, refuse_missed
+from penstock._project.setup import Notices, Setup, window_of
 from penstock._read.components import components_of
 from penstock._run.context import new_run
 from penstock._run.runner import run
@@ -132,6 +136,27 @@ class Records:
                 f"{name}: {len(rejected)} records could not be decoded and are missing from the rows, the "
                 f"first because {first.path}: {first.reason}. `rejected` holds them; allow_rejected=True accepts that"
             )
+
+
+def read(
+    setup: Setup,
+    source: str,
+    stream: str,
+    accounts: tuple[str, ...],
+    since: date | str | None,
+    until: date | str | None,
+    *,
+    clock: Callable[[threading.Event | None], Clock],
+    allow_rejected: bool,
+    on_event: OnEvent,
+) -> Records:
+    """See :meth:`penstock.Project.read`."""
+    configured = setup.source(source, Notices(on_event).add)
+    streams = chosen_streams(configured, [stream])
+    refuse_missed(setup.config, [configured], {source: streams})
+    first, last = window_of(since, until, clock(None).now().astimezone(configured.zone).date())
+    job = Job(source=configured, streams=streams, accounts=accounts, sink=Nowhere(), since=first, until=last, full=True)
+    return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=clock)
 
 
 def layouts_of(source: ConfiguredSource, streams: Sequence[str]) -> tuple[Layout, ...]:

@@ -1,0 +1,91 @@
+"""
+``check``: try credentials and targets.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from penstock._plan.selection import chosen_streams
+from penstock._project.jobs import Selection, jobs_for, refuse_missed
+from penstock._project.setup import Notice, Notices, Setup, blamed
+from penstock._run.check import check as check_credentials
+from penstock._util.clock import Clock
+from penstock.errors import PenstockError, UsageError
+from penstock.results import Checked, CheckResult
+from penstock.sinks import Advising
+
+
+class _CheckAttempt(NamedTuple):
+    """A source, target or pipeline to be checked. ``attempt`` returns the message of success."""
+
+    name: str
+    kind: str
+    attempt: Callable[[], str]
+
+
+def check(setup: Setup, name: str | None, clock: Clock) -> CheckResult:
+    """See :meth:`penstock.Project.check`."""
+    config = setup.config
+    sources, sinks = tuple(config.sources), tuple(config.sinks)
+    pipelines = tuple(config.pipelines)
+    if name is not None:
+        pipeline = config.pipelines.get(name)
+        sources, sinks = (pipeline.source, (pipeline.sink,)) if pipeline is not None else ((name,), ())
+        pipelines = (name,) if pipeline is not None else ()
+    if not sources and not sinks:
+        hint = config.absent or ": `penstock init CONNECTOR` prints a source"
+        raise UsageError(f"nothing is configured that could be checked{hint}")
+    notices = Notices()
+    tries = [
+        _CheckAttempt(source, "source", partial(_check_source, setup, source, notices.add, clock)) for source in sources
+    ]
+    tries += [_CheckAttempt(sink, "target", partial(_check_sink, setup, sink, notices.add)) for sink in sinks]
+    if len(tries) == 1:
+        return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        checked = list(pool.map(_checked, tries))
+    refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
+    for piped in pipelines:
+        if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
+            tried = _checked(_CheckAttempt(piped, "pipeline", partial(_check_pipeline, setup, piped, clock)))
+            checked += [tried] if tried.exit_code else []
+    return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
+
+
+def _check_pipeline(setup: Setup, name: str, clock: Clock) -> str:
+    """Select its streams and read its receivers, as a run does before anything is requested."""
+    jobs_for(setup, name, Selection(), clock.now(), lambda _: None)
+    setup.config.notifications(name, setup.registry)
+    return name
+
+
+def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
+    configured = setup.source(name, notice)
+    refuse_missed(setup.config, [configured], {name: chosen_streams(configured, None)})
+    with blamed(configured.connector):
+        return check_credentials(configured, clock)
+
+
+def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
+    _, sink = setup.configured([], name, notice=notice)
+    assert sink is not None
+    target = sink.open().open_readonly("")
+    if target is None:
+        return f"{sink.shown}: nothing was written yet"
+    try:
+        advice = target.advice() if isinstance(target, Advising) else ()
+    finally:
+        target.close()
+    return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))
+
+
+def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:
+    """The result of one try. ``alone``: a usage or configuration error is raised."""
+    try:
+        return Checked(name=to_try.name, kind=to_try.kind, message=to_try.attempt())
+    except PenstockError as error:
+        if alone and isinstance(error, UsageError):
+            raise
+        return Checked(name=to_try.name, kind=to_try.kind, message=str(error), exit_code=error.exit_code)

@@ -1,0 +1,73 @@
+"""
+``plan``: the partitions that a run would fetch.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from attrs import evolve
+
+from penstock._config import ConfiguredSink
+from penstock._plan.division import shards as divided, unit_of_partition
+from penstock._plan.plan import Job, Plan, PlannedPartition
+from penstock._project.jobs import Selection, jobs_for, plan_of
+from penstock._project.run_result import PlanResult
+from penstock._project.setup import Notice, Notices, Setup
+from penstock.errors import LockHeldError, SinkError, TargetError
+
+
+def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now: datetime) -> PlanResult:
+    """See :meth:`penstock.Project.plan`."""
+    notices = Notices()
+    jobs, sink, plans, is_first = _plans(setup, name, selection, now, notices.add)
+    if sink is None:
+        notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
+    elif not is_first:
+        notices.add(f"this is the plan for the target {sink.shown}")
+    for text in (text for plan in plans for text in plan.notices):
+        notices.add(text)
+    partitions = tuple(partition for plan in plans for partition in plan.partitions)
+    return PlanResult(
+        partitions=partitions if shards is None else _with_shards(jobs, partitions, shards),
+        waiting=tuple(
+            f"{job.source.name}.{text}" for job, plan in zip(jobs, plans, strict=True) for text in plan.waiting
+        ),
+        final=sum(sum(plan.final.values()) for plan in plans),
+        exact=all(plan.exact for plan in plans),
+        pace={job.source.name: rate for job in jobs if (rate := job.source.requests_per_second) is not None},
+        target=sink.shown if sink is not None else None,
+        notices=tuple(notices.texts),
+        exit_code=int(not is_first),
+    )
+
+
+def _plans(
+    setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
+) -> tuple[list[Job], ConfiguredSink | None, list[Plan], bool]:
+    """
+    The jobs of a selection, their sink and their plans; and whether that is the target that was used last. One that
+    cannot be read is left out, with a notice, unless it is the only one.
+    """
+    is_source = name not in setup.config.pipelines
+    history = setup.targets_used([name], notice) if selection.to is None and is_source else ()
+    candidates: list[str | None] = [*history] or [None]
+    for used in candidates:
+        jobs, sink = jobs_for(setup, name, selection, now, notice, planning=True, used=used)
+        try:
+            return jobs, sink, [plan_of(job, now) for job in jobs], used == candidates[0]
+        except (TargetError, SinkError, LockHeldError) as error:
+            if sink is None or used == candidates[-1]:
+                raise
+            notice(f"the target {sink.shown} cannot be read: {error}")
+    raise AssertionError("the last candidate returns or raises")
+
+
+def _with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number: int) -> tuple[PlannedPartition, ...]:
+    """The planned partitions, each with the number of the shard that reads it."""
+    division = divided(number, [job.source for job in jobs])
+    sources = {job.source.name: job.source for job in jobs}
+    numbered = []
+    for partition in planned:
+        unit = unit_of_partition(sources[partition.source], partition.partition)
+        numbered.append(evolve(partition, shard=division.part_of(unit)))
+    return tuple(numbered)

@@ -1,0 +1,222 @@
+"""
+``run``: fetch what is not final and deliver it, also into and from a recording.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from penstock._config import ConfiguredSink
+from penstock._config.pipeline import Notification
+from penstock._fetch.client import ExchangeLog
+from penstock._plan.division import shard_of
+from penstock._plan.plan import Job
+from penstock._project.jobs import Selection, jobs_for, pipeline_of, refuse_indivisible
+from penstock._project.notify import notify
+from penstock._project.run_result import RunResult
+from penstock._project.setup import Notice, Notices, Setup
+from penstock._run import runner
+from penstock._run.context import new_run
+from penstock._run_report.report import RunReport
+from penstock._util.clock import Clock, StandingClock
+from penstock.errors import PenstockError, UsageError
+from penstock.events import Event, OnEvent
+from penstock.names import counted
+from penstock.sinks import Part, Sink
+
+if TYPE_CHECKING:
+    from penstock._recording.replay import Recording
+
+Folder = str | os.PathLike[str] | None
+
+
+def run(
+    setup: Setup,
+    name: str,
+    selection: Selection,
+    *,
+    clock: Clock,
+    deadline_s: float | None,
+    shard: str | None,
+    workers: int | None,
+    engine: str | None,
+    record: Folder,
+    record_full: Folder,
+    replay: Folder,
+    on_event: OnEvent,
+) -> RunResult:
+    """See :meth:`penstock.Project.run`."""
+    notices, recording, configured = Notices(on_event), None, setup
+    if replay is not None:
+        recording = _recording_of(replay, record, record_full, notices.add)
+        configured, clock = setup.with_recorded(recording), StandingClock(recording.started_at, clock.stop)
+        selection = _as_recorded(selection, recording)
+    receivers = _receivers(setup, name, selection.to) if replay is None else ()
+    try:
+        jobs, sink = jobs_for(configured, name, selection, clock.now(), notices.add)
+        _refuse_unusable(jobs, sink, recording)
+        exchange_log = recording or _recorder_of(record, record_full, selection)
+        if shard is not None:
+            jobs = _sharded(jobs, shard, notices.add)
+        workers, engine = _division(setup, name, workers, engine, shard=shard, recorded=exchange_log is not None)
+        remember = partial(_remember, setup, sink, [job.source.name for job in jobs], clock, notices.add)
+        context = new_run(
+            jobs,
+            clock=clock,
+            deadline_s=deadline_s,
+            on_event=partial(_follow, on_event, remember),
+            exchange_log=exchange_log,
+        )
+        if engine is None and workers in (None, 1):
+            result = _result_of(partial(runner.run, context))
+        else:
+            from penstock._project.workers import run_by_workers  # a run of one process starts without it
+
+            result = _result_of(partial(run_by_workers, configured, name, selection, context, engine, workers))
+    except PenstockError as error:
+        notices.add_all(notify(receivers, name, RunResult.not_started(error)))
+        raise
+    unsent = notify(receivers, name, result) if receivers else []
+    notices.add_all(unsent)
+    return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))), unsent=tuple(unsent))
+
+
+def _receivers(setup: Setup, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
+    """The receivers of the pipeline that ``name`` means; none for a source."""
+    config = setup.config
+    if pipeline_of(config, name, to) is None:
+        return ()
+    return config.notifications(name, setup.registry)
+
+
+def _division(
+    setup: Setup, name: str, workers: int | None, engine: str | None, *, shard: str | None, recorded: bool
+) -> tuple[int | None, str | None]:
+    """The workers and the engine that divide a run: those of the call, else those of the pipeline."""
+    if shard is None and not recorded:
+        pipeline = setup.config.pipelines.get(name)
+        if pipeline is not None and workers is None and engine is None:
+            return pipeline.workers, pipeline.engine
+    elif engine is not None or workers not in (None, 1):
+        what = "--shard divides a run without workers" if shard is not None else "a recording is of one process"
+        raise UsageError(f"{what}; leave out --workers and --engine")
+    return workers, engine
+
+
+def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str], clock: Clock, notice: Notice) -> None:
+    """Remember the target for later calls. A failure to do so is reported and ignored."""
+    if sink is None or sink.remembered is None:
+        return
+    try:
+        setup.used_targets.remember(sink.remembered, sources, clock.now())
+    except OSError as error:
+        notice(
+            f"the target cannot be remembered in {setup.config.folder / '.penstock'} ({error.strerror}); "
+            "plan, status and rejected will need --to"
+        )
+
+
+def _refuse_unusable(jobs: Sequence[Job], sink: ConfiguredSink | None, recording: "Recording | None") -> None:
+    """Raise UsageError for credentials that cannot be used, or for a recording that the target must not have."""
+    if recording is not None:
+        _refuse_masked(recording, jobs, sink)
+        return
+    for job in jobs:
+        job.source.refuse_unusable_credentials()
+
+
+def _follow(on_event: OnEvent, remember: Callable[[], None], event: Event) -> None:
+    """Pass an event on; remember the target when it has been opened."""
+    if event["event"] == "run_started":
+        remember()
+    on_event(event)
+
+
+def _result_of(run: Callable[[], RunReport]) -> RunResult:
+    """The result of a run, also where another run's lock, or a target, prevents it from starting."""
+    try:
+        return RunResult.of(run())
+    except UsageError:
+        raise
+    except PenstockError as error:
+        return RunResult.not_started(error)
+
+
+def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
+    """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
+    refuse_indivisible(jobs)
+    this_part = shard_of(shard, [job.source for job in jobs])
+    in_part = []
+    for job in jobs:
+        name, parts = job.source.name, this_part.division.parts
+        readers = len(this_part.division.parts_by_source[name])
+        if not this_part.reads(name):
+            allowed = counted(readers, "request")
+            notice(f"{name} allows {allowed} at once, so {readers} of {parts} shards read it; not this one")
+            continue
+        lock_part = Part(
+            division=f"{parts} shards by days, {readers} for this source", name=f"shard {this_part.number} of {parts}"
+        )
+        in_part.append(evolve(job, source=this_part.limited(job.source), part=this_part, lock_part=lock_part))
+    return in_part
+
+
+# --- recordings -------------------------------------------------------------------------------------------------------
+
+
+def _recording_of(replay: Folder, record: Folder, record_full: Folder, notice: Notice) -> "Recording":
+    """The recording to run from. Raises UsageError."""
+    from penstock._recording.replay import Recording
+
+    if record is not None or record_full is not None:
+        raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
+    assert replay is not None
+    recording = Recording.open(Path(replay))
+    if not recording.finished:
+        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
+    return recording
+
+
+def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
+    """The selection, with that of the recorded run where it makes none."""
+    options = recording.options
+    return evolve(
+        selection,
+        streams=selection.streams or tuple(options["streams"]),
+        exclude_streams=selection.exclude_streams or tuple(options["exclude_streams"]),
+        accounts=selection.accounts or tuple(options["accounts"]),
+        since=selection.since or options["since"],
+        until=selection.until or options["until"],
+    )
+
+
+def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
+    """Raise UsageError for a masked recording and a target with a ledger."""
+    if recording.masked and any(job.sink.keeps_ledger for job in jobs):
+        raise UsageError(
+            f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
+            f"{sink.shown if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "
+            "--to -, write one file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
+        )
+
+
+def _recorder_of(record: Folder, record_full: Folder, selection: Selection) -> ExchangeLog | None:
+    """The exchange log of a run that is recorded. Raises UsageError."""
+    if record is not None and record_full is not None:
+        raise UsageError("--record and --record-full: choose one")
+    if (folder := record if record is not None else record_full) is None:
+        return None
+    from penstock._recording.recorder import Recorder
+
+    options = {
+        "streams": selection.streams,
+        "exclude_streams": selection.exclude_streams,
+        "accounts": selection.accounts,
+        "since": str(selection.since) if selection.since is not None else None,
+        "until": str(selection.until) if selection.until is not None else None,
+    }
+    return Recorder(Path(folder), full=record_full is not None, options=options)

@@ -1,4 +1,0 @@
-"""
-The results of the Python API, :class:`penstock.Project`: ``results``, and ``delivered``, which joins changes and adds
-them up.
-"""
