@@ -295,6 +295,29 @@ def test_values_are_masked_and_keep_their_form(tmp_path: Path) -> None:
     assert one["more"]["list"] == []  # the object that the hidden path selects
 
 
+@record(key="id")
+class Contact:
+    id: str
+    more: Any = column(hidden=("keys[name=token]",), hidden_personal=("[name=mail]",))
+
+
+def test_a_path_with_a_selection_is_masked_as_rows_are(tmp_path: Path) -> None:
+    """
+    In any case, of secret and of personal parts, and below a member; a full recording keeps the personal ones.
+    """
+    more = {
+        "keys": [{"name": "TOKEN", "value": "h4sh-canary"}],
+        "list": [{"name": "Mail", "value": "mail-canary"}, {"name": "city", "value": "Oslo"}],
+    }
+    shop = a_shop(tmp_path, lambda request: {"data": [{"id": "b1", "more": more}]}, record=Contact)
+
+    _, masked = taped(shop, tmp_path / "masked")
+    _, full = taped(shop, tmp_path / "full", full=True)
+
+    assert (leaked(masked), leaked(full)) == ([], ["mail-canary"])
+    assert b"Oslo" in masked
+
+
 def test_a_full_recording_masks_credentials_only(tmp_path: Path) -> None:
     """
     Secret columns and parts; the rows are those of the provider.

@@ -4,6 +4,7 @@ Secret and personal members inside nested values: removed at declared paths, or 
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from msgspec import DecodeError
@@ -19,7 +20,7 @@ def cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
     A path is dotted: a member's name, ``*`` for every member or element, ``[name=leadHash]`` for every object, however
     deep, in which ``name`` is ``leadHash``, in any case. Names apply to every element of an array.
     """
-    split = [_split(path) for path in paths]
+    split = [steps_of(path) for path in paths]
 
     def clean(value: Any) -> Any:
         for steps in split:
@@ -34,7 +35,7 @@ def personal_cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
     A function that removes personal members as :func:`cleaner` does, and returns the value. Where they have moved, they
     are masked by their name; a value in which a path meets a text or number, in place of an object, is masked whole.
     """
-    split, clean_paths, masks = [_split(path) for path in paths], cleaner(paths), Masks.of((), paths, labels=False)
+    split, clean_paths, masks = [steps_of(path) for path in paths], cleaner(paths), Masks.of((), paths, labels=False)
 
     def clean(value: Any) -> Any:
         if not all(_leads_through(value, steps) for steps in split):
@@ -63,8 +64,9 @@ def _leads_through(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
 _STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")
 
 
-def _split(path: str) -> tuple[tuple[str, str | None], ...]:
-    """(name, None) for a member, (name, value) for a selection."""
+@cache
+def steps_of(path: str) -> tuple[tuple[str, str | None], ...]:
+    """The steps of a path, see :func:`cleaner`: (name, None) for a member, (name, value) for a selection."""
     return tuple((hit[1], hit[2]) if hit[1] else (hit[3], None) for hit in _STEP.finditer(path))
 
 
@@ -125,7 +127,7 @@ class Masks(NamedTuple):
         Masks for members of these names, and for the last names of these paths, at any place. ``labels``: all of these
         names may label others; False: only those that a path selects, since a row may be called as any member is.
         """
-        ends = [_split(path)[-1] for path in paths]
+        ends = [steps_of(path)[-1] for path in paths]
         selected = {(_folded(name), _folded(value)) for name, value in ends if value is not None}
         last = {name for name, value in ends if value is None and name != "*"}
         values = frozenset(value for _, value in selected)

@@ -21,6 +21,7 @@ from urllib.parse import quote, quote_plus
 from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
+from penstock._decode.masks import steps_of
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import Column
@@ -37,7 +38,6 @@ Replace = Callable[[Names, int, bytes], bytes | None]
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _DIGIT = re.compile(rb"[0-9]")
 _WHOLE = re.compile(rb"-?[0-9]+")
-_SELECTION = re.compile(r"\[([^=\]]+)=([^\]]*)\]")  # a whole path that selects objects
 _MAIL = re.compile(r"[^\s@/?]+@[^\s@/?]+\.[^\s@/?]+")
 LONGEST_MAIL = 254  # RFC 5321
 _BRACKETS = (b"{", b"[", b"}", b"]")
@@ -133,9 +133,9 @@ class Fields:
         column, inner_names = self._column(names)
         if column is None:
             return "unknown", None
-        if column.secret or any(_within(inner_names, path.split(".")) for path in column.hidden):
+        if column.secret or any(_within(inner_names, steps_of(path)) for path in column.hidden):
             return "secret", column
-        if column.personal or any(_within(inner_names, path.split(".")) for path in column.hidden_personal):
+        if column.personal or any(_within(inner_names, steps_of(path)) for path in column.hidden_personal):
             return "personal", column
         inner = [child.nature(inner_names) for child in self.derived.get(column.name, ())] if inner_names else []
         return next((of_child for of_child in inner if of_child[0] != "plain"), ("plain", column))
@@ -146,14 +146,20 @@ class Fields:
                 return column, names[length:]
         return (self.members.get(names[0]), names[1:]) if names else (None, ())
 
-    @property
-    def selections(self) -> set[tuple[str, str]]:
-        """The (member, value) by which paths of secrets select objects."""
+    def selections(self, *, personal: bool) -> set[tuple[str, str]]:
+        """
+        The (member, value) by which paths of secrets select objects, the value in lower case; with ``personal``, also
+        those by which paths of personal parts do.
+        """
         columns = (*self.members.values(), *self.paths.values())
+        paths = [path for column in columns for path in (*column.hidden, *(column.hidden_personal if personal else ()))]
         pairs = {
-            (hit[1], hit[2]) for column in columns for path in column.hidden if (hit := _SELECTION.fullmatch(path))
+            (steps[0][0], steps[0][1].casefold())
+            for path in paths
+            if len(steps := steps_of(path)) == 1 and steps[0][1] is not None
         }
-        return pairs.union(*(child.selections for fields in self.derived.values() for child in fields))
+        inner = (child for fields in self.derived.values() for child in fields)
+        return pairs.union(*(child.selections(personal=personal) for child in inner))
 
     def outside(self, names: Names) -> Nature:
         """The nature of a value outside of the records: by its name alone."""
@@ -161,18 +167,22 @@ class Fields:
         return "plain" if column is None else "secret" if column.secret else "personal" if column.personal else "plain"
 
 
-def _within(names: Names, steps: Sequence[str]) -> bool:
+def _within(names: Names, steps: Sequence[tuple[str, str | None]]) -> bool:
     """
     Whether a value is at a hidden path or below. ``*`` stands for a member or, since arrays are passed over, for none.
     A selection by a value counts as the whole of what it is in, unless it is the whole path: see ``Fields.selections``.
     """
-    if not steps:
+    is_selection = len(steps) == 1 and steps[0][1] is not None
+    return not is_selection and _leads_to(names, steps)
+
+
+def _leads_to(names: Names, steps: Sequence[tuple[str, str | None]]) -> bool:
+    if not steps or steps[0][1] is not None:
         return True
-    if "[" in steps[0]:
-        return len(steps) > 1
-    if steps[0] == "*":
-        return _within(names, steps[1:]) or (bool(names) and _within(names[1:], steps[1:]))
-    return bool(names) and names[0] == steps[0] and _within(names[1:], steps[1:])
+    (name, _), *inner = steps
+    if name == "*" and _leads_to(names, inner):
+        return True
+    return bool(names) and name in ("*", names[0]) and _leads_to(names[1:], inner)
 
 
 def selected(body: bytes, selections: Collection[tuple[str, str]]) -> list[tuple[int, int, int]]:
@@ -186,7 +196,7 @@ def selected(body: bytes, selections: Collection[tuple[str, str]]) -> list[tuple
         elif token in (b"}", b"]") and opened:
             begin, selector = opened.pop()
             spans.extend([(begin, start, selector)] if selector >= 0 else [])
-        elif opened and names and (names[-1], text_of(token)) in selections:
+        elif opened and names and (names[-1], text_of(token).casefold()) in selections:
             opened[-1] = (opened[-1][0], start)
 
     replaced_json(body, look)
@@ -316,13 +326,14 @@ class _Replacement:
         items: Iterable[Items] | None,
         stamps: Mapping[str, str],
     ) -> "_Replacement":
+        selections = fields.selections(personal=not masking.full)
         return cls(
             masking=masking,
             fields=fields,
             regions=None if items is None else _regions(body, items),
             arrays=() if items is None else _outer_arrays(items),
             stamped={tuple(path.split(".")): fields.stamped.get(column) for column, path in stamps.items()},
-            selections=sorted(selected(body, fields.selections), reverse=True) if fields.selections else [],
+            selections=sorted(selected(body, selections), reverse=True) if selections else [],
         )
 
     def __call__(self, names: Names, start: int, token: bytes) -> bytes | None:
