@@ -11,12 +11,24 @@ from typing import Any
 from attrs import frozen
 
 from penstock._fetch.verdict import status_judge
-from penstock.actions import Action, Values
+from penstock.actions import Action, ActionJudge, Values
 from penstock.connector import Connector
 from penstock.envelope import is_failure
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
-from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
+from penstock.protocols import (
+    VERDICTS,
+    Accept,
+    Refusal,
+    Refuse,
+    Retry,
+    Skip,
+    StatusRule,
+    Throttle,
+    Unavailable,
+    Verdict,
+    check_returned,
+)
 
 MOST_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
 
@@ -39,10 +51,10 @@ def outcome_of(
     )
     meaning: Sequence[Receipt] | Verdict | _AlreadyCaptured | None = None
     if action.judge is not None:
-        meaning = action.judge(response, rows)
+        meaning = _checked_receipts(action.judge, action.judge(response, rows), len(rows))
     for judge in (of_action, connector.judge, theirs, usual):
         if meaning is None and judge is not None:
-            meaning = judge(response, None)
+            meaning = check_returned(judge, judge(response, None), Verdict | None, VERDICTS)
     if meaning is None:
         meaning = _by_class(connector, answered, response)
     if isinstance(meaning, Accept):
@@ -60,6 +72,17 @@ def outcome_of(
             return meaning
         return same_receipts(rows, "unknown", str(meaning.error), _stored_answer(response))
     return meaning
+
+
+def _checked_receipts(judge: ActionJudge, meaning: Any, rows: int) -> Sequence[Receipt] | Verdict | None:
+    """What the judge of an action returned. Raises PluginError for receipts that are not one for each row."""
+    are_complete = isinstance(meaning, Sequence) and sorted(
+        receipt.row if isinstance(receipt, Receipt) else -1 for receipt in meaning
+    ) == list(range(rows))
+    expected = Sequence if are_complete else Verdict | None
+    write = f"None, a verdict, or one Receipt for each of the {rows} rows (row=0, 1, ...)"
+    checked: Sequence[Receipt] | Verdict | None = check_returned(judge, meaning, expected, write)
+    return checked
 
 
 @frozen
