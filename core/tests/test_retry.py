@@ -331,6 +331,23 @@ def test_a_throttled_source_waits_as_long_as_the_provider_states(headers: Any, s
     assert rate_limit.cooled == [cooled]
 
 
+@pytest.mark.parametrize(
+    "stated", ["0", format_datetime(NOW - timedelta(hours=3), usegmt=True), "2026-03-02T08:00:00Z", "1000000000"]
+)
+def test_a_wait_that_is_over_does_not_use_up_the_retries_at_once(stated: str):
+    """
+    Retry-After of 0, or a time in the past: the pauses grow as they do without one.
+    """
+    clock, rate_limit = FakeClock(NOW), Waited()
+    throttled = a_response(status=429, headers=(("retry-after", stated),), received_at=NOW)
+    exchange = Provider([throttled] * 4)
+
+    with pytest.raises(ThrottledError):
+        retrying(exchange, clock, rate_limit=rate_limit)(RecordingOperation(REQUEST, always(BUSY)))
+    assert clock.slept == [0.5, 1.0, 2.0]
+    assert rate_limit.cooled == [0.0] * 3
+
+
 def test_a_pause_beyond_the_deadline_is_not_begun():
     """
     Where the next try would come after the deadline, the request fails at once.
@@ -384,7 +401,9 @@ def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: floa
 
 
 @given(
-    wanted_s=st.floats(allow_nan=False), random_fraction=st.floats(0, 1, exclude_max=True), failures=st.integers(1, 50)
+    wanted_s=st.floats(min_value=0, exclude_min=True),
+    random_fraction=st.floats(0, 1, exclude_max=True),
+    failures=st.integers(1, 50),
 )
 def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_fraction: float, failures: int):
     """
@@ -394,7 +413,7 @@ def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_f
 
     pause = policy.pause(failures, wanted_s, random_fraction)
 
-    floor = min(max(wanted_s, 0.0), 100.0)
+    floor = min(wanted_s, 100.0)
     assert floor <= pause <= floor + 1.0
 
 

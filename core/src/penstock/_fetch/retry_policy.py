@@ -32,10 +32,11 @@ class RetryPolicy(NamedTuple):
         Seconds before the next try after so many ``failures`` (1, 2, ...); ``random_fraction`` is from [0, 1).
 
         The wait that the provider states is a floor, up to ``throttle_wait_s``; the jitter is added to it, so that many
-        clients with the same wait do not return together.
+        clients with the same wait do not return together. A wait of 0, or a time in the past, states nothing: the
+        pauses grow, else all retries are made within seconds.
         """
         backoff = random_fraction * min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return backoff if stated_s is None else min(max(stated_s, 0.0), self.throttle_wait_s) + min(backoff, 1.0)
+        return min(stated_s, self.throttle_wait_s) + min(backoff, 1.0) if stated_s and stated_s > 0 else backoff
 
     def retries_after(self, error: ProviderError) -> int:
         """How often a request that failed with this error is repeated."""
