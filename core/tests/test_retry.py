@@ -45,6 +45,7 @@ class Provider:
     renewed: int = 0
     current: Grant | None = None
     skew: timedelta = timedelta(0)
+    signs_with: list[Grant] = field(factory=list)  # before ``current``
     corrects: bool = True
     corrected: int = 0
 
@@ -65,7 +66,7 @@ class Provider:
         return self.current
 
     def sign(self, request: Request) -> Signed:
-        return Signed(request, self.current, self.skew)
+        return Signed(request, self.signs_with.pop(0) if self.signs_with else self.current, self.skew)
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         self.corrected += 1
@@ -263,6 +264,29 @@ def test_a_token_that_others_used_up_is_renewed_again():
     assert exchange.renewed == RENEWALS
 
 
+def test_a_late_response_to_an_older_token_does_not_hide_that_a_newer_one_was_good():
+    """
+    The token that the second attempt carries was accepted for another request, before a slow response to a request
+    with the one before it: it has expired as well, and a third one is requested.
+    """
+    old, new, newest = (Grant(Secret(f"{name}-token-of-the-test")) for name in ("old", "new", "newest"))
+    exchange = Provider([a_response(status=401), GOOD, GOOD, GOOD, GOOD], signs_with=[old, new, new, old, newest])
+    shared = retrying(exchange)
+    refusals = iter([True, True, False])
+
+    def judge(response: Response) -> tuple[Verdict, Answer]:
+        if not next(refusals):
+            return Accept(), Answer()
+        if exchange.requested == 2:
+            shared(RecordingOperation(REQUEST, always(Accept())))  # the new token is good for another request
+            shared(RecordingOperation(REQUEST, always(Accept())))  # the slow one, with the old token
+        return Retry(AuthenticationError("expired"), renew=True), Answer()
+
+    _, verdict, _ = shared(RecordingOperation(REQUEST, judge))
+
+    assert (verdict, exchange.requested) == (Accept(), 5)
+
+
 def test_a_key_that_nobody_granted_is_not_renewed():
     """
     Where credentials are not granted by a login, there are no others: the refusal stands at once.
@@ -352,12 +376,12 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
     """
     Where the next try would come after the deadline, the request fails at once.
     """
-    clock = FakeClock()
+    clock, operation = FakeClock(), RecordingOperation(REQUEST, by_status)
     exchange = Provider([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
 
     with pytest.raises(DeadlineReachedError):
-        retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(RecordingOperation(REQUEST, by_status))
-    assert clock.slept == []
+        retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(operation)
+    assert (clock.slept, operation.retries) == ([], [])
 
 
 def test_a_run_has_a_budget_of_retries():

@@ -84,7 +84,7 @@ class SourceClient:
     peers: Peers | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
-    policy: RetryPolicy = field(init=False)
+    _policy: RetryPolicy = field(init=False)
     _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
     _accepted: set[str | None] = field(factory=set, init=False)  # the owners of credentials that the provider accepted
@@ -108,7 +108,7 @@ class SourceClient:
         )
         cooled_down = partial(self.peers.cooled_down, self.source.name) if self.peers is not None else None
         self.rate_limit = RateLimit(self.clock, self.source.requests_per_second, cooled_down)
-        self.policy = RetryPolicy(
+        self._policy = RetryPolicy(
             retries=settings.retries,
             first_s=settings.retry_first_s,
             max_s=settings.retry_max_s,
@@ -130,6 +130,7 @@ class SourceClient:
         return self._retrying_for(account)(operation)
 
     def _retrying_for(self, account: str | None) -> Retrying:
+        """The chain of a request: the loop of attempts, which signs with ``Signer`` and sends with ``Transport``."""
         whose = self.source.credentials_of(account)
         with self._lock:
             if whose not in self._by_credentials:
@@ -146,7 +147,7 @@ class SourceClient:
             return self._by_credentials[whose]
 
     def _retrying(self, signer: Signer) -> Retrying:
-        return Retrying(signer, self._transport, self.policy, self.rate_limit, self.budget, self.source.name)
+        return Retrying(signer, self._transport, self._policy, self.rate_limit, self.budget, self.source.name)
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""

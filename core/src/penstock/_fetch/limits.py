@@ -46,13 +46,12 @@ class Budget:
         with self._lock:
             self._silent[source] = self._silent.get(source, 0) + 1
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep; raises DeadlineReachedError at once if the deadline would pass meanwhile."""
+    def check_deadline(self, seconds: float) -> None:
+        """Raises DeadlineReachedError if the deadline comes within so many seconds."""
         if self.deadline is not None and self.clock.monotonic() + seconds >= self.deadline:
             raise DeadlineReachedError(
                 f"the deadline comes before the next try in {seconds:.0f} s; the next run goes on with what is left"
             )
-        self.clock.sleep(seconds)
 
 
 @define(eq=False, repr=False)

@@ -7,6 +7,7 @@ means, what is recorded before an attempt, and what becomes of a request that is
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -22,6 +23,9 @@ from penstock.protocols import Accept, Exchange, Grant, Retry, Skip, Verdict
 
 # The errors after which a request that was not carried out, or a read, is repeated. BrokenBodyError: of a login.
 REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)
+
+# Accepted grants that are remembered: the response to a request with an older grant may come last.
+GRANTS_NOTED = 64
 
 Result = TypeVar("Result")
 
@@ -101,7 +105,7 @@ class Retrying:
     budget: Budget
     source: str = ""
     random_fraction: Callable[[], float] = random.random
-    _proven: Grant | None = field(default=None, init=False)  # the last grant that was accepted
+    _accepted: deque[Grant] = field(factory=lambda: deque(maxlen=GRANTS_NOTED), init=False)  # the last ones
 
     def __call__(self, operation: Operation[Result]) -> Result:
         """The result of the operation. Raises its error, that of a refused login, or StoppedError."""
@@ -115,7 +119,7 @@ class Retrying:
                 verdict,
                 response,
                 grant=attempt.grant,
-                proven=attempt.grant is self._proven,
+                proven=any(grant is attempt.grant for grant in list(self._accepted)),
                 random_fraction=self.random_fraction(),
             )
             match step:
@@ -127,8 +131,9 @@ class Retrying:
                 case NextStep("wait", seconds, cool_down_s) if self.budget.use_retry(self.source):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
+                    self.budget.check_deadline(seconds)
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
-                    self.budget.sleep(seconds)
+                    self.budget.clock.sleep(seconds)
                 case NextStep("park", seconds) if response is not None:
                     return operation.give_up(verdict, parked(verdict.error, seconds, self.policy, response))
                 case _:
@@ -159,5 +164,5 @@ class Retrying:
         self.budget.responded(self.source)
         verdict, result = operation.judge(response)
         if isinstance(verdict, (Accept, Skip)) and signed.grant is not None:
-            self._proven = signed.grant
+            self._accepted.append(signed.grant)
         return _Attempt(verdict if isinstance(verdict, Retry) else result, response, signed.grant, signed.skew)

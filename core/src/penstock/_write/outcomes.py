@@ -45,14 +45,14 @@ def outcome_of(
     In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
     answered = f"{connector.title} answered {action.name} with HTTP"
-    of_action, theirs, usual = (
+    by_action, by_connector, by_default = (
         status_judge(connector.title, table, connector.reason, action.name)
         for table in (action.statuses, connector.statuses, _STATUSES)
     )
     meaning: Sequence[Receipt] | Verdict | _AlreadyCaptured | None = None
     if action.judge is not None:
         meaning = _checked_receipts(action.judge, action.judge(response, rows), len(rows))
-    for judge in (of_action, connector.judge, theirs, usual):
+    for judge in (by_action, connector.judge, by_connector, by_default):
         if meaning is None and judge is not None:
             meaning = check_returned(judge, judge(response, None), Verdict | None, VERDICTS)
     if meaning is None:
