@@ -153,7 +153,7 @@ def _columns(dagster: Any, layout: Layout) -> Any:
             dagster.TableColumn(
                 column.name,
                 column.type,
-                description=" ".join(filter(None, [column.description, column.unit and f"({column.unit})"])) or None,
+                description=schema.described(column) or None,
                 constraints=dagster.TableColumnConstraints(nullable=column.nullable),
             )
             for column in layout.columns

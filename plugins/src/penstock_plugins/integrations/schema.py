@@ -50,10 +50,12 @@ def _property(column: Column, types: Mapping[str, dict[str, Any]]) -> dict[str, 
     naive = column.type == "datetime" and column.zone == "naive"
     base = types[EXTRA if column.name == EXTRA else "text" if naive else column.type]
     type_ = {**base, "type": [*(["null"] if column.nullable else []), *base["type"]]}
-    words = [column.description, f"({column.unit})" if column.unit else ""]
-    if any(words):
-        type_["description"] = " ".join(filter(None, words))
-    return type_
+    return type_ | ({"description": text} if (text := described(column)) else {})
+
+
+def described(column: Column) -> str:
+    """The description of a column and its unit; empty without both."""
+    return " ".join(filter(None, [column.description, f"({column.unit})" if column.unit else ""]))
 
 
 def automatic(layout: Layout) -> set[str]:

@@ -260,8 +260,6 @@ function changes(source) {
           : [utc(one.at), one.stream, one.account, one.day ?? "", name, before, after, difference],
       ),
     );
-    const table = list(heads, rows);
-    table.querySelectorAll("td:nth-child(n + 6), th:nth-child(n + 6)").forEach((cell) => cell.classList.add("number"));
     const note =
       count > last.length
         ? element(
@@ -270,7 +268,7 @@ function changes(source) {
             `The last ${last.length} of ${grouped(count)}; \`penstock changes\` lists all.`,
           )
         : null;
-    return element("div", {}, table, note);
+    return element("div", {}, list(heads, rows, 5), note);
   });
 }
 

@@ -108,8 +108,10 @@ function command(text) {
   return element("div", { class: "command" }, code, copy);
 }
 
-function list(heads, rows) {
-  const numeric = heads.map((_, index) => rows.every((row) => row[index] === null || typeof row[index] === "number"));
+// A table; its columns of numbers, and all from the column numbersFrom on (numbers as text), are set to the right.
+function list(heads, rows, numbersFrom = heads.length) {
+  const isNumber = (value) => value === null || typeof value === "number";
+  const numeric = heads.map((_, index) => index >= numbersFrom || rows.every((row) => isNumber(row[index])));
   const head = element(
     "tr",
     {},

@@ -110,11 +110,7 @@ function piece(one) {
     kind = "restated";
     where = [one.month, counted(one.days, "day"), counted(one.accounts, "account")].filter(Boolean).join(", ");
     text = `In the last 24 hours: ${rows.map(([name, , , difference]) => `${name} ${difference}`).join(" · ")}`;
-    const table = list(["", "before", "after", "difference"], rows);
-    table
-      .querySelectorAll("td:not(:first-child), th:not(:first-child)")
-      .forEach((cell) => cell.classList.add("number"));
-    more.append(element("div", {}, table));
+    more.append(element("div", {}, list(["", "before", "after", "difference"], rows, 1)));
   } else {
     sign = element("span", { class: "bad", "aria-hidden": "true" }, "+");
     kind = "new members";

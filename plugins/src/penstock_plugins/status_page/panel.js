@@ -135,8 +135,7 @@ function ofAccount(stream, account, day) {
 }
 
 function restatement(change) {
-  const table = list(["", "before", "after", "difference"], amounts(change));
-  table.querySelectorAll("td:not(:first-child), th:not(:first-child)").forEach((cell) => cell.classList.add("number"));
+  const table = list(["", "before", "after", "difference"], amounts(change), 1);
   const same = change.rows[0] === change.rows[1] && !change.sums.length;
   return [
     element("h3", {}, `Restated ${utc(change.at)} UTC`),
