@@ -2,39 +2,29 @@
 Take over a table that has no mark: restored without comments, moved, or made anew by its owner.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from penstock import Adoption, Layout, TargetError
 from penstock.ledger import DeliveredEntries
 
-from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.table_locations import TableLocation, source_condition
+from penstock_plugins.postgres.table_locations import source_condition
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 
 
-def adopt(
-    database: Database,
-    ledger: PostgresLedger,
-    source: str,
-    layouts: Sequence[Layout],
-    named: str,
-    location_of: Callable[[Layout], TableLocation],
-    *,
-    confirmed: bool,
-) -> Adoption:
+def adopt(tables: Tables, layouts: Sequence[Layout], named: str, *, confirmed: bool) -> Adoption:
     """
     See :class:`penstock.Adopting`. ``layouts``: of all streams of the source; ``named``: the table.
     """
-    chosen = next((layout for layout in layouts if named.replace('"', "") == location_of(layout).name), None)
+    database, ledger, source = tables.database, tables.ledger, tables.source
+    names = {layout.stream: tables.location_of(layout).name for layout in layouts}
+    chosen = next((layout for layout in layouts if names[layout.stream] == named.replace('"', "")), None)
     if chosen is None:
-        listed = ", ".join(f"{layout.stream} to {location_of(layout).name}" for layout in layouts)
+        listed = ", ".join(f"{stream} to {name}" for stream, name in names.items())
         raise TargetError(
             f"no stream of {source} is written to {named}. By the settings of the sink it writes {listed}. Set schema "
             "or table of the sink first, or rename the table."
         )
-    tables = Tables(database, ledger, source, location_of)
     with database.explained():
         candidate = tables.adoptable(chosen)
         table = candidate.recorded

@@ -75,12 +75,8 @@ class Database:
             self.connection = self._connect()
         except psycopg.Error as error:
             raise unreachable(error, self.label) from error
-        try:
-            with self.explained():
-                self._set_up()
-        except BaseException:
-            self.close()
-            raise
+        with self.closed_on_error(), self.explained():
+            self._set_up()
 
     def _connect(self) -> "psycopg.Connection[Row]":
         connection = psycopg.connect(autocommit=True, prepare_threshold=None, **self._parameters)
@@ -292,6 +288,14 @@ class Database:
             with suppress(psycopg.Error):  # a pooler may hand the session to others as it is
                 self.run("discard all")
         self.connection.close()
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -21,7 +21,8 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import ClassVar
 
 from attrs import field, frozen
@@ -72,22 +73,19 @@ class PostgresSink(BaseSink):
     ) -> "PostgresTarget":
         self._check_names(source, streams)
         database, ledger, first = self._connect(source, run_id, part)
-        try:
+        with database.closed_on_error():
             target = PostgresTarget(self, database, ledger, source)
             if part is not None:
                 ledger.check_division(source, part.division, first=first)
             if first:
                 target.recover()
                 database.lock.share()
-        except BaseException:
-            database.close()
-            raise
         return target
 
     def _connect(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
         database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
-        try:
+        with database.closed_on_error():
             with database.explained():
                 database.check_writable()
                 wait_ms = self.lock_wait_ms
@@ -103,9 +101,6 @@ class PostgresSink(BaseSink):
                 guard=lambda: database.lock.owned_sql(source),
                 retention=self.retention,
             )
-        except BaseException:
-            database.close()
-            raise
         return database, ledger, first
 
     def adopt(
@@ -114,10 +109,8 @@ class PostgresSink(BaseSink):
         """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
         database, ledger, _ = self._connect(source, run_id, None)
         try:
-            layouts = [layout for layouts_of_stream in streams for layout in layouts_of_stream]
-            return adopt(
-                database, ledger, source, layouts, place, self._location_of(source, streams), confirmed=confirmed
-            )
+            tables = self._tables(database, ledger, source, streams)
+            return adopt(tables, list(chain(*streams)), place, confirmed=confirmed)
         finally:
             database.close()
 
@@ -129,27 +122,30 @@ class PostgresSink(BaseSink):
                 ledger = self._ledger(database)
                 if ledger is None:
                     return []
-                tables = Tables(database, ledger, source, self._location_of(source, streams))
-                return tables.unrecognised([layout for layouts in streams for layout in layouts])
+                return self._tables(database, ledger, source, streams).unrecognised(list(chain(*streams)))
         finally:
             database.close()
 
-    def _location_of(self, source: str, streams: Sequence[Sequence[Layout]]) -> Callable[[Layout], TableLocation]:
+    def _tables(
+        self, database: Database, ledger: PostgresLedger, source: str, streams: Sequence[Sequence[Layout]]
+    ) -> Tables:
+        """``streams``: the layouts of each stream, its own first, and those of the streams derived from it."""
         of_stream = {layout.stream: layouts[0].stream for layouts in streams for layout in layouts}
-        return lambda layout: self.location(source, layout.stream, layout.connector, of_stream[layout.stream])
+
+        def location_of(layout: Layout) -> TableLocation:
+            return self.location(source, layout.stream, layout.connector, of_stream[layout.stream])
+
+        return Tables(database, ledger, source, location_of)
 
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)
-        try:
+        with database.closed_on_error():
             with database.explained():
                 ledger = self._ledger(database)
-            if ledger is None:
-                database.close()
-                return None
-            return PostgresTarget(self, database, ledger, source)
-        except BaseException:
-            database.close()
-            raise
+            if ledger is not None:
+                return PostgresTarget(self, database, ledger, source)
+        database.close()
+        return None
 
     def _ledger(self, database: Database) -> PostgresLedger | None:
         """The ledger for a reader. A ledger of an older penstock is migrated by a session that may write."""

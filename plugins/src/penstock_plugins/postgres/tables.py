@@ -69,10 +69,10 @@ class Tables:
     def __init__(
         self, database: Database, ledger: PostgresLedger, source: str, location_of: Callable[[Layout], TableLocation]
     ) -> None:
-        self._database = database
-        self._ledger = ledger
-        self._source = source
-        self._location_of = location_of
+        self.database = database
+        self.ledger = ledger
+        self.source = source
+        self.location_of = location_of
         self._tables: dict[str, tuple[Layout, Table]] = {}
         self._added: dict[str, frozenset[str]] = {}
         self.notices: list[str] = []
@@ -87,7 +87,7 @@ class Tables:
         or belongs to another stream, or that contradicts the declaration.
         """
         problems, changes = [], []
-        with self._database.explained():
+        with self.database.explained():
             recorded = self._known()
             for candidate in self._candidates(layouts):
                 try:
@@ -104,12 +104,12 @@ class Tables:
                 self._refused[layout.stream] = error
 
     def _candidates(self, layouts: Sequence[Layout]) -> list[Candidate]:
-        locations = [self._location_of(layout) for layout in layouts]
-        return list(map(Candidate, layouts, locations, look_up(self._database, locations)))
+        locations = [self.location_of(layout) for layout in layouts]
+        return list(map(Candidate, layouts, locations, look_up(self.database, locations)))
 
     def _known(self) -> dict[str, LedgerTable]:
         """The tables that the ledger records, by stream."""
-        return {table.stream: table for table in self._ledger.tables(self._source)}
+        return {table.stream: table for table in self.ledger.tables(self.source)}
 
     def table(self, layout: Layout) -> Table:
         """
@@ -128,20 +128,20 @@ class Tables:
     def _prepared(self, layout: Layout) -> Table:
         for _ in range(locks.TRIES):
             try:
-                with short_wait(self._database):
+                with short_wait(self.database):
                     # Sources of one fresh run must not both make the table.
-                    self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
+                    self.database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
                     table = self._create_or_evolve(layout)
                 self._run_upkeep(layout)
                 return table
             except SinkError as error:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
                     raise
-            self._database.pause(locks.BETWEEN_TRIES_S)
-        location = self._location_of(layout)
+            self.database.pause(locks.BETWEEN_TRIES_S)
+        location = self.location_of(layout)
         self._refused[layout.stream] = SinkError(
             f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and other sessions hold "
-            f"a lock ({lock_holders(self._database, location.sql)}): penstock waited {locks.TRIES} times for "
+            f"a lock ({lock_holders(self.database, location.sql)}): penstock waited {locks.TRIES} times for "
             f"{locks.TRY_MS / 1000:g} s. Nothing was replaced. Wait for these sessions to end, or end them, and run "
             "again."
         )
@@ -153,7 +153,7 @@ class Tables:
         not as it was when the run looked at it. A type that somebody changed meanwhile may round what was sent.
         """
         for table in {table.oid: table for table in tables}.values():
-            if definition_of(self._database, table.oid, table.columns) != table.definition:
+            if definition_of(self.database, table.oid, table.columns) != table.definition:
                 self._tables.pop(table.layout.stream, None)
                 raise SinkError(
                     f"{table.sql} was changed while the run wrote to it: its columns, a trigger or a rule. Nothing was "
@@ -163,28 +163,28 @@ class Tables:
     def _run_upkeep(self, layout: Layout) -> None:
         """Give a table of an earlier version what it lacks, in one short try; it is not needed to write."""
         for statement in self._upkeep.pop(layout.stream, []):
-            with suppress(SinkError, TargetError), short_wait(self._database):
-                self._database.run(statement)
+            with suppress(SinkError, TargetError), short_wait(self.database):
+                self.database.run(statement)
 
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
         former = self._known().get(layout.stream)
         changes = self._needed_changes(candidate, former)
         if candidate.catalog.oid is None:
-            create(self._database, candidate)
+            create(self.database, candidate)
         else:
-            evolve(self._database, candidate.location, changes)
-            self._upkeep[layout.stream] = upkeep_statements(self._database, candidate)
+            evolve(self.database, candidate.location, changes)
+            self._upkeep[layout.stream] = upkeep_statements(self.database, candidate)
         if candidate.catalog.oid is None or changes:
             (candidate,) = self._candidates([layout])
         if (recorded := candidate.recorded) != former:
-            self._ledger.record_table(layout.source, recorded)
-        if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
+            self.ledger.record_table(layout.source, recorded)
+        if layout.kind == "changes" and self.ledger.merged_rows(layout.source, layout.stream) is None:
             where, values = source_condition(layout.source, shared=candidate.shared)
-            rows = self._database.one(f"select count(*) from {candidate.location.sql} where {where}", values)
-            self._ledger.set_merged_rows(layout.source, layout.stream, rows)
+            rows = self.database.one(f"select count(*) from {candidate.location.sql} where {where}", values)
+            self.ledger.set_merged_rows(layout.source, layout.stream, rows)
         for role in candidate.location.grant_to:
-            grant(self._database, role, candidate.location.schema, [candidate.location.table])
+            grant(self.database, role, candidate.location.schema, [candidate.location.table])
         added = [change.added.name for change in changes if change.added is not None]
         if added:
             self.notices.append(
@@ -201,7 +201,7 @@ class Tables:
             unique=candidate.key,
             altering=candidate.catalog.altering,
             oid=recorded.oid,
-            definition=definition_of(self._database, recorded.oid, [column.name for column in layout.columns]),
+            definition=definition_of(self.database, recorded.oid, [column.name for column in layout.columns]),
         )
 
     def _needed_changes(self, candidate: Candidate, recorded: LedgerTable | None) -> list[TableChange]:
@@ -209,7 +209,7 @@ class Tables:
         The changes that an existing table needs. Raises TargetError if they are not possible, or if this user may not
         make them.
         """
-        candidate.check_names(self._ledger.schema)
+        candidate.check_names(self.ledger.schema)
         if candidate.catalog.oid is None:
             if recorded is not None:
                 self._refuse_moved(candidate, recorded)
@@ -233,8 +233,8 @@ class Tables:
         if not candidate.shared:
             return
         location, catalog = candidate.location, candidate.catalog
-        with short_wait(self._database):  # the server locks the table to write an expression
-            default = self._database.one(
+        with short_wait(self.database):  # the server locks the table to write an expression
+            default = self.database.one(
                 "select pg_get_expr(adbin, adrelid) from pg_attrdef join pg_attribute on attrelid = adrelid and "
                 "attnum = adnum where adrelid = %s::bigint::oid and attname = %s",
                 (catalog.oid, SOURCE_COLUMN),
@@ -249,7 +249,7 @@ class Tables:
     def adoptable(self, layout: Layout) -> Candidate:
         """The existing table that can become the one of ``layout``. Raises TargetError."""
         (candidate,) = self._candidates([layout])
-        candidate.check_names(self._ledger.schema)
+        candidate.check_names(self.ledger.schema)
         if candidate.catalog.oid is None or not candidate.catalog.is_table:
             what = "there is no table" if candidate.catalog.oid is None else "no table, but something else, is"
             raise TargetError(
@@ -262,11 +262,11 @@ class Tables:
 
     def adopt(self, candidate: Candidate) -> None:
         """Mark an existing table as the one of its stream, and record it."""
-        with self._database.transaction():
+        with self.database.transaction():
             if not candidate.is_marked:
                 text = candidate.catalog.comment or candidate.layout.summary or candidate.layout.stream
-                set_comment(self._database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
-            self._ledger.record_table(self._source, candidate.recorded)
+                set_comment(self.database, f"table {candidate.location.sql}", f"{text}\n\n{candidate.mark}")
+            self.ledger.record_table(self.source, candidate.recorded)
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The names of existing tables of streams in the ledger that are not recognised as theirs."""
@@ -281,16 +281,16 @@ class Tables:
         Whether a table is the one of the stream, by its location and the mark in its comment. Its oid changes with a
         dump, so that it counts only together with the location.
         """
-        at = self._ledger.recorded_at(candidate.location.schema, candidate.location.table)
-        recorded = [table for of, table in at if of == self._source]
+        at = self.ledger.recorded_at(candidate.location.schema, candidate.location.table)
+        recorded = [table for of, table in at if of == self.source]
         is_same = bool(recorded) and recorded[0].oid == candidate.catalog.oid
         return candidate.catalog.is_table and (candidate.is_marked or is_same)
 
     def _refuse_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         stream = candidate.layout.stream
-        for source, other in self._ledger.recorded_at(candidate.location.schema, candidate.location.table):
-            if other.stream != stream or (source != self._source and not candidate.shared):
+        for source, other in self.ledger.recorded_at(candidate.location.schema, candidate.location.table):
+            if other.stream != stream or (source != self.source and not candidate.shared):
                 raise candidate.taken_error(source, other.stream)
 
     def _refuse_foreign(self, candidate: Candidate, recorded: LedgerTable | None) -> None:
@@ -302,6 +302,6 @@ class Tables:
 
     def _refuse_moved(self, candidate: Candidate, recorded: LedgerTable) -> None:
         """Refuse another table than the one that has the stream's rows."""
-        (former,) = locate(self._database, self._source, [recorded])
+        (former,) = locate(self.database, self.source, [recorded])
         if former is not None and former.oid != candidate.catalog.oid:
             raise candidate.elsewhere_error(former)
