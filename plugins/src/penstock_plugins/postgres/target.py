@@ -60,7 +60,7 @@ class PostgresTarget(BaseTarget):
         self.tables = Tables(database, ledger, source, self._location)
         self.locked_tables = LockedTables(database)
         self.notices: list[str] = self.tables.notices
-        self._nonempty: dict[str, bool] = {}
+        self._has_rows: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
         self.temporary_tables = TemporaryTables(database)
 
@@ -74,33 +74,44 @@ class PostgresTarget(BaseTarget):
         again. For an existing table that is not recognised, or that this user may not read, they are kept:
         :meth:`prepare` refuses it.
         """
+        is_readable = True
         with self.database.explained():
             for recorded, table in self._located_tables():
-                if table is not None and table.oid is not None:
-                    is_ours = table.is_of(self.source, recorded)
-                    if is_ours and table.oid != recorded.oid:  # restored from a dump
-                        self.ledger.record_table(self.source, recorded._replace(oid=table.oid))
-                    if not is_ours or not table.readable or self._holds_rows(table):
-                        continue
-                lost = [
-                    partition
-                    for partition, entry in self.ledger.entries(self.source, recorded.of_stream).items()
-                    if rows_in(entry, recorded.stream)
-                ]
-                if lost:
-                    days = sorted(partition.day for partition in lost if partition.day is not None)
-                    span = f", {days[0]} to {days[-1]}" if days else ""
-                    self.notices.append(
-                        f"the table {recorded.name} {'is gone' if table is None else 'has no rows'}: what "
-                        f"was delivered of {self.source}.{recorded.of_stream} is missing (partitions: "
-                        f"{len(lost)}{span}). A run reads those of its window that the provider still serves"
-                    )
-                with self.database.transaction():
-                    self.ledger.forget(self.source, lost)
-                    if table is None:
-                        self.ledger.forget_table(self.source, recorded.stream)
-                    else:
-                        self.ledger.set_merged_rows(self.source, recorded.stream, None)
+                if table is not None and not table.is_of(self.source, recorded):
+                    self._has_rows[recorded.stream] = True
+                    continue
+                if table is not None and table.oid not in (None, recorded.oid):  # restored from a dump
+                    self.ledger.record_table(self.source, recorded._replace(oid=table.oid))
+                if table is not None and not table.readable:
+                    is_readable = False
+                    continue
+                has_rows = self._has_rows[recorded.stream] = table is not None and self._holds_rows(table)
+                if not has_rows:
+                    self._forget_rows(recorded, is_gone=table is None)
+        if not is_readable:
+            self._has_rows.clear()  # :meth:`is_intact` raises the error
+
+    def _forget_rows(self, recorded: LedgerTable, *, is_gone: bool) -> None:
+        """Delete the ledger rows of a table that is gone or has no rows."""
+        lost = [
+            partition
+            for partition, entry in self.ledger.entries(self.source, recorded.of_stream).items()
+            if rows_in(entry, recorded.stream)
+        ]
+        if lost:
+            days = sorted(partition.day for partition in lost if partition.day is not None)
+            span = f", {days[0]} to {days[-1]}" if days else ""
+            self.notices.append(
+                f"the table {recorded.name} {'is gone' if is_gone else 'has no rows'}: what was delivered of "
+                f"{self.source}.{recorded.of_stream} is missing (partitions: {len(lost)}{span}). A run reads those of "
+                "its window that the provider still serves"
+            )
+        with self.database.transaction():
+            self.ledger.forget(self.source, lost)
+            if is_gone:
+                self.ledger.forget_table(self.source, recorded.stream)
+            else:
+                self.ledger.set_merged_rows(self.source, recorded.stream, None)
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
@@ -116,7 +127,7 @@ class PostgresTarget(BaseTarget):
             self._of_stream[layout.stream] = first.stream
         tables = [self.tables.table(layout) for layout in layouts]
         self.locked_tables.check([table.sql for table in tables])
-        self._nonempty.clear()
+        self._has_rows.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
         return writer
@@ -158,16 +169,16 @@ class PostgresTarget(BaseTarget):
         """Whether the tables with its rows exist and are not empty."""
         streams = [entry.partition.stream, *entry.derived_rows]
         self._locate()
-        return all(self._nonempty.get(stream, False) for stream in streams if rows_in(entry, stream))
+        return all(self._has_rows.get(stream, False) for stream in streams if rows_in(entry, stream))
 
     def _locate(self) -> None:
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
-            for recorded, table in self._located_tables() if not self._nonempty else ():
+            for recorded, table in self._located_tables() if not self._has_rows else ():
                 is_ours = table is not None and table.is_of(self.source, recorded)
                 if table is not None and is_ours:
                     table.check_readable(self.database.label)
-                self._nonempty[recorded.stream] = table is not None and (not is_ours or self._holds_rows(table))
+                self._has_rows[recorded.stream] = table is not None and (not is_ours or self._holds_rows(table))
 
     def _located_tables(self) -> Iterator[tuple[LedgerTable, CatalogTable | None]]:
         """The recorded tables, each with the existing one."""
@@ -181,7 +192,7 @@ class PostgresTarget(BaseTarget):
         self._locate()
         with self.database.explained():
             tables = [recorded.stream for recorded in self.ledger.tables(self.source) if recorded.of_stream == stream]
-            if tables and all(self._nonempty.get(table, False) for table in tables):
+            if tables and all(self._has_rows.get(table, False) for table in tables):
                 days = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
                 for day, _, _ in days:
                     yield day
