@@ -52,17 +52,13 @@ class AccountFiles:
                 self._ledger.deliver_merge(merge, partitions)
                 return
             files = self._files.prepare_places(files)
-            files += kept_files(self._files, merge.files, files)
-            fault_point("merge.written")
-            meant = evolve(merge, meant=tuple(files))
-            self._ledger.intend_merge(meant)
         except BaseException:
             for draft in drafts.values():
                 draft.discard()
             raise
-        fault_point("merge.intended")
-        self.complete(meant, partitions)
-        self._remove_staged(entries)
+        self.replace(merge, [*files, *kept_files(self._files, merge.files, files)], partitions)
+        for entry in entries:
+            self._files.discard(entry.files)
 
     def _merge_into(
         self,
@@ -90,11 +86,19 @@ class AccountFiles:
                 read = with_rejected(self._files.codec, layout, days, parents) if some_rejected else parents
                 merge_derived(self._files.codec, layout, base, days, read, draft.block)
 
-    def _remove_staged(self, entries: Sequence[LedgerEntry]) -> None:
-        for entry in entries:
-            self._files.discard(entry.files)
+    def replace(self, merge: Merge, files: Sequence[LedgerFile], partitions: Sequence[Partition] = ()) -> None:
+        """Replace an account's files by staged ones, into which these partitions were merged."""
+        meant = evolve(merge, meant=tuple(files))
+        fault_point("merge.written")
+        try:
+            self._ledger.intend_merge(meant)
+        except BaseException:
+            self._files.discard(files)
+            raise
+        fault_point("merge.intended")
+        self._complete(meant, partitions)
 
-    def complete(self, meant: Merge, partitions: Sequence[Partition]) -> None:
+    def _complete(self, meant: Merge, partitions: Sequence[Partition]) -> None:
         """Put the files of an intent into place, and record that they hold these staged days."""
         assert meant.meant is not None
         self._files.put(meant.meant)
@@ -149,6 +153,6 @@ class AccountFiles:
         if merge.meant is None:
             return
         if self._files.can_be_put(merge.meant):
-            self.complete(merge, ())
+            self._complete(merge, ())
         else:
             self._ledger.deliver_merge(evolve(merge, meant=merge.files), ())

@@ -27,8 +27,8 @@ class FileWriter:
 
     def __init__(self, files: SourceFiles, layouts: Sequence[Layout], partition: Partition) -> None:
         self._files = files
-        self.merged = layouts[0].kind == "changes"
-        compress = files.compress and not self.merged
+        self.to_merge = layouts[0].kind == "changes"
+        compress = files.compress and not self.to_merge
         self._layouts = layouts
         self.drafts = {layout.stream: files.draft(layout, compress=compress) for layout in layouts}
 
@@ -51,13 +51,13 @@ class FileWriter:
 @frozen(kw_only=True, eq=False, repr=False)
 class Staged:
     """
-    A partition whose files are durable at their temporary places. ``merged``: it is a day of changes. ``rejected``: the
-    place of a file with the entry's rejected records, where they are not in the entry.
+    A partition whose files are durable at their temporary places. ``to_merge``: it is a day of changes. ``rejected``:
+    the place of a file with the entry's rejected records, where they are not in the entry.
     """
 
     entry: LedgerEntry
     files: tuple[LedgerFile, ...]
-    merged: bool
+    to_merge: bool
     rejected: str = ""
 
 
@@ -69,12 +69,12 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
     for writer, entry in commits:
         try:
             fitting = writer.fitting(entry)
-            of = entry.partition.without_day if writer.merged else entry.partition
+            of = entry.partition.without_day if writer.to_merge else entry.partition
             placed = tuple(
                 files.staged_file(files.place(stream, of), draft, finished[draft])
                 for stream, draft in writer.drafts.items()
             )
-            staged.append(Staged(entry=fitting, files=placed, merged=writer.merged))
+            staged.append(Staged(entry=fitting, files=placed, to_merge=writer.to_merge))
         except Exception as error:
             writer.abort()
             staged.append(error)
@@ -123,7 +123,7 @@ class FileCommitter:
 
     def _intended(self, staged: Staged) -> PendingCommit:
         entry = staged.entry
-        if staged.merged:  # kept until it is merged
+        if staged.to_merge:  # kept until it is merged
             files = tuple(file for file in staged.files if file.size is not None)
             return PendingCommit(LedgerWrite.of(entry, "staged", files))
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import frozen
 from penstock import Difference, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
 from penstock.ledger import LedgerWrite
 
@@ -87,11 +87,7 @@ class Eraser:
         rows, files = self._erased(merged.files)
         if files == merged.files:
             return 0
-        fault_point("merge.written")
-        meant = evolve(merged, meant=files)
-        self.ledger.intend_merge(meant)
-        fault_point("merge.intended")
-        self.accounts.complete(meant, ())
+        self.accounts.replace(merged, files)
         return rows
 
     def _erased(self, files: Sequence[LedgerFile]) -> tuple[int, tuple[LedgerFile, ...]]:

@@ -95,7 +95,7 @@ class SingleFileTarget(BaseTarget):
         self._layout = layouts[0]
         self._number += 1
         # Files that are read back first have a header.
-        bare = self.codec.appends and not self._merged
+        bare = self.codec.appends and not self._to_merge
         draft = RecordDraft(f"{self._work}/{self._number:09d}", self.codec.encoder(self._layout), bare=bare)
         return SingleFileWriter(self, self._layout, draft)
 
@@ -116,7 +116,7 @@ class SingleFileTarget(BaseTarget):
             )
 
     @property
-    def _merged(self) -> bool:
+    def _to_merge(self) -> bool:
         return self._layout is not None and self._layout.kind == "changes" and bool(self._layout.key)
 
     def keep(self, partition: Partition, file: Path | None) -> None:
@@ -131,7 +131,7 @@ class SingleFileTarget(BaseTarget):
         files = [file for _, file in sorted(self._committed.items()) if file is not None]
         joined = RecordDraft(f"{self._work}/joined", self.codec.encoder(self._layout), compress=self._compress)
         joined.begin()
-        if self._merged:
+        if self._to_merge:
             merge(self.codec, self._layout, None, dict(enumerate(files)), joined.block)
         else:
             for file in files:
