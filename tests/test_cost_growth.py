@@ -10,8 +10,10 @@ from typing import Any
 import penstock_plugins
 import pytest
 from penstock import (
+    Column,
     Connector,
     Envelope,
+    Layout,
     Project,
     Request,
     SandboxRequest,
@@ -110,3 +112,19 @@ def test_a_column_costs_the_same_in_a_wide_record() -> None:
     few, more, most = calls(50), calls(100), calls(200)
 
     assert most - more < 3 * (more - few)
+
+
+def test_the_schema_of_a_parquet_file_is_made_once() -> None:
+    """
+    The next file of a stream, such as that of a further partition, costs the same with few columns and with many.
+    """
+    pytest.importorskip("pyarrow", reason="needs the extra arrow")
+    from penstock_plugins.files.parquet import Parquet
+
+    def calls(columns: int) -> int:
+        declared = tuple(Column(name=f"column_{number}", type="text") for number in range(columns))
+        layout = Layout(source="shop", stream="wide", kind="report", columns=declared)
+        Parquet().encoder(layout).begin()
+        return calls_of(lambda: Parquet().encoder(layout))
+
+    assert calls(10) == calls(40)

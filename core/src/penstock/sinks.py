@@ -65,7 +65,7 @@ EXTRA = "_extra"
 """The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False, cache_hash=True)
 class Layout:
     """
     A stream as a sink sees it: delivered columns in order (partition columns and ``_extra`` included), key, kind.

@@ -17,6 +17,7 @@ Values are converted by pyarrow, a column at a time, and never rounded: a value 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import repeat
 from operator import attrgetter, sub
 from types import NoneType
@@ -77,6 +78,7 @@ def type_of(column: Column, scale: int) -> Any:
     return _TYPES[column.type]()
 
 
+@lru_cache(256)  # it takes longer than the rows of a small partition
 def schema_of(layout: Layout, scale: int) -> Any:
     """
     The schema of a stream. What is declared about the stream and each column is metadata (``description``, ``unit``,

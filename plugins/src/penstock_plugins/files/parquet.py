@@ -8,6 +8,7 @@ know no Arrow schema, as JSON in the file's metadata under ``penstock.columns``.
 
 import json
 from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -96,7 +97,7 @@ class ParquetEncoder:
 
     def begin(self) -> bytes:
         layout, schema = self.rows_of.columns.layout, self.rows_of.columns.schema
-        about = {_ABOUT: json.dumps(described(layout), ensure_ascii=False)}
+        about = {_ABOUT: _about(layout)}
         self._writer = _writer(self._pipe, schema.with_metadata({**schema.metadata, **about}), layout)
         return self._pipe.taken()
 
@@ -124,6 +125,11 @@ class ParquetEncoder:
             table = pa.Table.from_batches(self._batches)
             self._writer.write_table(table, row_group_size=table.num_rows)
         self._batches, self._size = [], 0
+
+
+@lru_cache(256)
+def _about(layout: Layout) -> str:
+    return json.dumps(described(layout), ensure_ascii=False)
 
 
 def _writer(pipe: _Pipe, schema: Any, layout: Layout) -> Any:
