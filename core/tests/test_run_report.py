@@ -133,5 +133,5 @@ def test_a_parked_source_has_its_own_exit_code_and_status() -> None:
     report.stream("other", "clicks").planned = 1
 
     assert (report.status, report.exit_code) == ("parked", 4)
-    assert (report.of_source("acme").exit_code, report.of_source("other").exit_code) == (4, 0)
-    assert report.of_source("acme").parked == {"acme": "come back at ten"}
+    assert (report.only("acme").exit_code, report.only("other").exit_code) == (4, 0)
+    assert report.only("acme").parked == {"acme": "come back at ten"}

@@ -131,7 +131,11 @@ def penstock_engines() -> "Iterable[Registration]":
     from penstock_plugins.engines.processes import Processes
 
     yield Registration(name="processes", factory=Processes.make, summary="processes of this machine (--workers)")
-    yield Registration(name="dask", factory=_dask, summary="workers of a Dask cluster (extra: dask)")
+    yield Registration(
+        name="dask",
+        factory=_dask,
+        summary="workers of a Dask cluster: dask://HOST:PORT, with TLS dask:tls://HOST:PORT (extra: dask)",
+    )
 
 
 def _dask(**options: Any) -> Any:

@@ -50,7 +50,7 @@ class Accounts:
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
     _views: dict[tuple[str, int], StreamView] = field(factory=dict, init=False)  # by stream and source
 
-    def of_stream(self, stream: Stream) -> Sequence[str | None] | None:
+    def known(self, stream: Stream) -> Sequence[str | None] | None:
         """
         The accounts of a stream: configured, else remembered; ``[None]`` without accounts; None when unknown yet.
         """

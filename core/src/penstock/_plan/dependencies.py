@@ -159,7 +159,7 @@ class Dependencies:
 
     # --- progress -----------------------------------------------------------------------------------------------------
 
-    def note_begin(self, planned: PlannedSlice) -> None:
+    def begin(self, planned: PlannedSlice) -> None:
         """A slice is planned; called before any slice of its account ends."""
         self._under_way[key_of(planned)] = self._under_way.get(key_of(planned), 0) + 1
 
@@ -167,7 +167,7 @@ class Dependencies:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
         self._refused.add(partition)
 
-    def note_end(self, planned: PlannedSlice, *, succeeded: bool) -> None:
+    def end(self, planned: PlannedSlice, *, succeeded: bool) -> None:
         """A slice has ended; ``succeeded``: it did not fail."""
         key = key_of(planned)
         self._under_way[key] -= 1

@@ -55,7 +55,7 @@ class Reasons:
         """Whether a former worker of this run has delivered the partition of this row."""
         return entry.run_id == self.run_id and entry.delivered and not entry.error
 
-    def of_day(self, view: StreamView, day: date, entry: LedgerEntry | None) -> Reason | None:
+    def why_read(self, view: StreamView, day: date, entry: LedgerEntry | None) -> Reason | None:
         """Why a day is read, by its ledger row; None where it is final."""
         if entry is not None and entry.error is not None:
             return "failed"
@@ -66,9 +66,9 @@ class Reasons:
         if self.target is not None and not self.target.is_intact(entry):
             return "missing"
         # A target that lists its final days has checked all but this last step, see ListsFinal.
-        return self.of_closed_day(view, day, entry) or (None if entry.closed else "open")
+        return self.why_read_again(view, day, entry) or (None if entry.closed else "open")
 
-    def of_closed_day(self, view: StreamView, day: date, delivered: DeliveredDay) -> Reason | None:
+    def why_read_again(self, view: StreamView, day: date, delivered: DeliveredDay) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
@@ -133,11 +133,11 @@ class OpenPartitions:
     query: LedgerQuery
     reasons: Reasons
 
-    def of_stream(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
+    def by_account(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
         """The plan of each of these accounts; an account without a requested day has none."""
         if stream.kind == "snapshot":
             return self._plan_snapshots(stream, accounts)
-        days = self.requested.of_accounts(stream, accounts)
+        days = self.requested.by_account(stream, accounts)
         return self._plan_days(stream, days, self._needed(stream, days)) if days else {}
 
     def _plan_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
@@ -199,7 +199,7 @@ class OpenPartitions:
             entry = rows.entries.get(partition)
             if not forced and entry is not None and self.reasons.delivered_by_this_run(entry):
                 done.append(entry)
-            elif (reason := self.reasons.of_day(view, day, entry) or ("forced" if forced else None)) is not None:
+            elif (reason := self.reasons.why_read(view, day, entry) or ("forced" if forced else None)) is not None:
                 to_read[partition] = reason
             else:
                 final += 1
@@ -241,7 +241,7 @@ class OpenPartitions:
             day = by_text.get(final.day)
             if view is None or day is None or final.run_id == self.reasons.run_id:  # its row is counted as done
                 continue
-            if self.reasons.of_closed_day(view, day, final) is None:
+            if self.reasons.why_read_again(view, day, final) is None:
                 final_days.setdefault(account, {})[day] = final
         return final_days
 
@@ -263,7 +263,7 @@ class OpenPartitions:
 
     def _open_by_itself(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, set[date]]:
         """By account, the days of a stream that are read without regard to its family."""
-        days = self.requested.of_accounts(stream, accounts)  # a provider may serve children for fewer days
+        days = self.requested.by_account(stream, accounts)  # a provider may serve children for fewer days
         open_days = self._behind_its_parent(stream, days)
         for account, plan in self._plan_days(stream, days, dict.fromkeys(days, frozenset())).items():
             read = (partition.day for partition in plan.to_read if partition.day is not None)

@@ -63,8 +63,8 @@ class Planner:
     def plan_stream(self, stream: Stream, accounts: Collection[str | None]) -> StreamPlan:
         """The plan of these accounts of a stream."""
         if stream.kind == "snapshot":
-            self._note_window(stream)
-        plans = self._open.of_stream(stream, self._selected(stream, accounts))
+            self._notice_window(stream)
+        plans = self._open.by_account(stream, self._selected(stream, accounts))
         chosen = stream in self.families.chosen
         slices = [
             planned
@@ -93,7 +93,7 @@ class Planner:
             return selected  # its days are divided, not its accounts
         return [account for account in selected if account is None or self.job.has(stream, account)]
 
-    def _note_window(self, stream: Stream) -> None:
+    def _notice_window(self, stream: Stream) -> None:
         """Note that a snapshot requested by the rows of some days has these days' rows only."""
         parent = self.job.source.stream(stream.parent.stream) if stream.parent is not None else None
         if parent is not None and parent.kind != "snapshot" and (self.job.since or self.job.until):
@@ -205,7 +205,7 @@ def _plan(planner: Planner) -> Plan:
     waiting: list[str] = []
     final: dict[str, int] = {}
     for stream in planner.families.chosen:
-        accounts = planner.accounts.of_stream(stream)
+        accounts = planner.accounts.known(stream)
         if accounts is None:
             lister = stream.accounts_from[0] if stream.accounts_from else "?"
             waiting.append(f"{stream.name}: one partition per account of {lister}, which was not read yet")

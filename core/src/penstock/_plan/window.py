@@ -99,7 +99,7 @@ class RequestedDays:
     now: datetime
     notices: list[str]
 
-    def of_accounts(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Sequence[date]]:
+    def by_account(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Sequence[date]]:
         """The days of each account's window that are in the job's part, ascending. Accounts have at least one."""
         windows = self._windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}

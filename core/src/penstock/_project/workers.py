@@ -62,10 +62,14 @@ def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
     """The engine ``NAME`` or ``NAME:ADDRESS``; None: processes. Raises PluginError and UsageError."""
     if workers is not None and not 1 <= workers <= MOST_PARTS:
         raise UsageError(f"--workers {workers}: expected a number from 1 to {MOST_PARTS}")
-    name, _, address = (text or PROCESSES).partition(":")
-    offer = setup.registry.engine(name)
+    address = (text or PROCESSES).partition(":")[2]
+    offer = setup.registry.engine(_name_of(text))
     engine: Engine = offer.factory(address=address, workers=workers)
     return engine
+
+
+def _name_of(engine: str | None) -> str:
+    return (engine or PROCESSES).partition(":")[0]
 
 
 def run_by_workers(
@@ -86,7 +90,7 @@ def run_by_workers(
         _refuse_sinks(context.jobs, engine)
         if not engine.carries_secrets:
             for job in context.jobs:
-                _refuse_changing_tokens(job)
+                _refuse_changing_tokens(job, setup.registry.engine(_name_of(engine_name)).summary)
         worker_jobs = _WorkerJobs(
             file=None if setup.config.path is None else str(setup.config.path.absolute()),
             sets=tuple(setup.sets),
@@ -144,7 +148,7 @@ def _refuse_what_stays_here(setup: Setup, selection: Selection, engine: Engine) 
         )
     _modules(setup)
     if not (selection.to is None or isinstance(selection.to, str)):
-        raise UsageError("workers open the target by themselves: name a sink, such as jsonl:DIR, in place of an object")
+        raise UsageError("workers open the target by themselves: name a sink, as --to takes it, in place of an object")
     if not engine.is_local and selection.to is not None and any(passwords_in(selection.to)):
         raise UsageError(
             "the password of --to would be sent to the workers. Name a sink of the configuration, whose dsn each "
@@ -152,14 +156,17 @@ def _refuse_what_stays_here(setup: Setup, selection: Selection, engine: Engine) 
         )
 
 
-def _refuse_changing_tokens(job: Job) -> None:
-    """Raises UsageError where a grant ends the token before it: several workers would end each other's."""
+def _refuse_changing_tokens(job: Job, engine: str) -> None:
+    """
+    Raises UsageError where a grant ends the token before it: several workers would end each other's. ``engine``: its
+    summary.
+    """
     source = job.source
     for account in (None, *source.settings.account_tables):
         if hasattr(source.authenticator(account), "renew_request"):
             raise UsageError(
                 f"{source.name} gets a token that changes with every grant, and one token can be shared with workers "
-                "over TLS only. Use a scheduler with TLS (--engine dask:tls://HOST:PORT), or --workers on one machine."
+                f"over TLS only. Name an address with TLS ({engine}), or use --workers on one machine."
             )
 
 

@@ -142,7 +142,7 @@ class Committer:
         if rejected:
             stream = result.planned.stream.name
             self.log.count(stream, rejected=len(rejected))
-            self.log.note(
+            self.log.notice(
                 f"{stream}, read for other streams: {len(rejected)} rejected, so that nothing was requested by them; "
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )
@@ -163,7 +163,7 @@ class Committer:
         for name in sorted(self._delivered):
             counts = self.log.stream(name)
             if self.target.whole_stream and counts.delivered < counts.planned:
-                self.context.report.notices.append(
+                self.context.report.notice(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
                     f"a target that remembers nothing is written whole or not at all: it was left as it was"
                 )
@@ -244,9 +244,7 @@ class Committer:
     def _keep_newer(self, partition: Partition) -> None:
         """Count a partition as final, whose delivered rows are newer than the recording."""
         self.log.count(partition.stream, planned=-1, final=1)
-        text = f"{self.source.name}: what was read after the recording stays as it is"
-        if text not in self.context.report.notices:
-            self.context.report.notices.append(text)
+        self.context.report.notice(f"{self.source.name}: what was read after the recording stays as it is")
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 

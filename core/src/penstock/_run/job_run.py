@@ -105,25 +105,25 @@ class JobRun:
         chosen = self.job.chosen
         for stream in chosen:
             if stream.kind != "snapshot":
-                self._planner.days.check(stream, self._planner.accounts.of_stream(stream) or ())
+                self._planner.days.check(stream, self._planner.accounts.known(stream) or ())
         try:
             if isinstance(self.target, Preparing):
                 components_of = self._readers.components_of
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
             elif callable(getattr(self.target, "check", None)):
-                self.context.report.notices.append(
+                self.context.report.notice(
                     f"{type(self.target).__name__} has a method check(layouts), which is not called: its author must "
                     "rename it to prepare(layouts). Until then, what the target cannot hold is refused late"
                 )
         finally:
-            notices = self.context.report.notices
-            notices.extend(text for text in self.target.notices if text not in notices)
+            for text in self.target.notices:
+                self.context.report.notice(text)
 
     def start(self) -> None:
         """Add the slices that can be read now. Others follow when the streams that they need are read."""
         for stream in self._dependencies.first:
-            self._add(stream, self._planner.accounts.of_stream(stream) or ())
+            self._add(stream, self._planner.accounts.known(stream) or ())
 
     @property
     def is_over(self) -> bool:
@@ -144,7 +144,7 @@ class JobRun:
             self._reports.find(stream)
             self._count_planned(stream, plan)
         for planned in plan.slices:
-            self._dependencies.note_begin(planned)
+            self._dependencies.begin(planned)
             if planned.to_deliver:
                 self.committer.order.expect(planned)
         self._tasks += len(plan.slices)
@@ -176,7 +176,7 @@ class JobRun:
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
             self.log.event("stream_started", stream=planned.stream.name)
-        result = yield from self._readers.of_slice(planned).read()
+        result = yield from self._readers.reader_of(planned).read()
         for partition in result.replacement_errors:
             self._dependencies.refuse(partition)
         if planned.to_deliver:
@@ -201,7 +201,7 @@ class JobRun:
         self._refusals.add(planned, error)
         if error is not None:
             self.committer.fail(planned, error)
-        self._dependencies.note_end(planned, succeeded=error is None)
+        self._dependencies.end(planned, succeeded=error is None)
         if self._dependencies.has_ended(key_of(planned)):
             self.context.scheduler.release(self._end_of_reads(key_of(planned)))
         for dependent, accounts in self._listed.dependents_of(planned):
@@ -220,11 +220,12 @@ class JobRun:
         """
         report = self.context.report
         self.committer.finish()
-        report.refused |= self._refusals.of_credentials
+        report.refused |= self._refusals.include_credentials
         if not report.interrupted and not report.deadline:
             self._listed.fail_unlisted()
             self._reports.drop_stale(self.context.clock.now())
-        report.notices.extend(dict.fromkeys(self._planner.notices))
+        for text in self._planner.notices:
+            report.notice(text)
         if self.context.peers is None:
             self.record_run()
 
@@ -235,22 +236,22 @@ class JobRun:
         """
         if self.target.ledger is None:
             return
-        name, of_source = self.source.name, self.context.report.of_source(self.source.name)
-        report = of_source.as_dict()
+        name, own_report = self.source.name, self.context.report.only(self.source.name)
+        report = own_report.as_dict()
         errors = {"errors": report["errors"][:ERRORS_RECORDED]}
-        parked = {"parked": report["parked"]} if of_source.parked else {}
+        parked = {"parked": report["parked"]} if own_report.parked else {}
         record = RunRecord(
             run_id=self.context.report.run_id,
             source=name,
             started_at=self.context.started_at,
             finished_at=self._ended_at or self.context.clock.now(),
-            exit_code=of_source.exit_code,
+            exit_code=own_report.exit_code,
             report={**report["sources"].get(name, {}), **errors, **parked},
         )
         try:
             self.target.ledger.record_run(record)
         except PenstockError as error:
-            self.context.report.notices.append(f"{name}: this run is not in the ledger: {error}")
+            self.context.report.notice(f"{name}: this run is not in the ledger: {error}")
 
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""

@@ -43,9 +43,9 @@ class ListedAccounts:
         if not dependents:
             return []
         if not self.dependencies.succeeded(key_of(planned)):
-            return [(stream, self.accounts.of_stream(stream) or ()) for stream in dependents]
+            return [(stream, self.accounts.known(stream) or ()) for stream in dependents]
         listing = _Listing.of(planned.stream, dependents, self.dependencies.rows(key_of(planned)))
-        self._note_unlisted(listing)
+        self._notice_unlisted(listing)
         # Of several workers, one fails what has no name, and remembers.
         if self.job.has(listing.lister, planned.account) and not self._remember(listing):
             return []
@@ -68,7 +68,7 @@ class ListedAccounts:
             self._fail_no_longer_listed(listing, former)
             return False
         still_listed = set(listing.accounts)
-        self._note_gone(self.ledger, listing, [account for account in former if account not in still_listed])
+        self._notice_gone(self.ledger, listing, [account for account in former if account not in still_listed])
         self.ledger.remember_accounts(source, lister, listing.accounts)
         return True
 
@@ -110,7 +110,7 @@ class ListedAccounts:
         self.log.count(stream.name, planned=1, failed=1)
         self.log.fail(stream.name, partition, ProviderError(text))
 
-    def _note_gone(self, ledger: Ledger, listing: "_Listing", gone: Sequence[str]) -> None:
+    def _notice_gone(self, ledger: Ledger, listing: "_Listing", gone: Sequence[str]) -> None:
         """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""
         if not gone:
             return
@@ -127,7 +127,7 @@ class ListedAccounts:
             f"these accounts stays as it was last read{days}"
         )
 
-    def _note_unlisted(self, listing: "_Listing") -> None:
+    def _notice_unlisted(self, listing: "_Listing") -> None:
         """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
         source = self.job.source
         if source.listers != {listing.lister.name}:

@@ -44,7 +44,7 @@ class PendingReports:
         of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
-    def of_slice(self, planned: PlannedSlice, components: Components) -> Reports | None:
+    def reports_of(self, planned: PlannedSlice, components: Components) -> Reports | None:
         """The reports that a slice is read from; None: its stream has no poller."""
         if components.poller is None:
             return None
@@ -82,14 +82,14 @@ class Readers:
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)  # by stream and source
     _stream_reads: dict[str, StreamReads] = field(factory=partial(defaultdict, StreamReads), init=False)
 
-    def of_slice(self, planned: PlannedSlice) -> Reader:
+    def reader_of(self, planned: PlannedSlice) -> Reader:
         """The reader of a slice."""
         components = self.components_of(planned.stream, planned.source)
         return Reader(
             planned=planned,
             components=components,
             target=self.target if planned.to_deliver else None,
-            reports=self.reports.of_slice(planned, components),
+            reports=self.reports.reports_of(planned, components),
             clock=self.clock,
             dependencies=self.dependencies,
             stream_reads=self._stream_reads[planned.stream.name],

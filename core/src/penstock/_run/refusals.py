@@ -43,7 +43,7 @@ class Refusals:
             self._credentials[owner] = error
 
     @property
-    def of_credentials(self) -> bool:
+    def include_credentials(self) -> bool:
         """Whether credentials were refused: themselves, or every request that was made with them."""
         owners = {self.source.credentials_of(account) for _, account in self._accounts}
         return bool(self._credentials) or not all(map(self.client.accepted, owners))

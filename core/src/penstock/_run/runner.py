@@ -44,7 +44,8 @@ def run(context: RunContext) -> RunReport:
         jobs.finish()
         if exchange_log is not None:
             try:
-                report.notices.extend(exchange_log.finish())
+                for text in exchange_log.finish():
+                    report.notice(text)
             except PenstockError as error:
                 RunLog(jobs.sources[0].name, report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
@@ -117,7 +118,7 @@ class OpenJobs:
                 self._close(job_run)
             if isinstance(error, LockHeldError):
                 self.context.report.locked[job.source.name] = str(error)
-                self.context.report.notices.append(f"{job.source.name} was not read: {error}")
+                self.context.report.notice(f"{job.source.name} was not read: {error}")
             raise
         return job_run
 
@@ -135,15 +136,15 @@ class OpenJobs:
 
     def finish(self) -> None:
         """After the last read: finish the jobs that are still open."""
-        self._note_closed_output()
+        self._check_closed_output()
         if self._waiting:
             names = ", ".join(job.source.name for _, job in self._waiting)
-            self.context.report.notices.append(f"the run ended before it came to {clip(names, 200)}")
+            self.context.report.notice(f"the run ended before it came to {clip(names, 200)}")
         for job_run in self.job_runs:
             job_run.finish()
-        self._note_closed_output()
+        self._check_closed_output()
 
-    def _note_closed_output(self) -> None:
+    def _check_closed_output(self) -> None:
         """A run whose output is closed stops itself, and is not interrupted. A target may notice it at its end only."""
         report = self.context.report
         report.output_closed = any(job_run.committer.failures.output_closed for job_run in self.job_runs)

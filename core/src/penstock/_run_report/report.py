@@ -107,6 +107,11 @@ class RunReport:
             for name, amount in amounts.items():
                 setattr(counts, name, getattr(counts, name) + amount)
 
+    def notice(self, text: str) -> None:
+        """Add a notice, once."""
+        if text not in self.notices:
+            self.notices.append(text)
+
     def error(
         self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
     ) -> dict[str, Any]:
@@ -160,13 +165,14 @@ class RunReport:
                 elif value is not None:
                     setattr(counts, name, value if former is None else former + value)
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
-        self.notices += [text for text in part["notices"] if text not in self.notices]
+        for text in part["notices"]:
+            self.notice(text)
         self.parked.update(part["parked"])
         self.locked.update(part["locked"])
         for name in _FLAGS:
             setattr(self, name, getattr(self, name) or part[name])
 
-    def of_source(self, source: str) -> "RunReport":
+    def only(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""
         errors = [error for error in self.errors if error["source"] == source]
         return evolve(
