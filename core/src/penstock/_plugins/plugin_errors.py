@@ -25,6 +25,8 @@ GROUP = "penstock"
 # penstock and the plugins that are released with it stand between a plugin's own code and an error.
 _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
 
+_INSTALLED = {"site-packages", "dist-packages"}
+
 # Python's words for mistakes with what penstock declares.
 _UNEXPECTED = r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'"
 _UNNAMED = r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given"
@@ -46,15 +48,18 @@ def place_in_plugin(error: BaseException | None) -> str:
     """File and line of a plugin's own code in which an error arose, in parentheses; empty where none did."""
     frames = [] if error is None else list(traceback.walk_tb(error.__traceback__))
     for frame, line in reversed(frames):
-        if not _is_of_a_library(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
-            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        package, file = str(frame.f_globals.get("__name__", "")).partition(".")[0], Path(frame.f_code.co_filename)
+        if not _is_of_a_library(package, file):
+            return f" ({file.name}, line {line})"
     return ""
 
 
-def _is_of_a_library(package: str) -> bool:
-    """Whether a package is of the standard library, of penstock, or of a distribution that is no plugin."""
+def _is_of_a_library(package: str, file: Path) -> bool:
+    """Whether code is of the standard library, of penstock, or of an installed distribution that is no plugin."""
     if package in sys.stdlib_module_names or package in _RELEASED_TOGETHER:
         return True
+    if _INSTALLED.isdisjoint(file.parts):  # an author's own, whatever other distributions have a package of its name
+        return False
     distributions = _distributions().get(package, [])
     return bool(distributions) and _plugin_distributions().isdisjoint(distributions)
 
