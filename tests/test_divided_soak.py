@@ -51,7 +51,7 @@ def directory_of(world: DividedRuns) -> Path:
 
 @define(eq=False)
 class Kills:
-    """Rounds of a killed run and the run after it, each in an empty target."""
+    """Rounds of a killed run and the run after it: from an empty target, or of all days of a full one once more."""
 
     world: DividedRuns
     cluster: Cluster | None
@@ -62,9 +62,14 @@ class Kills:
         """Returns what was done, for the test's output."""
         app = self.world.app
         empty(self.world)
+        full = self.chance.random() < 0.5
+        if full:
+            code, report = self.world.run(workers=2)
+            assert code == 0, report
+            app.forget()
         app.slow_s = 0.02
         began = time.monotonic()
-        process = self.world.start(**self._engine(first=True))
+        process = self.world.start(**self._engine(first=True), full=full)
         if self.chance.random() < 0.5:
             moment = self.chance.randrange(REQUESTS)
             eventually(lambda: sum(app.counts.values()) >= moment or process.poll() is not None, 600)
@@ -101,7 +106,8 @@ class Kills:
         assert app.at_once <= 4
         # Twice, since a machine that pauses the provider lets requests arrive together that started apart.
         assert app.most_in_a_second() <= 2 * PER_SECOND
-        return f"{victim} killed after {at:.1f} s and {requests} requests; {time.monotonic() - killed:.0f} s to the end"
+        ended = f"{time.monotonic() - killed:.0f} s to the end"
+        return f"{victim} killed after {at:.1f} s and {requests} requests{' of --full' if full else ''}; {ended}"
 
     def _engine(self, *, first: bool) -> dict[str, Any]:
         """A run after a kill is sometimes carried out by the processes of this machine."""
