@@ -463,6 +463,19 @@ def test_a_day_that_is_open_again_leaves_the_state() -> None:
     assert ledger.state("clicks")["accounts"]["2112"]["final"] == {}
 
 
+def test_days_of_changes_after_one_that_is_read_again_leave_the_state() -> None:
+    """
+    Rows of an older day overwrite newer ones at the target: the days after it are final when they were read once more.
+    """
+    ledger, days = talroo_ledger(), [date(2026, 1, day) for day in (1, 2, 3)]
+    for day in (*days, days[1]):
+        ledger.deliver(evolve(delivered(day), kind="changes"))
+    assert list(ledger.state("clicks")["accounts"]["2112"]["final"]) == ["2026-01-01/2026-01-02"]
+
+    ledger.deliver(evolve(delivered(days[2]), kind="changes"))
+    assert list(ledger.state("clicks")["accounts"]["2112"]["final"]) == ["2026-01-01/2026-01-03"]
+
+
 def test_reports_under_way_are_kept_as_they_are_and_bounded() -> None:
     """
     A report with its days comes back from a state as it was submitted. Of many, the newest are in the state.

@@ -60,6 +60,13 @@ class _Account:
             self.days[day] = final
         return True
 
+    def drop_after(self, day: date) -> bool:
+        """Delete all later days; whether there were any."""
+        later = [other for other in self.days if other > day]
+        for other in later:
+            self.put(other, None)
+        return bool(later)
+
     @property
     def state(self) -> dict[str, Any]:
         if self._state is None:
@@ -144,7 +151,10 @@ class StateLedger(Ledger):
         return found
 
     def deliver(self, entry: LedgerEntry) -> None:
-        """Record a delivery for the streams that travel together."""
+        """
+        Record a delivery for the streams that travel together. Of ``changes``, days after it are final once they are
+        read again, too: its rows may have overwritten theirs, and the run may end before it reads them.
+        """
         day, changed = entry.partition.day, False
         if day is not None and entry.kind != "snapshot":
             name = entry.partition.values[0][1] if len(entry.partition.values) > 1 else ""
@@ -153,6 +163,8 @@ class StateLedger(Ledger):
                 if name not in accounts or accounts[name].fingerprint != entry.fingerprint:
                     accounts[name] = _Account(entry.fingerprint)
                 changed = accounts[name].put(day, _final(entry, day)) or changed
+                if entry.kind == "changes":
+                    changed = accounts[name].drop_after(day) or changed
         if changed or self.changes:
             self.changes += 1
 
