@@ -8,5 +8,5 @@ In the order in which they work:
 - ``infer``: the record class, a ``guess`` for each column; of texts by ``text_rules``
 - ``stream``: the declaration of a stream
 - ``imitation``: the sandbox
-- ``package``: all files, from ``templates``; ``code`` has literals and imports of Python
+- ``package``: all files; ``code`` fills ``templates``, and writes literals and imports of Python
 """

@@ -1,9 +1,14 @@
 """
-The text of a Python module that is written: literals, and the imports of the names that it uses.
+The text of a file that is written: templates, literals of Python, and the imports of the names that a module uses.
 """
 
 import ast
 import json
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import penstock
@@ -31,6 +36,25 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 IMPORTABLE = frozenset({*_MODULES, *_HOME})
+
+
+def template(name: str) -> str:
+    """The text of a file beside this module."""
+    return files(__package__).joinpath("templates", name).read_text("utf-8")
+
+
+@cache
+def snippets() -> Mapping[str, Any]:
+    """The table of what a kind of login, paging and stream adds."""
+    return tomllib.loads(template("snippets.toml"))
+
+
+def snippet(table: str, kind: str, key: str, /, **values: str) -> str:
+    """One text of the table, filled in; without the line breaks around it."""
+    return Template(snippets()[table][kind].get(key, "")).substitute(values).strip("\n")
+
+
+LOGINS = tuple(snippets()["login"])
 
 
 def literal(value: Any) -> str:

@@ -12,11 +12,11 @@ import click
 from penstock import UsageError, snake
 from penstock.redact import shown_url
 
+from penstock_plugins.scaffold.code import LOGINS
 from penstock_plugins.scaffold.package import SIGNED, Choices, PackageFiles, package_files
 from penstock_plugins.scaffold.sample import MOST_BYTES, Sample, read_sample
 from penstock_plugins.scaffold.stream import (
     KINDS,
-    LOGINS,
     PAGINGS,
     StreamChoices,
     is_of_graphql,

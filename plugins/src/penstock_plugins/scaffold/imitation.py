@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock_plugins.scaffold.code import literal, used_names
+from penstock_plugins.scaffold.code import literal, snippet, snippets, used_names
 from penstock_plugins.scaffold.guess import Guess
 from penstock_plugins.scaffold.sample import MOST_SERVED
-from penstock_plugins.scaffold.stream import StreamTexts, snippet, snippets
+from penstock_plugins.scaffold.stream import StreamTexts
 
 _ENGLISH = "1,234.5"
 

@@ -11,8 +11,8 @@ from attrs import frozen
 from penstock import UsageError, placeholders
 
 from penstock_plugins.scaffold import imitation
-from penstock_plugins.scaffold.code import IMPORTABLE, literal, with_imports
-from penstock_plugins.scaffold.stream import StreamChoices, StreamTexts, snippet, template
+from penstock_plugins.scaffold.code import IMPORTABLE, literal, snippet, template, with_imports
+from penstock_plugins.scaffold.stream import StreamChoices, StreamTexts
 
 SIGNED = "{method}\n{path}\n{query}\n{epoch_s}\n{body}"
 SIGNABLE = ("method", "path", "query", "body", "epoch_s", "key")

@@ -5,11 +5,6 @@ A stream of a new connector: its choices, and what it adds to the modules of rec
 import json
 import keyword
 import re
-import tomllib
-from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
-from string import Template
 from typing import Any, Literal
 
 from attrs import evolve, frozen
@@ -21,18 +16,6 @@ from penstock_plugins.scaffold.infer import guess_columns
 from penstock_plugins.scaffold.personal import is_granting, is_personal
 from penstock_plugins.scaffold.sample import Sample
 
-LOGINS = (
-    "none",
-    "bearer",
-    "header",
-    "param",
-    "basic",
-    "oauth_client",
-    "oauth_refresh",
-    "oauth_jwt",
-    "oauth1",
-    "hmac",
-)
 PAGINGS = ("none", "page_number", "offset", "cursor", "link")
 KINDS = ("report", "listing", "on_demand")
 
@@ -43,22 +26,6 @@ _OF_SIZE = ("limit", "per_page", "perPage", "pageSize", "page_size", "size", "co
 _OF_DAYS = re.compile(r"\d{4}-\d\d-\d\d")
 _OF_CHANGES = re.compile(r"(^|_)(updated|modified|changed)(_|$)")
 _GENERIC_KEYS = ("id", "uuid", "guid", "key", "code")  # names that tell nothing without their stream's
-
-
-def template(name: str) -> str:
-    """The text of a file beside this module."""
-    return files(__package__).joinpath("templates", name).read_text("utf-8")
-
-
-@cache
-def snippets() -> Mapping[str, Any]:
-    """The table of what a kind of login, paging and stream adds."""
-    return tomllib.loads(template("snippets.toml"))
-
-
-def snippet(table: str, kind: str, key: str, /, **values: str) -> str:
-    """One text of the table, filled in; without the line breaks around it."""
-    return Template(snippets()[table][kind].get(key, "")).substitute(values).strip("\n")
 
 
 def is_of_graphql(sample: Sample) -> bool:
