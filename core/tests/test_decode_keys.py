@@ -3,6 +3,7 @@ Keys: repeated rows, other values of a key, row keys, the bound of memory.
 """
 
 from datetime import date
+from random import Random
 from typing import Any
 
 import pytest
@@ -214,3 +215,29 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
     else:
         where = "the response to another request"
         assert reasons(other) == [("$[0].clickId", f"the key click_id b came before on {where}, with other values")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kind", ["report", "changes"])
+def test_what_repeats_does_not_depend_on_the_bound_of_memory(kind: Any, seed: int) -> None:
+    """
+    Of listings with few keys and other values, in memory and on file the same rows are delivered, counted and rejected.
+    """
+    random = Random(seed)
+    listings = [
+        [[{"clickId": random.choice("abcdef"), "price": random.choice("12")} for _ in range(6)] for _ in range(3)]
+        for _ in range(3)
+    ]
+    shape = compile_stream("s", a_stream(kind=kind))
+
+    def read(bound: int) -> list[Any]:
+        keys, found = SliceKeys(bound), []
+        for pages in listings:
+            keys.next_listing()
+            for page in pages:
+                one = decode_one(shape, an_array(*page), keys=keys)
+                rows = [(row.click_id, row.price) for row in one.batch.rows]
+                found.append((one.count, one.fresh, one.repeated, one.superseded, rows, reasons(one)))
+        return found
+
+    assert read(1) == read(3) == read(100)
