@@ -13,7 +13,7 @@ import penstock._write.outbox
 import pytest
 from attrs import evolve
 from penstock._write.outbox import _TABLES, DIED, RETENTION_DAYS, Outbox, OutboxJob, forget_old, load_other
-from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Refusal, Resume, Start, decide
+from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
@@ -381,7 +381,7 @@ def test_what_a_command_does_about_a_job(
     )
 
     if isinstance(decision, str):
-        assert isinstance(found, Refusal)
+        assert isinstance(found, SendNothing)
         assert decision in found.reason
     else:
         assert found == decision

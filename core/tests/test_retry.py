@@ -22,6 +22,7 @@ from penstock.errors import (
     ParkedError,
     PenstockError,
     ServerError,
+    StoppedError,
     ThrottledError,
     TransportError,
 )
@@ -382,6 +383,22 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
     with pytest.raises(DeadlineReachedError):
         retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(operation)
     assert (clock.slept, operation.retries) == ([], [])
+
+
+@pytest.mark.parametrize("verdict", [REFUSED, SKEWED, DOWN, BUSY], ids=["renew", "clock", "wait", "throttled"])
+def test_no_attempt_follows_a_stop(verdict: Retry):
+    """
+    Whatever would be next: no login, and no request with another signature.
+    """
+    clock, exchange = FakeClock(), Provider([GOOD] * 2, current=TOKEN)
+
+    def judge(response: Response) -> tuple[Verdict, Answer]:
+        clock.stop.set()
+        return verdict, Answer()
+
+    with pytest.raises(StoppedError):
+        retrying(exchange, clock)(RecordingOperation(REQUEST, judge))
+    assert (exchange.requested, exchange.renewed) == (1, 0)
 
 
 def test_a_run_has_a_budget_of_retries():

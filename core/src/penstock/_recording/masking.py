@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
-from urllib.parse import quote, quote_plus
 
 from attrs import define, field, frozen
 
@@ -25,7 +24,7 @@ from penstock._decode.masks import steps_of
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import Column
-from penstock.redact import MASK, SHORTEST_MASKED
+from penstock.redact import MASK, secret_pattern
 
 Names = Sequence[str]
 """The names of the members that lead to a value, from the outside to the inside; arrays are passed over."""
@@ -223,12 +222,10 @@ class Masking:
         return f"masked-{hmac.new(self._salt, text.encode(errors='replace'), hashlib.sha256).hexdigest()[:12]}"
 
     def without_hidden(self, text: str) -> str:
-        """A text without the values that requests mask, as they are and percent-encoded."""
+        """A text without the values that requests mask, in every form in which a secret is recognised."""
         for value in sorted(self.hidden, key=len, reverse=True):
-            if len(value) < SHORTEST_MASKED:
-                continue
-            for form in dict.fromkeys((value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])):
-                text = text.replace(form, self.alias(value))
+            if pattern := secret_pattern(value):
+                text = re.sub(pattern, self.alias(value), text)
         return text
 
     def text(self, value: str, nature: Nature, column: Column | None, fields: Fields) -> str:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from attrs import define, field, frozen
 
-from penstock._write.outbox_decision import CALL, JobKey, PreviousJob, Refusal, Resume, Start, decide
+from penstock._write.outbox_decision import CALL, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.model import EXACT_JSON, Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
@@ -82,13 +82,13 @@ class Outbox:
                     resume=resume or retry_unknown,
                     confirmed=confirmed,
                 )
-                if isinstance(decision, Refusal):
+                if isinstance(decision, SendNothing):
                     raise UsageError(decision.reason)
                 number = apply(connection, decision, key, now)
                 forget_old(connection, now)
                 connection.execute("commit")
             except sqlite3.Error as error:
-                raise explained(self.path, error) from error
+                raise database_error(self.path, error) from error
             stack.pop_all()
         return OutboxJob(
             number=number,
@@ -109,7 +109,7 @@ class Outbox:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
         except OSError as error:
-            raise unusable(path, error) from error
+            raise unwritable(path, error) from error
         byte = zlib.crc32(f"{key.source}\0{key.action}\0{key.digest}".encode())
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
@@ -121,7 +121,7 @@ class Outbox:
             ) from None
         except OSError as error:
             file.close()
-            raise unusable(path, error) from error
+            raise unwritable(path, error) from error
         return file
 
 
@@ -246,7 +246,7 @@ class OutboxJob:
         except sqlite3.Error as error:
             if self.connection.in_transaction:
                 self.connection.rollback()
-            raise explained(self.path, error) from error
+            raise database_error(self.path, error) from error
 
 
 def _receipt(row: int, state: str, reason: str, answer: str | None) -> Receipt:
@@ -266,14 +266,14 @@ def connect(path: Path) -> sqlite3.Connection:
             path.touch(mode=0o600)
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     except OSError as error:
-        raise unusable(path, error) from error
+        raise unwritable(path, error) from error
     except sqlite3.Error as error:
-        raise explained(path, error) from error
+        raise database_error(path, error) from error
     try:
         _prepare(connection, path)
     except sqlite3.Error as error:
         connection.close()
-        raise explained(path, error) from error
+        raise database_error(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -366,14 +366,14 @@ def forget_old(connection: sqlite3.Connection, now: datetime) -> None:
     connection.execute("delete from jobs where finished_at < ?", before)
 
 
-def unusable(path: Path, error: OSError) -> TargetError:
+def unwritable(path: Path, error: OSError) -> TargetError:
     return TargetError(
         f"{path}: {error.strerror}. Every write is recorded there before it is sent, so nothing was sent. Give this "
         "user the right to write beside the configuration."
     )
 
 
-def explained(path: Path, error: sqlite3.Error) -> PenstockError:
+def database_error(path: Path, error: sqlite3.Error) -> PenstockError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return TargetError(

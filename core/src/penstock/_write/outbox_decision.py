@@ -40,7 +40,7 @@ class PreviousJob:
     counts: Mapping[str, int]
 
     @property
-    def captured(self) -> bool:
+    def may_have_arrived(self) -> bool:
         """Whether the provider may have some of its rows."""
         return any(count for state, count in self.counts.items() if state != "refused")
 
@@ -61,7 +61,7 @@ class Resume:
 
 
 @frozen
-class Refusal:
+class SendNothing:
     """Send nothing, for this reason."""
 
     reason: str
@@ -69,7 +69,7 @@ class Refusal:
 
 def decide(
     key: JobKey, previous: PreviousJob | None, *, other_begun_at: str | None, resume: bool, confirmed: bool
-) -> Start | Resume | Refusal:
+) -> Start | Resume | SendNothing:
     """
     The decision for a command with this key. No row that the provider may have is sent twice without confirmation.
 
@@ -78,17 +78,17 @@ def decide(
     """
     if previous is None:
         if resume and other_begun_at is not None:
-            return Refusal(_begun_otherwise(key, other_begun_at))
+            return SendNothing(_begun_otherwise(key, other_begun_at))
         return Start()
     elsewhere = previous.destination not in ("", mask(key.destination))
-    if not previous.captured:
+    if not previous.may_have_arrived:
         resumes = resume and not elsewhere and previous.counts  # a job without a row may have ended before it had any
         return Resume(previous.number, previous.finished) if resumes else Start(previous.number)
     if elsewhere and not confirmed and (resume or not previous.finished):
-        return Refusal(_elsewhere(key, previous))
+        return SendNothing(_elsewhere(key, previous))
     if resume:
         return Resume(previous.number, previous.finished)
-    return Start(previous.number) if previous.finished or elsewhere else Refusal(_unfinished(key, previous))
+    return Start(previous.number) if previous.finished or elsewhere else SendNothing(_unfinished(key, previous))
 
 
 def _unfinished(key: JobKey, previous: PreviousJob) -> str:

@@ -49,7 +49,7 @@ def outcome_of(
         status_judge(connector.title, table, connector.reason, action.name)
         for table in (action.statuses, connector.statuses, _STATUSES)
     )
-    meaning: Sequence[Receipt] | Verdict | _AlreadyCaptured | None = None
+    meaning: Sequence[Receipt] | Verdict | _Done | None = None
     if action.judge is not None:
         meaning = _checked_receipts(action.judge, action.judge(response, rows), len(rows))
     for judge in (by_action, connector.judge, by_connector, by_default):
@@ -59,7 +59,7 @@ def outcome_of(
         meaning = _by_class(connector, answered, response)
     if isinstance(meaning, Accept):
         meaning = _by_body(connector, action, response)
-    if isinstance(meaning, _AlreadyCaptured):
+    if isinstance(meaning, _Done):
         return same_receipts(rows, "done", meaning.reason, _stored_answer(response))
     if isinstance(meaning, Skip):
         return same_receipts(rows, "refused", meaning.reason)
@@ -86,8 +86,8 @@ def _checked_receipts(judge: ActionJudge, meaning: Any, rows: int) -> Sequence[R
 
 
 @frozen
-class _AlreadyCaptured:
-    """The provider states that it was captured, for this reason."""
+class _Done:
+    """The provider states that it was carried out, for this reason."""
 
     reason: str = ""
 
@@ -117,21 +117,21 @@ def _by_class(connector: Connector, answered: str, response: Response) -> Verdic
     return Unavailable(_UNSURE).verdict(text)
 
 
-def _by_body(connector: Connector, action: Action, response: Response) -> _AlreadyCaptured | Retry | Refuse:
+def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:
     """The outcome of a response with a good status: done, unless the body states an error or is unreadable."""
     provider = connector.title
     if response.status == 204:
-        return _AlreadyCaptured()
+        return _Done()
     answer = response.json(exact=True)
     if answer is None and response.status == 202:
-        return _AlreadyCaptured("accepted (HTTP 202), to be carried out later")
+        return _Done("accepted (HTTP 202), to be carried out later")
     if answer is None:
         what = response.text(80) or "an empty body"
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
     if answer is False:
         return Refuse(RefusedError(f"{provider} states false"))
     if not isinstance(answer, dict):
-        return _AlreadyCaptured()
+        return _Done()
     reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
     flags = {
         name: flag(answer[name]) for name in ("success", "ok", "result", "failure", "statusCode") if name in answer
@@ -141,7 +141,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Alrea
         error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
         error = error or ("status" if is_failure(answer.get("status")) else None)
         if error is None or flags:
-            return _AlreadyCaptured(reason)
+            return _Done(reason)
         # A good status with an error in the body: one of them is not about this write.
         text = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
         return Retry(ServerError(f"{text}: {reason}; it may have been carried out"))
