@@ -3,12 +3,18 @@ What changes the ledger or the rows: ``penstock forget``, ``erase``, ``rejected`
 """
 
 import json
+import weakref
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import penstock_plugins
 import pytest
+from attrs import evolve
+from penstock import Ledger, LedgerEntry, Rejected, RejectedRecord
 from penstock._cli.rejected import cut, kind_of
 from penstock._plugins.registry import Registry
+from penstock.ledger import SqliteLedger
 from shop_commands import TODAY, Here, days
 
 
@@ -156,6 +162,36 @@ def test_rejected_records_are_counted_and_shown(here: Here) -> None:
     assert "price" in here("rejected", "list")
     assert "shop.sales[shop_id=13, report_date=" in here("rejected", "show")
     assert '{"id":"2","paid":12.50}' in here.out
+
+
+@pytest.mark.parametrize("what", ["list", "show"])
+def test_rejected_records_are_not_held(here: Here, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """
+    A target may have millions of them: each is counted, or printed, and dropped.
+    """
+    here.configure(["13"])
+    here("run", "daily", *days(2), code=5)
+    made: list[weakref.ref[RejectedRecord]] = []
+    held: list[int] = []
+
+    def counted(**values: Any) -> RejectedRecord:
+        record = RejectedRecord(**values)
+        made.append(weakref.ref(record))
+        held.append(sum(reference() is not None for reference in made))
+        return record
+
+    def many(self: Ledger, source: str, stream: str | None) -> Iterator[tuple[LedgerEntry, Rejected]]:
+        (entry, record), *_ = original(self, source, stream)
+        for number in range(50):
+            yield entry, evolve(record, path=f"$[{number}]")
+
+    original = SqliteLedger.rejected
+    monkeypatch.setattr(SqliteLedger, "rejected", many)
+    monkeypatch.setattr("penstock._project.rejected.RejectedRecord", counted)
+    here("rejected", what)
+
+    assert len(held) == 50
+    assert max(held) == 1
 
 
 @pytest.mark.parametrize(

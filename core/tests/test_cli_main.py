@@ -304,6 +304,24 @@ def test_a_defect_is_named_and_shows_its_place_only_on_demand(capsys: pytest.Cap
     assert "sesame" not in plain + debugged
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["runs", "--limit", "0"], "--limit: 0 is not in the range x>=1. See: penstock runs --help"),
+        (["rejected", "all"], "list|show: 'all' is not one of 'list', 'show'. See: penstock rejected --help"),
+    ],
+    ids=["option", "argument"],
+)
+def test_a_value_that_is_refused_is_named_as_in_other_messages(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    """
+    The option first, then what was found: whether click or a command refuses it.
+    """
+    assert main(arguments, plugins=[]) == 2
+    assert capsys.readouterr().err == f"penstock: error: {text}\n"
+
+
 def test_errors_are_json_when_logs_are(capsys: pytest.CaptureFixture[str]) -> None:
     """
     With ``--log-format json`` every line of stderr is an object.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Adoption, Batch, LedgerEntry, Partition, Project, UsageError
+from penstock import Adoption, Batch, ConfigError, LedgerEntry, Partition, Project, UsageError
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink, MemoryTarget
@@ -482,7 +482,7 @@ def test_a_single_file_keeps_no_ledger(server: Server, tmp_path: Path) -> None:
 
     (target,) = status.targets
     assert (target.keeps_ledger, target.sources, status.exit_code) == (False, (), 0)
-    assert [text for text in status.notices if "keeps no ledger" in text]
+    assert [text for text in project.runs("shop", to=file).notices if "keeps no ledger" in text]
     assert (both.exit_code, both.partitions) == (0, 6)
     assert [text for text in both.notices if "keeps no ledger" in text]
 
@@ -599,3 +599,22 @@ def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) 
     assert project.changes(since=FIRST).changes == ()
     assert project.run("daily", **DAYS).exit_code == 0
     assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+
+def test_a_configuration_with_problems_has_no_notices(server: Server, tmp_path: Path) -> None:
+    """
+    A notice before an error, such as that of a secret in the file, would lead away from it.
+    """
+    shop = f'[source.shop]\nbase_url = "{server.base_url}"\nkey = "sesame-in-plain-text"\n'
+    file = tmp_path / "penstock.toml"
+    heard: list[Any] = []
+
+    file.write_text(shop)
+    Project(file, plugins=PLUGINS, environ={}).run("shop", to=f"jsonl:{tmp_path / 'data'}", on_event=heard.append)
+    assert [event for event in heard if event["event"] == "notice" and "secrets are written" in event["message"]]
+
+    file.write_text(f'{shop}exclude = ["nosuch"]\n')
+    heard.clear()
+    with pytest.raises(ConfigError):
+        Project(file, plugins=PLUGINS, environ={}).run("shop", to=f"jsonl:{tmp_path / 'data'}", on_event=heard.append)
+    assert heard == []

@@ -42,35 +42,51 @@ def rejected(
             "list or show is missing: `penstock rejected list` counts them by reason, "
             "`penstock rejected show` prints them"
         )
-    result = session.project.rejected(name, to=to, stream=stream)
-    if session.printed(result, json_ and what == "show"):
-        return
-    if what == "show" and csv_:
-        print_csv([asdict(record, recurse=False) for record in result.rejected], fields_dict(RejectedRecord))
-        return
-    if what == "show":
-        for record in result.rejected:
-            part = ", ".join(f"{column}={value}" for column, value in record.partition.items())
-            print(harmless(f"{record.source}.{record.stream}[{part}] {record.path}: {record.reason}"))
-            print(harmless(f"  {cut(_plain(record.raw))}"))
-        if not result.rejected:
-            print("no rejected records")
-        return
-    # Without the element's index in its page and without its value: of each kind of reason, the first one is shown.
+    if what == "list":
+        _list(session, name, to, stream, json_=json_, csv_=csv_)
+    elif json_ or csv_:
+        result = session.project.rejected(name, to=to, stream=stream)
+        if not session.printed(result, json_):
+            print_csv([asdict(record, recurse=False) for record in result.rejected], fields_dict(RejectedRecord))
+    else:
+        _show(session, name, to, stream)
+
+
+def _show(session: Session, name: str | None, to: str | None, stream: str | None) -> None:
+    """Print each record as it is read: there may be millions."""
+    any_shown = False
+
+    def show(record: RejectedRecord) -> None:
+        nonlocal any_shown
+        any_shown = True
+        part = ", ".join(f"{column}={value}" for column, value in record.partition.items())
+        print(harmless(f"{record.source}.{record.stream}[{part}] {record.path}: {record.reason}"))
+        print(harmless(f"  {cut(_plain(record.raw))}"))
+
+    result = session.project.rejected(name, to=to, stream=stream, on_record=show)
+    session.notices(result.notices)
+    if not any_shown:
+        print("no rejected records")
+
+
+def _list(session: Session, name: str | None, to: str | None, stream: str | None, *, json_: bool, csv_: bool) -> None:
+    """Count the records by place and kind of reason; of each kind, the first reason is shown."""
     firsts: dict[tuple[str, ...], str] = {}
     counts: Counter[tuple[str, ...]] = Counter()
-    for record in result.rejected:
+
+    def count(record: RejectedRecord) -> None:
+        # Without the index of the element in its page, and without its value.
         place = (record.target, record.source, record.stream, re.sub(r"\[\d+\]", "[]", record.path))
         counts[(*place, firsts.setdefault((*place, kind_of(record.reason)), record.reason))] += 1
-    names = ("target", "source", "stream", "path", "reason")
+
+    session.notices(session.project.rejected(name, to=to, stream=stream, on_record=count).notices)
     if json_:
+        names = ("target", "source", "stream", "path", "reason")
         print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})
-        return
-    if csv_:
-        rows = [{"count": count, **dict(zip(names, key, strict=True))} for key, count in counts.most_common()]
+    elif csv_:
+        rows = [dict(zip(COUNT_COLUMNS, (count, *key), strict=True)) for key, count in counts.most_common()]
         print_csv(rows, COUNT_COLUMNS)
-        return
-    if counts:
+    elif counts:
         print_table(
             ["count", "source", "stream", "path", "reason", "target"],
             [[count, *key[1:], key[0]] for key, count in counts.most_common()],

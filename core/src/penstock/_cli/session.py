@@ -199,6 +199,9 @@ def complain(session: Session, error: Exception) -> int:
             text = f"{len(error.problems)} problems in the configuration:{lines}"
     elif isinstance(error, click.ClickException):
         text, code = " ".join(error.format_message().split()), 2
+        if isinstance(error, click.BadParameter) and error.param is not None:  # in the form of our own messages
+            given = error.param.opts[-1] if isinstance(error.param, click.Option) else error.param.human_readable_name
+            text = text if isinstance(error, click.MissingParameter) else f"{given}: {error.message}"
         context = getattr(error, "ctx", None)
         if context is not None:
             text = f"{text.rstrip('.')}{'' if text.endswith('?') else '.'} See: {context.command_path} --help"

@@ -114,12 +114,13 @@ class Config:
         )
         try:
             return check_section(connector.settings, keys, context, self.problems, connector.origins)
-        except ConfigError as error:
+        except ConfigError:
             if name in self.sources:
                 raise
             absent = f"{self.path} has" if self.path else f"there is no {DEFAULT_FILE} here, so there is"
+            # Without a section, its missing keys are the consequence.
             raise ConfigError(
-                [f"{absent} no [source.{name}]; `penstock init {connector.name}` prints one", *error.problems]
+                [f"{absent} no [source.{name}]; `penstock init {connector.name}` prints one", *self.problems]
             ) from None
 
     def pipeline(self, name: str) -> Pipeline:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         CheckResult,
         ForgetResult,
         PartitionsResult,
+        RejectedRecord,
         RejectedResult,
         RunsResult,
         StatusResult,
@@ -378,7 +379,7 @@ class Project:
         from penstock.results import TotalsResult
 
         query, days = self._query(name, to), self._days(since, until, accounts)
-        totals = query.each(partial(totals_of, days=days, daily=daily))
+        totals = tuple(query.each(partial(totals_of, days=days, daily=daily)))
         return query.with_notices(TotalsResult(totals=totals))
 
     def partitions(
@@ -398,7 +399,7 @@ class Project:
         from penstock.results import PartitionsResult
 
         query, days = self._query(name, to), self._days(since, until, accounts)
-        partitions = query.each(partial(partitions_of, days=days))
+        partitions = tuple(query.each(partial(partitions_of, days=days)))
         return query.with_notices(PartitionsResult(partitions=partitions))
 
     def forget(
@@ -498,15 +499,24 @@ class Project:
         return query.with_notices(adopt_all(query, confirmed=confirmed))
 
     def rejected(
-        self, name: str | None = None, *, to: str | None = None, stream: str | None = None
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        stream: str | None = None,
+        on_record: "Callable[[RejectedRecord], None] | None" = None,
     ) -> "RejectedResult":
-        """The rejected records, with path and reason."""
+        """
+        The rejected records, with path and reason. ``on_record``: called with each of them; the result has none then.
+        """
         from penstock._project.rejected import rejected_records
         from penstock.results import RejectedResult
 
-        query = self._query(name, to)
-        records = query.each(partial(rejected_records, stream=stream))
-        return query.with_notices(RejectedResult(rejected=records))
+        query, collected = self._query(name, to), list["RejectedRecord"]()
+        for record in query.each(partial(rejected_records, stream=stream)):
+            (on_record or collected.append)(record)
+            del record  # else the next one is read while this one is held
+        return query.with_notices(RejectedResult(rejected=tuple(collected)))
 
     def runs(
         self, name: str | None = None, *, to: str | None = None, limit: int = 20, run_id: str | None = None
@@ -516,7 +526,7 @@ class Project:
         from penstock.results import RunsResult, run_order
 
         query = self._query(name, to)
-        runs = query.each(partial(runs_of, limit=limit, run_id=run_id))
+        runs = tuple(query.each(partial(runs_of, limit=limit, run_id=run_id)))
         return query.with_notices(RunsResult(runs=tuple(sorted(runs, key=run_order, reverse=True))))
 
     def changes(
@@ -534,7 +544,7 @@ class Project:
         query = self._query(name, to)
         first = self._days(since, None).since
         assert first is not None
-        changes = query.each(partial(changes_of, since=first, merged=merged))
+        changes = tuple(query.each(partial(changes_of, since=first, merged=merged)))
         return query.with_notices(ChangesResult(changes=changes))
 
     # --- shared -----------------------------------------------------------------------------------------------------

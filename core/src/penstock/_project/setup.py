@@ -169,11 +169,14 @@ class Setup:
     def configured(
         self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
     ) -> "tuple[list[ConfiguredSource], ConfiguredSink | None]":
-        """The sources and the sink of these names; one ConfigError with the problems of all of them."""
+        """
+        The sources and the sink of these names; one ConfigError with the problems of all of them, without notices.
+        """
         from penstock._config.source import ConfiguredSource
         from penstock._plan.selection import strange_accounts, strange_exclusions
 
         problems: list[str] = []
+        notices: list[str] = []
         configured_sources: list[ConfiguredSource] = []
         configured_sink: ConfiguredSink | None = None
         for name in sources:
@@ -182,8 +185,7 @@ class Setup:
             except ConfigError as error:
                 problems.extend(error.problems)
                 continue
-            for text in (*checked.notices, *checked.settings.notices()):
-                notice(text)
+            notices += [*checked.notices, *checked.settings.notices()]
             connector = self.config.connector_of(name)
             configured_sources.append(
                 ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
@@ -197,12 +199,13 @@ class Setup:
             except ConfigError as error:
                 problems.extend(error.problems)
             else:
-                for text in configured_sink.notices:
-                    notice(text)
+                notices += configured_sink.notices
                 problems.extend(self._strange_streams(configured_sink, configured_sources))
         problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
+        for text in notices:
+            notice(text)
         return configured_sources, configured_sink
 
     def _strange_streams(self, configured_sink: "ConfiguredSink", sources: "Sequence[ConfiguredSource]") -> list[str]:

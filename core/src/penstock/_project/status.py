@@ -25,17 +25,22 @@ RUNS_SHOWN = 5
 def status(query: TargetQuery, accounts: Sequence[str], max_age_s: float | None) -> StatusResult:
     """See :meth:`penstock.Project.status`. ``accounts``: patterns."""
     now, of_targets = query.clock.now(), []
-    for target, opened in query:
-        sources, problems, keeps_ledger = [], [], query.keeps_ledger(target)
+    for selected, opened in query:
+        sources, problems, keeps_ledger = [], [], selected.keeps_ledger
         if max_age_s is not None and not accounts and keeps_ledger:
-            problems += never_read(query.expected(target), [source_ledger.source for source_ledger in opened])
+            problems += never_read(query.expected(selected), [source_ledger.source for source_ledger in opened])
         for source_ledger in opened:
             read = _source_status(query.setup, source_ledger, now, accounts, max_age_s)
             if read is not None:
                 sources.append(read)
                 problems += problems_of(source_ledger, read, now, accounts)
         of_targets.append(
-            TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems), keeps_ledger=keeps_ledger)
+            TargetStatus(
+                target=selected.sink.shown,
+                sources=tuple(sources),
+                problems=tuple(problems),
+                keeps_ledger=keeps_ledger,
+            )
         )
     of_targets += [TargetStatus(target=target, sources=(), error=error) for target, error in query.failed.items()]
     overdue = any(problem.kind == OVERDUE for target in of_targets for problem in target.problems)

@@ -198,8 +198,8 @@ class TargetQuery:
     pipelines. ``clock``: of the call. ``used_by_source``: ``name`` is a source, never a pipeline.
 
     Of several targets, one that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit
-    code is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields the name of
-    each with the sources in its ledger.
+    code is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields each with
+    the sources in its ledger.
     """
 
     setup: Setup
@@ -247,19 +247,12 @@ class TargetQuery:
         whose = f" for {name}" if name is not None else ""
         return UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
 
-    def keeps_ledger(self, target: str) -> bool:
-        """Whether this target records what is delivered to it; a single file and standard output do not."""
-        return next(selected for selected in self.targets if selected.sink.shown == target).keeps_ledger
-
-    def expected(self, target: str) -> tuple[str, ...]:
+    def expected(self, selected: SelectedTarget) -> tuple[str, ...]:
         """The sources that this target should have: those named, else those of the pipelines that write to it."""
-        (selected,) = (selected for selected in self.targets if selected.sink.shown == target)
         if selected.sources is not None:
             return selected.sources
-        pipelines = self.setup.config.pipelines.values()
-        return tuple(
-            dict.fromkeys(name for pipeline in pipelines if pipeline.sink == target for name in pipeline.source)
-        )
+        pipelines = [pipe for pipe in self.setup.config.pipelines.values() if pipe.sink == selected.sink.shown]
+        return tuple(dict.fromkeys(name for pipeline in pipelines for name in pipeline.source))
 
     @contextmanager
     def leaving_out(self, selected: SelectedTarget, what: str = "was left out") -> Iterator[None]:
@@ -274,16 +267,18 @@ class TargetQuery:
             self.failed[selected.sink.shown] = str(error)
             self.notices.add(f"the target {selected.sink.shown} {what}: {error}")
 
-    def __iter__(self) -> Iterator[tuple[str, list[SourceLedger]]]:
+    def __iter__(self) -> Iterator[tuple[SelectedTarget, list[SourceLedger]]]:
         for selected in self.targets:
             with self.leaving_out(selected, "cannot be read"), ledgers(selected) as opened:
-                if not selected.keeps_ledger:
-                    self.notices.add(selected.without_ledger)
-                yield selected.sink.shown, opened
+                yield selected, opened
 
-    def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> tuple[_T, ...]:
-        """What ``look`` gives for every source of every target, in their order."""
-        return tuple(item for _, opened in self for source_ledger in opened for item in look(source_ledger))
+    def each(self, look: Callable[[SourceLedger], Iterable[_T]]) -> Iterator[_T]:
+        """What ``look`` gives for every source of every target, in their order. A notice names those without ledger."""
+        for selected, opened in self:
+            if not selected.keeps_ledger:
+                self.notices.add(selected.without_ledger)
+            for source_ledger in opened:
+                yield from look(source_ledger)
 
     def with_notices(self, result: _R) -> _R:
         """The result of the call, with its notices, and the exit code where a target was left out."""
