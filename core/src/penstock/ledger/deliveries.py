@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from penstock.errors import SinkError
-from penstock.ledger.partition_queries import COLUMNS, HERE, NOTHING, PartitionQueries
+from penstock.ledger.partition_queries import COLUMNS, NOT_DELIVERED, OF_PARTITION, PartitionQueries
 from penstock.ledger.schema import FORGET_PREFIX, FORGOTTEN
 from penstock.ledger.stored_values import (
     column_values,
@@ -30,7 +30,7 @@ from penstock.redact import mask
 
 FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
 
-_DELIVERED = f"select rows, sums from {{t}}partitions where {HERE} and day <> '' and state = 'delivered'"
+_DELIVERED = f"select rows, sums from {{t}}partitions where {OF_PARTITION} and day <> '' and state = 'delivered'"
 _FAIL = (
     f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(COLUMNS)}) "
     f"values ({', '.join('?' * (4 + len(COLUMNS)))}) on conflict (source, stream, partition) do update set "
@@ -89,7 +89,7 @@ class Deliveries(PartitionQueries):
         if write.state == "intended":
             rejected = [rejected_texts(record) for record in entry.rejected_records]
             changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
-            first = {**NOTHING, **changes}  # of a partition without a row
+            first = {**NOT_DELIVERED, **changes}  # of a partition without a row
         else:
             first = changes = {**values, "intent": None}
         if self.compares and entry.kind == "report" and write.state == "delivered" and write.version:
@@ -119,8 +119,8 @@ class Deliveries(PartitionQueries):
         """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""
         key = (source, partition.stream, partition.text)
         with self._transaction():
-            self._sql(f"delete from {{t}}partitions where {HERE} and state = 'intended'", *key)
-            self._sql(f"update {{t}}partitions set intent = null, version = version + 1 where {HERE}", *key)
+            self._sql(f"delete from {{t}}partitions where {OF_PARTITION} and state = 'intended'", *key)
+            self._sql(f"update {{t}}partitions set intent = null, version = version + 1 where {OF_PARTITION}", *key)
         return self.entry(source, partition)
 
     def _store_rejected(self, entries: Sequence[LedgerEntry]) -> None:
@@ -238,7 +238,7 @@ class Deliveries(PartitionQueries):
 def _update_sql(changes: tuple[str, ...]) -> str:
     return (
         f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
-        f"where {HERE} and version = ?"
+        f"where {OF_PARTITION} and version = ?"
     )
 
 

@@ -32,10 +32,10 @@ _COUNTS = """select stream, account, count(*), min(day), max(day),
 _ERRORS = """select stream, account, max(day || '|' || error)
     from {t}partitions where {where} and error is not null group by stream, account"""
 
-HERE = "source = ? and stream = ? and partition = ?"
+OF_PARTITION = "source = ? and stream = ? and partition = ?"
 # Of an intent's row, where nothing was delivered before.
-NOTHING = column_values(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
-COLUMNS = tuple(NOTHING)
+NOT_DELIVERED = column_values(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
+COLUMNS = tuple(NOT_DELIVERED)
 _ENTRIES = f"select source, stream, partition, version, intent, {', '.join(COLUMNS)} from {{t}}partitions where "
 _FINAL_DAYS = (
     "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
@@ -71,7 +71,7 @@ class PartitionQueries(SqlTables):
 
     def entry(self, source: str, partition: Partition) -> LedgerEntry | None:
         """The row of one partition, None when it has none."""
-        return next(self._entries(HERE, source, partition.stream, partition.text), None)
+        return next(self._entries(OF_PARTITION, source, partition.stream, partition.text), None)
 
     def _entries(self, where: str, *values: Any) -> Iterator[LedgerEntry]:
         """Entries; of one with an intent, the intent."""

@@ -13,10 +13,10 @@ from penstock.ledger.schema import BY_FLAW, INDEXES, TABLES
 from penstock.ledger.sql import Retention, SqlLedger
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
-_DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
-_DAY = f"case when {_DAY_HERE} then substr(partition, -12, 10) else '' end"
+_HAS_DAY = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
+_DAY = f"case when {_HAS_DAY} then substr(partition, -12, 10) else '' end"
 _FIRST = """json_extract(partition, '$."' || substr(partition, 3, instr(partition, '":') - 3) || '"')"""
-_ACCOUNT = f"case when partition = '{{}}' or ({_DAY_HERE} and {_FIRST} = substr(partition, -12, 10)) then '' " + (
+_ACCOUNT = f"case when partition = '{{}}' or ({_HAS_DAY} and {_FIRST} = substr(partition, -12, 10)) then '' " + (
     f"else {_FIRST} end"
 )
 _NOW = "strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000+00:00'"
