@@ -52,10 +52,12 @@ class TemporaryTables:
 
 class NewRows:
     """
-    The rows are at first a parameter of the statements (``small``). Too many for that, they are encoded for COPY, in
-    ``chunks`` of bytes. Too many for the memory, or refused by the table, they are spilled into a temporary table of
-    their own (``spilled_to``). Only there are rows rejected that the server refuses (``unfit``), or dropped because
-    they repeat a key.
+    The rows of one stream of a partition, until its commit, in one of three forms:
+
+    1. a parameter of the statements (``small``);
+    2. if they are too many for that, bytes for COPY (``chunks``);
+    3. if they are too many for the memory, or the server refuses one of them, a temporary table of their own
+       (``spilled_to``). Only then are rows rejected that the server refuses (``unfit``), and repeats of a key dropped.
     """
 
     def __init__(
@@ -247,7 +249,7 @@ class NewRows:
         """
         if self.spilled_to is None:
             return False
-        row_ids = [row[0] for row in self._database.run(f"select ctid::text from {self.spilled_to}").fetchall()]
+        row_ids = [row_id for (row_id,) in self._database.run(f"select ctid::text from {self.spilled_to}")]
         with self._database.connection.transaction(force_rollback=True):
             if first_deleted is not None:
                 delete = f"delete from {self.table.sql} as old where {first_deleted.where}"

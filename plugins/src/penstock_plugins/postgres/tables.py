@@ -88,7 +88,7 @@ class Tables:
         """
         problems, changes = [], []
         with self.database.explained():
-            recorded = self._known()
+            recorded = self._recorded_tables()
             for candidate in self._candidates(layouts):
                 try:
                     if self._needed_changes(candidate, recorded.get(candidate.layout.stream)):
@@ -107,7 +107,7 @@ class Tables:
         locations = [self.location_of(layout) for layout in layouts]
         return list(map(Candidate, layouts, locations, look_up(self.database, locations)))
 
-    def _known(self) -> dict[str, LedgerTable]:
+    def _recorded_tables(self) -> dict[str, LedgerTable]:
         """The tables that the ledger records, by stream."""
         return {table.stream: table for table in self.ledger.tables(self.source)}
 
@@ -168,7 +168,7 @@ class Tables:
 
     def _create_or_evolve(self, layout: Layout) -> Table:
         (candidate,) = self._candidates([layout])
-        former = self._known().get(layout.stream)
+        former = self._recorded_tables().get(layout.stream)
         changes = self._needed_changes(candidate, former)
         if candidate.catalog.oid is None:
             create(self.database, candidate)
@@ -270,7 +270,7 @@ class Tables:
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The names of existing tables of streams in the ledger that are not recognised as theirs."""
-        recorded = self._known()
+        recorded = self._recorded_tables()
         candidates = self._candidates([layout for layout in layouts if layout.stream in recorded])
         return [
             table.location.name for table in candidates if table.catalog.is_table and not self._is_recognised(table)

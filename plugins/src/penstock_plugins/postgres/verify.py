@@ -34,15 +34,15 @@ class Verification:
 
     database: Database
     source: str
-    known: LedgerTable
+    recorded: LedgerTable
     merged: int | None = None
     since: date | None = None
     until: date | None = None
 
     def differences(self, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         """The partitions whose rows or sums differ, and those with rows in the table that are of no entry."""
-        stream, name = self.known.stream, self.known.name
-        (table,) = locate(self.database, self.source, [self.known])
+        stream, name = self.recorded.stream, self.recorded.name
+        (table,) = locate(self.database, self.source, [self.recorded])
         if table is None:
             for entry in entries:
                 if rows_in(entry, stream):
@@ -77,10 +77,10 @@ class Verification:
         The differences of partitions whose rows a condition selects. ``columns``: those of a partition, with their
         types; ``types``: the names of all columns of the table.
         """
-        stream = self.known.stream
+        stream = self.recorded.stream
         measures = [measure for measure in measures_in(entries, stream) if short(measure) in types]
         contents = self._contents(table, columns, measures, condition)
-        yield from differences(entries, contents, measures, stream, self.known.name)
+        yield from differences(entries, contents, measures, stream, self.recorded.name)
 
     def _contents(
         self,
@@ -103,13 +103,11 @@ class Verification:
         return contents_from(rows, len(columns), measures)
 
     def _merged_differences(self, table: CatalogTable, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
-        stream, name = self.known.stream, self.known.name
+        stream, name = self.recorded.stream, self.recorded.name
         where, values = source_condition(self.source, shared=table.shared)
         rows = self.database.one(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
-            what = (
-                f"{self.known.stream}: {rows} rows in {self.known.name}, {self.merged} were left there by its commits"
-            )
+            what = f"{stream}: {rows} rows in {name}, {self.merged} were left there by its commits"
         elif not rows:
             what = f"{stream}: no row in {name}"
         else:
