@@ -487,6 +487,21 @@ def test_a_small_partition_costs_six_statements(dsn: str, monkeypatch: pytest.Mo
     assert not any("temporary" in one or "drop" in one.split()[0] for one in (*of_first, *found))
 
 
+def test_tables_are_examined_once_when_a_source_is_opened(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Whether the rows of a partition are there needs no further statement while a run is planned.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    entry = target.ledger.entry(SOURCE, a_day())
+    assert entry is not None
+    found = statements(monkeypatch, target.database)
+    assert target.is_intact(entry)
+    target.close()
+
+    assert found == []
+
+
 def test_a_group_of_small_partitions_is_one_transaction(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
     Three statements for each that is restated, two for each that is not, and for all one BEGIN, one look at the table's

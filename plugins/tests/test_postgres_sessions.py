@@ -46,9 +46,9 @@ def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.Monk
     """
     A new column is tried for a bounded time, once a run; the other streams go on, and readers are let in between.
     """
-    monkeypatch.setattr(locks, "TRIES", 2)
-    monkeypatch.setattr(locks, "TRY_MS", 100)
-    monkeypatch.setattr(locks, "BETWEEN_TRIES_S", 0.05)
+    monkeypatch.setattr(locks, "CHANGE_TRIES", 2)
+    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
+    monkeypatch.setattr(locks, "CHANGE_PAUSE_S", 0.05)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with reading(dsn):
@@ -69,9 +69,9 @@ def test_a_run_that_creates_a_table_is_named_where_no_session_is(dsn: str, monke
     """
     Only one run at a time creates tables: the lock for that is on no table, and the message names the cause.
     """
-    monkeypatch.setattr(locks, "TRIES", 1)
-    monkeypatch.setattr(locks, "TRY_MS", 100)
-    monkeypatch.setattr(locks, "BETWEEN_TRIES_S", 0.05)
+    monkeypatch.setattr(locks, "CHANGE_TRIES", 1)
+    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
+    monkeypatch.setattr(locks, "CHANGE_PAUSE_S", 0.05)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with psycopg.connect(dsn) as other:
@@ -377,7 +377,7 @@ def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pyt
     After a commit that waited in vain, a partition fails before it is fetched, while the lock is there.
     """
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
-    monkeypatch.setattr(locks, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     held = "other sessions hold a lock .session .* idle in transaction., and the commit waited 1s for it"
@@ -404,7 +404,7 @@ def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch:
     Rows of other partitions can be written meanwhile.
     """
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
-    monkeypatch.setattr(locks, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
     with psycopg.connect(dsn) as other:
@@ -422,7 +422,7 @@ def test_what_cannot_be_looked_at_is_not_missing(dsn: str, monkeypatch: pytest.M
     """
     A table that another session has locked is opened without a long wait, and nothing of it counts as lost.
     """
-    monkeypatch.setattr(locks, "TRY_MS", 100)
+    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 100)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:
         other.execute("lock table acme.clicks in access exclusive mode")
@@ -439,7 +439,7 @@ def test_verify_waits_for_a_locked_table_for_moments_only(dsn: str, monkeypatch:
     """
     It names the session that holds the table, and compares it when it is free.
     """
-    monkeypatch.setattr(locks, "TRY_MS", 50)
+    monkeypatch.setattr(locks, "SHORT_WAIT_MS", 50)
     monkeypatch.setattr("penstock_plugins.postgres.target.VERIFY_PAUSE_S", 0.01)
     delivered(dsn, [click(1)])
     with psycopg.connect(dsn) as other:

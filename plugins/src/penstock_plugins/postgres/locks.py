@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock_plugins.postgres.database import Database
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
-TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
+CHANGE_TRIES, SHORT_WAIT_MS, CHANGE_PAUSE_S = 8, 1500, 2.0
 
 # A table that a commit waited for in vain is tried again after so many seconds; partitions fail at once in between.
 LOCKED_RETRY_S = 60.0
@@ -125,7 +125,7 @@ class SourceLock:
 def short_wait(database: "Database") -> Iterator[None]:
     """A transaction that waits for locks as long as one try of a change. Raises LockedTableError."""
     with database.explained(), database.transaction():
-        database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+        database.run("select set_config('lock_timeout', %s, true)", (f"{SHORT_WAIT_MS}ms",))
         yield
 
 
@@ -156,7 +156,7 @@ class LockedTables:
         longer than one try of a change. Returns the error of the commit.
         """
         waited = self._database.lock_timeout
-        self._database.lock_timeout = f"{TRY_MS}ms"
+        self._database.lock_timeout = f"{SHORT_WAIT_MS}ms"
         for table in tables:
             error = SinkError(
                 f"{table}: other sessions hold a lock ({lock_holders(self._database, table)}), and the commit waited "

@@ -126,7 +126,7 @@ class Tables:
         return prepared[1]
 
     def _prepared(self, layout: Layout) -> Table:
-        for _ in range(locks.TRIES):
+        for _ in range(locks.CHANGE_TRIES):
             try:
                 with short_wait(self.database):
                     # Sources of one fresh run must not both make the table.
@@ -137,13 +137,13 @@ class Tables:
             except SinkError as error:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
                     raise
-            self.database.pause(locks.BETWEEN_TRIES_S)
+            self.database.pause(locks.CHANGE_PAUSE_S)
         location = self.location_of(layout)
         self._refused[layout.stream] = SinkError(
             f"the table {location.name} is to be changed for {layout.source}.{layout.stream}, and other sessions hold "
-            f"a lock ({lock_holders(self.database, location.sql)}): penstock waited {locks.TRIES} times for "
-            f"{locks.TRY_MS / 1000:g} s. Nothing was replaced. Wait for these sessions to end, or end them, and run "
-            "again."
+            f"a lock ({lock_holders(self.database, location.sql)}): penstock waited {locks.CHANGE_TRIES} times for "
+            f"{locks.SHORT_WAIT_MS / 1000:g} s. Nothing was replaced. Wait for these sessions to end, or end them, and "
+            "run again."
         )
         raise self._refused[layout.stream]
 
