@@ -145,7 +145,7 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDeco
             zone=options.zone,
             rejects=rejects,
         ),
-        measures=Measures.of(declared.name, columns, hidden, _dimensions(declared)),
+        measures=Measures.of(columns, hidden, _dimensions(declared)),
         keys=KeyRules(
             columns=columns,
             key=stream.key,

@@ -52,26 +52,21 @@ def sums_of(
 
 class Measures(NamedTuple):
     """
-    ``name``: the stream, for messages. ``summed``: the measures that the provider sends. ``priced``: amounts with the
-    column of their currency. ``nullable``: the measures that may be null in every record, each with the column that
-    reads the provider's member. ``dimensions``: the columns by which records differ, where a row of totals may be among
-    them unmarked.
+    ``summed``: the measures that the provider sends. ``priced``: amounts with the column of their currency.
+    ``nullable``: the measures that may be null in every record, each with the column that reads the provider's member.
+    ``dimensions``: the columns by which records differ, where a row of totals may be among them unmarked.
     """
 
-    name: str
     summed: tuple[Column, ...]
     priced: tuple[tuple[Column, Column], ...]
     nullable: tuple[tuple[str, Column], ...]
     dimensions: tuple[Column, ...]
 
     @classmethod
-    def of(
-        cls, name: str, columns: Mapping[str, Column], hidden: Collection[str], dimensions: Iterable[Column]
-    ) -> "Measures":
+    def of(cls, columns: Mapping[str, Column], hidden: Collection[str], dimensions: Iterable[Column]) -> "Measures":
         """``hidden``: the columns that are not delivered."""
         every = columns.values()
         return cls(
-            name,
             summed=tuple(column for column in every if column.additive and not column.added and not column.unit_of),
             priced=tuple(
                 (column, columns[column.unit_of]) for column in every if column.additive and column.unit_of in columns
@@ -139,7 +134,7 @@ class Totals:
         stated, total = _value(column, row), self.sums.get((column.name, unit), Decimal(0))
         if stated is not None and stated != total:
             raise CountMismatchError(
-                f"{self.measures.name}: the row of totals in the report states {column.member} "
+                f"the row of totals in the report states {column.member} "
                 f"{row[column.member or '']}{f' {unit}' if unit else ''}, and its rows have {total} together. The "
                 "report is not whole, or its totals are of something else: then name them as footer."
             )
@@ -212,7 +207,7 @@ class UnmarkedTotal:
         """Raises BrokenBodyError at the end of an answer whose row of totals was delivered before the other records."""
         if self.has_total:
             raise BrokenBodyError(
-                f"{self.measures.name}: the report has a row of totals before its records: it has no dimension, and "
+                "the report has a row of totals before its records: it has no dimension, and "
                 "its measures are the sums of all others. Ask the provider to leave it out."
             )
 
