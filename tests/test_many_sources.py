@@ -88,17 +88,21 @@ class Shops:
 
 @define(eq=False)
 class CountingSink(MemorySink):
-    """Counts its open targets. ``held``: a source that another run holds, from the second opening on."""
+    """
+    Counts its open targets. ``fails``: a source whose target cannot be opened; ``fails_later``, and ``held``, which
+    another run holds: one whose target cannot be opened again.
+    """
 
     ledger_path: Path | None = None
     opened: list[str] = field(factory=list)
     open_now: int = 0
     most: int = 0
     fails: str = ""
+    fails_later: str = ""
     held: str = ""
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
-        if source == self.fails:
+        if source == self.fails or (source == self.fails_later and source in self.opened):
             raise SinkError("the disk is gone")
         if source == self.held and source in self.opened:
             raise LockHeldError("another run has it")
@@ -170,6 +174,22 @@ def test_a_source_that_another_run_took_while_it_waited_is_left_out() -> None:
     assert report.exit_code == 6
     assert list(report.locked) == [SOURCES[5]]
     assert {source for source, _ in report.streams} == {*SOURCES} - {SOURCES[5]}
+
+
+def test_a_target_that_cannot_be_opened_again_fails_its_source_only() -> None:
+    """
+    It is an error of that source, and the others are read.
+    """
+    sink = CountingSink(fails_later=SOURCES[5])
+
+    report, _ = read(sink)
+
+    assert report.exit_code == 1
+    (error,) = report.errors
+    assert error["source"] == SOURCES[5]
+    assert "the disk is gone" in error["message"]
+    assert {source for source, _ in report.streams} == {*SOURCES} - {SOURCES[5]}
+    assert sink.open_now == 0
 
 
 def test_a_run_that_ends_early_names_what_it_did_not_come_to() -> None:

@@ -60,20 +60,20 @@ def open_jobs(jobs: Sequence[Job], context: RunContext, *, most: float = math.in
     LockHeldError if none is left.
     """
     began = time.monotonic()
-    open_jobs = OpenJobs(context, most)
+    opened = OpenJobs(context, most)
     run_ended = threading.Event()
-    watch = threading.Thread(target=open_jobs.interrupt, args=(run_ended,), daemon=True)
+    watch = threading.Thread(target=opened.interrupt, args=(run_ended,), daemon=True)
     watch.start()
     try:
-        open_jobs.open(jobs)
-        yield open_jobs
+        opened.open(jobs)
+        yield opened
     finally:
         context.report.seconds = time.monotonic() - began
         run_ended.set()
         watch.join()
         for client in context.clients.values():
             client.close()
-        for job_run in open_jobs.job_runs:
+        for job_run in opened.job_runs:
             job_run.close()
 
 
