@@ -19,8 +19,8 @@ def _threads(workers: int | None) -> Any:
 
 
 @define(eq=False)
-class HeldLine:
-    """A line whose first commit reaches the coordinator late. ``held``: it has begun; ``late``: it may go on."""
+class HeldChannel:
+    """A channel whose first commit reaches the coordinator late. ``held``: it has begun; ``late``: it may go on."""
 
     number: int
     coordinator: Coordinator
@@ -56,13 +56,13 @@ class TakenOver:
 
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         for one in assignments:
-            line = HeldLine(one.number, coordinator)
-            first = threading.Thread(target=lambda one=one, line=line: self.ends.append(work(one, line)))
+            channel = HeldChannel(one.number, coordinator)
+            first = threading.Thread(target=lambda one=one, channel=channel: self.ends.append(work(one, channel)))
             first.start()
-            assert line.held.wait(120)
+            assert channel.held.wait(120)
             result = work(one, thread_engine.ThreadChannel(one.number, coordinator))  # type: ignore[attr-defined]
             before = self._files()
-            line.late.set()
+            channel.late.set()
             first.join(120)
             self.changed += [path for path, status in self._files().items() if before.get(path) != status]
             coordinator.done(one.number, result)
