@@ -245,7 +245,8 @@ def sinks_that(fits: Callable[[Sink], bool], job: Job) -> str:
     examples = []
     for kind in job.source.registry.sinks().values():
         with suppress(Exception):  # one whose library is not installed, or whose example is for people
-            if fits(kind.open(kind.parse(kind.example))):
+            parsed = kind.example.replace("...", "example")  # the address of a database becomes a secret: never shown
+            if fits(kind.open(kind.parse(parsed))):
                 examples.append(kind.example)
     return ", ".join(examples)
 
