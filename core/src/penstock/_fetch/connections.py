@@ -162,7 +162,7 @@ class _Body(io.BufferedReader):
         super().__init__(raw, 1 << 16)
         self._socket = sock
         self._attempt = current.attempt  # the body may be closed by another thread
-        self.of_response = False  # not of a proxy's response to CONNECT: what follows that is not its surplus
+        self.reads_response = False  # not of a proxy's response to CONNECT: what follows that is not its surplus
 
     def readline(self, size: int | None = -1, /) -> bytes:
         line = super().readline(size)
@@ -171,7 +171,7 @@ class _Body(io.BufferedReader):
         return line
 
     def close(self) -> None:
-        if not self.closed and self.of_response:
+        if not self.closed and self.reads_response:
             surplus = self._attempt.surplus = self._has_surplus()
             if self._attempt.connection is not None:
                 self._attempt.connection.idle_since = -1e9 if surplus else time.monotonic()
@@ -200,7 +200,7 @@ class _Reply(http.client.HTTPResponse):
         if current.attempt.ends_early:  # http.client takes what came for all headers there are
             raise NotWholeError("cut its response inside the headers")
         if self.fp is not None:
-            self.fp.of_response = True
+            self.fp.reads_response = True
 
 
 class ReportingConnection(HTTPConnection):

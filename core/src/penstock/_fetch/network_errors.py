@@ -23,7 +23,7 @@ def reason_of(error: Exception, *, connect_s: float, timeout_s: float) -> str:
     The texts of urllib3 and of sockets may hold the URL, so they are not part of it.
     """
     if isinstance(error, failures.ProxyError):
-        return _of_proxy(error)
+        return _proxy_reason(error)
     error = _innermost(error)
     if isinstance(error, failures.ConnectTimeoutError) and not isinstance(error, failures.NewConnectionError):
         return f"did not take a connection within {connect_s:g} s; {_CHECK}"
@@ -45,26 +45,26 @@ def _innermost(error: Exception) -> Exception:
     return error
 
 
-def _of_proxy(error: failures.ProxyError) -> str:
+def _proxy_reason(error: failures.ProxyError) -> str:
     text = str(error.original_error)
     if isinstance(error.original_error, failures.NewConnectionError):
         text = text.partition("): ")[2] or text  # without the name of a class
     return f"cannot be reached through the proxy ({mask(text)}); check proxy and its credentials"
 
 
-def _of_new_connection(error: failures.NewConnectionError) -> str:
+def _new_connection_reason(error: failures.NewConnectionError) -> str:
     cause = error.__cause__
     detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
     return f"could not be connected to{detail}; {_CHECK}"
 
 
-def _of_tls(error: ssl.SSLError) -> str:
+def _tls_reason(error: ssl.SSLError) -> str:
     if error.reason == "WRONG_VERSION_NUMBER":
         return f"answers without TLS at this port; check scheme and port of {_KEY}"
     return f"broke the TLS connection ({error.reason or 'no reason given'})"
 
 
-def _of_length(error: http.client.IncompleteRead) -> str:
+def _length_reason(error: http.client.IncompleteRead) -> str:
     if error.expected is None:
         return "cut its response inside a chunk or between two chunks"
     got = int(error.partial) if isinstance(error, failures.IncompleteRead) else len(error.partial)
@@ -75,12 +75,12 @@ def _of_length(error: http.client.IncompleteRead) -> str:
 _REASONS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (NotWholeError, str),
     (failures.NameResolutionError, lambda error: f"is not known to the name service; {_CHECK}"),
-    (failures.NewConnectionError, _of_new_connection),
+    (failures.NewConnectionError, _new_connection_reason),
     (failures.EmptyPoolError, lambda error: "was not requested, since no connection became free; lower concurrency"),
     (failures.InvalidHeader, lambda error: "contradicts itself about the length of its body"),
-    (ssl.SSLError, _of_tls),
+    (ssl.SSLError, _tls_reason),
     (http.client.RemoteDisconnected, lambda error: "closed the connection without a response"),
-    (http.client.IncompleteRead, _of_length),  # urllib3's is one, too
+    (http.client.IncompleteRead, _length_reason),  # urllib3's is one, too
     (ConnectionError, lambda error: f"broke the connection ({error.strerror or 'reset'})"),
     # ValueError: http.client on a chunk of negative length
     (

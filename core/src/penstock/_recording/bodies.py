@@ -120,7 +120,7 @@ class Bodies:
             return Body(content=_blocks(response.open()), suffix=suffix, measured=response.measured)
         suffix = ".json" if response.body.lstrip()[:1] in (b"{", b"[") else ".txt"
         body = Body(suffix=suffix, measured=response.measured)
-        body.content = (body.clean(lines) for lines in _lines(response.open()))
+        body.content = (body.clean(lines) for lines in _whole_lines(response.open()))
         return body
 
     def _rewritten(self, exchange: Exchange, fields: Fields) -> Body:
@@ -175,7 +175,7 @@ def _blocks(file: BinaryIO) -> Iterable[bytes]:
     return iter(lambda: file.read(_BLOCK), b"")
 
 
-def _lines(file: BinaryIO) -> Iterable[bytes]:
+def _whole_lines(file: BinaryIO) -> Iterable[bytes]:
     """The content in blocks that end with a line, so that no secret is cut in two."""
     left = b""
     for block in _blocks(file):

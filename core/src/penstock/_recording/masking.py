@@ -137,7 +137,7 @@ class Fields:
         if column.personal or any(_within(inner_names, steps_of(path)) for path in column.hidden_personal):
             return "personal", column
         inner = [child.nature(inner_names) for child in self.derived.get(column.name, ())] if inner_names else []
-        return next((of_child for of_child in inner if of_child[0] != "plain"), ("plain", column))
+        return next((child_nature for child_nature in inner if child_nature[0] != "plain"), ("plain", column))
 
     def _column(self, names: Names) -> tuple[Column | None, Names]:
         for length in range(len(names), 0, -1):

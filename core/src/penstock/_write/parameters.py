@@ -100,15 +100,15 @@ def _body_of(action: Action, value: Any, text: bool) -> Any:
 def _body_object(action: Action, members: Mapping[str, Any]) -> dict[str, Any]:
     """One object of the body, by the provider's member names; unknown ones only if the action's body is open."""
     fields = tuple(field for field in action.fields if field.place == "body")
-    of_row = evolve(action, fields=fields, rows_per_request=1, open_body=False)
-    spellings = _spellings(of_row)
+    object_action = evolve(action, fields=fields, rows_per_request=1, open_body=False)
+    spellings = _spellings(object_action)
     extra = {name: value for name, value in members.items() if name not in spellings}
     if extra and not action.open_body:
         listed = ", ".join(field.member for field in fields)
         raise ValueError(f"{', '.join(extra)} is no member of it; there are {listed}")
-    values = typed(of_row, {name: value for name, value in members.items() if name in spellings})
+    values = typed(object_action, {name: value for name, value in members.items() if name in spellings})
     _complete(fields, values)
-    return members_of(of_row, values) | extra
+    return members_of(object_action, values) | extra
 
 
 def _converted(field: Field, value: Any, text: bool) -> Any:
