@@ -16,9 +16,9 @@ import penstock
 import penstock_plugins
 import pytest
 from penstock._cli import main
+from penstock._cli.options import DURATION
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, complain
-from penstock._cli.types import DURATION
 from penstock._plugins.built_in import COMMANDS
 from penstock.errors import (
     AuthenticationError,

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from penstock._cli.bars import Bars
-from penstock._cli.follow import following
+from penstock._cli.follow import following, stopping
 from penstock._cli.lines import Lines, in_words
 from penstock._cli.session import Session
-from penstock._cli.signals import stopping
 from penstock._util.clock import Clock
 from rich.console import Console
 from shop_commands import Here, days

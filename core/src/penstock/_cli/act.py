@@ -13,9 +13,9 @@ import click
 from attrs import asdict
 
 from penstock._cli.complete import actions as action_names, sources
+from penstock._cli.follow import stopping
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
-from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
 from penstock._project.act import action_of, actions_of, receipt_line
 from penstock._util.clock import Clock

@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from penstock._cli.complete import pipelines_and_sources
-from penstock._cli.options import TO
+from penstock._cli.options import DAY, TO
 from penstock._cli.output import paged, print_csv, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
-from penstock._cli.types import DAY
 from penstock.names import counted
 from penstock.results import Change, moved_in_words
 

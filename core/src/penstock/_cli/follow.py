@@ -1,5 +1,6 @@
 """
-Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON object per event.
+Following a run on stderr (bars on a terminal, log lines elsewhere, or one JSON object per event), and ending it on a
+signal.
 """
 
 import sys
@@ -9,10 +10,24 @@ from datetime import UTC, datetime
 from functools import partial
 
 from penstock._cli.lines import Lines
+from penstock._cli.session import Session
 from penstock._cli.stderr import json_line, to_stderr
+from penstock._util.clock import Clock
+from penstock.commands.process import stop_on_signals
 from penstock.events import Event
 from penstock.names import counted
 from penstock.redact import mask
+
+STOPPING = "stopping; completed partitions stay delivered. A second signal ends the process at once"
+
+
+@contextmanager
+def stopping(session: Session, clock: Clock, notice: str = STOPPING) -> Iterator[None]:
+    """
+    The first Ctrl-C or SIGTERM sets ``clock.stop``, so that a run ends cleanly; the second ends the process at once.
+    """
+    with stop_on_signals(clock.stop, lambda name: session.say(f"{name}: {notice}", event="stopping")):
+        yield
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from penstock._cli.complete import one_stream, sources
-from penstock._cli.options import ACCOUNTS, TO
+from penstock._cli.options import ACCOUNTS, DAY, TO
 from penstock._cli.session import Session, command
-from penstock._cli.types import DAY
 from penstock.errors import UsageError
 from penstock.names import counted
 

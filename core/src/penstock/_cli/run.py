@@ -11,12 +11,10 @@ from typing import Any
 import click
 
 from penstock._cli.complete import pipelines_and_sources
-from penstock._cli.follow import following
+from penstock._cli.follow import following, stopping
 from penstock._cli.lines import Lines
-from penstock._cli.options import selection
+from penstock._cli.options import DURATION, selection
 from penstock._cli.session import Session, command
-from penstock._cli.signals import stopping
-from penstock._cli.types import DURATION
 from penstock._project.jobs import unnamed
 from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock._cli.complete import connectors
+from penstock._cli.follow import stopping
 from penstock._cli.init import toml_value
 from penstock._cli.output import print_table
 from penstock._cli.run import followed
 from penstock._cli.session import Session, command
-from penstock._cli.signals import stopping
 from penstock._config.toml_values import bare_type
 from penstock._project.project import Project
 from penstock._project.run_result import RunResult

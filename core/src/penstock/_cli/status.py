@@ -10,11 +10,10 @@ import click
 from attrs import asdict, fields_dict
 
 from penstock._cli.complete import pipelines_and_sources
-from penstock._cli.options import ACCOUNTS, TO
+from penstock._cli.options import ACCOUNTS, DAY, DURATION, TO
 from penstock._cli.output import ago, print_csv, print_table, print_text
 from penstock._cli.runs import run_row
 from penstock._cli.session import Session, as_json_or_csv, command
-from penstock._cli.types import DAY, DURATION
 from penstock._util.clock import Clock
 from penstock._util.text import listed
 from penstock.errors import UsageError

@@ -6,11 +6,10 @@ import click
 from attrs import asdict, fields_dict
 
 from penstock._cli.complete import pipelines_and_sources
-from penstock._cli.options import ACCOUNTS, TO
+from penstock._cli.options import ACCOUNTS, DAY, TO
 from penstock._cli.output import print_csv
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
-from penstock._cli.types import DAY
 from penstock.names import counted
 from penstock.redact import mask
 from penstock.results import DifferenceInfo
