@@ -15,10 +15,10 @@ from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import RawValue, variable_of
 from penstock._config.section_check import SectionContext, _refusal, _validators, check_section
 from penstock._config.target_text import findable, passwords_in, shown_target
-from penstock._plugins.plugin_errors import NotInstalledError, sink_hint
+from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PluginError
 from penstock.redact import Secret, mask
 from penstock.settings import SourceSettings, keys_of, setting
 from penstock.sinks import SinkKind
@@ -69,7 +69,7 @@ class Offered:
 
     def connector(self, name: str) -> Connector:
         if name != "x":
-            raise NotInstalledError(f"no connector named {name!r} is installed.")
+            raise PluginError(f"no connector named {name!r} is installed.", missing=True)
         return Connector(name="x", summary="", settings=Settings)
 
     def sinks(self) -> dict[str, SinkKind]:

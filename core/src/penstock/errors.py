@@ -72,7 +72,14 @@ class ConfigError(UsageError):
 
 
 class PluginError(UsageError):
-    """A plugin that the run needs is broken, missing, or claims a name that another one claims too."""
+    """
+    A plugin that the run needs is broken, missing, or claims a name that another one claims too. ``missing``: nothing
+    of that name is installed, not even broken.
+    """
+
+    def __init__(self, *args: object, missing: bool = False) -> None:
+        self.missing = missing
+        super().__init__(*args)
 
 
 class TargetError(UsageError):

@@ -24,7 +24,7 @@ from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import AccountSections, RawValue, Section, raw_value, read
 from penstock._config.section_check import CheckedSection, SectionContext, check_section
 from penstock._config.target_text import findable, passwords_in, shown_target
-from penstock._plugins.plugin_errors import NotInstalledError, sink_hint
+from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
@@ -284,9 +284,9 @@ class Config:
         """Raise for a name that is neither a source here nor a connector: it is probably misspelled."""
         try:
             registry.connector(name)
-        except PenstockError as error:
+        except PluginError as error:
             near = did_you_mean(name, [*self.sources, *self.pipelines])
-            reason = "" if isinstance(error, NotInstalledError) else f" ({error})"
+            reason = "" if error.missing else f" ({error})"
             raise ConfigError(
                 [
                     *self.problems,

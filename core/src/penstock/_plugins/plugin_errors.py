@@ -34,10 +34,6 @@ _NONE_OR_NONE = "unsupported operand type(s) for |: 'NoneType' and 'NoneType'"
 _NOT_OFFERED = r"cannot import name '(\w+)' from 'penstock'"
 
 
-class NotInstalledError(PluginError):
-    """No plugin offers what is named, and none is broken that may be meant."""
-
-
 def describe_error(error: BaseException) -> str:
     """An error's class and text, in one line."""
     text = " ".join(str(error).split())
