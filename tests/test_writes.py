@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -1113,6 +1114,20 @@ def test_a_program_gets_the_receipts_as_values(joveo: Bench) -> None:
     }
     assert joveo.capture.readouterr() == ("", "")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("number", [float("nan"), Decimal("NaN"), float("inf"), [1, float("nan")]])
+def test_a_number_that_is_not_finite_is_refused(sensis: Bench, number: Any) -> None:
+    """
+    JSON has no such number: the encoder writes null, and the row would be sent without the parameter.
+    """
+    bad = {**event(0), "event_value": number}
+
+    for rows, values, where in (([event(1), bad], {}, "row 1"), (None, bad, "the parameters")):
+        with pytest.raises(UsageError, match=f"{where}: event_value has .*, which is no number; nothing was sent"):
+            project_of(sensis).act("sensis", "report_event", values, rows=rows)
+
+    assert not sensis.app.events
 
 
 def test_a_program_gives_rows_of_any_kind(sensis: Bench) -> None:

@@ -8,11 +8,13 @@ A row that cannot be read is passed on with its problem: one bad line does not s
 import csv
 import gzip
 import hashlib
+import math
 import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TextIO
 
@@ -284,17 +286,38 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as a row of JSON lines has them: numbers are exact; what JSON does not have is text."""
-    read: dict[str, Any] = exact_json(_ENCODE(dict(values)).decode())
+    """
+    Values as a row of JSON lines has them: numbers are exact; what JSON does not have is text. Raises UsageError for a
+    number that is not finite.
+    """
+    read: dict[str, Any] = exact_json(_line(values, "the parameters"))
     return read
 
 
 def write_values(out: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON lines. Raises UsageError for one that is no mapping."""
+    """Write rows as JSON lines. Raises UsageError for one that is no mapping, or has a number that is not finite."""
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise UsageError(f"row {number} is {type(row).__name__}, expected a mapping of values by name")
-        out.write(_ENCODE(dict(row)).decode() + "\n")
+        out.write(_line(row, f"row {number}") + "\n")
+
+
+def _line(values: Mapping[str, Any], where: str) -> str:
+    for name, value in values.items():
+        if _has_infinite(value):  # the encoder would write null: the row would be sent without it
+            raise UsageError(
+                f"{where}: {name} has {value}, which is no number; nothing was sent. Leave it out, or use null"
+            )
+    return _ENCODE(dict(values)).decode()
+
+
+def _has_infinite(value: Any) -> bool:
+    """Whether the value is, or contains, NaN or an infinite number."""
+    if isinstance(value, (float, Decimal)):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(map(_has_infinite, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_has_infinite, value))
 
 
 _ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
