@@ -778,6 +778,40 @@ def test_memory_is_bounded_over_all_partitions(dsn: str):
     ]
 
 
+@pytest.mark.parametrize("failing", [1, 4], ids=["the copy of all rows", "the copy of a half"])
+def test_no_row_is_lost_where_a_temporary_table_cannot_be_written(
+    dsn: str, failing: int, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    The disk is full when rows are moved out of memory for those of another partition. Only the other one fails: the
+    rows are still there, once.
+    """
+    target = sink(dsn, memory_bytes=5000).open(SOURCE, "r1")
+    first, second = target.begin([CLICKS], a_day(1)), target.begin([CLICKS], a_day(2))
+    rows = [click(number) for number in range(19)] + [click(19, offer=msgspec.Raw(b'{"n": 1e999999}'))]
+    first.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
+    copies, copy = 0, database.Database.copy
+
+    def failing_copy(self: database.Database, *args: Any) -> int:
+        nonlocal copies
+        copies += 1
+        if copies == failing:
+            raise psycopg.errors.DiskFull("no space left on device")
+        return copy(self, *args)
+
+    monkeypatch.setattr(database.Database, "copy", failing_copy)
+    others = [click(number, report_date=date(2026, 3, 2)) for number in range(10)]
+    assert first.held_bytes < 5000
+    with pytest.raises(SinkError, match="no space left"):
+        second.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, others)))
+    second.abort()
+    committed = first.commit(an_entry(target.ledger, a_day(1), rows=20))
+    target.close()
+
+    assert (committed.rows, committed.rejected, committed.repeated) == (19, 1, 0)
+    assert query(dsn, "select count(*) from acme.clicks") == [(19,)]
+
+
 def test_nothing_is_open_while_pages_are_fetched(dsn: str):
     """
     Between two batches the session is idle, in no transaction, and holds no lock on a table.

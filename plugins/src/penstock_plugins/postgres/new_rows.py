@@ -170,24 +170,33 @@ class NewRows:
         if self.spilled_to is None:
             self.spilled_to, self._session = self._temporary_tables.make(self.table), self._database.opened
         while self.chunks:
-            self._copy_or_reject(self.chunks.pop(0), self.spilled_to)
+            self._copy_or_reject(self.chunks[0], self.spilled_to)
+            self.chunks.pop(0)  # not before: where another partition needs the memory, these rows outlive an error
         self.held_bytes = 0
         fault_point("postgres.staged")
         return True
 
     def _copy_or_reject(self, chunk: Chunk, into: str) -> None:
-        """Copy a chunk into a temporary table, but for the rows that the server refuses, which are rejected."""
+        """
+        Copy a chunk into a temporary table, but for the rows that the server refuses, which are rejected. No row is
+        copied where another error is raised.
+        """
         try:
             self._spilled += self._copy(chunk, into)
         except VALUE_ERRORS:
             lines, unfit = self._formatter.without_nul(chunk)
-            self._reject(unfit)
+            copied = 0
 
             def copy(some: Sequence[bytes]) -> None:
-                self._spilled += self._copy(Chunk.of(chunk.columns, some), into)
+                nonlocal copied
+                with self._database.connection.transaction():
+                    copied += self._copy(Chunk.of(chunk.columns, some), into)
 
-            for line, error in _refused_by_halving(lines, copy, VALUE_ERRORS):
-                self._reject([self._formatter.refused_by_copy(chunk.columns, line, error)])
+            with self._database.transaction():
+                for line, error in _refused_by_halving(lines, copy, VALUE_ERRORS):
+                    unfit.append(self._formatter.refused_by_copy(chunk.columns, line, error))
+            self._spilled += copied
+            self._reject(unfit)
 
     def _copy(self, chunk: Chunk, into: str) -> int:
         statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format csv, null 'null')"
