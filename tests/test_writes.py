@@ -1148,7 +1148,8 @@ def test_a_program_gives_rows_of_any_kind(sensis: Bench) -> None:
     assert [one["id"] for one in sensis.app.events] == [listing_id(number) for number in range(5)]
 
 
-def test_the_rows_of_a_program_are_a_job(sensis: Bench) -> None:
+@pytest.mark.parametrize("error", [KeyError, ConnectionResetError])
+def test_the_rows_of_a_program_are_a_job(sensis: Bench, error: type[Exception]) -> None:
     """
     An exception of the callback ends the call. The same rows are refused then, and ``resume`` sends the rest.
     """
@@ -1157,10 +1158,12 @@ def test_the_rows_of_a_program_are_a_job(sensis: Bench) -> None:
 
     def stop_after_the_first(receipt: Receipt) -> None:
         seen.append(receipt)
-        raise KeyError("the caller's own")
+        raise error("the caller's own")
 
-    with pytest.raises(KeyError):
-        project.act("sensis", "report_event", rows=rows, on_receipt=stop_after_the_first)
+    with pytest.raises(error):
+        project.act(
+            "sensis", "report_event", rows=rows, on_receipt=stop_after_the_first, receipts=sensis.folder / "receipts"
+        )
     with pytest.raises(UsageError, match=r"this list of rows was begun at .* is not finished"):
         project.act("sensis", "report_event", rows=rows)
     result = project.act("sensis", "report_event", rows=rows, resume=True)

@@ -5,6 +5,7 @@ Tests of errors: the reason, and the place that is added to it.
 from datetime import UTC, datetime
 
 import pytest
+from penstock._run_report.report import RunReport
 from penstock.errors import ConfigError, ParkedError, PenstockError, ServerError, ThrottledError
 from penstock.model import Partition, Request
 
@@ -81,3 +82,15 @@ def test_an_error_with_its_place_is_otherwise_the_same(error: PenstockError) -> 
     assert type(placed) is type(error)
     assert vars(placed) == {**vars(error), "request": "GET /1"}
     assert (placed.without_place, placed.__cause__) == (error.without_place, error.__cause__)
+
+
+def test_the_request_of_an_authors_error_may_be_a_request() -> None:
+    """
+    An error that has the request itself, since its author keeps it there, is reported as any other is.
+    """
+    error = ServerError("it is down")
+    error.request = REQUEST  # type: ignore[assignment]
+
+    entry = RunReport(run_id="r1").error("shop", "clicks", {}, error)
+
+    assert (entry["reason"], entry["request"]) == ("it is down", str(REQUEST))

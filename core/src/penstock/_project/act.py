@@ -240,13 +240,13 @@ def _send(
     of_job = {"source": job.source.name, "action": job.action.name}
     unwritten: SinkError | None = None
     with ExitStack() as files:
-        copy = files.enter_context(written(receipts, "--receipts")) if receipts is not None else None
+        write = files.enter_context(written(receipts, "--receipts")) if receipts is not None else None
         emit({"event": "act_started", **of_job})
         for receipt in _blamed_items(job.source.connector, sender.send()):
             masked = evolve(receipt, reason=mask(receipt.reason), answer=mask_json(receipt.answer))
             take_receipt(masked)
-            if copy is not None:
-                copy.write(receipt_line(masked) + "\n")
+            if write is not None:
+                write(receipt_line(masked) + "\n")
         try:
             files.close()  # not at the end of the block: the rows are sent, and the result has their counts
             if refused is not None:

@@ -127,7 +127,7 @@ class RunReport:
             "partition": dict(partition) if partition is not None else None,
             "error": type(error).__name__,
             "reason": error.without_place,
-            "request": None if error.request is None else mask(error.request),
+            "request": None if error.request is None else mask(str(error.request)),
             "message": str(error),
         }
         self.exceptions.append(error)

@@ -116,7 +116,7 @@ class ActionJob:
             case GivenRows(rows):
                 copy = self._scratch_folder() / "rows.jsonl"
                 with copy.open("w", encoding="utf-8") as out:
-                    write_values(out, rows)
+                    write_values(out.write, rows)
                 return RowFile.at(copy, LIST)
             case stream:
                 return self._copied(stream, STDIN)
@@ -222,8 +222,8 @@ class ActionJob:
         if is_new:
             draft = copy.with_suffix(".part")
             try:
-                with written(draft, "--query", private=True) as out:
-                    write_values(out, sink.kind.query(sink.settings, self.input.text))
+                with written(draft, "--query", private=True) as write:
+                    write_values(write, sink.kind.query(sink.settings, self.input.text))
                 draft.replace(copy)
             finally:
                 draft.unlink(missing_ok=True)

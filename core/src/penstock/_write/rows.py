@@ -12,11 +12,11 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TextIO
+from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 from attrs import frozen
@@ -284,6 +284,8 @@ def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
 
 # --- files that are written -------------------------------------------------------------------------------------------
 
+Write = Callable[[str], object]
+
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """
@@ -294,12 +296,12 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def write_values(out: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_values(write: Write, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines. Raises UsageError for one that is no mapping, or has a number that is not finite."""
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise UsageError(f"row {number} is {type(row).__name__}, expected a mapping of values by name")
-        out.write(_line(row, f"row {number}") + "\n")
+        write(_line(row, f"row {number}") + "\n")
 
 
 def _line(values: Mapping[str, Any], where: str) -> str:
@@ -324,20 +326,32 @@ _ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
 @contextmanager
-def written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
+def written(path: Path, option: str, *, private: bool = False) -> Iterator[Write]:
     """
-    A file to write text to; ``private``: its owner's alone. UsageError if it cannot be opened, SinkError if it cannot
-    be written: rows may have been sent by then.
+    A function that writes text to a file; ``private``: its owner's alone. UsageError if it cannot be opened, SinkError
+    if it cannot be written: rows may have been sent by then. Other errors of the block stay as they are.
     """
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
+
+    def write(text: str) -> None:
+        try:
+            file.write(text)
+        except OSError as error:
+            raise cannot_write(option, path, error) from None
+
     try:
-        with file:
-            if private:
-                path.chmod(0o600)
-            yield file
+        if private:
+            path.chmod(0o600)
+        yield write
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    try:
+        file.close()
     except OSError as error:
         raise cannot_write(option, path, error) from None
 
