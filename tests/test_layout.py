@@ -1,5 +1,5 @@
 """
-How the project is laid out: who may import whom, what a plugin's top module may cost, what stands nowhere.
+How the project is laid out: who may import whom, what a plugin's top module may cost, that no file names a machine.
 """
 
 import ast

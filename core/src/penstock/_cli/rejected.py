@@ -59,8 +59,8 @@ def _show(session: Session, name: str | None, to: str | None, stream: str | None
     def show(record: RejectedRecord) -> None:
         nonlocal any_shown
         any_shown = True
-        part = ", ".join(f"{column}={value}" for column, value in record.partition.items())
-        print(harmless(f"{record.source}.{record.stream}[{part}] {record.path}: {record.reason}"))
+        partition = ", ".join(f"{column}={value}" for column, value in record.partition.items())
+        print(harmless(f"{record.source}.{record.stream}[{partition}] {record.path}: {record.reason}"))
         print(harmless(f"  {cut(_plain(record.raw))}"))
 
     result = session.project.rejected(name, to=to, stream=stream, on_record=show)

@@ -23,9 +23,9 @@ from penstock.results import AccountStatus, Problem, SourceStatus, TargetStatus,
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
 
-WRONG, FINE = 0, 2  # the first and the last rank
-_STYLES = ("red", "yellow", "")
-FOLDED_STREAMS = 3  # so many streams without days, of one rank, are one line of status
+RANK_WRONG, RANK_IMPERFECT, RANK_FINE = 0, 1, 2  # of the lines of status, in their order
+_STYLES = ("red", "yellow", "")  # by rank
+COMBINED_STREAMS = 3  # so many streams without days, of one rank, are one line of status
 
 ACCOUNT_COLUMNS = ("target", "source", "stream", "account")
 TOTAL_COLUMNS = (*ACCOUNT_COLUMNS, "period", "rows")
@@ -132,17 +132,17 @@ def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: b
     """A table of the streams of all sources, what is wrong first; then the last runs."""
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for source in sources:
-        folded = {} if verbose else _combined_streams(source)
+        combined = {} if verbose else _combined_streams(source)
         for account in source.streams:
-            rank = folded.get(account.stream)
+            rank = combined.get(account.stream)
             key = (str(rank),) if rank is not None else (account.stream, *(account.account.values() if verbose else ()))
             groups.setdefault((source.source, *key), []).append(account)
-    rows = sorted(groups.items(), key=lambda item: _severity(item[1]))
+    rows = sorted(groups.items(), key=lambda item: _rank(item[1]))
     if rows:
         print_table(
             ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
             [_status_row(source, group, now, verbose=verbose) for (source, *_), group in rows],
-            [_STYLES[_severity(group)] for _, group in rows],
+            [_STYLES[_rank(group)] for _, group in rows],
         )
     else:
         print_text(f"nothing of {listed([source.source for source in sources])} was delivered yet")
@@ -186,8 +186,7 @@ def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose:
         named = f"last runs of {source.source}" if len(ran) > 1 else "last runs"
         print_table([named, "started", "took", "exit", "records"], list(map(run_row, source.runs)))
         good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
-        noun = "request" if source.requests_this_month == 1 else "requests"
-        print(f"{good}, {source.requests_this_month} {noun} this month")
+        print(f"{good}, {counted(source.requests_this_month, 'request')} this month")
 
 
 def _combined_streams(source: SourceStatus) -> dict[str, int]:
@@ -198,19 +197,19 @@ def _combined_streams(source: SourceStatus) -> dict[str, int]:
     streams: dict[str, list[AccountStatus]] = {}
     for account in source.streams:
         streams.setdefault(account.stream, []).append(account)
-    ranks = {
-        name: _severity(group) for name, group in streams.items() if not any(account.first_day for account in group)
-    }
-    many = {rank for rank in (WRONG, FINE) if list(ranks.values()).count(rank) >= FOLDED_STREAMS}
+    ranks = {name: _rank(group) for name, group in streams.items() if not any(account.first_day for account in group)}
+    many = {rank for rank in (RANK_WRONG, RANK_FINE) if list(ranks.values()).count(rank) >= COMBINED_STREAMS}
     return {name: rank for name, rank in ranks.items() if rank in many}
 
 
-def _severity(group: Sequence[AccountStatus]) -> int:
-    """What is wrong with accounts of a stream, the worst first."""
+def _rank(group: Sequence[AccountStatus]) -> int:
+    """The rank of the line for these accounts of a stream."""
     read = [account for account in group if account.configured is not False]
     if any(account.failed or account.missing or account.overdue for account in read):
-        return WRONG
-    return 1 if any(account.rejected or account.unread_values or account.truncated for account in read) else FINE
+        return RANK_WRONG
+    if any(account.rejected or account.unread_values or account.truncated for account in read):
+        return RANK_IMPERFECT
+    return RANK_FINE
 
 
 def _status_row(source: str, group: Sequence[AccountStatus], now: datetime, *, verbose: bool) -> list[Any]:

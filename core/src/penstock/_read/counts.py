@@ -65,7 +65,7 @@ def check_rejected(rejected: Sequence[Rejected]) -> None:
     if len(rejected) > MOST_REJECTED:
         first = rejected[0]
         raise BoundExceededError(
-            f"more than {MOST_REJECTED} records of one partition could not be shaped, the first because "
+            f"more than {MOST_REJECTED} records of one partition were rejected, the first because "
             f"{first.path}: {first.reason}. The provider's format is not the declared one; nothing was replaced."
         )
 

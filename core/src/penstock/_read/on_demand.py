@@ -170,7 +170,7 @@ class Reports:
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
-            self.log.notice(f"{self.planned}: {reason}; submitting the report anew")
+            self.log.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submit(submission)
             outcome, state = yield from self._poll_until_settled(submission, report)
         if isinstance(state, Waiting):
@@ -342,7 +342,7 @@ class Reports:
                 return outcome, state
             if state.note and state.note != noted:
                 noted = state.note
-                self.log.notice(f"{self.planned}: the report's state is {state.note!r}; still waiting")
+                self.log.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 return outcome, state
             pause_s = min(times.longest_s, pause_s * 1.5)

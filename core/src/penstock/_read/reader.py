@@ -281,7 +281,7 @@ class Reader:
                 self._counts.clock_lag = max(self._counts.clock_lag, old)
         if NOTED_BEHIND < dated <= FARTHEST_BEHIND and not self.stream_reads.clock_noted:
             self.stream_reads.clock_noted = True
-            self.log.notice(
+            self.log.note(
                 f"{self.planned.stream.name}: by its Date header a response is {dated.days} days old, and its days are "
                 "open or final as of then. It is from a cache, or this host's clock is ahead: correct it"
             )
@@ -321,7 +321,7 @@ class Reader:
         counted = listing.counts.total is not None
         if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS
-            self.log.notice(f"{self.planned.stream.name}: {note}")
+            self.log.note(f"{self.planned.stream.name}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
@@ -340,7 +340,7 @@ class Reader:
         return within_a_day and self.planned.stream.inexact_bounds and self._counts.has_overrun
 
     def _note(self, text: str) -> None:
-        self.log.notice(f"{self.planned}: {text}")
+        self.log.note(f"{self.planned}: {text}")
 
 
 # --- halves of a slice ----------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class Committer:
         if rejected:
             stream = result.planned.stream.name
             self.log.count(stream, rejected=len(rejected))
-            self.log.notice(
+            self.log.note(
                 f"{stream}, read for other streams: {len(rejected)} rejected, so that nothing was requested by them; "
                 f"the first because {rejected[0].path}: {rejected[0].reason}"
             )

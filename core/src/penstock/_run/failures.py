@@ -61,7 +61,7 @@ class Failures:
             case ParkedError():
                 if self.log.source not in report.parked:
                     report.parked[self.log.source] = str(error)
-                    self.log.notice(str(error), parked=True)
+                    self.log.note(str(error), parked=True)
             case DeadlineReachedError():
                 report.deadline = True
             case _:
@@ -91,7 +91,7 @@ class Failures:
         except PenstockError as error:
             if str(error) not in self._logged_reasons:
                 self._logged_reasons.add(str(error))
-                self.log.notice(f"{partition}, and what fails after it, is not recorded in the ledger: {error}")
+                self.log.note(f"{partition}, and what fails after it, is not recorded in the ledger: {error}")
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""

@@ -73,7 +73,7 @@ class LostMeasures:
             near = nearest(name, result.unknown)
             if near is not None and (stream, name) not in self._hinted:
                 self._hinted.add((stream, name))
-                self.log.notice(f"{stream}: no record has {name}; there is {near}, which no column reads")
+                self.log.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
 
     def report_lost(self) -> None:
         """After the last commit: report the measures that earlier days of this run have, and later ones have not."""

@@ -41,8 +41,8 @@ class RunLog:
     def event(self, kind: str, **members: Any) -> None:
         self.emit({"event": kind, "source": self.source, **members})
 
-    def notice(self, text: str, *, parked: bool = False) -> None:
-        """Emit a notice, the event ``note``: it is no failure. ``parked``: the source is left for a later run."""
+    def note(self, text: str, *, parked: bool = False) -> None:
+        """Emit the event ``note``: it is no failure. ``parked``: the source is left for a later run."""
         self.event("note", message=mask(text), **({"parked": True} if parked else {}))
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:
@@ -50,7 +50,7 @@ class RunLog:
         counts = self.stream(stream)
         if not counts.unread_example:
             counts.unread_example = ": ".join(example)
-            self.notice(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
+            self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
 
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:
         """Log members that the record class does not declare, each once per run."""
@@ -58,7 +58,7 @@ class RunLog:
         unlogged = set(names) - logged
         if unlogged:
             logged.update(unlogged)
-            self.notice(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(unlogged))}")
+            self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(unlogged))}")
 
     def count_delivered(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected]) -> None:
         """
