@@ -12,10 +12,10 @@ from typing import Any
 
 from attrs import define, field
 
-IDLE_S = 50.0  # an idle connection is used again within this time (servers often close it after 60 s) ...
+IDLE_S = 50.0  # an idle connection is used again within this time (servers often close it after 60 s)
 
 
-class Attempt:
+class NetworkAttempt:
     """
     One attempt, in one thread. ``address``: authority and target of its URL.
 
@@ -47,7 +47,7 @@ class Attempt:
 
 
 class _Current(threading.local):
-    attempt: Attempt
+    attempt: NetworkAttempt
 
 
 current = _Current()
@@ -62,11 +62,11 @@ class Deadlines:
     """The attempts under way. A socket's own timeout starts anew with every byte, so it bounds no attempt."""
 
     closed: threading.Event = field(factory=threading.Event, init=False)
-    _attempts: set[Attempt] = field(factory=set, init=False)
+    _attempts: set[NetworkAttempt] = field(factory=set, init=False)
     _watch: threading.Thread | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
-    def add(self, attempt: Attempt) -> None:
+    def add(self, attempt: NetworkAttempt) -> None:
         """Watch this attempt until :meth:`remove`."""
         with self._lock:
             self._attempts.add(attempt)
@@ -74,7 +74,7 @@ class Deadlines:
                 self._watch = threading.Thread(target=self._keep, name="deadlines", daemon=True)
                 self._watch.start()
 
-    def remove(self, attempt: Attempt) -> None:
+    def remove(self, attempt: NetworkAttempt) -> None:
         with self._lock:
             self._attempts.discard(attempt)
 

@@ -24,7 +24,7 @@ from attrs import define, field
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
 
-from penstock._fetch.attempt import Attempt, current
+from penstock._fetch.attempt import NetworkAttempt, current
 from penstock._fetch.body import NotWholeError
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
@@ -54,7 +54,7 @@ class Connections:
         for url in (self.proxy, *self._environment.values()):
             _mask_password(url)
 
-    def opener(self, url: str, origin: str, attempt: Attempt) -> tuple[Any, str]:
+    def opener(self, url: str, origin: str, attempt: NetworkAttempt) -> tuple[Any, str]:
         """
         What opens ``url``, and the address to open there: the connections to the source's own origin, which take the
         target alone; for another origin, and through a proxy, a manager, which parses the URL and looks for some.

@@ -83,8 +83,8 @@ class Operation(Generic[Result]):
         raise error
 
 
-class _Attempt(NamedTuple, Generic[Result]):
-    """One attempt: Retry, or the result; its response; and the grant and the skew with which it was signed."""
+class _AttemptResult(NamedTuple, Generic[Result]):
+    """Of one attempt: Retry, or the result; its response; and the grant and the skew with which it was signed."""
 
     outcome: Retry | Result
     response: Response | None = None
@@ -141,7 +141,7 @@ class Retrying:
                         self.budget.gave_up(self.source)
                     return operation.give_up(verdict, verdict.error)
 
-    def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _Attempt[Result]:
+    def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _AttemptResult[Result]:
         """Make one attempt when its turn has come; ``expired``: the grant that was refused, to be renewed first."""
         if self.budget.clock.stop.is_set():
             raise StoppedError("interrupted")
@@ -151,7 +151,7 @@ class Retrying:
             self.rate_limit.wait_turn()
             signed = self.signer.sign(operation.request)
         except REPEATED_AFTER as failed:  # of the login
-            return _Attempt(Retry(failed))
+            return _AttemptResult(outcome=Retry(failed))
         operation.sending()
         response, began = None, self.budget.clock.monotonic()
         try:
@@ -160,9 +160,10 @@ class Retrying:
             finally:
                 operation.attempted(response, self.budget.clock.monotonic() - began)
         except PenstockError as error:
-            return _Attempt(operation.lost(error), None, signed.grant, signed.skew)
+            return _AttemptResult(outcome=operation.lost(error), grant=signed.grant, skew=signed.skew)
         self.budget.responded(self.source)
         verdict, result = operation.judge(response)
         if isinstance(verdict, (Accept, Skip)) and signed.grant is not None:
             self._accepted.append(signed.grant)
-        return _Attempt(verdict if isinstance(verdict, Retry) else result, response, signed.grant, signed.skew)
+        outcome = verdict if isinstance(verdict, Retry) else result
+        return _AttemptResult(outcome=outcome, response=response, grant=signed.grant, skew=signed.skew)

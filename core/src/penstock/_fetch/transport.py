@@ -17,7 +17,7 @@ from attrs import define, field
 from urllib3 import exceptions as failures
 
 from penstock import __version__
-from penstock._fetch.attempt import IDLE_S, Attempt, Deadlines, current
+from penstock._fetch.attempt import IDLE_S, Deadlines, NetworkAttempt, current
 from penstock._fetch.body import FILE_START, Bound, NotWholeError, TooLargeError, check_framing, decompressed, read_body
 from penstock._fetch.connections import Connections
 from penstock._fetch.network_errors import reason_of
@@ -134,7 +134,7 @@ class Transport:
 
     def _attempt(self, request: Request, url: str, origin: str, deadline: float) -> Response:
         max_idle_s = IDLE_S if request.method in ("GET", "HEAD") and not request.is_write else IDLE_WRITE_S
-        attempt = current.attempt = Attempt(deadline, split(url), max_idle_s=max_idle_s)
+        attempt = current.attempt = NetworkAttempt(deadline, split(url), max_idle_s=max_idle_s)
         reply = None
         try:
             reply = self._send(request, url, origin, attempt)
@@ -150,7 +150,7 @@ class Transport:
         finally:
             self._deadlines.remove(attempt)
 
-    def _send(self, request: Request, url: str, origin: str, attempt: Attempt) -> Any:
+    def _send(self, request: Request, url: str, origin: str, attempt: NetworkAttempt) -> Any:
         """Send the request; the reply has its status and headers, and its body is not read."""
         if stopping := self._stopping():
             raise stopping
@@ -173,7 +173,7 @@ class Transport:
             timeout=self._timeout,
         )
 
-    def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: Attempt) -> Response:
+    def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: NetworkAttempt) -> Response:
         """The whole response. Raises NotWholeError and TooLargeError."""
         received_at = self.clock.now()
         check_framing(reply)
@@ -219,7 +219,7 @@ class Transport:
 
     # --- errors -------------------------------------------------------------------------------------------------
 
-    def _explained(self, error: Exception, attempt: Attempt, url: str, request: Request) -> PenstockError:
+    def _explained(self, error: Exception, attempt: NetworkAttempt, url: str, request: Request) -> PenstockError:
         """The error of an attempt, with a message of ours. Raises an exception that is no network error."""
         host = host_of(url)
         if stopping := self._stopping():
