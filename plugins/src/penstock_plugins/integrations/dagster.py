@@ -59,7 +59,7 @@ def _asset(
     timezone: str,
     deadline_s: float | None,
 ) -> Any:
-    """The asset, or the assets of streams that travel together, which one step materializes."""
+    """The asset, or the assets of streams that are delivered together, which one step materializes."""
     read = layouts[0]
     dated = read.day_column is not None
 

@@ -197,7 +197,7 @@ class MessageSink(BaseSink, BaseTarget):
         complete = {
             name: self._delivered.get(stream, 0) == self._planned.get(stream)
             for stream in groups(self.ledger.layouts)
-            for name in self.ledger.travelling(stream)
+            for name in self.ledger.delivered_together(stream)
         }
         with suppress(OutputClosedError):
             self.put(self.messages.end(complete, self._failed, self.messages.state(self._states())))

@@ -115,7 +115,7 @@ class StateLedger(Ledger):
         state: dict[str, Any] = {"accounts": {name: account.state for name, account in accounts.items()}}
         return {**state, "reports": list(reports.values())} if reports else state
 
-    def travelling(self, stream: str) -> list[str]:
+    def delivered_together(self, stream: str) -> list[str]:
         """The chosen streams that one read delivers."""
         return [layout.stream for layout in groups(self.layouts).get(stream, ()) if layout.stream in self.chosen]
 
@@ -131,8 +131,8 @@ class StateLedger(Ledger):
         accounts: Sequence[str] | None = None,
         flawed: bool = False,
     ) -> dict[Partition, LedgerEntry]:
-        """The days that all streams which travel together have as final, with the same settings."""
-        states = [self._streams.get(name, {}) for name in self.travelling(stream)]
+        """The days that all streams which are delivered together have as final, with the same settings."""
+        states = [self._streams.get(name, {}) for name in self.delivered_together(stream)]
         layout = next((layout for layout in self.layouts if layout.stream == stream), None)
         if flawed or not states or layout is None or layout.day_column is None:
             return {}
@@ -152,13 +152,13 @@ class StateLedger(Ledger):
 
     def deliver(self, entry: LedgerEntry) -> None:
         """
-        Record a delivery for the streams that travel together. Of ``changes``, days after it are final once they are
-        read again, too: its rows may have overwritten theirs, and the run may end before it reads them.
+        Record a delivery for the streams that are delivered together. Of ``changes``, days after it are final once they
+        are read again, too: its rows may have overwritten theirs, and the run may end before it reads them.
         """
         day, changed = entry.partition.day, False
         if day is not None and entry.kind != "snapshot":
             name = entry.partition.values[0][1] if len(entry.partition.values) > 1 else ""
-            for stream in self.travelling(entry.partition.stream):
+            for stream in self.delivered_together(entry.partition.stream):
                 accounts = self._streams.setdefault(stream, {})
                 if name not in accounts or accounts[name].fingerprint != entry.fingerprint:
                     accounts[name] = _Account(entry.fingerprint)
@@ -176,7 +176,7 @@ class StateLedger(Ledger):
         if self.on_report is None:
             return
         state = _report_state(report)
-        for stream in self.travelling(report.stream)[:1]:
+        for stream in self.delivered_together(report.stream)[:1]:
             reports = self._reports.setdefault(stream, {})
             reports[state["handle"]] = state
             if len(reports) > MOST_REPORTS:
@@ -188,16 +188,16 @@ class StateLedger(Ledger):
         """Remove a report that was delivered, or that the provider does not have any more."""
         if self.on_report is None:
             return
-        for stream in self.travelling(report.stream)[:1]:
+        for stream in self.delivered_together(report.stream)[:1]:
             self._reports.get(stream, {}).pop(mask(report.handle), None)
         self.changes += 1
         self.on_report()
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
         """The reports under way of a stream, in the order of their submission."""
-        carriers = self.travelling(stream)[:1]
+        first = self.delivered_together(stream)[:1]
         return tuple(
-            _report(source, stream, report) for name in carriers for report in self._reports.get(name, {}).values()
+            _report(source, stream, report) for name in first for report in self._reports.get(name, {}).values()
         )
 
     def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:

@@ -108,7 +108,7 @@ class RunCoordinator:
     _results: dict[int, PartResult] = field(factory=dict, init=False)
     _lost: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
-    _resting: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
+    _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Parked] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -132,7 +132,7 @@ class RunCoordinator:
             case CooledDown(source=source, seconds=seconds):
                 with self._lock:
                     until = self.context.clock.monotonic() + seconds
-                    self._resting[source] = max(until, self._resting.get(source, 0.0))
+                    self._cooling_down[source] = max(until, self._cooling_down.get(source, 0.0))
             case Parked() as parked:
                 with self._lock:
                     self._parked.setdefault(parked.source, parked)
@@ -167,8 +167,8 @@ class RunCoordinator:
     def _state(self) -> RunState:
         with self._lock:
             now = self.context.clock.monotonic()
-            resting = {source: until - now for source, until in self._resting.items() if until > now}
-            return RunState(self.context.clock.stop.is_set(), resting, dict(self._parked))
+            cooling_down = {source: until - now for source, until in self._cooling_down.items() if until > now}
+            return RunState(self.context.clock.stop.is_set(), cooling_down, dict(self._parked))
 
     def _grant(self, request: GrantRequest) -> GrantReply:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""

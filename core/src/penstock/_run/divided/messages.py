@@ -68,11 +68,12 @@ class GrantRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="grant"):
     used: str | None
 
 
-class RunState(msgspec.Struct, frozen=True):
-    """``stop``: the run is to end. ``resting``: by source, for how many seconds nobody requests anything of it."""
+# Carried as "resting".
+class RunState(msgspec.Struct, frozen=True, rename={"cooling_down": "resting"}):
+    """``stop``: the run is to end. ``cooling_down``: by source, for how many seconds nobody requests anything of it."""
 
     stop: bool
-    resting: dict[str, float]
+    cooling_down: dict[str, float]
     parked: dict[str, Parked]
 
 

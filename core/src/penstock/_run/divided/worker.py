@@ -240,8 +240,8 @@ def _following(peers: RemotePeers, clients: Mapping[str, SourceClient]) -> Itera
             if state.stop:
                 peers.clock.stop.set()
             for name, client in list(clients.items()):
-                if name in state.resting:
-                    client.rate_limit.hold(state.resting[name])
+                if name in state.cooling_down:
+                    client.rate_limit.hold(state.cooling_down[name])
                 if (parked := state.parked.get(name)) is not None:
                     client.park(ParkedError(parked.message, parked.until))
 
