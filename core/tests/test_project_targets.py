@@ -15,7 +15,6 @@ import pytest
 from penstock import Adoption, Batch, ConfigError, LedgerEntry, Partition, Project, UsageError
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
-from penstock.testing.memory import MemorySink, MemoryTarget
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.files.target import FileTarget
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config
@@ -512,26 +511,6 @@ def test_a_text_in_place_of_a_list_is_refused(
 
     with pytest.raises(UsageError, match=rf"^{key}: found the text 'sales', expected a list of names: \['sales'\]"):
         getattr(project, method)("shop", **{key: "sales"}, **more)
-
-
-def test_a_target_with_the_former_name_of_prepare_is_named(server: Server, tmp_path: Path) -> None:
-    """
-    A target of an older plugin has ``check(layouts)``, which nothing calls: the run goes on with a notice.
-    """
-
-    class Former(MemoryTarget):
-        def check(self, layouts: Any) -> None:
-            raise AssertionError("not called")
-
-    class FormerSink(MemorySink):
-        def open(self, source: str, run_id: str, streams: Any = ()) -> MemoryTarget:
-            return Former(self, None)
-
-    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
-    found = project.run("shop", to=FormerSink(None), **DAYS)
-
-    assert found.exit_code == 0
-    assert [text for text in found.notices if "rename it to prepare(layouts)" in text]
 
 
 def test_a_sink_that_extends_no_base_class_works(server: Server, tmp_path: Path) -> None:

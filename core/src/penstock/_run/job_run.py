@@ -111,11 +111,6 @@ class JobRun:
                 components_of = self._readers.components_of
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
-            elif callable(getattr(self.target, "check", None)):
-                self.context.report.notice(
-                    f"{type(self.target).__name__} has a method check(layouts), which is not called: its author must "
-                    "rename it to prepare(layouts). Until then, what the target cannot hold is refused late"
-                )
         finally:
             for text in self.target.notices:
                 self.context.report.notice(text)
