@@ -99,7 +99,11 @@ _VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )"
 
 
 def kind_of(reason: str) -> str:
-    """A reason without the value that it begins with: ``'n/a' is no number`` is of the kind ``is no number``."""
+    """
+    A reason without the value that it begins with: ``'n/a' is no number`` is of the kind ``is no number``.
+
+    For the display of :func:`_list` only: a value that is not recognized costs one more line.
+    """
     match = _VALUE.match(reason)
     return reason[match.end() :] if match is not None else reason
 

@@ -120,7 +120,7 @@ def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: 
 RESETS = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
 _REMAINING = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
 _SECONDS = r"[0-9]{1,18}(\.[0-9]{1,9})?"
-_EPOCH_S, _EPOCH_MS = 1e9, 1e12  # what is larger is no number of seconds to wait but a time since 1970
+_EPOCH_S, _EPOCH_MS = 1e9, 1e12  # no provider states a wait of 30 years: what is larger is a time since 1970
 
 
 def stated_wait(response: Response, *, throttled: bool = False) -> float | None:

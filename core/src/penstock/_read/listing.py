@@ -255,6 +255,9 @@ _NUMBERS = r"(?<![\w-])\d{1,18}(?![\w-])"  # not those of dates and ids
 def counts_upwards(requests: Sequence[Request]) -> bool:
     """
     Whether requests differ in numbers only, as a page number or an offset and no cursor, each larger by the same step.
+
+    Without it, a connector whose paginator only counts, and a provider that answers any page number with an empty page,
+    would make EMPTY_PAGES requests in each listing before it fails. Empty pages with cursors may go on.
     """
     texts = [str((*request.identity[:3], *request.identity[3])) for request in requests]
     forms = {re.sub(_NUMBERS, "0", text) for text in texts}

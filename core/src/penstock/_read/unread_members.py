@@ -1,5 +1,9 @@
 """
 Members of an answer that state that there is more than what was read, and that nothing reads.
+
+Only a note comes of it, for the author of the connector: it changes no row, no count and no exit code. The words are
+those of public APIs, such as GraphQL connections (``pageInfo``), AWS, Google, Stripe and Slack. A word that is missing
+here costs a note.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +17,10 @@ from penstock.protocols import Paginator
 from penstock.report_files import ReportFile
 
 LISTINGS = 5
-"""Listings of a stream that are searched in a run: each costs a plain read of its last body."""
+"""
+Listings of a stream that are searched in a run, until one brings a note: each costs a plain read of its last body. More
+than one, since the first account or day often has one page or no records, and then no member that leads further.
+"""
 
 _LARGEST = 1 << 20  # bytes of a body that is read
 
@@ -21,8 +28,8 @@ _LARGEST = 1 << 20  # bytes of a body that is read
 _NEXT = frozenset(
     {"endcursor", "next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nexturl", "cursor"}
 )
-_MORE = frozenset({"hasmore", "hasnext", "hasnextpage", "more", "moreresults"})
-_TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalrecords", "recordcount"})
+_MORE = frozenset({"hasmore", "hasnext", "hasnextpage", "more"})
+_TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalrecords"})
 _OF_PAGES = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 

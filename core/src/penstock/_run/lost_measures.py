@@ -20,7 +20,8 @@ LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no re
 class LostMeasures:
     """
     The measures of a source's streams, over one run. A lost one goes into the run report; for one that no record has
-    and that has a likely new name, there is a note.
+    and that has a likely new name, there is a note: the first run of a
+    target has no earlier reading that shows the loss.
     """
 
     ledger: Ledger | None

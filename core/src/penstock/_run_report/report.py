@@ -15,8 +15,15 @@ from penstock.names import counted
 from penstock.redact import mask, mask_json
 
 _PUBLISHED = (
-    *("requests", "retries", "bytes", "records", "promised"),
-    *("rejected", "unread_values", "repeated", "truncated"),
+    "requests",
+    "retries",
+    "bytes",
+    "records",
+    "promised",
+    "rejected",
+    "unread_values",
+    "repeated",
+    "truncated",
 )
 
 
