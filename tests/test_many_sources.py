@@ -118,11 +118,11 @@ class CountedTarget(MemoryTarget):
         self.sink.open_now -= 1
 
 
-def read(sink: CountingSink, **options: Any) -> tuple[RunReport, list[SandboxRequest]]:
-    """A run of all sources into the sink."""
+def read(sink: CountingSink, ids: Sequence[int] = (1, 2), **options: Any) -> tuple[RunReport, list[SandboxRequest]]:
+    """A run of all sources into the sink; each answer has rows with these ids."""
 
     def app(request: SandboxRequest) -> SandboxResponse:
-        return SandboxResponse(body=json.dumps({"data": [{"id": 1}, {"id": 2}], "total": 2}).encode())
+        return SandboxResponse(body=json.dumps({"data": [{"id": id_} for id_ in ids], "total": len(ids)}).encode())
 
     with serve(app) as server:
         settings = SourceSettings(base_url=server.base_url, retries=0)
@@ -150,6 +150,19 @@ def test_a_bounded_number_of_targets_is_open_at_once() -> None:
     assert len(requests) == 3 * len(SOURCES)
     assert sink.most == MOST + 1
     assert sink.open_now == 0
+
+
+def test_a_source_that_waited_is_read_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A source without things ends without a request for details, at once. The next one reads its things before details.
+    """
+    monkeypatch.setattr(runner, "OPEN_TARGETS", 1)
+
+    report, requests = read(CountingSink(), ids=())
+
+    assert report.exit_code == 0, report.errors
+    assert all(counts.delivered == 1 for counts in report.streams.values())
+    assert len(requests) == len(SOURCES)
 
 
 def test_the_target_of_a_source_that_waits_is_tried_before_any_request() -> None:

@@ -243,6 +243,36 @@ def test_a_task_starts_when_what_it_waits_for_is_over():
     assert sorted(order[1:]) == ["child", "late"]
 
 
+def test_a_task_starts_after_one_of_a_client_that_was_added_meanwhile():
+    """
+    A task that ends without a call may add tasks of another client, as the last one of a source does where another
+    source waits: the one that others wait for is the first of them.
+    """
+    order: list[str] = []
+    scheduler, other = Scheduler(Clock()), FakeClient()
+
+    def reads(name: str) -> Callable[[], Reading]:
+        def steps() -> Reading:
+            order.append(name)
+            yield (a_call(name),)
+
+        return steps
+
+    def ends_at_once() -> Reading:
+        order.append("without a call")
+        return
+        yield ()
+
+    def over(error: BaseException | None) -> None:
+        parent = Task(other, reads("parent"), on_end=lambda error: scheduler.release("rows"))
+        scheduler.add([Task(other, reads("child"), after="rows"), parent])
+
+    scheduler.add([Task(FakeClient(), ends_at_once, on_end=over)])
+    scheduler.run()
+
+    assert order == ["without a call", "parent", "child"]
+
+
 def test_a_task_whose_key_is_never_released_starts_last():
     """
     So that it can state why it cannot be read; nothing hangs.

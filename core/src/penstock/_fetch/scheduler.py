@@ -184,10 +184,12 @@ class Scheduler:
                     self._resume_next()
                 elif self._active or self._under_way:
                     self._wait(idle)
+                elif any(client_queue.waiting for client_queue in self._client_queues.values()):
+                    continue  # a task that ended at once added them for another client
                 elif self._blocked:
-                    # Nothing runs that could release these: each fails, with the reason why it cannot start.
+                    # Nothing is left that could release these: each fails, with the reason why it cannot start.
                     self.release(next(iter(self._blocked)))
-                elif not any(client_queue.waiting for client_queue in self._client_queues.values()):
+                else:
                     return None
         finally:
             for client_queue in self._client_queues.values():
