@@ -399,6 +399,7 @@ def test_a_broken_answer_to_a_poll_is_polled_again(broken: int, exit_code: int, 
 
     assert (report.exit_code, len(made)) == (exit_code, 1), report.errors
     assert len(shop.rows("sales")) == (0 if exit_code else 5)
+    assert all(error["request"].endswith(polls[0]) for error in report.errors)
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ class Reports:
             except BrokenBodyError as error:  # the response is broken, such as a login page; the report is not
                 broken += 1
                 if broken > MOST_BROKEN_POLLS:
-                    raise BrokenPageError(str(error)) from None
+                    raise broken_page(error).at(request=outcome.call.request) from None
             if not isinstance(state, Waiting):
                 return outcome, state
             if state.note and state.note != noted:
