@@ -212,11 +212,11 @@ def _plan(planner: Planner) -> Plan:
             continue
         if stream.kind != "snapshot":
             planner.days.check(stream, accounts)
-        of_stream = planner.plan_stream(stream, accounts)
-        for slice_ in of_stream.slices:
+        stream_plan = planner.plan_stream(stream, accounts)
+        for slice_ in stream_plan.slices:
             planned += _planned_partitions(source, slice_)
-        if of_stream.final:
-            final[stream.name] = of_stream.final
+        if stream_plan.final:
+            final[stream.name] = stream_plan.final
         if stream.parent is not None:
             waiting.append(f"{stream.name}: requests by the rows of {stream.parent.stream}")
     return Plan(

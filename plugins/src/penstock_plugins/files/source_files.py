@@ -124,8 +124,7 @@ class SourceFiles:
     def distinguish(self, stream: str, partition: Partition, recorded_places: Callable[[], Iterable[str]]) -> None:
         """
         Raises TargetError where the file system takes the account's directory for that of another account: their rows
-        would be in one file. ``recorded_places``: of the stream's files, from the
-        ledger.
+        would be in one file. ``recorded_places``: of the stream's files, from the ledger.
         """
         if stream not in self.folding:
             return
