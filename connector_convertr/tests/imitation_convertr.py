@@ -31,7 +31,7 @@ _PATHS = {
     "campaign-publishers": "campaign_publishers",
     "campaign-processr-jobs": "campaign_processr_jobs",
 }
-_TYPES = {
+_CONTEXTS = {
     "leads": "Lead",
     "campaigns": "Campaign",
     "campaign_publishers": "CampaignPublisher",
@@ -67,7 +67,7 @@ class ConvertrSandbox(SandboxBase):
         super().__init__(base_url, today, clock=clock)
         self.after_page: Callable[[str, int], None] | None = None  # called with stream and page, once it was made
         self._rates = {"login": SlidingWindow(self.window_s), "api": SlidingWindow(self.window_s)}
-        self._items: dict[str, dict[int, Item]] = {stream: {} for stream in _TYPES}
+        self._items: dict[str, dict[int, Item]] = {stream: {} for stream in _CONTEXTS}
         self._updated: dict[int, datetime] = {}
         self._created: dict[int, datetime] = {}
         for made, stream in ((_campaigns(), "campaigns"), (_publishers(), "campaign_publishers")):
@@ -133,7 +133,7 @@ class ConvertrSandbox(SandboxBase):
         Decimal, times as the text sent, nested parts without what must never leave. Of leads and what hangs on them:
         only those updated on the UTC ``day``, or from ``start`` on and before ``end``.
         """
-        detailed = {"lead": "leads", **{name.removesuffix("s"): name for name in _TYPES if name != "leads"}}
+        detailed = {"lead": "leads", **{name.removesuffix("s"): name for name in _CONTEXTS if name != "leads"}}
         of = {"lead_data": "leads", "campaign_publisher_bands": "campaign_publishers", **detailed}.get(stream, stream)
         with self.lock:
             items = [self._wire(of, item) for _, item in sorted(self._items[of].items())]
@@ -161,7 +161,7 @@ class ConvertrSandbox(SandboxBase):
             if of == "leads":
                 row["lead_data"] = [part for part in row["lead_data"] if part["name"] != "leadHash"]
             if stream in detailed:
-                row["at_context"] = f"/api/v4/contexts/{_TYPES[of]}"
+                row["at_context"] = f"/api/v4/contexts/{_CONTEXTS[of]}"
         return rows
 
     # --- the API ------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class ConvertrSandbox(SandboxBase):
         if not name.isdigit() or int(name) not in self._items[stream]:
             raise SandboxError(404, "Not Found")
         item = self._wire(stream, self._items[stream][int(name)])
-        context = {"@context": f"/api/v4/contexts/{_TYPES[stream]}"} if linked else {}
+        context = {"@context": f"/api/v4/contexts/{_CONTEXTS[stream]}"} if linked else {}
         return _json({**context, **item}, linked=linked)
 
     def _linked(self, request: SandboxRequest) -> bool:
@@ -274,7 +274,7 @@ class ConvertrSandbox(SandboxBase):
             return _json(members)
         last = max(1, -(-len(found) // size))
         body = {
-            "@context": f"/api/v4/contexts/{_TYPES[stream]}",
+            "@context": f"/api/v4/contexts/{_CONTEXTS[stream]}",
             "@id": request.path,
             "@type": f"{self.prefix}Collection",
             f"{self.prefix}member": members,

@@ -31,7 +31,7 @@ Json = Any
 
 ColumnType = Literal["text", "integer", "decimal", "boolean", "date", "datetime", "json"]
 
-_TYPES: dict[Any, ColumnType] = {
+_TYPE_OF_ANNOTATION: dict[Any, ColumnType] = {
     str: "text",
     int: "integer",
     Decimal: "decimal",
@@ -331,7 +331,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
 def _column(label: str, name: str, hint: Any, options: dict[str, Any], rule: Callable[[str], str]) -> Column:
     """The column of an attribute with this annotation. ``label``: the attribute, for messages."""
     bare = _bare(hint)
-    if bare not in _TYPES:
+    if bare not in _TYPE_OF_ANNOTATION:
         better = {float: "Decimal, which is exact", dict: "Json", list: "Json"}.get(get_origin(bare) or bare)
         names = "str, int, Decimal, bool, date, datetime and Json, each also with | None"
         stated = bare.__name__ if isinstance(bare, type) else bare
@@ -340,7 +340,7 @@ def _column(label: str, name: str, hint: Any, options: dict[str, Any], rule: Cal
     member, path = options.pop("member", None) or rule(name), options.pop("path", None)
     return Column(
         name=name,
-        type=_TYPES[bare],
+        type=_TYPE_OF_ANNOTATION[bare],
         nullable=bare is Any or _nullable(hint),
         member=None if is_added else path or member,
         path=_steps(path),

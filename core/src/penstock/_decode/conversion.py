@@ -19,7 +19,7 @@ import msgspec
 from attrs import frozen
 from msgspec import Meta, ValidationError
 
-from penstock.records import EPOCHS, Column
+from penstock.records import EPOCHS, Column, ColumnType
 from penstock.redact import clip
 
 LARGEST_EXPONENT = 308
@@ -246,7 +246,7 @@ def _moment(value: Any) -> datetime:
     return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")
 
 
-_COERCE: dict[str, Callable[[Column, Any], Any]] = {
+_COERCE: dict[ColumnType, Callable[[Column, Any], Any]] = {
     "text": _text,
     "integer": _integer,
     "decimal": _decimal,

@@ -15,12 +15,12 @@ from msgspec import UNSET, Raw
 from penstock._decode.conversion import NoObject, is_converted
 from penstock._decode.elements import Decoders, decoders
 from penstock.model import PLAIN_JSON
-from penstock.records import Column
+from penstock.records import Column, ColumnType
 from penstock.sinks import EXTRA
 
 Nested = Literal["raw", "plain"]
 
-_TYPES: dict[str, Any] = {"text": str, "integer": int, "boolean": bool, "date": date}
+DECODED_TYPES: dict[ColumnType, Any] = {"text": str, "integer": int, "boolean": bool, "date": date}
 
 
 class OuterMembers(NamedTuple):
@@ -126,7 +126,7 @@ def _annotation(column: Column, raw: Collection[str]) -> Any:
         return Any
     if column.type == "json":
         return Raw if column.name in raw else Any
-    return _TYPES[column.type] | None if column.nullable else _TYPES[column.type]
+    return DECODED_TYPES[column.type] | None if column.nullable else DECODED_TYPES[column.type]
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import evolve
 
 from penstock._decode.conversion import NUMBER, digits_of
-from penstock.actions import Action, Field, Values
+from penstock.actions import Action, Field, FieldType, Values
 from penstock.model import exact_json
 from penstock.names import nearest
 from penstock.redact import mask
@@ -122,7 +122,7 @@ def _converted(field: Field, value: Any, text: bool) -> Any:
 
 
 def _one(field: Field, value: Any, text: bool) -> Any:
-    converted = _TYPES[field.type](value) if field.type != "json" else _json(value) if text else value
+    converted = _CONVERTERS[field.type](value) if field.type != "json" else _json(value) if text else value
     if field.choices and converted not in field.choices:
         raise ValueError(f"found {_shown(converted)}, expected one of {', '.join(field.choices)}")
     if field.place == "path" and converted == "":
@@ -181,7 +181,7 @@ def _list(value: Any) -> list[Any]:
     raise ValueError(f'found {_shown(value)}, expected a list such as ["a", "b"]')
 
 
-_TYPES: dict[str, Callable[[Any], Any]] = {
+_CONVERTERS: dict[FieldType, Callable[[Any], Any]] = {
     "text": _text,
     "integer": _integer,
     "number": _number,

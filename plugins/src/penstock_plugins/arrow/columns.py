@@ -25,7 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 from attrs import define, field, frozen
-from penstock import MOST_REJECTED, Column, Layout, SinkError
+from penstock import MOST_REJECTED, Column, ColumnType, Layout, SinkError
 
 from penstock_plugins.sink_support.text_columns import json_texts
 from penstock_plugins.sink_support.unfit import Unfit
@@ -34,7 +34,7 @@ PRECISION = 38
 SCALE = 9
 """Digits after the point of a decimal column that declares none."""
 
-_TYPES: dict[str, Callable[[], Any]] = {
+ARROW_TYPES: dict[ColumnType, Callable[[], Any]] = {
     "text": pa.string,
     "integer": pa.int64,
     "boolean": pa.bool_,
@@ -75,7 +75,7 @@ def type_of(column: Column, scale: int) -> Any:
         return pa.decimal128(PRECISION, scale if column.decimal_scale is None else column.decimal_scale)
     if column.type == "datetime":
         return pa.timestamp("us", tz="UTC" if column.zone == "aware" else None)
-    return _TYPES[column.type]()
+    return ARROW_TYPES[column.type]()
 
 
 @lru_cache(256)  # it takes longer than the rows of a small partition

@@ -18,6 +18,7 @@ from penstock import (
     BaseSink,
     BaseTarget,
     Column,
+    ColumnType,
     Difference,
     Erased,
     Erasure,
@@ -50,7 +51,13 @@ ERASED_AT_ONCE = 100_000  # rows
 
 _MARK = "Written by penstock: "
 _MERGED = " (merged by key)"
-_TYPES = {"text": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE", "json": "JSON"}
+SQL_TYPES: dict[ColumnType, str] = {
+    "text": "VARCHAR",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "json": "JSON",
+}
 
 
 @frozen(kw_only=True)
@@ -129,7 +136,7 @@ class DuckTarget(BaseTarget):
             return f"DECIMAL({PRECISION},{self.scale if column.decimal_scale is None else column.decimal_scale})"
         if column.type == "datetime":
             return "TIMESTAMP WITH TIME ZONE" if column.zone == "aware" else "TIMESTAMP"
-        return _TYPES[column.type]
+        return SQL_TYPES[column.type]
 
     def _comment(self, stream: str) -> str | None:
         """The comment of a stream's table; None if there is no table. DuckDB ignores the case of names."""

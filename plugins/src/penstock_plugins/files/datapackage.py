@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from penstock import Column, Layout
+from penstock import Column, ColumnType, Layout
 
 from penstock_plugins.files.codec import Codec
 from penstock_plugins.files.disk import file_errors, file_name, replace_text
@@ -26,7 +26,7 @@ MOST_FILES = 10_000
 
 _MARK = "made_by"
 _PENSTOCK = "penstock"
-_TYPES = {"text": "string", "decimal": "number", "json": "any"}
+_FIELD_TYPES: dict[ColumnType, str] = {"text": "string", "decimal": "number", "json": "any"}
 
 
 def describe(
@@ -120,7 +120,7 @@ def _resource(layout: Layout, files: Sequence[str], codec: Codec) -> dict[str, A
 
 
 def _field(column: Column) -> dict[str, Any]:
-    field: dict[str, Any] = {"name": column.name, "type": _TYPES.get(column.type, column.type)}
+    field: dict[str, Any] = {"name": column.name, "type": _FIELD_TYPES.get(column.type, column.type)}
     if column.type == "datetime":
         field["format"] = "any"
         if column.zone == "naive":

@@ -17,6 +17,7 @@ from attrs import frozen
 from penstock import (
     Batch,
     Column,
+    ColumnType,
     HandoverSink,
     Layout,
     LedgerEntry,
@@ -40,7 +41,7 @@ of them. It is written for streams of changes only.
 
 _STATE = "penstock"
 _WIDE = Context(prec=2000)
-_TYPES = {
+DLT_TYPES: dict[ColumnType, str] = {
     "text": "text",
     "integer": "bigint",
     "decimal": "decimal",
@@ -49,7 +50,7 @@ _TYPES = {
     "datetime": "timestamp",
     "json": "json",
 }
-_ANY: dict[str, Any] = {
+_ANY: dict[ColumnType, Any] = {
     "text": "",
     "integer": 0,
     "decimal": 0,
@@ -182,7 +183,7 @@ def _hint(column: Column, decimal_scale: int) -> dict[str, Any]:
     scale = {"precision": 38, "scale": scale_of(column, decimal_scale)} if column.type == "decimal" else {}
     naive = {"timezone": False} if column.type == "datetime" and column.zone == "naive" else {}
     about = {"description": column.description} if column.description else {}
-    return {"data_type": _TYPES[column.type], **scale, **naive, **about, "nullable": column.nullable}
+    return {"data_type": DLT_TYPES[column.type], **scale, **naive, **about, "nullable": column.nullable}
 
 
 def rows_of(delivery: CommittedPartition, layout: Layout, numbers: Iterator[int]) -> Iterator[list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from penstock import EXTRA, Column, Layout
 
 from penstock_plugins.integrations.messages import Texts
 
-_TYPES: dict[str, dict[str, Any]] = {
+JSON_SCHEMA_TYPES: dict[str, dict[str, Any]] = {
     "text": {"type": ["string"]},
     "integer": {"type": ["integer"]},
     "decimal": {"type": ["number"]},
@@ -34,7 +34,7 @@ def json_schema(layout: Layout, texts: Texts) -> dict[str, Any]:
     knows.
     """
     types = {
-        **_TYPES,
+        **JSON_SCHEMA_TYPES,
         **({"decimal": {"type": ["string"], "format": "x-singer.decimal"}} if texts.decimals else {}),
         **({"json": _JSON_TEXT, EXTRA: _JSON_TEXT} if texts.nested else {}),
     }

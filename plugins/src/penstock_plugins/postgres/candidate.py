@@ -3,7 +3,7 @@ The table of a stream before the first write: compare what the settings name wit
 """
 
 from attrs import frozen
-from penstock import Column, Layout, TargetError
+from penstock import Column, ColumnType, Layout, TargetError
 
 from penstock_plugins.postgres.catalog import CatalogTable, guarded_text
 from penstock_plugins.postgres.sql_text import columns_sql, identifier, literal, quoted, short
@@ -25,7 +25,7 @@ STAMPS = {
 
 SOURCE_DEFAULT = "current_setting('penstock.source')"
 
-_TYPES = {
+SQL_TYPES: dict[ColumnType, str] = {
     "text": "text",
     "integer": "bigint",
     "decimal": "numeric",
@@ -51,7 +51,7 @@ def type_of(column: Column) -> str:
     """The SQL type of a column, as ``format_type`` names it."""
     if column.type == "datetime":
         return AWARE if column.zone == "aware" else NAIVE
-    return _TYPES[column.type]
+    return SQL_TYPES[column.type]
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from penstock import Column
+from penstock import Column, ColumnType
 
 from penstock_plugins.sink_support.text_columns import json_texts
 
@@ -22,7 +22,7 @@ ENCODING_ERRORS = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 # Values of these types are never made from others, such as a decimal from a float.
 _AS_THEY_ARE = (Decimal, date, datetime)
 # The types of decoded values.
-_TYPES: dict[str, Any] = {
+VALUE_TYPES: dict[ColumnType, Any] = {
     "text": str,
     "integer": Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     "decimal": Decimal | int,
@@ -96,7 +96,7 @@ def values_of(rows: list[Any], name: str) -> list[Any]:
 def _type_of(column: Column, type_: str) -> Any:
     if column.type == "datetime":
         return _TIMES[column.zone]
-    return _TYPES["decimal" if type_ == "numeric" else column.type]
+    return VALUE_TYPES["decimal" if type_ == "numeric" else column.type]
 
 
 def _may_have_seconds(zone: tzinfo) -> bool:
