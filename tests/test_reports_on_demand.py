@@ -36,7 +36,7 @@ from penstock import (
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
-from penstock._read.on_demand import Reports
+from penstock._read.on_demand import ReportsOnDemand
 from penstock._run.context import new_run
 from penstock._run.runner import run
 from penstock._run_report.report import RunReport
@@ -359,7 +359,7 @@ def test_a_report_that_was_delivered_is_not_read_again_the_day_after(
     provider = Priced()
     shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
     with monkeypatch.context() as killed:
-        killed.setattr(Reports, "drop_delivered", lambda self: None)
+        killed.setattr(ReportsOnDemand, "drop_delivered", lambda self: None)
         assert shop.run().exit_code == 0
 
     provider.price = 2

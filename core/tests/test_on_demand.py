@@ -9,7 +9,7 @@ import pytest
 from configured_source import a_source
 from penstock._fetch.call import Call, Outcome, Pause
 from penstock._plan.plan import PlannedSlice
-from penstock._read.on_demand import ReportClaims, ReportExpiredError, Reports, submission_text, with_response
+from penstock._read.on_demand import ReportClaims, ReportExpiredError, ReportsOnDemand, submission_text, with_response
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream
@@ -53,7 +53,7 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SUBMISSION = Request(method="POST", url="https://api.example.com/reports")
 
 
-def reports_with(poller: Any, submitted_at: datetime) -> Reports:
+def reports_with(poller: Any, submitted_at: datetime) -> ReportsOnDemand:
     """A report under way, to be adopted; nothing is requested."""
     stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=2.0)
     pending = PendingReport(
@@ -74,7 +74,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         source=source,
         fingerprint="f",
     )
-    return Reports(
+    return ReportsOnDemand(
         source=source,
         planned=planned,
         poller=poller,
@@ -124,7 +124,7 @@ class SetBackClock(FakeClock):
         return self.passed_s
 
 
-def polled_to_the_end(reports: Reports, clock: SetBackClock) -> None:
+def polled_to_the_end(reports: ReportsOnDemand, clock: SetBackClock) -> None:
     """Answer each poll, and let the pauses between them pass, up to 1000 steps."""
     steps = reports.wait_until_ready(SUBMISSION)
     step = next(steps)

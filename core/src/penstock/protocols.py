@@ -79,7 +79,7 @@ class Refuse:
 
 @frozen
 class Skip:
-    """No records, and no failure (a 404 of a detail read). The request is counted as skipped, with its reason."""
+    """No records, and no failure (a 404 of a detail read). The run notes the reason."""
 
     reason: str
 

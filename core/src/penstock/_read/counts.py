@@ -155,7 +155,7 @@ class ListingCounts:
 class StreamReads:
     """Counters shared by all reads of one stream in a run."""
 
-    skipped: int = 0  # requests
+    without_record: int = 0  # requests
     any_accepted: bool = False  # whether a request was accepted
     searched: int = 0  # listings whose answers were searched for members that nothing reads
     clock_noted: bool = False  # whether a note was made that a response is days old

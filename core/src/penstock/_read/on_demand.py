@@ -130,7 +130,7 @@ class ReportClaims:
 
 
 @define(eq=False, repr=False)
-class Reports:
+class ReportsOnDemand:
     """
     The reports of one planned slice, from their submission until their rows are delivered.
 

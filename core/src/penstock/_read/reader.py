@@ -21,7 +21,7 @@ from penstock._read.components import Components
 from penstock._read.counts import StreamReads
 from penstock._read.listing import Listing
 from penstock._read.loader import Loader
-from penstock._read.on_demand import ReportExpiredError, Reports, check_rows, with_response
+from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows, with_response
 from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.unread_members import LISTINGS, unread_members
 from penstock._run_report.log import RunLog
@@ -46,13 +46,13 @@ _SPANS = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1)
 @define(eq=False, repr=False, kw_only=True)
 class Reader:
     """
-    Reads one planned slice. ``reports`` for a stream with a poller; ``dependencies`` holds the rows of a parent.
+    Reads one planned slice. ``on_demand`` for a stream with a poller; ``dependencies`` holds the rows of a parent.
     """
 
     planned: PlannedSlice
     components: Components
     target: Target | None  # None: nothing is written, see Loader
-    reports: Reports | None
+    on_demand: ReportsOnDemand | None
     clock: Clock
     dependencies: Dependencies
     stream_reads: StreamReads
@@ -87,16 +87,16 @@ class Reader:
 
     def _drop_reports(self) -> None:
         """Drop finished reports on demand, which hold the same however often they are read."""
-        if self.reports is not None:
-            self.reports.drop_ready()
+        if self.on_demand is not None:
+            self.on_demand.drop_ready()
 
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult | None]:
         """
         Read the planned slice from its start. None where a part of it must be divided whose rows are partly written:
         the next read divides it at once. In that case, and on failure, the loaded rows are dropped.
         """
-        if self.reports is not None:
-            self.reports.restart()
+        if self.on_demand is not None:
+            self.on_demand.restart()
         self._counts = ReadCounts(planned=self.planned, began_at=self.clock.now())
         self._loader = Loader(
             counts=self._counts,
@@ -119,7 +119,7 @@ class Reader:
         except BaseException:
             self._loader.abort()
             raise
-        return self._counts.result(self.reports)
+        return self._counts.result(self.on_demand)
 
     def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
         """
@@ -154,10 +154,10 @@ class Reader:
         step 3. False where a ``divisible`` slice reached a ceiling.
         """
         requests = self._requests(slice_)  # 1. The requests of the slice.
-        only_page = type(self.components.paginator) is SinglePage and len(requests) == 1 and self.reports is None
-        if self.reports is not None:
-            yield from self.reports.submit_all(requests)
-        for group in [requests] if self.reports is None else [[request] for request in requests]:
+        only_page = type(self.components.paginator) is SinglePage and len(requests) == 1 and self.on_demand is None
+        if self.on_demand is not None:
+            yield from self.on_demand.submit_all(requests)
+        for group in [requests] if self.on_demand is None else [[request] for request in requests]:
             listings, first_calls = yield from self._listings(slice_, group)  # 2. A report is polled until it is ready.
             for listing in listings:
                 self._loader.keys.next_listing(only_page=only_page)
@@ -203,11 +203,11 @@ class Reader:
         their first pages.
         """
         envelope = self.components.envelope
-        if self.reports is None:
+        if self.on_demand is None:
             return self._open_listings(slice_, requests, envelope)
         (submission,) = requests
-        outcome, state = yield from self.reports.wait_until_ready(submission)
-        self._counts.began_at = self.reports.submitted_at
+        outcome, state = yield from self.on_demand.wait_until_ready(submission)
+        self._counts.began_at = self.on_demand.submitted_at
         self._record_clock_lag(outcome)
         if isinstance(state, Empty):
             return [], ()
@@ -264,7 +264,7 @@ class Reader:
             outcome = with_response((yield calls))
             self._record_clock_lag(outcome)
         refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
-        if self.reports is not None and refused is not None and self.reports.is_expired(refused):
+        if self.on_demand is not None and refused is not None and self.on_demand.is_expired(refused):
             raise ReportExpiredError(refused)
         return outcome
 
@@ -290,8 +290,8 @@ class Reader:
         """Load a page: the number of its elements, and how many of them no earlier page had."""
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
-            self.stream_reads.skipped += 1
-            self._counts.skipped = outcome.verdict.reason
+            self.stream_reads.without_record += 1
+            self._counts.no_record_reason = outcome.verdict.reason
             return 0, 0
         self.stream_reads.any_accepted = True
         if outcome.answer.provisional and not self._counts.provisional:

@@ -10,12 +10,12 @@ from attrs import define, field, frozen
 
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts, StreamReads
-from penstock._read.on_demand import Reports
+from penstock._read.on_demand import ReportsOnDemand
 from penstock.errors import BrokenBodyError, PagingError, ProviderError
 from penstock.model import Partition, Rejected
 from penstock.sinks import Writer
 
-MOST_SKIPPED = 3  # requests of a stream (a 404 of a detail read) while none is accepted
+MOST_WITHOUT_RECORD = 3  # requests of a stream (a 404 of a detail read) while none is accepted
 
 
 class LoadedPartition(NamedTuple):
@@ -30,17 +30,17 @@ class ReadResult:
     """
     The writer of each partition, ready to be committed, and what was counted.
 
-    ``read_at``: when the rows were those of the provider at the latest. ``reports``: those that the rows are from.
-    ``truncated``: the provider cut a response at its ceiling, and there may be more records. ``provisional``: why the
-    provider calls its own numbers provisional; "": it does not. ``undated``: rejected records without a requested day
-    that can be read. Where there are any, the partitions stay open. ``absent``: the measures that no record has, though
-    all pages have ``unknown`` members, which the record class does not have. ``replacement_errors``: of the partitions
-    that these rows must not replace.
+    ``read_at``: when the rows were those of the provider at the latest. ``on_demand``: the reports that the rows are
+    from. ``truncated``: the provider cut a response at its ceiling, and there may be more records. ``provisional``: why
+    the provider calls its own numbers provisional; "": it does not. ``undated``: rejected records without a requested
+    day that can be read. Where there are any, the partitions stay open. ``absent``: the measures that no record has,
+    though all pages have ``unknown`` members, which the record class does not have. ``replacement_errors``: of the
+    partitions that these rows must not replace.
     """
 
     planned: PlannedSlice
     read_at: datetime
-    reports: Reports | None
+    on_demand: ReportsOnDemand | None
     partitions: Mapping[Partition, LoadedPartition]
     truncated: bool
     provisional: str
@@ -56,8 +56,8 @@ class ReadCounts:
     What one reading of a slice has counted so far.
 
     ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
-    responses are. ``skipped``: why a request found no record; "": each found one. ``uncounted``: listings whose number
-    of records is not stated. ``has_overrun``: whether a record was dropped as outside of its slice.
+    responses are. ``no_record_reason``: why a request found no record; "": each found one. ``uncounted``: listings
+    whose number of records is not stated. ``has_overrun``: whether a record was dropped as outside of its slice.
     ``has_mixed_derived``: whether a record that came again replaced one whose derived rows are written.
     ``absent``: measures; None: no page yet. The others are those of :class:`ReadResult`.
     """
@@ -68,7 +68,7 @@ class ReadCounts:
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
     provisional: str = ""
-    skipped: str = ""
+    no_record_reason: str = ""
     uncounted: int = 0
     undated: list[Rejected] = field(factory=list)
     has_overrun: bool = False
@@ -76,13 +76,13 @@ class ReadCounts:
     absent: frozenset[str] | None = None
     unknown: set[str] = field(factory=set)
 
-    def result(self, reports: Reports | None) -> ReadResult:
+    def result(self, on_demand: ReportsOnDemand | None) -> ReadResult:
         """The result of the reading, after its last page."""
         errors = {partition: _replacement_error(self, partition) for partition in self.partitions}
         return ReadResult(
             planned=self.planned,
             read_at=self.began_at - self.clock_lag,  # a cache may be old, and a clock behind ours
-            reports=reports,
+            on_demand=on_demand,
             partitions=self.partitions,
             truncated=self.truncated,
             provisional=self.provisional,
@@ -98,7 +98,7 @@ class ReadCounts:
         ProviderError, and PagingError in the ``first_read``.
         """
         self._check_days()
-        self._check_skipped(stream_reads)
+        self._check_accepted(stream_reads)
         if first_read:
             self._check_emptied()
             if self.has_mixed_derived:  # the rows derived from its former values are written
@@ -127,13 +127,13 @@ class ReadCounts:
             "day in the connector. Nothing was replaced."
         )
 
-    def _check_skipped(self, reads: StreamReads) -> None:
-        """Raises ProviderError where no request of the stream was accepted in this run, and several were skipped."""
-        if self.skipped and not reads.any_accepted and reads.skipped >= MOST_SKIPPED:
+    def _check_accepted(self, reads: StreamReads) -> None:
+        """Raises ProviderError where no request of the stream was accepted in this run, and several found no record."""
+        if self.no_record_reason and not reads.any_accepted and reads.without_record >= MOST_WITHOUT_RECORD:
             raise ProviderError(
-                f"none of {reads.skipped} requests of {self.planned.stream.name} found a record, "
-                f"the last because {self.skipped}. One may be gone, but hardly all: the provider fails, or serves "
-                "them elsewhere. Nothing was replaced."
+                f"none of {reads.without_record} requests of {self.planned.stream.name} found a record, "
+                f"the last because {self.no_record_reason}. One may be gone, but hardly all: the provider fails, or "
+                "serves them elsewhere. Nothing was replaced."
             )
 
     def _check_emptied(self) -> None:
@@ -142,7 +142,7 @@ class ReadCounts:
         records: an empty answer may be a failure.
         """
         emptied = not self.undated and not any(loaded.counts.fetched for loaded in self.partitions.values())
-        if emptied and self.uncounted and not self.skipped and self.planned.had_rows:
+        if emptied and self.uncounted and not self.no_record_reason and self.planned.had_rows:
             raise PagingError(
                 "the provider returned no records, and rows were delivered before. Only a second "
                 "empty reading replaces them"

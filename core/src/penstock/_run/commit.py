@@ -125,9 +125,9 @@ class Committer:
 
     def flush(self) -> None:
         """Commit and record what waits for others. Called when the run would wait, and at its end."""
-        for reports in {result.reports for result in self._commit(self._group.take())}:
-            if reports is not None:
-                reports.drop_delivered()
+        for on_demand in {result.on_demand for result in self._commit(self._group.take())}:
+            if on_demand is not None:
+                on_demand.drop_delivered()
         self.failures.flush()
 
     def count_rejected(self, result: ReadResult) -> None:
@@ -194,8 +194,8 @@ class Committer:
         for partition in result.partitions:
             if self._commit([(result, partition)], undated):
                 undated, committed = (), True
-        if committed and result.reports is not None:
-            result.reports.drop_delivered()
+        if committed and result.on_demand is not None:
+            result.on_demand.drop_delivered()
 
     def _commit(
         self, partitions: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()

@@ -59,7 +59,7 @@ class JobRun:
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
     _listed: ListedAccounts = field(init=False)
-    _reports: PendingReports = field(init=False)
+    _pending_reports: PendingReports = field(init=False)
     _readers: Readers = field(init=False)
     _refusals: Refusals = field(init=False)
     _tasks: int = field(default=0, init=False)  # that have not ended
@@ -82,8 +82,10 @@ class JobRun:
             ledger=ledger,
         )
         # The reports of a recording are not at the provider any more.
-        self._reports = PendingReports(job, ledger if context.recorded_until is None else None, context.clock, self.log)
-        self._readers = Readers(self.target, context.clock, self.log, self._dependencies, self._reports)
+        self._pending_reports = PendingReports(
+            job, ledger if context.recorded_until is None else None, context.clock, self.log
+        )
+        self._readers = Readers(self.target, context.clock, self.log, self._dependencies, self._pending_reports)
         self._refusals = Refusals(self.source, self.client)
 
     @classmethod
@@ -136,7 +138,7 @@ class JobRun:
         """Plan the slices of a stream and give them to the scheduler."""
         plan = self._planner.plan_stream(stream, accounts)
         if stream in self._planner.families.chosen:
-            self._reports.find(stream)
+            self._pending_reports.find(stream)
             self._count_planned(stream, plan)
         for planned in plan.slices:
             self._dependencies.begin(planned)
@@ -218,7 +220,7 @@ class JobRun:
         report.refused |= self._refusals.include_credentials
         if not report.interrupted and not report.deadline:
             self._listed.fail_unlisted()
-            self._reports.drop_stale(self.context.clock.now())
+            self._pending_reports.drop_stale(self.context.clock.now())
         for text in self._planner.notices:
             report.notice(text)
         if self.context.peers is None:

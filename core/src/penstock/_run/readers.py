@@ -15,7 +15,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._read.components import Components, components_of
 from penstock._read.counts import StreamReads
-from penstock._read.on_demand import ReportClaims, Reports, poll_times
+from penstock._read.on_demand import ReportClaims, ReportsOnDemand, poll_times
 from penstock._read.reader import Reader
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
@@ -44,11 +44,11 @@ class PendingReports:
         of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
-    def reports_of(self, planned: PlannedSlice, components: Components) -> Reports | None:
+    def of_slice(self, planned: PlannedSlice, components: Components) -> ReportsOnDemand | None:
         """The reports that a slice is read from; None: its stream has no poller."""
         if components.poller is None:
             return None
-        return Reports(
+        return ReportsOnDemand(
             source=self.job.source,
             planned=planned,
             poller=components.poller,
@@ -78,7 +78,7 @@ class Readers:
     clock: Clock
     log: RunLog
     dependencies: Dependencies
-    reports: PendingReports
+    pending_reports: PendingReports
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)  # by stream and source
     _stream_reads: dict[str, StreamReads] = field(factory=partial(defaultdict, StreamReads), init=False)
 
@@ -89,7 +89,7 @@ class Readers:
             planned=planned,
             components=components,
             target=self.target if planned.to_deliver else None,
-            reports=self.reports.reports_of(planned, components),
+            on_demand=self.pending_reports.of_slice(planned, components),
             clock=self.clock,
             dependencies=self.dependencies,
             stream_reads=self._stream_reads[planned.stream.name],

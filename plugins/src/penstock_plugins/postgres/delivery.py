@@ -195,7 +195,7 @@ class ReplacingDelivery(Delivery):
         measures = tuple(name for name in rows.layout.measures if name in compared)
         replacement = self._replacement(rows, relation, scope, compared, measures)
         found = replacement.carry_out(rows.count, delete_first=delete_first)
-        # A report states the rows of its restatement: an updated one counts if a compared column differs.
+        # Names of the ledger: inserted rows came, deleted rows went, restated rows changed in a compared column.
         changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
         if any(changes.values()):
             before = dict(zip(measures, found.sums_before, strict=True))

@@ -269,7 +269,7 @@ def moves_of(sums: Mapping[str, tuple[Decimal, Decimal]]) -> list[list[str | Non
 
 def _sum(partitions: Iterable[PartitionStatus], measure: str) -> str | None:
     """The exact sum of one measure; None if no partition has it."""
-    amounts = [change.sums[measure] for change in partitions if measure in change.sums]
+    amounts = [partition.sums[measure] for partition in partitions if measure in partition.sums]
     with localcontext(prec=1000):
         return decimal_text(sum(amounts, Decimal(0))) if amounts else None
 
