@@ -36,12 +36,12 @@ from penstock._cli import main
 from penstock._config import load
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
-from penstock._plan.planner import Planner, plan
+from penstock._plan.planner import Planner, plan_job
 from penstock._plan.selection import strange_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ConfigError, UsageError
 from penstock.sandbox.server import serve
@@ -175,7 +175,7 @@ def source(folder: Path, text: str, base_url: str = "http://127.0.0.1:1", **stre
 def read(folder: Path, text: str, provider: Provider, sink: MemorySink, **stream: Any) -> RunReport:
     with serve(provider) as server:
         job = Job(source=source(folder, text, server.base_url, **stream), streams=("sales",), sink=sink)
-        return run(new_run([job], clock=FakeClock(NOW)))
+        return run_jobs(new_run([job], clock=FakeClock(NOW)))
 
 
 def days(sink: MemorySink) -> dict[str, list[str]]:
@@ -213,12 +213,12 @@ def test_days_are_final_when_they_are_over_in_the_zone_of_their_account(tmp_path
     provider, sink = Provider(), MemorySink(tmp_path / "ledger.db")
     read(tmp_path, TWO, provider, sink)
 
-    planned = plan(Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink), NOW)
+    planned = plan_job(Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink), NOW)
 
     assert planned.partitions == ()
     assert planned.final == {"sales": 3}
     other = TWO.replace("Pacific/Auckland", "Europe/Berlin")
-    planned = plan(Job(source=source(tmp_path, other), streams=("sales",), sink=sink), NOW)
+    planned = plan_job(Job(source=source(tmp_path, other), streams=("sales",), sink=sink), NOW)
     assert [one.partition.values[0][1] for one in planned.partitions] == ["beta"]
     assert [one.reason for one in planned.partitions] == ["changed"]
 
@@ -278,7 +278,7 @@ def test_listed_accounts_bring_their_zone(tmp_path: Path) -> None:
     assert report.exit_code == 0
     both = ["2026-03-01", "2026-03-02"]
     assert days(sink) == {"a": both[:1], "b": both, "c": both[:1], "d": both[:1]}
-    planned = plan(Job(source=source(tmp_path, text, **LISTED), streams=("sales",), sink=sink), NOW)
+    planned = plan_job(Job(source=source(tmp_path, text, **LISTED), streams=("sales",), sink=sink), NOW)
     assert (planned.partitions, planned.final) == ((), {"sales": 5})
 
 
@@ -308,7 +308,7 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     with serve(provider) as server:
         given = source(tmp_path, 'token = { env = "ALL" }', server.base_url, **LISTED)
         job = Job(source=given, streams=("sales",), sink=sink)
-        report = run(new_run([job], clock=FakeClock(NOW), on_event=events.append))
+        report = run_jobs(new_run([job], clock=FakeClock(NOW), on_event=events.append))
 
     assert report.exit_code == 1
     assert [one["partition"] for one in events if one["event"] == "partition_failed"] == [{"seller": "a"}]
@@ -368,7 +368,7 @@ def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> N
     job = Job(source=source(tmp_path, 'token = { env = "ALL" }'), streams=("sales",), sink=sink)
 
     with pytest.raises(UsageError, match=r"write a table \[source\.shop\.accounts\.ACCOUNT\] for each"):
-        plan(job, NOW)
+        plan_job(job, NOW)
 
 
 @pytest.mark.parametrize(
@@ -499,9 +499,9 @@ def test_a_window_may_hold_a_day_for_some_accounts_only(tmp_path: Path) -> None:
     sink = MemorySink(tmp_path / "ledger.db")
     job = Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink, since=date(2026, 3, 2))
 
-    assert [str(one.partition) for one in plan(job, NOW).partitions] == ["sales[seller=beta, day=2026-03-02]"]
+    assert [str(one.partition) for one in plan_job(job, NOW).partitions] == ["sales[seller=beta, day=2026-03-02]"]
     with pytest.raises(UsageError, match="--since 2026-03-04 is after"):
-        plan(evolve(job, since=date(2026, 3, 4)), NOW)
+        plan_job(evolve(job, since=date(2026, 3, 4)), NOW)
 
 
 def test_accounts_of_a_python_configuration(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -264,7 +264,7 @@ def test_a_connector_selects_one_by_name(authenticator: Any, header: str | None,
         registry = Registry([ConnectorPlugin(shop), penstock_plugins])
         source = ConfiguredSource.of(registry, "shop", SourceSettings(base_url=server.base_url), folder=tmp_path)
         job = Job(source=source, streams=("rows",), sink=MemorySink(tmp_path / "ledger.db"))
-        report = run(new_run([job], clock=FakeClock(NOW)))
+        report = run_jobs(new_run([job], clock=FakeClock(NOW)))
 
     assert report.exit_code == 0, report.errors
     assert seen == [header or hmac.new(b"Jefe", b"/rows", "sha256").hexdigest()]

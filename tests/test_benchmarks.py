@@ -16,7 +16,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock
 from penstock.testing.memory import MemorySink
 
@@ -51,7 +51,7 @@ def test_the_benchmark_delivers_what_its_provider_has(plugin: Any, provider: str
     names = tuple(stream.name for stream in registry.streams("bench"))
     job = Job(source=source, streams=names, sink=sink, since=FIRST_DAY, until=FIRST_DAY + timedelta(days=1))
 
-    report = run(new_run([job], clock=Clock()))
+    report = run_jobs(new_run([job], clock=Clock()))
 
     assert report.exit_code == 0, report.errors
     counts = {name: sum(map(len, sink.rows[name].values())) for name in names}

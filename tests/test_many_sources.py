@@ -128,7 +128,7 @@ def read(sink: CountingSink, ids: Sequence[int] = (1, 2), **options: Any) -> tup
         settings = SourceSettings(base_url=server.base_url, retries=0)
         source = ConfiguredSource.of(Registry([Shops(), penstock_plugins]), "shops", settings)
         jobs = [Job(source=evolve(source, name=name), streams=("things", "details"), sink=sink) for name in SOURCES]
-        return runner.run(new_run(jobs, clock=then(), **options)), server.requests
+        return runner.run_jobs(new_run(jobs, clock=then(), **options)), server.requests
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._project.read import layouts_of
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock
 from penstock.sandbox.server import serve
 from penstock_plugins.integrations.message_run import MessageSink
@@ -176,7 +176,7 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
         def once() -> None:
             sink = _messages(source, stream) if to == "singer" else _sink(registry, to)
             job = Job(source=source, streams=(stream,), sink=sink, until=DAY, full=True)
-            report = run(new_run([job], clock=Clock()))
+            report = run_jobs(new_run([job], clock=Clock()))
             assert report.exit_code == 0, report.errors
             assert report.as_dict()["sources"]["shop"]["streams"][stream]["records"] == PAGES * size
 

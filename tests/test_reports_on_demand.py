@@ -38,7 +38,7 @@ from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._read.on_demand import ReportsOnDemand
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
@@ -141,7 +141,7 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
     with serve(app) as server:
         source = ConfiguredSource.of(registry, "shop", ShopSettings(base_url=server.base_url, retries=0))
         job = Job(source=source, streams=("sales",), sink=sink)
-        report = run(new_run([job], clock=then()))
+        report = run_jobs(new_run([job], clock=then()))
     return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], requested
 
 

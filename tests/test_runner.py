@@ -37,10 +37,10 @@ from penstock import (
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
-from penstock._plan.planner import plan
+from penstock._plan.planner import plan_job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import serve
@@ -250,7 +250,7 @@ def test_two_jobs_of_a_source_share_its_limits(tmp_path: Path) -> None:
             )
             for name in ("one", "two")
         ]
-        report = run(new_run(jobs, clock=then()))
+        report = run_jobs(new_run(jobs, clock=then()))
 
     assert report.exit_code == 0, report.errors
     assert len(counting.came) == 12
@@ -359,7 +359,7 @@ def shopping(
         settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
         source = ConfiguredSource.of(registry, "shop", settings)
         job = Job(source=source, streams=streams, sink=sink, allowed=Allowance(strict=strict))
-        report = run(new_run([job], clock=then()))
+        report = run_jobs(new_run([job], clock=then()))
         return report, sink, [request.target for request in server.requests]
 
 
@@ -503,7 +503,7 @@ def test_a_child_waits_for_the_parent_of_its_own_job(tmp_path: Path) -> None:
         settings = ShopSettings(base_url=server.base_url, concurrency=1)
         source = ConfiguredSource.of(Registry([Shop(), penstock_plugins]), "shop", settings)
         jobs = [Job(source=source, streams=("things", "parts"), sink=sink) for sink in sinks]
-        report = run(new_run(jobs, clock=then()))
+        report = run_jobs(new_run(jobs, clock=then()))
 
     assert report.exit_code == 0, report.errors
     assert [[row["id"] for row in sink.all("parts")] for sink in sinks] == [[7], [7]]
@@ -576,12 +576,12 @@ def test_a_plan_is_what_a_run_then_requests(tmp_path: Path) -> None:
             since=days[0] - timedelta(days=4),
             until=days[-1],
         )
-        run(new_run([job], clock=then()))
+        run_jobs(new_run([job], clock=then()))
         server.requests.clear()
-        planned = plan(job, then().now())
+        planned = plan_job(job, then().now())
         assert server.requests == []
 
-        run(new_run([job], clock=then()))
+        run_jobs(new_run([job], clock=then()))
 
     requested = {(one["advertiser_id"], one["start"]) for one in list(app.params)[-len(server.requests) :]}
     assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == requested

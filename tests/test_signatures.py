@@ -35,7 +35,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -294,7 +294,7 @@ def test_a_run_logs_in_with_a_jwt(tmp_path: Path) -> None:
         server.app = provider
         source = ConfiguredSource.of(registry, "acme", SourceSettings(base_url=server.base_url), folder=tmp_path)
         job = Job(source=source, streams=("rows",), sink=sink)
-        report = run(new_run([job], clock=clock))
+        report = run_jobs(new_run([job], clock=clock))
 
     assert report.exit_code == 0, report.errors
     assert claims_of(assertions[0], f"{server.base_url}/token")["iat"] == int(NOW.timestamp())

@@ -36,7 +36,7 @@ from penstock._fetch.token_store import TokenStore
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock.errors import ConfigError
 from penstock.sandbox.server import serve
 from penstock.testing.clock import Clock, FakeClock
@@ -301,7 +301,7 @@ def test_runs_go_on_from_the_kept_token_and_write_it_nowhere_else(tmp_path: Path
                 registry, "shop", config.source("shop", registry).settings, folder=config.folder
             )
             job = Job(source=source, streams=("sales",), sink=MemorySink(tmp_path / "data" / "ledger.db"))
-            assert run(new_run([job], clock=Clock())).exit_code == 0
+            assert run_jobs(new_run([job], clock=Clock())).exit_code == 0
 
     assert seen == ["Bearer access-token-2", "Bearer access-token-3"]
     assert provider.used == [FIRST, "refresh-token-1"]

@@ -20,7 +20,7 @@ from penstock import SandboxApp, SandboxRequest, SandboxResponse
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.conformance import noon_of, source_of
@@ -64,7 +64,7 @@ class Reading:
             until=until,
         )
         self.events.clear()
-        return run(new_run([job], clock=noon_of(TODAY), on_event=self.events.append))
+        return run_jobs(new_run([job], clock=noon_of(TODAY), on_event=self.events.append))
 
     def rows(self, stream: str, **where: str) -> list[dict[str, Any]]:
         """The delivered rows of the partitions with these values, without what is null and what was added."""

@@ -21,7 +21,7 @@ from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
@@ -64,7 +64,7 @@ class Bench:
             until=until,
             allowed=Allowance(strict=strict),
         )
-        return run(new_run([job], clock=self.clock))
+        return run_jobs(new_run([job], clock=self.clock))
 
     def rows(self, advertiser_id: str, day: date) -> list[dict[str, Any]]:
         file = (

@@ -22,7 +22,7 @@ from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
@@ -60,7 +60,7 @@ class World:
             until=until,
         )
         context = new_run([job], clock=a_clock(), on_event=lambda one: self.output.append(str(one.get("message", ""))))
-        return run(context)
+        return run_jobs(context)
 
     def rows(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
         """What lies in the files of a stream, or of one of its days, without what no sandbox can know."""

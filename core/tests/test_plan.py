@@ -10,7 +10,7 @@ from configured_source import a_source
 from hypothesis import example, given, strategies as st
 from penstock._plan.finality import fingerprint, is_of_today, reader_version
 from penstock._plan.plan import Job
-from penstock._plan.planner import Planner, grouped, plan
+from penstock._plan.planner import Planner, grouped, plan_job
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import requested_window
 from penstock.connector import Stream
@@ -135,7 +135,7 @@ def a_job(target: FakeTarget | None = None, streams: tuple[str, ...] = ("clicks"
 
 
 def days_of(job: Job, now: datetime = NOW) -> list[tuple[str, str]]:
-    return [(one.partition.values[-1][1], one.reason) for one in plan(job, now).partitions]
+    return [(one.partition.values[-1][1], one.reason) for one in plan_job(job, now).partitions]
 
 
 def read(day: str, read_at: datetime, **more: Any) -> tuple[Partition, LedgerEntry]:
@@ -198,7 +198,7 @@ def test_a_window_that_ends_before_it_starts_is_refused():
     --since after --until names both.
     """
     with pytest.raises(UsageError, match="--since 2026-08-05 is after --until 2026-08-01"):
-        plan(a_job(since=date(2026, 8, 5), until=date(2026, 8, 1)), NOW)
+        plan_job(a_job(since=date(2026, 8, 5), until=date(2026, 8, 1)), NOW)
 
 
 @both_targets
@@ -226,7 +226,7 @@ def test_why_a_day_is_read(held: tuple[Partition, LedgerEntry], reason: str | No
     moment that has not come yet proves nothing: it may have been made before the day was over.
     """
     target = target_of(FakeLedger(dict([held])))
-    planned = plan(a_job(target, since=date(2026, 8, 1), until=date(2026, 8, 1)), NOW)
+    planned = plan_job(a_job(target, since=date(2026, 8, 1), until=date(2026, 8, 1)), NOW)
 
     assert [one.reason for one in planned.partitions] == ([] if reason is None else [reason])
     assert planned.final == ({"clicks": 1} if reason is None else {})
@@ -297,7 +297,7 @@ def test_a_longer_memory_reopens_days(read_at: date, reason: str | None, target_
     settings = Settings(ids=("1",), open_for="10 days")
     job = a_job(target_of(FakeLedger(held)), since=date(2026, 8, 1), until=date(2026, 8, 1), settings=settings)
 
-    assert [one.reason for one in plan(job, NOW).partitions] == ([] if reason is None else [reason])
+    assert [one.reason for one in plan_job(job, NOW).partitions] == ([] if reason is None else [reason])
 
 
 @both_targets
@@ -329,10 +329,10 @@ def test_a_pattern_that_no_listed_account_matches_is_noted():
     remembered = FakeTarget(FakeLedger(known=("1", "2")))
     settings = Settings(ids=())
 
-    (note,) = plan(a_job(remembered, settings=settings, accounts=("3",)), NOW).notices
+    (note,) = plan_job(a_job(remembered, settings=settings, accounts=("3",)), NOW).notices
 
     assert note.startswith("s: no account matches 3, so that none of its streams")
-    assert plan(a_job(remembered, settings=settings, accounts=("3", "2")), NOW).notices == ()
+    assert plan_job(a_job(remembered, settings=settings, accounts=("3", "2")), NOW).notices == ()
 
 
 def test_accounts_that_the_provider_lists_are_waited_for_or_in_the_ledger():
@@ -340,10 +340,10 @@ def test_accounts_that_the_provider_lists_are_waited_for_or_in_the_ledger():
     Without configured accounts the plan names the listing it waits for; with remembered ones it is complete.
     """
     job = a_job(settings=Settings(), since=date(2026, 8, 11))
-    assert plan(job, NOW).waiting == ("clicks: one partition per account of accounts, which was not read yet",)
+    assert plan_job(job, NOW).waiting == ("clicks: one partition per account of accounts, which was not read yet",)
 
     target = FakeTarget(FakeLedger(known=("7", "8")))
-    planned = plan(a_job(target, settings=Settings(), since=date(2026, 8, 11)), NOW).partitions
+    planned = plan_job(a_job(target, settings=Settings(), since=date(2026, 8, 11)), NOW).partitions
     assert [one.partition.values[0][1] for one in planned] == ["7", "8"]
 
 
@@ -527,7 +527,7 @@ def test_a_snapshot_is_always_planned():
     """
     A snapshot is planned once per account, whatever the ledger holds.
     """
-    planned = plan(a_job(streams=("accounts",)), NOW).partitions
+    planned = plan_job(a_job(streams=("accounts",)), NOW).partitions
     assert [(one.partition, one.reason, one.requests) for one in planned] == [(Partition("accounts"), "snapshot", 1)]
 
 
@@ -538,9 +538,9 @@ def test_the_ledger_is_read_for_the_window_only() -> None:
     ledger = FakeLedger()
     job = a_job(FakeTarget(ledger), since=date(2026, 8, 10), until=date(2026, 8, 11), settings=Settings(ids=("1", "2")))
 
-    plan(job, NOW)
+    plan_job(job, NOW)
 
-    plan(a_job(FakeTarget(ledger), settings=Settings(ids=tuple(map(str, range(100))))), NOW)
+    plan_job(a_job(FakeTarget(ledger), settings=Settings(ids=tuple(map(str, range(100))))), NOW)
 
     assert len(ledger.queries) == 2, "one query for a stream, however many accounts and days"
     assert ledger.queries[:1] == [{"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]}]
@@ -560,7 +560,7 @@ def test_rows_of_final_days_are_not_loaded_where_the_target_lists_them() -> None
     held |= dict([read("2026-08-08", NOW, settings=PAIR)])
     ledger = FakeLedger(held)
     closed = a_job(ListingTarget(ledger), since=date(2026, 7, 1), until=date(2026, 8, 8), settings=PAIR)
-    planned = plan(closed, NOW)
+    planned = plan_job(closed, NOW)
 
     assert [(str(one.partition), one.reason) for one in planned.partitions] == [
         ("clicks[account_id=2, report_date=2026-08-08]", "missing")
@@ -581,7 +581,7 @@ def test_rows_between_an_old_day_and_this_week_are_not_loaded() -> None:
     held[failed] = evolve(held[failed], error="refused")
     ledger = FakeLedger(held)
 
-    planned = plan(a_job(ListingTarget(ledger), since=days[-1], settings=PAIR), NOW).partitions
+    planned = plan_job(a_job(ListingTarget(ledger), since=days[-1], settings=PAIR), NOW).partitions
 
     assert [one.reason for one in planned] == [*["missing"] * 3, "failed", *["missing"] * 3]
     assert ledger.queries == [
@@ -610,7 +610,7 @@ def test_a_change_after_a_day_that_is_read_is_read_again_though_the_target_lists
     for target_of in (FakeTarget, ListingTarget):
         ledger = FakeLedger(held)
         job = a_job(target_of(ledger), streams=("leads",), since=date(2026, 8, 4), until=date(2026, 8, 7))
-        plans.append(plan(job, NOW))
+        plans.append(plan_job(job, NOW))
 
     assert plans[0] == plans[1]
     assert [(one.partition.values[-1][1][-2:], one.reason) for one in plans[1].partitions] == [
@@ -649,7 +649,7 @@ def test_changes_after_a_day_of_a_run_that_ended_early_are_read_again(
         )
     job = a_job(target_of(FakeLedger(held)), streams=("leads",), since=date(2026, 8, 5), until=date(2026, 8, 8))
 
-    planned = plan(job, NOW)
+    planned = plan_job(job, NOW)
 
     assert "".join(one.partition.values[-1][1][-1] for one in planned.partitions) == reread
     assert {one.reason for one in planned.partitions} <= {"forced"}
@@ -681,7 +681,7 @@ def test_a_day_with_rejected_records_is_read_again_when_its_reader_changes(
     held = dict([read(day, datetime(2026, 8, 12, 1, tzinfo=UTC), reader_version=known, **bad)])
     job = evolve(job, sink=FakeSink(target_of(FakeLedger(held))))
 
-    assert [one.reason for one in plan(job, NOW).partitions] == reasons
+    assert [one.reason for one in plan_job(job, NOW).partitions] == reasons
 
 
 def test_the_reader_is_the_record_class_and_the_version() -> None:

@@ -15,12 +15,12 @@ from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings,
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job, Plan
-from penstock._plan.planner import plan
+from penstock._plan.planner import plan_job
 from penstock._plugins.registry import Registry
 from penstock._recording.recorder import Recorder
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.ledger_interface import LedgerEntry
 from penstock.sandbox.server import serve
@@ -70,11 +70,11 @@ class ScriptedProvider:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = evolve(self._job(server.base_url, since, until, more), allowed=allowed)
             clock = FakeClock(self.now, self.stop)
-            return run(new_run([job], clock=clock, on_event=self._observe, exchange_log=exchange_log))
+            return run_jobs(new_run([job], clock=clock, on_event=self._observe, exchange_log=exchange_log))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""
-        return plan(self._job("http://127.0.0.1:1", since, until, {}), self.now)
+        return plan_job(self._job("http://127.0.0.1:1", since, until, {}), self.now)
 
     def rows(self, stream: str) -> list[dict[str, Any]]:
         """The delivered rows, partition by partition."""

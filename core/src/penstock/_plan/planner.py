@@ -184,7 +184,7 @@ def _is_next_day(partition: Partition, other: Partition) -> bool:
     return day - day_before == timedelta(days=1)
 
 
-def plan(job: Job, now: datetime) -> Plan:
+def plan_job(job: Job, now: datetime) -> Plan:
     """
     The plan of a job, as far as the target's ledger determines it.
 

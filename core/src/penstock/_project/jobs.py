@@ -14,7 +14,7 @@ from penstock._config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job, Plan
-from penstock._plan.planner import plan
+from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._project.setup import Notice, Setup, blamed, window_of
 from penstock.errors import ConfigError, TargetError, UsageError
@@ -223,7 +223,7 @@ def _sources_and_sink(setup: Setup, name: str, selection: Selection, *, planning
 def plan_of(job: Job, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
     with blamed(job.source.connector):
-        return plan(job, now)
+        return plan_job(job, now)
 
 
 def refuse_indivisible(jobs: Iterable[Job]) -> None:

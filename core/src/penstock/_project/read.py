@@ -18,7 +18,7 @@ from penstock._project.jobs import Nowhere, refuse_missed
 from penstock._project.setup import Notices, Setup, window_of
 from penstock._read.components import components_of
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError
@@ -89,7 +89,7 @@ class Records:
         context = new_run([job], clock=self.clock(sink.stop), on_event=stop_on_failure)
         report = None
         try:
-            report = self.report = yield from sink.taken(partial(run, context), f"read {self.stream}")
+            report = self.report = yield from sink.taken(partial(run_jobs, context), f"read {self.stream}")
             self._raise(report, rejected)
         except GeneratorExit:
             raise

@@ -19,8 +19,8 @@ from penstock._project.jobs import Selection, jobs_for, pipeline_of, refuse_indi
 from penstock._project.notify import notify
 from penstock._project.run_result import RunResult
 from penstock._project.setup import Notice, Notices, Setup
-from penstock._run import runner
 from penstock._run.context import new_run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError
@@ -72,7 +72,7 @@ def run(
             exchange_log=exchange_log,
         )
         if engine is None and workers in (None, 1):
-            result = _result_of(partial(runner.run, context))
+            result = _result_of(partial(run_jobs, context))
         else:
             from penstock._project.workers import run_by_workers  # a run of one process starts without it
 

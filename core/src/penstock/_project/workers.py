@@ -22,7 +22,7 @@ from penstock._project.jobs import Selection, jobs_for, plan_of, refuse_indivisi
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.engines import Engine
 from penstock.errors import TargetError, UsageError
@@ -106,7 +106,7 @@ def run_by_workers(
         numbers_with_work = {number for numbers in division.parts_by_source.values() for number in numbers}
         if len(numbers_with_work) > 1 or not engine.is_local:
             return run_divided(context, division, engine, worker_jobs.read, versions)
-    return run(context)
+    return run_jobs(context)
 
 
 def _divided(context: RunContext, engine: Engine) -> Division:

@@ -25,7 +25,7 @@ OPEN_TARGETS = 64
 INTERRUPT_EVERY_S = 1.0
 
 
-def run(context: RunContext) -> RunReport:
+def run_jobs(context: RunContext) -> RunReport:
     """
     Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request; all
     later failures are in the report.

@@ -20,7 +20,7 @@ from penstock._plan.selection import chosen_streams
 from penstock._project.setup import Setup
 from penstock._recording.replay import Recording
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock._util.clock import StandingClock
 from penstock._util.days import window
@@ -57,5 +57,5 @@ def replayed(source: str, folder: Path, *, plugins: Iterable[object] | None = No
         since=since,
         until=until,
     )
-    report = run(new_run([job], clock=clock, exchange_log=recording))
+    report = run_jobs(new_run([job], clock=clock, exchange_log=recording))
     return Replayed(rows={stream: sink.all(stream) for stream in sink.rows}, report=report)

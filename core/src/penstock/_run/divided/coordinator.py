@@ -54,8 +54,8 @@ def run_divided(
     versions: Mapping[str, str],
 ) -> RunReport:
     """
-    As :func:`penstock._run.runner.run`, by the workers of an engine. ``read_jobs`` and ``versions``: for each worker,
-    see :class:`WorkerTask`.
+    As :func:`penstock._run.runner.run_jobs`, by the workers of an engine. ``read_jobs`` and ``versions``: for each
+    worker, see :class:`WorkerTask`.
     """
     report = context.report
     lock_part = lock_part_of(report.run_id, None)

@@ -30,7 +30,7 @@ from penstock._run.divided.messages import (
     reply_to,
 )
 from penstock._run.divided.shared_targets import TargetChannel
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Channel, Message
@@ -182,7 +182,7 @@ def _run_part(
         peers=peers,
     )
     with _following(peers, context.clients):
-        report = run(context)
+        report = run_jobs(context)
     if report.interrupted and peers.lost:  # nobody interrupted the run
         raise WorkerLostError(peers.lost)
     return report

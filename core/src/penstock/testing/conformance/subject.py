@@ -21,7 +21,7 @@ from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 from penstock._plugins.registry import Registry
 from penstock._run.context import new_run
-from penstock._run.runner import run
+from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.connector import Stream, settings_at
 from penstock.events import OnEvent, ignore
@@ -107,7 +107,7 @@ class Subject:
         context = new_run(
             [job], clock=clock, on_event=on_event, exchange_log=exchange_log, deadline_s=LONGEST_RUN_S * clock.pace
         )
-        return run(context)
+        return run_jobs(context)
 
     @contextmanager
     def served(self) -> Iterator[tuple[Server, Any]]:
