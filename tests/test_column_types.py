@@ -8,7 +8,7 @@ import pytest
 from penstock import ColumnType
 from penstock._decode.structs import DECODED_TYPES
 from penstock_plugins.arrow.columns import ARROW_TYPES
-from penstock_plugins.duckdb import sink as duckdb_sink
+from penstock_plugins.duckdb import target as duckdb_target
 from penstock_plugins.integrations.dlt import DLT_TYPES
 from penstock_plugins.integrations.schema import JSON_SCHEMA_TYPES
 from penstock_plugins.postgres import candidate
@@ -18,7 +18,7 @@ from penstock_plugins.postgres.row_types import VALUE_TYPES
 TABLES: dict[str, tuple[dict[Any, Any], set[ColumnType]]] = {
     "decoded": (DECODED_TYPES, {"decimal", "datetime", "json"}),
     "arrow": (ARROW_TYPES, {"decimal", "datetime"}),
-    "duckdb": (duckdb_sink.SQL_TYPES, {"decimal", "datetime"}),
+    "duckdb": (duckdb_target.SQL_TYPES, {"decimal", "datetime"}),
     "dlt": (DLT_TYPES, set()),
     "json_schema": (JSON_SCHEMA_TYPES, set()),
     "postgres": (candidate.SQL_TYPES, {"datetime"}),

@@ -257,7 +257,7 @@ def test_a_long_history_is_not_held(server: Server, tmp_path: Path, monkeypatch:
         entries = PartitionQueries.entries
         monkeypatch.setattr(PartitionQueries, "entries", lambda *given, **named: counted(entries(*given, **named)))
         if kind == "duckdb":
-            monkeypatch.setattr("penstock_plugins.duckdb.sink.ERASED_AT_ONCE", 1)
+            monkeypatch.setattr("penstock_plugins.duckdb.target.ERASED_AT_ONCE", 1)
             from penstock_plugins.duckdb.database import Database
 
             run = Database.run

@@ -8,56 +8,17 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from attrs import field, frozen
-from penstock import (
-    BaseSink,
-    BaseTarget,
-    Column,
-    ColumnType,
-    Difference,
-    Erased,
-    Erasure,
-    Layout,
-    LedgerEntry,
-    Partition,
-    TargetError,
-    fault_point,
-)
+from penstock import BaseSink, TargetError
 from penstock.ledger import Retention
 
-from penstock_plugins.arrow.columns import PRECISION, SCALE
-from penstock_plugins.duckdb.database import Database, literal, quoted
+from penstock_plugins.arrow.columns import SCALE
+from penstock_plugins.duckdb.database import Database
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
-from penstock_plugins.duckdb.writer import DuckWriter
-from penstock_plugins.sink_support.table_verification import (
-    Contents,
-    all_lost,
-    by_days,
-    contents_from,
-    differences,
-    measures_in,
-    rows_of_days,
-)
-
-A = TypeVar("A")
-R = TypeVar("R")
-
-ERASED_AT_ONCE = 100_000  # rows
-
-_MARK = "Written by penstock: "
-_MERGED = " (merged by key)"
-SQL_TYPES: dict[ColumnType, str] = {
-    "text": "VARCHAR",
-    "integer": "BIGINT",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "json": "JSON",
-}
+from penstock_plugins.duckdb.target import DuckTarget
 
 
 @frozen(kw_only=True)
@@ -73,7 +34,7 @@ class DuckSink(BaseSink):
         """The file, by whatever way it is named."""
         return f"file {os.path.realpath(self.path)}"
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "DuckTarget":
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> DuckTarget:
         if not self.path.absolute().parent.is_dir():
             raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
         if self.path.stem.lower() in (source.lower(), SCHEMA):
@@ -85,292 +46,23 @@ class DuckSink(BaseSink):
         try:
             database.lock(source, run_id)
             ledger = DuckLedger(database, retention=self.retention)
-            return DuckTarget(self, database, ledger, source)
+            return self._target(database, ledger, source)
         except BaseException:
             database.close()
             raise
 
-    def open_readonly(self, source: str) -> "DuckTarget | None":
+    def open_readonly(self, source: str) -> DuckTarget | None:
         if not self.path.exists():
             return None
         database = Database(self.path, readonly=True)
         try:
             if DuckLedger.exists(database):
-                return DuckTarget(self, database, DuckLedger(database, readonly=True), source)
+                return self._target(database, DuckLedger(database, readonly=True), source)
         except BaseException:
             database.close()
             raise
         database.close()
         return None
 
-
-class DuckTarget(BaseTarget):
-    """
-    A file opened for one source. It does not list its final days: only a day's whole row in the ledger names the tables
-    of the rows that are derived from it.
-    """
-
-    ledger: DuckLedger
-
-    def __init__(self, sink: DuckSink, database: Database, ledger: DuckLedger, source: str) -> None:
-        self.ledger = ledger
-        self.database = database
-        self.source = source
-        self.scale = sink.decimal_scale
-        self.name = f"duckdb:{sink.path}"
-        self.notices: list[str] = []
-        self._temporary_tables = 0
-        self._made: set[str] = set()
-        self._there: dict[str, bool] = {}  # by stream, whether its table exists and has rows
-
-    def table(self, stream: str) -> str:
-        return f"{self.database.catalog}.{quoted(self.source)}.{quoted(stream)}"
-
-    def temporary_table(self) -> str:
-        """The name of a new temporary table."""
-        self._temporary_tables += 1
-        return f"temp.main.rows_{self._temporary_tables}"
-
-    def type_of(self, column: Column) -> str:
-        if column.type == "decimal":
-            return f"DECIMAL({PRECISION},{self.scale if column.decimal_scale is None else column.decimal_scale})"
-        if column.type == "datetime":
-            return "TIMESTAMP WITH TIME ZONE" if column.zone == "aware" else "TIMESTAMP"
-        return SQL_TYPES[column.type]
-
-    def _comment(self, stream: str) -> str | None:
-        """The comment of a stream's table; None if there is no table. DuckDB ignores the case of names."""
-        rows = self.database.run(
-            "select comment from duckdb_tables() where database_name = current_database() "
-            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
-            [self.source, stream],
-        ).rows
-        return (rows[0][0] or "") if rows else None
-
-    def _types(self, stream: str) -> dict[str, str]:
-        """The columns of a stream's table, with their types."""
-        rows = self.database.run(
-            "select column_name, data_type from duckdb_columns() where database_name = current_database() "
-            "and schema_name = ? and table_name = ?",
-            [self.source, stream],
-        ).rows
-        return dict(rows)
-
-    def prepare(self, layouts: Sequence[Layout]) -> None:
-        """Add the columns that are missing in existing tables. Raises TargetError for a table of something else."""
-        with self.database.transaction():
-            for layout in layouts:
-                comment = self._comment(layout.stream)
-                if comment is not None:
-                    self._check(layout, comment)
-
-    def make(self, layout: Layout) -> None:
-        """Make the table of a stream, or check the one that is there; once a run."""
-        if layout.stream in self._made:
-            return
-        with self.database.transaction():
-            comment = self._comment(layout.stream)
-            if comment is not None:
-                self._check(layout, comment)
-            else:
-                table = self.table(layout.stream)
-                merged = _MERGED if layout.kind == "changes" else ""
-                columns = ", ".join(f"{quoted(column.name)} {self.type_of(column)}" for column in layout.columns)
-                self.database.run(f"create schema if not exists {self.database.catalog}.{quoted(self.source)}")
-                self.database.run(f"create table {table} ({columns})")
-                self.database.run(f"comment on table {table} is {literal(self._mark(layout) + merged)}")
-                for column in layout.columns:
-                    self._describe(table, column)
-        self._made.add(layout.stream)
-
-    def _mark(self, layout: Layout) -> str:
-        return f"{_MARK}{self.source}.{layout.stream}"
-
-    def _check(self, layout: Layout, comment: str) -> None:
-        if comment.removesuffix(_MERGED) != self._mark(layout):
-            raise TargetError(
-                f"{self.name}: the table {self.source}.{layout.stream} was not made by penstock. Rename it, or name "
-                "another target; it was not touched."
-            )
-        table, types = self.table(layout.stream), self._types(layout.stream)
-        added = [column.name for column in layout.columns if column.name not in types]
-        if added:
-            self.notices.append(
-                f"the table {self.source}.{layout.stream} had no column {', '.join(added)}: added. Rows that are not "
-                "read again have no value there. If somebody renamed a column, its values are under that name"
-            )
-        for column in layout.columns:
-            type_ = self.type_of(column)
-            if column.name in added:
-                self.database.run(f"alter table {table} add column {quoted(column.name)} {type_}")
-                self._describe(table, column)
-            elif types[column.name] != type_:
-                raise TargetError(
-                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {types[column.name]}, "
-                    f"and the stream declares {type_}. Run: alter table {quoted(self.source)}.{quoted(layout.stream)} "
-                    f"alter {quoted(column.name)} type {type_}; or name another target."
-                )
-
-    def _describe(self, table: str, column: Column) -> None:
-        text = f"{column.description} ({column.unit})" if column.unit else column.description
-        if text.strip():
-            self.database.run(f"comment on column {table}.{quoted(column.name)} is {literal(text.strip())}")
-
-    def begin(self, layouts: Sequence[Layout], partition: Partition) -> DuckWriter:
-        self._there.clear()
-        return DuckWriter(self, layouts, partition)
-
-    def commit_group(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
-        """See :class:`penstock.sinks.Grouping`: one transaction; if it fails, each partition is committed alone."""
-        outcomes = [_tried(writer.prepare, entry) for writer, entry in commits]
-        prepared = [
-            (number, commits[number][0], outcome)
-            for number, outcome in enumerate(outcomes)
-            if isinstance(outcome, LedgerEntry)
-        ]
-        error = _tried(self._replace, [(writer, entry) for _, writer, entry in prepared])
-        if error is not None:
-            for number, writer, entry in prepared:
-                outcomes[number] = (error if len(prepared) == 1 else _tried(self._replace, [(writer, entry)])) or entry
-        for writer, _ in commits:
-            writer.abort()
-        fault_point("duckdb.committed")
-        return outcomes
-
-    def _replace(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> None:
-        with self.database.transaction():
-            for writer, entry in commits:
-                writer.replace(entry)
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        """Whether the tables of its rows exist and are not empty. Rows are not counted: see :meth:`verify`."""
-        streams = {entry.partition.stream: entry.rows, **entry.derived_rows}
-        return all(self._holds_rows(stream) for stream, rows in streams.items() if rows)
-
-    def _holds_rows(self, stream: str) -> bool:
-        if stream not in self._there:
-            exists = self._comment(stream) is not None
-            self._there[stream] = exists and bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
-        return self._there[stream]
-
-    def verify(
-        self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
-    ) -> Iterator[Difference]:
-        """
-        Rows and sums of each partition, computed by one query for each table; rows of other days are not read. The rows
-        of a stream of changes have no partition: of it, only that there are rows at all.
-        """
-        for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
-            yield from self._differences(name, entries, since, until)
-
-    def _differences(
-        self, name: str, entries: Sequence[LedgerEntry], since: date | None, until: date | None
-    ) -> Iterator[Difference]:
-        """The partitions whose rows in a table differ from their entry, and those that are of no entry."""
-        first = entries[0].partition
-        columns, types, comment = [column for column, _ in first.values], self._types(name), self._comment(name)
-        if comment is None:
-            yield from all_lost(entries, name, f"the table {self.source}.{name} is gone")
-            return
-        if comment.endswith(_MERGED) or not types.keys() >= set(columns):
-            if not self.database.run(f"select 1 from {self.table(name)} limit 1").rows:
-                yield from all_lost(entries, name, "there is no row")
-            return
-        ours = comment == f"{_MARK}{self.source}.{name}"
-        if first.day is None or types[columns[-1]] != "DATE":
-            yield from self._differences_of(name, list(entries), types, ours=ours)
-            return
-        for first_day, last_day, part in by_days(entries, since, until):
-            condition = rows_of_days(quoted(columns[-1]), first_day, last_day, "?")
-            yield from self._differences_of(name, part, types, condition, ours=ours)
-
-    def _differences_of(
-        self,
-        name: str,
-        entries: Sequence[LedgerEntry],
-        types: Collection[str],
-        condition: tuple[str, list[str]] = ("true", []),
-        *,
-        ours: bool,
-    ) -> Iterator[Difference]:
-        """
-        The differences of partitions whose rows a condition selects. ``types``: the names of the table's columns;
-        ``ours``: it has penstock's mark.
-        """
-        columns = [column for column, _ in entries[0].partition.values]
-        measures = [measure for measure in measures_in(entries, name) if measure in types]
-        contents = self._contents(name, columns, measures, condition)
-        yield from differences(entries, contents, measures, name, f"{self.source}.{name}", is_ours=ours)
-
-    def _contents(
-        self, name: str, columns: Sequence[str], measures: Sequence[str], condition: tuple[str, list[str]]
-    ) -> Contents:
-        """The partitions in a table, of the rows that a condition selects."""
-        texts = [f"coalesce({quoted(column)}::varchar, '')" for column in columns]
-        sums = [f"coalesce(sum({quoted(measure)}), 0)" for measure in measures]
-        where, values = condition
-        rows = self.database.run(
-            f"select {', '.join([*texts, 'count(*)', *sums])} from {self.table(name)} where {where} group by all",
-            values,
-        ).rows
-        return contents_from(rows, len(columns), measures)
-
-    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
-        """See :class:`penstock.sinks.Erasing`: one transaction; the columns stay, and are null."""
-        rows = 0
-        with self.database.transaction():
-            for erasure in erasures:
-                rows += self._erase(erasure)
-            fault_point("duckdb.written")
-            for entry in entries:
-                self.ledger.deliver(entry)
-            fault_point("duckdb.recorded")
-        self.database.run("checkpoint")  # else the former values stay in the log beside the file
-        fault_point("duckdb.committed")
-        return Erased(rows=rows)
-
-    def _erase(self, erasure: Erasure) -> int:
-        """Erase values in a table, some rows at a time; the number of rows that lost one."""
-        table, types = self.table(erasure.layout.stream), self._types(erasure.layout.stream)
-        if not types:
-            return 0
-        gone = [name for name in erasure.columns if name in types]
-        nested = {name: clean for name, clean in erasure.nested.items() if name in types}
-        ((last,),) = self.database.run(f"select coalesce(max(rowid), -1) from {table}").rows
-        return sum(
-            self._erase_block(table, f"rowid between {first} and {first + ERASED_AT_ONCE - 1}", gone, nested)
-            for first in range(0, last + 1, ERASED_AT_ONCE)
-        )
-
-    def _erase_block(
-        self, table: str, block: str, gone: Sequence[str], nested: Mapping[str, Callable[[str], str | None]]
-    ) -> int:
-        lost: set[int] = set()
-        for name, clean in nested.items():
-            texts = self.database.run(f"select rowid, {quoted(name)} from {table} where {block}").rows
-            cleaned = [(row_id, text, clean(text)) for row_id, text in texts if text is not None]
-            changed = {row_id: new for row_id, text, new in cleaned if new != text}
-            if changed:
-                self.database.run(
-                    f"update {table} as o set {quoted(name)} = n.text from (select unnest(cast(? as bigint[])) as "
-                    "row_id, unnest(cast(? as varchar[])) as text) n where o.rowid = n.row_id",
-                    [list(changed), list(changed.values())],
-                )
-            lost.update(changed)
-        if gone:
-            some = f"{block} and ({' or '.join(f'{quoted(name)} is not null' for name in gone)})"
-            lost.update(row_id for (row_id,) in self.database.run(f"select rowid from {table} where {some}").rows)
-            nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
-            self.database.run(f"update {table} set {nulls} where {some}")
-        return len(lost)
-
-    def close(self) -> None:
-        self.database.close()
-
-
-def _tried(call: Callable[[A], R], value: A) -> R | Exception:
-    """The result of a call, or its error."""
-    try:
-        return call(value)
-    except Exception as error:
-        return error
+    def _target(self, database: Database, ledger: DuckLedger, source: str) -> DuckTarget:
+        return DuckTarget(f"duckdb:{self.path}", database, ledger, source, scale=self.decimal_scale)

@@ -14,7 +14,7 @@ from penstock_plugins.duckdb.database import quoted
 from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 
 if TYPE_CHECKING:
-    from penstock_plugins.duckdb.sink import DuckTarget
+    from penstock_plugins.duckdb.target import DuckTarget
 
 HELD_BYTES = 8 << 20
 """Columns of one partition in memory before they go into a temporary table."""
