@@ -102,11 +102,8 @@ class FileCommitter:
 
     def commit_group(self, staged: Sequence[Staged | Exception]) -> list[LedgerEntry | Exception]:
         """Commit what was staged: of each its entry, or the error. See :class:`penstock.sinks.Grouping`."""
-        outcomes = iter(self._commit([one for one in staged if isinstance(one, Staged)]))
-        return [next(outcomes) if isinstance(one, Staged) else one for one in staged]
-
-    def _commit(self, staged: Sequence[Staged]) -> list[LedgerEntry | Exception]:
-        group = [self._intended(one) for one in staged]
+        durable = [one for one in staged if isinstance(one, Staged)]
+        group = [self._intended(one) for one in durable]
         staged_days = any(commit.write.state == "staged" for commit in _good(group))
         if staged_days:
             with file_errors(self._files.staging):
@@ -115,11 +112,12 @@ class FileCommitter:
         self.record(group)
         if staged_days:
             fault_point("day.staged")
-        for one, commit in zip(staged, group, strict=True):
+        for one, commit in zip(durable, group, strict=True):
             if commit.error is not None:
                 self._files.discard(one.files)
         self.deliver(group)
-        return [commit.error or commit.write.entry for commit in group]
+        outcomes = iter([commit.error or commit.write.entry for commit in group])
+        return [next(outcomes) if isinstance(one, Staged) else one for one in staged]
 
     def _intended(self, staged: Staged) -> PendingCommit:
         entry = staged.entry

@@ -73,7 +73,7 @@ class Coordination:
         return _LEDGER.reply(self._target.ledger, call) if of == "ledger" else _TARGET.reply(self, call)
 
     def claim(self, layouts: Sequence[Layout]) -> None:
-        """See :meth:`.sink.FileTarget.claim`."""
+        """See :meth:`.target.FileTarget.claim`."""
         self._target.claim(layouts)
 
     def commit_staged(self, staged: Sequence[Staged]) -> list[Failure | None]:
