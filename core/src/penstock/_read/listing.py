@@ -74,16 +74,16 @@ class Listing:
         if self.polled is not None:
             self.counts.count_request(self.polled.call.request)
 
-    def first_call(self, request: Request) -> Call:
-        """The call of the first page."""
-        return self._calls([self.paginator.first(request)])[0]
-
-    def call(self, request: Request) -> Call:
-        """The call of a page. A further page of a download is requested without credentials, as the first was."""
-        if self._first is not None and request.credentials != self._first.request.credentials:
-            request = evolve(request, credentials=self._first.request.credentials)
+    def calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
+        """The calls of pages. A further page of a download is requested without credentials, as the first was."""
         digest = type(self.paginator) is not SinglePage or self.files is not None
-        return call_of(self.planned, request, self.envelope, digest=digest)
+        calls: list[Call] = []
+        for request in requests:
+            self.counts.count_request(request)
+            if self._first is not None and request.credentials != self._first.request.credentials:
+                request = evolve(request, credentials=self._first.request.credentials)
+            calls.append(call_of(self.planned, request, self.envelope, digest=digest))
+        return tuple(calls)
 
     def check(self, outcome: Outcome) -> bool:
         """
@@ -211,7 +211,7 @@ class Listing:
         if not later_pages:
             return self._next_call(page, self.paginator.beyond)
         self._left = len(later_pages)
-        return self._calls(later_pages)
+        return self.calls(later_pages)
 
     def _next_call(self, page: Page, following: Callable[[Page], Request | None]) -> tuple[Call, ...]:
         """The call of the page that ``following``, a method of the paginator, names; empty where it names none."""
@@ -223,7 +223,7 @@ class Listing:
             self.has_ended = True
             return ()
         self._check_end(page, request)
-        return self._calls([request])
+        return self.calls([request])
 
     def calls_after_refusal(self, outcome: Outcome) -> tuple[Call, ...]:
         """The calls to make after a page was refused; empty where the listing ends there. Else raises the refusal."""
@@ -234,19 +234,14 @@ class Listing:
         if self._first is None and not self._restarted:
             self._restarted = True
             if (again := self.paginator.restart(request, response)) is not None:
-                return self._calls([again])
+                return self.calls([again])
         smaller = self.paginator.smaller(request, response)
         if smaller is not None and smaller.identity != request.identity:
-            return self._calls([smaller])
+            return self.calls([smaller])
         if self._first is not None and self.paginator.ends(request, response):
             self.has_ended = True
             return ()
         raise outcome.verdict.error
-
-    def _calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
-        for request in requests:
-            self.counts.count_request(request)
-        return tuple(map(self.call, requests))
 
 
 _NUMBERS = r"(?<![\w-])\d{1,18}(?![\w-])"  # not those of dates and ids

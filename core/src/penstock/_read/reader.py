@@ -213,7 +213,7 @@ class Reader:
             return [], ()
         if not state.downloads and not state.pages:
             check_rows(outcome)
-            return [self._listing(slice_, envelope, polled=outcome)], ()
+            return self._open_listings(slice_, requests, envelope, polled=outcome)
         polled = outcome.call.request.url
         named = [
             evolve(
@@ -225,33 +225,38 @@ class Reader:
             for download in state.downloads or state.pages
         ]
         files: set[int] | None = set() if len(state.downloads) > 1 else None
-        return self._open_listings(slice_, named, self.components.downloads if state.downloads else envelope, files)
+        body = self.components.downloads if state.downloads else envelope
+        return self._open_listings(slice_, named, body, files=files)
 
     def _open_listings(
-        self, slice_: Slice, requests: Sequence[Request], envelope: BodyDecoder, files: set[int] | None = None
-    ) -> tuple[list[Listing], tuple[Call, ...]]:
-        """A listing of each request, and the calls of their first pages."""
-        listings = [self._listing(slice_, envelope, files=files) for _ in requests]
-        first_calls = [listing.first_call(request) for listing, request in zip(listings, requests, strict=True)]
-        return listings, tuple(first_calls)
-
-    def _listing(
         self,
         slice_: Slice,
+        requests: Sequence[Request],
         envelope: BodyDecoder,
-        polled: Outcome | None = None,
         *,
+        polled: Outcome | None = None,
         files: set[int] | None = None,
-    ) -> Listing:
-        return Listing(
-            planned=self.planned,
-            slice=slice_,
-            envelope=envelope,
-            paginator=self.components.paginator,
-            polled=polled,
-            files=files,
-            stream_reads=self.stream_reads,
-            first_read=not self._rereads,
+    ) -> tuple[list[Listing], tuple[Call, ...]]:
+        """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
+        paginator = self.components.paginator
+        listings = [
+            Listing(
+                planned=self.planned,
+                slice=slice_,
+                envelope=envelope,
+                paginator=paginator,
+                polled=polled,
+                files=files,
+                stream_reads=self.stream_reads,
+                first_read=not self._rereads,
+            )
+            for _ in requests
+        ]
+        if polled is not None:
+            return listings, ()
+        opened = zip(listings, requests, strict=True)
+        return listings, tuple(
+            call for listing, request in opened for call in listing.calls([paginator.first(request)])
         )
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
