@@ -53,7 +53,7 @@ class Limits:
 
     requests_per_second: float | None = field(default=None, validator=validators.optional(_is_positive))
     concurrency: int = field(default=1, validator=_is_positive)
-    cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
+    cool_down_s: float = 60.0  # pause of the whole source when throttled and no wait is stated
 
 
 @frozen(kw_only=True, eq=False, repr=False)

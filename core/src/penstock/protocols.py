@@ -115,7 +115,8 @@ class Refusal:
 @frozen(eq=False)
 class Throttle:
     """
-    What a status means: too many requests. The whole source waits: ``Retry-After``, else ``wait_s`` at least.
+    What a status means: too many requests. The whole source waits: for the longer of ``wait_s`` and the wait that a
+    header of the response states, where there is one.
     """
 
     advice: str = "Lower requests_per_second."

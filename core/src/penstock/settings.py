@@ -221,7 +221,10 @@ class SourceSettings:
     )
     retries: int = setting(5, help="retries of a request before its partition fails", validator=_not_negative)
     throttle_wait_s: float = setting(
-        300.0, help="longest pause that a provider may impose (Retry-After), in seconds", validator=_not_negative
+        300.0,
+        help="longest wait, in seconds, that a provider may state (Retry-After; when throttled also RateLimit-Reset, "
+        "X-RateLimit-Reset); a longer one parks the source",
+        validator=_not_negative,
     )
     max_body_mib: int = setting(256, help="largest body, decompressed, in MiB", validator=_positive)
     max_report_mib: int = setting(4096, help="largest report file, unpacked, in MiB", validator=_positive)

@@ -406,7 +406,7 @@ class Advising(Protocol):
 @frozen(kw_only=True)
 class Part:
     """
-    One of several processes that write one source to one target at once, each other accounts.
+    One of several processes that write one source to one target at once. No two of them write the same partition.
 
     ``division``: the same text in all of them. They share the lock of the source, which excludes every run without
     this text. ``name``: of this part; one process at a time has it.
