@@ -63,7 +63,7 @@ class StreamDecoder:
     Decodes the pages of one stream. :func:`penstock._decode.compile.compile_stream` makes it.
 
     ``layout``: the columns that are delivered. ``records``, ``rules``, ``measures`` and ``keys`` do the steps of
-    :meth:`_decode_page`; ``derived`` are the streams cut from this one, in their order.
+    :meth:`decode_page`; ``derived`` are the streams cut from this one, in their order.
     """
 
     layout: Layout
@@ -127,7 +127,7 @@ class StreamDecoder:
             file = files[first.path]
             try:
                 for elements in pages_of(runs, file.elements):
-                    decoded = self._decode_page(RawPage(elements), requested, keys, file.totals, unmarked, one_array)
+                    decoded = self.decode_page(RawPage(elements), requested, keys, file.totals, unmarked, one_array)
                     file.elements += decoded.count
                     yield decoded
                     del elements, decoded  # else the rows of two pages are in memory
@@ -136,7 +136,7 @@ class StreamDecoder:
         if unmarked is not None:
             unmarked.check()
 
-    def _decode_page(
+    def decode_page(
         self,
         page: RawPage,
         requested: Requested,
@@ -171,7 +171,7 @@ class StreamDecoder:
             page.drop({index})
 
     def _read_again(self, page: RawPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
-        """The rows of some elements, as the first two steps of :meth:`_decode_page` made them."""
+        """The rows of some elements, as the first two steps of :meth:`decode_page` made them."""
         again = RawPage(page.elements.of_array(indices))
         self.records.read(again)
         self.rules.apply(again, requested)
@@ -202,7 +202,7 @@ class DerivedDecoder(NamedTuple):
     def decode(self, parent: RawPage) -> Decoded:
         """The rows in the parent's rows."""
         page = RawPage(nested_elements(parent, self.column, self.stamps))
-        return self.decoder._decode_page(page, NOTHING_REQUESTED, SliceKeys())
+        return self.decoder.decode_page(page, NOTHING_REQUESTED, SliceKeys())
 
 
 def _decoded(layout: Layout, page: RawPage, derived: Sequence[Decoded], fresh: int, absent: frozenset[str]) -> Decoded:

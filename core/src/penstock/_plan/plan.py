@@ -44,6 +44,13 @@ class Job:
         """Whether the account (None: a stream without accounts) is in this job's part, see PartOfDivision.has."""
         return self.part is None or self.part.has(self.source, stream, account)
 
+    def counts_rejected_of(self, planned: "PlannedSlice") -> bool:
+        """
+        Whether this job counts the rejected records of a slice that it reads for other streams: not those of a stream
+        that is delivered too, and once where several workers read it.
+        """
+        return planned.stream.name not in self.streams and self.has(planned.stream, planned.account)
+
     def days_in_part(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
         """Those of an account's days, ascending, that are in this job's part."""
         return days if self.part is None else self.part.days_in_part(self.source, stream, account, days)

@@ -1,3 +1,14 @@
 """
-A run: one job per source and target, and its commits. ``runner`` begins and ends it, ``job_run`` has what a job does.
+A run: one job per source and target, and its commits.
+
+- ``runner``: begins the run, runs the tasks of its jobs in one scheduler, and ends it
+- ``job_run``: what one job does: its tasks, and what follows the end of each
+- ``readers``: the reader of each slice, and the reports on demand that are under way
+- ``commit``: results in order, in groups, into the target
+- ``failures`` and ``refusals``: partitions that failed; credentials and accounts that the provider refuses
+- ``listed_accounts``: accounts that the provider lists itself
+- ``lost_measures``: measures that the provider stopped sending
+- ``context``: what the jobs of a run share
+- ``check``: tries a source's credentials
+- ``divided``: a run of several processes
 """

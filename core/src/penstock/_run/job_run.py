@@ -178,8 +178,8 @@ class JobRun:
             self._dependencies.refuse(partition)
         if planned.to_deliver:
             self.committer.commit(result)
-        elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
-            self.committer.count_rejected(result)  # once, where several workers read it
+        elif self.job.counts_rejected_of(planned):
+            self.committer.count_rejected(result)
 
     def _check_readable(self, planned: PlannedSlice) -> None:
         """Raises the error that makes a request for this slice pointless."""

@@ -27,7 +27,11 @@ from penstock.sinks import Target
 
 @define(eq=False, repr=False)
 class PendingReports:
-    """``ledger``: it keeps the reports; None: nothing does, as in a run from a recording."""
+    """
+    The reports on demand of one job that the provider is making: those that earlier runs submitted are adopted, and
+    none is read for two submissions. ``ledger``: it keeps the reports; None: nothing does, as in a run from a
+    recording.
+    """
 
     job: Job
     ledger: Ledger | None
