@@ -35,9 +35,8 @@ def test_the_length_of_a_url_is_that_at_the_time_of_the_clock() -> None:
     def sign(request: Request, now: datetime, grant: object) -> Request:
         return request.with_param("at", now.isoformat())
 
-    client: Any = SimpleNamespace(
-        signer=SimpleNamespace(authenticator=SimpleNamespace(sign=sign), now=StandingClock(NOW).now)
-    )
+    signer = SimpleNamespace(authenticator=SimpleNamespace(sign=sign), now=StandingClock(NOW).now)
+    client: Any = SimpleNamespace(retrying_for=lambda: SimpleNamespace(signer=signer))
 
     assert url_length(client)(REQUEST) == len(REQUEST.with_param("at", NOW.isoformat()).full_url)
 

@@ -111,10 +111,9 @@ class Job:
             source=SimpleNamespace(
                 name="acme", connector=connector, settings=SourceSettings(base_url="https://acme.example")
             ),
-            signer=self.signer,
             clock=self.clock,
             emit=self.events.append,
-            send=self.retrying,
+            retrying_for=lambda: self.retrying,
         )
 
     def send(self, **how: Any) -> list[str]:

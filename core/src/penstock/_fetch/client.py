@@ -17,7 +17,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.limits import Budget, RateLimit
-from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation, Result, Retrying
+from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation, Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
@@ -116,21 +116,11 @@ class SourceClient:
             cool_down_s=connector.limits.cool_down_s,
         )
 
-    @property
-    def signer(self) -> Signer:
-        """The signer with the credentials of the source, for requests without an account."""
-        return self.signer_for(None)
-
-    def signer_for(self, account: str | None) -> Signer:
-        """The signer for this account: with its own credentials, if its table has any."""
-        return self._retrying_for(account).signer
-
-    def send(self, operation: Operation[Result], account: str | None = None) -> Result:
-        """The result of an operation, signed for this account. Raises its error, see :class:`Retrying`."""
-        return self._retrying_for(account)(operation)
-
-    def _retrying_for(self, account: str | None) -> Retrying:
-        """The chain of a request: the loop of attempts, which signs with ``Signer`` and sends with ``Transport``."""
+    def retrying_for(self, account: str | None = None) -> Retrying:
+        """
+        The chain of a request: the loop of attempts, which signs with its ``signer`` and sends with ``Transport``. The
+        signer has the credentials of this account, if its table has any, else those of the source.
+        """
         whose = self.source.credentials_of(account)
         with self._lock:
             if whose not in self._by_credentials:
@@ -170,7 +160,7 @@ class SourceClient:
         read = ReadOperation(self, call, self._judge)
         try:
             self.check_not_parked()
-            return self.send(read, call.account)
+            return self.retrying_for(call.account)(read)
         except ParkedError as error:
             if self._parked is None and self.peers is not None:
                 self.peers.parked(self.source.name, error)

@@ -49,7 +49,8 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
     request = source.connector.check(source.settings, slice_)
     outcome = client.make(Call(request=request, envelope=None, lenient=True, account=account))
-    if isinstance(outcome.error, AuthenticationError) and (signed := client.signer_for(account).explain(request)):
+    signer = client.retrying_for(account).signer
+    if isinstance(outcome.error, AuthenticationError) and (signed := signer.explain(request)):
         raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
     if isinstance(outcome.error, (ThrottledError, ServerError, ParkedError)):
         return f"{name}: not checked, the provider is busy ({outcome.error}). Try again later"

@@ -155,7 +155,7 @@ class ActionJob:
         Nothing is sent, not even a login, so that a token shows as ``***`` too.
         """
         client = self._client(ignore)
-        action, settings, authenticator = self.action, self.source.settings, client.signer.authenticator
+        action, settings, authenticator = self.action, self.source.settings, client.retrying_for().signer.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
         for block in blocks(self._read(self._scratch_folder(), is_new=True)):
             ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]

@@ -52,7 +52,8 @@ def url_length(client: SourceClient) -> Callable[[Request], int]:
     """Characters of a request's URL as sent, with what the authenticator puts there."""
 
     def length(request: Request) -> int:
-        return len(client.signer.authenticator.sign(request, client.signer.now(), None).full_url)
+        signer = client.retrying_for().signer
+        return len(signer.authenticator.sign(request, signer.now(), None).full_url)
 
     return length
 
@@ -168,7 +169,8 @@ class Sender:
         if self.error is not None:
             return
         try:
-            self._settle(write, self.client.send(WriteOperation(write, self.client, self.action, self.job)))
+            operation = WriteOperation(write, self.client, self.action, self.job)
+            self._settle(write, self.client.retrying_for()(operation))
         except PenstockError as error:
             self._end(error)
         except Exception as error:

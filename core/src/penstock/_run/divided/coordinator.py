@@ -174,7 +174,7 @@ class RunCoordinator:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
         try:
             client = self.context.client(self.job_runs[request.source].source)
-            signer = client.signer_for(request.account)
+            signer = client.retrying_for(request.account).signer
             current = signer.current
             expired = current if current is not None and request.used == current.token.reveal() else None
             grant = signer.grant(expired)
