@@ -1,7 +1,6 @@
 """Signing: anew for each attempt, one login for many threads, and the provider's clock where ours is refused."""
 
 import threading
-import time
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 
@@ -12,6 +11,7 @@ from penstock.model import Request, Response
 from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret, mask
 from penstock.testing import FakeClock, a_response
+from waits import eventually
 
 REQUEST = Request(url="http://localhost/report")
 
@@ -101,15 +101,20 @@ def test_a_refused_token_is_renewed_by_one_thread():
     """
     Eight threads whose token was refused at once bring one login, not eight.
     """
-    tickets = Tickets(logs_in=True)
+    tickets, threads = Tickets(logs_in=True), list[threading.Thread]()
+    came: list[int] = []
 
     def slow_login(request: Request) -> Response:
-        time.sleep(0.02)
+        eventually(lambda: len(came) == len(threads))
         return a_response()
+
+    def work() -> None:
+        came.append(1)
+        signer.grant(used)
 
     signer = Signer(tickets, slow_login, FakeClock())
     used = signer.grant()
-    threads = [threading.Thread(target=signer.grant, args=(used,)) for _ in range(8)]
+    threads += [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -422,11 +422,10 @@ def test_provider_that_cannot_be_reached(make: Make) -> None:
     with serve(good) as gone:
         pass
     # Some systems answer for a closed port, some drop the packet: then the whole time passes.
-    began = time.monotonic()
-    with pytest.raises(TransportError, match="check base_url") as nobody:
+    with pytest.raises(
+        TransportError, match=r"(did not take a connection within 0\.5 s|could not be connected to).* check base_url"
+    ):
         make(base_origin=gone.base_url)(Request(url=gone.base_url))
-    waited = time.monotonic() - began >= 0.5
-    assert ("did not take a connection within 0.5 s" if waited else "could not be connected to") in str(nobody.value)
     with pytest.raises(TransportError, match=r"not known to the name service.* check base_url"):
         make(base_origin="https://nowhere.invalid")(Request(url="https://nowhere.invalid"))
 
@@ -527,11 +526,9 @@ def test_close_ends_requests_under_way(server: Server, make: Make) -> None:
     thread = threading.Thread(target=send)
     thread.start()
     eventually(lambda: server.requests)
-    began = time.monotonic()
     transport.close()
-    thread.join(15)
+    thread.join(15)  # the answer takes 20
 
-    assert time.monotonic() - began < 15  # the answer takes 20
     assert [type(error) for error in ended] == [StoppedError]
     with pytest.raises(StoppedError):
         transport(Request(url=server.base_url))
