@@ -27,6 +27,7 @@ _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 # The bounds of attrs' validators in words.
 _BOUNDS = {">": "a number above {}", ">=": "{} or more", "<": "a number below {}", "<=": "{} or less"}
 
+# Development versions (decision 72).
 # Keys of earlier versions -> the remedy.
 _DROPPED = {"requests_per_month": "delete it; no run obeyed it, and `penstock status` has the requests of the month"}
 

@@ -71,6 +71,7 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     return f"{digest}@{host}/{port}{parts.path.rstrip('/')}"
 
 
+# Development versions (decision 72).
 def is_of_today(stored: str, today: str) -> bool:
     """
     Whether a stored fingerprint is that of today's settings. One without a host, or without port and path, is of a

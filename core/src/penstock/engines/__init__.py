@@ -43,6 +43,7 @@ class Channel(Protocol):
         """The reply of :meth:`Coordinator.reply`. It may take as long as a login."""
 
 
+# Development versions (decision 72).
 Line = Channel
 """The former name of :class:`Channel`."""
 

@@ -57,13 +57,15 @@ FORGOTTEN = f"substr(run_id, 1, {len(FORGET_PREFIX)}) = '{FORGET_PREFIX}'"
 FLAWED = "(error is not null or rejected > 0 or unread_values > 0 or truncated > 0 or read_by <> '')"
 INDEXES = (
     "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
-    "drop index if exists {t}partitions_counts",  # of earlier versions
-    "drop index if exists {t}partitions_failed",  # of earlier versions
+    # Development versions (decision 72).
+    "drop index if exists {t}partitions_counts",
+    "drop index if exists {t}partitions_failed",
     "create index if not exists partitions_unsettled on {t}partitions (source) "
     "where intent is not null or state in ('intended', 'staged')",
     "create index if not exists runs_started on {t}runs (source, started_at)",
     "create index if not exists restatements_at on {t}restatements (source, restated_at)",
-    "drop index if exists {t}restatements_stream",  # of earlier versions
+    # Development versions (decision 72).
+    "drop index if exists {t}restatements_stream",
     f"create index if not exists restatements_forgotten on {{t}}restatements (source, restated_at) where {FORGOTTEN}",
 )
 # For `status`: rows come grouped, without a sort.
@@ -110,6 +112,7 @@ class SqlTables:
         """All statements within take effect durably when it ends, or none does."""
         raise NotImplementedError
 
+    # Development versions (decision 72).
     def _migrate(self, version: int) -> None:
         """Bring the tables of an older version up to date, within :meth:`_prepare`'s transaction."""
         raise NotImplementedError
@@ -131,6 +134,7 @@ class SqlTables:
             self._make_table("meta", TABLES["meta"])
             self._check_version()
             stored_version = int(self.fact("schema") or SCHEMA_VERSION)
+            # Development versions (decision 72).
             if stored_version < SCHEMA_VERSION:
                 self._sql("drop view if exists {t}days")
                 self._migrate(stored_version)
@@ -142,6 +146,7 @@ class SqlTables:
             if self.fact("schema") != str(SCHEMA_VERSION):
                 self.set_fact("schema", str(SCHEMA_VERSION))
 
+    # Development versions (decision 72).
     @property
     def outdated(self) -> bool:
         """Whether an older penstock wrote it, and it was not brought up to date yet."""

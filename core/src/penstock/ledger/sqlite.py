@@ -102,6 +102,7 @@ class SqliteLedger(SqlLedger):
             return
         self._refuse_foreign()
         self._check_version()
+        # Development versions (decision 72).
         if self.outdated:
             stored = self._connection
             assert stored is not None
@@ -110,6 +111,7 @@ class SqliteLedger(SqlLedger):
                 stored.backup(self._connection)
             self._prepare()
 
+    # Development versions (decision 72).
     def _migrate(self, version: int) -> None:
         """
         From version 1: ``partitions`` has columns that SQLite adds to a new table only.

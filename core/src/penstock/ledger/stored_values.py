@@ -133,5 +133,6 @@ _FROM_ROW: dict[str, Callable[[Any], Any]] = {
 def entry_of(source: str, partition: Partition, version: int, stored: Mapping[str, Any]) -> LedgerEntry:
     """The entry whose :func:`column_values` are stored."""
     values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in stored.items()}
+    # Development versions (decision 72).
     read_by = values.pop("read_by", "")  # an intent of an earlier version has none
     return LedgerEntry(source=source, partition=partition, version=version, reader_version=read_by, **values)

@@ -59,6 +59,7 @@ def pair_from(name: str) -> tuple[str, str] | None:
     return (unquote(column), unquote(value)) if equals and name.startswith("by_") else None
 
 
+# Development versions (decision 72).
 def former_pair_name(column: str, value: str) -> str:
     """The name that :func:`pair_name` gave in a target of the first layout: ``column=value``."""
     return _bounded(f"{_encoded(column)}={_encoded(value)}", f"{column}={value}")

@@ -1,5 +1,5 @@
 """
-Targets of files of earlier versions.
+Targets of files of development versions (decision 72).
 """
 
 from contextlib import suppress

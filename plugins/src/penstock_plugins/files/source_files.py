@@ -148,6 +148,7 @@ class SourceFiles:
     def check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory with files that penstock did not make."""
         others = any(path.name[:1] != "." for path in directory.iterdir())
+        # Development versions (decision 72).
         former = directory / FILE_NAME  # of the first layout
         is_owned = (directory / OWNER_FILE).is_file() or (former.is_file() and is_ours(former.read_bytes()))
         if others and not is_owned:

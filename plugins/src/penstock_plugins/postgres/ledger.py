@@ -32,6 +32,7 @@ from penstock_plugins.postgres.table_locations import LedgerTable
 
 SCHEMA = "penstock"
 LAYOUT_VERSION = "6"  # of the tables below, and their indexes
+# Development versions (decision 72).
 _TIME_COLUMNS = {  # that were text in version 1
     "partitions": ("read_at", "open_until"),
     "reports": ("submitted_at",),
@@ -57,6 +58,7 @@ def division_of(database: Database, schema: str, source: str) -> str | None:
     return division
 
 
+# Development versions (decision 72).
 class OutdatedLedgerError(Exception):
     """The ledger was written by an older penstock, and this session may not migrate it."""
 
@@ -82,6 +84,7 @@ class PostgresLedger(SqlLedger):
         """create table if not exists {t}tables (
             source text not null, stream text not null, of_stream text not null, relation oid not null,
             schema_name text not null, table_name text not null, primary key (source, stream))""",
+        # Development versions (decision 72).
         "alter table {t}tables drop constraint if exists tables_schema_name_table_name_key",  # of layouts 1 and 2
         "alter table {t}tables add column if not exists rows bigint",  # since layout 4
         "alter table {t}partitions set (autovacuum_vacuum_scale_factor = 0.05)",
@@ -120,6 +123,7 @@ class PostgresLedger(SqlLedger):
         elif self.exists():
             check_rights(database, schema, READING)
             self._check_version()
+            # Development versions (decision 72).
             if self.outdated:
                 raise OutdatedLedgerError
 
@@ -195,6 +199,7 @@ class PostgresLedger(SqlLedger):
     def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
         """:meth:`_put` did."""
 
+    # Development versions (decision 72).
     def _migrate(self, version: int) -> None:
         """Migrate from version 1, in which times were text, and accounts and days only in the partition's text."""
         for table, times in _TIME_COLUMNS.items():
@@ -349,7 +354,8 @@ class PostgresLedger(SqlLedger):
         The rows of a source that the commits of a stream merged by key left in its table; None where they were not
         counted (by an earlier version).
         """
-        rows = self._sql(  # by name in JSON: a reader may find a ledger of an earlier layout
+        # Development versions (decision 72): a reader may find a table without this column, so it is read from JSON.
+        rows = self._sql(
             "select (to_jsonb(one) ->> 'rows')::bigint from {t}tables one where source = ? and stream = ?",
             *(source, stream),
         ).fetchall()

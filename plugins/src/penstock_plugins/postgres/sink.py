@@ -151,6 +151,7 @@ class PostgresSink(BaseSink):
         """The ledger for a reader. A ledger of an older penstock is migrated by a session that may write."""
         try:
             ledger = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
+        # Development versions (decision 72).
         except OutdatedLedgerError:
             writing = Database(self.dsn, application="penstock (migrating)")
             try:
