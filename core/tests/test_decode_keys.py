@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
 from penstock._decode import Decoded, SliceKeys, compile_stream
+from penstock._decode.slice_keys import KEYS_IN_MEMORY
+from penstock._read.loader import HELD_RECORDS
 from penstock.model import Items
 
 
@@ -241,3 +243,11 @@ def test_what_repeats_does_not_depend_on_the_bound_of_memory(kind: Any, seed: in
         return found
 
     assert read(1) == read(3) == read(100)
+
+
+def test_rows_that_are_held_have_their_keys_in_memory() -> None:
+    """
+    Rows are held until their slice is known to be whole. A rollback must find all of their keys in memory: rows of its
+    halves would count as repeated.
+    """
+    assert HELD_RECORDS < KEYS_IN_MEMORY
