@@ -101,29 +101,26 @@ class Transport:
         One attempt. Redirects of a GET or HEAD are followed within the origin; a download's beyond it, too. An error
         has the request as its place.
         """
+        deadline = time.monotonic() + self.total_timeout_s
         try:
-            return self._followed(request)
+            url = sendable(request.full_url)
+            origin = self._boundary.origin(request, url, before=self._boundary.base)
+            for _ in range(MAX_REDIRECTS + 1):
+                response = self._attempt(request, url, origin, deadline)
+                location = response.header("location")
+                if response.status not in _REDIRECTS or location is None:
+                    return response
+                if request.is_write or request.method not in ("GET", "HEAD"):
+                    return response
+                before, url = url, sendable(absolute(url, location))
+                origin = self._boundary.origin(request, url, before=before)
+                check_parameters(before, url, request)
+            raise BoundExceededError(
+                f"{host_of(url)} redirects more than {MAX_REDIRECTS} times. "
+                "Correct base_url if it is not where the provider answers; else the provider must mend its redirects."
+            )
         except PenstockError as error:
             raise error.at(request=brief(request)) from None
-
-    def _followed(self, request: Request) -> Response:
-        deadline = time.monotonic() + self.total_timeout_s
-        url = sendable(request.full_url)
-        origin = self._boundary.origin(request, url, before=self._boundary.base)
-        for _ in range(MAX_REDIRECTS + 1):
-            response = self._attempt(request, url, origin, deadline)
-            location = response.header("location")
-            if response.status not in _REDIRECTS or location is None:
-                return response
-            if request.is_write or request.method not in ("GET", "HEAD"):
-                return response
-            before, url = url, sendable(absolute(url, location))
-            origin = self._boundary.origin(request, url, before=before)
-            check_parameters(before, url, request)
-        raise BoundExceededError(
-            f"{host_of(url)} redirects more than {MAX_REDIRECTS} times. "
-            "Correct base_url if it is not where the provider answers; else the provider must mend its redirects."
-        )
 
     def close(self) -> None:
         """Close every connection; requests under way in other threads fail at once with StoppedError."""
