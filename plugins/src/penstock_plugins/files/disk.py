@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -35,6 +36,8 @@ _UNUSABLE = {
 }
 
 
+# Without a cache, the four names of a partition take 26 µs more, of 500 µs that a small delivery in a group takes.
+@lru_cache(10_000)
 def file_name(text: str) -> str:
     """
     ``text`` as one file name: percent-encoded but for letters, digits and ``_ . - ~``, never starting with a dot,
@@ -43,6 +46,7 @@ def file_name(text: str) -> str:
     return _bounded(_encoded(text), text)
 
 
+@lru_cache(10_000)
 def pair_name(column: str, value: str) -> str:
     """
     ``by_column=value`` as the name of a directory, each encoded as :func:`file_name` does.
