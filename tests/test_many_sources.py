@@ -3,6 +3,7 @@ A run of more sources than targets may be open at once.
 """
 
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from attrs import define, evolve, field
 from penstock import (
     Connector,
     Envelope,
+    LedgerEntry,
     LockHeldError,
+    OutputClosedError,
     Parent,
     Request,
     SandboxRequest,
@@ -21,6 +24,7 @@ from penstock import (
     SinkError,
     Slice,
     SourceSettings,
+    StoppedError,
     Stream,
     hookimpl,
     record,
@@ -32,6 +36,7 @@ from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
+from penstock.testing.clock import ShiftedClock
 from penstock.testing.memory import MemorySink, MemoryTarget
 from providers import then
 
@@ -90,7 +95,8 @@ class Shops:
 class CountingSink(MemorySink):
     """
     Counts its open targets. ``fails``: a source whose target cannot be opened; ``fails_later``, and ``held``, which
-    another run holds: one whose target cannot be opened again.
+    another run holds: one whose target cannot be opened again; ``stops_later``: at whose second opening the user stops
+    the run; ``closes``: the sources at whose end the output is closed.
     """
 
     ledger_path: Path | None = None
@@ -100,22 +106,35 @@ class CountingSink(MemorySink):
     fails: str = ""
     fails_later: str = ""
     held: str = ""
+    stops_later: str = ""
+    stop: threading.Event = field(factory=threading.Event)
+    closes: Sequence[str] = ()
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
         if source == self.fails or (source == self.fails_later and source in self.opened):
             raise SinkError("the disk is gone")
         if source == self.held and source in self.opened:
             raise LockHeldError("another run has it")
+        if source == self.stops_later and source in self.opened:
+            self.stop.set()
+            raise StoppedError("stopped while the target was waited for")
         self.opened.append(source)
         self.open_now += 1
         self.most = max(self.most, self.open_now)
-        return CountedTarget(self, None)
+        return ClosedTarget(self, None) if source in self.closes else CountedTarget(self, None)
 
 
 class CountedTarget(MemoryTarget):
     def close(self) -> None:
         assert isinstance(self.sink, CountingSink)
         self.sink.open_now -= 1
+
+
+class ClosedTarget(CountedTarget):
+    """A target that writes groups, to an output that is closed."""
+
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        return [OutputClosedError("the reader is gone")] * len(commits)
 
 
 def read(sink: CountingSink, ids: Sequence[int] = (1, 2), **options: Any) -> tuple[RunReport, list[SandboxRequest]]:
@@ -128,7 +147,7 @@ def read(sink: CountingSink, ids: Sequence[int] = (1, 2), **options: Any) -> tup
         settings = SourceSettings(base_url=server.base_url, retries=0)
         source = ConfiguredSource.of(Registry([Shops(), penstock_plugins]), "shops", settings)
         jobs = [Job(source=evolve(source, name=name), streams=("things", "details"), sink=sink) for name in SOURCES]
-        return runner.run_jobs(new_run(jobs, clock=then(), **options)), server.requests
+        return runner.run_jobs(new_run(jobs, clock=ShiftedClock(then().now(), sink.stop), **options)), server.requests
 
 
 @pytest.fixture(autouse=True)
@@ -217,3 +236,29 @@ def test_a_run_that_ends_early_names_what_it_did_not_come_to() -> None:
     assert requests == []
     assert len(sink.opened) == len(SOURCES)
     assert f"the run ended before it came to {', '.join(SOURCES[MOST:])}" in report.notices
+
+
+def test_a_stop_while_a_target_is_opened_again_leaves_its_source_among_those_to_come() -> None:
+    """
+    The notice names the source at whose target the user stopped the run, too.
+    """
+    sink = CountingSink(stops_later=SOURCES[5])
+
+    report, _ = read(sink)
+
+    assert report.exit_code == 130
+    assert f"the run ended before it came to {', '.join(SOURCES[5:])}" in report.notices
+    assert sink.open_now == 0
+
+
+def test_an_output_that_is_closed_at_the_end_of_a_source_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The target that noticed it is closed already when the run ends.
+    """
+    monkeypatch.setattr(runner, "OPEN_TARGETS", 1)
+    sink = CountingSink(closes=SOURCES[:1])
+
+    report, _ = read(sink)
+
+    assert (report.exit_code, report.output_closed, report.interrupted) == (0, True, False)
+    assert sink.open_now == 0

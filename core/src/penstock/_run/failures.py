@@ -21,13 +21,12 @@ GROUP_PARTITIONS = 64  # that the ledger records in one transaction
 
 @define(eq=False, repr=False)
 class Failures:
-    """The failures of one job. ``connector``: its name. ``output_closed``: what reads the target's output closed it."""
+    """The failures of one job. ``connector``: its name."""
 
     connector: str
     ledger: Ledger | None
     log: RunLog
     context: RunContext
-    output_closed: bool = field(default=False, init=False)
     _unrecorded: list[tuple[Partition, str]] = field(factory=list, init=False)  # not in the ledger yet
     _logged_reasons: set[str] = field(factory=set, init=False)  # why a failure is not in the ledger
 
@@ -54,7 +53,7 @@ class Failures:
         report = self.context.report
         match error:
             case OutputClosedError():
-                self.output_closed = True
+                report.output_closed = True
                 self.context.clock.stop.set()
             case StoppedError():
                 report.interrupted = True

@@ -147,7 +147,6 @@ class OpenJobs:
     def _check_closed_output(self) -> None:
         """A run whose output is closed stops itself, and is not interrupted. A target may notice it at its end only."""
         report = self.context.report
-        report.output_closed = any(job_run.committer.failures.output_closed for job_run in self.job_runs)
         report.interrupted &= not report.output_closed
 
     # --- jobs that wait -----------------------------------------------------------------------------------------------
@@ -162,8 +161,11 @@ class OpenJobs:
             try:
                 ended = self._open(number, job)
                 ended.start()
-            except (LockHeldError, StoppedError, DeadlineReachedError):
-                continue  # the report has the lock; the scheduler notices the others by itself
+            except LockHeldError:
+                continue  # the report has it
+            except (StoppedError, DeadlineReachedError):  # the scheduler notices it by itself
+                self._waiting.appendleft((number, job))
+                return
             except PenstockError as error:
                 RunLog(job.source.name, self.context.report, self.context.emit).fail(None, None, error)
 
