@@ -46,7 +46,7 @@ class PenstockError(Exception):
 
     def __str__(self) -> str:
         place = ".".join(str(part) for part in (self.source, self.partition) if part is not None)
-        return mask(in_place(self.without_place, place, self.request))
+        return mask(in_place(super().__str__(), place, self.request))
 
 
 def in_place(reason: str, place: str, request: object | None) -> str:

@@ -189,7 +189,7 @@ class OpenPartitions:
         done: list[LedgerEntry] = []
         view = self.accounts.view(stream, account)
         for_others_only = self.families.reads_for_others_only(stream)
-        partitions = list(day_partitions(stream, account, days))
+        partitions = day_partitions(stream, account, days)
         unfollowed = _first_unfollowed(_delivered(partitions, rows)) if stream.kind == "changes" else None
         for day, partition in partitions:
             forced = day in needed or bool(to_read and stream.kind == "changes")

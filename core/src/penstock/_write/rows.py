@@ -306,20 +306,20 @@ def write_values(write: Write, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _line(values: Mapping[str, Any], where: str) -> str:
     for name, value in values.items():
-        if _has_infinite(value):  # the encoder would write null: the row would be sent without it
+        if not _is_finite(value):  # the encoder would write null: the row would be sent without it
             raise UsageError(
                 f"{where}: {name} has {value}, which is no number; nothing was sent. Leave it out, or use null"
             )
     return _ENCODE(dict(values)).decode()
 
 
-def _has_infinite(value: Any) -> bool:
-    """Whether the value is, or contains, NaN or an infinite number."""
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers in the value are finite; NaN is not."""
     if isinstance(value, (float, Decimal)):
-        return not math.isfinite(value)
+        return math.isfinite(value)
     if isinstance(value, Mapping):
-        return any(map(_has_infinite, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(_has_infinite, value))
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))
 
 
 _ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
