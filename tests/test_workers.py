@@ -17,7 +17,7 @@ import penstock_plugins
 import pytest
 import thread_engine
 from market import SHOPS, Market
-from market_runs import DividedRuns, base_url, counts, linux, worker_pids
+from market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
 from penstock._run.divided import worker
 from penstock._run_report.report import RunReport, StreamCounts
@@ -316,7 +316,7 @@ def test_workers_end_with_their_parent(world: DividedRuns, at: str) -> None:
     assert code == 0, report
     world.assert_true()
     assert len(workers) == 2
-    assert not [pid for pid in workers if (Path("/proc") / str(pid)).exists()]
+    assert not [pid for pid in workers if is_running(pid)]
 
 
 def test_a_stop_reaches_all_workers(files: DividedRuns) -> None:
