@@ -982,9 +982,11 @@ def test_the_lock_names_its_holder(dsn: str):
     Who is refused learns which run holds the lock; its key has 64 bits and is the source's own.
     """
     target = sink(dsn).open(SOURCE, "r1")
-    with pytest.raises(LockHeldError, match=r"penstock r1 on .* session \d+"):
+    with pytest.raises(LockHeldError, match=r"penstock r1 on .* session \d+") as refused:
         sink(dsn).open(SOURCE, "r2")
     target.close()
+
+    assert refused.value.run_id == "r1"
 
     keys = {lock_key(f"source{number}") for number in range(1000)}
     assert len(keys) == 1000

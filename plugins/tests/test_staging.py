@@ -161,11 +161,13 @@ def test_a_run_waits_for_the_workers_of_a_killed_coordinator(sink: FileSink, mon
         worker.close()
 
     monkeypatch.setattr("penstock_plugins.files.locks.WORKERS_WAIT_S", 0.0)
-    with pytest.raises(LockHeldError, match=r"run r1, a worker on "):
+    with pytest.raises(LockHeldError, match=r"run r1, a worker on ") as refused:
         sink.open(SOURCE, "r2")
     monkeypatch.undo()
     monkeypatch.setattr("penstock_plugins.files.locks.time.sleep", end)
     sink.open(SOURCE, "r3").close()
+
+    assert refused.value.run_id == "r1"
 
 
 def test_rows_of_a_case_folding_file_system(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,9 +87,13 @@ class TargetError(UsageError):
 
 
 class LockHeldError(PenstockError):
-    """Another run writes the same source to the same target."""
+    """Another run writes the same source to the same target. ``run_id``: of that run; None where it is not known."""
 
     exit_code = 6
+
+    def __init__(self, *args: object, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        super().__init__(*args)
 
 
 class DeadlineReachedError(PenstockError):

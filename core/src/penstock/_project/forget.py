@@ -56,8 +56,8 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                 own_id = run_id(query.clock.now())
                 try:
                     target = sink.open(source, own_id)
-                except LockHeldError as error:  # it names the run that holds the lock
-                    same = next((locked for locked in targets if locked.run_id in str(error)), None)
+                except LockHeldError as error:
+                    same = next((locked for locked in targets if locked.run_id == error.run_id), None)
                     if same is None:
                         raise
                     notice(f"{shown} and {same.target_name} are one target: it was changed once")

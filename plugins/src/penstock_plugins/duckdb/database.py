@@ -104,7 +104,8 @@ class Database:
         with _guard:
             if key in _held:
                 raise LockHeldError(
-                    f"another run writes {source} to {self.path} (run {_held[key]}). Wait for it to end."
+                    f"another run writes {source} to {self.path} (run {_held[key]}). Wait for it to end.",
+                    run_id=_held[key],
                 )
             _held[key] = run_id
             self._key = key

@@ -198,6 +198,11 @@ def _holder(file: BinaryIO) -> str:
     return file.read().decode(errors="replace").strip()
 
 
+def _run_id(holder: str) -> str | None:
+    """The id in a text of :func:`_write_holder`."""
+    return holder.partition(", run ")[2].partition(",")[0] or None
+
+
 def _write_holder(file: BinaryIO, run: str) -> None:
     file.seek(0)
     file.truncate()
@@ -210,9 +215,11 @@ def _held(what: str, holder: str) -> LockHeldError:
         return LockHeldError(
             f"another machine writes {what} ({holder}). Wait for it to end. Machines cannot share the ledger, an "
             "SQLite file: start all runs and shards on one machine, which may have workers on others (--engine), or "
-            "name a Postgres database."
+            "name a Postgres database.",
+            run_id=_run_id(holder),
         )
     return LockHeldError(
         f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
-        "that was killed holds no lock."
+        "that was killed holds no lock.",
+        run_id=_run_id(holder),
     )

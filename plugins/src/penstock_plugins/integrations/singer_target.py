@@ -122,7 +122,8 @@ def _lock_of_targets(directory: Path, source: str, program: str, run_id: str) ->
     except LockHeldError as error:
         raise LockHeldError(
             f"the Singer target {program} of a run that was killed still runs, and may write rows of {source}. Wait "
-            f"for it to end, or end it: it has {path} open"
+            f"for it to end, or end it: it has {path} open",
+            run_id=error.run_id,
         ) from error
 
 

@@ -2,6 +2,8 @@
 The lock of a source, which a run takes, and the locks of other sessions on tables, for which it waits.
 """
 
+import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,11 @@ CHANGE_TRIES, SHORT_WAIT_MS, CHANGE_PAUSE_S = 8, 1500, 2.0
 
 # A table that a commit waited for in vain is tried again after so many seconds; partitions fail at once in between.
 LOCKED_RETRY_S = 60.0
+
+
+def application_name(run_id: str) -> str:
+    """The name of a run's session, for people and :class:`SourceLock`."""
+    return f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})"
 
 
 def lock_key(source: str) -> int:
@@ -87,9 +94,11 @@ class SourceLock:
             self._database.run("select pg_advisory_unlock(%s)", (lock_key(source),))
 
     def _held(self, what: str, key: int) -> LockHeldError:
+        holder, run_id = self._holder(key)
         return LockHeldError(
-            f"another run writes {what} to {self._database.label}: {self._holder(key)}. Wait for it to end; if it "
-            "hangs, end it, or its session with pg_terminate_backend."
+            f"another run writes {what} to {self._database.label}: {holder}. Wait for it to end; if it hangs, end it, "
+            "or its session with pg_terminate_backend.",
+            run_id=run_id,
         )
 
     def owned_sql(self, source: str) -> str:
@@ -104,8 +113,8 @@ class SourceLock:
             f"and classid = {bits >> 32}::bigint::oid and objid = {bits % 2**32}::bigint::oid))"
         )
 
-    def _holder(self, key: int) -> str:
-        """The holder of the lock, as far as this user may see it."""
+    def _holder(self, key: int) -> tuple[str, str | None]:
+        """The holder of the lock and the id of its run, as far as this user may see them."""
         bits = key % 2**64
         row = self._database.run(
             "select a.application_name, a.pid, host(a.client_addr), date_trunc('second', a.backend_start)::text "
@@ -116,9 +125,11 @@ class SourceLock:
             (bits >> 32, bits % 2**32),
         ).fetchone()
         if row is None:
-            return "who it is cannot be seen"
+            return "who it is cannot be seen", None
         application, pid, address, since = row
-        return f"{application or 'unknown'}, session {pid} from {address or 'this machine'}, since {since}"
+        holder = f"{application or 'unknown'}, session {pid} from {address or 'this machine'}, since {since}"
+        run_id = (application or "").removeprefix("penstock ").partition(" on ")[0]
+        return holder, run_id or None
 
 
 @contextmanager

@@ -19,8 +19,6 @@ checks, in its own transaction, that its session holds the lock. A lost session 
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
 
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import ClassVar
@@ -33,6 +31,7 @@ from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.connection import database_of
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
+from penstock_plugins.postgres.locks import application_name
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.table_locations import TableLocation
 from penstock_plugins.postgres.tables import Tables
@@ -84,7 +83,7 @@ class PostgresSink(BaseSink):
 
     def _connect(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
         """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
-        database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
+        database = Database(self.dsn, application=application_name(run_id))
         with database.closed_on_error():
             with database.explained():
                 database.check_writable()
