@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from penstock import Batch, LockHeldError, OutputClosedError, TargetError, UsageError
+from penstock.sinks import Divisible, Staging
 from penstock.testing.sinks import (
     ANSWERS,
     CLICKS,
@@ -226,9 +227,26 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
     """
     sink = a_sink(f"jsonl:{tmp_path / 'clicks.jsonl'}")
     target = sink.open(SOURCE, "r1")
-    with pytest.raises(LockHeldError, match="run r1"):
+    with pytest.raises(LockHeldError, match="run r1") as refused:
         sink.open(SOURCE, "r2")
     target.close()
+
+    assert refused.value.run_id == "r1"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_declares_the_workers_that_write_its_sink(name):
+    """
+    A message about another sink proposes it by what its kind declares. A run is divided by the methods of the sink.
+    """
+    if (library := {"parquet": "pyarrow", "duckdb": "duckdb", "postgres": "psycopg"}.get(name)) is not None:
+        pytest.importorskip(library)
+    kind = KINDS[name]
+    sink = kind.open(kind.parse(kind.example.replace("...", "localhost")))
+
+    by_machines = isinstance(sink, Staging) or (isinstance(sink, Divisible) and not sink.one_machine)
+    expected = "machines" if by_machines else "processes" if isinstance(sink, Divisible) else None
+    assert kind.workers == expected
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ These protocols gain optional methods, and their methods gain optional parameter
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -248,7 +248,9 @@ class SinkKind:
     is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
     included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
     of column to value, for ``penstock act --from SINK --query``. ``named_streams`` gives, by key of the settings, the
-    streams that they name: one that no source has is refused. ``example``: what ``--to`` takes, for lists of sinks.
+    streams that they name: one that no source has is refused. ``example``: what ``--to`` takes, for lists of sinks;
+    ``workers``: those that can write its sink, see :class:`Divisible` and :class:`Staging`; None: one process at a
+    time. A message about another sink that they cannot write names it.
     """
 
     name: str
@@ -260,6 +262,7 @@ class SinkKind:
     open: Callable[[Any], Sink]
     query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
     named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None
+    workers: Literal["processes", "machines"] | None = None
     example: str = field()
 
     @example.default

@@ -83,6 +83,7 @@ JSONL = SinkKind(
     settings=JsonlSettings,
     parse=lambda text: JsonlSettings(path=_path(text)),
     open=_jsonl,
+    workers="machines",
 )
 
 
@@ -120,6 +121,7 @@ CSV = SinkKind(
     settings=CsvSettings,
     parse=lambda text: CsvSettings(path=_path(text)),
     open=_csv,
+    workers="machines",
 )
 
 
@@ -152,6 +154,7 @@ PARQUET = SinkKind(
     settings=ParquetSettings,
     parse=lambda text: ParquetSettings(path=_path(text)),
     open=_parquet,
+    workers="machines",
 )
 
 # --- DuckDB -----------------------------------------------------------------------------------------------------------
@@ -240,6 +243,7 @@ POSTGRES = SinkKind(
     settings=PostgresSettings,
     parse=lambda text: PostgresSettings(dsn=Secret(text)),
     open=_postgres,
+    workers="machines",
     query=_postgres_query,
     named_streams=lambda settings: {"table": [name for name in settings.table if name != "*"]},
 )

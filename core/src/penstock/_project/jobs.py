@@ -3,8 +3,7 @@ The jobs of a call of ``plan`` or ``run``: what it selects of the sources and st
 sink. A selection that would read nothing is refused.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -228,27 +227,17 @@ def plan_of(job: Job, now: datetime) -> Plan:
 
 def refuse_indivisible(jobs: Iterable[Job]) -> None:
     """Raises TargetError for a sink that one process at a time can write."""
-
-    def is_divisible(sink: Sink) -> bool:
-        return isinstance(sink, Divisible)
-
     for job in jobs:
-        if not is_divisible(job.sink):
+        if not isinstance(job.sink, Divisible):
             raise TargetError(
                 f"{job.sink_name} cannot be written by several processes at once. Choose a sink that can be "
-                f"({sinks_that(is_divisible, job)}), or run without --workers, --engine and --shard."
+                f"({sinks_for(job, 'processes', 'machines')}), or run without --workers, --engine and --shard."
             )
 
 
-def sinks_that(fits: Callable[[Sink], bool], job: Job) -> str:
-    """Examples of installed sinks, as ``--to`` takes them."""
-    examples = []
-    for kind in job.source.registry.sinks().values():
-        with suppress(Exception):  # one whose library is not installed, or whose example is for people
-            parsed = kind.example.replace("...", "example")  # the address of a database becomes a secret: never shown
-            if fits(kind.open(kind.parse(parsed))):
-                examples.append(kind.example)
-    return ", ".join(examples)
+def sinks_for(job: Job, *workers: str) -> str:
+    """Examples of the sinks that any of these workers can write, as ``--to`` takes them."""
+    return ", ".join(kind.example for kind in job.source.registry.sinks().values() if kind.workers in workers)
 
 
 def unnamed(config: Config, *, planning: bool) -> UsageError:

@@ -18,7 +18,7 @@ from attrs import frozen
 from penstock._config.target_text import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Unit, divide, most_parts, unit_of_partition
 from penstock._plan.plan import Job
-from penstock._project.jobs import Selection, jobs_for, plan_of, refuse_indivisible, sinks_that
+from penstock._project.jobs import Selection, jobs_for, plan_of, refuse_indivisible, sinks_for
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided
@@ -26,7 +26,7 @@ from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.engines import Engine
 from penstock.errors import TargetError, UsageError
-from penstock.sinks import Divisible, Sink, Staging
+from penstock.sinks import Divisible, Staging
 
 PROCESSES = "processes"  # the engine of --workers without --engine
 
@@ -125,16 +125,13 @@ def _divided(context: RunContext, engine: Engine) -> Division:
 
 def _refuse_sinks(jobs: Sequence[Job], engine: Engine) -> None:
     """Raises TargetError for a sink that the workers of this engine cannot write."""
-
-    def by_machines(sink: Sink) -> bool:
-        return isinstance(sink, Staging) or (isinstance(sink, Divisible) and not sink.one_machine)
-
     refuse_indivisible(jobs)
     for job in jobs:
-        if not engine.is_local and not by_machines(job.sink):
+        by_machines = isinstance(job.sink, Staging) or (isinstance(job.sink, Divisible) and not job.sink.one_machine)
+        if not engine.is_local and not by_machines:
             raise TargetError(
                 f"{job.sink_name} can be written by the processes of one machine only. Choose a sink that can be "
-                f"written by several machines ({sinks_that(by_machines, job)}), or divide the run among processes with "
+                f"written by several machines ({sinks_for(job, 'machines')}), or divide the run among processes with "
                 "--workers."
             )
 
