@@ -33,7 +33,7 @@ from penstock import (
     setting,
 )
 from penstock._cli import main
-from penstock._config import load
+from penstock._config.config import load
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plan.planner import Planner, plan_job

@@ -30,7 +30,7 @@ from penstock import (
     record,
     setting,
 )
-from penstock._config import load
+from penstock._config.config import load
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.token_store import TokenStore
 from penstock._plan.plan import Job

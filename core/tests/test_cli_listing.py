@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 from penstock._cli.init import source_lines, toml_value
 from penstock._cli.sandbox import as_typed
-from penstock._config import load
+from penstock._config.config import load
 from penstock._plugins.registry import Registry
 from penstock.connector import Limits
 from penstock.redact import Secret

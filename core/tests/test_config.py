@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import penstock_plugins
 import pytest
 from attrs import evolve, field, frozen, validators
-from penstock._config import Config, load
+from penstock._config.config import Config, load
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import RawValue, variable_of
 from penstock._config.section_check import SectionContext, _refusal, _validators, check_section

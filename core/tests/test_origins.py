@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
-from penstock._config import load
+from penstock._config.config import load
 from penstock._fetch.origin import Boundary
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Stream

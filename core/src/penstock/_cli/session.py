@@ -14,7 +14,7 @@ import click
 from penstock._cli.stderr import json_line, to_stderr
 
 if TYPE_CHECKING:
-    from penstock._config import Config
+    from penstock._config.config import Config
     from penstock._plugins.registry import Registry
     from penstock._project.project import Project
     from penstock._project.setup import Setup

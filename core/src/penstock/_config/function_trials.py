@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._config import Config
+from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.offers import Broken
 from penstock._plugins.plugin_errors import describe_error, place_in_plugin

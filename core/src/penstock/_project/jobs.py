@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
-from penstock._config import Config, ConfiguredSink
+from penstock._config.config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job, Plan

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from attrs import evolve
 
-from penstock._config import ConfiguredSink
+from penstock._config.config import ConfiguredSink
 from penstock._plan.division import shards as divided, unit_of_partition
 from penstock._plan.plan import Job, Plan, PlannedPartition
 from penstock._project.jobs import Selection, jobs_for, plan_of

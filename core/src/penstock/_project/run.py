@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from penstock._config import ConfiguredSink
+from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._fetch.client import ExchangeLog
 from penstock._plan.division import shard_of

@@ -20,7 +20,7 @@ from penstock.errors import ConfigError, PenstockError, PluginError, UsageError
 from penstock.events import Event, OnEvent, ignore
 
 if TYPE_CHECKING:
-    from penstock._config import Config, ConfiguredSink
+    from penstock._config.config import Config, ConfiguredSink
     from penstock._config.source import ConfiguredSource
     from penstock._plugins.registry import Registry
     from penstock._project.used_targets import UsedTargets
@@ -116,7 +116,7 @@ class Setup:
 
     @cached_property
     def config(self) -> "Config":
-        from penstock._config import load
+        from penstock._config.config import load
 
         file = self.file if self.file is None or isinstance(self.file, Mapping) else Path(self.file)
         config = load(file, self.sets, self.environ)

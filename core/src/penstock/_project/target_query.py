@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from penstock._config import ConfiguredSink
+from penstock._config.config import ConfiguredSink
 from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from attrs import define, field, frozen
 
-from penstock._config import ConfiguredSink
+from penstock._config.config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Budget

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from penstock._config import Config
+from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeLog
 from penstock._plan.plan import Job
