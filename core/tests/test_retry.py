@@ -248,6 +248,18 @@ def test_a_token_is_renewed_once():
     assert (exchange.requested, exchange.renewed) == (2, 1)
 
 
+def test_a_token_refused_with_401_is_renewed_whatever_the_judge_states():
+    """
+    A connector that gives the status an advice of its own does not lose the renewal by that.
+    """
+    refused = Refuse(AuthenticationError("Check user and password."))
+    exchange = Provider([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
+
+    with pytest.raises(AuthenticationError, match="Check user and password"):
+        retrying(exchange)(RecordingOperation(REQUEST, always(refused)))
+    assert (exchange.requested, exchange.renewed) == (2, 1)
+
+
 def test_a_token_that_others_used_up_is_renewed_again():
     """
     A token that lives for a few requests only may be gone before its second use: as long as it was good for another

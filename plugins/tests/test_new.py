@@ -328,6 +328,7 @@ def test_a_type_is_inferred_from_values(values: list[Any], line: str) -> None:
     [
         ("createdAt", 1763632800, 'created_at: datetime = column(format="epoch_s")  # review: a time, in UTC'),
         ("price", "1.50", 'price: Decimal = column(additive=True)  # review: money; add its currency, unit="USD"'),
+        ("Cost (EUR)", 0.5, 'cost_eur: Decimal = column(member="Cost (EUR)", unit="EUR", additive=True)'),
         ("cpc", 0.5, 'cpc: Decimal  # review: money; add its currency, unit="USD"'),
         ("clicks", 7, "clicks: int = column(additive=True)"),
         ("email", "a@b.example", "email: str = personal()"),

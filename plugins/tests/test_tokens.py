@@ -51,6 +51,18 @@ def test_a_life_that_makes_no_sense_is_none(stated: str, life_s: float | None) -
     assert (grant.token, grant.life_s) == (Secret("a-token"), life_s)
 
 
+def test_a_token_inside_of_another_member_is_named_by_its_path() -> None:
+    """
+    As the paths of an envelope and of a poller.
+    """
+    signer = GrantedToken(login=LOGIN, token_member="session.token", life_member="session.life")
+    body = b'{"session": {"token": "a-token", "life": 60}}'
+
+    grant = signer.read_grant(Response(status=200, body=body, received_at=NOW))
+
+    assert (grant.token, grant.life_s) == (Secret("a-token"), 60.0)
+
+
 @pytest.mark.parametrize(
     ("error", "advice"),
     [

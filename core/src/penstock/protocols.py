@@ -96,7 +96,7 @@ class Refusal:
     ``error``
         the kind of the error: ``AuthenticationError`` for credentials;
     ``renew``
-        log in again first, once;
+        log in again first, once; of credentials refused with 401 always so;
     ``quoted``
         whether the message quotes the body. False where the body repeats a credential.
     """

@@ -65,7 +65,7 @@ class Polled:
 
     def handle(self, response: Response) -> str:
         answer = response.json()
-        value = response.header("location") if self.id_at is None else _member(answer, self.id_at)
+        value = response.header("location") if self.id_at is None else member_at(answer, self.id_at)
         if value not in (None, "") and not isinstance(value, (dict, list, bool)):
             return str(value)
         where = "Location header" if self.id_at is None else self.id_at
@@ -87,7 +87,7 @@ class Polled:
             return Gone(f"the provider has no such report (HTTP {response.status})")
         answer = response.json()
         if self.state_at is not None:
-            word = _member(answer, self.state_at)
+            word = member_at(answer, self.state_at)
             if word is None or isinstance(word, (dict, list)):
                 raise BrokenBodyError(
                     f"the response to a poll has no state at {self.state_at} (HTTP {response.status}); it begins: "
@@ -95,7 +95,7 @@ class Polled:
                 )
             state = str(word).lower()
             if state in self.failed:
-                reason = _member(answer, self.reason_at) if self.reason_at else None
+                reason = member_at(answer, self.reason_at) if self.reason_at else None
                 return Gone(f"the provider states {word!r}" + (f": {reason}" if reason else ""))
             if state in self.empty:
                 return Empty()
@@ -112,7 +112,7 @@ class Polled:
         if self.rows_at is not None:
             return Ready(pages=tuple(Request.link("", link) for link in _links(answer, self.rows_at)))
         if self.rows_url is not None:
-            values = {name: _member(answer, name) for name in placeholders(self.rows_url)}
+            values = {name: member_at(answer, name) for name in placeholders(self.rows_url)}
             if missing := [name for name, value in values.items() if value in (None, "")]:
                 raise BrokenBodyError(f"the report is ready, and its state has no {', '.join(missing)} for its URL")
             return Ready(pages=(Request(url=fill_path(self.rows_url, values)),))
@@ -121,14 +121,14 @@ class Polled:
 
 def _links(answer: Any, path: str) -> list[str]:
     """The link, or links, at a path; raises BrokenBodyError without one."""
-    value = _member(answer, path)
+    value = member_at(answer, path)
     links = value if isinstance(value, list) else [value]
     if not links or not all(isinstance(link, str) and link for link in links):
         raise BrokenBodyError(f"the report is ready, and {path} names no link to it")
     return links
 
 
-def _member(value: Any, path: str) -> Any:
+def member_at(value: Any, path: str) -> Any:
     """The value at a dotted path; None where there is none."""
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None

@@ -29,6 +29,8 @@ from penstock import (
 )
 from penstock.redact import mask_temporarily
 
+from penstock_plugins.polling import member_at
+
 _FOREVER_S = 1e12  # upper bound of a token's lifetime: a larger number may exceed a float
 
 
@@ -94,7 +96,7 @@ class _Login(Unsigned):
             answer: Any = msgspec.json.decode(response.body)
         except (ValueError, RecursionError) as error:
             raise BrokenBodyError(f"{self.provider} answered the login with no JSON: {error}; check base_url") from None
-        token = answer.get(token_member) if isinstance(answer, dict) else None
+        token = member_at(answer, token_member)
         if not isinstance(token, str) or not token:
             if not answer or (isinstance(answer, dict) and not any(answer.values())):
                 raise BrokenBodyError(
@@ -104,7 +106,7 @@ class _Login(Unsigned):
             raise AuthenticationError(
                 f"{self.provider} answered the login with HTTP {response.status} and no {token_member!r}; {advice}."
             )
-        life = answer.get(life_member)
+        life = member_at(answer, life_member)
         stated = type(life) in (int, float) and 0 < life < _FOREVER_S
         return Grant(Secret(token), float(life) if stated else None)
 
@@ -114,8 +116,9 @@ class GrantedToken(_Login):
     """
     A token that a login call grants, sent in a header or as a query parameter, with fixed secrets beside it.
 
-    ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the response's member names;
-    ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param`` carries the token.
+    ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are paths in the response, such as
+    ``session.token``; ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param``
+    carries the token.
 
     A token is renewed before it expires, and once if the provider refuses it with 401. For another status the connector
     declares ``Refusal(..., renew=True)``.

@@ -10,16 +10,23 @@ import random
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 from attrs import define, field
 
 from penstock._fetch.auth import Signer
 from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry_policy import Attempts, NextStep, RetryPolicy, parked
-from penstock.errors import BoundExceededError, BrokenBodyError, PenstockError, StoppedError, TransportError
+from penstock.errors import (
+    AuthenticationError,
+    BoundExceededError,
+    BrokenBodyError,
+    PenstockError,
+    StoppedError,
+    TransportError,
+)
 from penstock.model import Request, Response
-from penstock.protocols import Accept, Exchange, Grant, Retry, Skip, Verdict
+from penstock.protocols import Accept, Exchange, Grant, Refuse, Retry, Skip, Verdict
 
 # The errors after which a request that was not carried out, or a read, is repeated. BrokenBodyError: of a login.
 REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)
@@ -163,7 +170,15 @@ class Retrying:
             return _AttemptResult(outcome=operation.lost(error), grant=signed.grant, skew=signed.skew)
         self.budget.responded(self.source)
         verdict, result = operation.judge(response)
-        if isinstance(verdict, (Accept, Skip)) and signed.grant is not None:
-            self._accepted.append(signed.grant)
+        if signed.grant is not None:
+            if isinstance(verdict, (Accept, Skip)):
+                self._accepted.append(signed.grant)
+            elif _is_refused_token(verdict, response):
+                verdict = Retry(verdict.error, renew=True)
         outcome = verdict if isinstance(verdict, Retry) else result
         return _AttemptResult(outcome=outcome, response=response, grant=signed.grant, skew=signed.skew)
+
+
+def _is_refused_token(verdict: Verdict, response: Response) -> TypeGuard[Refuse]:
+    """Whether a rule or judge refuses the credentials for a 401. The token may have ended before its time."""
+    return isinstance(verdict, Refuse) and response.status == 401 and isinstance(verdict.error, AuthenticationError)

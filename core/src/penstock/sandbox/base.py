@@ -275,5 +275,8 @@ def json_body(request: SandboxRequest, kind: type = dict) -> Any:
 
 
 def draw(*seed: object) -> int:
-    """A number of 48 bits that depends only on ``parts``: invented data are the same in each process, on each day."""
+    """
+    A number of 48 bits that depends only on ``seed``, so that invented data are the same in each process: of
+    ``draw(account, day) % 40`` records.
+    """
     return int.from_bytes(blake2b(repr(seed).encode(), digest_size=6).digest(), "big")

@@ -16,6 +16,7 @@ from penstock import UsageError, camel, snake
 
 from penstock_plugins.scaffold.guess import (
     COUNT,
+    CURRENCIES,
     ID,
     MONEY,
     RATE,
@@ -166,8 +167,10 @@ def _summed(guess: Guess) -> Guess:
     if not is_money and not COUNT.search(guess.name):
         return guess
     additive = {} if RATE.search(guess.name) else {"additive": True}
-    notes = ('money; add its currency, unit="USD"',) if is_money and "number" not in guess.options else ()
-    return evolve(guess, options={**guess.options, **additive}, notes=(*guess.notes, *notes))
+    last = guess.name.rpartition("_")[2].upper()
+    unit = {"unit": last} if is_money and CURRENCIES.fullmatch(last) else {}
+    notes = ('money; add its currency, unit="USD"',) if is_money and not unit and "number" not in guess.options else ()
+    return evolve(guess, options={**guess.options, **unit, **additive}, notes=(*guess.notes, *notes))
 
 
 def _typed(guess: Guess, values: Sequence[Any], *, is_csv: bool, number_format: str) -> Guess:
