@@ -41,7 +41,7 @@ class FakeClient:
     _under_way: int = 0
     _lock: threading.Lock = field(factory=threading.Lock)
 
-    def make(self, call: Call) -> Outcome:
+    def fetch(self, call: Call) -> Outcome:
         name = call.request.url.rpartition("/")[2]
         with self._lock:
             self.came.append(name)
@@ -411,7 +411,7 @@ def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.
     idle = threading.Event()
 
     class Late(FakeClient):
-        def make(self, call: Call) -> Outcome:
+        def fetch(self, call: Call) -> Outcome:
             assert idle.wait(60)
             return an_answer(call)
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from attrs import asdict
 
-from penstock._cli.complete import actions as action_names, sources
+from penstock._cli.completion import actions as action_names, sources
 from penstock._cli.follow import stopping
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import DAY, TO
 from penstock._cli.output import paged, print_csv, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import TO
 from penstock._cli.output import print_text
 from penstock._cli.session import Session, command

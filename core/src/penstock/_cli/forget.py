@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from penstock._cli.complete import one_stream, sources
+from penstock._cli.completion import one_stream, sources
 from penstock._cli.options import ACCOUNTS, DAY, TO
 from penstock._cli.session import Session, command
 from penstock.errors import UsageError

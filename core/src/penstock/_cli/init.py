@@ -1,5 +1,6 @@
 """
-``init``: a commented configuration with every key of connectors and sinks.
+``init`` and ``schema``: a commented configuration with every key of connectors and sinks, and the JSON Schema by which
+editors check it.
 """
 
 import json
@@ -15,8 +16,10 @@ from typing import Any
 import attrs
 import click
 
-from penstock._cli.complete import connectors
+from penstock._cli.completion import connectors
+from penstock._cli.output import print_json
 from penstock._cli.session import Session, command
+from penstock._config.json_schema import json_schema
 from penstock._config.toml_values import sample
 from penstock.connector import Connector
 from penstock.errors import ConfigError, UsageError
@@ -72,6 +75,18 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
     elif not reads:
         lines += [f"# Then: penstock act {connector.name} --list" for connector in chosen]
     print("\n".join(lines).rstrip("\n"))
+
+
+@command()
+def schema(session: Session) -> None:
+    """
+    Print a JSON Schema of penstock.toml, from the installed plugins: penstock schema > penstock.schema.json
+
+    Editors (taplo, Even Better TOML) use it with the first line `#:schema ./penstock.schema.json` of penstock.toml.
+    """
+    registry = session.registry
+    sinks = {name: kind for name, kind in registry.sinks().items() if kind.scheme != "-"}
+    print_json(json_schema(registry.connectors(), sinks, registry.secrets()))
 
 
 def _configured_names(session: Session) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock._cli import complete
+from penstock._cli import completion
 from penstock._cli.output import paged, print_csv, print_json, print_table
 from penstock._cli.session import Session, as_json, as_json_or_csv, command
 from penstock._cli.stderr import to_stderr
@@ -92,8 +92,8 @@ def _print_installed(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 
 @command()
-@click.argument("connector", shell_complete=complete.connectors)
-@click.argument("stream", required=False, metavar="[STREAM]", shell_complete=complete.one_stream)
+@click.argument("connector", shell_complete=completion.connectors)
+@click.argument("stream", required=False, metavar="[STREAM]", shell_complete=completion.one_stream)
 @click.option("--search", metavar="TEXT", help="Only streams and actions with this text in a name or a description.")
 @as_json_or_csv
 def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool, csv_: bool) -> None:

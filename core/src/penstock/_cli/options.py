@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from penstock._cli.complete import sinks, streams
+from penstock._cli.completion import sinks, streams
 from penstock._util.days import first_and_last
-from penstock.commands.durations import seconds_of
+from penstock.commands import seconds_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.follow import following, stopping
 from penstock._cli.lines import Lines
 from penstock._cli.options import DURATION, selection

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock._cli.complete import connectors
+from penstock._cli.completion import connectors
 from penstock._cli.follow import stopping
 from penstock._cli.init import toml_value
 from penstock._cli.output import print_table

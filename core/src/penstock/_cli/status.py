@@ -9,7 +9,7 @@ from typing import Any
 import click
 from attrs import asdict, fields_dict
 
-from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, DAY, DURATION, TO
 from penstock._cli.output import ago, print_csv, print_table, print_text
 from penstock._cli.runs import run_row

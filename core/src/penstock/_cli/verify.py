@@ -5,7 +5,7 @@
 import click
 from attrs import asdict, fields_dict
 
-from penstock._cli.complete import pipelines_and_sources
+from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, DAY, TO
 from penstock._cli.output import print_csv
 from penstock._cli.session import Session, as_json_or_csv, command

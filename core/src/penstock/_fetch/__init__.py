@@ -5,6 +5,6 @@ The modules, in the order in which a request passes them: ``call`` (the values b
 ``scheduler`` (which call is made when, and the fetching threads), ``client`` (one source's client: it builds the chain
 of the following ones), ``retry`` (the loop of attempts), with ``retry_policy`` (the decision about the next one) and
 ``limits`` (the retries of the run, the rate of the source), ``auth`` (signs an attempt), with ``token_store`` (tokens
-kept between runs), ``transport`` (one attempt over urllib3), with ``origin`` (where it may go), ``attempt`` (its
-deadline) and ``connections``, and for the response ``body``, ``network_errors`` and ``verdict``.
+kept between runs), ``transport`` (one attempt over urllib3), with ``origin`` (where it may go), ``deadlines`` (when
+it must end) and ``connections``, and for the response ``body``, ``network_errors`` and ``verdict``.
 """

@@ -4,18 +4,70 @@ The body of a response: read within its bound, in memory or in a temporary file,
 
 import gzip
 import io
+import tempfile
+import threading
+import weakref
 import zlib
 from collections.abc import Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import urllib3
-
-from penstock._util.spool import Spool
 
 BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
 SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
 FILE_START = 1 << 17  # of such a body, what is kept in memory, for messages
+
+
+class Spool:
+    """
+    A body that is too large for memory, in a temporary file without a name: written once, then read at several
+    positions at once. The file is deleted when nothing refers to it.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._file = tempfile.TemporaryFile(prefix="penstock-", buffering=0)  # noqa: SIM115  closed with this object
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    def write(self, part: bytes) -> None:
+        view = memoryview(part)
+        while view:
+            written = self._file.write(view)
+            self.size += written
+            view = view[written:]
+
+    def open(self) -> BinaryIO:
+        """A reader at the start of the content, with a position of its own."""
+        return io.BufferedReader(_View(self))
+
+    def read_at(self, place: int, buffer: memoryview) -> int:
+        with self._lock:
+            self._file.seek(place)
+            return self._file.readinto(buffer) or 0
+
+
+class _View(io.RawIOBase):
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._spool.size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        count = self._spool.read_at(self._place, buffer)
+        self._place += count
+        return count
 
 
 class Bound(NamedTuple):

@@ -59,10 +59,10 @@ Reading = Generator[Step, Outcome | None, None]
 
 
 class Client(Protocol):
-    """The scheduler's interface to a source: its number of concurrent requests, and the call that makes one."""
+    """The scheduler's interface to a source: its number of concurrent requests, and the function that makes one."""
 
     @property
     def concurrency(self) -> int: ...
 
-    def make(self, call: Call) -> Outcome:
+    def fetch(self, call: Call) -> Outcome:
         """Called in a fetching thread; never raises."""

@@ -139,7 +139,7 @@ class SourceClient:
     def _retrying(self, signer: Signer) -> Retrying:
         return Retrying(signer, self._transport, self._policy, self.rate_limit, self.budget, self.source.name)
 
-    def make(self, call: Call) -> Outcome:
+    def fetch(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
         outcome = (
             self._attempt_call(call)

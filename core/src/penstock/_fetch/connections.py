@@ -24,8 +24,8 @@ from attrs import define, field
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
 
-from penstock._fetch.attempt import NetworkAttempt, current
 from penstock._fetch.body import NotWholeError
+from penstock._fetch.deadlines import NetworkAttempt, current
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
 from penstock.redact import Secret

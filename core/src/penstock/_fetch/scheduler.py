@@ -92,7 +92,7 @@ class ClientQueue:
         self.concurrency = client.concurrency
         self.busy = 0
         self.unread = 0  # outcomes that no reading was resumed with yet
-        self._make = client.make
+        self._fetch = client.fetch
         self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
         self._done = done
         self._started = 0
@@ -102,7 +102,7 @@ class ClientQueue:
         """Whether a thread is free."""
         return self.busy < self.concurrency
 
-    def fetch(self, task: Task, slot: Slot) -> None:
+    def submit(self, task: Task, slot: Slot) -> None:
         self.busy += 1
         if self.busy > self._started:
             self._started += 1
@@ -116,7 +116,7 @@ class ClientQueue:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             task, slot = call
-            self._done.put((task, slot, self._make(slot.call)))
+            self._done.put((task, slot, self._fetch(slot.call)))
 
 
 @define(eq=False, repr=False)
@@ -232,7 +232,7 @@ class Scheduler:
             slot.submitted = True
             task.unsubmitted -= 1
             self._under_way += 1
-            client_queue.fetch(task, slot)
+            client_queue.submit(task, slot)
 
     def _has_room(self, client_queue: "ClientQueue") -> bool:
         """Whether this client may have another body in flight."""

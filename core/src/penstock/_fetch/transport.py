@@ -17,9 +17,9 @@ from attrs import define, field
 from urllib3 import exceptions as failures
 
 from penstock import __version__
-from penstock._fetch.attempt import IDLE_S, Deadlines, NetworkAttempt, current
 from penstock._fetch.body import FILE_START, Bound, NotWholeError, TooLargeError, check_framing, decompressed, read_body
 from penstock._fetch.connections import Connections
+from penstock._fetch.deadlines import IDLE_S, Deadlines, NetworkAttempt, current
 from penstock._fetch.network_errors import reason_of
 from penstock._fetch.origin import Boundary, absolute, brief, check_parameters, host_of, sendable, split
 from penstock._util.clock import Clock

@@ -19,8 +19,8 @@ COMMANDS = {
     "forget": ("forget", "", "Read days again as if they had never been read."),
     "act": ("act", "Write", "Write to a provider; one receipt for each row."),
     "sandbox": ("sandbox", "Develop", "Serve a local imitation of a provider."),
-    "completion": ("shell", "", "Print the completion for bash, zsh or fish."),
-    "schema": ("shell", "", "Print a JSON Schema of penstock.toml for editors."),
+    "completion": ("completion", "", "Print the completion for bash, zsh or fish."),
+    "schema": ("init", "", "Print a JSON Schema of penstock.toml for editors."),
 }
 
 # Commands of the distribution penstock-plugins: the help names them, and imports no plugin.

@@ -48,7 +48,7 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     name = source.name if account is None else f"{source.name}, account {account}"
     slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
     request = source.connector.check(source.settings, slice_)
-    outcome = client.make(Call(request=request, envelope=None, lenient=True, account=account))
+    outcome = client.fetch(Call(request=request, envelope=None, lenient=True, account=account))
     signer = client.retrying_for(account).signer
     if isinstance(outcome.error, AuthenticationError) and (signed := signer.explain(request)):
         raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from attrs import define, field
 from penstock import PenstockError, Project, SandboxRequest, SandboxResponse, UsageError
-from penstock.commands.durations import seconds_of
+from penstock.commands import seconds_of
 from penstock.commands.process import write_whole
 from penstock.sandbox.server import serve
 

@@ -1,14 +1,39 @@
 """
-Completions for shells: names of the configuration and of plugins; none if the configuration cannot be read.
+``completion``, and the names that it completes: those of the configuration and of plugins; none if the configuration
+cannot be read.
 """
 
+import os
 from collections.abc import Callable, Iterable
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
-from penstock._cli.session import Session
+from penstock._cli.session import Session, command
 from penstock.errors import PenstockError
+
+_INSTALL = {
+    "bash": 'eval "$(penstock completion bash)"  # in ~/.bashrc',
+    "zsh": 'eval "$(penstock completion zsh)"  # in ~/.zshrc',
+    "fish": "penstock completion fish | source  # in ~/.config/fish/config.fish",
+}
+
+
+@command()
+@click.argument("shell", type=click.Choice([*_INSTALL]), required=False)
+def completion(session: Session, shell: str | None) -> None:
+    """
+    Print the completion of commands, options and names of the configuration for a shell; default: that of $SHELL.
+    """
+    shell = shell or os.path.basename(session.environ.get("SHELL", ""))  # noqa: PTH119 (a name, not a place)
+    if shell not in _INSTALL:
+        raise click.UsageError(f"name the shell: {', '.join(_INSTALL)}")
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    source = completion_class(click.Group("penstock"), {}, "penstock", "_PENSTOCK_COMPLETE").source()
+    if shell == "fish":  # click's script splits a value such as clicks,sales at its comma
+        source = source.replace('string split ","', 'string split --max 1 ","')
+    print(f"# {_INSTALL[shell]}\n{source}")
 
 
 def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
