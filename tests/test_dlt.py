@@ -71,7 +71,7 @@ def test_the_state_has_what_was_taken(world: World) -> None:
     taken.close()  # type: ignore[attr-defined]
 
     rest = list(world.take("clicks", state={"clicks": state}))
-    final = {one.entry.partition for one in first if one.entry.final(one.entry.fingerprint)}
+    final = {one.entry.partition for one in first if one.entry.is_final}
     assert final
     assert final.isdisjoint({one.entry.partition for one in rest})
     assert len(final) + len(rest) == 12

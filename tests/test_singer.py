@@ -447,7 +447,7 @@ def test_a_year_of_days_is_one_range() -> None:
     entries = loaded.entries("talroo", "clicks", since=first + timedelta(days=99), accounts=["2112"])
     assert len(entries) == 266
     assert {entry.reader_version for entry in entries.values()} == {"", "v1"}
-    assert all(entry.final("f") for entry in entries.values())
+    assert all(entry.is_final for entry in entries.values())
 
 
 def test_a_day_that_is_open_again_leaves_the_state() -> None:

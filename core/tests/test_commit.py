@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ from penstock.connector import Stream
 from penstock.errors import ServerError, SinkError
 from penstock.events import Event
 from penstock.ledger import SqliteLedger
-from penstock.ledger_interface import LedgerEntry
-from penstock.model import Partition, Rejected, Slice
+from penstock.ledger_interface import LedgerEntry, restated_sums
+from penstock.model import Kind, Pairs, Partition, Rejected, Slice
 from penstock.records import record
 from penstock.testing.memory import MemorySink, MemoryTarget
 
@@ -54,6 +55,19 @@ def planned(partition: Partition) -> PlannedSlice:
         slice=Slice(now=NOW),
         source=SOURCE,
         fingerprint="",
+    )
+
+
+def a_committer(ledger: SqliteLedger, events: list[Event]) -> Committer:
+    """A committer into memory, with this ledger."""
+    context = RunContext(
+        jobs=(), clock=StandingClock(NOW), started_at=NOW, report=RunReport(run_id="r1"), emit=events.append
+    )
+    return Committer(
+        source=SOURCE,
+        target=MemoryTarget(MemorySink(None), ledger),
+        log=RunLog("s", context.report, context.emit),
+        context=context,
     )
 
 
@@ -101,6 +115,60 @@ def test_rejected_records_do_not_empty_a_partition(
         assert "$[0].price: no number" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "is_restated"),
+    [
+        ("report", DAY.values, True),
+        ("changes", DAY.values, False),
+        ("snapshot", (("account", "a"),), False),
+        ("snapshot", (), False),
+    ],
+    ids=["a day of a report", "a day of changes", "an account of a snapshot", "a snapshot"],
+)
+def test_report_event_and_ledger_have_the_same_restatements(
+    tmp_path: Path, kind: Kind, values: Pairs, is_restated: bool
+) -> None:
+    """
+    Only a day of a report is restated; other partitions hold other rows whenever they are read.
+    """
+    ledger, events = SqliteLedger(tmp_path / "ledger.sqlite"), list[Event]()
+    committer = a_committer(ledger, events)
+    partition = Partition("clicks", values)
+    for rows in (7, 9):
+        plan = evolve(planned(partition), stream=evolve(STREAM, kind=kind), entries=ledger.entries("s", "clicks"))
+        writer = committer.target.begin((), partition)
+        counts = ReadCounts(
+            planned=plan, began_at=NOW, partitions={partition: LoadedPartition(PartitionCounts(rows=rows), writer)}
+        )
+        committer.order.expect(plan)
+        committer.commit(counts.result(None))
+    committer.flush()
+
+    in_report = [one["rows"] for one in committer.log.stream("clicks").restated]
+    in_events = [event["restated"]["rows"] for event in events if "restated" in event]
+    assert in_report == in_events == [list(change.rows) for change in ledger.restated()] == [[7, 9]] * is_restated
+
+
+@pytest.mark.parametrize(
+    ("changes", "restated"),
+    [
+        (None, {"spend": (Decimal(1), Decimal(2))}),
+        ({"came": 0, "went": 0, "changed": 0}, None),
+        ({"came": 0, "went": 0, "changed": 1}, {"spend": (Decimal(1), Decimal(2))}),
+    ],
+    ids=["not counted", "none differs", "one differs"],
+)
+def test_counted_rows_decide_whether_a_day_was_restated(
+    changes: dict[str, int] | None, restated: dict[str, tuple[Decimal, Decimal]] | None
+) -> None:
+    """
+    A target that compares rows leaves out what the settings changed; the sums of the readings contain it.
+    """
+    former = evolve(BEFORE, sums={"spend": Decimal(1)})
+
+    assert restated_sums(former, evolve(BEFORE, sums={"spend": Decimal(2)}, changes=changes)) == restated
+
+
 class Counting(SqliteLedger):
     """A ledger that counts its changes, and cannot hold one of the failures."""
 
@@ -122,19 +190,11 @@ class Counting(SqliteLedger):
 def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     """Let partitions fail with these errors. The notes of the run."""
     events: list[Event] = []
-    context = RunContext(
-        jobs=(), clock=StandingClock(NOW), started_at=NOW, report=RunReport(run_id="r1"), emit=events.append
-    )
-    committer = Committer(
-        source=SOURCE,
-        target=MemoryTarget(MemorySink(None), ledger),
-        log=RunLog("s", context.report, context.emit),
-        context=context,
-    )
+    committer = a_committer(ledger, events)
     for number, error in enumerate(errors):
         committer.fail(planned(Partition("clicks", (("account", str(number)),))), ServerError(error))
     committer.flush()
-    assert [error["reason"] for error in context.report.errors] == errors
+    assert [error["reason"] for error in committer.context.report.errors] == errors
     return [event["message"] for event in events if event["event"] == "note"]
 
 

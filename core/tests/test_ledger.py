@@ -85,8 +85,7 @@ def test_a_delivery_comes_back_as_it_was(ledger):
 
     (entry,) = ledger.entries("talroo", "clicks").values()
     assert entry == evolve(DELIVERY, version=1)
-    assert entry.final("f1")
-    assert not entry.final("f2")
+    assert entry.is_final
     assert list(ledger.rejected()) == [(entry, BAD)]
     assert ledger.sources() == (("talroo", "clicks"),)
     assert ledger.entries("talroo", "other") == ledger.entries("other", "clicks") == {}
@@ -342,7 +341,7 @@ def test_final_days_are_read_within_their_window_only(many):
     Of a window, the rows that are final are read from the database, no others.
     """
     window = {"since": date(2026, 3, 20), "until": date(2026, 3, 30), "accounts": ["a"]}
-    final = [one for one in many.entries("talroo", "clicks", **window).values() if one.final(one.fingerprint)]
+    final = [one for one in many.entries("talroo", "clicks", **window).values() if one.is_final]
     many.rows_read = 0
     found = list(many.final_days("talroo", "clicks", **window))
 
@@ -462,7 +461,7 @@ def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly
     ledger = SqliteLedger(path, readonly=readonly)
     found = ledger.entries("talroo", "clicks")
     counts = {one.account.get("advertiser_id"): one for one in ledger.counts("talroo", "clicks")}
-    assert found[DAY].final("f1")
+    assert found[DAY].is_final
     first = found[DAY]
     assert (first.rows, first.promised, first.rejected, first.sums) == (3, 5, 1, {"price": Decimal("1.10")})
     assert (first.version, first.derived_rows, first.read_at) == (1, {"tags": 2}, NIGHT)

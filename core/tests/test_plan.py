@@ -111,7 +111,7 @@ class ListingTarget(FakeTarget):
             values = dict(partition.values)
             account, day = values.get("account_id", ""), partition.values[-1][1]
             within = partition.stream == stream and since.isoformat() <= day <= until.isoformat()
-            if within and entry.final(entry.fingerprint) and entry.error is None and self.is_intact(entry):
+            if within and entry.is_final and entry.error is None and self.is_intact(entry):
                 of = (entry.fingerprint, entry.run_id, entry.read_at, entry.reader_version)
                 yield FinalDay(account, day, *of, entry.complete)
 

@@ -50,9 +50,9 @@ class LedgerEntry:
     ``version`` is the row's version when the partition was planned. A commit is refused where the ledger holds another
     one by then.
 
-    Not stored: ``kind`` is the kind of the stream (a ledger that compares readings records a restatement for a dated
-    partition of a ``report`` only); ``replaces`` is the partition's row when it was planned, None where it had none or
-    where it is not known.
+    Not stored: ``kind`` is the kind of the stream (only days of a ``report`` are restated, see
+    :func:`restated_sums`); ``replaces`` is the partition's row when it was planned, None where it had none or where it
+    is not known.
     """
 
     source: str
@@ -98,9 +98,13 @@ class LedgerEntry:
         """Whether the partition had closed when it was read, by the rule of that time."""
         return self.read_at is not None and self.open_until is not None and self.read_at >= self.open_until
 
-    def final(self, fingerprint: str) -> bool:
-        """Whether the last reading was made after the partition closed, with the settings of today."""
-        return self.delivered and self.fingerprint == fingerprint and self.closed
+    @property
+    def is_final(self) -> bool:
+        """
+        Whether it was delivered, and had closed when it was read. A plan reads it again all the same if the settings
+        that affect the response (``fingerprint``) are others now.
+        """
+        return self.delivered and self.closed
 
 
 @frozen(kw_only=True)
@@ -210,6 +214,26 @@ class Restatement:
     rows: tuple[int, int]  # before and after
     sums: Mapping[str, tuple[Decimal, Decimal]] = field(factory=dict)
     changes: Mapping[str, int] | None = None
+
+
+def restated_sums(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, tuple[Decimal, Decimal]] | None:
+    """
+    The sums that a new reading changed, before and after, by measure; None if it restates nothing.
+
+    ``former``: the partition's row before. Only a day of a ``report`` is restated: a later day of ``changes``, or the
+    next snapshot, holds other rows as a matter of course. Where the target counts the rows that differ
+    (``entry.changes``), they decide; else the number of rows and the sums do.
+    """
+    if entry.kind != "report" or entry.partition.day is None or former is None or not former.delivered:
+        return None
+    sums = {
+        column: (former.sums[column], total)
+        for column, total in entry.sums.items()
+        if column in former.sums and former.sums[column] != total
+    }
+    if entry.changes is not None:
+        return sums if any(entry.changes.values()) else None
+    return sums if sums or former.rows != entry.rows else None
 
 
 class Ledger(Protocol):

@@ -72,4 +72,4 @@ def _standing(entry: LedgerEntry) -> str:
     """As the ledger counts it for ``status``: final with whatever settings it was read."""
     if entry.error is not None:
         return "failed"
-    return "final" if entry.final(entry.fingerprint) else "open"
+    return "final" if entry.is_final else "open"

@@ -119,7 +119,7 @@ class ListedAccounts:
             1
             for stream in listing.dependents
             for entry in ledger.entries(name, stream.name, accounts=gone).values()
-            if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
+            if entry.delivered and entry.partition.day is not None and not entry.is_final
         )
         days = f", also their {open_days} days that are still open" if open_days else ""
         self.notices.append(

@@ -10,7 +10,7 @@ from attrs import frozen
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.errors import PenstockError
 from penstock.events import OnEvent
-from penstock.ledger_interface import LedgerEntry
+from penstock.ledger_interface import LedgerEntry, restated_sums
 from penstock.model import Rejected
 from penstock.redact import mask
 
@@ -82,7 +82,7 @@ class RunLog:
 
     def delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         """Log a partition that was committed, and what it changed."""
-        change = restatement(former, entry)
+        change = _restated(former, entry)
         if change is not None:
             self.stream(entry.partition.stream).restated.append(change)
         self.event(
@@ -97,19 +97,17 @@ class RunLog:
         )
 
 
-def restatement(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:
+def _restated(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:
     """
-    The changes that a new reading made in a delivered partition: rows and sums, before and after; and the numbers of
-    rows that were added, removed and changed, if the target counts them.
+    A restatement, as report and event have it: rows and sums, before and after; and the numbers of rows that were
+    added, removed and changed, if the target counts them. None: nothing was restated.
     """
-    if former is None or not former.delivered or entry.partition.values == ():
+    sums = restated_sums(former, entry)
+    if former is None or sums is None:
         return None
-    sums = {
-        column: [str(former.sums[column]), str(total)]
-        for column, total in entry.sums.items()
-        if column in former.sums and former.sums[column] != total
+    return {
+        "partition": entry.partition.as_dict(),
+        "rows": [former.rows, entry.rows],
+        "sums": {column: [str(before), str(after)] for column, (before, after) in sums.items()},
+        **(entry.changes or {}),
     }
-    changes: Mapping[str, int] = entry.changes or {}
-    if former.rows == entry.rows and not sums and not any(changes.values()):
-        return None
-    return {"partition": entry.partition.as_dict(), "rows": [former.rows, entry.rows], "sums": sums, **changes}

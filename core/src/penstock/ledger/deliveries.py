@@ -9,6 +9,8 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
 
+from attrs import evolve
+
 from penstock.errors import SinkError
 from penstock.ledger.partition_queries import COLUMNS, NOT_DELIVERED, OF_PARTITION, PartitionQueries
 from penstock.ledger.schema import FORGET_PREFIX, FORGOTTEN
@@ -24,13 +26,13 @@ from penstock.ledger.stored_values import (
     sums_from,
     time_text,
 )
-from penstock.ledger_interface import LedgerEntry, LedgerFile, Restatement, State
+from penstock.ledger_interface import LedgerEntry, LedgerFile, Restatement, State, restated_sums
 from penstock.model import Partition
 from penstock.redact import mask
 
 FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
 
-_DELIVERED = f"select rows, sums from {{t}}partitions where {OF_PARTITION} and day <> '' and state = 'delivered'"
+_DELIVERED = f"select rows, sums from {{t}}partitions where {OF_PARTITION} and state = 'delivered'"
 _FAIL = (
     f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(COLUMNS)}) "
     f"values ({', '.join('?' * (4 + len(COLUMNS)))}) on conflict (source, stream, partition) do update set "
@@ -92,7 +94,7 @@ class Deliveries(PartitionQueries):
             first = {**NOT_DELIVERED, **changes}  # of a partition without a row
         else:
             first = changes = {**values, "intent": None}
-        if self.compares and entry.kind == "report" and write.state == "delivered" and write.version:
+        if self.compares and write.state == "delivered" and write.version:
             self._compare(write)
         if not self._put(write, changes, first):
             raise SinkError(
@@ -178,13 +180,9 @@ class Deliveries(PartitionQueries):
         entry = write.entry
         stored = self._sql(_DELIVERED, entry.source, entry.partition.stream, entry.partition.text).fetchall()
         for rows, text in stored:
-            before = sums_from(text)
-            sums = {
-                column: (before[column], total)
-                for column, total in entry.sums.items()
-                if column in before and before[column] != total
-            }
-            if rows != entry.rows or sums or any((entry.changes or {}).values()):
+            former = evolve(entry, state="delivered", rows=rows, sums=sums_from(text))
+            sums = restated_sums(former, entry)
+            if sums is not None:
                 self.restate(entry, (rows, entry.rows), sums, entry.changes)
 
     def restate(

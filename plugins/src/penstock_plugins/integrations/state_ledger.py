@@ -226,7 +226,7 @@ def _account(stored: Mapping[str, Any]) -> _Account:
 
 def _final(entry: LedgerEntry, day: date) -> _FinalDay | None:
     """How this delivery made its day final; None: the day is open."""
-    if not entry.final(entry.fingerprint) or entry.open_until is None:
+    if not entry.is_final or entry.open_until is None:
         return None
     opened = entry.open_until - datetime.combine(day, time(), UTC)
     return _FinalDay(int(opened.total_seconds()), entry.reader_version)

@@ -52,7 +52,7 @@ class LedgerTests(Suite):
         opened.close()
 
         assert (entry.rows, entry.promised, entry.rejected, entry.sums) == (1, 2, 1, {"price": Decimal("0.10")})
-        assert (entry.read_at, entry.final("f")) == (READ_AT, True)
+        assert (entry.read_at, entry.is_final) == (READ_AT, True)
         assert records == [rejected]
         assert present
 
@@ -82,7 +82,7 @@ class LedgerTests(Suite):
         assert opened is not None
         for stream, final in (("clicks", {a_day(1), a_day(2), a_day(5)}), ("leads", {a_lead_day(1), a_lead_day(2)})):
             entries = ledger_of(opened).entries(SOURCE, stream)
-            by_rows = [entry for entry in entries.values() if entry.final(entry.fingerprint) and entry.error is None]
+            by_rows = [entry for entry in entries.values() if entry.is_final and entry.error is None]
             assert {entry.partition for entry in by_rows if opened.is_intact(entry)} == final
             if not isinstance(opened, ListsFinal):
                 continue
