@@ -446,7 +446,7 @@ class ConnectorPlugin:
         return self.declared.partition(".")[0] if isinstance(self.declared, str) else self.declared.name
 
     def _connector(self) -> Connector:
-        connector = _imported(self.declared)
+        connector = _import(self.declared)
         if not isinstance(connector, Connector):
             raise TypeError(f"it is {type(connector).__name__}; write Connector(...)")
         if self.name not in ("", connector.name):
@@ -457,7 +457,7 @@ class ConnectorPlugin:
         if self.name not in ("", source):
             return ()
         connector = self._connector()
-        return _imported(getattr(connector, member)) if connector.name == source else ()
+        return _import(getattr(connector, member)) if connector.name == source else ()
 
     @hookimpl
     def penstock_sources(self) -> Iterable[Connector]:
@@ -475,11 +475,11 @@ class ConnectorPlugin:
 
     @hookimpl
     def penstock_sandboxes(self) -> Iterable[Sandbox]:
-        sandbox = _imported(self._connector().sandbox)
+        sandbox = _import(self._connector().sandbox)
         return [] if sandbox is None else [sandbox]
 
 
-def _imported(value: Any) -> Any:
+def _import(value: Any) -> Any:
     """The value itself, or what a text ``"package.module:NAME"`` names."""
     if not isinstance(value, str):
         return value

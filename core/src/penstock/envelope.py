@@ -137,7 +137,7 @@ class Envelope:
         first = _first_byte(body)
         if first == b"{":
             return self._from_object(body, response)
-        raw = _checked(RAW.decode, body, response)
+        raw = _read_body(RAW.decode, body, response)
         if first == b"[" and "" in self.items:
             items, problem = self._items_of(raw, "$")
             return Answer(items=items, problem=problem, bare=len(self.items) > 1)
@@ -217,7 +217,7 @@ class Envelope:
                 return _reader(names, maps=frozenset(self.items))(body)
             except (ValueError, RecursionError):
                 pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
-        members: dict[str, Any] = _checked(_reader(names), body, response)
+        members: dict[str, Any] = _read_body(_reader(names), body, response)
         return members
 
     def _items_of(self, raw: Any, path: str) -> tuple[tuple[Items, ...], str | None]:
@@ -405,7 +405,8 @@ def mended_surrogates(body: bytes) -> bytes:
 _ESCAPE = rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 
 
-def _checked(read: Callable[[bytes], Any], body: bytes, response: Response) -> Any:
+def _read_body(read: Callable[[bytes], Any], body: bytes, response: Response) -> Any:
+    """The body as ``read`` decodes it. Raises BrokenBodyError, with the start of the body, where it cannot."""
     try:
         return read(body)
     except RecursionError:

@@ -325,7 +325,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         columns.append(column)
     for name, currency in currencies.items():
         _join_currency(columns, name, currency)
-    return _checked(cls, columns)
+    return _check_columns(cls, columns)
 
 
 def _column(label: str, name: str, hint: Any, options: dict[str, Any], rule: Callable[[str], str]) -> Column:
@@ -413,7 +413,7 @@ def _contradiction(column: Column) -> str:
     return ""
 
 
-def _checked(cls: type, columns: list[Column]) -> tuple[Column, ...]:
+def _check_columns(cls: type, columns: list[Column]) -> tuple[Column, ...]:
     taken: dict[str, str] = {}
     for column in columns:
         if column.member is not None and taken.setdefault(column.member, column.name) != column.name:

@@ -96,7 +96,7 @@ class ReportFile:
         return Answer(items=Blocks([answer.items.__iter__ for answer in answers]))
 
     def _of_file(self, response: Response, path: str, content: Open, *, packed: bool) -> Answer:
-        text = self._checked_text(response, content)
+        text = self._as_utf8(response, content)
         head = next(_chunks(text()), b"")
         first = head.lstrip()[:1]
         if not first:
@@ -116,7 +116,7 @@ class ReportFile:
 
     # --- text -------------------------------------------------------------------------------------------------------
 
-    def _checked_text(self, response: Response, content: Open) -> Open:
+    def _as_utf8(self, response: Response, content: Open) -> Open:
         """The content as UTF-8 without a byte order mark. One pass checks that it is whole, bounded, and text."""
         limit = (self.max_mib or 1024) * 2**20
         start = content().read(4)
@@ -135,7 +135,7 @@ class ReportFile:
                 at = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
                 problem = f"it is not valid {encoding.upper()}{at}"
             else:
-                return partial(_opened_as_utf8, content, encoding)
+                return partial(_open_as_utf8, content, encoding)
         raise BrokenBodyError(
             f"The report is no text that can be read: {problem}. If it is in another encoding, declare it: "
             "ReportFile(encoding='latin-1')."
@@ -391,7 +391,7 @@ def _check_text(content: Open, encoding: str, limit: int) -> None:
     decoder.decode(b"", True)
 
 
-def _opened_as_utf8(open_: Open, encoding: str) -> BinaryIO:
+def _open_as_utf8(open_: Open, encoding: str) -> BinaryIO:
     """The content in UTF-8, without a byte order mark."""
     content = open_()
     if codecs.lookup(encoding).name != "utf-8":

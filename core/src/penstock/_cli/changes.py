@@ -35,7 +35,7 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     With --csv one row per partition and measure.
     """
     result = session.project.changes(name, since=since, to=to)
-    if session.printed(result, json_):
+    if session.print_if_json(result, json_):
         return result.exit_code
     if csv_:
         print_csv([row for change in result.changes for row in _change_rows(change)], CHANGE_COLUMNS)

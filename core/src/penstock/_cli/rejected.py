@@ -46,7 +46,7 @@ def rejected(
         _list(session, name, to, stream, json_=json_, csv_=csv_)
     elif json_ or csv_:
         result = session.project.rejected(name, to=to, stream=stream)
-        if not session.printed(result, json_):
+        if not session.print_if_json(result, json_):
             print_csv([asdict(record, recurse=False) for record in result.rejected], fields_dict(RejectedRecord))
     else:
         _show(session, name, to, stream)

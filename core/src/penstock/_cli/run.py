@@ -60,7 +60,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
     try:
         if name is None:
             raise unnamed(session.config, planning=False)
-        result = followed(
+        result = run_and_follow(
             session, lambda follow, stop: session.project.run(name, **options, on_event=follow, stop=stop)
         )
     except PenstockError as error:
@@ -73,7 +73,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
     return result.exit_code or int(not written)
 
 
-def followed(session: Session, start: Callable[[OnEvent, threading.Event], RunResult]) -> RunResult:
+def run_and_follow(session: Session, start: Callable[[OnEvent, threading.Event], RunResult]) -> RunResult:
     """
     Start a run that reports its events to the follower and ends when the event is set, which a signal does; then
     summarise it on stderr.

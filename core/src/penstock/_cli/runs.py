@@ -34,7 +34,7 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
     """
     one_run = name if name is not None and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", name) else None
     result = session.project.runs(None if one_run else name, to=to, limit=limit, run_id=one_run)
-    if session.printed(result, json_ and one_run is None):
+    if session.print_if_json(result, json_ and one_run is None):
         return result.exit_code
     if one_run is not None:
         reports = {run.source: run.report for run in result.runs}

@@ -18,7 +18,7 @@ from penstock._cli.completion import connectors
 from penstock._cli.follow import stopping
 from penstock._cli.init import toml_value
 from penstock._cli.output import print_table
-from penstock._cli.run import followed
+from penstock._cli.run import run_and_follow
 from penstock._cli.session import Session, command
 from penstock._config.toml_values import bare_type
 from penstock._project.project import Project
@@ -76,7 +76,9 @@ def demo(session: Session) -> int:
         }
         project = Project(config, plugins=session.plugins, environ={})
         since = today - timedelta(days=DEMO_DAYS)
-        finished = followed(session, lambda follow, stop: project.run("demo", since=since, on_event=follow, stop=stop))
+        finished = run_and_follow(
+            session, lambda follow, stop: project.run("demo", since=since, on_event=follow, stop=stop)
+        )
     if not session.quiet:
         _summary(finished, left_out(registry))
     return finished.exit_code

@@ -69,7 +69,7 @@ class Session:
         for text in texts:
             self.notice(text)
 
-    def printed(self, result: "Result", json_: bool) -> bool:
+    def print_if_json(self, result: "Result", json_: bool) -> bool:
         """Print the notices of a result and, as JSON, all of it; whether that was requested."""
         self.notices(result.notices)
         if json_:

@@ -71,7 +71,7 @@ def status(
     if accounts and not any(target.sources or target.error for target in result.targets):
         raise UsageError(f"--accounts: no account here matches {', '.join(accounts)}; penstock status -v lists them")
     now = Clock().now()
-    if session.printed(result, json_):
+    if session.print_if_json(result, json_):
         pass
     elif csv_ and problems:
         _print_csv(result.targets, _problem_rows, ("target", *fields_dict(Problem)))
@@ -272,7 +272,7 @@ def _span(days: Sequence[date]) -> str:
 
 def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **options: Any) -> int:
     result = session.project.totals(name, **options)
-    if session.printed(result, json_):
+    if session.print_if_json(result, json_):
         return result.exit_code
     if csv_:
         dated = [total for total in result.totals if total.period]  # a list of what there is now invoices no period

@@ -41,7 +41,7 @@ def verify(
     --rows, are shown, and never marked by --repair.
     """
     result = session.project.verify(name, to=to, since=since, until=until, accounts=accounts, repair=repair)
-    if session.printed(result, json_):
+    if session.print_if_json(result, json_):
         return result.exit_code
     if csv_:
         print_csv([asdict(difference, recurse=False) for difference in result.differences], fields_dict(DifferenceInfo))

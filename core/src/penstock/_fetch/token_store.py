@@ -48,7 +48,7 @@ class TokenStore:
         """
         configured = authenticator.grant_request()
         assert configured is not None, "an authenticator with renew_request has a grant_request"
-        with self._locked():
+        with self._hold_lock():
             store = self._read()
             key = _key(store["salt"], account, configured)
             stored: list[dict[str, str]] = store["entries"].get(key, [])
@@ -85,7 +85,7 @@ class TokenStore:
             self._write({**store, "entries": {**store["entries"], key: tokens}})
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         tries = int(LOCK_WAIT_S / LOCK_TRY_S)
 
         def wait() -> None:

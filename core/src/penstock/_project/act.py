@@ -17,7 +17,7 @@ from penstock._project.setup import Notices, Setup, blamed
 from penstock._util.clock import Clock
 from penstock._write.job import ActionJob, GivenRows, Input, Query
 from penstock._write.outbox import Outbox
-from penstock._write.rows import plain, written
+from penstock._write.rows import open_output, plain
 from penstock._write.sender import Sender
 from penstock.actions import Action
 from penstock.connector import Connector
@@ -240,7 +240,7 @@ def _send(
     of_job = {"source": job.source.name, "action": job.action.name}
     unwritten: SinkError | None = None
     with ExitStack() as files:
-        write = files.enter_context(written(receipts, "--receipts")) if receipts is not None else None
+        write = files.enter_context(open_output(receipts, "--receipts")) if receipts is not None else None
         emit({"event": "act_started", **of_job})
         for receipt in _blamed_items(job.source.connector, sender.send()):
             masked = evolve(receipt, reason=mask(receipt.reason), answer=mask_json(receipt.answer))

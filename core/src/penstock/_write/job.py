@@ -23,7 +23,7 @@ from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey
 from penstock._write.parameters import typed, validated
 from penstock._write.requests import Row, destination, pack_rows
-from penstock._write.rows import RowFile, Rows, SingleRow, write_values, written
+from penstock._write.rows import RowFile, Rows, SingleRow, open_output, write_values
 from penstock._write.sender import Sender, blocks, prepare_row, url_length
 from penstock.actions import Action
 from penstock.errors import UsageError
@@ -108,7 +108,7 @@ class ActionJob:
             case Path() as path if path.is_fifo() or path.is_char_device():  # <(...), /dev/stdin: readable only once
                 try:
                     with path.open("rb") as stream:
-                        return self._copied(stream, str(path))
+                        return self._copy_stream(stream, str(path))
                 except OSError as error:
                     raise UsageError(f"--from {path}: cannot be read: {error.strerror}") from None
             case Path() as path:
@@ -119,9 +119,9 @@ class ActionJob:
                     write_values(out.write, rows)
                 return RowFile.at(copy, LIST)
             case stream:
-                return self._copied(stream, STDIN)
+                return self._copy_stream(stream, STDIN)
 
-    def _copied(self, stream: BinaryIO, name: str) -> RowFile:
+    def _copy_stream(self, stream: BinaryIO, name: str) -> RowFile:
         """The rows of a stream, which can be read once only, from a temporary copy."""
         copy = self._scratch_folder() / "stdin"
         with copy.open("wb") as out:
@@ -157,7 +157,7 @@ class ActionJob:
         client = self._client(ignore)
         action, settings, authenticator = self.action, self.source.settings, client.retrying_for().signer.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
-        for block in blocks(self._read(self._scratch_folder(), is_new=True)):
+        for block in blocks(self._open_rows(self._scratch_folder(), is_new=True)):
             ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]
             yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
             rows = [row for row in ready if isinstance(row, Row)]
@@ -183,7 +183,7 @@ class ActionJob:
             client=self._client(emit),
             action=self.action,
             job=job,
-            rows=self._read(outbox.folder, is_new=job.is_new),
+            rows=self._open_rows(outbox.folder, is_new=job.is_new),
             defaults=self._defaults,
         )
 
@@ -202,7 +202,7 @@ class ActionJob:
         """A directory that is removed with the job's stack."""
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
 
-    def _read(self, folder: Path, *, is_new: bool) -> Rows:
+    def _open_rows(self, folder: Path, *, is_new: bool) -> Rows:
         """
         The rows. Those of a query are copied to ``folder``, under a name of this job. A resumed job uses
         that copy, so that it has the rows with which it began; UsageError if it is gone.
@@ -222,7 +222,7 @@ class ActionJob:
         if is_new:
             draft = copy.with_suffix(".part")
             try:
-                with written(draft, "--query", private=True) as write:
+                with open_output(draft, "--query", private=True) as write:
                     write_values(write, sink.kind.query(sink.settings, self.input.text))
                 draft.replace(copy)
             finally:

@@ -326,7 +326,7 @@ _ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
 @contextmanager
-def written(path: Path, option: str, *, private: bool = False) -> Iterator[Write]:
+def open_output(path: Path, option: str, *, private: bool = False) -> Iterator[Write]:
     """
     A function that writes text to a file; ``private``: its owner's alone. UsageError if it cannot be opened, SinkError
     if it cannot be written: rows may have been sent by then. Other errors of the block stay as they are.

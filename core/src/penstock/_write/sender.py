@@ -102,10 +102,10 @@ class Sender:
                 rows = [row for row in ready if isinstance(row, Row)]
                 writes = list(pack_rows(self.action, settings, rows, length=length))
                 self.job.settle([receipt for receipt in (*ready, *writes) if isinstance(receipt, Receipt)])
-                yield from self._settled()
+                yield from self._new_receipts()
                 for write in (write for write in writes if isinstance(write, WriteRequest)):
                     self._send_and_settle(write)
-                    yield from self._settled()
+                    yield from self._new_receipts()
             if isinstance(self.error, StoppedError):
                 break
             yield from self._receipts_of_unsent(block)
@@ -139,9 +139,9 @@ class Sender:
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
-    def _settled(self) -> Iterator[Receipt]:
+    def _new_receipts(self) -> Iterator[Receipt]:
         for receipt in self.job.receipts(self._reported):
-            yield self._counted(receipt)
+            yield self._count(receipt)
 
     def _receipts_of_unsent(self, block: Sequence[InputRow]) -> Iterator[Receipt]:
         """After an early end: the known outcomes of the block's rows, and that the others were not sent."""
@@ -150,14 +150,14 @@ class Sender:
                 continue
             receipt = self.job.receipt(input_row.number)
             if receipt is not None:
-                yield self._counted(receipt)
+                yield self._count(receipt)
                 continue
             self.not_sent += 1
             self._reported = input_row.number + 1
             why = one_line(self.error) if self.error is not None else "it was not reached"
             yield Receipt(row=input_row.number, status="refused", reason=f"not sent, --resume sends it: {why}")
 
-    def _counted(self, receipt: Receipt) -> Receipt:
+    def _count(self, receipt: Receipt) -> Receipt:
         self._reported = receipt.row + 1
         self.counts[receipt.status] = self.counts.get(receipt.status, 0) + 1
         return receipt
