@@ -6,11 +6,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from penstock._config.target_text import shown_target
 from penstock._project.setup import Notices, Setup, blamed
@@ -27,9 +27,6 @@ from penstock.model import Receipt
 from penstock.names import did_you_mean
 from penstock.redact import mask, mask_json
 from penstock.results import ActResult
-
-OnReceipt = Callable[[Receipt], None]
-OnRequest = Callable[[Mapping[str, Any]], None]
 
 _T = TypeVar("_T")
 
@@ -129,50 +126,50 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _refuse_overwriting(input_: Input, receipts: Path | None, refused: Path | None) -> None:
-    """Raises UsageError if an output file is also the input or the other output: its rows would be lost."""
-    named = [("--from", input_), ("--receipts", receipts), ("--refused", refused)]
-    option_by_path: dict[Path, str] = {}
-    for option, path in named:
-        if isinstance(path, Path) and (other := option_by_path.setdefault(path.resolve(), option)) != option:
-            raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
-
-
 # --- sending ----------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class ActOptions:
+    """The options of a call, as on the command line. ``receipts``, ``refused``: files to write."""
+
+    dry_run: bool = False
+    resume: bool = False
+    retry_unknown: bool = False
+    confirmed: bool = False
+    receipts: Path | None = None
+    refused: Path | None = None
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Callbacks:
+    """The functions that get each receipt, request of a dry run, and event. None: the result has the values."""
+
+    on_receipt: Callable[[Receipt], None] | None
+    on_request: Callable[[Mapping[str, Any]], None] | None
+    on_event: OnEvent
 
 
 def act(
     setup: Setup,
     action: Action,
     input_: Input,
+    options: ActOptions,
+    callbacks: Callbacks,
     *,
     source: str,
     values: Mapping[str, Any] | Sequence[str],
     clock: Clock,
     notices: Notices,
-    dry_run: bool,
-    resume: bool,
-    retry_unknown: bool,
-    confirmed: bool,
-    receipts: Path | None,
-    refused: Path | None,
-    on_receipt: OnReceipt | None,
-    on_request: OnRequest | None,
-    on_event: OnEvent,
 ) -> ActResult:
     """Send the rows of an action, or prepare their requests only; see :meth:`penstock.Project.act`."""
-    if action.not_built:
-        raise UsageError(f"{action.name} is not built: {action.not_built}")
-    if dry_run and (resume or retry_unknown):
-        raise UsageError("--dry-run sends nothing, so there is nothing to resume: give one of --dry-run and --resume")
+    _refuse_unusable(action, input_, options)
     parameters = values_of(action, values)
     configured = setup.source(source, notices.add)
-    _refuse_overwriting(input_, receipts, refused)
-    is_text = not isinstance(values, Mapping)
 
     def emit(event: Event) -> None:
         setup.registry.event(event)
-        on_event(event)
+        callbacks.on_event(event)
 
     with ExitStack() as stack:
         with blamed(configured.connector):
@@ -180,33 +177,48 @@ def act(
                 source=configured,
                 action=action,
                 parameters=parameters,
-                is_text=is_text,
+                is_text=not isinstance(values, Mapping),
                 input=input_,
                 clock=clock,
                 stack=stack,
             )
-            if not dry_run:
-                job.check_allowed(confirmed=confirmed)
+            if not options.dry_run:
+                job.check_allowed(confirmed=options.confirmed)
                 sender = job.open(
                     Outbox(setup.config.folder / ".penstock"),
-                    resume=resume,
-                    retry_unknown=retry_unknown,
-                    confirmed=confirmed,
+                    resume=options.resume,
+                    retry_unknown=options.retry_unknown,
+                    confirmed=options.confirmed,
                     emit=emit,
                 )
-        if dry_run:
-            return _dry_run(job, notices, on_receipt, on_request)
-        if (resume or retry_unknown) and sender.job.is_new:
+        if options.dry_run:
+            return _dry_run(job, callbacks, notices)
+        if (options.resume or options.retry_unknown) and sender.job.is_new:
             notices.add("there is no job of these rows and parameters to resume: all rows are sent")
         elif sender.job.is_finished:
             notices.add("this job is finished already: its receipts are printed again, and nothing is sent")
-        return _send(job, sender, notices, receipts, refused, on_receipt, emit)
+        return _send(job, sender, options, callbacks.on_receipt, notices, emit)
 
 
-def _dry_run(job: ActionJob, notices: Notices, on_receipt: OnReceipt | None, on_request: OnRequest | None) -> ActResult:
+def _refuse_unusable(action: Action, input_: Input, options: ActOptions) -> None:
+    """Raises UsageError for an action or a combination of options that cannot be carried out."""
+    if action.not_built:
+        raise UsageError(f"{action.name} is not built: {action.not_built}")
+    if options.dry_run and (options.resume or options.retry_unknown):
+        raise UsageError("--dry-run sends nothing, so there is nothing to resume: give one of --dry-run and --resume")
+    # An output file that is also the input or the other output: its rows would be lost.
+    named = [("--from", input_), ("--receipts", options.receipts), ("--refused", options.refused)]
+    option_by_path: dict[Path, str] = {}
+    for option, path in named:
+        if isinstance(path, Path) and (other := option_by_path.setdefault(path.resolve(), option)) != option:
+            raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
+
+
+def _dry_run(job: ActionJob, callbacks: Callbacks, notices: Notices) -> ActResult:
+    """Prepare the requests. Raises what the callbacks raise."""
     requests: list[Mapping[str, Any]] = []
     receipts: list[Receipt] = []
-    take_request, take_receipt = on_request or requests.append, on_receipt or receipts.append
+    take_request, take_receipt = callbacks.on_request or requests.append, callbacks.on_receipt or receipts.append
     counts: Counter[str] = Counter()
     for prepared in _blamed_items(job.source.connector, job.dry_run()):
         if isinstance(prepared, Receipt):
@@ -226,54 +238,60 @@ def _dry_run(job: ActionJob, notices: Notices, on_receipt: OnReceipt | None, on_
 def _send(
     job: ActionJob,
     sender: Sender,
+    options: ActOptions,
+    on_receipt: Callable[[Receipt], None] | None,
     notices: Notices,
-    receipts: Path | None,
-    refused: Path | None,
-    on_receipt: OnReceipt | None,
     emit: OnEvent,
 ) -> ActResult:
-    """Send the rows. Raises what ``on_receipt`` raises, and SinkError where ``receipts`` cannot be written."""
-    if refused is not None:
-        sender.check_refused_file(refused)
-    collected: list[Receipt] = []
-    take_receipt = on_receipt or collected.append
+    """Send the rows. Raises what ``on_receipt`` raises, and SinkError where a receipt cannot be written."""
+    if options.refused is not None:
+        sender.check_refused_file(options.refused)
+    receipts: list[Receipt] = []
+    take_receipt = on_receipt or receipts.append
     of_job = {"source": job.source.name, "action": job.action.name}
-    unwritten: SinkError | None = None
     with ExitStack() as files:
-        write = files.enter_context(open_output(receipts, "--receipts")) if receipts is not None else None
+        write_receipt = files.enter_context(_receipts_to(options.receipts))
         emit({"event": "act_started", **of_job})
         for receipt in _blamed_items(job.source.connector, sender.send()):
             masked = evolve(receipt, reason=mask(receipt.reason), answer=mask_json(receipt.answer))
             take_receipt(masked)
-            if write is not None:
-                write(receipt_line(masked) + "\n")
-        try:
-            files.close()  # not at the end of the block: the rows are sent, and the result has their counts
-            if refused is not None:
-                sender.write_refused(refused)
-        except SinkError as failure:
-            unwritten = failure
+            write_receipt(masked)
+        unwritten = _finish_files(files, sender, options.refused)
     error = sender.error or unwritten
     result = ActResult(
         counts=dict(sender.counts),
         not_sent=sender.not_sent,
         error=error,
-        receipts=tuple(collected),
+        receipts=tuple(receipts),
         notices=tuple(notices.texts),
         exit_code=(error.exit_code or 1) if error is not None else int(not set(sender.counts) <= {"done"}),
     )
-    emit(
-        {
-            "event": "act_finished",
-            **of_job,
-            "counts": dict(result.counts),
-            "not_sent": result.not_sent,
-            "exit_code": result.exit_code,
-        }
-    )
+    totals = {"counts": dict(result.counts), "not_sent": result.not_sent, "exit_code": result.exit_code}
+    emit({"event": "act_finished", **of_job, **totals})
     if error is None and not result.counts.get("unknown"):
         job.forget_rows()
     return result
+
+
+@contextmanager
+def _receipts_to(path: Path | None) -> Iterator[Callable[[Receipt], object]]:
+    """A function that writes a receipt to a file; for None, one that does nothing."""
+    if path is None:
+        yield lambda receipt: None
+        return
+    with open_output(path, "--receipts") as write:
+        yield lambda receipt: write(receipt_line(receipt) + "\n")
+
+
+def _finish_files(files: ExitStack, sender: Sender, refused: Path | None) -> SinkError | None:
+    """Close the file of receipts, and write the refused rows. Returns an error: the rows are sent, and are counted."""
+    try:
+        files.close()
+        if refused is not None:
+            sender.write_refused(refused)
+    except SinkError as error:
+        return error
+    return None
 
 
 def _blamed_items(connector: Connector, items: Iterator[_T]) -> Iterator[_T]:

@@ -231,7 +231,7 @@ class Project:
         Failed partitions, and a lock that another run holds, are in the result.
         """
         from penstock._project.jobs import Selection
-        from penstock._project.run import run
+        from penstock._project.run import DivisionOptions, RecordingOptions, run
 
         selection = Selection(
             to=to,
@@ -248,14 +248,10 @@ class Project:
             self._setup,
             name,
             selection,
+            DivisionOptions(shard=shard, workers=workers, engine=engine),
+            RecordingOptions(record=record, record_full=record_full, replay=replay),
             clock=self._clock(stop),
             deadline_s=deadline_s,
-            shard=shard,
-            workers=workers,
-            engine=engine,
-            record=record,
-            record_full=record_full,
-            replay=replay,
             on_event=unfailing(on_event),
         )
 
@@ -315,27 +311,28 @@ class Project:
         An error of the provider during the call is in the result. Raises LockHeldError if another process sends the
         same rows, and SinkError where ``receipts`` cannot be written.
         """
-        from penstock._project.act import act, action_of, input_of
+        from penstock._project.act import ActOptions, Callbacks, act, action_of, input_of
 
         on_event = unfailing(on_event)
         notices = Notices(on_event)
-        return act(
-            self._setup,
-            action_of(self._setup, source, action),
-            input_of(self._setup, rows, file, sink, query, notices),
-            source=source,
-            values=values,
-            clock=self._clock(stop),
-            notices=notices,
+        options = ActOptions(
             dry_run=dry_run,
             resume=resume,
             retry_unknown=retry_unknown,
             confirmed=confirmed,
             receipts=None if receipts is None else Path(receipts),
             refused=None if refused is None else Path(refused),
-            on_receipt=on_receipt,
-            on_request=on_request,
-            on_event=on_event,
+        )
+        return act(
+            self._setup,
+            action_of(self._setup, source, action),
+            input_of(self._setup, rows, file, sink, query, notices),
+            options,
+            Callbacks(on_receipt=on_receipt, on_request=on_request, on_event=on_event),
+            source=source,
+            values=values,
+            clock=self._clock(stop),
+            notices=notices,
         )
 
     # --- what was delivered -----------------------------------------------------------------------------------------

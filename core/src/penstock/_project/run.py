@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
@@ -34,35 +34,60 @@ if TYPE_CHECKING:
 Folder = str | os.PathLike[str] | None
 
 
+@frozen(kw_only=True, eq=False, repr=False)
+class DivisionOptions:
+    """
+    How a run is divided. ``shard``: the one that this process reads (``"3/16"``). ``workers``: the number of processes
+    to start, on this machine or, with ``engine``, there.
+    """
+
+    shard: str | None = None
+    workers: int | None = None
+    engine: str | None = None
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether the run is divided among workers."""
+        return self.engine is not None or self.workers not in (None, 1)
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class RecordingOptions:
+    """
+    The directory of a recording: a new one to write (``record``; ``record_full``: with credentials masked only), or one
+    to read in place of the provider (``replay``).
+    """
+
+    record: Folder = None
+    record_full: Folder = None
+    replay: Folder = None
+
+
 def run(
     setup: Setup,
     name: str,
     selection: Selection,
+    division: DivisionOptions,
+    recordings: RecordingOptions,
     *,
     clock: Clock,
     deadline_s: float | None,
-    shard: str | None,
-    workers: int | None,
-    engine: str | None,
-    record: Folder,
-    record_full: Folder,
-    replay: Folder,
     on_event: OnEvent,
 ) -> RunResult:
     """See :meth:`penstock.Project.run`."""
-    notices, recording, configured = Notices(on_event), None, setup
-    if replay is not None:
-        recording = _recording_of(replay, record, record_full, notices.add)
+    notices, configured = Notices(on_event), setup
+    recording = _recording_of(recordings, notices.add)
+    if recording is not None:
         configured, clock = setup.with_recorded(recording), StandingClock(recording.started_at, clock.stop)
         selection = _as_recorded(selection, recording)
-    receivers = _receivers(setup, name, selection.to) if replay is None else ()
+    receivers = _receivers(setup, name, selection.to) if recording is None else ()
     try:
         jobs, sink = jobs_for(configured, name, selection, clock.now(), notices.add)
         _refuse_unusable(jobs, sink, recording)
-        exchange_log = recording or _recorder_of(record, record_full, selection)
-        if shard is not None:
-            jobs = _sharded(jobs, shard, notices.add)
-        workers, engine = _division(setup, name, workers, engine, shard=shard, recorded=exchange_log is not None)
+        exchange_log = recording or _recorder_of(recordings, selection)
+        if division.shard is not None:
+            jobs = _sharded(jobs, division.shard, notices.add)
+        division = _division_of(setup, name, division, recorded=exchange_log is not None)
         remember = partial(_remember, setup, sink, [job.source.name for job in jobs], clock, notices.add)
         context = new_run(
             jobs,
@@ -71,12 +96,13 @@ def run(
             on_event=partial(_follow, on_event, remember),
             exchange_log=exchange_log,
         )
-        if engine is None and workers in (None, 1):
-            result = _result_of(partial(run_jobs, context))
-        else:
+        if division.has_workers:
             from penstock._project.workers import run_by_workers  # a run of one process starts without it
 
+            engine, workers = division.engine, division.workers
             result = _result_of(partial(run_by_workers, configured, name, selection, context, engine, workers))
+        else:
+            result = _result_of(partial(run_jobs, context))
     except PenstockError as error:
         notices.add_all(notify(receivers, name, RunResult.not_started(error)))
         raise
@@ -93,18 +119,18 @@ def _receivers(setup: Setup, name: str, to: str | Sink | None) -> tuple[Notifica
     return config.notifications(name, setup.registry)
 
 
-def _division(
-    setup: Setup, name: str, workers: int | None, engine: str | None, *, shard: str | None, recorded: bool
-) -> tuple[int | None, str | None]:
-    """The workers and the engine that divide a run: those of the call, else those of the pipeline."""
-    if shard is None and not recorded:
+def _division_of(setup: Setup, name: str, division: DivisionOptions, *, recorded: bool) -> DivisionOptions:
+    """The division of the call; where it names neither workers nor an engine, with those of the pipeline."""
+    if division.shard is None and not recorded:
         pipeline = setup.config.pipelines.get(name)
-        if pipeline is not None and workers is None and engine is None:
-            return pipeline.workers, pipeline.engine
-    elif engine is not None or workers not in (None, 1):
-        what = "--shard divides a run without workers" if shard is not None else "a recording is of one process"
+        if pipeline is not None and division.workers is None and division.engine is None:
+            return evolve(division, workers=pipeline.workers, engine=pipeline.engine)
+    elif division.has_workers:
+        what = (
+            "--shard divides a run without workers" if division.shard is not None else "a recording is of one process"
+        )
         raise UsageError(f"{what}; leave out --workers and --engine")
-    return workers, engine
+    return division
 
 
 def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str], clock: Clock, notice: Notice) -> None:
@@ -168,14 +194,15 @@ def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
 # --- recordings -------------------------------------------------------------------------------------------------------
 
 
-def _recording_of(replay: Folder, record: Folder, record_full: Folder, notice: Notice) -> "Recording":
-    """The recording to run from. Raises UsageError."""
+def _recording_of(recordings: RecordingOptions, notice: Notice) -> "Recording | None":
+    """The recording to run from, if there is one. Raises UsageError."""
+    if recordings.replay is None:
+        return None
     from penstock._recording.replay import Recording
 
-    if record is not None or record_full is not None:
+    if recordings.record is not None or recordings.record_full is not None:
         raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
-    assert replay is not None
-    recording = Recording.open(Path(replay))
+    recording = Recording.open(Path(recordings.replay))
     if not recording.finished:
         notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
     return recording
@@ -204,8 +231,9 @@ def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: Configured
         )
 
 
-def _recorder_of(record: Folder, record_full: Folder, selection: Selection) -> ExchangeLog | None:
+def _recorder_of(recordings: RecordingOptions, selection: Selection) -> ExchangeLog | None:
     """The exchange log of a run that is recorded. Raises UsageError."""
+    record, record_full = recordings.record, recordings.record_full
     if record is not None and record_full is not None:
         raise UsageError("--record and --record-full: choose one")
     if (folder := record if record is not None else record_full) is None:
