@@ -2,20 +2,15 @@
 Small files with state: written whole, readable by their owner only, and locked between processes.
 """
 
+import fcntl
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from penstock.commands.process import write_whole
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 
 def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
@@ -31,17 +26,14 @@ def exclusive(path: Path, wait: Callable[[], None]) -> Iterator[None]:
     sleeps, or raises. The lock of a process that is killed is free at once.
     """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-        while not _locked(file):
+        while not _try_lock(file):
             wait()
         yield
 
 
-def _locked(file: IO[bytes]) -> bool:
+def _try_lock(file: IO[bytes]) -> bool:
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
