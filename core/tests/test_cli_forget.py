@@ -187,7 +187,7 @@ def test_rejected_records_are_not_held(here: Here, monkeypatch: pytest.MonkeyPat
 
     original = SqliteLedger.rejected
     monkeypatch.setattr(SqliteLedger, "rejected", many)
-    monkeypatch.setattr("penstock._project.rejected.RejectedRecord", counted)
+    monkeypatch.setattr("penstock._project.history.RejectedRecord", counted)
     here("rejected", what)
 
     assert len(held) == 50

@@ -7,8 +7,8 @@ The modules, in the order in which a page passes them: ``elements`` (bytes, join
 column by column), ``record_decoder`` (elements to rows) by ``structs`` (Structs made from the record class),
 ``conversion`` (values to the type of their column), ``columns`` (stamps, exact money, days), ``totals`` (rows of
 totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice), ``rejects`` (rejected
-records, with path and reason), ``masks`` (secret and personal members in nested values). Beside them ``erasure`` (what
-an earlier reading delivered). ``compile`` and ``stream_decoder`` join them.
+records, with path and reason), ``masks`` (secret and personal members in nested values). ``compile`` and
+``stream_decoder`` join them.
 
 See ``docs/decisions/0003-records-at-c-speed.md`` for the measurements.
 """

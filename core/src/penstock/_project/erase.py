@@ -2,10 +2,14 @@
 ``forget --personal``: erase personal columns in what was delivered.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
-from penstock._decode.erasure import erasures_of
+from penstock._decode.masks import personal_cleaner
+from penstock._decode.stream_decoder import StreamDecoder
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import fingerprint, is_of_today
 from penstock._project.forget import LockedTarget, delivered_streams, locked_targets
@@ -16,9 +20,9 @@ from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.ledger import DeliveredEntries
 from penstock.ledger_interface import Ledger, LedgerEntry
-from penstock.model import Partition, Rejected
+from penstock.model import EXACT_JSON, PLAIN_JSON, Partition, Rejected
 from penstock.results import ForgetResult, Forgotten
-from penstock.sinks import Erasing
+from penstock.sinks import EXTRA, Erasing, Erasure
 
 
 def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_run: bool) -> ForgetResult:
@@ -61,15 +65,15 @@ def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_r
                     for locked in targets
                 ]
                 continue
-            erased += [_erased(locked, configured, declared[name], notice, dry_run=dry_run) for locked in targets]
+            erased += [_erase_in(locked, configured, declared[name], notice, dry_run=dry_run) for locked in targets]
         return ForgetResult(targets=tuple(erased), exit_code=int(any(forgotten.left for forgotten in erased)))
 
 
-def _erased(
+def _erase_in(
     locked: LockedTarget, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool
 ) -> Forgotten:
     decoder = components_of(source, stream, ()).decoder
-    erasures = erasures_of(decoder)
+    erasures = _erasures_of(decoder)
     delivered = DeliveredEntries(locked.ledger, source.name, stream.name)
     done = Forgotten(
         target=locked.target_name,
@@ -90,12 +94,12 @@ def _erased(
             rejected.setdefault(entry.partition, []).append(masked)
     prints = _Fingerprints(source, stream, locked.ledger)
 
-    def erased(entry: LedgerEntry) -> LedgerEntry:
+    def as_erased(entry: LedgerEntry) -> LedgerEntry:
         records = tuple(rejected.get(entry.partition, ()))
         return evolve(entry, kind=stream.kind, fingerprint=prints.of_today(entry), rejected_records=records)
 
     assert isinstance(locked.target, Erasing)
-    entries = DeliveredEntries(locked.ledger, source.name, stream.name, changed=erased)
+    entries = DeliveredEntries(locked.ledger, source.name, stream.name, changed=as_erased)
     outcome = locked.target.erase(erasures, entries)
     for left in outcome.left:
         notice(f"{locked.target_name}: {left.partition} was left as it is: {left.what}")
@@ -128,3 +132,63 @@ class _Fingerprints:
             self._known[account] = (before, fingerprint(settings, self._stream))
         before, now = self._known[account]
         return now if is_of_today(entry.fingerprint, before) else entry.fingerprint
+
+
+# --- what is erased ---------------------------------------------------------------------------------------------------
+
+
+def _erasures_of(decoder: StreamDecoder) -> tuple[Erasure, ...]:
+    """
+    The values to erase in delivered rows, so that they hold what a reading without personal data delivers: of a stream
+    that is compiled without these, and of the streams derived from it.
+    """
+    return tuple(map(_erasure_of, decoder.streams))
+
+
+def _erasure_of(decoder: StreamDecoder) -> Erasure:
+    rejects = decoder.rejects
+    columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in rejects.hidden)
+    nested = {
+        name: _on_text(personal_cleaner(column.hidden_personal))
+        for name, column in decoder.columns.items()
+        if column.hidden_personal and name not in columns
+    }
+    if not rejects.has_extra:
+        columns = (*columns, EXTRA)
+    elif not rejects.stores_unknown or rejects.extra_masks:
+        nested[EXTRA] = _on_text(_extra_cleaner(decoder))
+    return Erasure(layout=decoder.layout, columns=columns, nested=nested)
+
+
+def _extra_cleaner(decoder: StreamDecoder) -> Callable[[Any], Any]:
+    """Values that did not fit a delivered column stay, unknown members only where these are kept; both masked."""
+    rejects = decoder.rejects
+    hidden = {column.member for name, column in decoder.columns.items() if name in rejects.hidden}
+    delivered = {column.member for name, column in decoder.columns.items() if name not in rejects.hidden}
+
+    def clean(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return None
+        members = {
+            name: item
+            for name, item in value.items()
+            if name in delivered or (rejects.stores_unknown and name not in hidden)
+        }
+        return rejects.extra_masks.apply(members) or None
+
+    return clean
+
+
+def _on_text(clean: Callable[[Any], Any]) -> Callable[[str], str | None]:
+    """``clean``, which may change its argument, for a JSON text; numbers keep their digits."""
+
+    def clean_text(text: str) -> str | None:
+        value = PLAIN_JSON.decode(text)
+        before = EXACT_JSON.encode(value)
+        cleaned = clean(value)
+        if cleaned is None:
+            return None
+        after = EXACT_JSON.encode(cleaned)
+        return text if after == before else after.decode()
+
+    return clean_text

@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import evolve
 
-from penstock._project.changes import changes_of
-from penstock._project.target_query import SourceLedger, holds, narrowed
+from penstock._project.history import changes_of
+from penstock._project.target_query import SourceLedger, holds
 from penstock.ledger_interface import LedgerEntry
 from penstock.names import counted
 from penstock.results import (
@@ -54,8 +54,9 @@ def problems_of(
             reason = "days between the first and the last were never delivered"
             problems.append(_problem(name, account, "missing", account.missing, reason))
         if account.failed or account.rejected or account.unread_values or account.truncated:
-            flawed = narrowed(source_ledger.ledger.entries, flawed=True)
-            entries = flawed(name, account.stream, accounts=list(account.account.values()) or None)
+            entries = source_ledger.ledger.entries(
+                name, account.stream, accounts=list(account.account.values()) or None, flawed=True
+            )
             of_account = [
                 entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account
             ]

@@ -506,7 +506,7 @@ class Project:
         """
         The rejected records, with path and reason. ``on_record``: called with each of them; the result has none then.
         """
-        from penstock._project.rejected import rejected_records
+        from penstock._project.history import rejected_records
         from penstock.results import RejectedResult
 
         query, collected = self._query(name, to), list["RejectedRecord"]()
@@ -519,7 +519,7 @@ class Project:
         self, name: str | None = None, *, to: str | None = None, limit: int = 20, run_id: str | None = None
     ) -> "RunsResult":
         """The last runs, newest first, at most ``limit`` of each source; ``run_id``: only the run of this id."""
-        from penstock._project.runs import runs_of
+        from penstock._project.history import runs_of
         from penstock.results import RunsResult, run_order
 
         query = self._query(name, to)
@@ -535,7 +535,7 @@ class Project:
         ``merged``: one for each partition, from before the first to after the last; else one for each reading. As far
         back as the ledger keeps restatements.
         """
-        from penstock._project.changes import changes_of
+        from penstock._project.history import changes_of
         from penstock.results import ChangesResult
 
         query = self._query(name, to)

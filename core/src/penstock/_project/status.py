@@ -11,8 +11,8 @@ from attrs import asdict
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import reader_version
+from penstock._project.history import run_info
 from penstock._project.problems import OVERDUE, never_read, problems_of
-from penstock._project.runs import run_info
 from penstock._project.setup import Setup
 from penstock._project.target_query import SourceLedger, TargetQuery, holds
 from penstock.errors import PenstockError

@@ -1,13 +1,52 @@
 """
-``changes``: what providers restated, from the ledger of a target.
+What the ledger of a target keeps of former runs: ``runs`` (their records), ``rejected`` and ``changes``.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 
 from penstock._project.target_query import SourceLedger
 from penstock.ledger import FORGET_PREFIX
+from penstock.ledger_interface import RunRecord
 from penstock.model import Partition
-from penstock.results import Change, joined
+from penstock.results import Change, RejectedRecord, RunInfo, joined
+
+
+def runs_of(source_ledger: SourceLedger, limit: int, run_id: str | None) -> list[RunInfo]:
+    """The last runs of a source in one target, newest first, at most ``limit``; ``run_id``: only the run of this id."""
+    runs = source_ledger.ledger.runs(source_ledger.source, limit, run_id=run_id)
+    return [run_info(run, source_ledger.target_name) for run in runs]
+
+
+def run_info(run: RunRecord, target: str) -> RunInfo:
+    streams = run.report.get("streams", {}).values()
+    return RunInfo(
+        run_id=run.run_id,
+        source=run.source,
+        started_at=run.started_at,
+        target=target,
+        finished_at=run.finished_at,
+        exit_code=run.exit_code,
+        records=sum(stream.get("records", 0) for stream in streams),
+        rejected=sum(stream.get("rejected", 0) for stream in streams),
+        requests=run.requests,
+        failed=sum(stream.get("partitions", {}).get("failed", 0) for stream in streams),
+        report=run.report,
+    )
+
+
+def rejected_records(source_ledger: SourceLedger, stream: str | None) -> Iterator[RejectedRecord]:
+    """The records of a source that were rejected in one target. A target may have millions of them."""
+    for entry, record in source_ledger.ledger.rejected(source_ledger.source, stream):
+        yield RejectedRecord(
+            target=source_ledger.target_name,
+            source=source_ledger.source,
+            stream=record.stream,
+            partition=entry.partition.as_dict(),
+            path=record.path,
+            reason=record.reason,
+            raw=record.raw,
+        )
 
 
 def changes_of(source_ledger: SourceLedger, since: date, *, merged: bool) -> list[Change]:
