@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Adoption, Batch, ConfigError, LedgerEntry, Partition, Project, UsageError
+from penstock import Adoption, BaseSink, ConfigError, PluginError, Project, UsageError
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from penstock_plugins.files.sink import FileSink
@@ -301,29 +301,6 @@ def test_deleted_days_are_named_and_not_marked(project: Project) -> None:
     assert project.verify("daily").deleted == ()
 
 
-def test_a_sink_older_than_a_bound_is_called_without_it(
-    project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    A target whose verify takes no days, and a ledger whose restatements cannot be bounded, give the same result.
-    """
-    verify, restated = FileTarget.verify, SqliteLedger.restated
-    monkeypatch.setattr(FileTarget, "verify", lambda self, stream, entries: verify(self, stream, entries))
-    monkeypatch.setattr(SqliteLedger, "restated", lambda self, source=None, *, since=None: restated(self, source))
-    project.run("daily", **DAYS)
-    shop.change = lambda shop, day, answer: {"sales": answer["sales"][:1], "total": 1}
-    project.run("daily", **DAYS)
-    assert project.changes(since=FIRST).changes
-    project.forget("shop", "sales", since=LAST, until=LAST)
-    counted = project.forget("shop", "sales", since=FIRST, until=FIRST, accounts=["7"], rows=True)
-
-    found = project.verify("daily")
-
-    assert [one.partitions for one in counted.targets] == [1]
-    assert [one.partition for one in found.deleted] == [{"shop_id": "7", "day": str(FIRST)}]
-    assert {one.partition["day"] for one in found.differences} == {str(LAST)}
-
-
 def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: Project, tmp_path: Path) -> None:
     """
     Nothing records who deleted them: they differ, and a repair would mark them. After forget they are compared no more.
@@ -513,32 +490,13 @@ def test_a_text_in_place_of_a_list_is_refused(
         getattr(project, method)("shop", **{key: "sales"}, **more)
 
 
-def test_a_sink_that_extends_no_base_class_works(server: Server, tmp_path: Path) -> None:
+def test_a_sink_without_its_base_class_is_refused(project: Project) -> None:
     """
-    A sink and a target that extend neither ``BaseSink`` nor ``BaseTarget`` get the defaults of their attributes.
+    So is its target. The message has the missing attributes, and the class that has their defaults.
     """
-    delivered: list[tuple[str, int]] = []
-
-    class PlainWriter:
-        def __init__(self, partition: Partition) -> None:
-            self.partition = partition
-            self.rows = 0
-
-        def write(self, batch: Batch) -> None:
-            self.rows += len(batch)
-
-        def commit(self, entry: LedgerEntry) -> LedgerEntry:
-            delivered.append((self.partition.stream, self.rows))
-            return entry
-
-        def abort(self) -> None:
-            pass
 
     class PlainTarget:
         ledger = None
-
-        def begin(self, layouts: Any, partition: Partition) -> PlainWriter:
-            return PlainWriter(partition)
 
         def close(self) -> None:
             pass
@@ -547,14 +505,13 @@ def test_a_sink_that_extends_no_base_class_works(server: Server, tmp_path: Path)
         def open(self, source: str, run_id: str, streams: Any = ()) -> PlainTarget:
             return PlainTarget()
 
-        def open_readonly(self, source: str) -> None:
-            return None
+    class Sink(PlainSink, BaseSink):
+        pass
 
-    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
-    result = project.run("shop", to=PlainSink(), **DAYS)
-
-    assert result.exit_code == 0
-    assert sum(rows for _, rows in delivered) > 0
+    with pytest.raises(PluginError, match=r"^PlainSink has no keeps_ledger, address\. .* extend penstock\.BaseSink"):
+        project.run("shop", to=PlainSink(), **DAYS)
+    with pytest.raises(PluginError, match=r"^PlainTarget has no whole_stream, .* class PlainTarget\(BaseTarget\)$"):
+        project.run("shop", to=Sink(), **DAYS)
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

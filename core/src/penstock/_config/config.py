@@ -18,7 +18,7 @@ from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean, nearest
 from penstock.redact import Secret
-from penstock.sinks import BaseSink, Sink, SinkKind, add_defaults
+from penstock.sinks import BaseSink, Sink, SinkKind, check_attributes
 
 DEFAULT_FILE = Path("penstock.toml")
 
@@ -40,7 +40,7 @@ class ConfiguredSink:
     def open(self) -> Sink:
         """The sink itself."""
         sink: Sink = self.kind.open(self.settings)
-        add_defaults(sink, BaseSink)
+        check_attributes(sink, BaseSink)
         return sink
 
 

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
-from penstock._project.target_query import Days, SourceLedger, TargetQuery, narrowed, nothing_of
+from penstock._project.target_query import Days, SourceLedger, TargetQuery, nothing_of
 from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock._run.failures import GROUP_PARTITIONS
@@ -230,8 +230,8 @@ def deleted(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restatem
     """
     deletions = {
         change.partition: change
-        for change in narrowed(source_ledger.ledger.restated, runs=FORGET_PREFIX)(source_ledger.source)
-        if change.run_id.startswith(FORGET_PREFIX) and days.holds(change.partition)
+        for change in source_ledger.ledger.restated(source_ledger.source, runs=FORGET_PREFIX)
+        if days.holds(change.partition)
     }
     for stream in {partition.stream for partition in deletions}:
         dates = [day for partition in deletions if partition.stream == stream and (day := partition.day) is not None]
@@ -261,6 +261,6 @@ def _chosen(locked: LockedTarget, stream: str, days: Days, deleted_from: Sequenc
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
         nothing = nothing_of(locked.source, stream, first.partition_columns, first.day_column, names)
-        held = narrowed(locked.target.verify, since=days.since, until=days.until)(stream, [nothing])
+        held = locked.target.verify(stream, [nothing], since=days.since, until=days.until)
         partitions += [difference.partition for difference in held]
     return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]

@@ -2,13 +2,12 @@
 The targets that a call looks at, opened for reading, and the days and accounts that it selects in them.
 """
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import count
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -17,7 +16,7 @@ from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError
-from penstock.ledger import DeliveredEntries, Retention, windows_of_rows
+from penstock.ledger import DeliveredEntries, windows_of_rows
 from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord, SummingLedger
 from penstock.model import Partition
 from penstock.names import did_you_mean
@@ -26,7 +25,6 @@ from penstock.results import Result
 RUNS_AT_ONCE = 20  # records of runs, with a report of up to 64 KiB each
 
 _T = TypeVar("_T")
-_V = TypeVar("_V")
 _R = TypeVar("_R", bound=Result)
 
 
@@ -85,8 +83,7 @@ class SourceLedger:
     @property
     def streams(self) -> list[str]:
         """The streams that have a row, in alphabetical order."""
-        pairs = narrowed(self.ledger.sources, source=self.source)()
-        return sorted(stream for source, stream in pairs if source == self.source)
+        return sorted(stream for _, stream in self.ledger.sources(self.source))
 
     def entries(self, stream: str, days: "Days") -> dict[Partition, LedgerEntry]:
         """The rows of a stream's partitions within these days, of these accounts."""
@@ -120,9 +117,6 @@ class SourceLedger:
 
     def runs(self) -> Iterator[RunRecord]:
         """The runs that the ledger keeps, newest first. They are read some at a time: their reports are long."""
-        if "offset" not in inspect.signature(self.ledger.runs).parameters:  # the plugin is older than the parameter
-            yield from self.ledger.runs(self.source, Retention().runs)
-            return
         for offset in count(step=RUNS_AT_ONCE):
             runs = self.ledger.runs(self.source, RUNS_AT_ONCE, offset=offset)
             yield from runs
@@ -136,17 +130,6 @@ class SourceLedger:
             if not marked.isdisjoint(report.partitions):
                 self.ledger.drop(report)
         self.ledger.forget(self.source, partitions)
-
-
-def narrowed(method: Callable[..., _V], **bounds: Any) -> Callable[..., _V]:
-    """
-    A method of a target or a ledger with those of these bounds that it takes.
-
-    A plugin may be older than a parameter that was added to its protocol. A bound only saves it work: callers drop what
-    lies outside of it.
-    """
-    taken = inspect.signature(method).parameters
-    return partial(method, **{name: bound for name, bound in bounds.items() if name in taken})
 
 
 @contextmanager

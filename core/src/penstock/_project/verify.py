@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 
 from penstock._project.forget import deleted
 from penstock._project.setup import Setup
-from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, narrowed, nothing_of
+from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, nothing_of
 from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import PenstockError, UsageError
@@ -160,12 +160,12 @@ class _Verification:
         The differences of a stream, one for each partition, on the days that are looked at. ``empty``: the entry to
         compare with where the ledger has no delivery.
         """
-        compared = narrowed(target.verify, since=self.days.since, until=self.days.until)
+        since, until = self.days.since, self.days.until
         differing: dict[Partition, Difference] = {}
-        for difference in compared(stream, entries):
+        for difference in target.verify(stream, entries, since=since, until=until):
             differing.setdefault(difference.partition, difference)
         if not len(entries) and empty is not None:
-            for difference in compared(stream, [empty]):
+            for difference in target.verify(stream, [empty], since=since, until=until):
                 differing.setdefault(difference.partition, evolve(difference, uncounted=True))
         return [difference for difference in differing.values() if self.days.holds(difference.partition)]
 
