@@ -569,6 +569,33 @@ def test_rows_of_final_days_are_not_loaded_where_the_target_lists_them() -> None
     assert ledger.queries == [{"since": date(2026, 8, 8), "until": date(2026, 8, 8), "accounts": ["2"]}]
 
 
+def test_a_list_of_final_days_is_not_kept() -> None:
+    """
+    The memory of a plan does not grow with the final days of reports that the target lists.
+    """
+
+    alive = most = 0
+
+    class Listed(FinalDay):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    class CountingTarget(ListingTarget):
+        def final_days(self, stream: str, **window: Any) -> Iterable[FinalDay]:
+            nonlocal alive, most
+            for final in super().final_days(stream, **window):
+                alive += 1
+                most = max(most, alive)
+                yield Listed._make(final)
+
+    days = [date(2026, 6, 1) + timedelta(days=n) for n in range(60)]
+    target = CountingTarget(FakeLedger(dict(read(day.isoformat(), NOW) for day in days)))
+
+    assert plan_job(a_job(target, since=days[0], until=days[-1]), NOW).final == {"clicks": 60}
+    assert most <= 3
+
+
 def test_rows_between_an_old_day_and_this_week_are_not_loaded() -> None:
     """
     A day of long ago that failed is read again with every run: only its row is loaded, not those of all days since.

@@ -77,7 +77,7 @@ def is_of_today(stored: str, today: str) -> bool:
     Whether a stored fingerprint is that of today's settings. One without a host, or without port and path, is of a
     version that stored none: it is believed to be of any.
     """
-    return stored in (today, today.partition("/")[0], today.partition("@")[0])
+    return stored == today or stored in (today.partition("/")[0], today.partition("@")[0])
 
 
 def reader_version(source: ConfiguredSource, stream: Stream) -> str:

@@ -2,7 +2,7 @@
 The open partitions of a stream: those of each account that a run reads, and the rules that decide why.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import dropwhile
 from typing import Protocol
@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from penstock._plan.accounts import Accounts, StreamView
 from penstock._plan.dependencies import Families
-from penstock._plan.finality import is_ahead, is_of_today, parent_with_days
+from penstock._plan.finality import is_of_today, parent_with_days
 from penstock._plan.ledger_query import DaysByAccount, LedgerQuery, LedgerRows
 from penstock._plan.plan import Reason
 from penstock._plan.window import RequestedDays, Window
@@ -42,12 +42,12 @@ class DeliveredDay(Protocol):
 @frozen(eq=False, repr=False)
 class Reasons:
     """
-    The rules of one run. ``full``: it reads final days, too. ``run_id``: of a divided run, whose workers may be
-    replaced; None: of any other one.
+    The rules of one run. ``latest``: the moment after which a reading was made by a clock that is ahead. ``full``: the
+    run reads final days, too. ``run_id``: of a divided run, whose workers may be replaced; None: of any other one.
     """
 
     target: Target | None
-    now: datetime
+    latest: datetime
     full: bool = False
     run_id: str | None = None
 
@@ -79,8 +79,7 @@ class Reasons:
             return "changed"  # what could not be read may be readable now
         # It is open again if the provider's restatement period (``open_for``) was since extended.
         read_at = delivered.read_at
-        final = read_at is not None and view.closes_at(day) <= read_at and not is_ahead(read_at, self.now)
-        return None if final else "open"
+        return None if read_at is not None and view.closes_at(day) <= read_at <= self.latest else "open"
 
 
 def _first_unfollowed(delivered: Mapping[date, DeliveredDay]) -> date | None:
@@ -212,28 +211,31 @@ class OpenPartitions:
 
     # --- days that the target lists as final --------------------------------------------------------------------------
 
-    def _without_listed_final(
-        self, stream: Stream, days: DaysByAccount, needed: NeededDays
-    ) -> dict[str | None, Sequence[date]]:
+    def _without_listed_final(self, stream: Stream, days: DaysByAccount, needed: NeededDays) -> DaysByAccount:
         """
         The days of each account that may have to be read. Left out are those that the target lists as final, unless
         they are ``needed``; of ``changes``, those before the first that is not.
         """
-        to_check = dict(days)
-        for account, final in self._listed_final(stream, days).items():
-            account_days, unneeded = days[account], final.keys() - needed[account]
+        if self.reasons.full:
+            return days
+        unneeded: dict[str | None, set[date]] = {}
+        readings: dict[str | None, dict[date, FinalDay]] = {}  # of changes only: those of reports may be a million
+        for account, day, reading in self._listed_final(stream, days):
+            unneeded.setdefault(account, set()).add(day)
             if stream.kind == "changes":
-                unneeded.discard(_first_unfollowed(final))
-                to_check[account] = list(dropwhile(unneeded.__contains__, account_days))
+                readings.setdefault(account, {})[day] = reading
+        to_check = dict(days)
+        for account, final in unneeded.items():
+            final.difference_update(needed[account])
+            if stream.kind == "changes":
+                final.discard(_first_unfollowed(readings[account]))
+                to_check[account] = list(dropwhile(final.__contains__, days[account]))
             else:
-                to_check[account] = [day for day in account_days if day not in unneeded]
+                to_check[account] = [day for day in days[account] if day not in final]
         return to_check
 
-    def _listed_final(self, stream: Stream, days: DaysByAccount) -> dict[str | None, dict[date, FinalDay]]:
-        """By account, the days that need no read, as far as the target lists them."""
-        final_days: dict[str | None, dict[date, FinalDay]] = {}
-        if self.reasons.full:
-            return final_days
+    def _listed_final(self, stream: Stream, days: DaysByAccount) -> Iterator[tuple[str | None, date, FinalDay]]:
+        """The days that need no read, as far as the target lists them, with their accounts."""
         by_text = {day.isoformat(): day for day in Window.around(days.values()).days()}
         views = {account or "": (account, self.accounts.view(stream, account)) for account in days}
         for final in self.query.listed_final(stream, days):
@@ -242,8 +244,7 @@ class OpenPartitions:
             if view is None or day is None or final.run_id == self.reasons.run_id:  # its row is counted as done
                 continue
             if self.reasons.why_read_again(view, day, final) is None:
-                final_days.setdefault(account, {})[day] = final
-        return final_days
+                yield account, day, final
 
     # --- days that are read with those of another stream --------------------------------------------------------------
 

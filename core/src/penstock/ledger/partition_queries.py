@@ -38,7 +38,7 @@ NOT_DELIVERED = column_values(LedgerEntry(source="", partition=Partition(""), st
 COLUMNS = tuple(NOT_DELIVERED)
 _ENTRIES = f"select source, stream, partition, version, intent, {', '.join(COLUMNS)} from {{t}}partitions where "
 _FINAL_DAYS = (
-    "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
+    "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values = 0, files, rows "
     "from {t}partitions where standing = 'final' and "
 )
 _SUMS = "select account, day, rows, sums from {t}partitions where state = 'delivered' and intent is null and "
@@ -137,11 +137,11 @@ class PartitionQueries(SqlTables):
         for first, last in _day_ranges(since, until, days_at_once):
             _, (where, values) = _windows(source, stream, first or date.min, last)
             where, values = self._of_accounts(where, values, accounts)
-            for account, day, fingerprint, run_id, read_at, read_by, unread, files, rows in self._sql(
+            for account, day, fingerprint, run_id, read_at, read_by, complete, files, rows in self._sql(
                 f"{_FINAL_DAYS}{where}", *values
             ):
-                moment = known_moment(read_at)
-                yield FinalDay(account, day, fingerprint, run_id, moment, read_by, complete=not unread), files, rows
+                of_day = FinalDay(account, day, fingerprint, run_id, known_moment(read_at), read_by, complete)
+                yield of_day, files, rows
 
     def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         ((count,),) = self._sql(_UNREAD, source, stream, reader_version).fetchall()

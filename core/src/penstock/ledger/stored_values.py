@@ -105,17 +105,13 @@ def time_text(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="microseconds")
 
 
-def known_moment(value: str | datetime) -> datetime:
-    """As :func:`moment_of`, of a value that is never null."""
-    moment = moment_of(value)
-    assert moment is not None
-    return moment
-
-
 def moment_of(value: str | datetime | None) -> datetime | None:
+    """As :func:`known_moment`, of a value that may be null."""
+    return None if value is None else known_moment(value)
+
+
+def known_moment(value: str | datetime) -> datetime:
     """The moment of :func:`time_text`, or of a database's own timestamp; aware, in UTC."""
-    if value is None:
-        return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment.astimezone(UTC)
 
