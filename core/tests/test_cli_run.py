@@ -277,6 +277,24 @@ def test_a_reason_is_the_same_whichever_request_it_names(here: Here) -> None:
     assert "3 more partitions failed for the same reason" in here.err
 
 
+def test_a_provider_that_is_down_has_two_lines_whatever_its_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The first failure, and the number of the others with their streams. Another reason of a stream is a line of its own.
+    """
+    reasons = [("sales", "no connection"), ("items", "no connection"), ("sales", "no connection"), ("items", "cut")]
+    with following(Lines(quiet=True), progress=False) as follow:
+        for stream, reason in reasons:
+            failed = {"event": "partition_failed", "source": "shop", "stream": stream, "error": "X", "reason": reason}
+            follow({**failed, "partition": {"shop_id": "7"}, "request": None})
+        follow({"event": "run_finished"})
+
+    assert [line.partition("ERROR   ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "shop.sales[shop_id=7]: failed: no connection",
+        "shop.items[shop_id=7]: failed: cut",
+        "shop: 2 more partitions in sales, items failed for the reason of sales",
+    ]
+
+
 def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) -> None:
     """
     A message that begins with its own place is not put behind it again.

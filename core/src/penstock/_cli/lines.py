@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from attrs import define, field
 
+from penstock._util.text import listed
 from penstock.errors import in_place
 from penstock.events import Event
 from penstock.names import counted
@@ -74,14 +75,14 @@ class Lines:
     The lines of a run, for people. ``quiet``: failures only. ``verbose``: a line for every partition. ``debug``: URLs
     as they were sent, and the traceback of a defect, whose message without it is that of the failed partition.
 
-    Failures are counted by source, stream and message, without the partition and request that a message names: the
-    first is a line, and the others are one line at the end.
+    Failures are counted by source and message, without the partition and request that a message names: the first is a
+    line, and the others are one line at the end. A provider that is down has two lines, however many streams it has.
     """
 
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
-    _failures: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
+    _failures: dict[tuple[str, str], Counter[str]] = field(factory=dict, init=False)  # by stream
 
     def of(self, event: Event) -> Iterator[tuple[str, str]]:
         """The lines of an event, each with its level: ``ERROR``, ``WARNING``, ``INFO``; empty for a traceback."""
@@ -103,12 +104,17 @@ class Lines:
     def _is_first(self, event: Event) -> bool:
         """Count a failed partition. Returns whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
-        key = (event["source"], event["stream"] or "", "" if refused else event["reason"])
-        self._failures[key] += 1
-        return self._failures[key] == 1
+        streams = self._failures.setdefault((event["source"], "" if refused else event["reason"]), Counter())
+        streams[event["stream"] or ""] += 1
+        return streams.total() == 1
 
     def _repeated(self) -> Iterator[str]:
         """A line for each message that occurred more than once."""
-        for (source, stream, _), count in self._failures.items():
-            if count > 1:
-                yield f"{source}.{stream}: {counted(count - 1, 'more partition')} failed for the same reason"
+        for (source, _), streams in self._failures.items():
+            first = next(iter(streams))
+            more = +(streams - Counter([first]))
+            count = counted(more.total(), "more partition")
+            if list(more) == [first]:
+                yield f"{source}.{first}: {count} failed for the same reason"
+            elif more:
+                yield f"{source}: {count} in {listed([*more])} failed for the reason of {first}"
