@@ -89,6 +89,18 @@ def test_check_reports_what_was_seen_in_a_line(here: Here) -> None:
     assert not (here.folder / "data").exists()
 
 
+def test_check_lists_the_problems_of_each_section(here: Here) -> None:
+    """
+    Below the name of the source, in the form in which a run lists them.
+    """
+    wrong = ("--set", "source.shop.timeout_s=soon", "--set", "source.shop.retries=often")
+
+    here("check", *wrong, code=2)
+
+    assert "penstock: error: shop: 2 problems in the configuration:\n  - --set source.shop." in here.err
+    assert "files: nothing was written yet" in here.out
+
+
 def test_a_run_delivers_and_the_next_reads_only_what_is_open(here: Here) -> None:
     """
     Files in place, summary on stderr, nothing on stdout; the second run leaves final days alone.

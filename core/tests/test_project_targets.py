@@ -440,6 +440,40 @@ def test_a_used_target_whose_section_is_gone_is_left_out(server: Server, tmp_pat
         assert any("penstock forget --target files" in notice for notice in result.notices)
 
 
+def test_a_target_whose_secret_is_not_here_is_left_out(server: Server, tmp_path: Path) -> None:
+    """
+    The others are shown, with exit code 1. Where it is the only one, its error is raised.
+    """
+    file = tmp_path / "penstock.toml"
+    text = f"""
+        [source.shop]
+        base_url = "{server.base_url}"
+        key = {{ env = "KEY" }}
+        [sink.files]
+        kind = "jsonl"
+        path = {{ env = "PLACE" }}
+    """
+    file.write_text(text)
+    made: dict[str, Any] = {"plugins": PLUGINS, "clock": Stopped}
+    everything = Project(file, environ={"KEY": "sesame-open", "PLACE": str(tmp_path / "data")}, **made)
+    everything.run("shop", to="files", **DAYS)
+    everything.run("shop", to=f"jsonl:{tmp_path / 'more'}", **DAYS)
+    project = Project(file, environ={"KEY": "sesame-open"}, **made)
+
+    status, totals = project.status(), project.totals()
+
+    assert [(target.target, target.error is None) for target in status.targets] == [
+        (f"jsonl:{tmp_path / 'more'}", True),
+        ("files", False),
+    ]
+    assert {total.target for total in totals.totals} == {f"jsonl:{tmp_path / 'more'}"}
+    for result in (status, totals):
+        assert result.exit_code == 1
+        assert any("files cannot be read" in notice and "PLACE is not set" in notice for notice in result.notices)
+    with pytest.raises(UsageError, match="PLACE is not set"):
+        project.status(to="files")
+
+
 def test_a_single_file_keeps_no_ledger(server: Server, tmp_path: Path) -> None:
     """
     ``status`` names that, in place of nothing delivered, and no age is demanded of it; ``verify`` has nothing to

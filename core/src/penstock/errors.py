@@ -70,6 +70,14 @@ class ConfigError(UsageError):
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    @property
+    def as_list(self) -> str:
+        """The message for people: several problems are their number and a list."""
+        if len(self.problems) == 1:
+            return str(self)
+        lines = "".join(f"\n  - {problem}" for problem in str(self).split("\n"))
+        return f"{len(self.problems)} problems in the configuration:{lines}"
+
 
 class PluginError(UsageError):
     """

@@ -193,10 +193,8 @@ def complain(session: Session, error: Exception) -> int:
     from penstock.errors import ConfigError, PenstockError
 
     if isinstance(error, PenstockError):
-        text, code = str(error), error.exit_code
-        if isinstance(error, ConfigError) and len(error.problems) > 1:
-            lines = "".join(f"\n  - {problem}" for problem in text.split("\n"))
-            text = f"{len(error.problems)} problems in the configuration:{lines}"
+        text = error.as_list if isinstance(error, ConfigError) else str(error)
+        code = error.exit_code
     elif isinstance(error, click.ClickException):
         text, code = " ".join(error.format_message().split()), 2
         if isinstance(error, click.BadParameter) and error.param is not None:  # in the form of our own messages

@@ -196,9 +196,9 @@ class _SectionCheck:
         elif secret and not text and (name := self._meant_variable(value)):
             raise _InvalidError(f': found "${name}", which no shell replaces here; write {{ env = "{name}" }}')
         elif secret and not text and isinstance(value, str):
-            # Without the key: equal notices are printed once, and a file may hold many secrets.
+            # Without the section: equal notices are printed once, and a file may have many sources.
             self.notices.append(
-                f"{raw.where}: secrets are written in the file; "
+                f"{raw.where}: secrets are written in the file ({key}); "
                 '{ env = "NAME" } or { file = "/run/secrets/..." } keeps them out'
             )
         if secret:

@@ -16,7 +16,7 @@ def adopt(query: TargetQuery, source: str, place: str, *, confirmed: bool) -> Ad
     if it has no tables.
     """
     streams = _layouts(query, source)
-    if len(query.targets) > 1:
+    if len(query.targets) + len(query.failed) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
     sink, shown = query.targets[0].sink.open(), query.targets[0].sink.shown
     if not isinstance(sink, Adopting):

@@ -12,7 +12,7 @@ from penstock._project.jobs import Selection, jobs_for, refuse_missed
 from penstock._project.setup import Notice, Notices, Setup, blamed
 from penstock._run.check import check as check_credentials
 from penstock._util.clock import Clock
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.results import Checked, CheckResult
 from penstock.sinks import Advising
 
@@ -88,4 +88,5 @@ def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:
     except PenstockError as error:
         if alone and isinstance(error, UsageError):
             raise
-        return Checked(name=to_try.name, kind=to_try.kind, message=str(error), exit_code=error.exit_code)
+        message = error.as_list if isinstance(error, ConfigError) else str(error)
+        return Checked(name=to_try.name, kind=to_try.kind, message=message, exit_code=error.exit_code)

@@ -2,7 +2,7 @@
 The targets that a call looks at, opened for reading, and the days and accounts that it selects in them.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from functools import cached_property
@@ -210,12 +210,23 @@ class TargetQuery:
                     texts[pipeline.sink] = sources
         if not texts:
             raise self._no_target()
-        selected = [
-            SelectedTarget(sink=config.sink_for(text, self.setup.registry), sources=of) for text, of in texts.items()
-        ]
+        selected = self._configured(texts)
         for text in [text for target in selected for text in target.sink.notices]:
             self.notices.add(text)
         return _each_once(selected, config.sinks)
+
+    def _configured(self, texts: Mapping[str, tuple[str, ...] | None]) -> list[SelectedTarget]:
+        """The targets with their settings. Of several, one whose settings cannot be read is left out."""
+        config, selected, errors = self.setup.config, [], []
+        for text, sources in texts.items():
+            try:
+                selected.append(SelectedTarget(sink=config.sink_for(text, self.setup.registry), sources=sources))
+            except UsageError as error:
+                errors.append(error)
+                self._leave_out(text, "cannot be read", error)
+        if errors and (not selected or config.problems):
+            raise errors[0]
+        return selected
 
     def _no_target(self) -> UsageError:
         config, name = self.setup.config, self.name
@@ -245,10 +256,13 @@ class TargetQuery:
         except LockHeldError:
             raise
         except PenstockError as error:
-            if len(self.targets) == 1:
+            if len(self.targets) == 1 and not self.failed:
                 raise
-            self.failed[selected.sink.shown] = str(error)
-            self.notices.add(f"the target {selected.sink.shown} {what}: {error}")
+            self._leave_out(selected.sink.shown, what, error)
+
+    def _leave_out(self, target: str, what: str, error: PenstockError) -> None:
+        self.failed[target] = str(error)
+        self.notices.add(f"the target {target} {what}: {error}")
 
     def __iter__(self) -> Iterator[tuple[SelectedTarget, list[SourceLedger]]]:
         for selected in self.targets:
