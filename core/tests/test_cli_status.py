@@ -74,7 +74,9 @@ def test_a_table_that_does_not_fit_is_printed_in_blocks(here: Here, monkeypatch:
 
     narrow = here("status", "--totals", "--daily")
 
-    assert f"account       7\nperiod        {YESTERDAY}\nrows          2\nprice_amount  1.75\n" in narrow
+    assert (
+        f"account       7\nperiod        {YESTERDAY}\nopen          1\nrows          2\nprice_amount  1.75\n" in narrow
+    )
     assert "Not divided by days, so left out: shop.items" in " ".join(narrow.split())
 
 
@@ -351,8 +353,10 @@ def test_status_exits_1_for_old_data(here: Here) -> None:
 
     assert here("status", "--problems") == "nothing needs attention\n"
     assert here("status", "--max-age", "1h", "-q")
-    assert re.search(r"^shop.sales\naccount .*\n7 +\d{4}-\d\d +\d +\d.\d\d\n", here("status", "--totals"))
-    assert re.search(rf"\n7 +{YESTERDAY} +2 +1.75\n", here("status", "--totals", "--daily"))
+    assert re.search(
+        r"^shop.sales\naccount .*\n7 +\d{4}-\d\d +\d of \d\d +\d +\d +\d.\d\d\n", here("status", "--totals")
+    )
+    assert re.search(rf"\n7 +{YESTERDAY} +1 +2 +1.75\n", here("status", "--totals", "--daily"))
     here("status", "--daily", code=2)
 
 

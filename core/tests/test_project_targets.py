@@ -368,6 +368,8 @@ def test_totals_are_sums_by_account_and_period(project: Project) -> None:
         ("8", "2026-03", 6, {"price_amount": Decimal("9.00")}),
     ]
     assert [(one.period, one.rows) for one in days] == [("2026-03-09", 2)]
+    assert [(one.days, one.open) for one in months] == [(3, 3), (3, 3)]
+    assert [(one.days, one.open) for one in days] == [(1, 1)]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["one address", "no address"])
@@ -569,6 +571,21 @@ def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) 
     assert project.changes(since=FIRST).changes == ()
     assert project.run("daily", **DAYS).exit_code == 0
     assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+
+def test_rows_of_a_source_without_a_section_are_not_deleted(server: Server, tmp_path: Path) -> None:
+    """
+    Its columns are not known any more: an error, and not a notice for each stream that is left.
+    """
+    file = tmp_path / "penstock.toml"
+    section = f'base_url = "{server.base_url}"\nkey = {{ env = "KEY" }}\n'
+    made: dict[str, Any] = {"plugins": PLUGINS, "environ": {"KEY": "sesame-open"}, "clock": Stopped}
+    file.write_text(f"[source.shop]\n{section}")
+    Project(file, **made).run("shop", to=f"jsonl:{tmp_path / 'data'}", **DAYS)
+    file.write_text(f'[source.other]\nconnector = "shop"\n{section}')
+
+    with pytest.raises(UsageError, match=r"no \[source.shop\] any more.*Restore the section"):
+        Project(file, **made).forget("shop", rows=True, **DAYS)
 
 
 def test_a_configuration_with_problems_has_no_notices(server: Server, tmp_path: Path) -> None:

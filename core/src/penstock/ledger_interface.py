@@ -189,13 +189,14 @@ class FinalDay(NamedTuple):
 class DeliveredSums(NamedTuple):
     """
     Rows and sums of one delivered partition. ``account``: its columns but the day, as in a partition; ``day``: the
-    day's text, empty where it has none.
+    day's text, empty where it has none. ``final``: whether it was read after it closed, and no try failed since.
     """
 
     account: Pairs
     day: str
     rows: int
     sums: Mapping[str, Decimal]
+    final: bool = False
 
 
 @frozen(kw_only=True)

@@ -170,13 +170,20 @@ class StatusResult(Result):
 
 @frozen(kw_only=True)
 class Total:
-    """Rows and the sums of all measures of one account in one period: ``2026-10``, ``2026-10-31``, or empty."""
+    """
+    Rows and the sums of all measures of one account in one period: ``2026-10``, ``2026-10-31``, or empty.
+
+    ``days``: the delivered days of the period. A month is whole if it has all of them and none is ``open``: those that
+    the provider may still change, or whose last try failed, are counted.
+    """
 
     target: str
     source: str
     stream: str
     account: Mapping[str, str]
     period: str
+    days: int
+    open: int
     rows: int
     sums: Mapping[str, Decimal]
 

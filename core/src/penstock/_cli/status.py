@@ -2,6 +2,7 @@
 ``status``: what was delivered, what needs attention, and the totals of an invoice.
 """
 
+from calendar import monthrange
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -28,7 +29,7 @@ _STYLES = ("red", "yellow", "")  # by rank
 COMBINED_STREAMS = 3  # so many streams without days, of one rank, are one line of status
 
 ACCOUNT_COLUMNS = ("target", "source", "stream", "account")
-TOTAL_COLUMNS = (*ACCOUNT_COLUMNS, "period", "rows")
+TOTAL_COLUMNS = (*ACCOUNT_COLUMNS, "period", "days", "open", "rows")
 
 
 @command()
@@ -292,6 +293,8 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
         columns: dict[str, list[Any]] = {
             **({"account": accounts} if any(accounts) else {}),
             "period": [total.period for total in totals],
+            **({} if options["daily"] else {"days": list(map(_days_of_month, totals))}),
+            "open": [total.open or None for total in totals],
             "rows": [total.rows for total in totals],
             **{column: [total.sums.get(column) for total in totals] for column in sums},
         }
@@ -303,6 +306,12 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
     if undated:
         print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(undated))}")
     return result.exit_code
+
+
+def _days_of_month(total: Total) -> str:
+    """``28 of 30``: how many days of the month were delivered."""
+    year, month = map(int, total.period.split("-"))
+    return f"{total.days} of {monthrange(year, month)[1]}"
 
 
 def _account_text(account: AccountStatus) -> str:

@@ -11,6 +11,8 @@ from attrs import evolve, frozen
 
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
+from penstock._project.setup import Setup
+from penstock._project.status import is_gone
 from penstock._project.target_query import Days, SourceLedger, TargetQuery, nothing_of
 from penstock._read.components import components_of
 from penstock._run.context import run_id
@@ -109,6 +111,7 @@ def forget(
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
             _check_deletes_rows(targets)
+            _check_is_configured(query.setup, source)
             layouts = named or _all_layouts(query, source, _all_streams(query, source, targets, days))
         elif stream is None:
             layouts = dict.fromkeys(_all_streams(query, source, targets, days))
@@ -135,6 +138,16 @@ def _check_deletes_rows(targets: Sequence[LockedTarget]) -> None:
                 f"{locked.target_name}: penstock cannot delete rows there. Delete them with the means of that place; "
                 "without --rows, the days are read again"
             )
+
+
+def _check_is_configured(setup: Setup, source: str) -> None:
+    """Raises UsageError for a source that cannot be used, else each of its streams would be left with a notice."""
+    if is_gone(setup, source):
+        raise UsageError(
+            f"{setup.config.where} has no [source.{source}] any more, by which penstock knows the columns of its rows. "
+            "Restore the section, delete the rows, then remove it; or delete them in the target by its own means"
+        )
+    setup.source(source)
 
 
 def _all_streams(query: TargetQuery, source: str, targets: Sequence[LockedTarget], days: Days) -> list[str]:

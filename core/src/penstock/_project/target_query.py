@@ -107,7 +107,8 @@ class SourceLedger:
         if not isinstance(self.ledger, SummingLedger):
             for entry in self.delivered(stream, days):
                 day = entry.partition.day.isoformat() if entry.partition.day is not None else ""
-                yield DeliveredSums(entry.partition.without_day.values, day, entry.rows, entry.sums)
+                account, final = entry.partition.without_day.values, entry.is_final and entry.error is None
+                yield DeliveredSums(account, day, entry.rows, entry.sums, final)
             return
         windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
         for number, (since, until) in enumerate(windows):

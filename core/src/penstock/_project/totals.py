@@ -30,6 +30,8 @@ def totals_of(source_ledger: SourceLedger, days: Days, *, daily: bool) -> list[T
             stream=stream,
             account=dict(account),
             period=period,
+            days=total.days,
+            open=total.open,
             rows=total.rows,
             sums=total.sums,
         )
@@ -39,12 +41,16 @@ def totals_of(source_ledger: SourceLedger, days: Days, *, daily: bool) -> list[T
 
 @define
 class _Sum:
-    """Rows and sums of some partitions."""
+    """Rows and sums of some partitions, with the number of those that have a day, and of those that are not final."""
 
+    days: int = 0
+    open: int = 0
     rows: int = 0
     sums: dict[str, Decimal] = field(factory=dict)
 
     def add(self, partition: DeliveredSums) -> None:
+        self.days += bool(partition.day)
+        self.open += not partition.final
         self.rows += partition.rows
         for name, amount in partition.sums.items():
             self.sums[name] = self.sums.get(name, Decimal(0)) + amount

@@ -41,7 +41,7 @@ _FINAL_DAYS = (
     "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values = 0, files, rows "
     "from {t}partitions where standing = 'final' and "
 )
-_SUMS = "select account, day, rows, sums from {t}partitions where state = 'delivered' and intent is null and "
+_SUMS = "select account, day, rows, sums, standing from {t}partitions where state = 'delivered' and intent is null and "
 _UNREAD = (
     f"select count(*) from {{t}}partitions where source = ? and stream = ? and {FLAWED} and "
     "state = 'delivered' and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end"
@@ -114,10 +114,11 @@ class PartitionQueries(SqlTables):
         """See :class:`penstock.ledger_interface.SummingLedger`."""
         column = ""
         for where, values in _windows(source, stream, since, until):
-            for account, day, rows, sums in self._sql(f"{_SUMS}{where}", *values).fetchall():
+            for account, day, rows, sums, standing in self._sql(f"{_SUMS}{where}", *values).fetchall():
                 if account and not column:
                     column = self._account_column(source, stream, account)
-                yield DeliveredSums(((column, account),) if account else (), day, int(rows), sums_from(sums))
+                of_account = ((column, account),) if account else ()
+                yield DeliveredSums(of_account, day, int(rows), sums_from(sums), standing == "final")
 
     def final_days(
         self,
