@@ -47,7 +47,7 @@ class Field:
     description: str = ""
 
     @member.default
-    def _member(self) -> str:
+    def _default_member(self) -> str:
         return self.name
 
 

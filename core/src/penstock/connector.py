@@ -424,7 +424,7 @@ class Connector:
     title: str = field()
 
     @title.default
-    def _title(self) -> str:
+    def _default_title(self) -> str:
         return self.name
 
 

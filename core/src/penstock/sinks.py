@@ -90,11 +90,11 @@ class Layout:
     priced: tuple[Column, ...] = field(init=False, eq=False)
 
     @measures.default
-    def _summed(self) -> tuple[str, ...]:
+    def _default_measures(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
 
     @priced.default
-    def _with_currency(self) -> tuple[Column, ...]:
+    def _default_priced(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns if column.additive and column.unit_of)
 
     @property
@@ -266,7 +266,7 @@ class SinkKind:
     example: str = field()
 
     @example.default
-    def _example(self) -> str:
+    def _default_example(self) -> str:
         return f"{self.scheme}:DIR"
 
 

@@ -13,7 +13,7 @@ from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import selection
 from penstock._cli.output import print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json_or_csv, command
-from penstock._project.jobs import unnamed
+from penstock._project.jobs import unnamed_error
 from penstock._project.run_result import PlanResult
 from penstock.names import counted
 
@@ -38,7 +38,7 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
     before it, and the exit code is 1.
     """
     if name is None:
-        raise unnamed(session.config, planning=True)
+        raise unnamed_error(session.config, planning=True)
     result = session.project.plan(name, **options)
     session.notices(result.notices)
     parts = [

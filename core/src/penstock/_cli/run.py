@@ -15,7 +15,7 @@ from penstock._cli.follow import following, stopping
 from penstock._cli.lines import Lines
 from penstock._cli.options import DURATION, selection
 from penstock._cli.session import Session, command
-from penstock._project.jobs import unnamed
+from penstock._project.jobs import unnamed_error
 from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock._util.files import write_json
@@ -59,7 +59,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
         raise UsageError(f"--report {report}: there is no directory {report.parent}; make it, or name another file")
     try:
         if name is None:
-            raise unnamed(session.config, planning=False)
+            raise unnamed_error(session.config, planning=False)
         result = run_and_follow(
             session, lambda follow, stop: session.project.run(name, **options, on_event=follow, stop=stop)
         )

@@ -2,7 +2,7 @@
 A source as configured, and the declarations of its streams with its settings applied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from types import FunctionType
@@ -31,20 +31,25 @@ class ConfiguredSource:
     registry: Registry
     folder: Path = Path()  # of the configuration: state is kept in .penstock there
     version: str = ""  # of the connector's distribution
+    _by_name: Mapping[str, Stream] = field(init=False)
     zone: tzinfo = field(init=False)  # in which its days are cut; of an account it may be another, see for_account
     listers: frozenset[str] = field(init=False)  # the streams that list the accounts of others
     needed_by_others: frozenset[str] = field(init=False)  # streams by whose rows others are requested, cut, or divided
 
+    @_by_name.default
+    def _default_by_name(self) -> Mapping[str, Stream]:
+        return {stream.name: stream for stream in self.streams}
+
     @zone.default
-    def _zone_of_settings(self) -> tzinfo:
+    def _default_zone(self) -> tzinfo:
         return ZoneInfo(self.settings.timezone)
 
     @listers.default
-    def _listing_accounts(self) -> frozenset[str]:
+    def _default_listers(self) -> frozenset[str]:
         return frozenset(stream.accounts_from[0] for stream in self.streams if stream.accounts_from is not None)
 
     @needed_by_others.default
-    def _with_rows_for_others(self) -> frozenset[str]:
+    def _default_needed_by_others(self) -> frozenset[str]:
         parents = {stream.parent.stream for stream in self.streams if stream.parent is not None}
         cut_from = {stream.derived.stream for stream in self.streams if stream.derived is not None}
         return frozenset(parents | cut_from) | self.listers
@@ -138,8 +143,8 @@ class ConfiguredSource:
             raise ConfigError(problems)
 
     def stream(self, name: str) -> Stream:
-        """The stream of this name; StopIteration when there is none."""
-        return next(stream for stream in self.streams if stream.name == name)
+        """The stream of this name. Raises KeyError when there is none."""
+        return self._by_name[name]
 
     def derived_from(self, name: str) -> tuple[Stream, ...]:
         """The streams cut from the batches of the stream of this name."""
@@ -163,7 +168,7 @@ class ConfiguredSource:
             configured = tuple(self.settings.account_tables)
         return None if configured is None else tuple(dict.fromkeys(configured))
 
-    def accounts_from(self, stream: Stream) -> tuple[str, str] | None:
+    def lister_of(self, stream: Stream) -> tuple[str, str] | None:
         """The (stream, column) whose values are the accounts of this stream, where they are not configured."""
         return stream.accounts_from if self.accounts_of(stream) is None else None
 

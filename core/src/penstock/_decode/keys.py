@@ -37,7 +37,7 @@ class KeyRules:
     _row_keys: tuple[Column, ...] = field(init=False)
 
     @_row_keys.default
-    def _hashed(self) -> tuple[Column, ...]:
+    def _default_row_keys(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns.values() if column.hash_of)
 
     def check(

@@ -49,7 +49,7 @@ class Rejects:
     _members: frozenset[str | None] = field(init=False)
 
     @_members.default
-    def _read_by_columns(self) -> frozenset[str | None]:
+    def _default_members(self) -> frozenset[str | None]:
         return frozenset(column.top_member for column in self.columns.values())
 
     @property

@@ -102,7 +102,7 @@ class Dependencies:
         for stream in (*self._for_others_only(), *self.chosen):
             if stream.parent is not None:
                 self._needed.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
-            if named := self.source.accounts_from(stream):
+            if named := self.source.lister_of(stream):
                 self.dependents.setdefault(named[0], []).append(stream)
             else:
                 self.first.append(stream)
@@ -112,7 +112,7 @@ class Dependencies:
         needed: dict[str, Stream] = {}
 
         def need(stream: Stream) -> None:
-            if named := self.source.accounts_from(stream):
+            if named := self.source.lister_of(stream):
                 visit(self.source.stream(named[0]))
             if stream.parent is not None:
                 visit(self.source.stream(stream.parent.stream))

@@ -255,4 +255,4 @@ def requests_of(planned: PlannedSlice) -> int | None:
 def _is_exact(source: ConfiguredSource, stream: Stream) -> bool:
     """Whether a run of this stream makes exactly the requests that a plan counts."""
     single = stream.paginator is None and stream.poller is None and stream.parent is None
-    return single and source.accounts_from(stream) is None
+    return single and source.lister_of(stream) is None

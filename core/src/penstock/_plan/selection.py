@@ -132,7 +132,7 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
 def strange_accounts(source: ConfiguredSource) -> list[str]:
     """One problem per table ``[source.NAME.accounts.ACCOUNT]`` whose account no stream has: nothing would read it."""
     tables = source.settings.account_tables
-    if not tables or any(source.accounts_from(stream) for stream in source.streams):
+    if not tables or any(source.lister_of(stream) for stream in source.streams):
         return []  # the provider lists the accounts
     accounts = dict.fromkeys(account for stream in source.streams for account in source.accounts_of(stream) or ())
     return [
@@ -184,7 +184,7 @@ def _needed_columns(source: ConfiguredSource, names: Iterable[str]) -> dict[str,
         needed[name].update(stream.key, stream.partition_columns, [day_of] if day_of is not None else [])
         if stream.parent is not None:
             visit(stream.parent.stream, stream.parent.columns)
-        if named := source.accounts_from(stream):
+        if named := source.lister_of(stream):
             visit(named[0], named[1:])
         for child in source.derived_from(name):
             assert child.derived is not None

@@ -265,7 +265,7 @@ class Registry:
         for plugin, call in self._plugins.callers(hook):
             if hook == "penstock_sources" and source and self._plugins.stated_name(plugin) not in ("", source):
                 continue
-            values, faults = self._called(hook, source, plugin, call)
+            values, faults = self._call(hook, source, plugin, call)
             offers += [(name, Offer(value, plugin)) for name, value in values]
             failed += faults
         if hook == "penstock_sources" or hook in CALLED_PER_CONNECTOR:
@@ -274,7 +274,7 @@ class Registry:
             offers = [(name, offer) for name, offer in offers if offer.plugin not in refused]
         return self._without_clashes(hook, offers, failed)
 
-    def _called(
+    def _call(
         self, hook: str, source: str, plugin: Plugin, call: pluggy.HookCaller
     ) -> tuple[list[tuple[str, Any]], list[Broken]]:
         """The named values that one plugin offers, and why others of it are not used."""

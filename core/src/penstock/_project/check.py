@@ -43,13 +43,13 @@ def check(setup: Setup, name: str | None, clock: Clock) -> CheckResult:
     ]
     tries += [_CheckAttempt(sink, "target", partial(_check_sink, setup, sink, notices.add)) for sink in sinks]
     if len(tries) == 1:
-        return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
+        return CheckResult(checked=(_try_check(tries[0], alone=True),), notices=tuple(notices.texts))
     with ThreadPoolExecutor(max_workers=8) as pool:
-        checked = list(pool.map(_checked, tries))
+        checked = list(pool.map(_try_check, tries))
     refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
     for piped in pipelines:
         if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
-            tried = _checked(_CheckAttempt(piped, "pipeline", partial(_check_pipeline, setup, piped, clock)))
+            tried = _try_check(_CheckAttempt(piped, "pipeline", partial(_check_pipeline, setup, piped, clock)))
             checked += [tried] if tried.exit_code else []
     return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
 
@@ -81,7 +81,7 @@ def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
     return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))
 
 
-def _checked(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:
+def _try_check(to_try: _CheckAttempt, *, alone: bool = False) -> Checked:
     """The result of one try. ``alone``: a usage or configuration error is raised."""
     try:
         return Checked(name=to_try.name, kind=to_try.kind, message=to_try.attempt())

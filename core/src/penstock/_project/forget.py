@@ -237,21 +237,21 @@ def _empty(
     )
 
 
-def deleted(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restatement]:
+def deletions(source_ledger: SourceLedger, days: Days) -> dict[Partition, Restatement]:
     """
     The partitions of a window whose rows ``forget`` deleted, and that were not read again: each with what it changed.
     """
-    deletions = {
+    by_partition = {
         change.partition: change
         for change in source_ledger.ledger.restated(source_ledger.source, runs=FORGET_PREFIX)
         if days.holds(change.partition)
     }
-    for stream in {partition.stream for partition in deletions}:
-        dates = [day for partition in deletions if partition.stream == stream and (day := partition.day) is not None]
+    for stream in {partition.stream for partition in by_partition}:
+        dates = [day for partition in by_partition if partition.stream == stream and (day := partition.day) is not None]
         of_deletions = evolve(days, since=min(dates, default=days.since), until=max(dates, default=days.until))
         for entry in source_ledger.delivered(stream, of_deletions):
-            deletions.pop(entry.partition, None)
-    return deletions
+            by_partition.pop(entry.partition, None)
+    return by_partition
 
 
 def _has_days(locked: LockedTarget, stream: str, deleted_from: Sequence[Layout] | None) -> bool:

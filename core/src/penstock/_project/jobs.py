@@ -240,7 +240,7 @@ def sinks_for(job: Job, *workers: str) -> str:
     return ", ".join(kind.example for kind in job.source.registry.sinks().values() if kind.workers in workers)
 
 
-def unnamed(config: Config, *, planning: bool) -> UsageError:
+def unnamed_error(config: Config, *, planning: bool) -> UsageError:
     """The error of a command line that names no pipeline and no source."""
     with_sink = "" if planning else " with --to, such as --to jsonl:data"
     return UsageError(

@@ -7,7 +7,7 @@ from datetime import date
 
 from attrs import define, evolve, field
 
-from penstock._project.forget import deleted
+from penstock._project.forget import deletions
 from penstock._project.setup import Setup
 from penstock._project.target_query import Days, SelectedTarget, SourceLedger, TargetQuery, nothing_of
 from penstock._run.context import run_id
@@ -41,7 +41,7 @@ def verify(query: TargetQuery, days: Days, *, repair: bool) -> VerifyResult:
                 query.notices.add(selected.without_ledger)
                 continue
             for source in _sources(query.setup, selected):
-                if (target := _opened(query, selected, source, repair=repair)) is None:
+                if (target := _open(query, selected, source, repair=repair)) is None:
                     continue
                 try:
                     done.add(selected.sink.shown, source, target)
@@ -70,7 +70,7 @@ def _sources(setup: Setup, selected: SelectedTarget) -> Sequence[str]:
         target.close()
 
 
-def _opened(query: TargetQuery, selected: SelectedTarget, source: str, *, repair: bool) -> Target | None:
+def _open(query: TargetQuery, selected: SelectedTarget, source: str, *, repair: bool) -> Target | None:
     sink = selected.sink.open()
     target = sink.open_readonly(source)
     if target is None or not repair:
@@ -103,13 +103,13 @@ class _Verification:
         source_ledger = SourceLedger(shown, source, ledger)
         for stream in dict.fromkeys([*source_ledger.streams, *whole]):
             empty = _nothing(source, stream, declared) if stream in whole else None
-            differences = self._settled_differences(source_ledger, target, stream, empty)
+            differences = self._compare_and_count(source_ledger, target, stream, empty)
             self._add_stream(
                 source_ledger, stream, differences, _repairs(differences, declared.get(stream), absent, self.today)
             )
         self._add_deletions(source_ledger)
 
-    def _settled_differences(
+    def _compare_and_count(
         self, source_ledger: SourceLedger, target: Verifiable, stream: str, empty: LedgerEntry | None
     ) -> list[Difference]:
         """
@@ -149,7 +149,7 @@ class _Verification:
                 rows=deletion.rows[0],
                 deleted_at=deletion.restated_at,
             )
-            for partition, deletion in sorted(deleted(source_ledger, self.days).items())
+            for partition, deletion in sorted(deletions(source_ledger, self.days).items())
             if (partition.stream, partition.as_dict()) not in differing
         ]
 

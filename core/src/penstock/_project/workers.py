@@ -102,20 +102,20 @@ def run_by_workers(
             started_at=context.started_at,
         )
         versions = setup.registry.versions(job.source.connector.name for job in context.jobs)
-        division = _divided(context, engine)
+        division = _divide(context, engine)
         numbers_with_work = {number for numbers in division.parts_by_source.values() for number in numbers}
         if len(numbers_with_work) > 1 or not engine.is_local:
             return run_divided(context, division, engine, worker_jobs.read, versions)
     return run_jobs(context)
 
 
-def _divided(context: RunContext, engine: Engine) -> Division:
+def _divide(context: RunContext, engine: Engine) -> Division:
     """Divide the planned partitions, each of the same weight."""
     weights: Counter[Unit] = Counter()
     for job in context.jobs:
         plan = plan_of(job, context.started_at)
         weights.update(unit_of_partition(job.source, planned.partition) for planned in plan.partitions)
-    listed = [job.source.name for job in context.jobs if any(map(job.source.accounts_from, job.chosen))]
+    listed = [job.source.name for job in context.jobs if any(map(job.source.lister_of, job.chosen))]
     most = {job.source.name: most_parts(job.source) for job in context.jobs}
     return divide(engine.workers, most, weights, listed)
 

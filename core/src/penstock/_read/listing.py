@@ -108,7 +108,7 @@ class Listing:
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
         for an empty array in place of an answer that may be an object, and for a 204 where there were rows before.
         """
-        page = self._counted(outcome, count, fresh)
+        page = self._count(outcome, count, fresh)
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
         self._check_counts(page)
@@ -119,7 +119,7 @@ class Listing:
         self.last = page
         return page
 
-    def _counted(self, outcome: Outcome, count: int, fresh: int) -> Page:
+    def _count(self, outcome: Outcome, count: int, fresh: int) -> Page:
         assert outcome.response is not None
         counts = self.counts
         counts.fetched += count

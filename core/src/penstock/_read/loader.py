@@ -65,11 +65,11 @@ class Loader:
     _first_partition: LoadedPartition = field(init=False)
 
     @planned.default
-    def _planned(self) -> PlannedSlice:
+    def _default_planned(self) -> PlannedSlice:
         return self.counts.planned
 
     @days.default
-    def _requested_days(self) -> frozenset[date] | None:
+    def _default_days(self) -> frozenset[date] | None:
         stream = self.planned.stream
         return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
 
@@ -209,9 +209,9 @@ class Loader:
             self.counts.absent = decoded.absent if absent is None else absent & decoded.absent
             self.counts.unknown.update(unknown)
         if unknown:
-            self.log.unknown(stream, unknown)
+            self.log.note_unknown(stream, unknown)
         if decoded.unread_example is not None:
-            self.log.unread(stream, decoded.unread_example)
+            self.log.note_unread(stream, decoded.unread_example)
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
@@ -275,7 +275,7 @@ class Loader:
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
-        self.log.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
+        self.log.note_unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _changed_by_plugins(self, batch: Batch) -> Batch:
         for hook in self.planned.source.registry.batch_hooks():

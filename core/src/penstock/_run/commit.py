@@ -283,7 +283,7 @@ class Committer:
     def _log_delivered(self, result: ReadResult, partition: Partition, entry: LedgerEntry) -> None:
         fault_point("partition.delivered")
         self._count(entry, result.partitions[partition].counts.derived_rejected)
-        self.log.delivered(entry, result.planned.entries.get(partition))
+        self.log.log_delivered(entry, result.planned.entries.get(partition))
         self._lost_measures.report_absent(result)
 
     def _count(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected] = ()) -> None:

@@ -110,13 +110,13 @@ def new_run(
         clock=clock,
         started_at=now,
         report=report,
-        emit=reported_to_all(on_event, [job.source.registry for job in jobs], report.run_id),
+        emit=emitter(on_event, [job.source.registry for job in jobs], report.run_id),
         deadline=None if deadline_s is None else clock.monotonic() + deadline_s,
         exchange_log=exchange_log,
     )
 
 
-def reported_to_all(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> OnEvent:
+def emitter(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> OnEvent:
     """One thread-safe listener that adds the run's id to an event, and passes it to the caller's and every plugin's."""
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}

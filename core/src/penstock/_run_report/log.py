@@ -45,14 +45,14 @@ class RunLog:
         """Emit the event ``note``: it is no failure. ``parked``: the source is left for a later run."""
         self.event("note", message=mask(text), **({"parked": True} if parked else {}))
 
-    def unread(self, stream: str, example: tuple[str, str]) -> None:
+    def note_unread(self, stream: str, example: tuple[str, str]) -> None:
         """Log values that could not be read: the first one of a stream."""
         counts = self.stream(stream)
         if not counts.unread_example:
             counts.unread_example = ": ".join(example)
             self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
 
-    def unknown(self, stream: str, names: tuple[str, ...]) -> None:
+    def note_unknown(self, stream: str, names: tuple[str, ...]) -> None:
         """Log members that the record class does not declare, each once per run."""
         logged = self.stream(stream).unknown_members
         unlogged = set(names) - logged
@@ -80,7 +80,7 @@ class RunLog:
         for record in derived_rejected:
             self.count(record.stream, rejected=1)
 
-    def delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
+    def log_delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         """Log a partition that was committed, and what it changed."""
         change = _restated(former, entry)
         if change is not None:

@@ -149,7 +149,7 @@ class SandboxBase:
     _restated: Counter[date] = field(factory=Counter, init=False)
 
     @tokens.default
-    def _no_tokens(self) -> Tokens:
+    def _default_tokens(self) -> Tokens:
         return Tokens(lambda: self.clock())
 
     def __init_subclass__(cls, **options: Any) -> None:

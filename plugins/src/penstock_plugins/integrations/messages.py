@@ -102,7 +102,7 @@ class RecordWriter:
     _files: dict[str, IO[bytes]] = field(init=False)
 
     @_files.default
-    def _empty(self) -> dict[str, IO[bytes]]:
+    def _default_files(self) -> dict[str, IO[bytes]]:
         return {layout.stream: SpooledTemporaryFile(IN_MEMORY_BYTES) for layout in self.layouts}
 
     def write(self, batch: Batch) -> None:

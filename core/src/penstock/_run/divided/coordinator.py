@@ -113,7 +113,7 @@ class RunCoordinator:
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @parts.default
-    def _sources_by_part(self) -> dict[int, tuple[str, ...]]:
+    def _default_parts(self) -> dict[int, tuple[str, ...]]:
         parts_of = self.division.parts_by_source
         part_numbers = range(1, self.division.parts + 1)
         sources = {number: tuple(name for name in self.job_runs if number in parts_of[name]) for number in part_numbers}

@@ -46,7 +46,7 @@ class SharedTargets:
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     @_threads.default
-    def _one_each(self) -> dict[str, ThreadPoolExecutor]:
+    def _default_threads(self) -> dict[str, ThreadPoolExecutor]:
         return {source: ThreadPoolExecutor(1, thread_name_prefix=f"target of {source}") for source in self.targets}
 
     def open(self, part: int, source: str) -> Lease:
