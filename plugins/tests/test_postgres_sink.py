@@ -580,6 +580,18 @@ def test_another_key_is_refused(dsn: str):
 # --- records that do not fit ----------------------------------------------------------------------------------------
 
 
+def test_another_account_of_rows_without_a_key_is_refused(dsn: str):
+    """
+    A table that lacks the account's column has rows that no delivery would replace.
+    """
+    delivered(dsn, [click(1)], layout=evolve(CLICKS, key=()))
+    shop = Column(name="shop", type="text", nullable=False)
+    layout = evolve(CLICKS, key=(), partition_columns=("shop", "report_date"), columns=(shop, *CLICKS.columns))
+
+    with pytest.raises(TargetError, match="has no column shop, by which"):
+        delivered(dsn, [click(1)], layout=layout)
+
+
 def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
     """
     What was delivered stays, and no record is rejected for it. One with a default is filled.

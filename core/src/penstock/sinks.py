@@ -108,6 +108,14 @@ class Layout:
         return tuple(dict.fromkeys((*self.partition_columns, *self.key)))
 
     @property
+    def replaced_by(self) -> tuple[str, ...]:
+        """
+        The columns by which a delivery finds the former rows that it replaces: those of the partition; of ``changes``
+        the key, and of a stream derived from them the parent's key. Stored rows that lack one are never replaced.
+        """
+        return (self.derived_by or self.key) if self.kind == "changes" else self.partition_columns
+
+    @property
     def day_column(self) -> str | None:
         """The column with the day of the partition; None for a snapshot."""
         return self.partition_columns[-1] if self.kind != "snapshot" and self.partition_columns else None

@@ -141,6 +141,15 @@ class DuckTarget(BaseTarget):
                 "another target; it was not touched."
             )
         table, types = self.table(layout.stream), self._types(layout.stream)
+        was_merged, lacking = comment.endswith(_MERGED), set(layout.replaced_by) - types.keys()
+        if lacking or was_merged != (layout.kind == "changes"):
+            merged = "is merged by key" if was_merged else "is not merged by key"
+            fact = f"has no column {', '.join(sorted(lacking))}" if lacking else merged
+            raise TargetError(
+                f"{self.name}: {self.source}.{layout.stream} was declared otherwise when its table was made: the table "
+                f"{fact}, so that new rows would stand beside those that they replace. Rename the table and run again: "
+                "then it is made and filled anew. Nothing was changed."
+            )
         added = [column.name for column in layout.columns if column.name not in types]
         if added:
             self.notices.append(

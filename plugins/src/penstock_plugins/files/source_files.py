@@ -30,6 +30,7 @@ from penstock_plugins.files.disk import (
     is_dangling,
     make_directories,
     move,
+    pair_from,
     pair_name,
     replace_text,
     sync_directory,
@@ -44,6 +45,18 @@ OWNER_FILE_TEXT = b"penstock writes and replaces the files of this directory\n"
 def _account_directory(place: str) -> str:
     """The directory of the account, of the place of a file: the third part."""
     return "/".join(place.split("/")[:3])
+
+
+def _columns_below(directory: str) -> list[str] | None:
+    """The columns of the directories between this one and the first file found below it; None: no file is found."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("data."):
+                return []
+            pair = pair_from(entry.name)
+            if pair is not None and (columns := _columns_below(entry.path)) is not None:
+                return [pair[0], *columns]
+    return None
 
 
 class SourceFiles:
@@ -106,6 +119,11 @@ class SourceFiles:
         for stream in streams:
             with suppress(OSError):
                 self.check_ours(self.directory_of(stream))
+
+    def columns_of_places(self, stream: str) -> tuple[str, ...] | None:
+        """The columns by which the files of a stream are divided, from the first one found; None: it has no file."""
+        names = _columns_below(str(self.directory_of(stream)))
+        return None if names is None else tuple(names)
 
     def claim(self, stream: str) -> None:
         """

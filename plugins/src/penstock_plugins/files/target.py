@@ -65,6 +65,35 @@ class FileTarget(BaseTarget):
                         f"{self.source} and {other} for one name. Name another target for {self.source}."
                     )
 
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """
+        See :class:`penstock.sinks.Preparing`. Refuses a stream whose files were written by another declaration, so that
+        new rows would stand beside those that they replace.
+        """
+        former = {
+            kept.stream: {column.name for column in kept.columns}
+            for layout in layouts
+            if layout.kind == "changes"
+            for kept in self.ledger.layouts(self.source, layout.stream)
+        }
+        for layout in layouts:
+            declared = layout.partition_columns[:-1] if layout.kind == "changes" else layout.partition_columns
+            written = self.files.columns_of_places(layout.stream)
+            if written is None:
+                continue
+            if written != declared:
+                raise self._declared_otherwise(layout, f"are divided by {_named(written)}, not by {_named(declared)}")
+            lacking = [name for name in layout.replaced_by if name not in former.get(layout.stream, layout.replaced_by)]
+            if lacking:
+                raise self._declared_otherwise(layout, f"have no column {', '.join(lacking)}")
+
+    def _declared_otherwise(self, layout: Layout, fact: str) -> TargetError:
+        return TargetError(
+            f"{self.source}.{layout.stream} was declared otherwise when its files were written: they {fact}, so that "
+            f"new rows would stand beside those that they replace. Move {self.files.directory_of(layout.stream)} away "
+            "and run again: then its days are read anew. Nothing was changed."
+        )
+
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
         self.claim(layouts)
         if layouts[0].kind == "changes":
@@ -196,3 +225,7 @@ class FileTarget(BaseTarget):
             self.ledger.close()
             if self._lock is not None:
                 self._lock.close()
+
+
+def _named(columns: Sequence[str]) -> str:
+    return " and ".join(columns) or "nothing"

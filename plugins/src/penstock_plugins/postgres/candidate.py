@@ -212,6 +212,12 @@ class Candidate:
         changes = []
         for column in self.layout.columns:
             there, declared = self.catalog.types.get(short(column.name)), type_of(column)
+            if there is None and column.name in self.layout.replaced_by:
+                raise TargetError(
+                    f"the table {self.location.name} has no column {column.name}, by which {self.stream} finds the "
+                    "rows that new ones replace: it was declared otherwise when the table was made. Rename the table "
+                    "and run again: then it is made and filled anew. Nothing was changed."
+                )
             if there is None:
                 changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))
             elif there == declared or declared in _HOLDS.get(there, ()):

@@ -71,8 +71,7 @@ def _indexes(layout: Layout, *, day_index: bool) -> list[tuple[str, ...]]:
     day, for queries across accounts.
     """
     names = [column.name for column in layout.columns]
-    columns = layout.derived_by if layout.kind == "changes" else layout.partition_columns
-    by = tuple(name for name in columns if name in names)
+    by = tuple(name for name in layout.replaced_by if name in names)
     indexes = [by] if by and layout.unique_columns[: len(by)] != by else []
     days = [column.name for column in layout.columns if column.type == "date" and column.name in by[-1:]]
     if day_index and layout.kind == "report" and days and len(by) > 1:

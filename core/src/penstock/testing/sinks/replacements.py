@@ -5,11 +5,16 @@ Rows and partitions: replaced whole, as they were, with the rows derived from th
 from datetime import date
 from pathlib import Path
 
+import pytest
 from attrs import evolve
 
+from penstock.errors import TargetError
 from penstock.model import Batch, Partition
+from penstock.records import Column
+from penstock.sinks import Preparing
 from penstock.testing.sinks.deliveries import (
     a_day,
+    a_lead_day,
     an_entry,
     commit,
     deliver,
@@ -62,6 +67,35 @@ class RowTests(Suite):
 
         assert self.found(place, LEADS) == plain(LEADS, [lead(2, "sold"), lead(3)])
         assert (list(entries), counted.account, counted.rows) == ([everything], {}, 2)
+
+    def test_a_stream_that_is_declared_otherwise_than_its_rows_is_refused(self, place: Path) -> None:
+        """
+        Another account's column, another kind, a key with a new column: new rows would not replace the former ones. A
+        target that cannot refuse streams is not tested.
+        """
+        shop, number = Column(name="shop", type="text", nullable=False), Column(name="number", type="integer")
+        leads = evolve(LEADS, partition_columns=("campaign", "day"))
+        others = [
+            evolve(CLICKS, partition_columns=("shop", "report_date"), columns=(shop, *CLICKS.columns)),
+            evolve(CLICKS, kind="changes"),
+            evolve(leads, key=("lead_id", "number"), columns=(number, *LEADS.columns)),
+            evolve(leads, kind="report"),
+        ]
+        target = self.sink(place).open(SOURCE, "r1")
+        if not isinstance(target, Preparing):
+            target.close()
+            pytest.skip("cannot refuse a stream before it is written")
+        deliver(target, a_day(1), [(CLICKS, [click(1)])])
+        deliver(target, a_lead_day(1), [(leads, [lead(1)])])
+        target.finish("leads")
+        for layout in others:
+            with pytest.raises(TargetError):
+                target.prepare([layout])
+        target.prepare([CLICKS, leads])
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, [click(1)])
+        assert self.found(place, LEADS) == plain(LEADS, [lead(1)])
 
     def test_an_aborted_partition_leaves_what_was_there(self, place: Path) -> None:
         """
