@@ -4,6 +4,7 @@ Runs that are divided among processes: rows, limits, tokens, report and exit cod
 
 import json
 import os
+import pickle
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageErro
 from penstock._run.divided import worker
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.engines import Assignment
+from penstock.errors import ServerError
 from penstock.sandbox.server import serve
 from penstock_plugins.engines.processes import Processes
 from postgres_server import server as postgres
@@ -252,13 +254,15 @@ def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture
 
 def test_an_error_that_leaves_a_worker_is_masked() -> None:
     """
-    In its arguments, since another process does not know the secrets of this one.
+    In its arguments and attributes, since another process does not know the secrets of this one.
     """
     Secret("only-in-the-worker")
-    with pytest.raises(OSError, match=r"host \*\*\*") as raised, worker._masked_errors():
-        raise OSError("host only-in-the-worker")
+    with pytest.raises(ServerError) as raised, worker._masked_errors():
+        raise ServerError("down: only-in-the-worker", "Ask for only-in-the-worker.").at(request="only-in-the-worker")
 
-    assert raised.value.args == ("host ***",)
+    received = pickle.loads(pickle.dumps(raised.value))
+    assert received.args == ("down: ***. Ask for ***.",)
+    assert (received.seen, received.advice, received.request) == ("down: ***", "Ask for ***.", "***")
 
 
 @linux

@@ -64,7 +64,8 @@ def retry(**facts: Any) -> dict[str, Any]:
         (
             retry(
                 request="GET https://api.example.com/v1",
-                reason="Shop refused the token (HTTP 401); check username and password.",
+                reason="Shop refused the token (HTTP 401). Check username and password.",
+                seen="Shop refused the token (HTTP 401)",
                 error="AuthenticationError",
                 pause_s=0.0,
                 renewed=True,

@@ -6,11 +6,52 @@ from datetime import UTC, datetime
 
 import pytest
 from penstock._run_report.report import RunReport
-from penstock.errors import ConfigError, ParkedError, PenstockError, ServerError, ThrottledError
+from penstock.errors import (
+    ConfigError,
+    ParkedError,
+    PenstockError,
+    RefusedError,
+    ServerError,
+    ThrottledError,
+    sentences,
+)
 from penstock.model import Partition, Request
 
 DAY = Partition("clicks", (("account", "17"), ("day", "2026-03-01")))
 REQUEST = Request(url="https://api.example.com/clicks", params=(("day", "2026-03-01"),))
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ((), ""),
+        (("", " "), ""),
+        (("it is down",), "it is down"),
+        (("it is down.", ""), "it is down."),
+        (("it is down", "Wait."), "it is down. Wait."),
+        (("it is down.", "", " Wait"), "it is down. Wait"),
+        (("no shop", ' Did you mean "shops"?', "See: --help"), 'no shop. Did you mean "shops"? See: --help'),
+    ],
+)
+def test_parts_are_joined_as_sentences(parts: tuple[str, ...], text: str) -> None:
+    """
+    Whether or not a part ends with a stop, there is one between two.
+    """
+    assert sentences(*parts) == text
+
+
+def test_an_error_of_a_provider_has_its_advice_apart() -> None:
+    """
+    Both are in its text; without advice the text stays as it is.
+    """
+    advised, plain = RefusedError("HTTP 400.", "Check base_url."), RefusedError("HTTP 400")
+
+    assert (advised.without_place, advised.seen, advised.advice) == (
+        "HTTP 400. Check base_url.",
+        "HTTP 400.",
+        "Check base_url.",
+    )
+    assert (plain.without_place, plain.seen, plain.advice) == ("HTTP 400", "HTTP 400", "")
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "a paginator of another name": (
         sales(paginator=named("page_nummer")),
         r"stream sales: paginator: no paginator named 'page_nummer' is installed\. Did you mean \"page_number\"\? "
-        r"Installed: .*page_number",
+        r"Installed: .*page_number\.",
     ),
     "a judge with one parameter": (
         acme(judge=judges_one),

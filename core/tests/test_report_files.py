@@ -234,10 +234,10 @@ def test_a_header_alone_states_that_there_are_no_rows(body: bytes | str) -> None
 @pytest.mark.parametrize(
     ("body", "options", "message"),
     [
-        (b"", {}, "The body is empty"),
-        (gzip.compress(b""), {}, "The body is empty"),
+        (b"", {}, "the body is empty"),
+        (gzip.compress(b""), {}, "the body is empty"),
         (zipped(), {}, "a zip without a file"),
-        (zipped(a_csv=GOOD, b_csv=""), {}, "The body is empty"),
+        (zipped(a_csv=GOOD, b_csv=""), {}, "the body is empty"),
         (zipped(a_csv=GOOD)[:-30], {}, "packed, but"),
         (zipped(a_csv=GOOD, b_csv=GOOD), {}, r"the same file twice, a\.csv and b\.csv"),
         (zipped(a_json='[{"Date": null}]', b_json='{"data": [], "error": "lost"}'), {}, 'file b_json .*: error "lost"'),

@@ -106,7 +106,7 @@ def test_the_table_of_a_stream_comes_first():
     assert verdict(404, stream=THINGS) == Skip("deleted")
     assert "Check api_key." in str(verdict(401, stream=THINGS).error)
     refused = verdict(400, {"errors": [{"detail": "a"}, {"detail": "b"}]})
-    assert "HTTP 400: a; b; the request was refused" in str(refused.error)
+    assert "HTTP 400: a; b. The request was refused" in str(refused.error)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_a_403_of_an_account_is_about_that_account():
     assert isinstance(plain, Refuse)
     assert isinstance(advised, Refuse)
     assert str(plain.error).endswith(
-        "HTTP 403: {}; the credentials may not read the account 17: check that it is one of theirs, and their rights"
+        "HTTP 403: {}; the credentials may not read the account 17. Check that it is one of theirs, and their rights."
     )
     assert (
         str(advised.error) == "Check it. If other accounts are accepted, the credentials may not read the account 17."

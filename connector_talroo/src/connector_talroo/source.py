@@ -161,7 +161,7 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
     seen = f"Talroo answered HTTP {response.status} with status 0 and the message {clip(message, 200)!r}"
     if message.lower() == "unauthorized request":
         advice = f"The ticket was refused; {_clocks(response)}."
-        return Retry(AuthenticationError(f"{seen}. {advice}"), correct_clock=True)
+        return Retry(AuthenticationError(seen, advice), correct_clock=True)
     rule = MESSAGES.get(message.lower())
     if rule is None and (response.status == 429 or response.status >= 500):
         return None

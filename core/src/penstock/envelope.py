@@ -151,7 +151,7 @@ class Envelope:
         failure = _failure({name: members.pop(name) for name in self._failures if name in members})
         if repeated := _repeated_member(body, self._names, members):
             raise BrokenBodyError(
-                f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
+                f"the body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
             )
         items, problem = self._items_among(members, body)
@@ -322,7 +322,7 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
     if code in _THROTTLED:
         return Retry(ThrottledError(seen, "Lower requests_per_second, or request less at once."), throttle=True)
     if code in _UNAUTHENTICATED:
-        return Retry(AuthenticationError(f"{seen}; check the credentials of this source"), renew=True)
+        return Retry(AuthenticationError(seen, "Check the credentials of this source."), renew=True)
     return Retry(ServerError(seen)) if code in _FAILED else Refuse(RefusedError(seen))
 
 
@@ -347,13 +347,13 @@ def utf8_body(response: Response) -> bytes:
         except UnicodeDecodeError as error:
             named = re.search(r"charset=\"?([\w.:-]+)", response.header("content-type") or "", re.IGNORECASE)
             if named is None or named[1].lower() in ("utf-8", "utf8"):
-                raise BrokenBodyError(f"The body is not valid UTF-8: {error.reason} at byte {error.start}.") from None
+                raise BrokenBodyError(f"the body is not valid UTF-8: {error.reason} at byte {error.start}.") from None
             body = _transcoded(body, named[1])
     first = _first_byte(body)
     if not first:
-        raise BrokenBodyError("The body is empty.")
+        raise BrokenBodyError("the body is empty.")
     if first == b"<":
-        raise BrokenBodyError(f"The body is HTML or XML, not data; it begins: {response.text(200)}")
+        raise BrokenBodyError(f"the body is HTML or XML, not data; it begins: {response.text(200)}")
     return body
 
 
@@ -373,7 +373,7 @@ def _transcoded(body: bytes, charset: str) -> bytes:
     try:
         return body.decode(charset).encode()
     except (LookupError, UnicodeError) as error:
-        raise BrokenBodyError(f"The body is not in the charset {charset!r}: {error}.") from None
+        raise BrokenBodyError(f"the body is not in the charset {charset!r}: {error}.") from None
 
 
 def _first_byte(body: bytes) -> bytes:
@@ -412,11 +412,11 @@ def _read_body(read: Callable[[bytes], Any], body: bytes, response: Response) ->
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # of JSON, or of UTF-8
-        raise BrokenBodyError(f"The body is no JSON: {error}; it begins: {response.text(200)}") from None
+        raise BrokenBodyError(f"the body is no JSON: {error}; it begins: {response.text(200)}") from None
 
 
 def _too_deep() -> BoundExceededError:
-    return BoundExceededError("The body is nested too deeply to be read safely.")
+    return BoundExceededError("the body is nested too deeply to be read safely.")
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,16 @@ from typing import ClassVar, Self
 from penstock.redact import mask
 
 
+def sentences(*parts: str) -> str:
+    """
+    The parts as sentences of one text; empty ones are left out. Each but the last ends with one stop, or with its own
+    question mark; the last one stays as it is.
+    """
+    *former, last = [text for part in parts if (text := part.strip())] or [""]
+    ended = (text if text.endswith("?") else f"{text.rstrip('.')}." for text in former)
+    return " ".join([*ended, last])
+
+
 class PenstockError(Exception):
     """
     The base of every error that is meant to be read by a user.
@@ -52,7 +62,7 @@ class PenstockError(Exception):
 def in_place(reason: str, place: str, request: object | None) -> str:
     """The text of an error: its reason, after its source and partition, and before its request."""
     text = f"{place}: {reason}" if place else reason
-    return f"{text.rstrip('.')}. Request: {request}" if request is not None else text
+    return sentences(text, f"Request: {request}") if request is not None else text
 
 
 class UsageError(PenstockError):
@@ -144,7 +154,17 @@ class SinkError(PenstockError):
 
 
 class ProviderError(PenstockError):
-    """The provider, or a proxy in between, failed or sent an invalid response."""
+    """
+    The provider, or a proxy in between, failed or sent an invalid response. ``seen``: what happened. ``advice``: what
+    to do, in sentences; it is not shown while penstock itself does what helps, such as to log in again.
+    """
+
+    seen: str = ""
+    advice: str = ""
+
+    def __init__(self, seen: str, advice: str = "") -> None:
+        self.seen, self.advice = seen, advice
+        super().__init__(sentences(seen, advice))
 
 
 class AuthenticationError(ProviderError):
@@ -178,13 +198,9 @@ class ServerError(ProviderError):
 
 class ThrottledError(ProviderError):
     """
-    The provider throttles: too many requests. ``advice``: what avoids it. Where the provider states a wait of hours, no
-    lower rate avoids it, and ``seen`` is shown alone.
+    The provider throttles: too many requests. Where it states a wait of hours, no lower rate avoids that, and ``seen``
+    is shown without ``advice``.
     """
-
-    def __init__(self, seen: str, advice: str = "") -> None:
-        self.seen = seen
-        super().__init__(f"{seen.rstrip('.')}. {advice}" if advice else seen)
 
 
 class RefusedError(ProviderError):
@@ -216,9 +232,9 @@ class InconsistentReadError(ProviderError):
     def when_repeated(self, reads: int) -> ProviderError:
         """The error to report after so many reads, when no further one is made."""
         repeated = type(self)(
-            f"{self.without_place.rstrip('.')}. It was read {reads} times. Nothing was replaced; the next run tries "
-            "again. If it persists, report it to the author of the connector, with a recording (penstock run --record "
-            "DIR)."
+            self.without_place,
+            f"It was read {reads} times. Nothing was replaced; the next run tries again. If it persists, report it to "
+            "the author of the connector, with a recording (penstock run --record DIR).",
         )
         return repeated.at(source=self.source, partition=self.partition, request=self.request)
 

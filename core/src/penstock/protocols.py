@@ -108,7 +108,7 @@ class Refusal:
 
     def verdict(self, seen: str) -> Verdict:
         """The verdict; ``seen`` is the start of the message."""
-        error = self.error(f"{seen}. {self.advice}")
+        error = self.error(seen, self.advice)
         return Retry(error, renew=True) if self.renew else Refuse(error)
 
 
@@ -139,7 +139,7 @@ class Unavailable:
 
     def verdict(self, seen: str) -> Verdict:
         """The verdict; ``seen`` is the start of the message."""
-        return Retry(ServerError(f"{seen}. {self.advice}"))
+        return Retry(ServerError(seen, self.advice))
 
 
 StatusRule = Refusal | Throttle | Unavailable | Skip

@@ -86,13 +86,13 @@ class ReportFile:
             answers = [self._of_file(response, file.name or "$", file.open, packed=packed) for file in files]
         except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             state = "cut" if isinstance(error, EOFError) else "not whole"
-            raise BrokenBodyError(f"The report is packed, but {state}: {error}.") from None
+            raise BrokenBodyError(f"the report is packed, but {state}: {error}.") from None
         if len(answers) == 1:
             return answers[0]
         _check_distinct([file for file, answer in zip(files, answers, strict=True) if _has_records(answer)])
         for file, answer in zip(files, answers, strict=True):
             if problem := answer.problem or answer.failure:
-                raise BrokenBodyError(f"The file {file.name} of the report cannot be used: {problem}.")
+                raise BrokenBodyError(f"the file {file.name} of the report cannot be used: {problem}.")
         return Answer(items=Blocks([answer.items.__iter__ for answer in answers]))
 
     def _of_file(self, response: Response, path: str, content: Open, *, packed: bool) -> Answer:
@@ -100,16 +100,16 @@ class ReportFile:
         head = next(_chunks(text()), b"")
         first = head.lstrip()[:1]
         if not first:
-            raise BrokenBodyError("The body is empty." if not head else "The report holds nothing but blanks.")
+            raise BrokenBodyError("the body is empty." if not head else "the report holds nothing but blanks.")
         if first == b"<":
-            raise BrokenBodyError(f"The body is HTML or XML, not data; it begins: {response.text(200)}")
+            raise BrokenBodyError(f"the body is HTML or XML, not data; it begins: {response.text(200)}")
         if first == b"[" or (first == b"{" and not _is_lines(head, self.items)):
             envelope = Envelope() if first == b"[" else Envelope(items=self.items)
             return envelope.read(text().read(), response)
         runs = self._json_lines(text, path) if first == b"{" else self._csv(text, head, path)
         if not (packed or response.measured):
             raise BrokenBodyError(
-                "The report is a file of lines that ended with its connection, and nothing shows that it is whole. "
+                "the report is a file of lines that ended with its connection, and nothing shows that it is whole. "
                 "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
             )
         return Answer(items=runs)
@@ -137,7 +137,7 @@ class ReportFile:
             else:
                 return partial(_open_as_utf8, content, encoding)
         raise BrokenBodyError(
-            f"The report is no text that can be read: {problem}. If it is in another encoding, declare it: "
+            f"the report is no text that can be read: {problem}. If it is in another encoding, declare it: "
             "ReportFile(encoding='latin-1')."
         )
 
@@ -153,12 +153,12 @@ class ReportFile:
                 mended = mended_surrogates(block)
                 if mended == block:
                     raise BrokenBodyError(
-                        f"The report is in JSON lines, but bytes {size} to {size + len(block)} are not: {error}."
+                        f"the report is in JSON lines, but bytes {size} to {size + len(block)} are not: {error}."
                     ) from None
                 RAW.decode_lines(mended)
                 mend = True
             except RecursionError:
-                raise BoundExceededError("The report is nested too deeply to be read safely.") from None
+                raise BoundExceededError("the report is nested too deeply to be read safely.") from None
             size += len(block)
 
         def runs() -> Iterator[Items]:
@@ -206,7 +206,7 @@ class ReportFile:
         if not self.header:
             raise _no_report(first)
         raise BrokenBodyError(
-            f"The report{f' {path}' if path != '$' else ''} has no header row with "
+            f"the report{f' {path}' if path != '$' else ''} has no header row with "
             f"{', '.join(map(repr, self.header))} in its first {MOST_LINES_BEFORE_HEADER} lines; it begins: "
             f"{clip(first, 200)!r}. Correct header, delimiter or encoding of the ReportFile, or the provider has "
             "renamed its columns."
@@ -236,7 +236,7 @@ def _check_names(names: list[str], one_is_enough: bool, first: str) -> None:
     for name, where in positions.items():
         if name and len(where) > 1:
             raise BrokenBodyError(
-                f"The header row of the report has {name!r} as columns {' and '.join(map(str, where))}, so it does not "
+                f"the header row of the report has {name!r} as columns {' and '.join(map(str, where))}, so it does not "
                 "tell them apart. Request other columns, or ask the provider to name them apart."
             )
     # One column is more likely a message in plain text. A connector with such files names the delimiter.
@@ -247,7 +247,7 @@ def _check_names(names: list[str], one_is_enough: bool, first: str) -> None:
 
 def _no_report(first: str) -> BrokenBodyError:
     return BrokenBodyError(
-        f"The report is neither JSON nor CSV with a header row; it begins: {clip(first, 200)!r}. If lines stand before "
+        f"the report is neither JSON nor CSV with a header row; it begins: {clip(first, 200)!r}. If lines stand before "
         "the header row, declare its names: ReportFile(header=(...))."
     )
 
@@ -288,7 +288,7 @@ def _contents(opened: Open) -> tuple[bool, list[_File]]:
         archive = zipfile.ZipFile(opened())
         infos = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
         if not infos:
-            raise BrokenBodyError("The report is a zip without a file in it.")
+            raise BrokenBodyError("the report is a zip without a file in it.")
         return True, [
             _File(info.filename, partial(archive.open, info), (info.CRC, info.file_size))  # type: ignore[arg-type]
             for info in infos
@@ -302,7 +302,7 @@ def _check_distinct(files: Sequence[_File]) -> None:
     for file in files:
         if file.checksum in names:
             raise BrokenBodyError(
-                f"The zip of the report has the same file twice, {names[file.checksum]} and {file.name}: whether its "
+                f"the zip of the report has the same file twice, {names[file.checksum]} and {file.name}: whether its "
                 "records count once or twice is not known."
             )
         names[file.checksum] = file.name
@@ -338,7 +338,7 @@ def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
             del waiting[:stop]
         if len(waiting) > MOST_RECORD_BYTES:
             raise BrokenBodyError(
-                f"The report has a record of more than {MOST_RECORD_BYTES >> 20} MiB: a quote is not closed."
+                f"the report has a record of more than {MOST_RECORD_BYTES >> 20} MiB: a quote is not closed."
             )
     if waiting.strip():
         yield bytes(waiting)
@@ -384,7 +384,7 @@ def _check_text(content: Open, encoding: str, limit: int) -> None:
         size += len(chunk)
         if size > limit:
             raise BoundExceededError(
-                f"The report is larger than {limit >> 20} MiB when unpacked. If that is right, raise max_report_mib."
+                f"the report is larger than {limit >> 20} MiB when unpacked. If that is right, raise max_report_mib."
             )
         if not (plain and chunk.isascii() and not decoder.getstate()[0]):
             decoder.decode(chunk)

@@ -2,7 +2,6 @@
 The events of a run as text for people, and which of them are shown.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,11 +37,11 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
             request = str(event["request"]) if full_urls else shortened(str(event["request"]))
-            reason = str(event["reason"]).rstrip(".")
+            reason = event["reason"]
             if event["renewed"]:
                 # A token whose time is over, or a signature by a clock that is wrong: no credentials to be looked at.
-                reason, again = re.split(r"[;.] (?=[Cc]heck )", reason)[0], "signed anew, again at once"
-            return f"{place}: {request}: {reason}; {again}"
+                reason, again = event["seen"], "signed anew, again at once"
+            return f"{place}: {request}: {str(reason).rstrip('.')}; {again}"
         case "note" | "defect":
             message = str(event["message"])
             return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"

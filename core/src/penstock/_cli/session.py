@@ -190,7 +190,7 @@ def as_json_or_csv(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def complain(session: Session, error: Exception) -> int:
     """Print an error, and return its exit code."""
-    from penstock.errors import ConfigError, PenstockError
+    from penstock.errors import ConfigError, PenstockError, sentences
 
     if isinstance(error, PenstockError):
         text = error.as_list if isinstance(error, ConfigError) else str(error)
@@ -202,7 +202,7 @@ def complain(session: Session, error: Exception) -> int:
             text = text if isinstance(error, click.MissingParameter) else f"{given}: {error.message}"
         context = getattr(error, "ctx", None)
         if context is not None:
-            text = f"{text.rstrip('.')}{'' if text.endswith('?') else '.'} See: {context.command_path} --help"
+            text = sentences(text, f"See: {context.command_path} --help")
     elif isinstance(error, RecursionError | MemoryError):
         text, code = f"the process ran out of {'stack' if isinstance(error, RecursionError) else 'memory'}", 1
     else:

@@ -201,7 +201,7 @@ def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[st
         try:
             rows = _rows_of_parent(stream.parent)
         except PluginError as error:
-            yield f"parent: links: {error}".rstrip(".")
+            yield f"parent: links: {error}"
             return
         if stream.requests is not None or not rows:
             return  # the rows of its parent are not known

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from penstock._config.raw_sections import AccountSections, RawValue, Section, folded, variable_of
 from penstock._config.toml_values import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import shown, sort_of
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, sentences
 from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.settings import info_of, is_base_url, keys_of
@@ -229,9 +229,8 @@ class _SectionCheck:
         if kind not in kinds or not isinstance(reference, str) or not reference:
             meant = did_you_mean(kind, kinds) if kind and kind not in kinds else ""
             shapes = " or ".join(f'{{ {kind_of_reference} = "..." }}' for kind_of_reference in kinds)
-            raise _InvalidError(
-                f": found a table with {', '.join(table) or 'nothing'}, expected {shapes}.{meant}".rstrip(".")
-            )
+            found = f": found a table with {', '.join(table) or 'nothing'}, expected {shapes}"
+            raise _InvalidError(sentences(found, meant))
         if kind == "env":
             value = self.context.environ.get(reference)
             if not value:

@@ -25,6 +25,7 @@ from cattrs import (
 from cattrs.cols import list_structure_factory, mapping_structure_factory
 
 from penstock._util.text import shown
+from penstock.errors import sentences
 from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.settings import OpenFor
@@ -159,7 +160,7 @@ def _choice(value: Any, hint: Any) -> Any:
     listed = ", ".join(shown(choice) for choice in choices)
     texts = [choice for choice in choices if isinstance(choice, str)]
     meant = did_you_mean(value, texts) if isinstance(value, str) else ""
-    raise ValueError(f"found {shown(value)}, expected one of {listed}.{meant}".rstrip("."))
+    raise ValueError(sentences(f"found {shown(value)}, expected one of {listed}", meant))
 
 
 def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:

@@ -194,7 +194,7 @@ def _csv_page(items: Items, data: bytes) -> Elements:
         reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=items.delimiter, strict=True)
         rows = list(filter(any, reader))
     except csv.Error as error:
-        raise BrokenBodyError(f"The report is no valid CSV: {error}.") from None
+        raise BrokenBodyError(f"the report is no valid CSV: {error}.") from None
     totals: list[list[str]] = []
     if items.footer or items.totals:
         totals = [row for row in rows if _begins(row, items.totals)]

@@ -22,11 +22,13 @@ from penstock.errors import (
     BoundExceededError,
     BrokenBodyError,
     PenstockError,
+    ProviderError,
     StoppedError,
     TransportError,
 )
 from penstock.model import Request, Response
 from penstock.protocols import Accept, Exchange, Grant, Refuse, Retry, Skip, Verdict
+from penstock.redact import mask
 
 # The errors after which a request that was not carried out, or a read, is repeated. BrokenBodyError: of a login.
 REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)
@@ -42,7 +44,7 @@ class FailedAttempt(NamedTuple):
     A failed attempt that is repeated after a pause; at once if a new signature may succeed (``renewed``).
     """
 
-    error: PenstockError
+    error: ProviderError
     pause_s: float
     renewed: bool = False
 
@@ -55,6 +57,7 @@ class FailedAttempt(NamedTuple):
             "request": str(request),
             "error": type(self.error).__name__,
             "reason": self.error.without_place,
+            "seen": mask(self.error.seen),
             "message": str(self.error),
             "pause_s": round(self.pause_s, 1),
             "renewed": self.renewed,

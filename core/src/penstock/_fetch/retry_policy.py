@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal, NamedTuple
 
-from penstock.errors import BoundExceededError, ParkedError, PenstockError, ProviderError, ThrottledError
+from penstock.errors import BoundExceededError, ParkedError, ProviderError, sentences
 from penstock.model import Response
 from penstock.protocols import Grant, Retry
 
@@ -105,13 +105,15 @@ class Attempts(NamedTuple):
 _LONGEST_S = 366 * 86_400.0
 
 
-def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: Response) -> ParkedError:
+def parked(error: ProviderError, seconds: float, policy: RetryPolicy, response: Response) -> ParkedError:
     """The error that ends the requests to a source, with the time to come back and the provider's words."""
-    words = error.seen if isinstance(error, ThrottledError) else error.without_place
     until = response.received_at + timedelta(seconds=min(seconds, _LONGEST_S))
     return ParkedError(
-        f"no request before {until:%Y-%m-%d %H:%M:%S} UTC, a wait longer than throttle_wait_s "
-        f"({policy.throttle_wait_s:g} s): {words.rstrip('.')}. A run after that time goes on.",
+        sentences(
+            f"no request before {until:%Y-%m-%d %H:%M:%S} UTC, a wait longer than throttle_wait_s "
+            f"({policy.throttle_wait_s:g} s): {error.seen}",
+            "A run after that time goes on.",
+        ),
         until,
     ).at(request=error.request)
 

@@ -23,6 +23,7 @@ from penstock.errors import (
     ServerError,
     ThrottledError,
     WrongFormatError,
+    sentences,
 )
 from penstock.model import Answer, Request, Response
 from penstock.protocols import (
@@ -88,7 +89,7 @@ def _error_in_accepted(
     """Why a response cannot be used, although judges and status accept it; None where it can."""
     what = ""
     if problem is not None:
-        what = f", but {str(problem)[:1].lower()}{str(problem)[1:]}"
+        what = f", but {problem}"
     elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
         what = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
     elif answer is not None and _states_failure(call, answer):
@@ -140,7 +141,7 @@ def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answ
     """The content of the envelope, where one is declared and found, and what is wrong with the body."""
     if response.status == 204:
         if getattr(envelope, "reads_files", False) or getattr(envelope, "single", False):
-            return None, BrokenBodyError("No content came (204), where a file or a record is due.")
+            return None, BrokenBodyError("no content came (204), where a file or a record is due.")
         return Answer(), None
     if envelope is None:
         return None, None
@@ -154,10 +155,10 @@ def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answ
 def _narrowed_to_account(verdict: Verdict, account: str | None) -> Verdict:
     """The same verdict on a 403, for the request's account: others may be accepted with the same credentials."""
     if isinstance(verdict, (Retry, Refuse)) and type(verdict.error) is AuthenticationError:
-        text = verdict.error.without_place
-        if account is not None and _OF_ACCOUNT not in text:
-            text += f" If other accounts are accepted, {_OF_ACCOUNT} {account}."
-        return evolve(verdict, error=ForbiddenError(text))
+        seen, advice = verdict.error.seen, verdict.error.advice
+        if account is not None:
+            advice = sentences(advice, f"If other accounts are accepted, {_OF_ACCOUNT} {account}.")
+        return evolve(verdict, error=ForbiddenError(seen, advice))
     return verdict
 
 
@@ -186,7 +187,7 @@ def status_judge(
         if rule is None or isinstance(rule, Skip):
             return rule
         words = response.reason(reason) if rule.quoted else ""
-        return rule.verdict(f"{answered} {response.status}" + (f": {words.rstrip('.')}" if words else ""))
+        return rule.verdict(f"{answered} {response.status}{f': {words}' if words else ''}")
 
     return judge
 
@@ -205,23 +206,23 @@ def by_status(
     if partial:
         return Retry(BrokenBodyError(f"{answered}: a part of the body, though the request names no range"))
     words = response.reason(reason)
-    detail = f": {words}" if words else ""
+    seen = f"{answered}: {words}" if words else answered
     if status == 429:
-        return Retry(ThrottledError(f"{answered}{detail}", "Lower requests_per_second."), throttle=True)
+        return Retry(ThrottledError(seen, "Lower requests_per_second."), throttle=True)
     if status in RETRIED_STATUSES:
-        return Retry(ServerError(f"{answered}{detail}; it may be better later"))
+        return Retry(ServerError(seen, "It may be better later."))
     if status in (401, 403) and not request.credentials:
-        advice = "a download, which is requested without credentials, was refused; its link may have expired"
-        return Refuse(RefusedError(f"{answered}{detail}; {advice}"))
+        advice = "A download, which is requested without credentials, was refused; its link may have expired."
+        return Refuse(RefusedError(seen, advice))
     if status == 403 and account is not None:
-        advice = f"{_OF_ACCOUNT} {account}: check that it is one of theirs, and their rights"
-        return Refuse(AuthenticationError(f"{answered}{detail}; {advice}"))
+        advice = "Check that it is one of theirs, and their rights."
+        return Refuse(ForbiddenError(f"{seen}; {_OF_ACCOUNT} {account}", advice))
     if status in (401, 403):
-        refused = AuthenticationError(f"{answered}{detail}; the credentials were refused: check those of this source")
+        refused = AuthenticationError(seen, "The credentials were refused: check those of this source.")
         # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
         return Retry(refused, renew=True) if status == 401 else Refuse(refused)
-    advice = "the request was refused: check base_url and the other settings of this source"
-    return Refuse(RefusedError(f"{answered}{detail}; {advice}"))
+    advice = "The request was refused: check base_url and the other settings of this source."
+    return Refuse(RefusedError(seen, advice))
 
 
 def _whole_range(content_range: str | None) -> bool:

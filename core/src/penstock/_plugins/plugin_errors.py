@@ -14,7 +14,7 @@ from typing import Any
 
 import penstock
 from penstock._plugins.offers import Plugin
-from penstock.errors import PluginError
+from penstock.errors import PluginError, sentences
 from penstock.names import did_you_mean
 from penstock.records import SHADOWED
 from penstock.sinks import SinkKind
@@ -98,15 +98,14 @@ def probable_meaning(error: BaseException | None) -> str:
 
 def how_to_mend(plugin: Plugin, reasons: Sequence[str]) -> str:
     """The reasons why a plugin is not used, and what its author and its users can do."""
-    listed = (
-        f"{reasons[0].rstrip('.')}{'' if reasons[0].endswith('?') else '.'} "
-        if len(reasons) == 1
-        else "".join(f"\n  - {reason}" for reason in reasons) + "\n"
+    advice = (
+        "If you wrote it, correct that (`penstock connectors --debug` shows all details). Otherwise install another "
+        f"version of {plugin.distribution} and report the fault to its publisher."
     )
-    return (
-        f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all details). "
-        f"Otherwise install another version of {plugin.distribution} and report the fault to its publisher."
-    )
+    if len(reasons) == 1:
+        return sentences(f"{plugin} is broken: {reasons[0]}", advice)
+    listed = "".join(f"\n  - {reason}" for reason in reasons)
+    return f"{plugin} is broken: {listed}\n{advice}"
 
 
 def options_of(factory: Callable[..., Any]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from penstock._config.config import ConfiguredSink
 from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
-from penstock.errors import LockHeldError, PenstockError, UsageError
+from penstock.errors import LockHeldError, PenstockError, UsageError, sentences
 from penstock.ledger import DeliveredEntries, windows_of_rows
 from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord, SummingLedger
 from penstock.model import Partition
@@ -238,7 +238,7 @@ class TargetQuery:
                 return UsageError(f"{name} is a connector; name a source of it: {' or '.join(of_connector)}")
             if name not in self.setup.registry.connectors():
                 meant = did_you_mean(name, names)
-                return UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
+                return UsageError(sentences(f"no source or pipeline {name!r} is known here", meant))
         whose = f" for {name}" if name is not None else ""
         return UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
 

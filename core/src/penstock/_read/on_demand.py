@@ -77,8 +77,7 @@ def check_rows(outcome: Outcome) -> None:
     answer = outcome.answer
     if problem := answer.problem or (answer.failure and f"it states {answer.failure}"):
         raise BrokenPageError(
-            "the response states that the report is ready, and should have its rows, but "
-            f"{problem[:1].lower()}{problem[1:]}"
+            f"the response states that the report is ready, and should have its rows, but {problem}"
         ).at(request=outcome.call.request)
 
 

@@ -26,7 +26,7 @@ from penstock._write.requests import Row, destination, pack_rows
 from penstock._write.rows import RowFile, Rows, SingleRow, open_output, write_values
 from penstock._write.sender import Sender, blocks, prepare_row, url_length
 from penstock.actions import Action
-from penstock.errors import UsageError
+from penstock.errors import UsageError, sentences
 from penstock.events import OnEvent, ignore
 from penstock.model import Receipt
 from penstock.protocols import Grant
@@ -81,8 +81,7 @@ class ActionJob:
             shared = validated(action, settings, shared) if self.input is None else shared
         except ValueError as error:
             help_ = f"`penstock act {self.source.name} {action.name} --help` lists the parameters"
-            stop = "" if str(error).endswith(("?", ".")) else "."
-            raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
+            raise UsageError(sentences(f"{action.name}: {error}", help_)) from None
         self._defaults = {} if self.input is None else shared
         self._rows = self._rows_of_input(shared)
         digest, what = self._identity()

@@ -35,7 +35,7 @@ def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[
         try:
             component(kind, value)
         except PluginError as error:
-            yield f"{name}: {error}".rstrip(".")
+            yield f"{name}: {error}"
     elif isinstance(value, type):
         yield f"{name} is the class {value.__name__}; write {value.__name__}(...)"
     elif isinstance(value, str):

@@ -11,7 +11,7 @@ from penstock._plugins.validation.declared import named_twice, no_functions, pro
 from penstock._plugins.validation.related import KINDS, problems_in_named_streams
 from penstock._plugins.validation.templates import problems_in_templates
 from penstock.connector import Stream
-from penstock.errors import PluginError
+from penstock.errors import PluginError, sentences
 from penstock.names import did_you_mean
 from penstock.protocols import Named
 from penstock.records import Column
@@ -55,7 +55,7 @@ def _problems_in_shape(stream: Stream) -> Iterator[str]:
     """Fields of the wrong type, and fields that its kind requires."""
     if stream.kind not in KINDS:
         near = did_you_mean(str(stream.kind), KINDS)
-        yield f"kind {stream.kind!r} does not exist; write {' or '.join(map(repr, KINDS))}.{near}".rstrip(".")
+        yield sentences(f"kind {stream.kind!r} does not exist; write {' or '.join(map(repr, KINDS))}", near)
     yield from no_functions(stream, "requests", "accounts", "earliest", "extra_columns", "judge")
     if not isinstance(stream.open_for, OpenFor):
         yield f"open_for is {stream.open_for!r}; write a number of days, open_for=2, or OpenFor(2, month_day=8)"

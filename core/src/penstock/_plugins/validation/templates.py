@@ -9,6 +9,7 @@ import attrs
 
 from penstock._plugins.validation.declared import kind_of
 from penstock.connector import SLICE_VALUES, Parent, Stream
+from penstock.errors import sentences
 from penstock.names import did_you_mean
 from penstock.templates import EPOCH_FORMATS, json_placeholders, placeholder_formats, placeholders
 
@@ -57,8 +58,8 @@ def _unknown_names(stream: Stream, settings: type | None, named: Iterable[tuple[
         elif settings is not None and not hasattr(settings, name):
             names = (*SLICE_VALUES, *fields, *(parent.columns if parent is not None else ()))
             meant = did_you_mean(name, names)
-            blanks = f" Braces of the provider's own have blanks: {{ {name} }}." if what.startswith("json") else ""
-            yield f"{what} names {{{name}}}, which is no value of a request.{meant}{blanks}".rstrip(".")
+            blanks = f"Braces of the provider's own have blanks: {{ {name} }}" if what.startswith("json") else ""
+            yield sentences(f"{what} names {{{name}}}, which is no value of a request", meant, blanks)
 
 
 def _wrong_formats(template: Any) -> Iterator[tuple[str, str, str]]:

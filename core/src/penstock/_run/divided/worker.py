@@ -101,6 +101,7 @@ def _masked_errors() -> Iterator[None]:
         yield
     except Exception as error:
         error.args = tuple(mask_json(error.args))
+        vars(error).update(mask_json(vars(error)))  # such as seen, advice and problems
         raise
 
 
