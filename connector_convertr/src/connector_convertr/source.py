@@ -23,6 +23,7 @@ from penstock import (
     Throttle,
     Unavailable,
     Verdict,
+    mask_always,
 )
 from penstock_plugins.tokens import Bearer, GrantedToken, ParamTokens
 
@@ -75,7 +76,7 @@ class Login(GrantedToken):
         answer = response.members() or {}
         for name in ("access_token", "refresh_token", "client_secret"):
             if isinstance(answer.get(name), str):
-                Secret(answer[name])  # known to the masking from here on
+                mask_always(answer[name])
         if answer.get("password_expired") is True:
             raise AuthenticationError(
                 f"{self.provider} accepted the login and states that the password has expired; set a new one in "

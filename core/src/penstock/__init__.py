@@ -54,7 +54,7 @@ _NAMES = {
         NUMBER_FORMATS Column ColumnType Json Zone added camel column columns_of derived money personal record
         row_key secret snake
     """,
-    "redact": "MASK Secret clip mask",
+    "redact": "MASK Secret clip mask mask_always",
     "report_files": "ReportFile",
     "results": """
         AccountStatus ActResult AdoptAllResult AdoptResult Change ChangesResult Checked CheckResult Deleted

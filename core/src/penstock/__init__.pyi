@@ -158,6 +158,7 @@ from penstock.redact import (
     Secret as Secret,
     clip as clip,
     mask as mask,
+    mask_always as mask_always,
 )
 from penstock.report_files import ReportFile as ReportFile
 from penstock.results import (

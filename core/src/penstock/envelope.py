@@ -99,18 +99,18 @@ class Envelope:
         return (*self.total, *self.pages, *self.head, *self.echoes, *self.provisional_unless)
 
     @_names.default
-    def _names_of_paths(self) -> tuple[str, ...]:
+    def _default_names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
 
     @_failures.default
-    def _failures_beside_items(self) -> tuple[str, ...]:
+    def _default_failures(self) -> tuple[str, ...]:
         """
         None that the envelope reads, which is left to the connector's judge; a body that is the only item may have any.
         """
         return () if self.items == ("",) else tuple(name for name in _FAILURE_MEMBERS if name not in self._names)
 
     @_are_maps.default
-    def _nothing_else_is_read_of_maps(self) -> bool:
+    def _default_are_maps(self) -> bool:
         others = {path.partition(".")[0] for path in self.paths}
         return self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items)
 

@@ -26,14 +26,15 @@ class Secret:
     """
     A secret text: printing, formatting or logging it gives ``***``.
 
-    Creating one registers its value with :func:`mask`. Only the code that puts it into a request calls ``reveal()``.
+    Its value is masked from then on, as by :func:`mask_always`. Only the code that puts it into a request calls
+    ``reveal()``.
     """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
-        _known.add(value)
+        mask_always(value)
 
     def reveal(self) -> str:
         """The secret itself, for a signature, a header or a driver only."""
@@ -74,6 +75,11 @@ def mask(text: str) -> str:
         if value.lower() in lower:
             text = re.sub(re.escape(value), MASK, text, flags=re.IGNORECASE)
     return text
+
+
+def mask_always(value: str) -> None:
+    """Mask this value from now on, in every form of :func:`secret_pattern`."""
+    _known.add(value)
 
 
 def mask_temporarily(value: str) -> None:

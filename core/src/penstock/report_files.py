@@ -19,6 +19,7 @@ from penstock.envelope import GZIP, MEMBERS, RAW, ZIP, Envelope, mended_surrogat
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
 from penstock.names import as_names
+from penstock.protocols import BodyDecoder
 from penstock.redact import clip
 
 BLOCK_BYTES = 2**20  # size of the blocks in which a file of lines is decoded
@@ -37,6 +38,11 @@ class _File(NamedTuple):
     name: str
     open: Open
     checksum: tuple[int, int] | None = None
+
+
+def reads_files(decoder: BodyDecoder | None) -> bool:
+    """Whether a large body may come to this decoder as a file, as to a :class:`ReportFile`."""
+    return bool(getattr(decoder, "reads_files", False))
 
 
 @frozen(kw_only=True, eq=False, repr=False)

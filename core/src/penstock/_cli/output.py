@@ -20,7 +20,6 @@ from penstock._cli.stderr import harmless, wrapped
 from penstock.redact import mask, mask_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 UNWRAPPED_WIDTH = 10_000  # width if stdout is not a terminal: nothing is wrapped
@@ -41,8 +40,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
     cell. ``styles``: one for each row.
 
     On a terminal, columns that hold texts of several words are wrapped to its width, between words; a column of single
-    words is not. Where the words do not fit, the widest column becomes a line above its rows; where this is not enough,
-    each row is printed as a block with one cell per line: no cell is cut.
+    words is not. Where the words do not fit, each row is printed as a block with one cell per line: no cell is cut.
     """
     from rich.console import Console
 
@@ -55,11 +53,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
     texts = [[harmless(mask("" if cell is None else str(cell))) for cell in row] for row in rows]
     terminal = sys.stdout.isatty()
     console = Output(file=sys.stdout, width=None if terminal else UNWRAPPED_WIDTH, highlight=False, soft_wrap=False)
-    lines = [list(columns), *texts]
-    widths = column_widths(lines, console.width)
-    if widths is None and (heading := _heading(lines, numeric, console.width)) is not None:
-        _print_below_headings(console, heading, columns, texts, numeric, styles)
-    elif widths is None:
+    widths = column_widths([columns, *texts], console.width)
+    if widths is None:
         _print_blocks(columns, texts)
     elif terminal:
         console.print(_table(columns, texts, numeric, widths, styles))
@@ -98,46 +93,6 @@ def _table(
     for row, style in zip_longest(texts, styles):
         table.add_row(*map(Text, row), style=style)
     return table
-
-
-def _heading(lines: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -> int | None:
-    """The widest column, if it holds names and the others fit without being wrapped."""
-    from rich.cells import cell_len
-
-    every = list(zip(*lines, strict=True))
-    natural = [max(map(cell_len, column)) for column in every]
-    widest = natural.index(max(natural))
-    rest = sum(natural) - natural[widest] + COLUMN_GAP * (len(every) - 2) + COLUMN_GAP
-    names = not numeric[widest] and all(cell.count(" ") < SPACES_OF_SENTENCE for cell in every[widest])
-    return widest if names and natural[widest] <= room and rest <= room else None
-
-
-def _print_below_headings(
-    console: "Console",
-    heading: int,
-    columns: Sequence[str],
-    texts: Sequence[Sequence[str]],
-    numeric: Sequence[bool],
-    styles: Sequence[str],
-) -> None:
-    """A table without one column, whose values are lines above the rows that have them."""
-
-    from rich.cells import cell_len
-
-    def without(row: Sequence[Any]) -> list[Any]:
-        return [cell for index, cell in enumerate(row) if index != heading]
-
-    names, cells = without(columns), list(map(without, texts))
-    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
-    with console.capture() as capture:
-        console.print(_table(names, cells, without(numeric), widths, styles))
-    first, *printed = capture.get().splitlines()
-    shown = columns[heading]
-    for line, above in zip([first, *printed], [shown, *(row[heading] for row in texts)], strict=True):
-        if line is first or above != shown:
-            print(above)
-        shown = above
-        print(f"{' ' * COLUMN_GAP}{line}".rstrip())
 
 
 def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:

@@ -2,7 +2,7 @@
 The configuration of a command: the sections by name, each checked and made into its settings when it is needed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from penstock._config.target_text import findable, passwords_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
-from penstock.errors import ConfigError, PenstockError, PluginError
+from penstock.errors import ConfigError, PenstockError, PluginError, sentences
 from penstock.names import did_you_mean, nearest
-from penstock.redact import Secret
+from penstock.redact import mask_always
 from penstock.sinks import BaseSink, Sink, SinkKind, check_attributes
 
 DEFAULT_FILE = Path("penstock.toml")
@@ -134,26 +134,8 @@ class Config:
         if text in self.sinks:
             return self._sink_named(text, registry)
         for password in passwords_in(text):
-            Secret(password)  # masked in all output from here on
-        scheme, colon, _ = text.partition(":")
-        schemes = {name for kind in registry.sinks().values() for name in (kind.scheme, kind.name)}
-        if scheme not in schemes and not colon:
-            ways = ", ".join(sorted(kind.example for kind in registry.sinks().values() if kind.scheme != "-"))
-            named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
-            ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
-            meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
-            if not meant and (near := nearest(ending, schemes) if ending else None) is not None:
-                meant = f' Did you mean "{registry.sink(near).example}"?'
-            meant = meant or sink_hint(registry.sinks().values(), text)
-            raise ConfigError([*self.problems, f"{named_by} {text!r}: expected {named}{ways}, or - for stdout.{meant}"])
-        kind = registry.sink(scheme)
-        if text != "-" and (text == scheme or text == f"{scheme}:"):
-            raise ConfigError(
-                [
-                    *self.problems,
-                    f"sink {text!r}: found no address, expected one such as {kind.example.replace('DIR', 'data')}",
-                ]
-            )
+            mask_always(password)
+        kind = self._kind_of(text, registry, named_by)
         try:
             settings = kind.parse(text)
         except PenstockError:
@@ -175,6 +157,31 @@ class Config:
             remembered=None if kind.scheme == "-" else findable(text),
             notices=notices,
         )
+
+    def _kind_of(self, text: str, registry: Registry, named_by: str) -> SinkKind:
+        """The kind of sink that a text such as ``jsonl:DIR`` names. Raises ConfigError without kind or place."""
+        scheme, colon, _ = text.partition(":")
+        schemes = {name for kind in registry.sinks().values() for name in (kind.scheme, kind.name)}
+        if scheme not in schemes and not colon:
+            ways = ", ".join(sorted(kind.example for kind in registry.sinks().values() if kind.scheme != "-"))
+            named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
+            expected = f"{named_by} {text!r}: expected {named}{ways}, or - for stdout"
+            raise ConfigError([*self.problems, sentences(expected, self._meant_sink(text, schemes, registry))])
+        kind = registry.sink(scheme)
+        if text != "-" and text in (scheme, f"{scheme}:"):
+            example = kind.example.replace("DIR", "data")
+            raise ConfigError([*self.problems, f"sink {text!r}: found no address, expected one such as {example}"])
+        return kind
+
+    def _meant_sink(self, text: str, schemes: Collection[str], registry: Registry) -> str:
+        """What a text that names no sink probably means, as a sentence; empty if that is not known."""
+        ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
+        if ending in schemes:
+            return f'Did you mean "{ending}:{text}"?'
+        if meant := did_you_mean(text, self.sinks):
+            return meant
+        near = nearest(ending, schemes) if ending else None
+        return f'Did you mean "{registry.sink(near).example}"?' if near else sink_hint(registry.sinks().values(), text)
 
     def _sink_named(self, name: str, registry: Registry) -> ConfiguredSink:
         keys = {key: raw for key, raw in self.sinks[name].items() if key != "kind"}

@@ -20,6 +20,7 @@ from penstock._decode.totals import Measures, dimensions_of
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.records import Column
+from penstock.report_files import ReportFile
 from penstock.sinks import EXTRA, Layout
 
 T = TypeVar("T")
@@ -161,7 +162,8 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDeco
 def _dimensions(declared: _Declared) -> Iterable[Column]:
     """The columns by which records differ, where the reports of the stream may have unmarked rows of totals."""
     stream = declared.stream
-    unmarked = any(getattr(decoder, "unmarked_totals", False) for decoder in (stream.envelope, stream.downloads))
+    decoders = (stream.envelope, stream.downloads)
+    unmarked = any(isinstance(decoder, ReportFile) and decoder.unmarked_totals for decoder in decoders)
     partition = declared.divided_as.partition_columns
     return dimensions_of(declared.columns.values(), partition) if unmarked else ()
 

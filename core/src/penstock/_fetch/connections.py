@@ -28,7 +28,7 @@ from penstock._fetch.body import NotWholeError
 from penstock._fetch.deadlines import NetworkAttempt, current
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
-from penstock.redact import Secret
+from penstock.redact import mask_always
 
 _SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 
@@ -151,8 +151,8 @@ def _mask_password(proxy: str | None) -> None:
     """Register a proxy's password as a secret."""
     password = urlsplit(proxy if "://" in proxy else f"//{proxy}").password if proxy else None
     if password:
-        Secret(password)
-        Secret(unquote(password))
+        mask_always(password)
+        mask_always(unquote(password))
 
 
 class _Body(io.BufferedReader):

@@ -78,11 +78,11 @@ class Transport:
     _deadlines: Deadlines = field(factory=Deadlines, init=False)
 
     @max_file_bytes.default
-    def _as_any_body(self) -> int:
+    def _default_max_file_bytes(self) -> int:
         return self.max_body_bytes
 
     @total_timeout_s.default
-    def _ten_times_as_long(self) -> float:
+    def _default_total_timeout_s(self) -> float:
         return 10 * self.timeout_s
 
     def __attrs_post_init__(self) -> None:

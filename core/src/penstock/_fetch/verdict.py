@@ -39,6 +39,7 @@ from penstock.protocols import (
     check_returned,
 )
 from penstock.redact import clip
+from penstock.report_files import reads_files
 
 _OF_ACCOUNT = "the credentials may not read the account"
 
@@ -128,7 +129,7 @@ def _states_failure(call: Call, answer: Answer) -> bool:
     """
     if not answer.failure or call.lenient:
         return False
-    noted = answer.failure.partition(" ")[0].lower() == "errors" and not getattr(call.envelope, "reads_files", False)
+    noted = answer.failure.partition(" ")[0].lower() == "errors" and not reads_files(call.envelope)
     return not (noted and _has_records(answer))
 
 
@@ -140,7 +141,7 @@ def _has_records(answer: Answer) -> bool:
 def _in_envelope(envelope: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
     """The content of the envelope, where one is declared and found, and what is wrong with the body."""
     if response.status == 204:
-        if getattr(envelope, "reads_files", False) or getattr(envelope, "single", False):
+        if reads_files(envelope) or (isinstance(envelope, Envelope) and envelope.single):
             return None, BrokenBodyError("no content came (204), where a file or a record is due.")
         return Answer(), None
     if envelope is None:

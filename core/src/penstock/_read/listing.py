@@ -15,6 +15,7 @@ from penstock._read.counts import ListingCounts, StreamReads
 from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
 from penstock.model import Page, Request, Slice
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, check_returned
+from penstock.report_files import reads_files
 
 EMPTY_PAGES = 100
 """Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
@@ -30,7 +31,7 @@ def call_of(
 ) -> Call:
     """A call for a slice, see :class:`~penstock._fetch.call.Call`."""
     return Call(
-        request=evolve(request, as_file=True) if getattr(envelope, "reads_files", False) else request,
+        request=evolve(request, as_file=True) if reads_files(envelope) else request,
         envelope=envelope,
         stream=planned.stream,
         lenient=lenient,

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from penstock import Secret, TargetError
+from penstock import Secret, TargetError, mask_always
 from psycopg import conninfo, errors
 
 from penstock_plugins.postgres.sql_text import short
@@ -51,7 +51,7 @@ def connection_parameters(dsn: Secret, application: str) -> dict[str, Any]:
     if _has_unescaped_delimiter(dsn.reveal()):
         raise TargetError(_UNREADABLE)
     if isinstance(parameters.get("password"), str):
-        Secret(parameters["password"])
+        mask_always(parameters["password"])
     parameters.setdefault("connect_timeout", 15)
     parameters.setdefault("keepalives", 1)
     for name, value in KEEPALIVES.items():
