@@ -91,7 +91,7 @@ FIXED = (
         "_run.runner",
         "OPEN_TARGETS",
         "",
-        "targets open at once; the coordinator of `--workers` opens all",
+        "targets open at once; the coordinator of `--engine` into a directory opens all",
     ),
     ("_fetch.scheduler", "LAST_RESPONSES_S", "s", "a run that ends waits for the responses to submissions of reports"),
     ("connector", "MOST_REQUESTS", "", "first requests of one slice"),

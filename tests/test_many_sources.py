@@ -5,6 +5,7 @@ A run of more sources than targets may be open at once.
 import json
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from penstock import (
     LockHeldError,
     OutputClosedError,
     Parent,
+    Part,
     Request,
     SandboxRequest,
     SandboxResponse,
@@ -30,11 +32,16 @@ from penstock import (
     record,
 )
 from penstock._config.source import ConfiguredSource
+from penstock._plan.division import Division
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
 from penstock._run import runner
 from penstock._run.context import new_run
+from penstock._run.divided.coordinator import run_divided
+from penstock._run.divided.messages import PartResult, message_of
 from penstock._run_report.report import RunReport
+from penstock.engines import Assignment, Coordinator, Trial, Work
+from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import serve
 from penstock.testing.clock import ShiftedClock
 from penstock.testing.memory import MemorySink, MemoryTarget
@@ -121,13 +128,15 @@ class CountingSink(MemorySink):
         self.opened.append(source)
         self.open_now += 1
         self.most = max(self.most, self.open_now)
-        return ClosedTarget(self, None) if source in self.closes else CountedTarget(self, None)
+        ledger = SqliteLedger(self.ledger_path) if self.ledger_path is not None else None
+        return ClosedTarget(self, None) if source in self.closes else CountedTarget(self, ledger)
 
 
 class CountedTarget(MemoryTarget):
     def close(self) -> None:
         assert isinstance(self.sink, CountingSink)
         self.sink.open_now -= 1
+        super().close()
 
 
 class ClosedTarget(CountedTarget):
@@ -135,6 +144,29 @@ class ClosedTarget(CountedTarget):
 
     def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
         return [OutputClosedError("the reader is gone")] * len(commits)
+
+
+class DivisibleSink(CountingSink):
+    """It can be opened as the part of a run."""
+
+    one_machine = True
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> MemoryTarget:
+        return super().open(source, run_id, streams)
+
+
+class EndingEngine:
+    """Two workers, that end before they read anything: the first has a report, the second was killed."""
+
+    workers, carries_secrets, is_local = 2, False, True
+
+    def check(self, trial: Trial) -> None: ...
+
+    def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
+        coordinator.done(1, message_of(PartResult(report=RunReport(run_id="r").as_part())))
+        coordinator.lost(2, "it was killed")
+
+    def close(self) -> None: ...
 
 
 def read(sink: CountingSink, ids: Sequence[int] = (1, 2), **options: Any) -> tuple[RunReport, list[SandboxRequest]]:
@@ -169,6 +201,35 @@ def test_a_bounded_number_of_targets_is_open_at_once() -> None:
     assert len(requests) == 3 * len(SOURCES)
     assert sink.most == MOST + 1
     assert sink.open_now == 0
+
+
+@pytest.mark.parametrize("fails_later", ["", SOURCES[5]], ids=["all can be opened again", "one cannot"])
+def test_a_coordinator_has_a_bounded_number_of_targets_open(tmp_path: Path, fails_later: str) -> None:
+    """
+    A divided run is in the ledger of every source, and the sources of a lost worker are named, though their targets
+    were closed meanwhile. A target that cannot be opened again is named, too.
+    """
+    sink = DivisibleSink(ledger_path=tmp_path / "ledger.sqlite", fails_later=fails_later)
+    settings = SourceSettings(base_url="http://127.0.0.1:1")
+    source = ConfiguredSource.of(Registry([Shops(), penstock_plugins]), "shops", settings)
+    jobs = [Job(source=evolve(source, name=name), streams=("things",), sink=sink) for name in SOURCES]
+    parts = {name: (1 + number % 2,) for number, name in enumerate(SOURCES)}
+
+    report = run_divided(
+        new_run(jobs, clock=ShiftedClock(then().now())),
+        Division(parts=2, parts_by_source=parts),
+        EndingEngine(),
+        lambda: jobs,
+        {},
+    )
+
+    assert sink.most == MOST + 1
+    assert sink.open_now == 0
+    assert [error["source"] for error in report.errors] == SOURCES[1::2]
+    with closing(SqliteLedger(tmp_path / "ledger.sqlite")) as ledger:
+        exit_codes = [run.exit_code for name in SOURCES for run in ledger.runs(name)]
+    assert exit_codes == ([0, 1] * 5 if not fails_later else [0, 1, 0, 1, 0, 0, 1, 0, 1])
+    assert [text.partition(":")[0] for text in report.notices] == ([fails_later] if fails_later else [])
 
 
 def test_a_source_that_waited_is_read_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

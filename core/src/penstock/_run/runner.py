@@ -31,7 +31,7 @@ def run_jobs(context: RunContext) -> RunReport:
     later failures are in the report.
     """
     report, exchange_log = context.report, context.exchange_log
-    with open_jobs(context.jobs, context, most=OPEN_TARGETS) as jobs:
+    with open_jobs(context.jobs, context) as jobs:
         if exchange_log is not None:
             exchange_log.begin(context.started_at, jobs.sources)
         context.emit(
@@ -53,14 +53,14 @@ def run_jobs(context: RunContext) -> RunReport:
 
 
 @contextmanager
-def open_jobs(jobs: Sequence[Job], context: RunContext, *, most: float = math.inf) -> Iterator["OpenJobs"]:
+def open_jobs(jobs: Sequence[Job], context: RunContext, *, all_at_once: bool = False) -> Iterator["OpenJobs"]:
     """
     Open the jobs, without those whose source another run holds; close them and their clients at the end. Meanwhile
-    a target that waits for a lock is interrupted when the run is to end. ``most``: how many stay open at once. Raises
-    LockHeldError if none is left.
+    a target that waits for a lock is interrupted when the run is to end. ``all_at_once``: more than ``OPEN_TARGETS``
+    may be open. Raises LockHeldError if none is left.
     """
     began = time.monotonic()
-    opened = OpenJobs(context, most)
+    opened = OpenJobs(context, math.inf if all_at_once else OPEN_TARGETS)
     run_ended = threading.Event()
     watch = threading.Thread(target=opened.interrupt, args=(run_ended,), daemon=True)
     watch.start()
@@ -150,6 +150,20 @@ class OpenJobs:
         report.interrupted &= not report.output_closed
 
     # --- jobs that wait -----------------------------------------------------------------------------------------------
+
+    def each(self) -> Iterator[JobRun]:
+        """Each job, open. Of those that wait, one at a time; a notice names each that cannot be opened again."""
+        yield from list(self.job_runs)
+        while self._waiting:
+            number, job = self._waiting.popleft()
+            try:
+                job_run = JobRun.open(job, number, self.context, self._replace)
+            except PenstockError as error:
+                self.context.report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
+                continue
+            self.job_runs.append(job_run)
+            yield job_run
+            self._close(job_run)
 
     def _replace(self, ended: JobRun) -> None:
         """If a job waits, close this one, which has ended, and start the first of those that wait."""

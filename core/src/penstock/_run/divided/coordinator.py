@@ -1,9 +1,10 @@
 """
-The coordinator of a divided run: it holds the locks, receives what the workers send, and makes one report of theirs.
+The coordinator of a divided run: it opens the targets first, receives what the workers send, and makes one report of
+theirs.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import msgspec
 from attrs import define, evolve, field
 
+from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import RENEWED_AT
 from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.plan import Job
@@ -60,11 +62,11 @@ def run_divided(
     report = context.report
     lock_part = lock_part_of(report.run_id, None)
     jobs = [job if workers_stage(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
-    with open_jobs(jobs, context) as opened:
-        by_source = {job_run.source.name: job_run for job_run in opened.job_runs}
+    # The coordinator commits to the targets for which workers stage.
+    with open_jobs(jobs, context, all_at_once=any(workers_stage(job.sink, engine) for job in jobs)) as opened:
         shared = {
-            name: cast(Coordinating, job_run.target)
-            for name, job_run in by_source.items()
+            job_run.source.name: cast(Coordinating, job_run.target)
+            for job_run in opened.job_runs
             if workers_stage(job_run.job.sink, engine)
         }
         task = WorkerTask(
@@ -79,14 +81,15 @@ def run_divided(
         )
         engine.check(partial(try_worker, task))
         with closing(SharedTargets(shared)) as targets:
-            coordinator = RunCoordinator(context=context, division=division, job_runs=by_source, targets=targets)
-            context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_source)})
+            sources = {source.name: source for source in opened.sources}
+            coordinator = RunCoordinator(context=context, division=division, sources=sources, targets=targets)
+            context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(sources)})
             assignments = [
                 Assignment(number=number, run_id=report.run_id, sources=names, task=task)
                 for number, names in coordinator.parts.items()
             ]
             engine.run(assignments, work, coordinator)
-        coordinator.finish()
+        coordinator.finish(opened.each())
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 
@@ -102,7 +105,7 @@ class RunCoordinator:
 
     context: RunContext
     division: Division
-    job_runs: Mapping[str, JobRun]  # by source; opened, and so locked
+    sources: Mapping[str, ConfiguredSource]  # by name; their targets could be opened
     targets: SharedTargets
     parts: Mapping[int, tuple[str, ...]] = field(init=False)  # part -> its sources
     _results: dict[int, PartResult] = field(factory=dict, init=False)
@@ -116,7 +119,7 @@ class RunCoordinator:
     def _default_parts(self) -> dict[int, tuple[str, ...]]:
         parts_of = self.division.parts_by_source
         part_numbers = range(1, self.division.parts + 1)
-        sources = {number: tuple(name for name in self.job_runs if number in parts_of[name]) for number in part_numbers}
+        sources = {number: tuple(name for name in self.sources if number in parts_of[name]) for number in part_numbers}
         return {number: names for number, names in sources.items() if names}
 
     @property
@@ -146,7 +149,7 @@ class RunCoordinator:
                 counts[number] = (event["partitions"], event["final"])
                 event["partitions"] = sum(planned for planned, _ in counts.values())
                 event["final"] = sum(final for _, final in counts.values())
-            source = self.job_runs[event["source"]].source
+            source = self.sources[event["source"]]
             stream = source.stream(event["stream"])
             of_all_parts = stream.account is not None or block_days(source, stream)
             if of_all_parts and len(counts) < len(self.division.parts_by_source[source.name]):
@@ -173,7 +176,7 @@ class RunCoordinator:
     def _grant(self, request: GrantRequest) -> GrantReply:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
         try:
-            client = self.context.client(self.job_runs[request.source].source)
+            client = self.context.client(self.sources[request.source])
             signer = client.retrying_for(request.account).signer
             current = signer.current
             expired = current if current is not None and request.used == current.token.reveal() else None
@@ -196,53 +199,64 @@ class RunCoordinator:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """Make one report of all parts, and record the run. The workers have ended, or are not heard any more."""
+    def finish(self, job_runs: Iterable[JobRun]) -> None:
+        """
+        Make one report of all parts, and record the run. The workers have ended, or are not heard any more.
+        ``job_runs``: of all sources, open.
+        """
+        report = self.context.report
         for _, result in sorted(self._results.items()):
             if result.report is not None:
-                self.context.report.add_part(result.report)
-        for name in self.targets.targets:
-            for stream in self.job_runs[name].job.chosen:
-                self.job_runs[name].committer.complete(stream.name)
-        for number, names in sorted(self.parts.items()):
-            result = self._results.get(number, PartResult())
-            if result.report is None:
-                reason = result.failed or self._lost.get(number, "it sent no result")
-                self._count_lost(number, names, reason)
-        self.context.report.interrupted = self.context.report.interrupted or (
-            self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
-        )
-        for job_run in self.job_runs.values():
+                report.add_part(result.report)
+        lost = self._lost_parts()
+        if lost and self.over:  # they ended, or were not begun, before they could send a report
+            report.deadline |= not self.context.clock.stop.is_set()
+            lost = {}
+        report.interrupted |= self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
+        for number, reason in lost.items():
+            for name in self.parts[number]:
+                report.error(name, None, None, _lost_error(number, reason))
+        for job_run in job_runs:
+            name = job_run.source.name
+            for stream in job_run.job.chosen if name in self.targets.targets else ():
+                job_run.committer.complete(stream.name)
+            for number in lost:
+                if name in self.parts[number]:
+                    self._count_lost(number, job_run)
             job_run.record_run()
 
-    def _count_lost(self, number: int, names: Sequence[str], reason: str) -> None:
-        """Report a worker that has no result: what it delivered is in the ledger."""
-        if self.over:  # it ended, or was not begun, before it could send one
-            self.context.report.deadline = self.context.report.deadline or not self.context.clock.stop.is_set()
-            return
-        for name in names:
-            job_run = self.job_runs[name]
-            error = WorkerLostError(
-                f"worker {number} of this run ended before its work was done: {reason}. What it had committed stays; "
-                "the next run reads the rest."
+    def _lost_parts(self) -> dict[int, str]:
+        """The numbers of the parts without a report, and the reasons."""
+        results = {number: self._results.get(number, PartResult()) for number in sorted(self.parts)}
+        return {
+            number: result.failed or self._lost.get(number, "it sent no result")
+            for number, result in results.items()
+            if result.report is None
+        }
+
+    def _count_lost(self, number: int, job_run: JobRun) -> None:
+        """Count what a part without a report has delivered of a source: the ledger has it."""
+        name, ledger = job_run.source.name, job_run.target.ledger
+        for stream in job_run.job.chosen:
+            planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
+            self.context.report.count(name, stream.name, planned=planned, final=final)
+            entries = (
+                ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until) if ledger else {}
             )
-            self.context.report.error(name, None, None, error)
-            for stream in job_run.job.chosen:
-                planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
-                self.context.report.count(name, stream.name, planned=planned, final=final)
-                ledger = job_run.target.ledger
-                entries = (
-                    ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until)
-                    if ledger
-                    else {}
-                )
-                job_run.committer.recount(
-                    [
-                        entry
-                        for partition, entry in entries.items()
-                        if entry.delivered
-                        and entry.run_id == self.context.report.run_id
-                        and self.division.part_of(unit_of_partition(job_run.source, partition)) == number
-                    ],
-                    planned=not planned,
-                )
+            job_run.committer.recount(
+                [
+                    entry
+                    for partition, entry in entries.items()
+                    if entry.delivered
+                    and entry.run_id == self.context.report.run_id
+                    and self.division.part_of(unit_of_partition(job_run.source, partition)) == number
+                ],
+                planned=not planned,
+            )
+
+
+def _lost_error(number: int, reason: str) -> WorkerLostError:
+    return WorkerLostError(
+        f"worker {number} of this run ended before its work was done: {reason}. What it had committed stays; the next "
+        "run reads the rest."
+    )
