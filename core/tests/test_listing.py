@@ -10,7 +10,7 @@ from configured_source import a_source
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import StreamReads
-from penstock._read.listing import EMPTY_PAGES, Listing
+from penstock._read.listing import EMPTY_PAGES, Listing, LoadedPage
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.errors import (
@@ -160,7 +160,7 @@ def added(listing: Listing, call: Call, came: Came) -> Page:
     outcome = an_outcome(call, came)
     listing.check(outcome)
     fresh = came.elements if came.fresh is None else came.fresh
-    return listing.add(outcome, count=came.elements, fresh=fresh, repeat=came.repeat)
+    return listing.add(outcome, LoadedPage(count=came.elements, fresh=fresh), repeat=came.repeat)
 
 
 def first_call(listing: Listing, request: Request) -> Call:
@@ -409,7 +409,7 @@ def test_the_first_page_in_the_answer_to_a_poll_is_counted() -> None:
     """
     polled = an_outcome(first_call(a_listing(), at(1)), Came(0))
     listing = a_listing(Numbered(afterwards=1), polled=polled)
-    page = listing.add(polled, count=0, fresh=0, repeat=False)
+    page = listing.add(polled, LoadedPage(count=0, fresh=0), repeat=False)
 
     with pytest.raises(PagingError, match="go in a circle"):
         listing.calls_after(page)

@@ -3,7 +3,7 @@ The values between a reading and the threads that fetch: a call and its outcome.
 """
 
 from collections.abc import Generator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -55,7 +55,12 @@ class Pause:
 
 
 Step = tuple[Call, ...] | Pause
-Reading = Generator[Step, Outcome | None, None]
+
+_T = TypeVar("_T")
+Steps = Generator[Step, Outcome | None, _T]
+"""A part of a reading: it yields calls to make, receives the outcome of each, and returns its result."""
+
+Reading = Steps[None]
 
 
 class Client(Protocol):

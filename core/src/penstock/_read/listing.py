@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import sub
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from penstock._fetch.call import Call, Outcome
 from penstock._plan.plan import PlannedSlice
@@ -39,6 +39,14 @@ def call_of(
         account=planned.account,
         partitions=planned.partitions,
     )
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class LoadedPage:
+    """A page whose rows are written: the number of its elements, and of those that no earlier page had."""
+
+    count: int
+    fresh: int
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -103,41 +111,41 @@ class Listing:
             self.files.add(outcome.digest)
         return self.counts.is_repeat(outcome.digest)
 
-    def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:
+    def add(self, outcome: Outcome, loaded: LoadedPage, *, repeat: bool) -> Page:
         """
         Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
         short page before the last, and in the first reading for an empty last one where the number of pages is stated,
         for an empty array in place of an answer that may be an object, and for a 204 where there were rows before.
         """
-        page = self._count(outcome, count, fresh)
+        page = self._count(outcome, loaded)
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"page {page.index + 1} came again with the records of an earlier one")
         self._check_counts(page)
-        if self.first_read and not count:
+        if self.first_read and not loaded.count:
             self._check_empty(page)
         if self._first is None:
             self._first = page
         self.last = page
         return page
 
-    def _count(self, outcome: Outcome, count: int, fresh: int) -> Page:
+    def _count(self, outcome: Outcome, loaded: LoadedPage) -> Page:
         assert outcome.response is not None
         counts = self.counts
-        counts.fetched += count
-        counts.distinct += fresh
+        counts.fetched += loaded.count
+        counts.distinct += loaded.fresh
         page = Page(
             request=outcome.call.request,
             response=outcome.response,
             answer=outcome.answer,
             index=counts.pages,
-            count=count,
-            fresh=fresh,
+            count=loaded.count,
+            fresh=loaded.fresh,
             listed=counts.fetched,
             distinct=counts.distinct,
-            longest=self.stream_reads.longest(self.paginator.size_of(outcome.call.request), count),
+            longest=self.stream_reads.longest(self.paginator.size_of(outcome.call.request), loaded.count),
         )
         counts.pages += 1
-        self._empty = [] if count else [*self._empty, page.request]
+        self._empty = [] if loaded.count else [*self._empty, page.request]
         return page
 
     def _check_counts(self, page: Page) -> None:

@@ -18,7 +18,7 @@ from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.counts import PartitionCounts, check_rejected
-from penstock._read.listing import Listing, broken_page
+from penstock._read.listing import Listing, LoadedPage, broken_page
 from penstock._read.result import LoadedPartition, ReadCounts
 from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
@@ -119,9 +119,9 @@ class Loader:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
+    def load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
         """
-        Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
+        Decode a page and write its rows.
 
         ``repeat``: the page equals an earlier one of the listing; its elements are counted as repeated and not written.
         Raises BrokenPageError for a page that cannot be decoded or is of days that were not requested, and the errors
@@ -150,7 +150,7 @@ class Loader:
                 del decoded  # else its rows wait for those of the next chunk
         except BrokenBodyError as error:
             raise broken_page(error) from None
-        return count, fresh
+        return LoadedPage(count=count, fresh=fresh)
 
     # --- days ---------------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,14 @@ Reports on demand: submitted, or adopted from an earlier run, and polled until t
 """
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome, Pause, Step
+from penstock._fetch.call import Call, Outcome, Pause, Steps
 from penstock._plan.finality import is_ahead, is_of_today
 from penstock._plan.plan import PlannedSlice
 from penstock._read.listing import broken_page, call_of
@@ -148,7 +148,7 @@ class ReportsOnDemand:
     under_way: list[PendingReport] = field(factory=list, init=False)
     _ready: list[PendingReport] = field(factory=list, init=False)  # of this read
 
-    def wait_until_ready(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
+    def wait_until_ready(self, submission: Request) -> Steps[tuple[Outcome, Ready | Empty]]:
         """
         Wait until the report of this submission is ready: the outcome of its last poll, and its state. It is submitted
         again, once, if it is gone, or if it was adopted after its deadline and is still not ready.
@@ -162,7 +162,7 @@ class ReportsOnDemand:
         finally:
             self.log.event("report_ready", stream=stream)
 
-    def _submit_and_poll(self, submission: Request) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty]]:
+    def _submit_and_poll(self, submission: Request) -> Steps[tuple[Outcome, Ready | Empty]]:
         report = yield from self._adopt_or_submit(submission)
         late = self._age_s(report) >= self._times.deadline_s
         outcome, state = yield from self._poll_until_settled(submission, report)
@@ -222,12 +222,12 @@ class ReportsOnDemand:
 
     # --- submitted or adopted -----------------------------------------------------------------------------------------
 
-    def submit_all(self, submissions: Sequence[Request]) -> Generator[Step, Outcome | None, None]:
+    def submit_all(self, submissions: Sequence[Request]) -> Steps[None]:
         """Submit all of them before waiting for the first, so that the provider makes them in parallel."""
         for submission in submissions:
             yield from self._adopt_or_submit(submission)
 
-    def _adopt_or_submit(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+    def _adopt_or_submit(self, submission: Request) -> Steps[PendingReport]:
         """The report of this submission: a pending one of this run or of an earlier run, or a new one."""
         text = submission_text(submission)
         report = next((pending for pending in self.under_way if pending.request == text), None) or self._adopt(text)
@@ -235,7 +235,7 @@ class ReportsOnDemand:
             self._claim(submission, report)
         return report or (yield from self._submit(submission))
 
-    def _submit(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+    def _submit(self, submission: Request) -> Steps[PendingReport]:
         call = call_of(self.planned, submission, None, lenient=True)
         outcome = with_response((yield (call._replace(submits=True),)))
         if isinstance(outcome.verdict, Refuse):
@@ -311,9 +311,7 @@ class ReportsOnDemand:
 
     # --- polled -------------------------------------------------------------------------------------------------------
 
-    def _poll_until_settled(
-        self, submission: Request, report: PendingReport
-    ) -> Generator[Step, Outcome | None, tuple[Outcome, ReportState]]:
+    def _poll_until_settled(self, submission: Request, report: PendingReport) -> Steps[tuple[Outcome, ReportState]]:
         """Poll the report's state until it is not waiting any more. Each pause is 1.5 times the last."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:

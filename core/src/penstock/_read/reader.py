@@ -7,19 +7,19 @@ the scheduler resumes them with the outcomes.
 
 import json
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
 from penstock._fetch.auth import TOLERATED_SKEW
-from penstock._fetch.call import Call, Outcome, Pause, Step
+from penstock._fetch.call import Call, Outcome, Pause, Steps
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.counts import StreamReads
-from penstock._read.listing import Listing
+from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows, with_response
 from penstock._read.result import ReadCounts, ReadResult
@@ -64,7 +64,7 @@ class Reader:
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
     _whole_days: bool = field(default=False, init=False)  # days are not divided, see _returned_whole_days
 
-    def read(self) -> Generator[Step, Outcome | None, ReadResult]:
+    def read(self) -> Steps[ReadResult]:
         """
         Read the slice. After an InconsistentReadError it is read again. A response that reached a ceiling is requested
         in halves. Any other error is raised: failed requests have been retried already.
@@ -90,7 +90,7 @@ class Reader:
         if self.on_demand is not None:
             self.on_demand.drop_ready()
 
-    def _read_once(self) -> Generator[Step, Outcome | None, ReadResult | None]:
+    def _read_once(self) -> Steps[ReadResult | None]:
         """
         Read the planned slice from its start. None where a part of it must be divided whose rows are partly written:
         the next read divides it at once. In that case, and on failure, the loaded rows are dropped.
@@ -121,7 +121,7 @@ class Reader:
             raise
         return self._counts.result(self.on_demand)
 
-    def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
+    def _read_or_divide(self, slice_: Slice) -> Steps[bool]:
         """
         Read a slice, or its halves if its response reaches a ceiling. The rows of a slice that may be divided are held
         until it is complete, so that no other slice must be read again because of it. False where they were too many
@@ -148,7 +148,7 @@ class Reader:
                 return False
         return True
 
-    def _read_slice(self, slice_: Slice, *, divisible: bool) -> Generator[Step, Outcome | None, bool]:
+    def _read_slice(self, slice_: Slice, *, divisible: bool) -> Steps[bool]:
         """
         Read all pages of a slice, in seven steps. Signing, sending, judging and retrying are the client's part of
         step 3. False where a ``divisible`` slice reached a ceiling.
@@ -169,8 +169,8 @@ class Reader:
                         calls = listing.calls_after_refusal(outcome)
                         continue
                     repeat = listing.check(outcome)  # 4. Check it against the pages before it.
-                    count, fresh = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
-                    page = listing.add(outcome, count=count, fresh=fresh, repeat=repeat)
+                    loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
+                    page = listing.add(outcome, loaded, repeat=repeat)
                     if divisible and page.index == 0 and listing.is_capped:
                         return False
                     calls = listing.calls_after(page)  # 6. The next page.
@@ -197,7 +197,7 @@ class Reader:
 
     def _listings(
         self, slice_: Slice, requests: Sequence[Request]
-    ) -> Generator[Step, Outcome | None, tuple[Sequence[Listing], tuple[Call, ...]]]:
+    ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
         """
         The listings that these requests begin, or those of the report that this one request submits; and the calls of
         their first pages.
@@ -261,7 +261,7 @@ class Reader:
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _next_outcome(self, listing: Listing, calls: tuple[Call, ...]) -> Generator[Step, Outcome | None, Outcome]:
+    def _next_outcome(self, listing: Listing, calls: tuple[Call, ...]) -> Steps[Outcome]:
         """The outcome of the next call. Raises the error of a call without a response, or ReportExpiredError."""
         if listing.polled is not None:
             outcome, listing.polled = listing.polled, None
@@ -291,13 +291,13 @@ class Reader:
                 "open or final as of then. It is from a cache, or this host's clock is ahead: correct it"
             )
 
-    def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
-        """Load a page: the number of its elements, and how many of them no earlier page had."""
+    def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
+        """Load a page; one without a record (Skip) has no elements."""
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
             self.stream_reads.without_record += 1
             self._counts.no_record_reason = outcome.verdict.reason
-            return 0, 0
+            return LoadedPage(count=0, fresh=0)
         self.stream_reads.any_accepted = True
         if outcome.answer.provisional and not self._counts.provisional:
             self._counts.provisional = outcome.answer.provisional
