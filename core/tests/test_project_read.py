@@ -3,13 +3,13 @@ The Python API as an iterator: typed records of a source, read into the program.
 """
 
 import threading
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import AuthenticationError, CountMismatchError, Project, RejectedRecordsError, SandboxResponse
+from penstock import AuthenticationError, CountMismatchError, Project, RejectedRecordsError, SandboxResponse, UsageError
 from project_shop import DAYS, LAST, Shop
 
 
@@ -116,3 +116,23 @@ def test_a_read_that_is_left_early_ends(project: Project, shop: Shop) -> None:
 
     assert [one.name for one in threading.enumerate() if one.name.startswith("read ")] == []
     assert len(shop.requested) < 68 * 2
+
+
+def test_a_pipeline_is_no_source_to_read(project: Project) -> None:
+    """
+    The message names the source to read in its place.
+    """
+    with pytest.raises(UsageError, match="daily is a pipeline; name a source of it: shop"):
+        project.read("daily", "sales")
+
+
+@pytest.mark.parametrize("since", [20260309, datetime(2026, 3, 9, tzinfo=UTC)], ids=["a number", "a time"])
+def test_what_is_no_day_is_refused(project: Project, since: Any) -> None:
+    """
+    A time is not cut to a day: its zone need not be that of the source.
+    """
+    expected = "expected a date, or a day as text: 2026-01-31, yesterday"
+    with pytest.raises(UsageError, match=expected):
+        project.read("shop", "sales", since=since)
+    with pytest.raises(UsageError, match=expected):
+        project.plan("daily", since=since)

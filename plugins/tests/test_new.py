@@ -119,25 +119,25 @@ MADE = {
     "own_account": ("visits", "--login header --paging page_number --kind report --account site_id"),
     "own_account_csv": ("shops", "--login none --paging none --kind report --account shop_id"),
     "own_account_key": ("advertisers", "--login none --kind on_demand --account advertiser_id"),
-    "own_account_node": ("nodes", "--login none --paging offset --kind listing --account shopId"),
+    "own_account_node": ("nodes", "--login none --paging offset --kind snapshot --account shopId"),
     "one_a_day": ("sales", "--login bearer --paging page_number --kind report"),
     "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
     "oauth_page": ("clicks", "--login oauth_client --paging page_number --kind report --account account_id"),
     "refresh_host": (
         "offers",
-        "--login oauth_refresh --token-url https://login.acme.example/t --paging link --kind listing",
+        "--login oauth_refresh --token-url https://login.acme.example/t --paging link --kind snapshot",
     ),
-    "param_offset": ("offers", "--login param --login-name key --paging offset --kind listing --key id"),
+    "param_offset": ("offers", "--login param --login-name key --paging offset --kind snapshot --key id"),
     "basic_csv": ("spend", "--login basic --paging none --kind report"),
     "bearer_csv_pages": ("spend", "--login bearer --paging page_number --kind report"),
     "open_epoch": ("events", "--login none --paging offset --kind report"),
     "hmac_listing": (
         "offers",
-        "--login hmac --signed {method}\\n{path}\\n{epoch_s}\\n{key} --paging offset --kind listing",
+        "--login hmac --signed {method}\\n{path}\\n{epoch_s}\\n{key} --paging offset --kind snapshot",
     ),
     "hmac_account": ("clicks", "--login hmac --paging page_number --kind report --account account_id"),
     "oauth1_pages": ("clicks", "--login oauth1 --paging page_number --kind report"),
-    "private_key": ("offers", "--login oauth_jwt --paging none --kind listing"),
+    "private_key": ("offers", "--login oauth_jwt --paging none --kind snapshot"),
     "demand_csv": ("spend", "--login bearer --kind on_demand --path /v2/reports"),
     "demand_gzip": ("spend.csv.gz", "--login oauth_client --kind on_demand --account account_id"),
     "demand_zip": ("spend.zip", "--login none --kind on_demand"),
@@ -145,7 +145,7 @@ MADE = {
     "listed_gzip": ("spend.csv.gz", "--login none --kind report --paging none"),
     "child_listing": (
         "offers",
-        "--login bearer --paging offset --kind listing --parent ads.json --path /ads/{id}/offers --account account_id",
+        "--login bearer --paging offset --kind snapshot --parent ads.json --path /ads/{id}/offers --account account_id",
     ),
     "child_report": (
         "ad_days",
@@ -157,15 +157,15 @@ MADE = {
     ),
     "packed_german": ("german.zip", "--login none --paging none --kind report"),
     "graphql_edges": ("edges", "--login bearer --kind report --paging cursor"),
-    "listed_edges": ("edges", "--login bearer --kind listing --paging cursor --account shop_id"),
+    "listed_edges": ("edges", "--login bearer --kind snapshot --paging cursor --account shop_id"),
     "refresh_cursor": ("payouts", "--login oauth_refresh --kind report --paging cursor"),
     "own_forms": ("forms", "--login none --paging none --kind report"),
-    "open_single": ("offers", "--login none --paging none --kind listing"),
+    "open_single": ("offers", "--login none --paging none --kind snapshot"),
 }
 
 
 AT = ["--base-url", "https://api.acme.example"]
-OPEN = ["--login", "none", "--paging", "none", "--kind", "listing"]
+OPEN = ["--login", "none", "--paging", "none", "--kind", "snapshot"]
 PAGED = ["--login", "param", "--paging", "page_number", "--kind", "report"]
 
 
@@ -465,7 +465,7 @@ def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.Capt
             id="login in a URL",
         ),
         pytest.param(
-            "new acme --sample offers.json --base-url https://a.example --login none --kind listing --paging cursor",
+            "new acme --sample offers.json --base-url https://a.example --login none --kind snapshot --paging cursor",
             "--paging cursor: the sample has no member beside its records",
             id="choices that do not go together",
         ),
@@ -538,7 +538,7 @@ def test_what_no_option_states_is_prompted_for(place: Path, monkeypatch: pytest.
     """
     The questions of sample, address, login, kind and paging, in this order.
     """
-    answers = ["offers.json", "https://api.acme.example", "bearer", "listing", "page_number"]
+    answers = ["offers.json", "https://api.acme.example", "bearer", "snapshot", "page_number"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(answers) + "\n"))
 
     assert main(["new", "acme"]) == 0
@@ -649,7 +649,7 @@ def test_arguments_of_a_query_are_those_of_the_connection(place: Path) -> None:
     """
     pages = {"nodes": [{"id": "1"}, {"id": "2"}], "pageInfo": {"hasNextPage": False, "endCursor": None}}
     (place / "deep.json").write_text(json.dumps({"data": {"shop": {"orders": pages}}}))
-    options = "--path /graphql --paging cursor --kind listing --into ."
+    options = "--path /graphql --paging cursor --kind snapshot --into ."
 
     assert main(["new", "deep", "--sample", "deep.json", *AT, *OPEN, *options.split()]) == 0
     source = (place / "connector_deep/src/connector_deep/source.py").read_text()

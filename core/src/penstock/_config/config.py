@@ -277,6 +277,9 @@ class Config:
 
     def _check_connector(self, name: str, registry: Registry) -> None:
         """Raise for a name that is neither a source here nor a connector: it is probably misspelled."""
+        if (pipeline := self.pipelines.get(name)) is not None and name not in registry.connectors():
+            text = f"{self.where}: {name} is a pipeline; name a source of it: {' or '.join(pipeline.source)}"
+            raise ConfigError([*self.problems, text])
         try:
             registry.connector(name)
         except PluginError as error:

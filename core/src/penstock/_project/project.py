@@ -76,6 +76,10 @@ class Project:
         )
         self._clock = clock
 
+    def __repr__(self) -> str:
+        file = self._setup.file
+        return f"Project({'{...}' if isinstance(file, Mapping) else repr(str(file or 'penstock.toml'))})"
+
     @classmethod
     def of(cls, setup: Setup, clock: Clocks = Clock) -> Self:
         """The object of a setup that is there already."""

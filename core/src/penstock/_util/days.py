@@ -3,7 +3,7 @@ Days as a person writes them: ``2026-01-31``, ``yesterday``, ``-3d``, ``2026-10`
 """
 
 import re
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 EXAMPLES = "2026-01-31, yesterday, -3d, 2026-10 or last-month"
 
@@ -42,8 +42,11 @@ def window(since: date | str | None, until: date | str | None, today: date) -> t
     """
     The first day of ``since`` and the last of ``until``. A month as ``since`` alone is the whole month.
 
-    Raises ValueError as :func:`first_and_last`.
+    Raises ValueError as :func:`first_and_last`, also for a value that is no day.
     """
+    for value in (since, until):
+        if isinstance(value, datetime) or not isinstance(value, str | date | None):
+            raise ValueError(f"found {value!r}, expected a date, or a day as text: {EXAMPLES}")
     first = first_and_last(since, today) if isinstance(since, str) else (since, since)
     last = first_and_last(until, today) if isinstance(until, str) else (until, until)
     if until is None and first[0] != first[1]:

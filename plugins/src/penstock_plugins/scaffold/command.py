@@ -65,7 +65,10 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **options: Any
         raise UsageError(f"{name!r} is no name of a connector; write lower-case letters, digits and _, such as acme")
     folder = into / f"connector_{name}"
     if folder.exists() and not dry_run:
-        raise UsageError(f"{folder} exists already; choose another name, or another place with --into")
+        raise UsageError(
+            f"{folder} exists already. Choose another name; or, for one more stream, another place with --into, and "
+            "copy the record, the stream and the sandbox's part from there"
+        )
     sample = sample or _asked("--sample", "A sample answer with some records: a file of JSON or CSV, or a URL", None)
     choices = _choices(name, sample, read_sample(_body("--sample", sample)), options)
     connector = package_files(choices)
@@ -143,7 +146,7 @@ def _address_of(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
 def _kind_and_paging(read: Sample, stream: str, options: dict[str, Any]) -> tuple[Any, str]:
     kind = options["kind"] or _asked(
         "--kind",
-        "Are these records of days, a listing of what there is now, or a report on demand?",
+        "Are these records of days, a snapshot of what there is now, or a report on demand?",
         KINDS,
         usual_kind(read, stream),
     )
@@ -166,7 +169,7 @@ def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None
     if name == child:
         raise UsageError(f"--parent: both streams would be named {name}; name the other one with --stream")
     return StreamChoices(
-        name=name, path="/" + (path or name).lstrip("/"), kind="listing", paging=paging, sample=read, query=query
+        name=name, path="/" + (path or name).lstrip("/"), kind="snapshot", paging=paging, sample=read, query=query
     )
 
 
@@ -212,6 +215,7 @@ def _asked(option: str, question: str, choices: tuple[str, ...] | None, usual: s
         kind = click.Choice(choices) if choices else str
         answer: str = click.prompt(question, type=kind, default=usual or None, err=True)
     except click.Abort:
+        click.echo(err=True)  # ends the line of the question
         raise UsageError(f"{option} is missing, and standard input is no terminal; give the option") from None
     return answer
 

@@ -17,7 +17,7 @@ from penstock_plugins.scaffold.personal import is_granting, is_personal
 from penstock_plugins.scaffold.sample import Sample
 
 PAGINGS = ("none", "page_number", "offset", "cursor", "link")
-KINDS = ("report", "listing", "on_demand")
+KINDS = ("report", "snapshot", "on_demand")
 
 _OF_NUMBER = ("page", "pageNumber", "page_number", "pageNo", "p")
 _OF_OFFSET = ("offset", "skip", "startIndex", "start")
@@ -40,7 +40,7 @@ def usual_kind(sample: Sample, stream: str) -> str:
         column.options.get("additive", column.call == "money") and column.type in ("int", "Decimal")
         for column in record.columns
     )
-    return "report" if record.day is not None and is_summed else "listing"
+    return "report" if record.day is not None and is_summed else "snapshot"
 
 
 def usual_paging(sample: Sample) -> str:
@@ -58,13 +58,13 @@ def usual_paging(sample: Sample) -> str:
 class StreamChoices:
     """
     What the author states of a stream: its name, the path of its request, how it pages, its sample, and whether it has
-    records of days (``report``), of now (``listing``), or is a report that is submitted, polled and downloaded
+    records of days (``report``), of now (``snapshot``), or is a report that is submitted, polled and downloaded
     (``on_demand``). ``query``: the parameters of the sample's URL.
     """
 
     name: str
     path: str
-    kind: Literal["report", "listing", "on_demand"]
+    kind: Literal["report", "snapshot", "on_demand"]
     paging: str
     sample: Sample
     query: tuple[tuple[str, str], ...] = ()
@@ -130,7 +130,7 @@ class StreamTexts:
                 f"--kind on_demand: the records of the sample are in {sample.items}, and a report file has them in a "
                 'member of its own. Give a report file as the sample: CSV, a JSON array, or {"rows": [...]}'
             )
-        is_report = choices.kind != "listing"
+        is_report = choices.kind != "snapshot"
         record = guess_columns(sample, name, report=is_report, key=choices.key, day=choices.day)
         day = record.day
         if choices.day and day is not None and (day.nullable or day.type not in ("date", "datetime")):
@@ -153,7 +153,7 @@ class StreamTexts:
 
     @property
     def is_report(self) -> bool:
-        return self.choices.kind != "listing"
+        return self.choices.kind != "snapshot"
 
     @property
     def on_demand(self) -> bool:
