@@ -249,6 +249,11 @@ def test_records_in_two_places_are_a_problem(items: tuple[str, ...], body: str, 
         ('"success": false', "success false"),
         ('"Status": "failed"', 'Status "failed"'),
         ('"status": 500', "status 500"),
+        ('"statusCode": "500"', 'statusCode "500"'),
+        ('"success": " False "', 'success " False "'),
+        ('"result": false', "result false"),
+        ('"failure": true', "failure true"),
+        ('"result": null, "ok": null, "failure": false, "statusCode": 1, "status": 302', ""),
         ('"error": null, "errors": [], "success": true, "status": "ok", "statusCode": 200', ""),
         ('"head": {"error": "timeout"}', ""),
     ],
@@ -260,7 +265,8 @@ def test_a_failure_is_found_beside_records_of_any_size(members: str, failure: st
     body = f'{{"data": {LONG}, {members}}}'
 
     assert Envelope(items="data")(an_answer(body)).failure == failure
-    read = Envelope(items="data", head=("error", "errors", "errorMessage", "success", "Status", "status"))
+    names = ("error", "errors", "errorMessage", "success", "result", "failure", "Status", "status", "statusCode")
+    read = Envelope(items="data", head=names)
     assert read(an_answer(body)).failure == ""
     assert Envelope()(an_answer(body)).failure == ""
 

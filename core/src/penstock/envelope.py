@@ -23,7 +23,7 @@ from penstock.errors import (
     ServerError,
     ThrottledError,
 )
-from penstock.model import PLAIN_JSON, Answer, Items, Response
+from penstock.model import PLAIN_JSON, Answer, Items, Response, flag
 from penstock.names import as_names
 from penstock.protocols import Refuse, Retry, Verdict
 from penstock.redact import clip
@@ -107,7 +107,9 @@ class Envelope:
         """
         None that the envelope reads, which is left to the connector's judge; a body that is the only item may have any.
         """
-        return () if self.items == ("",) else tuple(name for name in _FAILURE_MEMBERS if name not in self._names)
+        if self.items == ("",):
+            return ()
+        return tuple(name for name in (*ERROR_MEMBERS, *OUTCOME_MEMBERS) if name not in self._names)
 
     @_are_maps.default
     def _default_are_maps(self) -> bool:
@@ -256,34 +258,54 @@ class Envelope:
 
 # --- failures -------------------------------------------------------------------------------------------------------
 
-_FAILURE_MEMBERS = (
-    *("error", "errors", "errorMessage", "error_message", "success", "ok", "status", "statusCode"),
-    *("Error", "Errors", "ErrorMessage", "Success", "Status", "StatusCode"),
-)
 
-_NO_FAILURE = ("", "0", "false", "no", "none", "null", "ok")
+def _spellings(*names: str) -> tuple[str, ...]:
+    """The names, and the same with a capital first letter."""
+    return (*names, *(f"{name[0].upper()}{name[1:]}" for name in names))
 
 
-def is_failure(status: Any) -> bool:
-    """Whether this is a word by which the ``status`` in a body states a failure."""
-    return isinstance(status, str) and status.strip().lower() in ("error", "fail", "failed", "failure")
+OUTCOME_MEMBERS = _spellings("success", "ok", "result", "failure", "statusCode")
+"""Members of a body that state success or failure."""
+
+ERROR_MEMBERS = _spellings("errorMessage", "error_message", "errors", "error", "status")
+"""Members that can state a failure, and no success."""
+
+_NO_ERROR = ("", "0", "no", "none", "ok")
+_FAILED_STATUSES = ("error", "fail", "failed", "failure")
 
 
-def _is_failure(name: str, value: Any) -> bool:
-    if name.lower() in ("success", "ok"):
-        return value is False or (isinstance(value, str) and value.lower() == "false")
-    if name.lower() in ("status", "statuscode"):
-        code = isinstance(value, int) and 400 <= value < 600
-        return code or is_failure(value)
+def stated(name: str, value: Any) -> bool | None:
+    """
+    What one of these members of a body states, of a read or a write: True for success, False for a failure, None where
+    it states neither. A value may also be written as text.
+    """
+    name, value = name.lower(), flag(value)
+    if name in ("success", "ok", "result"):
+        return value is not False and value is not None
+    if name == "failure":
+        return value is not True
+    if name in ("status", "statuscode"):
+        return _stated_by_status(value)
     if isinstance(value, str):
-        return value.strip().lower() not in _NO_FAILURE
-    return any(value.values()) if isinstance(value, dict) else bool(value)
+        failed = value.strip().lower() not in _NO_ERROR
+    else:
+        failed = any(value.values()) if isinstance(value, dict) else bool(value)
+    return False if failed else None
+
+
+def _stated_by_status(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return False if value.strip().lower() in _FAILED_STATUSES else None
+    if isinstance(value, int) and 200 <= value < 600:
+        return True if value < 300 else False if value >= 400 else None
+    return None
 
 
 def _failure(members: Mapping[str, msgspec.Raw]) -> str:
-    """Member and value by which a body states a failure; "" without one."""
+    """Member and value by which a body states a failure; "" without one. A member that is null is none."""
     for name, raw in members.items():
-        if _is_failure(name, value := _plain(raw)):
+        value = _plain(raw)
+        if value is not None and stated(name, value) is False:
             return f"{name} {clip(json.dumps(value, ensure_ascii=False, default=str), 200)}"
     return ""
 

@@ -13,7 +13,7 @@ from attrs import frozen
 from penstock._fetch.verdict import status_judge
 from penstock.actions import Action, ActionJudge, Values
 from penstock.connector import Connector
-from penstock.envelope import is_failure
+from penstock.envelope import ERROR_MEMBERS, OUTCOME_MEMBERS, stated
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
 from penstock.protocols import (
@@ -133,36 +133,32 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     if not isinstance(answer, dict):
         return _Done()
     reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
-    flags = {
-        name: flag(answer[name]) for name in ("success", "ok", "result", "failure", "statusCode") if name in answer
-    }
-    refused = _refusing_member(flags)
-    if refused is None:
-        error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
-        error = error or ("status" if is_failure(answer.get("status")) else None)
-        if error is None or flags:
-            return _Done(reason)
-        # A good status with an error in the body: one of them is not about this write.
-        text = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
-        return Retry(ServerError(f"{text}: {reason}; it may have been carried out"))
-    text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
-    code = flags.get("statusCode")
-    if isinstance(code, int) and code >= 500:
-        return Retry(ServerError(text))
-    return Refuse(RefusedError(text))
+    outcomes = {name: stated(name, answer[name]) for name in OUTCOME_MEMBERS if name in answer}
+    refused = next((name for name, success in outcomes.items() if success is False), None)
+    if refused is not None:
+        text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}"
+        error = f"{text}: {reason}" if reason else text
+        code = flag(answer[refused])
+        if isinstance(code, int) and code >= 500:
+            return Retry(ServerError(error))
+        return Refuse(RefusedError(error))
+    unclear = next((name for name in (*outcomes, *ERROR_MEMBERS) if _contradicts(name, answer, outcomes)), None)
+    if unclear is None:
+        return _Done(reason)
+    text = f"{provider} answered {action.name} with HTTP {response.status} and {unclear}"
+    return Retry(ServerError(f"{text}: {reason}; it may have been carried out"))
 
 
-def _refusing_member(flags: Mapping[str, Any]) -> str | None:
-    """The member of a body that states a refusal."""
-    for name in ("success", "ok", "result"):
-        if name in flags and (flags[name] is False or flags[name] is None):
-            return name
-    if flags.get("failure") is True:
-        return "failure"
-    code = flags.get("statusCode")
-    if isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300:
-        return "statusCode"
-    return None
+def _contradicts(name: str, answer: Mapping[str, Any], outcomes: Mapping[str, bool | None]) -> bool:
+    """
+    Whether a member of a body does not agree with its good status, so that one of them is not about this write. In
+    ``errors`` beside a member that states success there are warnings.
+    """
+    if name in outcomes:
+        return outcomes[name] is None and isinstance(flag(answer[name]), int)  # a code that is neither
+    if name not in answer or (name.lower() == "errors" and any(outcomes.values())):
+        return False
+    return stated(name, answer[name]) is False
 
 
 def same_receipts(rows: Sequence[object], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
