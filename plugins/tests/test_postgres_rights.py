@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from attrs import evolve
 from penstock import LedgerEntry, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, click
 from penstock_plugins.postgres.ledger import PostgresLedger
@@ -75,6 +76,26 @@ def test_row_level_security_is_named(dsn: str, role: str):
         with pytest.raises(TargetError, match=refused):
             look()
     target.close()
+
+
+def test_row_level_security_that_begins_during_a_run_is_an_error(dsn: str, role: str):
+    """
+    The former rows of the day are hidden then: new ones are not stored beside them.
+    """
+    layout = evolve(CLICKS, key=())
+    delivered(dsn, [click(1)], layout)
+    query(dsn, f"grant usage on schema penstock, acme to {role}; grant all on all tables in schema penstock to {role}")
+    query(dsn, f"grant all on acme.clicks to {role}; create policy adding on acme.clicks for insert with check (true)")
+    target = sink(as_role(dsn, role)).open(SOURCE, "r2")
+    try:
+        deliver(target, [click(1), click(2)], layout, run_id="r2")
+        query(dsn, "alter table acme.clicks enable row level security")
+        with pytest.raises(TargetError, match="row-level security"):
+            deliver(target, [click(3)], layout, run_id="r2")
+    finally:
+        target.close()
+
+    assert query(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c2",)]
 
 
 def test_row_level_security_of_the_ledger_is_named(dsn: str, role: str):

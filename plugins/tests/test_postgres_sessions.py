@@ -26,7 +26,7 @@ from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, click,
 from penstock_plugins.postgres import database, locks
 from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
-from postgres_runs import a_click_of, deliver, delivered, name_of, query, sink, verified
+from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink, verified
 from postgres_server import server
 from waits import eventually
 
@@ -82,17 +82,28 @@ def test_a_run_that_creates_a_table_is_named_where_no_session_is(dsn: str, monke
     target.close()
 
 
-@pytest.mark.parametrize("step", ["change", "commit"])
+@pytest.mark.parametrize("step", ["change", "commit", "end of the commit"])
 def test_a_wait_is_interrupted(dsn: str, step: str):
     """
-    When the run is to end, the statement that waits for a lock is cancelled, and raises the reason.
+    When the run is to end, the statement that waits is cancelled, and raises the reason: also COMMIT, which waits for
+    the lock of a deferred trigger, or for a standby.
     """
     delivered(dsn, [click(1)])
+    if step == "end of the commit":
+        a_trigger(
+            *(
+                dsn,
+                "penstock.partitions",
+                "constraint trigger late after update on TABLE deferrable initially deferred",
+            ),
+            "perform pg_sleep(60); return null;",
+        )
     target = sink(dsn).open(SOURCE, "r2")
     stop = threading.Event()
     steps: dict[str, Callable[[], Any]] = {
         "change": lambda: target.begin([WIDER], a_day()),
         "commit": lambda: deliver(target, [click(1, url="new")], run_id="r2"),
+        "end of the commit": lambda: deliver(target, [click(1, url="new")], run_id="r2"),
     }
 
     def interrupt() -> None:

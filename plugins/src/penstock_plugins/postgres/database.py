@@ -37,6 +37,7 @@ _FORMS = {
     "quote_all_identifiers": "off",  # in the names of types
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
+    "row_security": "off",  # a policy that hides rows is an error, also one that somebody makes during a run
 }
 
 Row = tuple[Any, ...]
@@ -96,7 +97,10 @@ class Database:
         """
         self.connection.close()
         if self._transactions:
-            raise LostSessionError(f"the connection to {self.label} was lost in the middle of a transaction")
+            raise LostSessionError(
+                f"the connection to {self.label} was lost in the middle of a transaction. Nothing was replaced; "
+                "run again."
+            )
         if self._lost is not None and time.monotonic() < self._next_try:
             raise type(self._lost)(str(self._lost))
         until = time.monotonic() + (REOPEN_S if self._lost is None else 0.0)
@@ -262,7 +266,9 @@ class Database:
         try:
             with self.connection.transaction():
                 yield
+                self._began = time.monotonic()  # COMMIT can wait, too: for a standby, or for a deferred trigger
         finally:
+            self._began = None
             self._transactions -= 1
 
     def make_durable(self) -> None:
