@@ -51,7 +51,7 @@ from penstock_plugins.postgres.sink import PostgresSink
 from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.target import PostgresTarget
 from penstock_plugins.postgres.writer import PostgresWriter
-from postgres_runs import as_role, query, sink
+from postgres_runs import as_role, name_of, query, sink
 from postgres_server import server, with_database
 from psycopg.types.json import set_json_loads
 
@@ -446,6 +446,41 @@ def test_a_missing_right_is_reported_beforehand(dsn: str, done: str, message: st
         assert delivered(as_role(dsn, role), [click(1), click(2)], run_id="r3").rows == 2
     finally:
         query(dsn, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
+
+
+@pytest.mark.parametrize(
+    ("layout", "done", "message"),
+    [
+        pytest.param(
+            evolve(CLICKS, key=()),
+            "alter table acme.clicks rename report_date to day",
+            "no column report_date, by which acme.clicks finds the rows that new ones replace: it was renamed",
+            id="the day, renamed",
+        ),
+        pytest.param(
+            evolve(CLICKS, key=()),
+            "alter table acme.clicks drop advertiser_id",
+            "no column advertiser_id, by which acme.clicks finds the rows",
+            id="the account, dropped",
+        ),
+        pytest.param(
+            LEADS,
+            "create table old_leads () inherits (acme.leads)",
+            "other tables inherit from acme.leads, and acme.leads is merged by key",
+            id="heirs",
+        ),
+    ],
+)
+def test_a_table_in_which_former_rows_are_not_found_is_refused(dsn: str, layout: Layout, done: str, message: str):
+    """
+    Else the rows of a new reading would be there beside the former ones.
+    """
+    delivered(dsn, [click(1) if layout.stream == "clicks" else lead(1)], layout)
+    query(dsn, done)
+    target = sink(dsn).open(SOURCE, "r2")
+    with pytest.raises(TargetError, match=re.escape(message)):
+        target.prepare([layout])
+    target.close()
 
 
 def test_looking_at_tables_that_fit_makes_none(dsn: str):
@@ -1003,6 +1038,19 @@ def test_the_lock_names_its_holder(dsn: str):
     keys = {lock_key(f"source{number}") for number in range(1000)}
     assert len(keys) == 1000
     assert all(-(2**63) <= key < 2**63 for key in keys)
+
+
+def test_a_server_without_a_free_connection_is_no_fault_of_the_dsn(dsn: str):
+    """
+    The advice is about the connections.
+    """
+    role = f"{name_of(dsn)}_single"
+    query(dsn, f"create role {role} login connection limit 0")
+    try:
+        with pytest.raises(TargetError, match=r"too many connections for role .*\. Wait until sessions end, or raise"):
+            sink(f"{dsn}&user={role}").open(SOURCE, "r1")
+    finally:
+        query(dsn, f"drop role {role}")
 
 
 @pytest.mark.parametrize(

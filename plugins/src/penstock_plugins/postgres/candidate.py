@@ -176,6 +176,15 @@ class Candidate:
             "Nothing was changed."
         )
 
+    def check_heirs(self) -> None:
+        """Refuse to merge by key into a table whose heirs have rows, too: its unique index does not have theirs."""
+        if self.catalog.inherited and self.layout.kind == "changes":
+            raise TargetError(
+                f"other tables inherit from {self.location.name}, and {self.stream} is merged by key: its unique index "
+                "does not have their rows, so that a row could come twice. Move their rows into it and drop them, or "
+                "part them from it (alter table ... no inherit ...). Nothing was changed."
+            )
+
     def check_others(self) -> None:
         """Refuse a column of the user's that needs a value in each row: no row could be written."""
         ours = {*(short(column.name) for column in self.layout.columns), *STAMPS}
@@ -215,8 +224,9 @@ class Candidate:
             if there is None and column.name in self.layout.replaced_by:
                 raise TargetError(
                     f"the table {self.location.name} has no column {column.name}, by which {self.stream} finds the "
-                    "rows that new ones replace: it was declared otherwise when the table was made. Rename the table "
-                    "and run again: then it is made and filled anew. Nothing was changed."
+                    "rows that new ones replace: it was renamed or dropped, or it was declared otherwise when the "
+                    "table was made. Rename the column back; or rename the table and run again: then it is made and "
+                    "filled anew. Nothing was changed."
                 )
             if there is None:
                 changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))

@@ -60,6 +60,7 @@ _LOOK = f"""
         coalesce(row_security_active(t.oid), false) as guarded,
         coalesce(t.relkind in ('r', 'p'), false) as is_table,
         coalesce(t.relkind = 'r', false) as is_plain,
+        coalesce(t.relkind = 'r' and exists (select from pg_inherits where inhparent = t.oid), false) as inherited,
         array(select split_part(o, '=', 1) from unnest(t.reloptions) o) as options,
         array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
             and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null) as indexed,
@@ -95,6 +96,7 @@ class CatalogTable:
     guarded: bool  # row-level security holds for this user
     is_table: bool  # be it divided into partitions; no view or the like
     is_plain: bool  # a table that is not divided into partitions
+    inherited: bool  # other tables inherit from it, whose rows its indexes do not have
     options: frozenset[str] = field(converter=frozenset)  # names of its storage settings
     indexed: frozenset[str] = field(converter=frozenset)  # the first columns of its indexes
     altering: bool  # it has triggers or rules, which may alter what is written

@@ -222,6 +222,7 @@ class Tables:
     def _possible_changes(self, candidate: Candidate) -> list[TableChange]:
         """The changes that an existing table of the stream needs. Raises as :meth:`_needed_changes` does."""
         candidate.check_key()
+        candidate.check_heirs()
         self._check_source(candidate)
         candidate.check_others()
         changes = candidate.changes()
