@@ -85,6 +85,46 @@ def test_a_row_that_is_referenced_and_goes_fails_its_partition(dsn: str):
     assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
 
 
+def test_a_row_that_references_a_missing_one_fails_its_partition(dsn: str):
+    """
+    The message has the ways out of that, too.
+    """
+    delivered(dsn, [click(1, url="known")])
+    query(dsn, "create table urls as select url from acme.clicks; alter table urls add primary key (url)")
+    query(dsn, "alter table acme.clicks add foreign key (url) references urls")
+
+    with pytest.raises(SinkError, match=r"not present in table.*If its rows reference one that is missing, add that"):
+        delivered(dsn, [click(1, url="new")], run_id="r2")
+
+
+def test_an_error_of_a_trigger_names_it(dsn: str):
+    """
+    Whatever its SQLSTATE: the fault is neither the server's nor that of a table without partitions.
+    """
+    delivered(dsn, [click(1)])
+    does = "raise exception 'no' using errcode = 'check_violation';"
+    a_trigger(dsn, "acme.clicks", "trigger meddling after insert on TABLE", does)
+
+    with pytest.raises(SinkError, match=r"refuses all 1 records"):
+        delivered(dsn, [click(2)], run_id="r2")
+    query(dsn, "create or replace function meddle() returns trigger language plpgsql as $$ begin raise 'no'; end $$")
+    with pytest.raises(
+        SinkError, match=r"no \(SQLSTATE P0001\).* raised by PL/pgSQL function meddle\(\) line 1 .*Correct"
+    ):
+        delivered(dsn, [click(2)], run_id="r2")
+
+
+def test_a_table_of_the_ledger_that_is_gone_is_named_with_what_to_do(dsn: str):
+    """
+    It is an error of the target, with the ways to have a ledger again.
+    """
+    delivered(dsn, [click(1)])
+    query(dsn, "drop table penstock.rejected cascade")
+
+    with pytest.raises(TargetError, match=r'"penstock.rejected" does not exist\. .*rename the schema and run again'):
+        delivered(dsn, [click(2)], run_id="r2")
+
+
 def test_a_unique_index_of_the_user_s(dsn: str):
     """
     A row that comes may have the value of one that goes: then rows are deleted before others are inserted.

@@ -52,16 +52,25 @@ class LockedTableError(SinkError):
     """Another session held a lock on a table, or on a row of it, for as long as this one waits."""
 
 
+_GONE = (
+    ". Nothing was replaced. Somebody renamed or dropped it. If it is of a stream's table, run again: the run names "
+    "what is missing, or makes it anew. If it is of the ledger, restore its schema from a backup; or rename the schema "
+    "and run again, which makes a new ledger and reads the window again."
+)
+
 # SQLSTATE, or its beginning -> the kind of error, and the rest of the message after what the server states.
 _BY_STATE: dict[str, tuple[type[PenstockError], str]] = {
     "0A000": (TargetError, ". Drop what depends on it, run again, and create it anew."),
     "23503": (
         SinkError,
-        ". Nothing was replaced: the provider withdrew rows that another table references. Delete the "
-        "references, or declare the foreign key with on delete cascade or set null; then run again.",
+        ". Nothing was replaced. If the provider withdrew rows that another table references, delete the references, "
+        "or declare the foreign key with on delete cascade or set null. If its rows reference one that is missing, "
+        "add that one, or drop the foreign key. Then run again.",
     ),
     "25006": (TargetError, f". {READ_ONLY}"),
     "2BP": (TargetError, ". Drop what depends on it, run again, and create it anew."),
+    "42703": (TargetError, _GONE),
+    "42P01": (TargetError, _GONE),
     "42501": (TargetError, ". Give this user the right to do it, or name another user, schema or database."),
     "53": (
         SinkError,
@@ -98,10 +107,10 @@ def explanation(error: psycopg.Error, database: "Database") -> PenstockError:
     for beginning in (state, state[:3], state[:2]):
         if beginning in _BY_STATE:
             kind, rest = _BY_STATE[beginning]
-            return kind(seen + rest.format(state=state, lock_timeout=database.lock_timeout))
+            return kind(seen + rest.format(state=state, lock_timeout=database.lock_timeout) + _origin(error))
     if error.diag.message_hint:
         seen = f"{seen}. {error.diag.message_hint.strip().rstrip('.')}"
-    return SinkError(f"{seen} (SQLSTATE {state or 'none'}). Nothing was replaced.")
+    return SinkError(f"{seen} (SQLSTATE {state or 'none'}). Nothing was replaced.{_origin(error)}")
 
 
 def _lost_session(seen: str, state: str, database: "Database") -> LostSessionError:
@@ -129,11 +138,27 @@ def unreachable(error: psycopg.Error, label: str) -> TargetError:
 
 def is_without_partition(error: Exception) -> bool:
     """Whether a row was refused because its table is divided into partitions, and none is for it."""
-    return isinstance(error, errors.CheckViolation) and error.diag.constraint_name is None
+    return isinstance(error, errors.CheckViolation) and error.diag.constraint_name is None and not _is_of_code(error)
 
 
-# What libpq states of a connection that is not trusted, or not encrypted -> which option of the DSN helps.
-_OF_TLS = {
+def _is_of_code(error: psycopg.Error) -> bool:
+    """Whether a trigger or function of somebody's raised it: penstock has none in the database."""
+    return "PL/" in (error.diag.context or "")
+
+
+def _origin(error: psycopg.Error) -> str:
+    """The trigger or function that raised an error, as a sentence after others; empty if none did."""
+    if not _is_of_code(error):
+        return ""
+    place = next(line for line in (error.diag.context or "").splitlines() if "PL/" in line)  # the innermost one
+    return f" It was raised by {_one_line(place)}. Correct that trigger or function, or drop it, and run again."
+
+
+# What the server or libpq states of a connection that was not made -> what helps.
+_OF_CONNECTIONS = {
+    "too many ": "Wait until sessions end, or raise the limit: max_connections, or that of the role or the database.",
+    "connection slots are reserved": "Wait until sessions end, or raise max_connections.",
+    "database system is": "Run again when the server has started.",
     "does not match host name": "With sslmode=verify-full, host must be a name that the server's certificate has.",
     "root certificate file": "sslrootcert must name the certificate of the authority that signed the server's.",
     "certificate verify failed": (
@@ -147,8 +172,8 @@ _OF_TLS = {
 
 def _advice(message: str) -> str:
     """What to do about a connection that was not made."""
-    of_tls = next((advice for seen, advice in _OF_TLS.items() if seen in message), None)
-    return of_tls or "Check the DSN (host, port, database, user, password) and that the server runs."
+    known = next((advice for seen, advice in _OF_CONNECTIONS.items() if seen in message), None)
+    return known or "Check the DSN (host, port, database, user, password) and that the server runs."
 
 
 def message_of(error: psycopg.Error) -> str:
@@ -157,4 +182,8 @@ def message_of(error: psycopg.Error) -> str:
     text = re.sub(r"\n\t.*", "", text)  # the library's guesses, such as "Is the server running ...?"
     text = re.sub(r"\s*\n\s*", "; ", text.strip())  # it states each attempt on a line of its own
     hint = error.diag.message_detail
-    return re.sub(r"\s+", " ", f"{text} ({hint})" if hint else text).strip().rstrip(".")
+    return _one_line(f"{text} ({hint})" if hint else text).rstrip(".")
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
