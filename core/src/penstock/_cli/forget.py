@@ -12,6 +12,7 @@ from penstock._cli.options import ACCOUNTS, DAY, TO
 from penstock._cli.session import Session, command
 from penstock.errors import UsageError
 from penstock.names import counted
+from penstock.results import ForgetResult
 
 COLUMNS_NAMED = 10  # personal columns in a question
 
@@ -61,24 +62,27 @@ def forget(
         if rows or any(window.values()):
             raise UsageError("--personal erases columns in all rows; --rows, --accounts and days do not go with it")
         return _erase_personal(session, source, stream, to, yes=yes)
-    project = session.project
     options = {"to": to, **window}
     if rows and not yes:
-        counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
-        streams = ", ".join(dict.fromkeys(f"{source}.{forgotten.stream}" for forgotten in counts)) or "no stream"
-        name_streams = len({forgotten.stream for forgotten in counts}) > 1
-        places = ", ".join(
-            f"{counted(forgotten.partitions, 'partition')}{f' of {forgotten.stream}' if name_streams else ''}"
-            f" in {forgotten.target}"
-            for forgotten in counts
-        )
-        _confirm(f"--rows deletes the rows of {streams}: {places}")
-    result = project.forget(source, stream, rows=rows, **options)
+        _confirm_rows(source, session.project.forget(source, stream, rows=True, dry_run=True, **options))
+    result = session.project.forget(source, stream, rows=rows, **options)
     session.notices(result.notices)
     done = "deleted and forgotten" if rows else "forgotten"
     for forgotten in result.targets:
         print(f"{forgotten.target}: {counted(forgotten.partitions, 'partition')} of {source}.{forgotten.stream} {done}")
     return result.exit_code
+
+
+def _confirm_rows(source: str, result: ForgetResult) -> None:
+    """Ask before rows are deleted: how many partitions, of which streams and where."""
+    streams = list(dict.fromkeys(forgotten.stream for forgotten in result.targets))
+    places = ", ".join(
+        f"{counted(forgotten.partitions, 'partition')}{f' of {forgotten.stream}' if len(streams) > 1 else ''}"
+        f" in {forgotten.target}"
+        for forgotten in result.targets
+    )
+    of_source = ", ".join(f"{source}.{stream}" for stream in streams) or "no stream"
+    _confirm(f"--rows deletes the rows of {of_source}: {places}")
 
 
 def _confirm(what: str) -> None:

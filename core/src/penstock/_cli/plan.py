@@ -41,7 +41,22 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
         raise unnamed_error(session.config, planning=True)
     result = session.project.plan(name, **options)
     session.notices(result.notices)
-    parts = [
+    if json_:
+        divided = [
+            {"shard": number, "source": source, "partitions": count, "requests": requests}
+            for (number, source), (count, requests) in result.shards.items()
+        ]
+        more = {"shards": divided} if divided else {}
+        print_json({"partitions": _as_dicts(result), "waiting": result.waiting, **more})
+    elif csv_:
+        print_csv(_as_dicts(result), ("source", "stream", "partition", "reason", "requests", "timezone"))
+    else:
+        _print_plan(result, verbose=session.verbose)
+    return result.exit_code
+
+
+def _as_dicts(result: PlanResult) -> list[dict[str, Any]]:
+    return [
         {
             "source": part.source,
             "stream": part.partition.stream,
@@ -51,25 +66,19 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
             "timezone": part.timezone,
             **({"shard": part.shard} if part.shard is not None else {}),
         }
-        for part in (result.partitions if json_ or csv_ else ())
+        for part in result.partitions
     ]
-    if json_:
-        divided = [
-            {"shard": number, "source": source, "partitions": count, "requests": requests}
-            for (number, source), (count, requests) in result.shards.items()
-        ]
-        print_json({"partitions": parts, "waiting": result.waiting, **({"shards": divided} if divided else {})})
-        return result.exit_code
-    if csv_:
-        print_csv(parts, ("source", "stream", "partition", "reason", "requests", "timezone"))
-        return result.exit_code
+
+
+def _print_plan(result: PlanResult, *, verbose: bool) -> None:
+    """For people: the partitions, or where shards were requested, the size of each; then what waits, and the sums."""
     if result.shards:
         print_table(
             ["shard", "source", "partitions", "requests"],
             [[number, source, *counts] for (number, source), counts in result.shards.items()],
         )
     elif result.partitions:
-        rows = [_span_row(spans) for spans in _combined_spans(_spans(result.partitions), verbose=session.verbose)]
+        rows = [_span_row(spans) for spans in _combined_spans(_spans(result.partitions), verbose=verbose)]
         print_table(["stream", "account", "days", "reason", "requests"], rows)
     for text in _grouped_by_text(result.waiting):
         print_text(text)
@@ -78,7 +87,6 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
         f"{counted(len(result.partitions), 'partition')} to read, {result.final} final, "
         f"{least}{counted(result.requests, 'request')}{_estimated_time(result)}"
     )
-    return result.exit_code
 
 
 def _estimated_time(result: PlanResult) -> str:

@@ -12,7 +12,7 @@ from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock.names import counted
 from penstock.redact import mask
-from penstock.results import DifferenceInfo
+from penstock.results import Deleted, DifferenceInfo, VerifyResult
 
 
 @command()
@@ -47,24 +47,39 @@ def verify(
         print_csv([asdict(difference, recurse=False) for difference in result.differences], fields_dict(DifferenceInfo))
         return result.exit_code
     for difference in result.differences:
-        where = ", ".join(f"{column}={value}" for column, value in difference.partition.items())
-        print(harmless(mask(f"{difference.source}.{difference.stream}[{where}] {difference.what}")))
-        if difference.repair == "marked":
-            print("  the next run reads it again")
-        elif difference.repair == "uncounted":
-            print("  not in the ledger: its days were forgotten, or another program wrote it")
-        elif difference.repair != "possible":
-            print(harmless(f"  not to be read again: {difference.repair}"))
+        _print_difference(difference)
     for gone in result.deleted:
-        where = ", ".join(f"{column}={value}" for column, value in gone.partition.items())
         what = f"{counted(gone.rows, 'row')} deleted by forget --rows at {gone.deleted_at:%Y-%m-%d %H:%M} UTC"
-        print(harmless(mask(f"{gone.source}.{gone.stream}[{where}] {what}: not compared")))
-    uncounted = sum(difference.repair == "uncounted" for difference in result.differences)
-    differing = len(result.differences) - uncounted
-    if not result.partitions and not result.differences:
+        print(harmless(mask(f"{_place(gone)} {what}: not compared")))
+    if result.partitions or result.differences:
+        _summarise(result)
+    else:
         chosen = " for these days and accounts" if since or until or accounts else ""
         print(f"nothing was compared: the ledger has no delivered partition{chosen}")
-        return result.exit_code
+    return result.exit_code
+
+
+def _place(found: DifferenceInfo | Deleted) -> str:
+    """``shop.sales[account=7, day=2026-03-01]``"""
+    where = ", ".join(f"{column}={value}" for column, value in found.partition.items())
+    return f"{found.source}.{found.stream}[{where}]"
+
+
+def _print_difference(difference: DifferenceInfo) -> None:
+    """What differs, and what becomes of it; nothing more where --repair would mark it."""
+    print(harmless(mask(f"{_place(difference)} {difference.what}")))
+    if difference.repair == "marked":
+        print("  the next run reads it again")
+    elif difference.repair == "uncounted":
+        print("  not in the ledger: its days were forgotten, or another program wrote it")
+    elif difference.repair != "possible":
+        print(harmless(f"  not to be read again: {difference.repair}"))
+
+
+def _summarise(result: VerifyResult) -> None:
+    """Print how many partitions differ, and the commands that help."""
+    uncounted = sum(difference.repair == "uncounted" for difference in result.differences)
+    differing = len(result.differences) - uncounted
     differ = f"{counted(differing, 'partition')} of {result.partitions} compared"
     more = f", and {counted(uncounted, 'partition')} with what it does not count" if uncounted else ""
     print(f"{differ} {'differs' if differing == 1 else 'differ'} from the ledger{more}")
@@ -75,4 +90,3 @@ def verify(
             "penstock verify --repair lets the next run read again what the provider still serves, also what somebody "
             "deleted on purpose: penstock forget takes its days out of the ledger first"
         )
-    return result.exit_code
