@@ -1,5 +1,7 @@
 """
 When a read is final: after its day closed, by today's settings and by this machine's clock.
+
+In the ledger, ``fingerprint`` stands for the settings of a read, and ``reader_version`` for what decoded it.
 """
 
 import hashlib

@@ -144,7 +144,7 @@ class _Faulty:
         for index in self._candidates(request, key):
             changed = self._faults[index].change(context)
             if changed is not None:
-                self._applied(key, index)
+                self._count_applied(key, index)
                 return changed
         response = context.response
         with self._lock:
@@ -179,7 +179,7 @@ class _Faulty:
                 return fatal
             return fatal + [at for at in dict.fromkeys(turns_left) if at in due]
 
-    def _applied(self, key: Hashable, index: int) -> None:
+    def _count_applied(self, key: Hashable, index: int) -> None:
         with self._lock:
             turns_left = self._to_come[key]
             if index in turns_left:

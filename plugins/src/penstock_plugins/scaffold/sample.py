@@ -149,7 +149,7 @@ def _json_sample(text: str) -> Sample:
             record.pop("cursor", None)  # of the pages, not of the record
     link = _stated_path(envelope, items, LINKS, lambda value: isinstance(value, str) and _is_link(value))
     if items:
-        _shortened(value, items)
+        _shorten(value, items)
     else:
         value = value[:MOST_SERVED] if isinstance(value, list) else value
     return Sample(
@@ -202,7 +202,7 @@ def _arrays(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, l
                 yield from _arrays(inner, f"{path}.{member}" if path else member, depth - 1)
 
 
-def _shortened(value: Any, path: str) -> None:
+def _shorten(value: Any, path: str) -> None:
     *outer, last = path.split(".")
     for member in outer:
         value = value[member]
