@@ -2,6 +2,8 @@
 What changes the ledger or the rows: ``penstock forget``, ``erase``, ``rejected``.
 """
 
+import csv
+import io
 import json
 import weakref
 from collections.abc import Iterator
@@ -164,7 +166,46 @@ def test_rejected_records_are_counted_and_shown(here: Here) -> None:
     assert '{"id":"2","paid":12.50}' in here.out
 
 
-@pytest.mark.parametrize("what", ["list", "show"])
+def test_rejected_records_of_days_and_accounts(here: Here) -> None:
+    """
+    Those of the chosen partitions, in every form.
+    """
+    here.configure(["13", "14"])
+    here("run", "daily", *days(3), code=5)
+    first, last = str(TODAY - timedelta(days=3)), str(TODAY - timedelta(days=1))
+
+    def shown(*options: str) -> list[dict[str, Any]]:
+        printed = here("rejected", "show", "--json", *options)
+        assert printed == json.dumps(json.loads(printed), indent=2) + "\n"
+        return json.loads(printed)["rejected"]
+
+    every = shown()
+    assert [one["partition"]["report_date"] for one in shown("--since", last)] == [last]
+    assert shown("--until", first, "--accounts", "1*") == every[:1]
+    assert shown("--accounts", "14") == []
+    assert here("rejected", "show", "--accounts", "14") == "no rejected records\n"
+    header, *rows = csv.DictReader(io.StringIO(here("rejected", "show", "--csv")))
+    assert len([header, *rows]) == len(every) == 3
+    assert (header["path"], header["raw"]) == (every[0]["path"], every[0]["raw"])
+    assert here("rejected", "show", "--csv", "--accounts", "14") == ",".join(every[0]) + "\n"
+    assert json.loads(here("rejected", "list", "--json", "--since", last))["rejected"][0]["count"] == 1
+
+
+def test_rejected_records_of_a_target_that_cannot_be_read(here: Here) -> None:
+    """
+    A target that is left out is named, and the exit code is 1.
+    """
+    here.configure(["13"])
+    here("run", "daily", *days(1), code=5)
+    here("run", "shop", "--to", "csv:two", *days(1), code=5)
+    (here.folder / "two" / ".penstock" / "ledger.sqlite").write_bytes(b"no database at all, but a text")
+
+    for words in ("list", "list --csv", "show", "show --json", "show --csv"):
+        assert "id" in here("rejected", *words.split(), code=1)
+        assert "two cannot be read" in here.err
+
+
+@pytest.mark.parametrize("what", ["list", "show", "show --json", "show --csv"])
 def test_rejected_records_are_not_held(here: Here, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """
     A target may have millions of them: each is counted, or printed, and dropped.
@@ -180,7 +221,7 @@ def test_rejected_records_are_not_held(here: Here, monkeypatch: pytest.MonkeyPat
         held.append(sum(reference() is not None for reference in made))
         return record
 
-    def many(self: Ledger, source: str, stream: str | None) -> Iterator[tuple[LedgerEntry, Rejected]]:
+    def many(self: Ledger, source: str, stream: str | None, **days: Any) -> Iterator[tuple[LedgerEntry, Rejected]]:
         (entry, record), *_ = original(self, source, stream)
         for number in range(50):
             yield entry, evolve(record, path=f"$[{number}]")
@@ -188,7 +229,7 @@ def test_rejected_records_are_not_held(here: Here, monkeypatch: pytest.MonkeyPat
     original = SqliteLedger.rejected
     monkeypatch.setattr(SqliteLedger, "rejected", many)
     monkeypatch.setattr("penstock._project.history.RejectedRecord", counted)
-    here("rejected", what)
+    here("rejected", *what.split())
 
     assert len(held) == 50
     assert max(held) == 1

@@ -687,9 +687,53 @@ def test_times_without_a_zone_are_refused(ledger):
         ledger.deliver(evolve(DELIVERY, read_at=NIGHT.replace(tzinfo=None)))
 
 
-def test_rejected_records_cost_two_queries(ledger):
+def test_rejected_records_are_read_as_they_are_taken(ledger, monkeypatch):
     """
-    Whatever the number of partitions that have one; no partition without one is read.
+    Some at a time, each with the row of its partition, also where a partition goes on after them.
+    """
+    monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 2)
+    days = [day_of("1", date(2026, 3, number)) for number in (1, 2, 3)]
+    for day in days:
+        ledger.deliver(evolve(DELIVERY, partition=day, rejected_records=(BAD, BAD, BAD)))
+    rows = ledger._rows
+    taken = []
+    monkeypatch.setattr(ledger, "_rows", lambda *of: (taken.append(row) or row for row in rows(*of)))
+    records = ledger.rejected("talroo")
+    first = next(records)
+    taken_first = len(taken)
+
+    assert [entry.partition for entry, _ in (first, *records)] == [day for day in days for _ in range(3)]
+    assert (taken_first, len(taken)) == (2, 9)
+
+
+@pytest.mark.parametrize("source", [None, "talroo"])
+def test_rejected_records_of_a_window(ledger, source):
+    """
+    Those of its days, the first and the last included, and of partitions without a day. None outside of it is read.
+    """
+    snapshot = Partition("clicks", (("advertiser_id", "1"),))
+    for partition in [*(day_of("1", date(2026, 3, number)) for number in range(1, 7)), snapshot]:
+        ledger.deliver(evolve(DELIVERY, partition=partition, rejected_records=(BAD,)))
+    rows = ledger._rows
+    taken = []
+    ledger._rows = lambda *of: (taken.append(row) or row for row in rows(*of))
+
+    def days(**window):
+        taken.clear()
+        found = [entry.partition.day and entry.partition.day.day for entry, _ in ledger.rejected(source, **window)]
+        assert len(taken) == len(found)
+        return found
+
+    assert days(since=date(2026, 3, 2), until=date(2026, 3, 4)) == [2, 3, 4, None]
+    assert days(since=date(2026, 3, 5)) == [5, 6, None]
+    assert days(until=date(2026, 3, 1)) == [1, None]
+    assert days() == [1, 2, 3, 4, 5, 6, None]
+
+
+@pytest.mark.parametrize("window", [{}, {"since": date(2026, 3, 1)}], ids=["all", "window"])
+def test_rejected_records_cost_two_queries(ledger, window):
+    """
+    Whatever the number of partitions that have one; no row of a partition without one is read.
     """
     days = [day_of("1", date(2026, 3, number)) for number in range(1, 21)]
     for number, day in enumerate(days):
@@ -697,14 +741,14 @@ def test_rejected_records_cost_two_queries(ledger):
     statements = []
     execute = ledger._execute
     ledger._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
-    found = [entry.partition for entry, _ in ledger.rejected("talroo")]
+    found = [entry.partition for entry, _ in ledger.rejected("talroo", **window)]
     plans = [
         [one[-1] for one in execute(f"explain query plan {text}", values).fetchall()] for text, values in statements
     ]
 
     assert found == days[1::2]
     assert len(statements) == 2
-    assert not any("SCAN" in step for plan in plans for step in plan), plans
+    assert {step for plan in plans for step in plan if "SCAN" in step} == {"SCAN json_each VIRTUAL TABLE INDEX 1:"}
 
 
 def test_what_forget_deleted_is_found_by_an_index(ledger):

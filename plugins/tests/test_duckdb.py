@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock import BaseSink, Batch, Column, Layout, LockHeldError, Partition, Sink, SinkError, TargetError
+from penstock import BaseSink, Batch, Column, Layout, LockHeldError, Partition, Rejected, Sink, SinkError, TargetError
 from penstock.testing.sinks import (
     ANSWERS,
     CLICKS,
@@ -110,6 +110,24 @@ class TestDuckDB(SinkSuite):
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path / "target"
+
+
+def test_rejected_records_of_a_window(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A window of days chooses among them; they are fetched some at a time.
+    """
+    for module in ("penstock.ledger.partition_queries", "penstock_plugins.duckdb.database"):
+        monkeypatch.setattr(f"{module}.ROWS_AT_ONCE", 2)
+    bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
+    target = sink(place).open(SOURCE, "r1")
+    for day in (1, 2):
+        deliver(target, a_day(day), [(CLICKS, [click(day)])], rejected=3, rejected_records=bad)
+    found = [(entry.partition, one) for entry, one in target.ledger.rejected(SOURCE)]
+    first = [(entry.partition, one) for entry, one in target.ledger.rejected(SOURCE, until=a_day(1).day)]
+    target.close()
+
+    assert found == [(a_day(day), one) for day in (1, 2) for one in bad]
+    assert first == found[:3]
 
 
 def test_another_process_is_refused_by_name(place: Path) -> None:

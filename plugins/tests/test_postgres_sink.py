@@ -24,6 +24,7 @@ from penstock import (
     LedgerEntry,
     LockHeldError,
     PenstockError,
+    Rejected,
     Secret,
     SinkError,
     TargetError,
@@ -39,6 +40,7 @@ from penstock.testing.sinks import (
     a_lead_day,
     an_entry,
     click,
+    deliver,
     lead,
     plain,
     rows_of,
@@ -1022,6 +1024,33 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: 
 
     assert entry.rows == 1
     assert query(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
+
+
+def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypatch):
+    """
+    The client holds some at a time, in a transaction that ends with the last one. A window of days chooses among them.
+    """
+    for module in ("penstock.ledger.partition_queries", "penstock_plugins.postgres.database"):
+        monkeypatch.setattr(f"{module}.ROWS_AT_ONCE", 2)
+    bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
+    target = sink(dsn).open(SOURCE, "r1")
+    for day in (1, 2):
+        deliver(target, a_day(day), [(CLICKS, [click(day)])], rejected=3, rejected_records=bad)
+    found = target.ledger.rejected(SOURCE)
+    first = next(found)
+    (*_, not_fetched, _, _) = target.database.run("fetch 1 from penstock_rows").fetchone() or ()
+    others = [(entry.partition, one.path) for entry, one in found]
+    second = [(entry.partition, one) for entry, one in target.ledger.rejected(SOURCE, since=a_day(2).day)]
+    abandoned = next(iter(target.ledger.rejected(SOURCE)))
+    in_transaction = target.database.in_transaction
+    target.close()
+
+    assert (first[0].partition, first[1]) == (a_day(1), bad[0])
+    assert not_fetched == "$[2]"
+    assert others == [(a_day(1), "$[1]"), *((a_day(2), one.path) for one in bad)]
+    assert second == [(a_day(2), one) for one in bad]
+    assert abandoned == first
+    assert not in_transaction
 
 
 def test_the_lock_names_its_holder(dsn: str):

@@ -312,8 +312,18 @@ class Ledger(Protocol):
         """Delete the rows, so that their partitions are missing again; delivered data stays. Returns their number."""
         return 0
 
-    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
-        """The rejected records, each with the row of its partition; None: of all sources, of all streams."""
+    def rejected(
+        self,
+        source: str | None = None,
+        stream: str | None = None,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Iterable[tuple[LedgerEntry, Rejected]]:
+        """
+        The rejected records, each with the row of its partition; None: of all sources, of all streams. A ledger may
+        hold millions: they are read as they are iterated over.
+        """
         return ()
 
     def sources(self, source: str | None = None) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from decimal import Decimal
@@ -31,7 +31,25 @@ LONGEST_WORD = 16  # of sentences; a longer one may be broken
 
 def print_json(value: Any) -> None:
     """Masked, indented."""
-    print(harmless(json.dumps(mask_json(value), indent=2, ensure_ascii=False, default=str)))
+    print(_json_text(value))
+
+
+@contextmanager
+def printing_json(name: str) -> Iterator[Callable[[Any], None]]:
+    """As :func:`print_json` of an object with one list of this name: each item is printed when it is added."""
+    before = f'{{\n  "{name}": ['
+
+    def add(item: Any) -> None:
+        nonlocal before
+        print(before, _json_text(item).replace("\n", "\n    "), sep="\n    ", end="")
+        before = ","
+
+    yield add
+    print("\n  ]\n}" if before == "," else before + "]\n}")
+
+
+def _json_text(value: Any) -> str:
+    return harmless(json.dumps(mask_json(value), indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: Sequence[str] = ()) -> None:
@@ -169,8 +187,30 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([mask(_csv_cell(row.get(name))) for name in names] for row in listed)
+    writer.writerows(_csv_cells(row, names) for row in listed)
     print(text.getvalue(), end="")
+
+
+@contextmanager
+def printing_csv(columns: Iterable[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """As :func:`print_csv` of rows with these columns: each row is printed when it is added."""
+    names, any_added = list(columns), False
+    write = csv.writer(sys.stdout, lineterminator="\n").writerow
+
+    def add(row: Mapping[str, Any]) -> None:
+        nonlocal any_added
+        if not any_added:
+            write(names)
+        any_added = True
+        write(_csv_cells(row, names))
+
+    yield add
+    if not any_added:
+        write(names)
+
+
+def _csv_cells(row: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    return [mask(_csv_cell(row.get(name))) for name in names]
 
 
 def _csv_cell(value: Any) -> str:

@@ -4,23 +4,28 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import click
 from attrs import asdict, fields_dict
 
 from penstock._cli.completion import pipelines_and_sources
-from penstock._cli.options import TO
-from penstock._cli.output import print_csv, print_json, print_table
+from penstock._cli.options import ACCOUNTS, DAY, TO
+from penstock._cli.output import print_csv, print_json, print_table, printing_csv, printing_json
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock.errors import UsageError
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.redact import mask
-from penstock.results import RejectedRecord
+from penstock.results import RejectedRecord, as_dict
 
 RECORD_SHOWN = 1000  # characters of a rejected record
 
 COUNT_COLUMNS = ("count", "target", "source", "stream", "path", "reason")
+
+Read = Callable[[Callable[[RejectedRecord], None]], int]
+"""Passes each record as it is read, and returns the exit code."""
 
 
 @command()
@@ -28,31 +33,39 @@ COUNT_COLUMNS = ("count", "target", "source", "stream", "path", "reason")
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @click.option("--stream", help="Only of this stream.")
+@click.option("--since", type=DAY, metavar="DAY", help="First day.")
+@click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")
+@ACCOUNTS
 @as_json_or_csv
-def rejected(
-    session: Session, what: str | None, name: str | None, to: str | None, stream: str | None, json_: bool, csv_: bool
-) -> None:
+def rejected(session: Session, what: str | None, name: str | None, json_: bool, csv_: bool, **options: Any) -> int:
     """
     Records that could not be delivered as they came: `list` counts them by reason, `show` prints them.
 
     A long record is cut; with --json or --csv it is whole.
     """
+
+    def read(on_record: Callable[[RejectedRecord], None]) -> int:
+        result = session.project.rejected(name, **options, on_record=on_record)
+        session.notices(result.notices)
+        return result.exit_code
+
     if what is None:
         raise UsageError(
             "list or show is missing: `penstock rejected list` counts them by reason, "
             "`penstock rejected show` prints them"
         )
     if what == "list":
-        _list(session, name, to, stream, json_=json_, csv_=csv_)
-    elif json_ or csv_:
-        result = session.project.rejected(name, to=to, stream=stream)
-        if not session.print_if_json(result, json_):
-            print_csv([asdict(record, recurse=False) for record in result.rejected], fields_dict(RejectedRecord))
-    else:
-        _show(session, name, to, stream)
+        return _list(read, json_=json_, csv_=csv_)
+    if json_:
+        with printing_json("rejected") as add:
+            return read(lambda record: add(as_dict(record)))
+    if csv_:
+        with printing_csv(fields_dict(RejectedRecord)) as add:
+            return read(lambda record: add(asdict(record, recurse=False)))
+    return _show(read)
 
 
-def _show(session: Session, name: str | None, to: str | None, stream: str | None) -> None:
+def _show(read: Read) -> int:
     """Print each record as it is read: there may be millions."""
     any_shown = False
 
@@ -63,13 +76,13 @@ def _show(session: Session, name: str | None, to: str | None, stream: str | None
         print(harmless(f"{record.source}.{record.stream}[{partition}] {record.path}: {record.reason}"))
         print(harmless(f"  {cut(_plain(record.raw))}"))
 
-    result = session.project.rejected(name, to=to, stream=stream, on_record=show)
-    session.notices(result.notices)
+    code = read(show)
     if not any_shown:
         print("no rejected records")
+    return code
 
 
-def _list(session: Session, name: str | None, to: str | None, stream: str | None, *, json_: bool, csv_: bool) -> None:
+def _list(read: Read, *, json_: bool, csv_: bool) -> int:
     """Count the records by place and kind of reason; of each kind, the first reason is shown."""
     firsts: dict[tuple[str, ...], str] = {}
     counts: Counter[tuple[str, ...]] = Counter()
@@ -79,7 +92,7 @@ def _list(session: Session, name: str | None, to: str | None, stream: str | None
         place = (record.target, record.source, record.stream, re.sub(r"\[\d+\]", "[]", record.path))
         counts[(*place, firsts.setdefault((*place, kind_of(record.reason)), record.reason))] += 1
 
-    session.notices(session.project.rejected(name, to=to, stream=stream, on_record=count).notices)
+    code = read(count)
     if json_:
         names = ("target", "source", "stream", "path", "reason")
         print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})
@@ -93,6 +106,7 @@ def _list(session: Session, name: str | None, to: str | None, stream: str | None
         )
     else:
         print("no rejected records")
+    return code
 
 
 _VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )""", re.DOTALL)

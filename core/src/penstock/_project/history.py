@@ -4,8 +4,10 @@ What the ledger of a target keeps of former runs: ``runs`` (their records), ``re
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
+from itertools import groupby
+from operator import itemgetter
 
-from penstock._project.target_query import SourceLedger
+from penstock._project.target_query import Days, SourceLedger
 from penstock.ledger import FORGET_PREFIX
 from penstock.ledger_interface import RunRecord
 from penstock.model import Partition
@@ -35,18 +37,23 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
     )
 
 
-def rejected_records(source_ledger: SourceLedger, stream: str | None) -> Iterator[RejectedRecord]:
+def rejected_records(source_ledger: SourceLedger, stream: str | None, days: Days) -> Iterator[RejectedRecord]:
     """The records of a source that were rejected in one target. A target may have millions of them."""
-    for entry, record in source_ledger.ledger.rejected(source_ledger.source, stream):
-        yield RejectedRecord(
-            target=source_ledger.target_name,
-            source=source_ledger.source,
-            stream=record.stream,
-            partition=entry.partition.as_dict(),
-            path=record.path,
-            reason=record.reason,
-            raw=record.raw,
-        )
+    records = source_ledger.ledger.rejected(source_ledger.source, stream, since=days.since, until=days.until)
+    for entry, of_partition in groupby(records, itemgetter(0)):
+        if not days.holds(entry.partition):
+            continue
+        partition = entry.partition.as_dict()
+        for _, record in of_partition:
+            yield RejectedRecord(
+                target=source_ledger.target_name,
+                source=source_ledger.source,
+                stream=record.stream,
+                partition=partition,
+                path=record.path,
+                reason=record.reason,
+                raw=record.raw,
+            )
 
 
 def changes_of(source_ledger: SourceLedger, since: date, *, merged: bool) -> list[Change]:

@@ -505,6 +505,9 @@ class Project:
         *,
         to: str | None = None,
         stream: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        accounts: Sequence[str] | None = None,
         on_record: "Callable[[RejectedRecord], None] | None" = None,
     ) -> "RejectedResult":
         """
@@ -514,7 +517,8 @@ class Project:
         from penstock.results import RejectedResult
 
         query, collected = self._query(name, to), list["RejectedRecord"]()
-        for record in query.each(partial(rejected_records, stream=stream)):
+        days = self._days(since, until, accounts)
+        for record in query.each(partial(rejected_records, stream=stream, days=days)):
             (on_record or collected.append)(record)
             del record  # else the next one is read while this one is held
         return query.with_notices(RejectedResult(rejected=tuple(collected)))

@@ -3,8 +3,9 @@ The queries of the ledger about partitions: their rows, their numbers, and the r
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -23,7 +24,7 @@ from penstock.ledger.stored_values import (
 from penstock.ledger_interface import AccountCounts, DeliveredSums, FinalDay, LedgerEntry
 from penstock.model import Partition, Rejected
 
-ROWS_AT_ONCE = 10_000  # of final days
+ROWS_AT_ONCE = 10_000  # of final days, or of rejected records: as many as one partition may have
 
 _COUNTS = """select stream, account, count(*), min(day), max(day),
     sum(case when standing = 'final' then 1 else 0 end), sum(case when standing = 'failed' then 1 else 0 end),
@@ -42,6 +43,10 @@ _FINAL_DAYS = (
     "from {t}partitions where standing = 'final' and "
 )
 _SUMS = "select account, day, rows, sums, standing from {t}partitions where state = 'delivered' and intent is null and "
+_OF_DAYS = (
+    "(source, stream, partition) in (select source, stream, partition from {t}partitions where {where} and "
+    "(day = '' or day between ? and ?))"
+)
 _UNREAD = (
     f"select count(*) from {{t}}partitions where source = ? and stream = ? and {FLAWED} and "
     "state = 'delivered' and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end"
@@ -166,31 +171,44 @@ class PartitionQueries(SqlTables):
                 return tuple(pairs)
             pairs.append(tuple(rows[0]))
 
-    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[LedgerEntry, Rejected]]:
+    def rejected(
+        self,
+        source: str | None = None,
+        stream: str | None = None,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Iterator[tuple[LedgerEntry, Rejected]]:
         """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
-        terms: dict[str, tuple[str, ...]] = {}
-        if source is not None:
-            terms["source = ?"] = (source,)
+        where, of_source = ("true", ()) if source is None else ("source = ?", (source,))
+        terms: dict[str, tuple[str, ...]] = {where: of_source}
         if stream is not None:
             terms["(stream = ? or of_stream = ?)"] = (stream, stream)
-        where, values = " and ".join(terms) or "true", [value for values in terms.values() for value in values]
-        # The entry of a partition is read once, not with each of its records.
-        entries = {
+        if since is not None or until is not None:
+            days = ((since or date.min).isoformat(), (until or date.max).isoformat())
+            terms[_OF_DAYS.replace("{where}", where)] = (*of_source, *days)
+        rows = self._rows(
+            "select source, stream, partition, of_stream, path, reason, raw from {t}rejected "
+            f"where {' and '.join(terms)} order by source, stream, partition, number",
+            *(value for values in terms.values() for value in values),
+        )
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            entries = self._entries_of({row[:3] for row in some})
+            for *key, of_stream, path, reason, raw in some:
+                if (entry := entries.get(tuple(key))) is not None:
+                    yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
+
+    def _entries_of(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], LedgerEntry]:
+        """The entries of these partitions, each by its source, stream and text; of one without a row, none."""
+        by_stream: dict[tuple[str, str], list[str]] = {}
+        for source, stream, text in keys:
+            by_stream.setdefault((source, stream), []).append(text)
+        where = f"source = ? and stream = ? and partition {self.in_texts}"
+        return {
             (entry.source, entry.partition.stream, entry.partition.text): entry
-            for entry in self._entries(
-                "(source, stream, partition) in "
-                f"(select distinct source, stream, partition from {{t}}rejected where {where})",
-                *values,
-            )
+            for (source, stream), texts in by_stream.items()
+            for entry in self._entries(where, source, stream, json_text(texts))
         }
-        for of_source, of_partition, text, of_stream, path, reason, raw in self._sql(
-            f"select source, stream, partition, of_stream, path, reason, raw from {{t}}rejected where {where} "
-            "order by source, stream, partition, number",
-            *values,
-        ):
-            entry = entries.get((of_source, of_partition, text))
-            if entry is not None:
-                yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 
 
 def _windows(source: str, stream: str, since: date | None, until: date | None) -> Iterator[tuple[str, list[Any]]]:

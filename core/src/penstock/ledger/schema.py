@@ -123,6 +123,10 @@ class SqlTables:
     def _sql(self, statement: str, *values: Any) -> Cursor:
         return self._execute(statement.replace("{t}", self.prefix), values)
 
+    def _rows(self, statement: str, *values: Any) -> Iterator[Any]:
+        """The rows of a query, of which there may be millions: read some at a time, where the database can."""
+        return iter(self._sql(statement, *values))
+
     def _make_table(self, name: str, columns: str) -> None:
         for word, meaning in {"stored": "stored", **self.words, "standing": STANDING}.items():
             columns = columns.replace(f"{{{word}}}", meaning)

@@ -16,6 +16,8 @@ import duckdb
 from attrs import field, frozen
 from penstock import LockHeldError, PenstockError, SinkError, TargetError
 
+ROWS_AT_ONCE = 1000  # of a stream of rows
+
 _held: dict[tuple[str, str], str] = {}  # (file, source) -> the run of this process that writes it
 _guard = threading.Lock()
 
@@ -113,6 +115,17 @@ class Database:
     def run(self, statement: str, values: Sequence[Any] = ()) -> Result:
         with errors(self.path), private(self.path):
             return Result(self.connection.execute(statement, list(values)).fetchall())
+
+    def stream(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a query, some at a time, by a connection of its own: it has what was committed."""
+        with errors(self.path), private(self.path):
+            cursor = self.connection.cursor().execute(statement, list(values))
+        while True:
+            with errors(self.path), private(self.path):
+                rows = cursor.fetchmany(ROWS_AT_ONCE)
+            if not rows:
+                return
+            yield from rows
 
     def insert(self, table: str, batches: Any, *, create: bool) -> None:
         """The rows of an Arrow table into ``table``, which ``create`` makes."""

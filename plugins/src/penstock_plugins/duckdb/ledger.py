@@ -2,7 +2,7 @@
 The ledger in the schema ``penstock`` of the DuckDB file, written in the transaction of the data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -56,6 +56,9 @@ class DuckLedger(SqlLedger):
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Result:
         return self._database.run(statement, values)
+
+    def _rows(self, statement: str, *values: Any) -> Iterator[Any]:
+        return self._database.stream(statement.replace("{t}", self.prefix), values)
 
     def _transaction(self) -> AbstractContextManager[Any]:
         return self._database.transaction()

@@ -27,6 +27,7 @@ OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
 REOPEN_S, REOPEN_PAUSE_S = 30.0, 2.0  # tries to open a lost session again: a server restarts in less
 UNREACHABLE_S = 60.0  # after these tries were in vain, a run tries once in so many seconds
+ROWS_AT_ONCE = 1000  # of a cursor
 INTERRUPTED_AFTER_S = 2.0  # statements that have run for longer are cancelled when the run is to end
 
 # Forms of values, and how transactions see each other: a role or a database may have other defaults.
@@ -206,6 +207,16 @@ class Database:
         """One statement. Its parameters are written ``%s``, or ``%(name)s``; names come from ``quoted()``."""
         with self._timed():
             return self.connection.execute(statement, values, binary=self.binary)
+
+    def stream(self, statement: str, values: Values = ()) -> "Iterator[Row]":
+        """
+        The rows of a query in a transaction, by a cursor of the server: the client would hold the rows of :meth:`run`.
+        """
+        with self.connection.cursor(name="penstock_rows") as cursor:
+            cursor.itersize = ROWS_AT_ONCE
+            with self._timed():
+                cursor.execute(statement, values, binary=self.binary)
+            yield from cursor
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -121,16 +121,13 @@ class _TableErasure:
         """
         texts = ", ".join(f"{quoted(name)}::text" for name in self._nested)
         some = " or ".join(f"{quoted(name)} is not null" for name in self._nested)
-        with self._database.connection.cursor(name="penstock_erase") as cursor:
-            cursor.itersize = ROWS_AT_ONCE
-            cursor.execute(
-                f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({some}) and {self._where}",
-                self._values,
-            )
-            for part, row_id, *former in cursor:
-                erased = [
-                    None if text is None else self._erasure.nested[name](text)
-                    for name, text in zip(self._nested, former, strict=True)
-                ]
-                if erased != former:
-                    yield (part, row_id, *erased)
+        for part, row_id, *former in self._database.stream(
+            f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({some}) and {self._where}",
+            self._values,
+        ):
+            erased = [
+                None if text is None else self._erasure.nested[name](text)
+                for name, text in zip(self._nested, former, strict=True)
+            ]
+            if erased != former:
+                yield (part, row_id, *erased)

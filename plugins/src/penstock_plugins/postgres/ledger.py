@@ -48,6 +48,11 @@ _FIRST_VALUE = (
 _ACCOUNT = f"case when {_FIRST_VALUE} = {_DAY} then '' else {_FIRST_VALUE} end"
 
 
+def _without_nul(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The values of a statement: a text of Postgres cannot hold NUL; what is masked or shown here may."""
+    return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values)
+
+
 def division_of(database: Database, schema: str, source: str) -> str | None:
     """How the last divided run of a source was divided; None where there was none."""
     if not is_made(database, schema):
@@ -218,8 +223,7 @@ class PostgresLedger(SqlLedger):
         self._sql(f"alter table {{t}}restatements {nullable}")
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
-        # A text of Postgres cannot hold NUL; what is masked or shown here may.
-        texts = tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values)
+        texts = _without_nul(values)
         try:
             return self._run(statement.replace("?", "%s"), texts)
         except LostSessionError:
@@ -234,6 +238,12 @@ class PostgresLedger(SqlLedger):
                 return self._database.run(statement, values)
             except UnicodeEncodeError as error:
                 raise SinkError(f"the ledger cannot hold a text that is no Unicode: {error}") from error
+
+    def _rows(self, statement: str, *values: Any) -> Iterator[Row]:
+        """See the core's ledger. They are read in one transaction."""
+        with self._transaction():
+            of_table = statement.replace("{t}", self.prefix).replace("?", "%s")
+            yield from self._database.stream(of_table, _without_nul(values))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
