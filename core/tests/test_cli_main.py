@@ -396,6 +396,24 @@ def started(words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["sh", "-c", f"exec {PROGRAM} {words}"], capture_output=True, text=True, check=False)
 
 
+def test_a_working_directory_that_was_removed_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A deployment replaced it, or another shell removed it: the message says where to look.
+    """
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(FileNotFoundError) as raised:
+        Path("data").absolute()
+
+    assert complain(Session(), raised.value) == 2
+    assert "the working directory was removed or replaced. Change to one" in capsys.readouterr().err
+
+
 def test_a_closed_stderr_is_no_defect() -> None:
     """
     As a daemon may start us: standard output is written as ever.

@@ -268,3 +268,23 @@ def test_the_first_signal_stops_and_the_second_kills() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
 
     assert signal.getsignal(signal.SIGTERM) == former
+
+
+def test_a_terminal_that_closes_stops_a_run_cleanly() -> None:
+    """
+    It may send SIGHUP twice, which does not end the process at once. Under ``nohup`` the signal stays ignored.
+    """
+    clock = Clock()
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with stopping(Session(), clock):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert clock.stop.wait(5)
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with stopping(Session(), clock):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, former)

@@ -394,6 +394,26 @@ def test_a_secret_from_a_file_loses_one_newline(tmp_path: Path) -> None:
     assert settled.notices == ()
 
 
+@pytest.mark.parametrize(
+    ("stored", "content"),
+    [
+        pytest.param("env", b"hunter2-long\n", id="variable with a newline"),
+        pytest.param("file", b"hunter2-long\r\n", id="file of Windows"),
+        pytest.param("file", b"\xef\xbb\xbfhunter2-long\n", id="file with a mark of UTF-8"),
+    ],
+)
+def test_what_storing_a_secret_added_is_no_part_of_it(tmp_path: Path, stored: str, content: bytes) -> None:
+    """
+    The newline of a command's output, and what an editor writes around a text.
+    """
+    (tmp_path / "KEY").write_bytes(content)
+    text = f'[source.x]\nreference = "r"\nkey = {{ {stored} = "KEY" }}'
+
+    settled = loaded(tmp_path, text, environ={"KEY": content.decode()}).source("x", Offered())
+
+    assert settled.settings.key.reveal() == "hunter2-long"
+
+
 def test_a_secret_that_others_can_read_is_reported(tmp_path: Path) -> None:
     """
     An open file and a secret in the configuration itself are taken, with a notice each.

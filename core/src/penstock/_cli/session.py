@@ -7,6 +7,7 @@ Nothing heavy is imported by this module; see :mod:`penstock._cli`.
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -188,6 +189,15 @@ def as_json_or_csv(function: Callable[..., Any]) -> Callable[..., Any]:
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
+def _is_directory_gone() -> bool:
+    """Whether somebody removed the working directory since the process started in it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def complain(session: Session, error: Exception) -> int:
     """Print an error, and return its exit code."""
     from penstock.errors import ConfigError, PenstockError, sentences
@@ -205,6 +215,8 @@ def complain(session: Session, error: Exception) -> int:
             text = sentences(text, f"See: {context.command_path} --help")
     elif isinstance(error, RecursionError | MemoryError):
         text, code = f"the process ran out of {'stack' if isinstance(error, RecursionError) else 'memory'}", 1
+    elif isinstance(error, FileNotFoundError) and _is_directory_gone():
+        text, code = "the working directory was removed or replaced. Change to one that exists, and run again", 2
     else:
         text_of_error = " ".join(str(error).split())
         text = f"this is a defect of penstock or of a plugin: {type(error).__name__}: {text_of_error}"

@@ -233,6 +233,8 @@ class _SectionCheck:
             raise _InvalidError(sentences(found, meant))
         if kind == "env":
             value = self.context.environ.get(reference)
+            if value is not None:
+                value = _without_newline(value)
             if not value:
                 raise _InvalidError(
                     f": the environment variable {reference} is {'not set' if value is None else 'empty'}"
@@ -253,21 +255,26 @@ class _SectionCheck:
         return secret
 
     def _secret_file(self, path: Path, key: str) -> str:
-        """The file's text without one newline at its end."""
+        """The file's text without one newline at its end, and without a mark of UTF-8 at its begin."""
         try:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                value = file.read().decode()
+                value = file.read().decode("utf-8-sig")  # some editors write a mark of UTF-8
         except OSError as error:
             raise _InvalidError(f": the file {path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise _InvalidError(f": the file {path} is not UTF-8 text") from None
         if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
             self.notices.append(f"{path}, read for {key}, is open to other users of this machine; chmod 600 closes it")
-        value = value.removesuffix("\n").removesuffix("\r")
+        value = _without_newline(value)
         if not value:
             raise _InvalidError(f": the file {path} is empty")
         return value
+
+
+def _without_newline(value: str) -> str:
+    """A secret without one newline at its end, which is of the way it was stored."""
+    return value.removesuffix("\n").removesuffix("\r")
 
 
 def _instance(

@@ -12,23 +12,29 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # None on Windows
+
 
 @contextmanager
 def stop_on_signals(stop: threading.Event, on_signal: Callable[[str], None] = lambda name: None) -> Iterator[None]:
     """
     The first Ctrl-C or SIGTERM sets ``stop`` and calls ``on_signal`` with the signal's name; the second ends the
-    process at once. Outside of the main thread it has no effect: there the caller handles signals.
+    process at once. So does SIGHUP, of a terminal that closes, but further ones are ignored: it may send several. It
+    stays ignored under ``nohup``. Outside of the main thread it has no effect: there the caller handles signals.
     """
     former: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
         for number_of_signal in former:
-            signal.signal(number_of_signal, signal.SIG_DFL)
+            signal.signal(number_of_signal, signal.SIG_IGN if number_of_signal == _HANGUP else signal.SIG_DFL)
         on_signal(signal.Signals(number).name)
 
     if threading.current_thread() is threading.main_thread():
-        former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if _HANGUP is not None and signal.getsignal(_HANGUP) == signal.SIG_DFL:
+            numbers.append(_HANGUP)
+        former = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
