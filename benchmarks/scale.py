@@ -1,6 +1,6 @@
 """
-How cost grows: with the partitions of a run, with the history in the ledger, with the rows of a file or a table, and
-with the processes of a run.
+How cost grows: with the partitions of a run, with its sources, with the history in the ledger, with the rows of a file
+or a table, and with the processes of a run.
 
 Each measurement is a whole process (start-up included, the provider not), and so is the floor beside it. One line each:
 what, size, CPU seconds, wall seconds, peak MiB. At the end each cost is drawn against its size, as a multiple of
@@ -10,6 +10,7 @@ defaults take a few minutes:
     python benchmarks/scale.py                                        all of it, small
     python benchmarks/scale.py --parts run --partitions 1000 10000 40000
     python benchmarks/scale.py --parts syncs --partitions 2000        calls of fsync (needs strace)
+    python benchmarks/scale.py --parts sources --sources 1000         sources of ten partitions each
     python benchmarks/scale.py --parts history --ledger-rows 1000000
     python benchmarks/scale.py --parts changes --file-rows 1000000    10,000 rows into a file and a table
     python benchmarks/scale.py --parts report --rows 10000000         a packed CSV report
@@ -41,6 +42,7 @@ from attrs import frozen
 PARTS = {
     "run": "run_sizes",
     "syncs": "syncs",
+    "sources": "source_numbers",
     "history": "history_sizes",
     "accounts": "account_numbers",
     "changes": "changes_sizes",
@@ -57,6 +59,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     words.add_argument("--partitions", nargs="+", type=int, default=[500, 2000])
+    words.add_argument("--sources", nargs="+", type=int, default=[10, 100], help="of ten partitions each")
     words.add_argument("--ledger-rows", nargs="+", type=int, default=[10_000, 100_000])
     words.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     words.add_argument("--accounts", nargs="+", type=int, default=[1000, 10_000], help="of a ledger of 100,000 rows")
@@ -106,6 +109,23 @@ def syncs(given: argparse.Namespace) -> None:
                 f"{'syncs of a partition':42} {count:>10} {first.syncs / count:>8.2f}, floor {floor.syncs / count:.2f}"
             )
             curve("syncs / floor", count, first.syncs / floor.syncs)
+
+
+def source_numbers(given: argparse.Namespace) -> None:
+    """As the part ``run``, with ten partitions in each of many sources, that a pipeline reads; and by two processes."""
+    for count in given.sources:
+        names = [f"s{number:04}" for number in range(count)]
+        with provider() as base_url, folder(base_url, accounts=10, rows=20, sources=names) as place:
+            window = {"since": FIRST, "until": FIRST}
+            first = measured("first run of many sources", count, "run", place, name="all", **window)
+            again = measured("the same again, all final", count, "run", place, name="all", **window)
+            floor = measured(
+                "floor: a request, a file with fsync, a row each", count, "floor", place, base_url=base_url
+            )
+            more: dict[str, Any] = {"workers": 2, "full": True, **window}
+            measured("by two processes, all read again", count, "run", place, name="all", **more)
+            curve("first run of many sources / floor", count, first.cpu_s / floor.cpu_s)
+            curve("many sources, all final / floor", count, again.cpu_s / floor.cpu_s)
 
 
 def history_sizes(given: argparse.Namespace) -> None:
@@ -249,12 +269,19 @@ def provider() -> Iterator[str]:
 
 
 @contextmanager
-def folder(base_url: str, *, accounts: int, rows: int, more: str = "") -> Iterator[Path]:
+def folder(
+    base_url: str, *, accounts: int, rows: int, more: str = "", sources: Sequence[str] = ("scale",)
+) -> Iterator[Path]:
+    """A directory with a configuration: sources of these names, and a pipeline of all."""
     with tempfile.TemporaryDirectory(prefix="penstock-scale-") as name:
         place = Path(name)
         (place / "penstock.toml").write_text(
-            f'[source.scale]\nbase_url = "{base_url}"\naccounts_count = {accounts}\nrows = {rows}\n'
-            f"start = {FIRST}\n{more}"
+            "".join(
+                f'[source.{source}]\nconnector = "scale"\nbase_url = "{base_url}"\naccounts_count = {accounts}\n'
+                f"rows = {rows}\nstart = {FIRST}\n{more}"
+                for source in sources
+            )
+            + f'[pipeline.all]\nsource = {list(sources)}\nsink = "jsonl:{place}/out"\n'
         )
         yield place
 
@@ -320,7 +347,7 @@ def child(call: str, place: str, options: dict[str, Any]) -> None:
     for name in ("since", "until"):
         if name in options:
             options[name] = date.fromisoformat(options[name])
-    arguments = {"forget": ("scale", "rows")}.get(call, ("scale",))
+    arguments = {"forget": ("scale", "rows")}.get(call, (options.pop("name", "scale"),))
     if call in ("run", "plan"):
         options.setdefault("streams", ["rows"])
     method: Callable[..., Any] = getattr(project, call)
@@ -374,7 +401,7 @@ def floor(place: Path, base_url: str) -> None:
 def sized(place: Path) -> tuple[int, int]:
     """Accounts and days that the run before has delivered."""
     found = sqlite3.connect(place / "out" / ".penstock" / "ledger.sqlite").execute(
-        "select count(distinct account), count(distinct day) from partitions"
+        "select count(distinct source || ' ' || account), count(distinct day) from partitions"
     )
     accounts, days = found.fetchone()
     return int(accounts), int(days)

@@ -26,7 +26,6 @@ class JsonLines:
 
     name: str = "jsonl"
     appends: bool = True
-    dialect: str = ""
 
     def description(self) -> dict[str, Any]:
         return {"format": "jsonl", "mediatype": "application/jsonl", "encoding": "utf-8"}
