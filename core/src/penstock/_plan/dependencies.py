@@ -3,6 +3,7 @@ Dependencies between the streams of one job: a child needs its parent's rows, a 
 Streams that request each other are a family: a day of them is read in one run.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -91,7 +92,7 @@ class Dependencies:
     dependents: dict[str, list[Stream]] = field(factory=dict, init=False)
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # by partition
-    _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
+    _under_way: Counter[Key] = field(factory=Counter, init=False)  # slices that did not end yet
     _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
     _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of a parent's slices that did not fail
@@ -161,7 +162,7 @@ class Dependencies:
 
     def begin(self, planned: PlannedSlice) -> None:
         """A slice is planned; called before any slice of its account ends."""
-        self._under_way[key_of(planned)] = self._under_way.get(key_of(planned), 0) + 1
+        self._under_way[key_of(planned)] += 1
 
     def refuse(self, partition: Partition) -> None:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""

@@ -284,7 +284,8 @@ class Committer:
         fault_point("partition.delivered")
         self._count(entry, result.partitions[partition].counts.derived_rejected)
         self.log.log_delivered(entry, result.planned.entries.get(partition))
-        self._lost_measures.report_absent(result)
+        if result.absent:
+            self._lost_measures.report_absent(result)
 
     def _count(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected] = ()) -> None:
         self._delivered.add(entry.partition.stream)

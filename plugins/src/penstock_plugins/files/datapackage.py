@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from penstock import Column, ColumnType, Layout
 
 from penstock_plugins.files.codec import Codec
@@ -82,7 +83,7 @@ def with_resources(
     }
     if not package["resources"]:
         return b""
-    return json.dumps(package, indent=1, ensure_ascii=False).encode() + b"\n"
+    return msgspec.json.format(msgspec.json.encode(package), indent=1) + b"\n"
 
 
 def is_ours(content: bytes) -> bool:
