@@ -18,6 +18,7 @@ from penstock import hookspecs
 from penstock._plugins.offers import Broken, Plugin
 from penstock._plugins.plugin_errors import GROUP, describe_error, place_in_plugin, probable_meaning
 from penstock.connector import Connector, ConnectorPlugin
+from penstock.errors import sentences
 from penstock.names import did_you_mean
 from penstock.redact import mask
 
@@ -60,9 +61,8 @@ class LoadedPlugins:
         """Record that a plugin, or one of its offers, is not used; ``error``: what its code raised."""
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
         text = "" if error is None else describe_error(error)
-        meant = probable_meaning(error)
-        stop = "." if meant.startswith(" ") else ""
-        broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}{stop}{meant}"), details)
+        where = place_in_plugin(error)
+        broken = Broken(plugin, mask(sentences(f"{reason}{where}", probable_meaning(error))), details)
         # A module that cannot be imported fails in every hook, and is reported once.
         if not any(fault.plugin == plugin and text and mask(text) in fault.reason for fault in self.broken):
             self.broken.append(broken)

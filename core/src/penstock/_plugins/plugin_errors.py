@@ -80,19 +80,22 @@ def defect(error: Exception, connector: str, what_now: str) -> PluginError:
 
 
 def probable_meaning(error: BaseException | None) -> str:
-    """What an author probably meant who misspelt a name of penstock's or left out names of arguments."""
+    """
+    What an author probably meant who misspelt a name of penstock's or left out names of arguments, as sentences; empty
+    if that is not known.
+    """
     text = str(error)
     if found := re.search(_UNEXPECTED, text):
         return did_you_mean(found[2], options_of(getattr(penstock, found[1], object)))
     if (found := re.search(_UNNAMED, text)) and hasattr(penstock, found[1]):
         example = "@record(kind=..., key=...)" if found[1] == "record" else f"{found[1]}(name=..., ...)"
-        return f"; write its arguments by name: {example}"
+        return f"Write its arguments by name: {example}"
     if found := re.search(_NOT_OFFERED, text):
         return did_you_mean(found[1], dir(penstock))
     if isinstance(error, NameError) and error.name in dir(penstock):
-        return f"; write from penstock import {error.name}"
+        return f"Write from penstock import {error.name}"
     if _NONE_OR_NONE in text:  # date: date | None = None
-        return f"; {SHADOWED}"
+        return f"Probably, {SHADOWED}"
     return ""
 
 

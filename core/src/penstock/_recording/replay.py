@@ -104,7 +104,7 @@ class Recording:
             more = "no further response to" if again else "no response to"
             seen = f"the recording {self.folder} has {more} this request"
             advice = "It was made with other settings, for other days, or with another version of the connector."
-            return Outcome(call=call, error=TransportError(f"{seen}. {advice}").at(request=call.request))
+            return Outcome(call=call, error=TransportError(seen, advice).at(request=call.request))
         if "error" in about:
             return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}").at(request=call.request))
         if "withheld" in about:
