@@ -444,6 +444,33 @@ def test_a_shell_variable_as_a_secret_is_reported(tmp_path: Path) -> None:
     assert settled.settings.key.reveal() == "$KEY2"
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        pytest.param("$HOME/data", 'found "$HOME/data", in which no shell replaces $HOME', id="variable"),
+        pytest.param("", "is empty; write . for the directory itself", id="empty"),
+    ],
+)
+def test_a_path_that_nobody_means_is_reported(tmp_path: Path, path: str, problem: str) -> None:
+    """
+    Else a directory of that name is made, beside the configuration.
+    """
+    text = f'[source.x]\nreference = "r"\nkey = {{ env = "KEY" }}\nfolder = "{path}"'
+
+    (found,) = problems(loaded(tmp_path, text, (), {"HOME": "/home/somebody"}))
+
+    assert found.startswith(f"source.x.folder: {problem}")
+
+
+def test_a_pipeline_with_a_problem_is_not_missing(tmp_path: Path) -> None:
+    """
+    Its own problem is the only one.
+    """
+    (found,) = problems(loaded(tmp_path, '[pipeline.daily]\nsource = "x"'), "daily")
+
+    assert found.startswith("pipeline.daily.sink is missing")
+
+
 @pytest.mark.parametrize("variable", ["PENSTOCK_SORCE__X__SIZE", "PENSTOCK_SOURCE_X__SIZE"])
 def test_a_variable_that_sets_no_key_is_reported(tmp_path: Path, variable: str) -> None:
     """

@@ -280,6 +280,8 @@ class Config:
         if (pipeline := self.pipelines.get(name)) is not None and name not in registry.connectors():
             text = f"{self.where}: {name} is a pipeline; name a source of it: {' or '.join(pipeline.source)}"
             raise ConfigError([*self.problems, text])
+        if any(f": pipeline.{name}." in problem for problem in self.problems):
+            raise ConfigError(self.problems)  # it is there, and not as it should be
         try:
             registry.connector(name)
         except PluginError as error:

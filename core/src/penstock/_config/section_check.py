@@ -213,9 +213,21 @@ class _SectionCheck:
         except Exception as error:
             raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
         if isinstance(converted, Path):
+            self._check_path(value)
             # A path in the file is relative to the file; a path from the environment or --set to the current directory.
             return converted.expanduser() if raw.text else self.context.folder / converted.expanduser()
         return converted
+
+    def _check_path(self, value: Any) -> None:
+        """Raises _InvalidError for a path that is empty, or names a variable: it would be a directory ``$HOME``."""
+        if not str(value):
+            raise _InvalidError(": is empty; write . for the directory itself")
+        names = [match[1] for match in re.finditer(_VARIABLE, str(value)) if match[1] in self.context.environ]
+        if names:
+            raise _InvalidError(
+                f": found {shown(str(value))}, in which no shell replaces ${names[0]}; write the whole path, or one "
+                "that begins with ~/"
+            )
 
     def _meant_variable(self, value: Any) -> str:
         """The variable of the environment in a text such as ``$NAME``; empty where the text may be a secret."""
