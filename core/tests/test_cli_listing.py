@@ -99,7 +99,9 @@ def test_init_writes_several_sources_into_one_file(here: Here, monkeypatch: pyte
     assert text.startswith("#:schema ./penstock.schema.json\n")
     assert '# path = "data.duckdb"' in text
     postgres = text.partition('\n# [sink.postgres]\n# kind = "postgres"\n')[2]
-    assert "\n# required, secret: " in postgres
+    assert postgres.startswith("# required, secret: ")
+    assert text.count("keep_run_days = ") == text.count("# [sink.csv]") == 1
+    assert text.index("[pipeline.daily]") < text.index("# [sink.csv]")
     (here.folder / "penstock.toml").write_text(text)
 
     more = here("init", "shop")

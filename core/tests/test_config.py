@@ -457,7 +457,7 @@ def test_a_path_that_nobody_means_is_reported(tmp_path: Path, path: str, problem
     """
     text = f'[source.x]\nreference = "r"\nkey = {{ env = "KEY" }}\nfolder = "{path}"'
 
-    (found,) = problems(loaded(tmp_path, text, (), {"HOME": "/home/somebody"}))
+    (found,) = problems(loaded(tmp_path, text, (), {"HOME": "/srv/somebody"}))
 
     assert found.startswith(f"source.x.folder: {problem}")
 

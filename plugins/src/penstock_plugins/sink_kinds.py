@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class RetentionSettings:
     """What the ledger of a target retains: the same keys for every sink with a ledger of its own."""
 
-    keep_runs: int = setting(1000, help="records of runs that the ledger keeps of a source", validator=validators.ge(1))
-    keep_run_days: int = setting(400, help="days that it keeps them", validator=validators.ge(1))
+    keep_runs: int = setting(1000, help="runs of a source whose records the ledger keeps", validator=validators.ge(1))
+    keep_run_days: int = setting(400, help="days that the ledger keeps the record of a run", validator=validators.ge(1))
     keep_restatement_days: int | None = setting(
         None,
-        help="days that the ledger keeps what new readings changed; default: always",
+        help="days that the ledger keeps what was restated; default: always",
         validator=validators.optional(validators.ge(1)),
     )
 
@@ -233,7 +233,7 @@ def _postgres_query(settings: PostgresSettings, text: str) -> Iterator[Mapping[s
 
 POSTGRES = SinkKind(
     name="postgres",
-    summary="tables of a Postgres database, one per stream",
+    summary="tables of a Postgres database, one per stream (extra: postgres)",
     promise=(
         "a partition's rows and its ledger row in one transaction: exactly once; readers see a partition as it was or "
         "as it is, never in between; what a new reading changed is recorded in penstock.restatements"

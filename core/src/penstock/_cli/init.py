@@ -71,7 +71,9 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
         listed = ", ".join(f'"{name}"' for name in names)
         lines += [f"# To read it every day, add {listed} to the key source of [pipeline.daily].", ""]
     elif reads:
-        lines += sink_lines(session.registry.sinks(), configured["sink"]) + pipeline_lines(names)
+        sinks = sink_sections(session.registry.sinks(), configured["sink"])
+        lines += [*chain.from_iterable(sinks[:1]), *pipeline_lines(names)]
+        lines += ["", "# --- other sinks ---", "", *chain.from_iterable(sinks[1:])]
     elif not reads:
         lines += [f"# Then: penstock act {connector.name} --list" for connector in chosen]
     print("\n".join(lines).rstrip("\n"))
@@ -151,27 +153,39 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     return lines
 
 
-def sink_lines(kinds: Mapping[str, SinkKind], taken: Collection[str]) -> list[str]:
+def sink_sections(kinds: Mapping[str, SinkKind], taken: Collection[str]) -> list[list[str]]:
     """
-    A sink for each kind that keeps something, with all keys: one of JSON lines in use, the others commented out.
+    A section for each kind that keeps something: first that of JSON lines, in use; the others are commented out. A key
+    that several kinds share stands at the first.
     """
-    lines: list[str] = []
-    for kind in kinds.values():
+    sections: list[list[str]] = []
+    printed: set[str] = set()
+    for kind in sorted(kinds.values(), key=lambda kind: kind.name != "jsonl"):
         if kind.scheme == "-":
             continue
         used = kind.name == "jsonl" and "files" not in taken
-        name = "files" if kind.name == "jsonl" else kind.name
-        section = [f"[sink.{name}]", f'kind = "{kind.name}"']
-        hints = typing.get_type_hints(kind.settings)
-        for attribute in attrs.fields(kind.settings):
-            if attribute.init:
-                section += _key(name, attribute, hints[attribute.name])[1:]
-        place = f"data.{kind.name}" if kind.example.endswith(":FILE") else "data"
-        section = [line.replace('path = "..."', f'path = "{place}"') for line in section]
-        lines += [f"# {kind.summary}"]
-        lines += section if used else [line if line.startswith("#") else f"# {line}" for line in section]
-        lines.append("")
-    return lines
+        section = _sink_section(kind, printed)
+        section = section if used else [line if line.startswith("#") else f"# {line}" for line in section]
+        sections.append([f"# {kind.summary}", *section, ""])
+    return sections
+
+
+def _sink_section(kind: SinkKind, printed: set[str]) -> list[str]:
+    """A sink with its keys, required ones first, without the lines of keys in ``printed``, to which they are added."""
+    hints = typing.get_type_hints(kind.settings)
+    attributes = [attribute for attribute in attrs.fields(kind.settings) if attribute.init]
+    lines = [f"[sink.{'files' if kind.name == 'jsonl' else kind.name}]", f'kind = "{kind.name}"']
+    above = []
+    for attribute in sorted(attributes, key=lambda attribute: attribute.default is not attrs.NOTHING):
+        _, *key = _key(kind.name, attribute, hints[attribute.name])
+        if (text := "\n".join(key)) in printed:
+            above.append(attribute.name)
+        else:
+            printed.add(text)
+            lines += key
+    lines += [f"# and, as above: {', '.join(above)}"] if above else []
+    place = f"data.{kind.name}" if kind.example.endswith(":FILE") else "data"
+    return [line.replace('path = "..."', f'path = "{place}"') for line in lines]
 
 
 def pipeline_lines(sources: Sequence[str]) -> list[str]:
