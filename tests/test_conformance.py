@@ -188,6 +188,13 @@ class Endless(Sales):
         return SandboxResponse(body=json.dumps([{"id": f"{query['day'][0]}-{query.get('page')}"}]).encode())
 
 
+class Shops(Sales):
+    """The sales of each shop have the same ids."""
+
+    def truth(self, stream: str, day: str, shop: str = "") -> list[dict[str, Any]]:
+        return super().truth(stream, day)
+
+
 class Nameless(Sales):
     def answer(self, day: str) -> list[dict[str, Any]]:
         return [*super().answer(day), {"id": None}]
@@ -305,6 +312,7 @@ class Acme:
     def penstock_record_streams(self, source: str) -> Iterable[Stream]:
         usual: dict[str, Any] = {
             "record": Sale,
+            "kind": "report",
             "key": "id",
             "day": "day",
             "requests": lambda settings, slice_: [
@@ -312,7 +320,7 @@ class Acme:
             ],
         }
         if source == "acme":
-            yield Stream(name="sales", summary="", kind="report", **{**usual, **self.stream})
+            yield Stream(name="sales", summary="", **{**usual, **self.stream})
 
     @penstock.hookimpl
     def penstock_sandboxes(self) -> Iterable[Sandbox]:
@@ -444,7 +452,15 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     "rejected": [(lambda other: Acme(Nameless), "sales: 3 records rejected")],
     "repeated": [(lambda other: Acme(Doubling), "sales: 6 records came twice")],
     "unknown members": [(lambda other: Acme(Talkative), "sales: members that the record class lacks: buyer")],
-    "key": [(lambda other: Masking(), "sales ('2026-03-17',): 1 keys are there twice, such as ('x',)")],
+    "key": [
+        (lambda other: Masking(), "sales ('2026-03-17',): 1 keys are there twice, such as ('x',)"),
+        (
+            lambda other: Acme(
+                Shops, stream={"kind": "changes", "account": "shop", "accounts": lambda settings: ("a", "b")}
+            ),
+            "sales: the key ('2026-03-17-0',) is in the accounts a and b; changes are merged over all accounts",
+        ),
+    ],
     "truth": [
         (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
         (

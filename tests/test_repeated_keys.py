@@ -5,7 +5,7 @@ The same key on two pages, with the same values and with others, from the provid
 import csv
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import penstock_plugins
 import psycopg
 import pytest
 from attrs import evolve
-from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Stream, named, record
+from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Stream, column, named, record
 from penstock._plugins.registry import Registry
 from postgres_server import server as postgres
 from scripted_provider import ScriptedProvider
@@ -27,6 +27,14 @@ class Entry:
     id: str
     amount: Decimal
     at: datetime
+
+
+@record()
+class DatedEntry:
+    """An entry whose day the provider sends."""
+
+    id: str
+    at: date = column(format="%Y-%m-%dT%H:%M:%SZ")
 
 
 PAGES = {
@@ -169,3 +177,25 @@ def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp
     assert shop.run(since="2026-06-09", until="2026-06-09").exit_code == 0
     assert stored(target) == {"7": 11}
     assert shop.run(since="2026-06-09", until="2026-06-11").total("requests") == 0
+
+
+def test_a_row_of_changes_has_the_day_of_its_last_reading(tmp_path: Path) -> None:
+    """
+    In the column that its stream adds for the day; a column of that name that the provider sends is not overwritten.
+    """
+    added = Stream(
+        name="added",
+        record=Entry,
+        kind="changes",
+        key="id",
+        day="entry_day",
+        path="/e",
+        params={"day": "{since}"},
+        envelope=Envelope(items="rows"),
+    )
+    sent = evolve(added, name="sent", record=DatedEntry, day="at")
+    shop = ScriptedProvider(folder=tmp_path, streams=[added, sent], answer=a_history)
+
+    assert shop.run(since="2026-06-10", until="2026-06-11").exit_code == 0
+    assert {str(row["entry_day"]) for row in shop.rows("added") if row["amount"] == 11} == {"2026-06-11"}
+    assert {str(row["at"]) for row in shop.rows("sent")} == {"2026-06-10", "2026-06-11"}

@@ -168,12 +168,11 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
             {"poller": lambda settings: Poller(None)},
             ") returned nothing; write return Waiting(), ",
         ),
+        (CHANGES, "nothing fills the column site, which the provider does not send"),
         (
-            CHANGES,
+            {"days_per_request": lambda settings: 7},
             'nothing fills the column day, which the provider does not send; write Request(..., columns={"day": ',
         ),
-        (CHANGES, "nothing fills the column site, which the provider does not send"),
-        ({"days_per_request": lambda settings: 7}, "nothing fills the column day, which the provider does not send"),
     ],
     ids=lambda value: value[:50] if isinstance(value, str) else "",
 )

@@ -283,7 +283,7 @@ def _problems_in_added_columns(source: ConfiguredSource, stream: Stream, stamped
     if envelope is not None and not hasattr(envelope, "stamps"):
         return  # a decoder of the author's own may fill any column
     filled = {*stamped, *getattr(envelope, "stamps", ()), getattr(envelope, "keyed_by", None), stream.account}
-    if stream.kind == "report" and (source.day_of(stream) is not None or source.days_per_request(stream) == 1):
+    if source.day_of(stream) is not None or source.days_per_request(stream) == 1:
         filled.add(stream.day)
     for column in stream.columns:
         computed = column.derived_of is not None or bool(column.hash_of)

@@ -162,14 +162,19 @@ class Loader:
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
 
     def _stamps(self) -> dict[str, Any]:
-        """The values of the partition's columns for every row. A day that the rows contain is not stamped."""
+        """
+        The values of the partition's columns for every row. A day that the rows contain is not stamped; of ``changes``,
+        whose rows may be of a day before, also not where the provider sends the column.
+        """
         planned, stream = self.planned, self.planned.stream
         stamps: dict[str, Any] = {}
         if stream.account is not None and planned.account is not None:
             stamps[stream.account] = planned.account
-        if self.days is not None and self.components.decoder.day_of is None and len(planned.partitions) == 1:
-            assert stream.day is not None
-            stamps[stream.day] = planned.slice.days[0]
+        decoder, days = self.components.decoder, planned.slice.days
+        if stream.day is None or decoder.day_of is not None or len(days) != 1:
+            return stamps
+        if stream.kind == "report" or decoder.columns[stream.day].added:
+            stamps[stream.day] = days[0]
         return stamps
 
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:

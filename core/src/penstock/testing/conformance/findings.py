@@ -13,7 +13,7 @@ CHECKS: Mapping[str, str] = {
     "rejected": "a record is rejected, or a value is not read",
     "repeated": "a record comes twice",
     "unknown members": "a record has a member that the record class lacks",
-    "key": "two rows of a partition have the same key",
+    "key": "two rows of a partition, or of two accounts of a stream of changes, have the same key",
     "truth": "a row is not one of `truth`'s, an amount of it is an inexact float, or there is no truth to compare with",
     "paths": "no answer has a member that the envelope or the paginator names (`total`, `pages`, `more`, `member`)",
     "origin": "a request goes to another place than `base_url`, or comes from the connector itself",

@@ -5,6 +5,7 @@ The first run: its exit code, its counts, its keys, its requests, and its rows a
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from penstock._plan.selection import chosen_streams
 from penstock._run_report.report import RunReport
@@ -36,6 +37,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                 for key, of_partition in rows.items()
                 for finding in _check_keys(streams[key[0]], key, of_partition)
             ),
+            *(finding for stream in streams.values() for finding in _check_keys_of_accounts(stream, rows)),
         ]
         if truth is not None:
             wrong += check_truths(rows, streams, lambda key: rows_of_truth(truth, (app, key[0]), _named(sink, key)))
@@ -95,6 +97,20 @@ def _named(sink: MemorySink, key: Key) -> dict[str, str]:
     """A partition's values by column."""
     partitions = sink.rows[key[0]]
     return next(each.as_dict() for each in partitions if tuple(value for _, value in each.values) == key[1])
+
+
+def _check_keys_of_accounts(stream: Stream, rows: Rows) -> Iterator[Finding]:
+    """Keys of a stream of changes that two accounts have: a table would have one row for both."""
+    if stream.kind != "changes" or stream.account is None:
+        return
+    accounts: dict[tuple[Any, ...], str] = {}
+    for key, of_partition in rows.items():
+        for row in of_partition if key[0] == stream.name else ():
+            values = tuple(map(row.get, stream.key))
+            if accounts.setdefault(values, key[1][0]) != key[1][0]:
+                text = f"{stream.name}: the key {values} is in the accounts {accounts[values]} and {key[1][0]}; changes"
+                yield Finding("key", f"{text} are merged over all accounts, so add {stream.account} to the key")
+                return
 
 
 def _check_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
