@@ -3,6 +3,7 @@ What a plugin's functions return at run time: a value of another type fails the 
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +98,14 @@ def refusing(response: Response, answer: Answer | None) -> Any:
     return Refuse("the key is wrong")  # type: ignore[arg-type]
 
 
+def ended(*arguments: Any) -> Any:
+    sys.exit()
+
+
+def interrupted(response: Response, answer: Answer | None) -> Any:
+    raise KeyboardInterrupt
+
+
 def no_links(row: Mapping[str, Any]) -> Any:
     return None
 
@@ -148,6 +157,18 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
         r"Refuse\('the key is wrong'\): write an error, such as RefusedError\('the key is wrong'\) "
         rf"{HERE}\. This is a defect of the connector shop",
     ),
+    "a judge that ends the process": (
+        [evolve(SALES, judge=ended)],
+        rf"SystemExit {HERE}\. This is a defect of the connector shop",
+    ),
+    "requests that end the process": (
+        [evolve(SALES, path="", requests=ended)],
+        rf"SystemExit {HERE}\. This is a defect of the connector shop",
+    ),
+    "no request": (
+        [evolve(SALES, path="", requests=lambda settings, slice_: [])],
+        rf"requests of the stream sales {HERE} returned no request, and without a response it is not known",
+    ),
     "no links": (
         [SALES, evolve(LINES, parent=Parent(stream="sales", columns=("id",), links=no_links))],
         rf"no_links {HERE} returned nothing; write return \[\{{\"name\": row\[\"column\"\]\}}\]",
@@ -166,6 +187,16 @@ def test_a_wrong_result_fails_by_name(result: str, tmp_path: Path) -> None:
 
     assert report.exit_code == 1
     assert any(re.search(message, error["message"]) for error in report.errors), report.errors
+
+
+def test_what_interrupts_a_thread_ends_the_run(tmp_path: Path) -> None:
+    """
+    The run does not wait for a response that no thread brings any more.
+    """
+    provider = ScriptedProvider(folder=tmp_path, streams=[evolve(SALES, judge=interrupted)], answer=lambda request: [])
+
+    with pytest.raises(KeyboardInterrupt):
+        provider.run()
 
 
 def test_the_last_state_of_a_report_is_in_the_message(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from penstock.errors import PluginError
 from penstock.protocols import SinglePage, Unsigned, named
 from penstock.records import Json, added, derived, record, row_key, secret
 from penstock.redact import Secret
-from penstock.settings import SourceSettings, setting
+from penstock.settings import OpenFor, SourceSettings, setting
 
 
 @frozen(kw_only=True)
@@ -149,6 +149,8 @@ MISTAKEN = [
     (clicks(kind="snapshot"), "it is a snapshot, which has no days, with day 'report_date'"),
     (clicks(requests=Stream.__attrs_attrs__.requests.default), "it has no requests, so nothing would be fetched"),
     (clicks(accounts=("17", "18")), "accounts is tuple; write a function, such as lambda settings:"),
+    (clicks(open_for=-1), "open_for is -1 days; write 0 or more days, and a day of the month from 1 to 28"),
+    (clicks(open_for=OpenFor(2, month_day=31)), "write 0 or more days, and a day of the month from 1 to 28"),
     (clicks(open_for="2 days"), "open_for is '2 days'; write a number of days, open_for=2, or OpenFor(2, month_day=8)"),
     (clicks(name="daily clicks"), "name is 'daily clicks'; write a letter, then letters, digits, _ and -"),
     (

@@ -166,7 +166,7 @@ class Stream:
         request.
     ``requests(settings, slice_)``
         in place of ``path``: the first request of a slice, or several, each the head of a listing of its own; a poller
-        makes of each a submission.
+        makes of each a submission. At least one, but for a slice of parent rows.
     ``parent``, ``derived``
         it is requested for the rows of another stream, or cut from its batches.
     ``days_per_request``, ``day_of``
@@ -299,6 +299,12 @@ class Stream:
             raise PluginError(
                 f"the requests of the stream {self.name} ({source_line(self.requests)}) returned "
                 f"{'nothing' if wrong[0] is None else type(wrong[0]).__name__}; write return [Request(...)]."
+            )
+        if not made_requests and self.parent is None and self.requests is not None:
+            raise PluginError(
+                f"the requests of the stream {self.name} ({source_line(self.requests)}) returned no request, and "
+                "without a response it is not known that there are no records. Write return [Request(...)]; accounts= "
+                "states which accounts there are."
             )
         return made_requests
 

@@ -17,7 +17,7 @@ from attrs import evolve
 from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.offers import Broken
-from penstock._plugins.plugin_errors import describe_error, place_in_plugin
+from penstock._plugins.plugin_errors import FAILURES, describe_error, place_in_plugin
 from penstock._plugins.registry import Registry
 from penstock._plugins.validation.components import COMPONENTS, problems_in_component
 from penstock.connector import Parent, Stream
@@ -128,7 +128,7 @@ def _problems_in_connector(source: ConfiguredSource) -> Iterator[str]:
                 )
             elif (problem := _problem_of_sign(signer)) is not None:
                 yield f"{type(signer).__name__}.sign ({source_line(type(signer).sign)}) {problem}"
-    except Exception as error:
+    except FAILURES as error:
         yield f"authenticator failed with {_failure(error)}"
     yield from _problems_in_judge(connector.judge)
     if connector.check is None:
@@ -139,7 +139,7 @@ def _problems_in_connector(source: ConfiguredSource) -> Iterator[str]:
         request: Any = connector.check(
             source.for_account(account).settings, Slice(now=now, account=account, days=(DAY,))
         )
-    except Exception as error:
+    except FAILURES as error:
         yield f"check failed with {_failure(error)}"
     else:
         if not isinstance(request, Request):
@@ -153,7 +153,7 @@ def _problem_of_sign(signer: Any) -> str | None:
         signed = signer.sign(Request(url=f"{NOWHERE}/"), datetime.combine(DAY, time(12), UTC), grant)
     except TypeError as error:
         return f"failed: {error}" if "Secret" in str(error) else None
-    except Exception:
+    except FAILURES:
         return None
     if not isinstance(signed, Request):
         return f"returned {_type_of(signed)}; write return request.with_headers(...)"
@@ -169,7 +169,7 @@ def _problems_in_judge(judge: Any) -> Iterator[str]:
         return
     try:
         verdict = judge(EMPTY_OBJECT, Answer())
-    except Exception:
+    except FAILURES:
         return
     if not isinstance(verdict, Verdict | None):
         yield f"judge ({source_line(judge)}) returned {_type_of(verdict)}; write return {VERDICTS}"
@@ -182,7 +182,7 @@ def _type_of(value: object) -> str:
 def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     try:
         accounts: Any = source.accounts_of(stream) if stream.account is not None else None
-    except Exception as error:
+    except FAILURES as error:
         yield f"accounts failed with {_failure(error)}"
         return
     if stream.account is not None and (problem := _problem_of_accounts(source, stream, accounts)):
@@ -210,7 +210,7 @@ def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[st
         requests = stream.first_requests(source.settings, slice_)
     except PenstockError as error:
         yield str(error)
-    except Exception as error:
+    except FAILURES as error:
         yield f"requests failed with {_failure(error)}"
     else:
         for request in requests[:1]:
@@ -249,7 +249,7 @@ def _rows_of_parent(parent: Parent) -> list[Mapping[str, Any]]:
         return parent.linked(dict.fromkeys(parent.columns, "1"))[:1]
     except PluginError:
         raise
-    except Exception:
+    except FAILURES:
         return []
 
 
@@ -278,7 +278,7 @@ def _problems_in_added_columns(source: ConfiguredSource, stream: Stream, stamped
     """Columns that the provider does not send and that nothing fills."""
     try:
         envelope = source.component("decoder", stream.envelope)
-    except Exception:
+    except FAILURES:
         return  # reported with the components
     if envelope is not None and not hasattr(envelope, "stamps"):
         return  # a decoder of the author's own may fill any column
@@ -307,7 +307,7 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
             continue
         try:
             columns = function(source.settings)
-        except Exception as error:
+        except FAILURES as error:
             kind = COMPONENTS[name][0]
             yield (
                 f"{name} failed with {_failure(error)}; a function there takes the settings and returns the {kind}, so "
@@ -322,7 +322,7 @@ def _problems_in_components(source: ConfiguredSource, stream: Stream) -> Iterato
                 yield f"{problem} (returned by {source_line(function)})"
 
 
-def _failure(error: Exception) -> str:
+def _failure(error: BaseException) -> str:
     """An error of a connector's function, with its place and, where it is one that beginners meet, the remedy."""
     bare = re.match(r"(\w+)\(\) takes no arguments|(Unsigned|SinglePage)\.__init__\(\) got an unexpected", str(error))
     named = "" if bare is None else bare[1] or f"that extends {bare[2]}"
@@ -337,7 +337,7 @@ def _problems_in_poller(source: ConfiguredSource, stream: Stream) -> Iterator[st
     try:
         poller = source.component("poller", stream.poller)
         state = poller.state(EMPTY_OBJECT, 0.0)
-    except Exception:
+    except FAILURES:
         return
     try:
         check_returned(poller.state, state, ReportState, STATES)

@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     verdict: Accept | Refuse | Skip | None = None
     answer: Answer = Answer()
     digest: int | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judge_response, judges_of
+from penstock._plugins.plugin_errors import FAILURES
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
 from penstock.errors import ParkedError, PenstockError
@@ -166,7 +167,7 @@ class SourceClient:
                 self.peers.parked(self.source.name, error)
             self._parked = error
             return Outcome(call=call, response=read.response, error=error)
-        except Exception as error:  # handed to the reading, which decides what becomes of it
+        except FAILURES as error:  # handed to the reading, which decides what becomes of it
             return Outcome(call=call, response=read.response, error=error)
 
     def _replay(self, call: Call, response: Response) -> tuple[Verdict, Answer]:

@@ -25,6 +25,7 @@ from typing import Any
 from attrs import define, field
 
 from penstock._fetch.call import Call, Client, Outcome, Pause, Reading
+from penstock._plugins.plugin_errors import FAILURES
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 
@@ -116,7 +117,11 @@ class ClientQueue:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             task, slot = call
-            self._done.put((task, slot, self._fetch(slot.call)))
+            try:
+                outcome = self._fetch(slot.call)
+            except BaseException as error:  # the reading raises it: a thread that ended would be waited for
+                outcome = Outcome(call=slot.call, error=error)
+            self._done.put((task, slot, outcome))
 
 
 @define(eq=False, repr=False)
@@ -314,7 +319,7 @@ class Scheduler:
             step = task.reading.send(outcome)
         except StopIteration:
             self._end(task, None)
-        except Exception as error:  # the task's own error; its ``on_end`` handles it
+        except FAILURES as error:  # the task's own error; its ``on_end`` handles it
             self._end(task, error)
         else:
             if isinstance(step, Pause):

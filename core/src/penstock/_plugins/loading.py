@@ -16,14 +16,11 @@ import pluggy
 
 from penstock import hookspecs
 from penstock._plugins.offers import Broken, Plugin
-from penstock._plugins.plugin_errors import GROUP, describe_error, place_in_plugin, probable_meaning
+from penstock._plugins.plugin_errors import FAILURES, GROUP, describe_error, place_in_plugin, probable_meaning
 from penstock.connector import Connector, ConnectorPlugin
 from penstock.errors import sentences
 from penstock.names import did_you_mean
 from penstock.redact import mask
-
-# Exceptions of a plugin's code that make the plugin broken. KeyboardInterrupt ends the command.
-FAILURES = (Exception, SystemExit)
 
 _FIELD_OF_HOOK: dict[str, str] = {
     "penstock_sources": "name",

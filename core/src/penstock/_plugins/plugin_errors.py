@@ -22,6 +22,12 @@ from penstock.sinks import SinkKind
 GROUP = "penstock"
 """The entry-point group of plugins."""
 
+FAILURES = (Exception, SystemExit)
+"""
+What counts as a failure of an author's code. ``sys.exit`` there must not end a command, perhaps with exit code 0, nor
+the thread of a request. KeyboardInterrupt ends the command.
+"""
+
 # penstock and the plugins that are released with it stand between a plugin's own code and an error.
 _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
 
@@ -71,10 +77,10 @@ def _plugin_distributions() -> frozenset[str]:
     return frozenset(point.dist.name for point in metadata.entry_points(group=GROUP) if point.dist is not None)
 
 
-def defect(error: Exception, connector: str, what_now: str) -> PluginError:
+def defect(error: BaseException, connector: str, what_now: str) -> PluginError:
     """An unforeseen error as that of a connector or of penstock: with its place, and what to do or to expect."""
     return PluginError(
-        f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
+        f"{describe_error(error)}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
         f"penstock, not of your configuration. {what_now}"
     )
 

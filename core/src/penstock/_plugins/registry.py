@@ -17,7 +17,7 @@ from typing import Any
 import pluggy
 
 from penstock._plugins.built_in import COMMANDS
-from penstock._plugins.loading import FAILURES, LoadedPlugins
+from penstock._plugins.loading import LoadedPlugins
 from penstock._plugins.offers import (
     CALLED_PER_CONNECTOR,
     OFFERED_BY_HOOK,
@@ -28,7 +28,7 @@ from penstock._plugins.offers import (
     Plugin,
     named_values,
 )
-from penstock._plugins.plugin_errors import describe_error, how_to_mend, options_of, sink_hint
+from penstock._plugins.plugin_errors import FAILURES, describe_error, how_to_mend, options_of, sink_hint
 from penstock._plugins.validation.actions import problems_in_actions
 from penstock._plugins.validation.connectors import problems_in_connector
 from penstock._plugins.validation.streams import problems_in_streams

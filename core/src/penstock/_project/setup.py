@@ -238,7 +238,7 @@ def blamed(connector: "Connector") -> Iterator[None]:
         yield
     except (PenstockError, OSError, MemoryError, RecursionError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the reason is at FAILURES, which is imported late
         from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 
         raise PluginError(

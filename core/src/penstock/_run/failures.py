@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from penstock._plan.plan import PlannedSlice
-from penstock._plugins.plugin_errors import defect
+from penstock._plugins.plugin_errors import FAILURES, defect
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
 from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
@@ -94,7 +94,7 @@ class Failures:
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
-        if not isinstance(error, Exception):
+        if not isinstance(error, FAILURES):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
         self.log.event("defect", message=mask(str(error)), trace=trace)

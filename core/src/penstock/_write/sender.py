@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import FailedAttempt, Operation
-from penstock._plugins.plugin_errors import defect
+from penstock._plugins.plugin_errors import FAILURES, defect
 from penstock._write.outbox import OutboxJob
 from penstock._write.outcomes import one_line, outcome_of, same_receipts
 from penstock._write.parameters import typed, validated
@@ -173,7 +173,7 @@ class Sender:
             self._settle(write, self.client.retrying_for()(operation))
         except PenstockError as error:
             self._end(error)
-        except Exception as error:
+        except FAILURES as error:
             self._end(defect(error, self.client.source.connector.name, "What was under way counts as unknown."))
 
     def _end(self, error: PenstockError) -> None:

@@ -59,6 +59,8 @@ def _problems_in_shape(stream: Stream) -> Iterator[str]:
     yield from no_functions(stream, "requests", "accounts", "earliest", "extra_columns", "judge")
     if not isinstance(stream.open_for, OpenFor):
         yield f"open_for is {stream.open_for!r}; write a number of days, open_for=2, or OpenFor(2, month_day=8)"
+    elif not _can_close(stream.open_for):
+        yield f"open_for is {stream.open_for}; write 0 or more days, and a day of the month from 1 to 28"
     if stream.not_built:
         return
     if stream.kind == "report" and stream.day is None and stream.derived is None:
@@ -75,6 +77,12 @@ def _problems_in_shape(stream: Stream) -> Iterator[str]:
         yield "it has requests, which replace path and params; write one of the two"
     if stream.path and not stream.path.startswith("/"):
         yield f'path is {stream.path!r}; write a path below base_url that begins with "/"'
+
+
+def _can_close(open_for: OpenFor) -> bool:
+    """Whether each day closes, and none before its end."""
+    days, month_day = open_for.days, open_for.month_day
+    return isinstance(days, int) and days >= 0 and (month_day is None or month_day in range(1, 29))
 
 
 def problems_in_division(stream: Stream, columns: Mapping[str, Column], component: Lookup) -> Iterator[str]:
