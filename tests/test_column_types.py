@@ -16,8 +16,8 @@ TABLES: list[tuple[str, str, str, set[ColumnType]]] = [
     ("penstock_plugins.duckdb.target", "SQL_TYPES", "duckdb", {"decimal", "datetime"}),
     ("penstock_plugins.integrations.dlt", "DLT_TYPES", "", set()),
     ("penstock_plugins.integrations.schema", "JSON_SCHEMA_TYPES", "", set()),
-    ("penstock_plugins.postgres.candidate", "SQL_TYPES", "psycopg", {"datetime"}),
-    ("penstock_plugins.postgres.row_types", "VALUE_TYPES", "psycopg", {"datetime"}),
+    ("penstock_plugins.postgres.column_types", "SQL_TYPES", "psycopg", {"datetime"}),
+    ("penstock_plugins.postgres.column_types", "VALUE_TYPES", "psycopg", {"datetime"}),
 ]
 
 

@@ -143,7 +143,7 @@ def test_another_directory_is_refused_before_any_request(world: Shared, monkeypa
     """
     Where a worker does not find the coordinator's mark, the run is refused, and the source is free again.
     """
-    monkeypatch.setattr("penstock_plugins.files.staging.PATIENCE_S", 0.0)
+    monkeypatch.setattr("penstock_plugins.files.coordination.PATIENCE_S", 0.0)
     monkeypatch.setattr(FileTarget, "mark", lambda target: "made on another machine")
 
     with pytest.raises(TargetError, match="is another directory here than where the run was started"):

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from penstock import BaseSink, BaseTarget, Batch, Column, FinalDay, Layout, LedgerEntry, Partition, Sink, Target, Writer
 from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
+from penstock_plugins.files.coordination import StagingTarget, WorkerLedger
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
-from penstock_plugins.files.staging import StagingTarget, WorkerLedger
 from penstock_plugins.files.target import FileTarget
 
 COMMIT_POINTS = (

@@ -69,7 +69,7 @@ class DuckTarget(BaseTarget):
         self.notices: list[str] = []
         self._temporary_tables = 0
         self._made: set[str] = set()
-        self._there: dict[str, bool] = {}  # by stream, whether its table exists and has rows
+        self._has_rows: dict[str, bool] = {}  # by stream, whether its table exists and has rows
 
     def table(self, stream: str) -> str:
         return f"{self.database.catalog}.{quoted(self.source)}.{quoted(stream)}"
@@ -174,21 +174,22 @@ class DuckTarget(BaseTarget):
             self.database.run(f"comment on column {table}.{quoted(column.name)} is {literal(text.strip())}")
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> DuckWriter:
-        self._there.clear()
+        self._has_rows.clear()
         return DuckWriter(self, layouts, partition)
 
     def commit_group(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`: one transaction; if it fails, each partition is committed alone."""
-        outcomes = [_tried(writer.prepare, entry) for writer, entry in commits]
+        outcomes = [_result_or_error(writer.prepare, entry) for writer, entry in commits]
         prepared = [
             (number, commits[number][0], outcome)
             for number, outcome in enumerate(outcomes)
             if isinstance(outcome, LedgerEntry)
         ]
-        error = _tried(self._replace, [(writer, entry) for _, writer, entry in prepared])
+        error = _result_or_error(self._replace, [(writer, entry) for _, writer, entry in prepared])
         if error is not None:
             for number, writer, entry in prepared:
-                outcomes[number] = (error if len(prepared) == 1 else _tried(self._replace, [(writer, entry)])) or entry
+                alone = error if len(prepared) == 1 else _result_or_error(self._replace, [(writer, entry)])
+                outcomes[number] = alone or entry
         for writer, _ in commits:
             writer.abort()
         fault_point("duckdb.committed")
@@ -205,10 +206,11 @@ class DuckTarget(BaseTarget):
         return all(self._holds_rows(stream) for stream, rows in streams.items() if rows)
 
     def _holds_rows(self, stream: str) -> bool:
-        if stream not in self._there:
+        if stream not in self._has_rows:
             exists = self._comment(stream) is not None
-            self._there[stream] = exists and bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
-        return self._there[stream]
+            found = exists and self.database.run(f"select 1 from {self.table(stream)} limit 1").rows
+            self._has_rows[stream] = bool(found)
+        return self._has_rows[stream]
 
     def verify(
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
@@ -325,7 +327,7 @@ class DuckTarget(BaseTarget):
         self.database.close()
 
 
-def _tried(call: Callable[[A], R], value: A) -> R | Exception:
+def _result_or_error(call: Callable[[A], R], value: A) -> R | Exception:
     """The result of a call, or its error."""
     try:
         return call(value)

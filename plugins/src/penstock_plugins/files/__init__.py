@@ -4,6 +4,7 @@ Sinks of files: a directory, a single file, standard output.
 A directory, in the order in which a run uses the modules: ``sink`` (as configured) and ``target`` (opened for one
 source), ``locks``, ``source_files`` (places, drafts and renames), ``disk``; the formats ``codec``, ``jsonl``,
 ``csvfile`` and ``parquet``; ``commit`` (partitions), ``account_files`` and ``merge`` (a stream of changes), ``ledger``,
-``datapackage`` (what the files are). Commands of their own: ``verify`` and ``erase``. Further: ``staging`` (several
-machines), ``migration`` (targets of earlier versions). Without a directory: ``single`` (one file) and ``stdout``.
+``datapackage`` (what the files are). Commands of their own: ``verify`` and ``erase``. Further:
+``coordination`` (several machines), ``migration`` (targets of earlier versions). Without a directory: ``single`` (one
+file) and ``stdout``.
 """

@@ -1,5 +1,17 @@
 """
-The writer of a partition, and the commit of several: their steps are described in :mod:`.sink`.
+The writer of a partition, and the commit of several, in steps. A kill leaves what the steps before it made durable:
+
+================================  =========================================  ================
+Step                              Durable then                               Fault points
+================================  =========================================  ================
+:func:`stage_all`                 the new files, where readers do not look   ``files.staged``
+:meth:`FileCommitter.record`      the intent in the ledger, with the files   ``files.intended``
+``SourceFiles.put``, ``sync``     the new files in their places              ``files.in_place``
+:meth:`FileCommitter.record`      the delivery in the ledger                 ``files.delivered``
+================================  =========================================  ================
+
+A day of changes is only staged and recorded (``day.written``, ``day.staged``); the end of the run merges it. The next
+opening of the target completes an intent, or takes it back (:meth:`FileCommitter.recover`).
 """
 
 from collections.abc import Sequence
@@ -89,7 +101,7 @@ class PendingCommit:
     error: Exception | None = None
 
 
-def _good(group: Sequence[PendingCommit]) -> list[PendingCommit]:
+def _without_error(group: Sequence[PendingCommit]) -> list[PendingCommit]:
     return [commit for commit in group if commit.error is None]
 
 
@@ -102,9 +114,9 @@ class FileCommitter:
 
     def commit_group(self, staged: Sequence[Staged | Exception]) -> list[LedgerEntry | Exception]:
         """Commit what was staged: of each its entry, or the error. See :class:`penstock.sinks.Grouping`."""
-        durable = [one for one in staged if isinstance(one, Staged)]
-        group = [self._intended(one) for one in durable]
-        staged_days = any(commit.write.state == "staged" for commit in _good(group))
+        durable = [partition for partition in staged if isinstance(partition, Staged)]
+        group = [self._make_intent(partition) for partition in durable]
+        staged_days = any(commit.write.state == "staged" for commit in _without_error(group))
         if staged_days:
             with file_errors(self._files.staging):
                 sync_directory(self._files.staging)
@@ -112,14 +124,14 @@ class FileCommitter:
         self.record(group)
         if staged_days:
             fault_point("day.staged")
-        for one, commit in zip(durable, group, strict=True):
+        for partition, commit in zip(durable, group, strict=True):
             if commit.error is not None:
-                self._files.discard(one.files)
+                self._files.discard(partition.files)
         self.deliver(group)
         outcomes = iter([commit.error or commit.write.entry for commit in group])
-        return [next(outcomes) if isinstance(one, Staged) else one for one in staged]
+        return [next(outcomes) if isinstance(outcome, Staged) else outcome for outcome in staged]
 
-    def _intended(self, staged: Staged) -> PendingCommit:
+    def _make_intent(self, staged: Staged) -> PendingCommit:
         entry = staged.entry
         if staged.to_merge:  # kept until it is merged
             files = tuple(file for file in staged.files if file.size is not None)
@@ -137,7 +149,7 @@ class FileCommitter:
 
     def record(self, group: Sequence[PendingCommit]) -> None:
         """Record the writes of commits in one transaction. If it fails, record each by itself, and keep errors."""
-        good = _good(group)
+        good = _without_error(group)
         if not good:
             return
         try:
@@ -154,7 +166,7 @@ class FileCommitter:
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
         recovered when the target is opened next.
         """
-        group = [commit for commit in _good(commits) if commit.write.state == "intended"]
+        group = [commit for commit in _without_error(commits) if commit.write.state == "intended"]
         for commit in group:
             fault_point("files.intended")
             files = commit.write.files
@@ -165,13 +177,13 @@ class FileCommitter:
             placed = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
             commit.write = commit.write.then("delivered", placed)
         for directory, failure in self._files.sync().items():
-            for commit in _good(group):
+            for commit in _without_error(group):
                 if any(self._files.path(file.path).startswith(f"{directory}/") for file in commit.write.files):
                     commit.error = failure
-        for _ in _good(group):
+        for _ in _without_error(group):
             fault_point("files.in_place")
         self.record(group)
-        for _ in _good(group):
+        for _ in _without_error(group):
             fault_point("files.delivered")
 
     def recover(self, entry: LedgerEntry) -> None:
@@ -191,9 +203,9 @@ class FileCommitter:
             self._ledger.forget(entry.source, [entry.partition])
 
 
-def kept_files(places: SourceFiles, former: Sequence[LedgerFile], files: Sequence[LedgerFile]) -> list[LedgerFile]:
+def kept_files(files: SourceFiles, former: Sequence[LedgerFile], placed: Sequence[LedgerFile]) -> list[LedgerFile]:
     """The former files of derived streams that this run does not read: they stay."""
     if not former:
         return []
-    named = {file.path for file in files} | {places.other_place(file.path) for file in files}
+    named = {file.path for file in placed} | {files.other_place(file.path) for file in placed}
     return [file for file in former if file.path not in named and file.size is not None]

@@ -22,9 +22,10 @@ KILLED_WAIT_S = 1.0
 WORKERS_WAIT_S = 20.0  # those of other machines end some seconds after their coordinator was killed
 TRY_S = 0.05
 
-MACHINE = ".machine.lock"  # of no source: their names have no dot in front
-PARTS = "divided into "
-ON = " on the machine "
+MACHINE_LOCK = ".machine.lock"  # of no source: their names have no dot in front
+# In the text of a holder: that it is one process of a divided run, and its machine.
+DIVIDED_MARK = "divided into "
+MACHINE_MARK = " on the machine "
 
 
 def machine() -> str:
@@ -51,18 +52,20 @@ class SourceLock:
     part: Part | None = None
 
     @classmethod
-    def taken(cls, state: Path, source: str, what: str, run_id: str, part: Part | None) -> "SourceLock":
+    def acquire(cls, state: Path, source: str, what: str, run_id: str, part: Part | None) -> "SourceLock":
         """Raises LockHeldError."""
         path, first = state / f"{file_name(source)}.lock", True
         with ExitStack() as opened:
             if part is None:
-                files = [opened.enter_context(locked(path, what, run_id))]
+                files = [opened.enter_context(acquire(path, what, run_id))]
             else:
-                shared, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}")
+                shared, first = _acquire_shared(path, what, run_id, f"{DIVIDED_MARK}{part.division}")
                 files = [opened.enter_context(shared)]
                 path_of_part = state / f"{file_name(source)}.{file_name(part.name)}.lock"
-                files.append(opened.enter_context(locked(path_of_part, f"{part.name} of {what}", run_id)))
-            ledger, alone = _locked_with_others(state / MACHINE, f"the ledger of {what}", run_id, f"{ON}{machine()}")
+                files.append(opened.enter_context(acquire(path_of_part, f"{part.name} of {what}", run_id)))
+            ledger, alone = _acquire_shared(
+                state / MACHINE_LOCK, f"the ledger of {what}", run_id, f"{MACHINE_MARK}{machine()}"
+            )
             files.append(opened.enter_context(ledger))
             if alone:
                 _share(ledger, what)
@@ -79,54 +82,54 @@ class SourceLock:
             file.close()
 
 
-def locked(path: Path, what: str, run_id: str, *, patience_s: float = 0.0) -> BinaryIO:
+def acquire(path: Path, what: str, run_id: str, *, patience_s: float = 0.0) -> BinaryIO:
     """
     A lock file, held until it is closed or the process ends in any way. The file stays when the lock is free.
     ``patience_s``: how long to wait for its holder.
 
     Raises LockHeldError, naming process and run of the holder, when another one holds it.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         # The processes of a divided run end a moment after it, where it was killed.
         _wait(
             file,
             what,
-            lambda: _tried(file, fcntl.LOCK_EX),
-            patience_s=lambda holder: KILLED_WAIT_S if PARTS in holder else patience_s,
+            lambda: _try_lock(file, fcntl.LOCK_EX),
+            patience_s=lambda holder: KILLED_WAIT_S if DIVIDED_MARK in holder else patience_s,
         )
         _write_holder(file, run_id)
     return file
 
 
-def _locked_with_others(path: Path, what: str, run_id: str, mark: str) -> tuple[BinaryIO, bool]:
+def _acquire_shared(path: Path, what: str, run_id: str, mark: str) -> tuple[BinaryIO, bool]:
     """
     A lock file that all processes with the same ``mark`` hold together. Also whether this is the first of them: it
     holds the lock alone until it is shared, and the others wait until then.
 
     Raises LockHeldError when a process without this mark holds it.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         first = False
 
         def attempt() -> bool:
             nonlocal first
-            first = _tried(file, fcntl.LOCK_EX)
-            return first or _tried(file, fcntl.LOCK_SH)
+            first = _try_lock(file, fcntl.LOCK_EX)
+            return first or _try_lock(file, fcntl.LOCK_SH)
 
         _wait(file, what, attempt, patience_s=lambda holder: PARTS_WAIT_S if holder.endswith(mark) else KILLED_WAIT_S)
         if first:
             _write_holder(file, f"{run_id}, {mark}")
         elif not (holder := _holder(file)).endswith(mark):
-            raise _held(what, holder)
+            raise _held_error(what, holder)
     return file, first
 
 
-def locked_by_worker(state: Path, source: str, run_id: str) -> BinaryIO:
+def acquire_as_worker(state: Path, source: str, run_id: str) -> BinaryIO:
     """
     A lock that the workers of a run hold while they read for a coordinator, which has the lock of the source. It ends
     with each of them, and so tells a run that begins after the coordinator was killed from when on nobody else reads.
     """
-    with _opened(_of_workers(state, source)) as file:
+    with _open(_of_workers(state, source)) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         _write_holder(file, f"{run_id}, a worker on {socket.gethostname()}")
     return file
@@ -139,8 +142,8 @@ def wait_for_workers(state: Path, source: str, what: str) -> None:
     """
     path = _of_workers(state, source)
     if path.exists():
-        with _opened(path) as file, file:
-            _wait(file, what, lambda: _tried(file, fcntl.LOCK_EX), patience_s=lambda _: WORKERS_WAIT_S)
+        with _open(path) as file, file:
+            _wait(file, what, lambda: _try_lock(file, fcntl.LOCK_EX), patience_s=lambda _: WORKERS_WAIT_S)
 
 
 def _of_workers(state: Path, source: str) -> Path:
@@ -148,9 +151,9 @@ def _of_workers(state: Path, source: str) -> Path:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def hold(path: Path) -> Iterator[None]:
     """Hold a lock file for a moment; waits for any other process."""
-    with _opened(path) as file, file:
+    with _open(path) as file, file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -158,12 +161,12 @@ def alone(path: Path) -> Iterator[None]:
 def _share(file: BinaryIO, what: str) -> None:
     """Hold a lock together with others from now on."""
     # Between the two locks is a moment without any, in which another process may be faster.
-    if not _tried(file, fcntl.LOCK_SH):
-        raise _held(what, _holder(file))
+    if not _try_lock(file, fcntl.LOCK_SH):
+        raise _held_error(what, _holder(file))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _open(path: Path) -> Iterator[BinaryIO]:
     """A lock file, closed where an error is raised."""
     with file_errors(path):
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
@@ -180,12 +183,12 @@ def _wait(file: BinaryIO, what: str, attempt: Callable[[], bool], *, patience_s:
     while not attempt():
         holder = _holder(file)
         if waited >= patience_s(holder):
-            raise _held(what, holder)
+            raise _held_error(what, holder)
         time.sleep(TRY_S)
         waited += TRY_S
 
 
-def _tried(file: BinaryIO, operation: int) -> bool:
+def _try_lock(file: BinaryIO, operation: int) -> bool:
     try:
         fcntl.flock(file, operation | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -210,8 +213,8 @@ def _write_holder(file: BinaryIO, run: str) -> None:
     file.flush()
 
 
-def _held(what: str, holder: str) -> LockHeldError:
-    if ON in holder and not holder.endswith(f"{ON}{machine()}"):
+def _held_error(what: str, holder: str) -> LockHeldError:
+    if MACHINE_MARK in holder and not holder.endswith(f"{MACHINE_MARK}{machine()}"):
         return LockHeldError(
             f"another machine writes {what} ({holder}). Wait for it to end. Machines cannot share the ledger, an "
             "SQLite file: start all runs and shards on one machine, which may have workers on others (--engine), or "

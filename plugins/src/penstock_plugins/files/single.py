@@ -20,7 +20,7 @@ from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, Partition
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
-from penstock_plugins.files.locks import locked
+from penstock_plugins.files.locks import acquire
 from penstock_plugins.files.merge import copy, merge
 from penstock_plugins.sink_support.unfit import Omissions, entry_without_unfit
 
@@ -81,7 +81,7 @@ class SingleFileTarget(BaseTarget):
         self._committed: dict[Partition, Path | None] = {}
         with file_errors(self._work):
             make_directories(self._work)
-            self._lock = locked(self._work / "lock", str(sink.path), run_id)
+            self._lock = acquire(self._work / "lock", str(sink.path), run_id)
             for left in self._work.iterdir():  # files of a killed run
                 if left.name != "lock":
                     left.unlink()

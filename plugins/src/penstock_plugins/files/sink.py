@@ -40,12 +40,12 @@ from penstock.ledger import Retention
 from penstock_plugins.files.codec import Codec
 from penstock_plugins.files.disk import file_errors, make_directories
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.locks import SourceLock, locked_by_worker, wait_for_workers
+from penstock_plugins.files.locks import SourceLock, acquire_as_worker, wait_for_workers
 from penstock_plugins.files.source_files import STATE, SourceFiles
 from penstock_plugins.files.target import FileTarget
 
 if TYPE_CHECKING:
-    from penstock_plugins.files.staging import StagingTarget
+    from penstock_plugins.files.coordination import StagingTarget
 
 LEDGER = "ledger.sqlite"
 
@@ -76,7 +76,7 @@ class FileSink(BaseSink):
             make_directories(self.directory)
             make_directories(state, mode=0o700)
         what = f"{source} to {self.directory}"
-        lock = SourceLock.taken(state, source, what, run_id, part)
+        lock = SourceLock.acquire(state, source, what, run_id, part)
         target = None
         try:
             ledger = FileLedger(state / LEDGER, retention=self.retention)
@@ -97,15 +97,15 @@ class FileSink(BaseSink):
 
     def find_mark(self, source: str, mark: str) -> None:
         """See :class:`penstock.sinks.Staging`."""
-        from penstock_plugins.files.staging import find_mark
+        from penstock_plugins.files.coordination import find_mark
 
         find_mark(self.source_files(source), mark)
 
     def open_staging(self, source: str, run_id: str, request: Callable[[str], str]) -> "StagingTarget":
         """See :class:`penstock.sinks.Staging`."""
-        from penstock_plugins.files.staging import StagingTarget
+        from penstock_plugins.files.coordination import StagingTarget
 
-        lock = locked_by_worker(self.directory / STATE, source, run_id)
+        lock = acquire_as_worker(self.directory / STATE, source, run_id)
         return StagingTarget(self.source_files(source), request, lock)
 
     def source_files(self, source: str) -> SourceFiles:

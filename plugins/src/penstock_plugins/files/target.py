@@ -29,13 +29,13 @@ from penstock_plugins.files.datapackage import describe
 from penstock_plugins.files.disk import file_name, ignores_case
 from penstock_plugins.files.erase import Eraser
 from penstock_plugins.files.ledger import FileLedger
-from penstock_plugins.files.locks import SourceLock, alone
+from penstock_plugins.files.locks import SourceLock, hold
 from penstock_plugins.files.migration import move_to_this_layout
 from penstock_plugins.files.source_files import STATE, SourceFiles
 from penstock_plugins.files.verify import differences
 
 if TYPE_CHECKING:
-    from penstock_plugins.files.staging import Coordination
+    from penstock_plugins.files.coordination import Coordination
 
 
 class FileTarget(BaseTarget):
@@ -138,7 +138,7 @@ class FileTarget(BaseTarget):
 
     @cached_property
     def _coordination(self) -> "Coordination":
-        from penstock_plugins.files.staging import Coordination  # only runs over several machines need it
+        from penstock_plugins.files.coordination import Coordination  # only runs over several machines need it
 
         return Coordination(self)
 
@@ -218,7 +218,7 @@ class FileTarget(BaseTarget):
             divided = self._lock is not None and self._lock.part is not None
             # The other parts of the run describe the same files.
             path = self.files.directory / STATE / f"{file_name(self.source)}.description.lock"
-            with alone(path) if divided else nullcontext():
+            with hold(path) if divided else nullcontext():
                 describe(self.files, self.ledger, self._claimed, self._layouts)
         finally:
             self.files.close()

@@ -178,14 +178,14 @@ class MessageSink(BaseSink, BaseTarget):
 
     def write_state(self) -> None:
         """Write the state, unless it is large in comparison with what it newly covers."""
-        if not self.ledger.changes:
+        if not self.ledger.unstored:
             return
         states = self._states()
         state = self.messages.state(states)
-        if self.ledger.changes * _STATE_BYTES >= len(state):
+        if self.ledger.unstored * _STATE_BYTES >= len(state):
             self.put(state)
             self._written |= states
-            self.ledger.changes = 0
+            self.ledger.unstored = 0
 
     def close(self) -> None:
         """

@@ -45,7 +45,7 @@ from penstock import (
 from penstock.ledger import SqliteLedger
 
 from penstock_plugins.files.disk import file_errors, file_name, make_directories
-from penstock_plugins.files.locks import locked
+from penstock_plugins.files.locks import acquire
 from penstock_plugins.integrations.messages import RecordWriter, Texts, now_ms
 from penstock_plugins.integrations.singer_messages import SingerMessages, is_full_table
 from penstock_plugins.sink_kinds import SingerTargetSettings
@@ -74,7 +74,9 @@ class SingerSink(BaseSink):
             make_directories(directory, mode=0o700)
         with ExitStack() as opened:
             locks = _Locks(
-                opened.enter_context(locked(directory / f"{file_name(source)}.lock", f"{source} to {program}", run_id)),
+                opened.enter_context(
+                    acquire(directory / f"{file_name(source)}.lock", f"{source} to {program}", run_id)
+                ),
                 opened.enter_context(_lock_of_targets(directory, source, program, run_id)),
             )
             ledger = SqliteLedger(directory / LEDGER)
@@ -118,7 +120,7 @@ def _lock_of_targets(directory: Path, source: str, program: str, run_id: str) ->
     """The lock that targets hold, too. Waits for a target of a killed run, whose input has ended with the run."""
     path = directory / f"{file_name(source)}.target.lock"
     try:
-        return locked(path, source, run_id, patience_s=GRACE_S)
+        return acquire(path, source, run_id, patience_s=GRACE_S)
     except LockHeldError as error:
         raise LockHeldError(
             f"the Singer target {program} of a run that was killed still runs, and may write rows of {source}. Wait "

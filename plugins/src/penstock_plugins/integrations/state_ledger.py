@@ -88,7 +88,7 @@ class StateLedger(Ledger):
     layouts: Sequence[Layout]
     chosen: Sequence[str]
     on_report: Callable[[], None] | None = None
-    changes: int = field(default=0, init=False)  # since the states were stored, by the one who stores them
+    unstored: int = field(default=0, init=False)  # changes since the states were stored, by the one who stores them
     _streams: dict[str, dict[str, _Account]] = field(factory=dict, init=False)
     _reports: dict[str, dict[str, Mapping[str, Any]]] = field(factory=dict, init=False)  # stream -> handle -> state
     _accounts: dict[str, tuple[str, ...]] = field(factory=dict, init=False)
@@ -165,8 +165,9 @@ class StateLedger(Ledger):
                 changed = accounts[name].put(day, _final(entry, day)) or changed
                 if entry.kind == "changes":
                     changed = accounts[name].drop_after(day) or changed
-        if changed or self.changes:
-            self.changes += 1
+        # A delivery that changes no state counts as well where some are unstored, so that these do not wait for long.
+        if changed or self.unstored:
+            self.unstored += 1
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
         """No effect: a day that failed is not final."""
@@ -181,7 +182,7 @@ class StateLedger(Ledger):
             reports[state["handle"]] = state
             if len(reports) > MOST_REPORTS:
                 del reports[next(iter(reports))]
-        self.changes += 1
+        self.unstored += 1
         self.on_report()
 
     def drop(self, report: PendingReport) -> None:
@@ -190,7 +191,7 @@ class StateLedger(Ledger):
             return
         for stream in self.delivered_together(report.stream)[:1]:
             self._reports.get(stream, {}).pop(mask(report.handle), None)
-        self.changes += 1
+        self.unstored += 1
         self.on_report()
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:

@@ -3,55 +3,19 @@ The table of a stream before the first write: compare what the settings name wit
 """
 
 from attrs import frozen
-from penstock import Column, ColumnType, Layout, TargetError
+from penstock import Column, Layout, TargetError
 
 from penstock_plugins.postgres.catalog import CatalogTable, guarded_text
+from penstock_plugins.postgres.column_types import HOLDS, STAMPS, WIDER, type_of
 from penstock_plugins.postgres.sql_text import columns_sql, identifier, literal, quoted, short
 from penstock_plugins.postgres.table_locations import (
     MARK,
     SOURCE_COLUMN,
+    SOURCE_DEFAULT,
     LedgerTable,
     TableLocation,
     mark_for,
 )
-
-NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
-
-# Added to every table. Their defaults are the same for all rows of a commit, so that no row has to carry them.
-STAMPS = {
-    "_run_id": ("text", "current_setting('penstock.run_id', true)", "the run that wrote this row"),
-    "_loaded_at": (AWARE, "now()", "when this row last changed"),
-}
-
-SOURCE_DEFAULT = "current_setting('penstock.source')"
-
-SQL_TYPES: dict[ColumnType, str] = {
-    "text": "text",
-    "integer": "bigint",
-    "decimal": "numeric",
-    "boolean": "boolean",
-    "date": "date",
-    "json": "jsonb",
-}
-
-# From -> to: every value of the one is a value of the other.
-_WIDER = {
-    "smallint": ("integer", "bigint", "numeric"),
-    "integer": ("bigint", "numeric"),
-    "bigint": ("numeric",),
-    "date": (NAIVE,),
-    "character varying": ("text",),
-}
-
-# The declared types, besides its own, that a column of the table can hold.
-_HOLDS = {"numeric": ("bigint",), NAIVE: ("date",)}
-
-
-def type_of(column: Column) -> str:
-    """The SQL type of a column, as ``format_type`` names it."""
-    if column.type == "datetime":
-        return AWARE if column.zone == "aware" else NAIVE
-    return SQL_TYPES[column.type]
 
 
 @frozen(kw_only=True)
@@ -230,9 +194,9 @@ class Candidate:
                 )
             if there is None:
                 changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))
-            elif there == declared or declared in _HOLDS.get(there, ()):
+            elif there == declared or declared in HOLDS.get(there, ()):
                 continue
-            elif declared in _WIDER.get(there, ()):
+            elif declared in WIDER.get(there, ()):
                 changes.append(TableChange(sql=f"alter column {quoted(column.name)} type {declared}"))
             else:
                 raise self._contradiction(column, there, declared)

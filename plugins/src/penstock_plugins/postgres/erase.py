@@ -8,8 +8,8 @@ from typing import Any
 
 from penstock import Erasure, SinkError, TargetError
 
-from penstock_plugins.postgres.candidate import STAMPS
 from penstock_plugins.postgres.catalog import CatalogTable, look_up
+from penstock_plugins.postgres.column_types import STAMPS
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import source_condition

@@ -5,7 +5,7 @@ deleted.
 
 from attrs import frozen
 
-from penstock_plugins.postgres.candidate import STAMPS
+from penstock_plugins.postgres.column_types import STAMPS
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.replacement import NewRowsRelation, Scope, values_of, with_sql, without_key
@@ -24,7 +24,7 @@ class Merge:
     ledger: PostgresLedger
     source: str
     table: Table
-    new_rows: NewRowsRelation
+    relation: NewRowsRelation
     scope: Scope
 
     def carry_out(self, count: int) -> None:
@@ -39,26 +39,26 @@ class Merge:
                     select not {differ(others, "old", "new")} from {table.sql} as old
                     where {self.scope.where} and {equal(table.key, "old", "new")} limit 1
                 ) as is_same
-                from {self.new_rows.name} as new
+                from {self.relation.name} as new
             )"""
         inserted = "select count(*) from looked_up where is_same is null"
         merged = f"""
             merged as (
-                insert into {table.sql} as old ({columns}) select {columns} from {self.new_rows.name}
+                insert into {table.sql} as old ({columns}) select {columns} from {self.relation.name}
                 on conflict ({columns_sql(table.unique)}) do update set {assignments}
                 where {differ(others, "old", "excluded")}
                 returning 1
             )"""
         sent, same, written = self.database.row(
             f"""
-            {with_sql([self.new_rows], looked_up, f"counted as ({self.ledger.add_merged_rows_sql(inserted)})", merged)}
+            {with_sql([self.relation], looked_up, f"counted as ({self.ledger.add_merged_rows_sql(inserted)})", merged)}
             select
-                (select count(*) from {self.new_rows.name}),
+                (select count(*) from {self.relation.name}),
                 (select count(*) from looked_up where is_same),
                 (select count(*) from merged)
             """,
             {
-                **values_of([self.new_rows]),
+                **values_of([self.relation]),
                 **self.scope.values,
                 "source": self.source,
                 "stream": table.layout.stream,
@@ -72,12 +72,12 @@ class Merge:
         table = self.table
         missing: int = self.database.one(
             f"""
-            {with_sql([self.new_rows])}
-            select count(*) from {self.new_rows.name} as new
+            {with_sql([self.relation])}
+            select count(*) from {self.relation.name} as new
             left join {table.sql} as old on {self.scope.where} and {equal(table.key, "old", "new")}
             where old.{quoted(table.key[0])} is null
             or {differ(without_key(table, table.columns), "old", "new")}
             """,
-            {**values_of([self.new_rows]), **self.scope.values},
+            {**values_of([self.relation]), **self.scope.values},
         )
         return not missing

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 from penstock import MOST_REJECTED, Layout, Partition, SinkError, fault_point
 
-from penstock_plugins.postgres.candidate import AWARE
+from penstock_plugins.postgres.column_types import AWARE
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.replacement import NewRowsRelation, Scope
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, Nul, SmallRows

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from attrs import frozen
 
-from penstock_plugins.postgres.candidate import STAMPS
+from penstock_plugins.postgres.column_types import STAMPS
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.server_errors import NotStoredError
 from penstock_plugins.postgres.sql_text import columns_sql, differ, equal, quoted
@@ -103,7 +103,7 @@ class Replacement:
 
     database: Database
     table: Table
-    new_rows: NewRowsRelation
+    relation: NewRowsRelation
     scope: Scope
     compared: Sequence[str]
     measures: Sequence[str] = ()
@@ -169,11 +169,11 @@ class Replacement:
         return self.database.row(statement, self._values)
 
     def _with(self, *expressions: str) -> str:
-        return with_sql([self.new_rows, *self.scope.relations], *expressions)
+        return with_sql([self.relation, *self.scope.relations], *expressions)
 
     @property
     def _values(self) -> dict[str, Any]:
-        return {**values_of([self.new_rows, *self.scope.relations]), **self.scope.values}
+        return {**values_of([self.relation, *self.scope.relations]), **self.scope.values}
 
     # --- rows with a key: the parts of the statements ---------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Replacement:
                         as penstock_is,
                     {differ(without_key(table, self.compared), "old", "new")} as penstock_restated
                 from (select * from {table.sql} as old where {self.scope.where}) as old
-                full join {self.new_rows.name} as new on {equal(table.key, "old", "new")}
+                full join {self.relation.name} as new on {equal(table.key, "old", "new")}
                 where new.{key} is null or old.{key} is null or {differ(others, "old", "new")}
             )"""
 
@@ -205,7 +205,7 @@ class Replacement:
         sums = "".join(f", coalesce(sum({quoted(name)}), 0) as sum_{at}" for at, name in enumerate(self.measures))
         return (
             f"before as (select count(*) as rows{sums} from {self.table.sql} as old where {self.scope.where})",
-            f"after as (select count(*) as rows{sums} from {self.new_rows.name})",
+            f"after as (select count(*) as rows{sums} from {self.relation.name})",
             """
             counted as (
                 select
@@ -254,7 +254,7 @@ class Replacement:
             values = {**values_of(self.scope.relations), **self.scope.values}
             if self.database.run(delete, values).rowcount != found.before:
                 raise NotStoredError
-            insert(self.database, self.table, self.new_rows, found.after)
+            insert(self.database, self.table, self.relation, found.after)
         return found._replace(deleted=restated.deleted, inserted=restated.inserted)
 
     def _multiset_differences(self, columns: Sequence[str]) -> RowDifferences:
@@ -268,7 +268,7 @@ class Replacement:
         before, after, inserted, deleted, *totals = self._row(
             f"""
             {self._with(f"old_rows as (select * from {self.table.sql} as old where {self.scope.where})")},
-            new_rows as (select * from {self.new_rows.name}),
+            new_rows as (select * from {self.relation.name}),
             old_values as (select {names} from old_rows),
             new_values as (select {names} from new_rows)
             select

@@ -17,8 +17,8 @@ from attrs import define, field
 from msgspec import UNSET, Raw
 from penstock import EXACT_JSON, EXTRA
 
+from penstock_plugins.postgres.column_types import ENCODING_ERRORS, RowTypes, values_of
 from penstock_plugins.postgres.replacement import NewRowsRelation
-from penstock_plugins.postgres.row_types import ENCODING_ERRORS, RowTypes, values_of
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.tables import Table
 from penstock_plugins.sink_support.text_columns import csv_records

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from penstock import EXTRA, Column, Layout
 
-from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, STAMPS, Candidate, TableChange, table_comment, type_of
+from penstock_plugins.postgres.candidate import Candidate, TableChange, table_comment
 from penstock_plugins.postgres.catalog import CatalogTable, size_of
+from penstock_plugins.postgres.column_types import STAMPS, type_of
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import columns_sql, quoted, short
-from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation
+from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, SOURCE_DEFAULT, LedgerTable, TableLocation
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
 _STORAGE = {

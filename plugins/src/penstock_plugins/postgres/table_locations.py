@@ -7,7 +7,10 @@ from typing import NamedTuple
 from penstock_plugins.postgres.sql_text import table_sql
 
 SOURCE_COLUMN = "_source"
-"""The column of a shared table with each row's source. Part of the key; its default is a setting of the session."""
+"""The column of a shared table with each row's source. Part of the key."""
+
+SOURCE_DEFAULT = "current_setting('penstock.source')"
+"""Its default, a setting of the session."""
 
 MARK = "Written by penstock: "
 

@@ -13,15 +13,21 @@ from penstock import Layout, SinkError, TargetError
 from psycopg import errors
 
 from penstock_plugins.postgres import locks
-from penstock_plugins.postgres.candidate import SOURCE_DEFAULT, Candidate, TableChange
+from penstock_plugins.postgres.candidate import Candidate, TableChange
 from penstock_plugins.postgres.catalog import definition_of, grant, locate, look_up
+from penstock_plugins.postgres.column_types import RowTypes
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.locks import lock_holders, lock_key, short_wait
-from penstock_plugins.postgres.row_types import RowTypes
 from penstock_plugins.postgres.sql_text import short
 from penstock_plugins.postgres.table_creation import create, evolve, has_nullable_key, set_comment, upkeep_statements
-from penstock_plugins.postgres.table_locations import SOURCE_COLUMN, LedgerTable, TableLocation, source_condition
+from penstock_plugins.postgres.table_locations import (
+    SOURCE_COLUMN,
+    SOURCE_DEFAULT,
+    LedgerTable,
+    TableLocation,
+    source_condition,
+)
 
 
 @frozen(kw_only=True)
@@ -122,10 +128,10 @@ class Tables:
             raise refused
         prepared = self._tables.get(layout.stream)
         if prepared is None or prepared[0] != layout:
-            prepared = self._tables[layout.stream] = (layout, self._prepared(layout))
+            prepared = self._tables[layout.stream] = (layout, self._make_or_change(layout))
         return prepared[1]
 
-    def _prepared(self, layout: Layout) -> Table:
+    def _make_or_change(self, layout: Layout) -> Table:
         for _ in range(locks.CHANGE_TRIES):
             try:
                 with short_wait(self.database):

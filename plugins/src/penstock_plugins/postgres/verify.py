@@ -8,8 +8,8 @@ from datetime import date
 from attrs import frozen
 from penstock import Difference, LedgerEntry
 
-from penstock_plugins.postgres.candidate import NAIVE
 from penstock_plugins.postgres.catalog import CatalogTable, locate
+from penstock_plugins.postgres.column_types import NAIVE
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.table_locations import LedgerTable, source_condition

@@ -45,7 +45,7 @@ def test_another_directory_is_refused_by_name(sink: FileSink, tmp_path: Path, mo
     """
     An empty directory, a copy of this one, or one that cannot be written: named with its path and the remedy.
     """
-    monkeypatch.setattr("penstock_plugins.files.staging.PATIENCE_S", 0.0)
+    monkeypatch.setattr("penstock_plugins.files.coordination.PATIENCE_S", 0.0)
     target = sink.open(SOURCE, "r1")
     former = target.mark()
     mark = target.mark()

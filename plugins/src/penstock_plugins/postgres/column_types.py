@@ -1,5 +1,6 @@
 """
-The values of rows, checked against the types of their columns in one call of msgspec.
+The types of columns: in SQL, which of them can hold or become another, and those of the values of rows, which are
+checked in one call of msgspec.
 """
 
 from collections import deque
@@ -15,6 +16,45 @@ from msgspec import Meta
 from penstock import Column, ColumnType
 
 from penstock_plugins.sink_support.text_columns import json_texts
+
+NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
+
+SQL_TYPES: dict[ColumnType, str] = {
+    "text": "text",
+    "integer": "bigint",
+    "decimal": "numeric",
+    "boolean": "boolean",
+    "date": "date",
+    "json": "jsonb",
+}
+
+# From -> to: every value of the one is a value of the other.
+WIDER = {
+    "smallint": ("integer", "bigint", "numeric"),
+    "integer": ("bigint", "numeric"),
+    "bigint": ("numeric",),
+    "date": (NAIVE,),
+    "character varying": ("text",),
+}
+
+# The declared types, besides its own, that a column of the table can hold.
+HOLDS = {"numeric": ("bigint",), NAIVE: ("date",)}
+
+# Added to every table. Their defaults are the same for all rows of a commit, so that no row has to carry them.
+STAMPS = {
+    "_run_id": ("text", "current_setting('penstock.run_id', true)", "the run that wrote this row"),
+    "_loaded_at": (AWARE, "now()", "when this row last changed"),
+}
+
+
+def type_of(column: Column) -> str:
+    """The SQL type of a column, as ``format_type`` names it."""
+    if column.type == "datetime":
+        return AWARE if column.zone == "aware" else NAIVE
+    return SQL_TYPES[column.type]
+
+
+# --- values of rows ---------------------------------------------------------------------------------------------------
 
 ENCODING_ERRORS = (msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 """The errors of values that have another type than their column, or no form in JSON."""
@@ -39,7 +79,7 @@ class RowTypes:
     def __init__(self, columns: Sequence[Column], types: Mapping[str, str]) -> None:
         self.flat = tuple(column.name for column in columns if column.type != "json")
         self.nested = frozenset(column.name for column in columns if column.type == "json")
-        self._types = {column.name: _type_of(column, types[column.name]) for column in columns}
+        self._types = {column.name: _value_type_of(column, types[column.name]) for column in columns}
         self._aware = [column.name for column in columns if column.type == "datetime" and column.zone == "aware"]
         self._structs: dict[tuple[str, ...], Any] = {}
 
@@ -93,7 +133,7 @@ def values_of(rows: list[Any], name: str) -> list[Any]:
     return list(map(attrgetter(name), rows))
 
 
-def _type_of(column: Column, type_: str) -> Any:
+def _value_type_of(column: Column, type_: str) -> Any:
     if column.type == "datetime":
         return _TIMES[column.zone]
     return VALUE_TYPES["decimal" if type_ == "numeric" else column.type]

@@ -78,10 +78,10 @@ class Coordination:
 
     def commit_staged(self, staged: Sequence[Staged]) -> list[Failure | None]:
         """Commit partitions that a worker has staged. Returns the error of each, None where it was committed."""
-        done = self._target.committer.commit_group([self._found(one) for one in staged])
+        done = self._target.committer.commit_group([self._receive(one) for one in staged])
         return [Failure.of(one) if isinstance(one, Exception) else None for one in done]
 
-    def _found(self, staged: Staged) -> Staged | Exception:
+    def _receive(self, staged: Staged) -> Staged | Exception:
         """What a worker staged, as this process sees it, with its rejected records."""
         try:
             self._target.distinguish(staged.entry.partition)
@@ -92,12 +92,12 @@ class Coordination:
                     "coordinator of the run, or has another size. Look whether both see one file system. Nothing "
                     "was replaced."
                 )
-            return evolve(staged, entry=evolve(staged.entry, rejected_records=self._rejected(staged)))
+            return evolve(staged, entry=evolve(staged.entry, rejected_records=self._take_rejected(staged)))
         except PenstockError as error:
             self._files.discard(staged.files)
             return error
 
-    def _rejected(self, staged: Staged) -> tuple[Rejected, ...]:
+    def _take_rejected(self, staged: Staged) -> tuple[Rejected, ...]:
         if not staged.rejected:
             return ()
         path = Path(self._files.path(staged.rejected))
@@ -232,7 +232,8 @@ class StagingTarget(BaseTarget):
         """See :class:`penstock.sinks.Grouping`."""
         outcomes: list[LedgerEntry | Exception] = []
         staged = stage_all(self._files, commits)
-        failures = iter(self._coordinator.commit_staged([self._sent(one) for one in staged if isinstance(one, Staged)]))
+        sent = [self._prepare_for_sending(one) for one in staged if isinstance(one, Staged)]
+        failures = iter(self._coordinator.commit_staged(sent))
         for one in staged:
             if isinstance(one, Staged):
                 failure = next(failures)
@@ -241,7 +242,7 @@ class StagingTarget(BaseTarget):
                 outcomes.append(one)
         return outcomes
 
-    def _sent(self, staged: Staged) -> Staged:
+    def _prepare_for_sending(self, staged: Staged) -> Staged:
         """What was staged, without what the coordinator's ledger has, and with rejected records in a file."""
         entry = evolve(staged.entry, replaces=None, rejected_records=())
         if not staged.entry.rejected_records:
