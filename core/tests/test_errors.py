@@ -40,6 +40,16 @@ def test_parts_are_joined_as_sentences(parts: tuple[str, ...], text: str) -> Non
     assert sentences(*parts) == text
 
 
+@pytest.mark.parametrize(
+    ("given", "text"), [((), ""), ((OSError("it is down"),), "it is down"), (("down", ValueError("a 5")), "down. a 5")]
+)
+def test_a_providers_error_takes_what_an_author_passes_on(given: tuple[object, ...], text: str) -> None:
+    """
+    The error of a library, or no text, is no mistake that hides what happened.
+    """
+    assert str(ServerError(*given)) == text
+
+
 def test_an_error_of_a_provider_has_its_advice_apart() -> None:
     """
     Both are in its text; without advice the text stays as it is.

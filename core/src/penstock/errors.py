@@ -162,9 +162,10 @@ class ProviderError(PenstockError):
     seen: str = ""
     advice: str = ""
 
-    def __init__(self, seen: str, advice: str = "") -> None:
-        self.seen, self.advice = seen, advice
-        super().__init__(sentences(seen, advice))
+    def __init__(self, seen: object = "", advice: object = "") -> None:
+        # Any object, since an author may pass on the error of a library.
+        self.seen, self.advice = str(seen), str(advice)
+        super().__init__(sentences(self.seen, self.advice))
 
 
 class AuthenticationError(ProviderError):

@@ -53,7 +53,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from penstock.errors import PenstockError, PluginError
+from penstock.errors import PenstockError
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
 from penstock.model import Batch, Kind, Partition
 from penstock.records import Column
@@ -522,15 +522,16 @@ class Adopting(Protocol):
 # --- for the core -----------------------------------------------------------------------------------------------------
 
 
-def check_attributes(of: object, base: type[BaseSink | BaseTarget]) -> None:
-    """Raises PluginError if a sink, or a target, lacks an attribute that its base has."""
-    lacking = [name for name in vars(base) if not name.startswith("_") and not hasattr(of, name)]
-    if lacking:
-        name = type(of).__name__
-        raise PluginError(
-            f"{name} has no {', '.join(lacking)}. Let the class extend penstock.{base.__name__}, which has the "
-            f"defaults: class {name}({base.__name__})"
-        )
+def add_defaults(extended: object, base: type[BaseSink | BaseTarget]) -> None:
+    """
+    Give the class of a sink, or of a target, the attributes of its base that it lacks: a class that extends neither
+    works as if it did.
+    """
+    # The documentation of development versions had sinks without a base class: decision 72.
+    cls = type(extended)
+    for name, default in vars(base).items():
+        if not name.startswith("_") and not hasattr(extended, name):
+            setattr(cls, name, default)
 
 
 def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:

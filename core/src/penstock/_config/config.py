@@ -18,7 +18,7 @@ from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError, sentences
 from penstock.names import did_you_mean, nearest
 from penstock.redact import mask_always
-from penstock.sinks import BaseSink, Sink, SinkKind, check_attributes
+from penstock.sinks import BaseSink, Sink, SinkKind, add_defaults
 
 DEFAULT_FILE = Path("penstock.toml")
 
@@ -40,7 +40,7 @@ class ConfiguredSink:
     def open(self) -> Sink:
         """The sink itself."""
         sink: Sink = self.kind.open(self.settings)
-        check_attributes(sink, BaseSink)
+        add_defaults(sink, BaseSink)
         return sink
 
 

@@ -19,7 +19,7 @@ from penstock._project.setup import Notice, Setup, blamed, window_of
 from penstock.errors import ConfigError, TargetError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip
-from penstock.sinks import BaseSink, Divisible, Sink, Target, check_attributes
+from penstock.sinks import BaseSink, Divisible, Sink, Target, add_defaults
 
 # --- selection --------------------------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ def jobs_for(
         sink = Nowhere()
     else:
         sink = selection.to
-        check_attributes(sink, BaseSink)
+        add_defaults(sink, BaseSink)
     allowed = selection.allow_rejected or (
         named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
     )

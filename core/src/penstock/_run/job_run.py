@@ -27,7 +27,7 @@ from penstock._run_report.log import RunLog
 from penstock.connector import Stream
 from penstock.errors import PenstockError, ProviderError
 from penstock.ledger_interface import RunRecord
-from penstock.sinks import BaseTarget, Divisible, Interruptible, Preparing, Staging, Target, check_attributes
+from penstock.sinks import BaseTarget, Divisible, Interruptible, Preparing, Staging, Target, add_defaults
 
 ERRORS_RECORDED = 50  # of a source, in the record of a run
 
@@ -271,7 +271,7 @@ def _open_target(job: Job, run_id: str) -> Target:
         target = job.sink.open(name, run_id, streams, part=job.lock_part)
     else:
         target = job.sink.open(name, run_id, streams)
-    check_attributes(target, BaseTarget)
+    add_defaults(target, BaseTarget)
     return target
 
 
