@@ -109,45 +109,37 @@ def judge_body(response: Response, answer: Answer | None) -> Verdict | None:
 
 def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     """
-    A page of a ready report states no error, and the number of its pages, which is not 0 where there are rows, and its
-    links name no more pages; else rows would be missing.
+    A page of a ready report that contradicts itself is requested again.
 
-    An unready report is not judged: the document shows one whose links promise ten pages. Links that name fewer pages
-    are ignored. The response to a submission has no body to judge.
+    An unready report is not judged: the document shows one whose links promise ten pages. The response to a submission
+    has no body to judge.
     """
     if response.status == 202 or report_address(response) is not None:
         return None
-    if answer is not None and is_ready(answer) and answer.problem is None:
-        if answer.failure:
-            return Retry(
-                BrokenBodyError(
-                    f"Target Circle states that a report is ready, and {answer.failure}. Rows could be missing, so the "
-                    "report was not delivered."
-                )
-            )
-        if answer.pages is None:
-            return Retry(
-                BrokenBodyError(
-                    "Target Circle states that a report is ready, but not its number of pages (pagesNumber). Rows "
-                    "could be missing, so the report was not delivered."
-                )
-            )
-        if answer.pages == 0 and any(bytes(memoryview(items.raw)[:64]).strip() != b"[]" for items in answer.items):
-            return Retry(
-                BrokenBodyError(
-                    "Target Circle contradicts itself: pagesNumber is 0, and there are rows. Rows could be missing, so "
-                    "the report was not delivered."
-                )
-            )
-        last = last_page(response)
-        if last > max(answer.pages, 1):
-            return Retry(
-                BrokenBodyError(
-                    f"Target Circle contradicts itself: pagesNumber is {answer.pages}, but the link to the last page "
-                    f"names {last}. Rows could be missing, so the report was not delivered."
-                )
-            )
-    return judge_body(response, answer)
+    if answer is None or answer.problem is not None or not is_ready(answer):
+        return judge_body(response, answer)
+    contradiction = contradiction_in(answer, last_page(response))
+    if not contradiction:
+        return None
+    return Retry(
+        BrokenBodyError(f"Target Circle {contradiction}. Rows could be missing, so the report was not delivered.")
+    )
+
+
+def contradiction_in(answer: Answer, last: int) -> str:
+    """
+    What a page of a ready report states that would cost rows; "" if nothing. ``last``: the last page by its links, 0
+    without any; links that name fewer pages are ignored.
+    """
+    if answer.failure:
+        return f"states that a report is ready, and {answer.failure}"
+    if answer.pages is None:
+        return "states that a report is ready, but not its number of pages (pagesNumber)"
+    if answer.pages == 0 and any(bytes(memoryview(items.raw)[:64]).strip() != b"[]" for items in answer.items):
+        return "contradicts itself: pagesNumber is 0, and there are rows"
+    if last > max(answer.pages, 1):
+        return f"contradicts itself: pagesNumber is {answer.pages}, but the link to the last page names {last}"
+    return ""
 
 
 def report_address(response: Response) -> str | None:
