@@ -336,6 +336,25 @@ def test_streams_are_found_without_reading_their_rows(many):
     assert many.sources("joveo") == ()
 
 
+def test_streams_are_found_at_a_cost_that_does_not_grow_with_their_rows(many):
+    """
+    Steps of the database are counted: it reads no row that it does not return.
+    """
+
+    def steps():
+        counted = []
+        many._connection.set_progress_handler(lambda: counted.append(None), 1)
+        many.sources()
+        many._connection.set_progress_handler(None, 1)
+        return len(counted)
+
+    few = steps()
+    for number in range(100):
+        many.deliver(evolve(DELIVERY, partition=day_of("d", date(2026, 3, 1) + timedelta(days=number))))
+
+    assert steps() == few
+
+
 def test_final_days_are_read_within_their_window_only(many):
     """
     Of a window, the rows that are final are read from the database, no others.

@@ -150,6 +150,84 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project
     assert project.status("daily").targets[0].problems == ()
 
 
+def test_only_the_reports_that_tell_whether_a_member_is_new_are_read(
+    project: Project, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Back to the first run in which it was known, however many runs the ledger keeps.
+    """
+
+    def grown(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        answer["sales"][0] |= {"colour": "red", "size": 1}
+        return answer
+
+    shop.change = grown
+    project.run("daily", since=LAST, until=LAST)
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    ledger = SqliteLedger(path)
+    for number in range(1, 60):
+        report = {"streams": {"sales": {"requests": 1, "unknown_members": ["colour"]}}}
+        started_at = NOW - timedelta(days=number)
+        ledger.record_run(RunRecord(run_id=f"r{number}", source="shop", started_at=started_at, report=report))
+    ledger.close()
+    held = counted_runs(monkeypatch)
+
+    (problem,) = project.status("daily").targets[0].problems
+    assert problem.reason == "no column holds the member size"
+    assert sum(held) > 60
+    shop.change = lambda shop, day, answer: {**answer, "sales": [{**one, "colour": "red"} for one in answer["sales"]]}
+    project._clock = AnHourLater
+    project.run("daily", since=LAST, until=LAST)
+    held.clear()
+    assert project.status("daily").targets[0].problems == ()
+    assert sum(held) <= 1 + 2 * RUNS_AT_ONCE  # for the summary, and for the members
+
+
+def counted_runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of records of runs that each call of a ledger returns from now on."""
+    held: list[int] = []
+    runs = SqliteLedger.runs
+
+    @wraps(runs)
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = runs(*arguments, **options)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(SqliteLedger, "runs", counted)
+    return held
+
+
+def test_the_problems_of_several_accounts_are_read_together(
+    server: Server, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A database without indexes reads all rows for each query. Each account has its own problems.
+    """
+    values = config(server, tmp_path)
+    values["source"]["shop"]["shop_ids"] = [f"{number:02}" for number in range(12)]
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    shop.change = lambda shop, day, answer: answer if shop == "05" else without_id(shop, day, answer)
+    project.run("daily", since=LAST, until=LAST)
+    queries: list[Any] = []
+    entries = SqliteLedger.entries
+
+    @wraps(entries)
+    def noted(*arguments: Any, **options: Any) -> Any:
+        queries.append(options["accounts"])
+        return entries(*arguments, **options)
+
+    monkeypatch.setattr(SqliteLedger, "entries", noted)
+
+    problems = project.status("daily").targets[0].problems
+
+    accounts = [f"{number:02}" for number in range(12) if number != 5]
+    assert [(one.account["shop_id"], one.kind, one.count) for one in problems] == [
+        (account, "rejected", 1) for account in accounts
+    ]
+    assert queries == [accounts[:10], accounts[10:]]
+
+
 def test_runs_are_listed_newest_first(project: Project) -> None:
     """
     Runs are listed with their reports, newest first.
@@ -182,16 +260,7 @@ def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, m
             )
         )
     ledger.close()
-    held: list[int] = []
-    runs = SqliteLedger.runs
-
-    @wraps(runs)
-    def counted(*arguments: Any, **options: Any) -> Any:
-        found = runs(*arguments, **options)
-        held.append(len(found))
-        return found
-
-    monkeypatch.setattr(SqliteLedger, "runs", counted)
+    held = counted_runs(monkeypatch)
 
     (source,) = project.status("daily").targets[0].sources
 

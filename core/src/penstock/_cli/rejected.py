@@ -18,7 +18,7 @@ from penstock._cli.stderr import harmless
 from penstock.errors import UsageError
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.redact import mask
-from penstock.results import RejectedRecord, as_dict
+from penstock.results import RejectedRecord
 
 RECORD_SHOWN = 1000  # characters of a rejected record
 
@@ -56,11 +56,8 @@ def rejected(session: Session, what: str | None, name: str | None, json_: bool, 
         )
     if what == "list":
         return _list(read, json_=json_, csv_=csv_)
-    if json_:
-        with printing_json("rejected") as add:
-            return read(lambda record: add(as_dict(record)))
-    if csv_:
-        with printing_csv(fields_dict(RejectedRecord)) as add:
+    if json_ or csv_:
+        with printing_json("rejected") if json_ else printing_csv(fields_dict(RejectedRecord)) as add:
             return read(lambda record: add(asdict(record, recurse=False)))
     return _show(read)
 

@@ -4,6 +4,8 @@ Problems of a source in a target that need attention, from its ledger.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 from attrs import evolve
@@ -11,6 +13,7 @@ from attrs import evolve
 from penstock._project.history import changes_of
 from penstock._project.target_query import SourceLedger, holds
 from penstock.ledger_interface import LedgerEntry
+from penstock.model import Pairs
 from penstock.names import counted
 from penstock.results import (
     AccountStatus,
@@ -21,6 +24,7 @@ from penstock.results import (
 )
 
 NEWS = timedelta(hours=24)
+ACCOUNTS_AT_ONCE = 10  # whose rows with a problem are read
 OVERDUE = "overdue"
 NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
 
@@ -41,6 +45,7 @@ def problems_of(
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
     ]
+    flawed = _flawed_entries(source_ledger, filter(_is_flawed, status.streams))
     for account in status.streams:
         if account.configured is False:
             unread = account.open + account.failed
@@ -53,16 +58,10 @@ def problems_of(
         if account.missing:
             reason = "days between the first and the last were never delivered"
             problems.append(_problem(name, account, "missing", account.missing, reason))
-        if account.failed or account.rejected or account.unread_values or account.truncated:
-            entries = source_ledger.ledger.entries(
-                name, account.stream, accounts=list(account.account.values()) or None, flawed=True
-            )
-            of_account = [
-                entry for partition, entry in entries.items() if partition.without_day.as_dict() == account.account
-            ]
+        if _is_flawed(account):
             problems += [
                 evolve(_problem(name, account, kind, sum(map(_COUNTED[kind], entries)), reason), **_span(entries))
-                for (kind, reason), entries in _by_reason(of_account).items()
+                for (kind, reason), entries in _by_reason(next(flawed)).items()
             ]
     return [
         *problems,
@@ -70,6 +69,27 @@ def problems_of(
         *_restated_months(source_ledger, now, accounts),
         *_new_members(source_ledger, status, now, accounts),
     ]
+
+
+def _is_flawed(account: AccountStatus) -> bool:
+    """Whether rows of an account that is still read have a problem."""
+    flaws = account.failed or account.rejected or account.unread_values or account.truncated
+    return bool(flaws) and account.configured is not False
+
+
+def _flawed_entries(source_ledger: SourceLedger, accounts: Iterable[AccountStatus]) -> Iterator[list[LedgerEntry]]:
+    """
+    The rows with a problem of each account, in the order of the accounts, which is by stream. One query has those of
+    several accounts: a database without indexes reads all rows for each query.
+    """
+    for stream, of_stream in groupby(accounts, attrgetter("stream")):
+        while some := list(islice(of_stream, ACCOUNTS_AT_ONCE)):
+            names = [value for account in some for value in account.account.values()]
+            by_account: dict[Pairs, list[LedgerEntry]] = {}
+            entries = source_ledger.ledger.entries(source_ledger.source, stream, accounts=names or None, flawed=True)
+            for partition, entry in entries.items():
+                by_account.setdefault(partition.without_day.values, []).append(entry)
+            yield from (by_account.get(tuple(account.account.items()), []) for account in some)
 
 
 def never_read(expected: Iterable[str], in_ledger: Collection[str]) -> list[Problem]:
@@ -152,24 +172,28 @@ def _new_members(
     ``accounts``, of the streams that have such an account.
     """
     streams = {account.stream for account in status.streams}
-    last = {
+    new = {
         stream: members
         for stream, members in members_of(run.report for run in status.runs[:1]).items()
         if not accounts or stream in streams
     }
-    if not last:
-        return
-    former = members_of(run.report for run in source_ledger.runs() if run.started_at < now - NEW_FOR)
-    for stream, members in last.items():
-        if new := [member for member in members if member not in former.get(stream, ())]:
-            yield Problem(
-                source=status.source,
-                stream=stream,
-                kind="new",
-                count=len(new),
-                last_read=status.runs[0].started_at,
-                reason=f"no column holds the {'member' if len(new) == 1 else 'members'} {', '.join(new)}",
-            )
+    runs = source_ledger.runs()
+    while new and (run := next(runs, None)) is not None:  # older reports than are needed are not read
+        if run.started_at < now - NEW_FOR:
+            known = members_of([run.report])
+            left = {
+                stream: [name for name in names if name not in known.get(stream, ())] for stream, names in new.items()
+            }
+            new = {stream: names for stream, names in left.items() if names}
+    for stream, members in new.items():
+        yield Problem(
+            source=status.source,
+            stream=stream,
+            kind="new",
+            count=len(members),
+            last_read=status.runs[0].started_at,
+            reason=f"no column holds the {'member' if len(members) == 1 else 'members'} {', '.join(members)}",
+        )
 
 
 def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -214,12 +214,12 @@ class Deliveries(PartitionQueries):
             terms[FORGOTTEN] = ()
         elif runs:
             terms[f"substr(run_id, 1, {len(runs)}) = ?"] = (runs,)
-        rows = self._sql(
+        rows = self._rows(
             "select source, stream, cast(partition as text), run_id, restated_at, rows_before, rows_after, came, went, "
             f"changed, cast(sums as text) from {{t}}restatements where {' and '.join(terms) or 'true'} "
             "order by restated_at, source, stream",
             *(value for values in terms.values() for value in values),
-        ).fetchall()
+        )
         for from_source, stream, text, run_id, at, before, after, came, went, changed, sums in rows:
             yield Restatement(
                 source=from_source,

@@ -161,15 +161,17 @@ class PartitionQueries(SqlTables):
 
     def sources(self, source: str | None = None) -> tuple[tuple[str, str], ...]:
         pairs: list[tuple[str, str]] = []
-        where = "(source, stream) > (?, ?)" if source is None else "source = ? and stream > ?"
-        while True:  # from one to the next by the index: `distinct` would read every row
-            rows = self._sql(
-                f"select source, stream from {{t}}partitions where {where} order by source, stream limit 1",
-                *(pairs[-1] if pairs else (source or "", "")),
-            ).fetchall()
-            if not rows:
-                return tuple(pairs)
-            pairs.append(tuple(rows[0]))
+        last = (source or "", "")
+        # From one to the next by the index: `distinct` would read every row, and SQLite reads those that are equal to
+        # the row of a comparison of rows.
+        of_source = "select source, stream from {t}partitions where source = ? and stream > ?"
+        of_next = " union all select source, stream from {t}partitions where source > ?" if source is None else ""
+        while rows := self._sql(
+            f"{of_source}{of_next} order by source, stream limit 1", *last, *(last[:1] if source is None else ())
+        ).fetchall():
+            last = tuple(rows[0])
+            pairs.append(last)
+        return tuple(pairs)
 
     def rejected(
         self,
