@@ -13,8 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import BaseSink, BaseTarget, Batch, Column, FinalDay, Layout, LedgerEntry, Partition, Sink, Target, Writer
+from penstock import (
+    BaseSink,
+    BaseTarget,
+    Batch,
+    Column,
+    FinalDay,
+    Layout,
+    LedgerEntry,
+    Partition,
+    PenstockError,
+    Sink,
+    Target,
+    Writer,
+)
 from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
+from penstock_plugins import sink_kinds
 from penstock_plugins.files.coordination import StagingTarget, WorkerLedger
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.jsonl import JsonLines
@@ -243,3 +257,17 @@ def from_text(column: Column, text: str | None) -> Any:
         "json": lambda value: json.loads(value, parse_float=Decimal),
     }
     return readers[column.type](text)
+
+
+@pytest.mark.parametrize("kind", ["JSONL", "CSV", "DUCKDB"])
+def test_a_place_at_which_nobody_may_look_is_an_error_of_the_target(kind: str, tmp_path: Path) -> None:
+    """
+    A name that the system refuses, as it does a directory of another user: no defect of penstock.
+    """
+    if kind == "DUCKDB":
+        pytest.importorskip("duckdb")
+    sink = getattr(sink_kinds, kind)
+
+    for name in ("x" * 300, f"{'x' * 300}.{kind.lower()}"):
+        with pytest.raises(PenstockError, match="File name too long"):
+            sink.open(sink.parse(f"{kind.lower()}:{tmp_path / name}")).open("shop", "a-run")

@@ -50,9 +50,13 @@ def _path(text: str, place: str = "DIR") -> Path:
 
 
 def _sink(settings: "JsonlSettings | CsvSettings | ParquetSettings", codec: Any, *, gzip: bool) -> Sink:
+    from penstock_plugins.files.disk import file_errors
+
     path = settings.path
     suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
-    if path.name.endswith(suffixes) and not path.is_dir():
+    with file_errors(path):
+        is_file = path.name.endswith(suffixes) and not path.is_dir()
+    if is_file:
         from penstock_plugins.files.single import SingleFileSink
 
         if gzip and path.suffix != ".gz":

@@ -32,11 +32,16 @@ def literal(text: str) -> str:
 
 @contextmanager
 def errors(path: Path) -> Iterator[None]:
-    """Turn DuckDB's errors into those of a sink."""
+    """Turn DuckDB's errors, and those of the file, into those of a sink."""
     try:
         yield
     except duckdb.Error as error:
         raise _explained(error, path) from error
+    except OSError as error:
+        place = error.filename or path
+        raise TargetError(
+            f"{place}: {error.strerror}. Give this user the right to write there, or name another target."
+        ) from error
 
 
 @contextmanager

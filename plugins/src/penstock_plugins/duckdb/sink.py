@@ -16,7 +16,7 @@ from penstock import BaseSink, TargetError
 from penstock.ledger import Retention
 
 from penstock_plugins.arrow.columns import SCALE
-from penstock_plugins.duckdb.database import Database
+from penstock_plugins.duckdb.database import Database, errors
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.duckdb.target import DuckTarget
 
@@ -35,7 +35,9 @@ class DuckSink(BaseSink):
         return f"file {os.path.realpath(self.path)}"
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> DuckTarget:
-        if not self.path.absolute().parent.is_dir():
+        with errors(self.path):
+            is_place = self.path.absolute().parent.is_dir()
+        if not is_place:
             raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
         if self.path.stem.lower() in (source.lower(), SCHEMA):
             raise TargetError(
@@ -52,8 +54,9 @@ class DuckSink(BaseSink):
             raise
 
     def open_readonly(self, source: str) -> DuckTarget | None:
-        if not self.path.exists():
-            return None
+        with errors(self.path):
+            if not self.path.exists():
+                return None
         database = Database(self.path, readonly=True)
         try:
             if DuckLedger.exists(database):

@@ -67,7 +67,9 @@ class FileSink(BaseSink):
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> "FileTarget":
         state = self.directory / STATE
-        if self.directory.exists() and not self.directory.is_dir():
+        with file_errors(self.directory):
+            is_other = self.directory.exists() and not self.directory.is_dir()
+        if is_other:
             raise TargetError(
                 f"{self.directory} is a file, and {self.codec.name}:DIR needs a directory. Name another one; a single "
                 f"file must end in .{self.codec.name}{f' or .{self.codec.name}.gz' if self.codec.appends else ''}."

@@ -64,7 +64,7 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **options: Any
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UsageError(f"{name!r} is no name of a connector; write lower-case letters, digits and _, such as acme")
     folder = into / f"connector_{name}"
-    if folder.exists() and not dry_run:
+    if not dry_run and _is_taken(folder):
         raise UsageError(
             f"{folder} exists already. Choose another name; or, for one more stream, another place with --into, and "
             "copy the record, the stream and the sandbox's part from there"
@@ -218,6 +218,13 @@ def _asked(option: str, question: str, choices: tuple[str, ...] | None, usual: s
         click.echo(err=True)  # ends the line of the question
         raise UsageError(f"{option} is missing, and standard input is no terminal; give the option") from None
     return answer
+
+
+def _is_taken(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}. Name another directory with --into") from None
 
 
 def _is_url(sample: str) -> bool:
