@@ -5,7 +5,7 @@ The same key on two pages, with the same values and with others, from the provid
 import csv
 import json
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import penstock_plugins
 import psycopg
 import pytest
 from attrs import evolve
-from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Stream, column, named, record
+from penstock import Envelope, Partition, Request, SandboxRequest, SandboxResponse, Stream, column, named, record
 from penstock._plugins.registry import Registry
+from penstock._recording.recorder import Recorder
+from penstock._recording.replay import Recording
 from postgres_server import server as postgres
 from scripted_provider import ScriptedProvider
 
@@ -199,3 +201,31 @@ def test_a_row_of_changes_has_the_day_of_its_last_reading(tmp_path: Path) -> Non
     assert shop.run(since="2026-06-10", until="2026-06-11").exit_code == 0
     assert {str(row["entry_day"]) for row in shop.rows("added") if row["amount"] == 11} == {"2026-06-11"}
     assert {str(row["at"]) for row in shop.rows("sent")} == {"2026-06-10", "2026-06-11"}
+
+
+def test_a_recording_of_changes_overwrites_no_later_day(tmp_path: Path) -> None:
+    """
+    A day that was forgotten is read from the recording only where the target has no later reading of a day after it.
+    """
+    target = f"jsonl:{tmp_path / 'out'}"
+    sinks = Registry([penstock_plugins]).sink("jsonl")
+    stream = evolve(
+        a_stream("changes"),
+        day_of=None,
+        paginator=None,
+        requests=lambda settings, slice_: Request(url=f"{settings.base_url}/e", params=[("day", str(slice_.since))]),
+    )
+    shop = ScriptedProvider(folder=tmp_path / "shop", streams=[stream], answer=a_history)
+    shop.sink = sinks.open(sinks.parse(target))
+    shop.run(since="2026-06-10", until="2026-06-11", exchange_log=Recorder(tmp_path / "tape", full=True))
+    shop.now += timedelta(days=1)
+    shop.run(since="2026-06-12", until="2026-06-12")
+    opened = shop.sink.open("shop", "forgetting")
+    assert opened.ledger is not None
+    opened.ledger.forget("shop", [Partition("entries", (("entry_day", "2026-06-10"),))])
+    opened.close()
+
+    report = shop.run(since="2026-06-10", until="2026-06-11", exchange_log=Recording.open(tmp_path / "tape"))
+
+    assert "shop: what was read after the recording stays as it is" in report.notices
+    assert stored(target) == {"7": 12}

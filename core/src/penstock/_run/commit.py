@@ -223,9 +223,9 @@ class Committer:
 
     def _may_replace(self, result: ReadResult, partition: Partition) -> bool:
         """Whether a partition may be replaced. If not, its rows are dropped, and the reason is logged."""
-        loaded, former = result.partitions[partition], result.planned.entries.get(partition)
+        loaded = result.partitions[partition]
         assert loaded.writer is not None
-        if former is not None and self._is_newer(former):
+        if self._has_newer(result.planned, partition):
             loaded.writer.abort()
             self._keep_newer(partition)
             return False
@@ -235,11 +235,19 @@ class Committer:
             return False
         return True
 
-    def _is_newer(self, former: LedgerEntry) -> bool:
-        """Whether what was delivered was read after the responses of the recording that this run reads."""
-        if self.context.recorded_until is None or not former.delivered or former.read_at is None:
+    def _has_newer(self, planned: PlannedSlice, partition: Partition) -> bool:
+        """
+        Whether what was delivered was read after the responses of the recording that this run reads: of ``changes``,
+        that of the day or a later one, whose rows it would overwrite.
+        """
+        until, stream, ledger = self.context.recorded_until, planned.stream, self.target.ledger
+        if until is None:
             return False
-        return former.read_at > self.context.recorded_until
+        former: Iterable[LedgerEntry] = [planned.entries[partition]] if partition in planned.entries else []
+        if stream.kind == "changes" and ledger is not None:
+            accounts = [partition.values[0][1]] if stream.account is not None else None
+            former = ledger.entries(self.source.name, stream.name, since=partition.day, accounts=accounts).values()
+        return any(entry.delivered and entry.read_at is not None and entry.read_at > until for entry in former)
 
     def _keep_newer(self, partition: Partition) -> None:
         """Count a partition as final, whose delivered rows are newer than the recording."""
