@@ -444,10 +444,6 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     ],
     "nothing to read": [
         (lambda other: Acme(Empty), "sales: the sandbox has no record of it, so that nothing was tried"),
-        (
-            lambda other: Acme(stream={"requests": lambda settings, slice_: ()}),
-            "sales: the sandbox has no record of it",
-        ),
     ],
     "rejected": [(lambda other: Acme(Nameless), "sales: 3 records rejected")],
     "repeated": [(lambda other: Acme(Doubling), "sales: 6 records came twice")],

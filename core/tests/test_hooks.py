@@ -403,6 +403,22 @@ def test_hook_penstock_batch(place: Path) -> None:
     assert [row["ip"] for row in rows(place)] == ["203.0.113.0", None]
 
 
+class Misnamed:
+    @penstock.hookimpl
+    def penstock_batches(self, batch: Any) -> None:
+        """There is no such hook."""
+
+
+def test_a_plugin_that_is_not_loaded_is_named_by_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It may be one that was to mask what is delivered now.
+    """
+    answer = json_answer({"clicks": [{"clickId": "a"}]})
+
+    assert run([Misnamed(), Provider()], lambda request: answer) == 0
+    assert "notice: Misnamed is broken and is not used: it implements penstock_batches" in capsys.readouterr().err
+
+
 def test_hook_penstock_event(place: Path) -> None:
     """
     It hears what the page lists, with the members that the page lists.

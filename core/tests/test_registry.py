@@ -369,7 +369,7 @@ def a_batch(rows: list[Any]) -> Batch:
 class Doubling:
     @penstock.hookimpl
     def penstock_batch(self, batch: Batch) -> Batch | None:
-        return Batch(layout=batch.layout, rows=batch.rows * 2)
+        return Batch(layout=batch.layout, rows=[row * 2 for row in batch.rows])
 
 
 class Watching:
@@ -392,8 +392,31 @@ def test_batch_hooks_are_applied_one_by_one() -> None:
 
     changed = doubling(a_batch([1]))
     assert changed is not None
-    assert changed.rows == [1, 1]
+    assert changed.rows == [2]
     assert watching(a_batch([1])) is None
+
+
+class Dropping:
+    @penstock.hookimpl
+    def penstock_batch(self, batch: Batch) -> Batch | None:
+        return Batch(layout=batch.layout, rows=batch.rows[1:])
+
+
+class DroppingInPlace:
+    @penstock.hookimpl
+    def penstock_batch(self, batch: Batch) -> None:
+        batch.rows.clear()
+
+
+@pytest.mark.parametrize("plugin", [Dropping, DroppingInPlace])
+def test_a_batch_hook_that_removes_rows_is_refused(plugin: type) -> None:
+    """
+    Else fewer rows would be delivered than were fetched, without a word.
+    """
+    (hook,) = Registry([plugin()]).batch_hooks()
+
+    with pytest.raises(PluginError, match=rf"{plugin.__name__}: penstock_batch made \d of 2 rows of rows"):
+        hook(a_batch([1, 2]))
 
 
 def test_a_batch_hook_that_returns_something_else_is_named() -> None:

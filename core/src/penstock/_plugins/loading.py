@@ -50,6 +50,7 @@ class LoadedPlugins:
             for module in modules:
                 name = str(getattr(module, "__name__", type(module).__name__))
                 self._register(Plugin(name, "", name), module)
+        self.not_loaded = tuple(self.broken)
 
     def __iter__(self) -> Iterator[Plugin]:
         return iter(self._plugins.values())

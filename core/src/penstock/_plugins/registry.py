@@ -167,7 +167,7 @@ class Registry:
         for plugin, call in self._followers:
             try:
                 call(event=event)
-            except Exception as error:
+            except FAILURES as error:
                 level = logging.DEBUG if plugin in self._warned else logging.WARNING
                 self._warned.add(plugin)
                 _logger.log(level, "%s: penstock_event failed: %s", plugin, mask(describe_error(error)))
@@ -175,6 +175,11 @@ class Registry:
     @cached_property
     def _followers(self) -> tuple[tuple[Plugin, pluggy.HookCaller], ...]:
         return tuple(self._plugins.callers("penstock_event"))
+
+    @property
+    def not_loaded(self) -> tuple[Broken, ...]:
+        """The plugins that cannot be imported or have a hook that cannot be called, so that none of it is used."""
+        return self._plugins.not_loaded
 
     def broken(self) -> tuple[Broken, ...]:
         """Everything that is not used, with its reason. Calls all hooks of all plugins."""
@@ -340,15 +345,21 @@ class Registry:
 
 def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Batch | None]:
     def change(batch: Batch) -> Batch | None:
+        rows = len(batch)
         try:
             results = call(batch=batch)
-        except Exception as error:
+        except FAILURES as error:
             raise PluginError(
                 f"{plugin}: penstock_batch failed: {describe_error(error)}. Uninstall or correct it."
             ) from error
         changed = results[-1] if results else None
         if changed is not None and not (isinstance(changed, Batch) and changed.layout is batch.layout):
             raise PluginError(f"{plugin}: penstock_batch must return a batch with the layout it was given, or nothing.")
+        if (left := len(batch if changed is None else changed)) != rows:
+            raise PluginError(
+                f"{plugin}: penstock_batch made {left} of {rows} rows of {batch.layout.stream}. It may change "
+                "values, and add or remove no row: leave rows out where the target is read. Uninstall or correct it."
+            )
         return changed
 
     return change

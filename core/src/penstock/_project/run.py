@@ -83,6 +83,8 @@ def run(
     receivers = _receivers(setup, name, selection.to) if recording is None else ()
     try:
         jobs, sink = jobs_for(configured, name, selection, clock.now(), notices.add)
+        for fault in setup.registry.not_loaded:  # it may be one that is to mask values
+            notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
         _refuse_unusable(jobs, sink, recording)
         exchange_log = recording or _recorder_of(recordings, selection)
         if division.shard is not None:
