@@ -465,17 +465,23 @@ def test_a_run_report_is_bounded(ledger):
     assert len(found["streams"]["clicks"]["unknown_members"]) == 20
 
 
-@pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
-def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly):
-    """
-    Its rows are kept: nothing that was final is missing, and it is written on. A reader changes nothing.
-    """
+@pytest.fixture
+def former_ledger(tmp_path):
+    """The path of a ledger of the former version."""
     path = tmp_path / "ledger.sqlite"
     database = sqlite3.connect(path)
     database.executescript(VERSION_1.read_text())
     database.execute("pragma journal_mode = wal")
     database.close()
-    before = path.read_bytes()
+    return path
+
+
+@pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
+def test_a_ledger_of_the_former_version_is_brought_up_to_date(former_ledger, readonly):
+    """
+    Its rows are kept: nothing that was final is missing. A reader changes nothing.
+    """
+    path, before = former_ledger, former_ledger.read_bytes()
 
     ledger = SqliteLedger(path, readonly=readonly)
     found = ledger.entries("talroo", "clicks")
@@ -493,13 +499,19 @@ def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly
     assert [entry.rows for entry in found.values() if entry.state == "intended"] == [9]
     assert ledger.pending("talroo", "clicks")[0].submitted_at == NIGHT
     assert ledger.runs("talroo")[0].started_at == NIGHT
-    if readonly:
-        ledger.close()
-        assert path.read_bytes() == before
-        return
+    ledger.close()
+    assert (path.read_bytes() == before) is readonly
+
+
+def test_a_ledger_of_the_former_version_is_written_on(former_ledger):
+    """
+    Deliveries follow upon the former ones, and the new version is kept.
+    """
+    ledger = SqliteLedger(former_ledger)
     ledger.deliver(evolve(DELIVERY, version=1, rows=9, reader_version="b", unread_values=1))
     ledger.close()
-    again = SqliteLedger(path)
+
+    again = SqliteLedger(former_ledger)
     assert (again.entry("talroo", DAY).reader_version, again.fact("schema")) == ("b", str(SCHEMA_VERSION))
     assert [one.rows for one in again.restated()] == [(3, 9)]
     again.close()

@@ -136,13 +136,14 @@ def test_a_unique_index_of_the_user_s(dsn: str):
     assert query(dsn, "select click_id, job_id from acme.clicks order by 1") == [("c2", 2), ("c7", 1)]
 
 
-@pytest.mark.parametrize("key", [("click_id",), ()], ids=["key", "no key"])
 @pytest.mark.parametrize(
-    ("event", "again"),
+    ("event", "again", "key"),
     [
-        pytest.param("insert", [1, 2, 3], id="insert"),
-        pytest.param("delete", [1], id="delete"),
-        pytest.param("update", [1, 20], id="update"),
+        pytest.param("insert", [1, 2, 3], ("click_id",), id="insert-key"),
+        pytest.param("insert", [1, 2, 3], (), id="insert-no key"),
+        pytest.param("delete", [1], ("click_id",), id="delete-key"),
+        pytest.param("delete", [1], (), id="delete-no key"),
+        pytest.param("update", [1, 20], ("click_id",), id="update-key"),  # rows without a key are never updated
     ],
 )
 def test_a_trigger_that_drops_rows_fails_the_partition(dsn: str, event: str, again: list[int], key: tuple[str, ...]):
@@ -157,8 +158,6 @@ def test_a_trigger_that_drops_rows_fails_the_partition(dsn: str, event: str, aga
         f"create trigger dropping before {event} on acme.clicks for each row execute function drop_it()",
     )
     rows = [click(one) if one < 10 else click(one // 10, url="other") for one in again]
-    if event == "update" and not key:
-        return  # rows without a key are never updated
     with pytest.raises(SinkError, match=r"stored other rows.*a trigger or a rule"):
         delivered(dsn, rows, layout, run_id="r2")
 
