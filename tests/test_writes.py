@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
-from connector_sensis.sandbox import KEY, listing_id
+from connector_sensis.sandbox import listing_id
 from imitation_joveo import JoveoSandbox
 from imitation_sensis import SensisSandbox
-from imitation_targetcircle import TargetCircle
 from penstock import (
     AuthenticationError,
     Project,
@@ -36,93 +34,23 @@ from penstock import (
     UsageError,
 )
 from penstock._cli import main
-from penstock._plugins.registry import Registry
-from penstock.sandbox.server import Reset, Scripted, SendPause, Server, serve
+from penstock.sandbox.server import Scripted, SendPause, Server, serve
+from write_bench import (
+    UNKNOWN,
+    Bench,
+    Trouble,
+    Troubled,
+    a_bench,
+    client_of,
+    error_before,
+    event,
+    reset_before,
+    statuses,
+    turned_away,
+)
 
 TODAY = date(2026, 3, 2)
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
-Trouble = Callable[[SandboxRequest, Callable[[SandboxRequest], SandboxResponse]], SandboxResponse]
-
-
-def reset_before(request: SandboxRequest, app: Any) -> SandboxResponse:
-    """The connection breaks, nothing was recorded."""
-    return Scripted(steps=(Reset(),))
-
-
-def reset_after(request: SandboxRequest, app: Any) -> SandboxResponse:
-    """The connection breaks when all is recorded."""
-    app(request)
-    return Scripted(steps=(Reset(),))
-
-
-def error_before(request: SandboxRequest, app: Any) -> SandboxResponse:
-    return SandboxResponse(status=500, body=b"{}")
-
-
-def error_after(request: SandboxRequest, app: Any) -> SandboxResponse:
-    app(request)
-    return SandboxResponse(status=502, headers={"Content-Type": "text/html"}, body=b"<html>Bad Gateway</html>")
-
-
-def cut_after(request: SandboxRequest, app: Any) -> SandboxResponse:
-    app(request)
-    return Scripted(steps=(b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{",))
-
-
-def html_after(request: SandboxRequest, app: Any) -> SandboxResponse:
-    app(request)
-    return SandboxResponse(headers={"Content-Type": "text/html"}, body=b"<html>Sign in</html>")
-
-
-def turned_away(request: SandboxRequest, app: Any) -> SandboxResponse:
-    return SandboxResponse(status=429, headers={"Retry-After": "0"}, body=b"{}")
-
-
-UNKNOWN = (reset_before, reset_after, error_before, error_after, cut_after, html_after)
-
-
-@define(eq=False)
-class Troubled:
-    """An app that meets its requests with trouble: ``at`` maps the number of a request (from 0) to what happens."""
-
-    app: Callable[[SandboxRequest], SandboxResponse]
-    at: dict[int, Trouble] = field(factory=dict)
-    seen: list[SandboxRequest] = field(factory=list)
-    lock: threading.Lock = field(factory=threading.Lock)
-
-    def __call__(self, request: SandboxRequest) -> SandboxResponse:
-        with self.lock:
-            number = len(self.seen)
-            self.seen.append(request)
-        trouble = self.at.get(number)
-        return trouble(request, self.app) if trouble is not None else self.app(request)
-
-
-@define(eq=False)
-class Bench:
-    """A directory with a configuration, and the imitation that it leads to."""
-
-    folder: Path
-    server: Server
-    app: Any
-    capture: Any
-
-    def act(self, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
-        """Exit code, receipts and stderr."""
-        self.capture.readouterr()
-        code = main(["act", *arguments], environ={})
-        out, err = self.capture.readouterr()
-        return code, [json.loads(line) for line in out.splitlines()], err
-
-    def write(self, name: str, rows: Sequence[Any]) -> str:
-        (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return name
-
-    def configure(self, connector: str, **more: Any) -> None:
-        settings = {**Registry().sandbox(connector).settings, "base_url": self.server.base_url, **more}
-        settings |= {"retry_first_s": 0.01, "requests_per_second": 10_000.0}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
-        (self.folder / "penstock.toml").write_text(f"[source.{connector}]\n" + "\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -135,27 +63,13 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def sensis(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
     monkeypatch.chdir(tmp_path)
-    server.app = app = SensisSandbox(server.base_url, TODAY)
-    bench = Bench(tmp_path, server, app, capsys)
-    bench.configure("sensis")
-    return bench
+    return a_bench("sensis", SensisSandbox(server.base_url, TODAY), server, tmp_path, capsys)
 
 
 @pytest.fixture
 def joveo(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
     monkeypatch.chdir(tmp_path)
-    server.app = app = JoveoSandbox(server.base_url, TODAY)
-    bench = Bench(tmp_path, server, app, capsys)
-    bench.configure("joveo", allow_writes=True)
-    return bench
-
-
-def event(number: int, **more: Any) -> dict[str, Any]:
-    return {"event_name": "appearance", "user_ip": "203.0.113.7", "id": listing_id(number), **more}
-
-
-def statuses(receipts: Sequence[dict[str, Any]]) -> list[str]:
-    return [receipt["status"] for receipt in receipts]
+    return a_bench("joveo", JoveoSandbox(server.base_url, TODAY), server, tmp_path, capsys, allow_writes=True)
 
 
 # --- nothing twice, nothing silently lost -----------------------------------------------------------------------------
@@ -362,149 +276,6 @@ def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
     assert "another process" in output
     assert json.loads(out)["status"] == "done"
     assert len(sensis.app.events) == 1
-
-
-# --- Sensis -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_used_up_quota_ends_the_job_and_resume_goes_on(sensis: Bench) -> None:
-    """
-    The rows after it were not sent, and the message states what to do.
-    """
-    sensis.app.quota = 2
-    name = sensis.write("e.jsonl", [event(n) for n in range(4)])
-
-    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
-    assert code == 1
-    assert statuses(receipts) == ["done", "done", "refused", "refused"]
-    assert "quota" in output
-    sensis.app.quota = 100
-    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
-
-    assert (code, statuses(receipts)) == (0, ["done"] * 4)
-    assert len(sensis.app.events) == 4
-
-
-def test_over_queries_per_second_is_waited_out(sensis: Bench) -> None:
-    """
-    The gateway turned the event away, so it is sent again.
-    """
-    over = SandboxResponse(
-        status=403, headers={"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS", "Retry-After": "0"}, body=b"x"
-    )
-    sensis.server.app = Troubled(sensis.app, {0: lambda request, app: over, 1: lambda request, app: over})
-
-    code, receipts, _ = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]))
-
-    assert (code, statuses(receipts)) == (0, ["done"])
-    assert len(sensis.app.events) == 1
-
-
-def test_a_long_wait_ends_the_job(sensis: Bench) -> None:
-    """
-    With 4 and the time to come back; the rows that were not sent are sent by --resume.
-    """
-    quota = SandboxResponse(status=429, headers={"Retry-After": "36000"}, body=b"daily quota used up")
-    sensis.server.app = Troubled(sensis.app, {2: lambda request, app: quota})
-    name = sensis.write("e.jsonl", [event(n) for n in range(4)])
-
-    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
-    assert (code, statuses(receipts)) == (4, ["done", "done", "refused", "refused"])
-    assert "daily quota used up" in output
-    assert "longer than throttle_wait_s" in output
-    assert len(sensis.server.requests) == 3
-
-    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
-    assert (code, statuses(receipts)) == (0, ["done"] * 4)
-    assert len(sensis.app.events) == 4
-
-
-def test_a_wrong_key_ends_with_three_and_is_not_shown(sensis: Bench) -> None:
-    """
-    Although it travels in the URL.
-    """
-    sensis.app.key = "another-one"
-
-    code, receipts, output = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]))
-
-    assert (code, statuses(receipts)) == (3, ["refused"])
-    assert "The key was refused" in output
-    assert KEY not in output + json.dumps(receipts)
-    assert all(KEY.encode() not in file.read_bytes() for file in (sensis.folder / ".penstock").iterdir())
-
-
-def test_a_row_may_have_several_ids(sensis: Bench) -> None:
-    """
-    They share a request: at most 20, and never more characters of URL than the provider takes.
-    """
-    ids = [event(n)["id"] for n in range(40)]
-    rows = [event(0, id=ids[:20]), event(0, id=ids[:21]), event(0, id=ids[20:22], content="x"), event(0, id=ids[30:])]
-
-    code, receipts, _ = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", rows))
-
-    assert (code, statuses(receipts)) == (1, ["done", "refused", "refused", "done"])
-    assert [one["id"] for one in sensis.app.events] == [*ids[:20], *ids[30:]]
-    assert len(sensis.server.requests) == 2
-    assert max(len(f"{sensis.server.base_url}{one.target}") for one in sensis.server.requests) <= 2000
-
-
-@pytest.mark.parametrize(
-    ("version", "method"), [("ob-20110511", "GET"), ("v1", "POST")], ids=["older edition", "newer edition"]
-)
-def test_the_version_decides_how_it_is_sent(sensis: Bench, version: str, method: str) -> None:
-    """
-    Parameters go in the query either way, percent-encoded.
-    """
-    sensis.configure("sensis", version=version, environment="prod")
-
-    sensis.act(
-        "sensis", "report_event", "event_name=dial", f"id={listing_id(1)}", "userIp=2001:db8::1", "content=+61 3"
-    )
-
-    (request,) = sensis.server.requests
-    assert (request.method, request.path) == (method, f"/{version}/prod/report/dial")
-    assert "content=%2B61%203" in request.query
-    assert sensis.app.events[0]["content"] == "+61 3"
-
-
-def test_check_records_nothing(sensis: Bench) -> None:
-    """
-    It looks at the configuration and states that this is all.
-    """
-    assert main(["check", "sensis"], environ={}) == 0
-
-    assert "not tried" in sensis.capture.readouterr().out
-    assert sensis.server.requests == []
-
-
-def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> None:
-    """
-    Its configuration has no pipeline, and the message of a run names the right command.
-    """
-    assert main(["init", "sensis"], environ={}) == 0
-    text, _ = sensis.capture.readouterr()
-    assert main(["run", "sensis", "--to", "jsonl:out"], environ={}) == 2
-    _, output = sensis.capture.readouterr()
-
-    assert "pipeline" not in text
-    assert "penstock act sensis --list" in text
-    assert "`penstock act sensis --list` shows what can be sent" in output
-
-
-def test_plain_http_is_allowed_with_a_notice(sensis: Bench) -> None:
-    """
-    The only documented address is http; the notice names it, and not the key.
-    """
-    (sensis.folder / "penstock.toml").write_text(f'[source.sensis]\nkey = "{KEY}"\n')
-
-    code = main(["act", "sensis", "report_event", "--dry-run", *(f"{k}={v}" for k, v in event(0).items())], environ={})
-    out, err = sensis.capture.readouterr()
-
-    assert code == 0
-    assert out.startswith("GET http://api.sensis.com.au/ob-20110511/test/report/appearance?userIp=203.0.113.7&id=")
-    assert "key=***" in out
-    assert "plain http" in err
-    assert KEY not in out + err
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -735,10 +506,6 @@ def test_rows_come_from_a_pipe(sensis: Bench) -> None:
 # --- what is allowed --------------------------------------------------------------------------------------------------
 
 
-def client_of(bench: Bench) -> str:
-    return str(next(iter(bench.app.clients)))
-
-
 def test_writes_are_off_until_the_source_allows_them(joveo: Bench) -> None:
     """
     Nothing is sent, no token is fetched; --dry-run needs no permission.
@@ -815,221 +582,6 @@ def test_a_mistake_is_reported_before_anything_is_sent(joveo: Bench, arguments: 
 
     assert (code, receipts, joveo.server.requests) == (2, [], [])
     assert reported in output
-
-
-# --- Joveo ------------------------------------------------------------------------------------------------------------
-
-
-def test_create_update_pause_enable_change_the_provider(joveo: Bench) -> None:
-    """
-    The receipt has the id of what was made; nested values and exact numbers arrive as they were given.
-    """
-    client = client_of(joveo)
-
-    _, (made,), _ = joveo.act(
-        *(
-            "joveo",
-            "create_job",
-            f"client_id={client}",
-            "ref_number=a/1",
-            "title=Café",
-            'additionalFields={"x": [1.50]}',
-        )
-    )
-    place = (f"client_id={client}", "job_reference=a/1")
-    assert made["status"] == "done"
-    assert made["answer"]["result"] == joveo.app.jobs[client]["a/1"]["jobId"]
-    assert joveo.act("joveo", "update_job", *place, "zip=01234")[0] == 0
-    assert joveo.act("joveo", "pause_job", *place)[0] == 0
-
-    job = joveo.app.jobs[client]["a/1"]
-    assert (job["title"], job["zip"], job["status"]) == ("Café", "01234", "PAUSED")
-    assert b'"additionalFields":{"x":[1.50]}' in joveo.server.requests[1].body
-    assert joveo.act("joveo", "enable_job", *place)[0] == 0
-    assert job["status"] == "ACTIVE"
-
-
-@pytest.mark.large
-def test_every_write_of_the_page_reaches_the_provider(joveo: Bench) -> None:
-    """
-    Each built action, with sensible parameters, is understood by an imitation written from the page.
-    """
-    client = client_of(joveo)
-    app = joveo.app
-    campaign, (_, group) = next(iter(app.campaigns[client])), next(iter(app.job_groups[client]))
-    feed, config = next(iter(app.feeds[client])), next(iter(app.configs[client]))
-    publisher = app.configs[client][config]["placement"]
-    reference = next(iter(app.jobs[client]))
-    day = "01/31/2027"
-    own = {"client_id": client}
-    in_campaign = {**own, "campaign_id": campaign}
-    in_group = {**in_campaign, "jobgroup_id": group}
-    at_config = {**own, "publisher_id": publisher, "config_id": config}
-    job = {**own, "job_reference": reference}
-    posting = {"cost": "1.10", "end_date": "x", "available_count": "1", "job_duration": "2"}
-    dates = {"start_date": day, "end_date": day}
-    calls: list[tuple[str, dict[str, str]]] = [
-        ("create_client", {"company_name": "A", "exported_name": "a", "time_zone": "UTC", "client_type": "x", **dates}),
-        ("update_client", {**own, "budget": '{"value": 1}'}),
-        ("pause_client", own),
-        ("enable_client", own),
-        ("create_job", {**own, "ref_number": "n", "title": "t"}),
-        ("update_job", {**job, "title": "u"}),
-        ("pause_job", job),
-        ("enable_job", job),
-        ("add_posting_jobs", {**own, "config_id": config, "body": json.dumps([reference])}),
-        ("delete_job", job),
-        ("create_campaign", {**own, "name": "c", **dates}),
-        ("update_campaign", {**in_campaign, "caps": "{}"}),
-        ("pause_campaign", in_campaign),
-        ("enable_campaign", in_campaign),
-        ("create_job_group", {**in_campaign, "name": "g", "cpc_bid": "0.12", **dates}),
-        ("update_job_group", {**in_group, "cpa_bid": "0.22"}),
-        ("pause_job_group", in_group),
-        ("enable_job_group", in_group),
-        ("delete_job_group", in_group),
-        ("delete_campaign", in_campaign),
-        ("create_feed", {**own, "xml_feed_url": "https://x.example/f.xml", "schema_mappings": '{"a": "b"}'}),
-        ("update_feed", {**own, "feed_id": feed, "body": '{"schemaMappings": {}}'}),
-        ("delete_feed", {**own, "feed_id": feed}),
-        (
-            "create_posting_config",
-            {**own, "publisher_id": publisher, **posting, "start_date": "x", "date_format": "y"},
-        ),
-        ("update_posting_config", {**at_config, "cost": "2"}),
-        ("delete_posting_config", at_config),
-        ("update_candidate_status", {**own, "job_application_id": "1", "candidate_status": "hired"}),
-        ("send_s2s_event", {**own, "click_id": "k", "a": "3"}),
-        ("delete_client", own),
-    ]
-
-    failed = [
-        (name, output)
-        for name, values in calls
-        if (output := joveo.act("joveo", name, *(f"{key}={value}" for key, value in values.items()), "--yes"))[0] != 0
-    ]
-
-    assert failed == []
-    built = {action.name for action in Registry().actions("joveo") if not action.not_built}
-    assert {name for name, _ in calls} == built
-
-
-def test_candidates_of_one_client_share_a_request(joveo: Bench) -> None:
-    """
-    The body is a list; rows of another client go to that client; a list given as body is a row of its own.
-    """
-    first, second = list(joveo.app.clients)[:2]
-    rows: list[dict[str, Any]] = [
-        {"client_id": first if n % 2 else second, "jobApplicationId": f"a{n}", "candidateStatus": "hired"}
-        for n in range(6)
-    ]
-    rows.append(
-        {"client_id": first, "body": [{"job_application_id": "b", "candidateStatus": "x", "details": {"y": 1}}]}
-    )
-
-    code, receipts, _ = joveo.act("joveo", "update_candidate_status", "--from", joveo.write("c.jsonl", rows))
-
-    assert (code, statuses(receipts)) == (0, ["done"] * 7)
-    bodies = [json.loads(request.body) for request in joveo.server.requests if request.path == "/funnel/candidates"]
-    assert [len(body) for body in bodies] == [3, 4]
-    assert bodies[1][-1] == {"jobApplicationId": "b", "candidateStatus": "x", "details": {"y": 1}}
-
-
-@pytest.mark.parametrize(
-    ("rows", "reported"),
-    [
-        ({"click_id": "k", "a": "9"}, "expected one of 1, 2, 3"),
-        ({"click_id": "", "a": "1"}, "clickId and a"),
-    ],
-    ids=["before sending", "in a body under 200"],
-)
-def test_a_refusal_in_the_body_is_a_refusal(joveo: Bench, rows: dict[str, Any], reported: str) -> None:
-    """
-    The provider answers 200 with a refusal in the body.
-    """
-    name = joveo.write("s.jsonl", [{"client_id": client_of(joveo), **rows}])
-
-    code, receipts, _ = joveo.act("joveo", "send_s2s_event", "--from", name)
-
-    assert (code, statuses(receipts)) == (1, ["refused"])
-    assert reported in receipts[0]["reason"]
-    assert joveo.app.events == []
-
-
-def test_a_token_that_ran_out_is_renewed_once(joveo: Bench) -> None:
-    """
-    403 captured nothing, so the write goes again with a new token; a client out of reach is refused, the next one not.
-    """
-    clients = list(joveo.app.clients)
-    joveo.app.token_uses = 2
-    joveo.app.forbidden_clients = {clients[1]}
-    rows = [{"client_id": client} for client in (clients[0], clients[0], clients[0], clients[1], clients[2])]
-
-    code, receipts, _ = joveo.act("joveo", "pause_client", "--from", joveo.write("p.jsonl", rows))
-
-    assert code == 1
-    assert statuses(receipts) == ["done", "done", "done", "refused", "done"]
-    assert "client_id" in receipts[3]["reason"]
-    assert joveo.app.status[clients[2]] == "P"
-
-
-@pytest.mark.parametrize("trouble", UNKNOWN, ids=lambda one: one.__name__)
-def test_what_may_be_repeated_is(joveo: Bench, trouble: Trouble) -> None:
-    """
-    To pause or to delete twice is the same as once, so an unknown outcome is tried again; to create is not.
-    """
-    client = client_of(joveo)
-    reference = next(iter(joveo.app.jobs[client]))
-    place = (f"client_id={client}", f"job_reference={reference}")
-
-    def troubled(*arguments: str) -> dict[str, Any]:
-        joveo.server.app = Troubled(joveo.app, {1: trouble})  # 0 is the login
-        (receipt,) = joveo.act("joveo", *arguments)[1]
-        return receipt
-
-    assert troubled("pause_job", *place)["status"] == "done"
-    assert joveo.app.jobs[client][reference]["status"] == "PAUSED"
-    assert troubled("delete_job", *place, "--yes")["status"] == "done"
-    assert reference not in joveo.app.jobs[client]
-    assert troubled("create_job", f"client_id={client}", "ref_number=new", "title=t")["status"] == "unknown"
-
-
-def test_an_endpoint_of_the_configuration_is_used(joveo: Bench) -> None:
-    """
-    Joveo's paths are assumed; the setting that corrects them corrects writes too.
-    """
-    joveo.configure("joveo", allow_writes=True)
-    with (joveo.folder / "penstock.toml").open("a") as file:
-        file.write('endpoints = { pause_client = { method = "PATCH", path = "/v2/{client_id}/off" } }\n')
-
-    code, receipts, _ = joveo.act("joveo", "pause_client", "client_id=a b")
-
-    assert (code, statuses(receipts)) == (1, ["refused"])
-    assert (joveo.server.requests[-1].method, joveo.server.requests[-1].path) == ("PATCH", "/v2/a%20b/off")
-
-
-# --- Target Circle ----------------------------------------------------------------------------------------------------
-
-
-def test_ad_codes_come_with_the_receipt(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    """
-    The ad codes that a write creates are in its receipt.
-    """
-    monkeypatch.chdir(tmp_path)
-    app = TargetCircle(server.base_url, TODAY)
-    server.app = app
-    bench = Bench(tmp_path, server, app, capsys)
-    bench.configure("targetcircle", allow_writes=True)
-    slug = next(slug for slug in app._slugs() if app._ads(slug))
-
-    code, receipts, _ = bench.act(
-        *("targetcircle", "generate_ad_codes", "type=text", f"offer={slug}", "adInventory=11c26b", f'ads=["9m{slug}"]')
-    )
-
-    assert code == 0, receipts
-    assert receipts[0]["answer"][0]["clickUrl"] == f"https://c.trackmytarget.example/9m{slug}"
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,43 @@
+"""
+The write of Target Circle's imitation over real HTTP.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imitation_targetcircle import TargetCircle
+from penstock.sandbox.server import Server, serve
+from write_bench import Bench
+
+TODAY = date(2026, 3, 2)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as made:
+        yield made
+        assert made.errors == []
+
+
+def test_ad_codes_come_with_the_receipt(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """
+    The ad codes that a write creates are in its receipt.
+    """
+    monkeypatch.chdir(tmp_path)
+    app = TargetCircle(server.base_url, TODAY)
+    server.app = app
+    bench = Bench(tmp_path, server, app, capsys)
+    bench.configure("targetcircle", allow_writes=True)
+    slug = next(slug for slug in app._slugs() if app._ads(slug))
+
+    code, receipts, _ = bench.act(
+        *("targetcircle", "generate_ad_codes", "type=text", f"offer={slug}", "adInventory=11c26b", f'ads=["9m{slug}"]')
+    )
+
+    assert code == 0, receipts
+    assert receipts[0]["answer"][0]["clickUrl"] == f"https://c.trackmytarget.example/9m{slug}"
