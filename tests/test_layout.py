@@ -183,6 +183,16 @@ def test_plugins_import_no_connector(member: str) -> None:
             assert not re.match(r"penstock\._(?!_)", name), f"{path.name} imports {name}"
 
 
+@pytest.mark.parametrize("member", CONNECTORS)
+def test_tests_of_a_connector_import_nothing_private(member: str) -> None:
+    """
+    As an author's own tests do; what they need besides is in tests/helpers.
+    """
+    for path in (ROOT / member / "tests").rglob("*.py"):
+        for name in imports(parsed(path)):
+            assert not re.match(r"penstock(_plugins)?(\.\w+)*\._(?!_)", name), f"{path.name} imports {name}"
+
+
 def packages_with_a_list() -> dict[str, tuple[Path, str]]:
     """The packages of all members whose docstring lists their modules, with that paragraph."""
     found = {}

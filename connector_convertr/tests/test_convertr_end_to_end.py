@@ -13,16 +13,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
+from connector_run import ConfiguredSource, RunReport, check, configured, jsonl, read
 from imitation_convertr import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
 from penstock import AuthenticationError, SandboxRequest, Secret
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plan.selection import chosen_streams
-from penstock._plugins.registry import Registry
-from penstock._run.check import check
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 
@@ -40,24 +33,15 @@ class Bench:
         self.base_url = base_url
         self.clock = FakeClock(NOW)
         self.sandbox = ConvertrSandbox(base_url, NOW.date(), self.clock.monotonic)
-        self.registry = Registry()
         self.change: Callable[[SandboxRequest], SandboxRequest] = lambda request: request  # on its way
 
     def source(self, **more: Any) -> ConfiguredSource:
         given = {"username": USERNAME, "password": Secret(PASSWORD), "requests_per_second": 1000.0, **more}
-        return ConfiguredSource.of(self.registry, "convertr", ConvertrSettings(base_url=self.base_url, **given))
+        return configured("convertr", ConvertrSettings(base_url=self.base_url, **given))
 
     def run(self, *streams: str, since: date | None = SINCE, until: date | None = None, **more: Any) -> RunReport:
-        kind = self.registry.sink("jsonl")
-        source = self.source(**more)
-        job = Job(
-            source=source,
-            streams=chosen_streams(source, streams),
-            sink=kind.open(kind.parse(f"jsonl:{self.folder}")),
-            since=since,
-            until=until,
-        )
-        return run_jobs(new_run([job], clock=self.clock))
+        source, sink = self.source(**more), jsonl(self.folder)
+        return read(source, sink, *streams, clock=self.clock, since=since, until=until)
 
     def rows(self, stream: str) -> list[dict[str, Any]]:
         file = self.folder / "convertr" / stream / "data.jsonl"

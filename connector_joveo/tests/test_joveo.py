@@ -16,6 +16,7 @@ from connector_joveo.endpoints import ENDPOINTS, endpoint, override
 from connector_joveo.reports import JoveoReport
 from connector_joveo.source import CONNECTOR, authenticator, judge
 from connector_joveo.streams import STREAMS, CustomIdxFields, ListedJobs, ListedOrSingle
+from connector_run import receipt_of
 from penstock import (
     Accept,
     AuthenticationError,
@@ -38,7 +39,6 @@ from penstock import (
     Waiting,
     columns_of,
 )
-from penstock._write.outcomes import outcome_of
 from penstock.testing import verdict_on
 
 from connector_joveo import records
@@ -459,7 +459,7 @@ def test_a_write_without_a_word_of_its_outcome_is_unknown(action: str, body: byt
     """
     declared = next(one for one in ACTIONS if one.name == action)
 
-    (receipt,) = outcome_of(CONNECTOR, declared, answer(body), [{}])  # type: ignore[misc]
+    receipt = receipt_of(CONNECTOR, declared, answer(body))
 
     assert (receipt.status == "unknown") is unknown
 

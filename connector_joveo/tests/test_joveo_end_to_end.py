@@ -15,13 +15,9 @@ import pytest
 from attrs import evolve
 from connector_joveo.sandbox import SANDBOX
 from connector_joveo.streams import STREAMS
+from connector_run import RunReport, read
 from imitation_joveo import JoveoSandbox
 from penstock import SandboxApp, SandboxRequest, SandboxResponse
-from penstock._plan.plan import Job
-from penstock._plan.selection import chosen_streams
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.conformance import noon_of, source_of
 from penstock.testing.memory import MemorySink
@@ -56,15 +52,9 @@ class Reading:
     ) -> RunReport:
         given = {"retry_first_s": 0.01, "retry_max_s": 0.05, **SANDBOX.settings, **settings}
         source = source_of("joveo", {**given, "base_url": self.server.base_url})
-        job = Job(
-            source=source,
-            streams=chosen_streams(source, streams),
-            sink=self.sink,
-            since=since,
-            until=until,
-        )
         self.events.clear()
-        return run_jobs(new_run([job], clock=noon_of(TODAY), on_event=self.events.append))
+        clock = noon_of(TODAY)
+        return read(source, self.sink, *streams, clock=clock, since=since, until=until, on_event=self.events.append)
 
     def rows(self, stream: str, **where: str) -> list[dict[str, Any]]:
         """The delivered rows of the partitions with these values, without what is null and what was added."""

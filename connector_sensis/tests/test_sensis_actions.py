@@ -11,7 +11,6 @@ from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import CONNECTOR
 from penstock import Accept, AuthenticationError, ForbiddenError, ProviderError, Refuse, Retry, Secret, ThrottledError
-from penstock._write.requests import endpoint_of
 from penstock.testing import a_response, verdict_on
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -197,6 +196,6 @@ def test_events_go_to_the_test_environment_by_default() -> None:
     """
     settings = SensisSettings(key=Secret("k" * 8))
 
-    assert endpoint_of(ACTIONS[0], settings) == ("GET", "/ob-20110511/test/report/{event_name}")
+    assert ACTIONS[0].endpoint(settings) == ("GET", "/ob-20110511/test/report/{event_name}")
     assert "plain http" in settings.notices()[0]
     assert SensisSettings(key=Secret("k" * 8), base_url="https://api.example.com").notices() == ()

@@ -12,9 +12,8 @@ import pytest
 from connector_sensis.sandbox import KEY, listing_id
 from imitation_sensis import SensisSandbox
 from penstock import SandboxResponse
-from penstock._cli import main
 from penstock.sandbox.server import Server, serve
-from write_bench import Bench, Troubled, a_bench, event, statuses
+from write_bench import Bench, Troubled, a_bench, event, main, statuses
 
 TODAY = date(2026, 3, 2)
 

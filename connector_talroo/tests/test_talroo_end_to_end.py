@@ -11,18 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from connector_run import ConfiguredSource, RunReport, check, configured, jsonl, read
 from connector_talroo.config import TalrooSettings
 from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET
 from imitation_talroo import TalrooSandbox
 from penstock import AuthenticationError, SandboxResponse, Secret
-from penstock._config.pipeline import Allowance
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._run.check import check
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 
@@ -41,7 +34,6 @@ class Bench:
         self.clock = FakeClock(NOW)
         self.sandbox = TalrooSandbox(base_url, NOW.date())
         self.sandbox.now = self.clock.now
-        self.registry = Registry()
 
     def source(self, **more: Any) -> ConfiguredSource:
         given: dict[str, Any] = {
@@ -50,21 +42,13 @@ class Bench:
             "customer_secret": Secret(CUSTOMER_SECRET),
             "advertiser_ids": ADVERTISERS,
         }
-        return ConfiguredSource.of(self.registry, "talroo", TalrooSettings(**{**given, **more}))
+        return configured("talroo", TalrooSettings(**{**given, **more}))
 
     def run(
         self, since: date | None = SINCE, until: date | None = UNTIL, *, strict: bool = False, **more: Any
     ) -> RunReport:
-        kind = self.registry.sink("jsonl")
-        job = Job(
-            source=self.source(**more),
-            streams=("clicks",),
-            sink=kind.open(kind.parse(f"jsonl:{self.folder}")),
-            since=since,
-            until=until,
-            allowed=Allowance(strict=strict),
-        )
-        return run_jobs(new_run([job], clock=self.clock))
+        source, sink = self.source(**more), jsonl(self.folder)
+        return read(source, sink, "clicks", clock=self.clock, since=since, until=until, strict=strict)
 
     def rows(self, advertiser_id: str, day: date) -> list[dict[str, Any]]:
         file = (

@@ -10,31 +10,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import penstock_plugins
 import pytest
 from attrs import evolve, field, frozen
+from connector_run import ConfiguredSource, RunReport, check, configured, jsonl, read
 from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN
 from imitation_targetcircle import TargetCircle
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, Secret
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._run.check import check
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
+from penstock.events import Event
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
-from penstock_plugins.files.jsonl import JsonLines
-from penstock_plugins.files.sink import FileSink
-
-import connector_targetcircle
 
 TODAY = date(2026, 3, 10)
 SINCE, UNTIL = date(2026, 2, 25), date(2026, 3, 9)
 DAYS = [SINCE + timedelta(days=number) for number in range((UNTIL - SINCE).days + 1)]
-REGISTRY = Registry([connector_targetcircle.plugin, penstock_plugins])
 SNAPSHOTS = ("trades", "offers", "offer_details", "offer_ads", "codes")
 
 
@@ -49,18 +38,14 @@ class World:
 
     def source(self, **settings: Any) -> ConfiguredSource:
         given: dict[str, Any] = {"api_token": Secret(API_TOKEN), "currency": "EUR", "base_url": self.server.base_url}
-        return ConfiguredSource.of(REGISTRY, "targetcircle", TargetCircleSettings(**(given | settings)), name="tc")
+        return configured("targetcircle", TargetCircleSettings(**(given | settings)), name="tc")
 
     def read(self, *streams: str, since: date = SINCE, until: date = UNTIL, **settings: Any) -> RunReport:
-        job = Job(
-            source=self.source(**settings),
-            streams=streams,
-            sink=FileSink(directory=self.folder, codec=JsonLines()),
-            since=since,
-            until=until,
-        )
-        context = new_run([job], clock=a_clock(), on_event=lambda one: self.output.append(str(one.get("message", ""))))
-        return run_jobs(context)
+        source, sink = self.source(**settings), jsonl(self.folder)
+        return read(source, sink, *streams, clock=a_clock(), since=since, until=until, on_event=self._keep_message)
+
+    def _keep_message(self, event: Event) -> None:
+        self.output.append(str(event.get("message", "")))
 
     def rows(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
         """What lies in the files of a stream, or of one of its days, without what no sandbox can know."""
