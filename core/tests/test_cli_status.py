@@ -408,3 +408,24 @@ def test_used_targets_are_kept_without_passwords(tmp_path: Path) -> None:
     assert used.file.stat().st_mode & 0o777 == 0o600
     used.file.write_text("broken")
     assert used.targets() == {}
+
+
+def test_a_target_used_again_is_not_written_again(tmp_path: Path) -> None:
+    """
+    The file is left as it is where the same sources were the last that a target was used for: a run from cron.
+    """
+    used = UsedTargets(tmp_path)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    hours = (start + timedelta(hours=hour) for hour in range(1, 9))
+    used.remember("jsonl:/a", ["x", "y"], start)
+    written = used.file.stat()
+
+    used.remember("jsonl:/a", ["x", "y"], next(hours))
+
+    assert used.file.stat() == written
+    used.remember("jsonl:/b", ["x"], next(hours))
+    used.remember("jsonl:/a", ["y"], next(hours))
+    assert list(used.targets()) == ["jsonl:/a", "jsonl:/b"]
+    assert list(used.targets(["x"])) == ["jsonl:/b", "jsonl:/a"]
+    used.remember("jsonl:/a", ["x", "y"], next(hours))
+    assert list(used.targets(["x"])) == ["jsonl:/a", "jsonl:/b"]

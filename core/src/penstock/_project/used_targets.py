@@ -40,9 +40,16 @@ class UsedTargets:
         return {target: tuple(used[target]) for target in reversed(newest)}
 
     def remember(self, target: str, sources: Iterable[str], now: datetime) -> None:
-        """Record that ``target`` is used for these sources. Raises OSError if the file cannot be written."""
+        """
+        Record that ``target`` is used for these sources, unless that is what was recorded last. Raises OSError if the
+        file cannot be written.
+        """
         by_target = self._read()
-        by_target.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
+        times = dict.fromkeys(sources, now.isoformat())
+        last = max((at for used in by_target.values() for at in used.values()), default="")
+        if all(by_target.get(target, {}).get(source) == last for source in times):
+            return  # the order stays the same, and a write waits twice for the disk
+        by_target.setdefault(target, {}).update(times)
         self._write(by_target)
 
     def forget(self, target: str) -> None:
