@@ -219,8 +219,7 @@ class _Texts:
             unsure = self._login("guessed") if "login_name" in choices.guessed else ""
             lines += [f"# review: {unsure}"] if unsure else []
             lines.append(f"authenticator={self._login('authenticator')},")
-            renew = ", renew=True" if self._has_token else ""
-            lines.append(f"statuses={{401: Refusal({literal(self._login('advice'))}, AuthenticationError{renew})}},")
+            lines.append(f"statuses={{401: Refusal({literal(self._login('advice'))}, AuthenticationError)}},")
             lines.append('reason=("message", "error"),  # review: where an error states its reason')
         if self._is_elsewhere:
             lines.append('origins=("login_url",),')
