@@ -185,7 +185,7 @@ def days(sink: MemorySink) -> dict[str, list[str]]:
     return {account: sorted(several) for account, several in found.items()}
 
 
-def test_each_account_signs_with_its_own_credentials_and_cuts_days_in_its_own_zone(tmp_path: Path) -> None:
+def test_each_account_has_its_own_credentials_and_zone(tmp_path: Path) -> None:
     """
     A day is read when it is over in the zone of its account, and begins at midnight of that zone.
     """
@@ -623,7 +623,7 @@ def test_an_account_that_is_not_listed_any_more_is_noted(tmp_path: Path) -> None
     ]
 
 
-def test_an_account_that_is_not_listed_any_more_needs_attention_for_a_week(tmp_path: Path) -> None:
+def test_an_unlisted_account_needs_attention_for_a_week(tmp_path: Path) -> None:
     """
     With the number of its days and lists that stay open; the notice of one run may not have been read.
     """

@@ -143,7 +143,7 @@ def test_a_child_alone_reads_the_parents_days_that_it_needs(tmp_path: Path) -> N
     assert shop.requests == []
 
 
-def test_a_snapshot_of_children_states_that_it_has_the_rows_of_the_window_only(tmp_path: Path) -> None:
+def test_a_notice_names_a_snapshot_of_children_of_a_window(tmp_path: Path) -> None:
     """
     A snapshot is replaced whole, so rows of days outside of a narrower window go; a notice names it.
     """

@@ -299,7 +299,7 @@ def test_a_run_that_ends_early_names_what_it_did_not_come_to() -> None:
     assert f"the run ended before it came to {', '.join(SOURCES[MOST:])}" in report.notices
 
 
-def test_a_stop_while_a_target_is_opened_again_leaves_its_source_among_those_to_come() -> None:
+def test_a_stop_while_a_target_is_opened_names_its_source() -> None:
     """
     The notice names the source at whose target the user stopped the run, too.
     """
@@ -312,7 +312,7 @@ def test_a_stop_while_a_target_is_opened_again_leaves_its_source_among_those_to_
     assert sink.open_now == 0
 
 
-def test_an_output_that_is_closed_at_the_end_of_a_source_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_closed_at_the_end_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The target that noticed it is closed already when the run ends.
     """

@@ -350,7 +350,7 @@ def test_a_page_that_is_too_large_is_requested_smaller(
 
 
 @pytest.mark.parametrize("total", [None, 11], ids=["no total", "total"])
-def test_a_page_number_at_another_size_begins_where_the_page_before_it_ended(total: int | None, tmp_path: Path) -> None:
+def test_a_page_of_another_size_begins_where_the_last_ended(total: int | None, tmp_path: Path) -> None:
     """
     A provider that sends two records where four are requested, and then refuses the size: the page at half the size
     would begin behind two records that nobody requested.

@@ -599,7 +599,7 @@ class FormAnswer:
 
 
 @pytest.mark.parametrize("always", [False, True], ids=["changed between two pages", "twice in each reading"])
-def test_a_record_that_changes_between_pages_has_no_derived_rows_of_both_values(always: bool, tmp_path: Path) -> None:
+def test_a_record_that_changes_between_pages_is_read_again(always: bool, tmp_path: Path) -> None:
     """
     A changes stream is read again where a record came again with other values, since rows derived from the former
     values are written. If the next reading has it twice again, that is noted.

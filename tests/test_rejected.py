@@ -95,7 +95,7 @@ class Sale:
     amount: Decimal | None = money("amount", currency="unit")
 
 
-def test_an_amount_without_a_currency_counts_as_a_value_that_could_not_be_read(tmp_path: Path) -> None:
+def test_an_amount_without_a_currency_is_a_value_not_read(tmp_path: Path) -> None:
     """
     It is delivered, and the run ends with 5: nobody can invoice it. An amount of nothing needs no currency.
     """
@@ -279,7 +279,7 @@ class Paid:
     spend: Decimal | None = column(member="Spend")
 
 
-def test_a_value_that_is_not_read_counts_and_its_request_is_read_again_by_another_reader(tmp_path: Path) -> None:
+def test_a_value_not_read_counts_until_another_reader_reads_it(tmp_path: Path) -> None:
     """
     The row is delivered and the exit code is 5. When the record class changes, all days of the request are read again.
     """
@@ -354,9 +354,7 @@ def items_and_parts(folder: Path, ids: list[Any], chosen: tuple[str, ...]) -> Sc
 
 
 @pytest.mark.parametrize("chosen", [(), ("parts",)], ids=["with the parent", "alone"])
-def test_children_keep_their_rows_where_no_record_of_the_parent_can_be_read(
-    chosen: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_children_keep_their_rows_with_an_unreadable_parent(chosen: tuple[str, ...], tmp_path: Path) -> None:
     """
     A parent that keeps its former rows, since every record was rejected, keeps those of its children, too.
     """
@@ -372,7 +370,7 @@ def test_children_keep_their_rows_where_no_record_of_the_parent_can_be_read(
     assert "its parent items failed" in report.errors[-1]["message"]
 
 
-def test_records_of_a_parent_that_is_not_delivered_count_when_they_are_rejected(tmp_path: Path) -> None:
+def test_rejected_records_of_an_undelivered_parent_count(tmp_path: Path) -> None:
     """
     ``--streams parts`` ends with 5 and a note where items, by which parts are requested, cannot be read.
     """

@@ -239,7 +239,7 @@ def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
     target.close()
 
 
-def test_reports_whose_submission_is_under_way_when_a_run_ends_are_adopted(tmp_path: Path) -> None:
+def test_submissions_under_way_at_the_end_are_adopted(tmp_path: Path) -> None:
     """
     Ctrl-C comes while submissions have no answer yet. Their answers are waited for: the next run submits none again.
     """
@@ -409,9 +409,7 @@ def test_a_broken_answer_to_a_poll_is_polled_again(broken: int, exit_code: int, 
         pytest.param({"data": "cut", "total": 5}, id="no rows where they are declared"),
     ],
 )
-def test_a_report_that_cannot_be_delivered_is_submitted_anew_by_the_next_run(
-    broken: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_next_run_submits_an_undeliverable_report_anew(broken: dict[str, Any], tmp_path: Path) -> None:
     """
     A finished report does not change, so the next run would fail by it again for as long as it may be adopted.
     """

@@ -324,7 +324,7 @@ def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse, word
     assert bag(warehouse.rows()) == bag(warehouse.truth()) + once
 
 
-def test_a_password_in_the_configuration_is_masked_in_what_the_target_prints(warehouse: Warehouse) -> None:
+def test_a_password_is_masked_in_what_the_target_prints(warehouse: Warehouse) -> None:
     """
     One that stands there as text is no reference to a secret, and the target may repeat it.
     """

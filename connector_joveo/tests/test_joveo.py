@@ -611,7 +611,7 @@ def test_links_are_fetched_bare_and_shown_masked() -> None:
     assert str(first) == "GET https://f.example/b?X-Amz-Signature=***&n=***"
 
 
-def test_a_file_that_is_listed_twice_with_other_signatures_is_fetched_once() -> None:
+def test_a_file_listed_twice_by_other_signatures_is_fetched_once() -> None:
     """
     Files that differ in another parameter are two.
     """

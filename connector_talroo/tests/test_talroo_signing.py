@@ -130,7 +130,7 @@ def test_a_shown_request_can_be_used_by_nobody() -> None:
     )
 
 
-def test_the_explanation_is_the_signed_string_without_what_must_not_be_shown() -> None:
+def test_the_explanation_is_the_signed_string_without_secrets() -> None:
     """
     It is what a person compares with the provider's idea of the string.
     """

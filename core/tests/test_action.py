@@ -295,7 +295,7 @@ def test_a_request_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rows_by_request(EVENTS, rows)) == len(calls) == 3
 
 
-def test_one_row_that_cannot_be_written_does_not_stop_those_it_would_share_a_request_with() -> None:
+def test_a_row_that_cannot_be_written_stops_no_other_row_of_its_request() -> None:
     """
     If one row of a shared request cannot be written, each of its rows is sent alone.
     """

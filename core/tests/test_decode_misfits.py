@@ -160,7 +160,7 @@ def test_an_unreadable_value_costs_the_value_and_not_the_row(
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "json one by one"])
-def test_unreadable_values_of_columns_that_are_left_out_are_neither_kept_nor_counted(form: str) -> None:
+def test_unreadable_values_of_columns_left_out_are_nowhere(form: str) -> None:
     """
     A value of a column that the settings leave out, or of a secret one, is nowhere: not in ``_extra``, not in a reason.
     """

@@ -114,9 +114,7 @@ class Granted:
     ],
     ids=["an array", "one object more", "JSON in a text"],
 )
-def test_secrets_are_masked_in_a_value_that_is_kept_because_it_does_not_fit(
-    auth: Any, include_personal: bool, nested: Any
-) -> None:
+def test_secrets_are_masked_in_a_kept_value_that_does_not_fit(auth: Any, include_personal: bool, nested: Any) -> None:
     """
     Where columns are read inside of an object and something else came, ``_extra`` holds it without its secrets.
     """

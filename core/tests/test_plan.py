@@ -455,17 +455,28 @@ def test_another_host_has_other_rows(other: str, same: bool) -> None:
     )
 
 
-def test_rows_of_an_imitation_are_not_those_of_the_provider_and_rows_without_a_host_stay():
+def fingerprints_of_two_hosts() -> tuple[str, str]:
+    """That of the provider, and that of an imitation at another address."""
+    return fingerprint(Settings(), CLICKS), fingerprint(Settings(base_url="http://192.0.2.7"), CLICKS)
+
+
+def test_rows_of_an_imitation_are_not_those_of_the_provider():
     """
-    Targets of versions that stored no host, or no path, keep their final days, whatever their base_url.
+    Final days that were read at another address are read again.
     """
-    of_provider, of_imitation = (
-        fingerprint(Settings(base_url=url), CLICKS) for url in (Settings().base_url, "http://192.0.2.7")
-    )
-    without_host, _, _ = of_provider.partition("@")
+    of_provider, of_imitation = fingerprints_of_two_hosts()
 
     assert not is_of_today(of_imitation, of_provider)
     assert not is_of_today(of_provider, of_imitation)
+
+
+def test_final_days_stored_without_a_host_stay_final():
+    """
+    Targets of versions that stored no host, or no path, keep their final days, whatever their base_url.
+    """
+    of_provider, of_imitation = fingerprints_of_two_hosts()
+    without_host, _, _ = of_provider.partition("@")
+
     assert is_of_today(without_host, of_provider)
     assert is_of_today(without_host, of_imitation)
     assert is_of_today(f"{without_host}@192.0.2.7", of_imitation)
@@ -617,7 +628,7 @@ def test_rows_between_an_old_day_and_this_week_are_not_loaded() -> None:
     ]
 
 
-def test_a_change_after_a_day_that_is_read_is_read_again_though_the_target_lists_it() -> None:
+def test_final_days_of_changes_after_a_read_day_are_read_again() -> None:
     """
     Of ``changes``, final days before the first day to read are left; those after it are read with it, in order.
     """
@@ -696,7 +707,7 @@ def test_changes_after_a_day_of_a_run_that_ended_early_are_read_again(
     ],
     ids=["same reader", "another", "another, for another day of the request", "unknown", "unread values", "nothing"],
 )
-def test_a_day_with_rejected_records_is_read_again_when_its_reader_changes(
+def test_a_day_with_rejected_records_is_read_by_a_new_reader(
     bad: dict[str, int], reader: str, reasons: list[str], target_of: type[FakeTarget]
 ) -> None:
     """
@@ -752,7 +763,7 @@ def test_reports_under_way_are_looked_up_by_account() -> None:
     assert found == [["1"], ["2", "3"], ["1", "2"], ["3"]]
 
 
-def test_a_list_of_accounts_is_read_by_each_worker_though_one_has_delivered_it() -> None:
+def test_each_worker_reads_a_delivered_list_of_accounts() -> None:
     """
     A worker that found it delivered would read none of its accounts.
     """

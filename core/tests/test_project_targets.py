@@ -147,9 +147,7 @@ def test_forgetting_takes_place_at_the_time_of_the_projects_clock(
     assert read_at == ([NOW] * 6 if rows else [])
 
 
-def test_a_repair_and_an_adoption_take_place_at_the_time_of_the_projects_clock(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repair_and_adopt_use_the_clock_of_the_project(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The ids of the runs that hold the locks.
     """
@@ -268,7 +266,7 @@ def test_a_stream_that_cannot_be_looked_at_is_named(project: Project, tmp_path: 
     assert project.verify("daily").exit_code == 0
 
 
-def test_a_partition_whose_commit_was_interrupted_is_named_and_not_compared(project: Project, tmp_path: Path) -> None:
+def test_a_partition_with_an_interrupted_commit_is_not_compared(project: Project, tmp_path: Path) -> None:
     """
     The ledger has its intent only; the next run settles it.
     """

@@ -546,7 +546,7 @@ def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
     assert sorted(registry.sandboxes()) == ["shop"]
 
 
-def test_a_plugin_that_states_its_name_is_not_imported_for_another_connector():
+def test_a_plugin_with_a_name_is_imported_for_itself_only():
     """
     It is imported for its own name, and where all connectors are listed.
     """

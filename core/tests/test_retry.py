@@ -277,7 +277,7 @@ def test_a_token_that_others_used_up_is_renewed_again():
     assert exchange.renewed == RENEWALS
 
 
-def test_a_late_response_to_an_older_token_does_not_hide_that_a_newer_one_was_good():
+def test_a_late_response_to_an_older_token_hides_no_expiry():
     """
     The token that the second attempt carries was accepted for another request, before a slow response to a request
     with the one before it: it has expired as well, and a third one is requested.

@@ -166,7 +166,7 @@ def test_a_row_is_sent_again_only_where_that_cannot_double_it(
     assert (job.send(), len(job.sent)) == ([status], sent)
 
 
-def test_an_unknown_outcome_has_the_reason_of_the_attempt_that_may_have_arrived(tmp_path: Path) -> None:
+def test_an_unknown_outcome_has_the_reason_of_its_own_attempt(tmp_path: Path) -> None:
     """
     Not that of a later attempt, which the provider turned away.
     """

@@ -176,7 +176,7 @@ def test_a_value_of_another_type_is_not_made_to_fit(dsn: str, column: str, value
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("place", range(4))
-def test_the_row_that_the_server_refuses_is_found_among_texts_of_several_lines(dsn: str, place: int) -> None:
+def test_a_refused_row_is_found_among_texts_of_several_lines(dsn: str, place: int) -> None:
     """
     The server counts lines, and its number is that of another row; all values of the right one are rejected.
     """
