@@ -694,6 +694,25 @@ def test_changes_after_a_day_of_a_run_that_ended_early_are_read_again(
     assert planned.final == {"leads": 4 - len(reread)}
 
 
+def test_rows_that_a_merged_stream_keeps_of_other_settings_are_noted() -> None:
+    """
+    Of a report they are replaced.
+    """
+    day = date(2026, 8, 5)
+    plans = []
+    for stream, values in (("clicks", (("account_id", "1"),)), ("leads", ())):
+        last = "report_date" if stream == "clicks" else "updated_day"
+        partition = Partition(stream, (*values, (last, day.isoformat())))
+        entry = LedgerEntry(
+            source="acme", partition=partition, state="delivered", run_id="r", read_at=NOW, fingerprint="a test system"
+        )
+        target = FakeTarget(FakeLedger({partition: entry}))
+        plans.append(plan_job(a_job(target, streams=(stream,), since=day, until=day), NOW))
+
+    assert [[one.reason for one in plan.partitions] for plan in plans] == [["changed"], ["changed"]]
+    assert ["rows that only former readings have" in text for plan in plans for text in plan.notices] == [True]
+
+
 @both_targets
 @pytest.mark.parametrize(
     ("bad", "reader", "reasons"),

@@ -561,6 +561,17 @@ def test_a_directory_belongs_to_one_format(sink):
         FileSink(directory=sink.directory, codec=Csv()).open(SOURCE, "r2")
 
 
+def test_a_directory_has_csv_files_of_one_dialect(tmp_path):
+    """
+    No reader reads files with two delimiters. A byte order mark may be added.
+    """
+    run(FileSink(directory=tmp_path, codec=Csv(delimiter=";")), a_day(), (CLICKS, [click(1)]))
+    run(FileSink(directory=tmp_path, codec=Csv(delimiter=";", bom=True)), a_day(), (CLICKS, [click(1)]))
+
+    with pytest.raises(TargetError, match='csv files with delimiter = ";", decimal'):
+        FileSink(directory=tmp_path, codec=Csv(delimiter=";", decimal_sign=",")).open(SOURCE, "r2")
+
+
 def _file_as_target(directory: Path) -> None:
     directory.write_text("mine")
 

@@ -67,6 +67,11 @@ class Planner:
             self._notice_window(stream)
         plans = self._open.by_account(stream, self._selected(stream, accounts))
         chosen = stream in self.families.chosen
+        if stream.kind == "changes" and any("changed" in plan.to_read.values() for plan in plans.values()):
+            self.notices.append(
+                f"{self.job.source.name}.{stream.name} is merged by key, and is read again since its settings, its "
+                "provider's address or its connector changed: rows that only former readings have stay in the target"
+            )
         slices = [
             planned
             for account, plan in plans.items()

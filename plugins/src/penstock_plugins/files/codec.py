@@ -66,6 +66,10 @@ class Codec(Protocol):
     @property
     def appends(self) -> bool: ...
 
+    @property
+    def dialect(self) -> str:
+        """The settings of the format that all files of a directory must share, in words; empty: it has none."""
+
     def description(self) -> dict[str, Any]:
         """The description of the format in a data package: ``format``, ``mediatype`` and what else applies."""
 

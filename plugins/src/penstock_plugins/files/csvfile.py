@@ -60,6 +60,13 @@ class Csv:
     name: str = "csv"
     appends: bool = True
 
+    @property
+    def dialect(self) -> str:
+        return (
+            f'delimiter = "{self.delimiter}", decimal_sign = "{self.decimal_sign}", '
+            f"escape_formulas = {str(self.escape_formulas).lower()}"
+        )
+
     def description(self) -> dict[str, Any]:
         dialect = {"delimiter": self.delimiter, "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True}
         return {"format": "csv", "mediatype": "text/csv", "encoding": "utf-8", "dialect": dialect}

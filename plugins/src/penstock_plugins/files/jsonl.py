@@ -26,6 +26,7 @@ class JsonLines:
 
     name: str = "jsonl"
     appends: bool = True
+    dialect: str = ""
 
     def description(self) -> dict[str, Any]:
         return {"format": "jsonl", "mediatype": "application/jsonl", "encoding": "utf-8"}

@@ -37,6 +37,7 @@ class Parquet:
     decimal_scale: int = SCALE
     name: str = "parquet"
     appends: bool = False
+    dialect: str = ""
 
     def description(self) -> dict[str, Any]:
         return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}

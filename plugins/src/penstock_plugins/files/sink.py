@@ -121,11 +121,18 @@ class FileSink(BaseSink):
         return FileTarget(self.source_files(source), FileLedger(path, readonly=True), None)
 
     def _check_format(self, ledger: FileLedger) -> None:
-        former = ledger.fact("format")
+        former, dialect = ledger.fact("format"), ledger.fact("dialect")
         if former is None:
             ledger.set_fact("format", self.codec.name)
         elif former != self.codec.name:
             raise TargetError(
                 f"{self.directory} holds {former} files, and its ledger counts them as delivered. Name another "
                 f"directory for {self.codec.name}."
+            )
+        if dialect is None:
+            ledger.set_fact("dialect", self.codec.dialect)
+        elif dialect != self.codec.dialect:
+            raise TargetError(
+                f"{self.directory} holds {self.codec.name} files with {dialect}, and the sink has now "
+                f"{self.codec.dialect}: no reader could read both. Restore the settings, or name another directory."
             )

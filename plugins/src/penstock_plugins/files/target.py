@@ -71,7 +71,7 @@ class FileTarget(BaseTarget):
         new rows would stand beside those that they replace.
         """
         former = {
-            kept.stream: {column.name for column in kept.columns}
+            kept.stream: {column.name: column.type for column in kept.columns}
             for layout in layouts
             if layout.kind == "changes"
             for kept in self.ledger.layouts(self.source, layout.stream)
@@ -83,9 +83,10 @@ class FileTarget(BaseTarget):
                 continue
             if written != declared:
                 raise self._declared_otherwise(layout, f"are divided by {_named(written)}, not by {_named(declared)}")
-            lacking = [name for name in layout.replaced_by if name not in former.get(layout.stream, layout.replaced_by)]
-            if lacking:
-                raise self._declared_otherwise(layout, f"have no column {', '.join(lacking)}")
+            types = {column.name: column.type for column in layout.columns}
+            for name in layout.replaced_by if layout.stream in former else ():
+                if former[layout.stream].get(name) != types[name]:
+                    raise self._declared_otherwise(layout, f"have no column {name} of the type {types[name]}")
 
     def _declared_otherwise(self, layout: Layout, fact: str) -> TargetError:
         return TargetError(

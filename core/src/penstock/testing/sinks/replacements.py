@@ -70,8 +70,8 @@ class RowTests(Suite):
 
     def test_a_stream_that_is_declared_otherwise_than_its_rows_is_refused(self, place: Path) -> None:
         """
-        Another account's column, another kind, a key with a new column: new rows would not replace the former ones. A
-        target that cannot refuse streams is not tested.
+        Another account's column, another kind, a key with a new column or of another type: new rows would not replace
+        the former ones. A target that cannot refuse streams is not tested.
         """
         shop, number = Column(name="shop", type="text", nullable=False), Column(name="number", type="integer")
         leads = evolve(LEADS, partition_columns=("campaign", "day"))
@@ -79,6 +79,7 @@ class RowTests(Suite):
             evolve(CLICKS, partition_columns=("shop", "report_date"), columns=(shop, *CLICKS.columns)),
             evolve(CLICKS, kind="changes"),
             evolve(leads, key=("lead_id", "number"), columns=(number, *LEADS.columns)),
+            evolve(leads, columns=(evolve(LEADS.columns[0], type="text"), *LEADS.columns[1:])),
             evolve(leads, kind="report"),
         ]
         target = self.sink(place).open(SOURCE, "r1")
