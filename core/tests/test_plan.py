@@ -694,6 +694,15 @@ def test_changes_after_a_day_of_a_run_that_ended_early_are_read_again(
     assert planned.final == {"leads": 4 - len(reread)}
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_configured_account_without_a_name_is_refused(name: str) -> None:
+    """
+    Providers answer a request without an account with the rows of all, so that these would be there twice.
+    """
+    with pytest.raises(UsageError, match=r"an account of s\.clicks has no name in the configuration"):
+        plan_job(a_job(settings=Settings(ids=("1", name))), NOW)
+
+
 def test_rows_that_a_merged_stream_keeps_of_other_settings_are_noted() -> None:
     """
     Of a report they are replaced.

@@ -62,6 +62,11 @@ class Accounts:
                     f"{self.source.name} has no accounts, and {stream.name} is read account by account: write a "
                     f"table [source.{self.source.name}.accounts.ACCOUNT] for each, empty if need be"
                 )
+            if not all(map(str.strip, configured)):
+                raise UsageError(
+                    f"an account of {self.source.name}.{stream.name} has no name in the configuration. A provider may "
+                    "answer such a request with the rows of all accounts. Take it out, or write its name."
+                )
             return configured
         if self.ledger is None or stream.accounts_from is None:
             return None
