@@ -1,6 +1,7 @@
 """The configuration: where values come from, what is refused, and how a problem is reported."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -392,6 +393,24 @@ def test_a_secret_from_a_file_loses_one_newline(tmp_path: Path) -> None:
 
     assert settled.settings.key.reveal() == "hunter2-long\n"
     assert settled.notices == ()
+
+
+@frozen(kw_only=True)
+class EndingSettings(Settings):
+    def __attrs_post_init__(self) -> None:
+        sys.exit()
+
+
+def test_settings_that_end_the_process_are_a_defect_of_the_connector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    By name and place: the command would end with exit code 0, as if it had read everything.
+    """
+    monkeypatch.setattr(f"{__name__}.Settings", EndingSettings)
+
+    with pytest.raises(PluginError, match=r"EndingSettings \(test_config\.py, line \d+\) failed with SystemExit"):
+        loaded(tmp_path).source("x", Offered())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +199,13 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
             {"accounts": lambda settings: settings.accounts},
             "accounts failed with AttributeError: 'AcmeSettings' object",
         ),
-        ({"accounts": lambda settings: "17"}, ") returned '17'; write a list of texts, such as ['17', '18']"),
-        ({"accounts": lambda settings: [17]}, ") returned [17]; write a list of texts"),
+        ({"accounts": lambda settings: "17"}, ") returned str ('17'); write return the accounts as texts"),
+        ({"accounts": lambda settings: [17]}, ") returned list ([17]); write return the accounts as texts"),
+        ({"accounts": lambda settings: None}, ") returned nothing; write return the accounts as texts"),
+        (
+            {"earliest": lambda today: datetime(2026, 1, 1, tzinfo=UTC)},
+            ") returned datetime; write return today - timedelta(...)",
+        ),
         ({"account": "shop"}, "accounts=lambda settings: settings.account_ids"),
         ({"requests": with_secret}, "writes the secret key into the request, which the ledger may keep; write "),
         ({"requests": with_a_secret_object}, "the value of key is Secret, and no text; write secret.reveal(), in an "),

@@ -199,6 +199,10 @@ MISTAKEN = [
     ),
     (clicks(json={}), "json is the body of the request that path names; write path=, and no requests="),
     (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
+    (
+        clicks(days_per_request=7, day_of="clicked_on", path="/clicks", params={"day": "{since}"}, requests=None),
+        "its requests name the first day only, and days_per_request is more than 1; name {until} or {end}, too",
+    ),
     (clicks(days_per_request=7), "days_per_request is 7, and no column holds a row's day; name one"),
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),
     (clicks(accounts=None, accounts_from=("offer", "id")), "accounts_from names the stream 'offer', which does"),

@@ -338,9 +338,18 @@ class Stream:
         return [Request.json("POST", url, body, params=params, columns=stamps)]
 
     def configured_accounts(self, settings: Any) -> Sequence[str] | None:
-        """The accounts that the settings name; None where they name none and ``accounts_from`` lists them."""
+        """
+        The accounts that the settings name; None where they name none and ``accounts_from`` lists them. PluginError
+        where ``accounts`` returns something else than texts.
+        """
         if self.accounts is not None:
-            return self.accounts(settings)
+            given = self.accounts(settings)
+            if given is None and self.accounts_from is not None:
+                return None
+            listed = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
+            is_right = listed is not None and all(isinstance(account, str) for account in listed)
+            check_returned(self.accounts, given, object if is_right else (), 'the accounts as texts, ["17", "18"]')
+            return listed
         accounts: Sequence[str] | None = getattr(settings, f"{self.account}s", None) if self.account else None
         return accounts or None if self.accounts_from is not None else accounts
 

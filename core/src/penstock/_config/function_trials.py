@@ -182,6 +182,9 @@ def _type_of(value: object) -> str:
 def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     try:
         accounts: Any = source.accounts_of(stream) if stream.account is not None else None
+    except PluginError as error:
+        yield str(error)
+        return
     except FAILURES as error:
         yield f"accounts failed with {_failure(error)}"
         return
@@ -189,7 +192,8 @@ def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[st
         yield problem
         return
     yield from _problems_in_judge(stream.judge)
-    if stream.earliest is not None and not isinstance(first := stream.earliest(DAY), date):
+    first = stream.earliest(DAY) if stream.earliest is not None else DAY
+    if isinstance(first, datetime) or not isinstance(first, date):
         line = source_line(stream.earliest)
         yield f"earliest ({line}) returned {_type_of(first)}; write return today - timedelta(...)"
     account = next(iter(accounts or ()), "1") if stream.account is not None else None
@@ -230,10 +234,8 @@ def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any
             f"{key}: tuple[str, ...] = setting(...), or accounts=lambda settings: "
             f"settings.{_similar_setting(source, key)}"
         )
-    where = f" ({source_line(stream.accounts)})" if stream.accounts is not None else ""
-    result = stream.configured_accounts(source.settings)
-    if isinstance(result, str) or not all(isinstance(account, str) for account in accounts):
-        return f"accounts{where} returned {result!r}; write a list of texts, such as ['17', '18']"
+    if isinstance(accounts, str) or not all(isinstance(account, str) for account in accounts):
+        return f"the setting {stream.account}s is {accounts!r}; write tuple[str, ...] = setting(...)"
     return None
 
 

@@ -15,9 +15,10 @@ from attrs import define, field, frozen
 
 from penstock._config.raw_sections import AccountSections, RawValue, Section, folded, variable_of
 from penstock._config.toml_values import bare_type, from_text, is_table, problems_inside, sample, structure
+from penstock._plugins.plugin_errors import FAILURES, describe_error, place_in_plugin
 from penstock._util.text import shown, sort_of
-from penstock.errors import ConfigError, sentences
-from penstock.names import did_you_mean
+from penstock.errors import ConfigError, PluginError, sentences
+from penstock.names import did_you_mean, source_line
 from penstock.redact import Secret
 from penstock.settings import info_of, is_base_url, keys_of
 
@@ -300,12 +301,15 @@ def _instance(
     try:
         with attrs.validators.disabled():
             settings = cls(**stand_ins, **values)
-    except Exception as error:
+    except FAILURES as error:
         if unread:  # its __attrs_post_init__ may need them
             return None, []
         if isinstance(error, (ValueError, TypeError)):
             return None, [("", str(error))]
-        raise
+        raise PluginError(
+            f"{cls.__name__} ({source_line(cls)}) failed with {describe_error(error)}{place_in_plugin(error)}. This is "
+            "a defect of the connector, not of your configuration. Report it to the connector's publisher."
+        ) from error
     for name in unread:
         object.__delattr__(settings, name)
     refused: list[tuple[str, str]] = []

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from attrs import evolve, field, frozen
 
 from penstock._plugins.offers import ComponentKind
+from penstock._plugins.plugin_errors import FAILURES
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, Stream
 from penstock.errors import ConfigError, PenstockError
@@ -137,7 +138,7 @@ class ConfiguredSource:
                 problems += [f"{where}: {problem}" for problem in error.problems]
             except PenstockError:
                 raise
-            except Exception:  # noqa: S112  a defect of the connector: it fails the requests of this source only
+            except FAILURES:
                 continue
         if problems:
             raise ConfigError(problems)

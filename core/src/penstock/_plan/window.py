@@ -14,6 +14,7 @@ from penstock._plan.finality import parent_with_days
 from penstock._plan.plan import Job
 from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.protocols import check_returned
 
 DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
@@ -60,6 +61,8 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
     until, notices = _last_day(job, stream, zone, now)
     today = now.astimezone(zone).date()
     floor = stream.earliest(today) if stream.earliest is not None else None
+    if floor is not None and (isinstance(floor, datetime) or not isinstance(floor, date)):
+        check_returned(stream.earliest, floor, (), "today - timedelta(...)")
     check_order(job.since, job.until)
     if floor is not None and until < floor and job.until is not None:
         raise UsageError(

@@ -127,8 +127,10 @@ class _PipeChannel:
 
 def _worker(pipe: Connection, assignment: Assignment, work: Work) -> None:
     """A worker's process."""
-    # Ctrl-C reaches all processes of a terminal; the parent's order counts.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and a terminal that closes, reach all of its processes; the parent's order counts.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # not on every platform
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

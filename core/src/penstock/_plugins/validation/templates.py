@@ -38,6 +38,12 @@ def problems_in_templates(stream: Stream, settings: type | None) -> Iterator[str
                 f"{single} takes one parent row, and per_request is {parent.per_request}; name the column in a list of "
                 "one element of json, or write requests="
             )
+    names = {name for _, name, _ in named}
+    if stream.days_per_request not in (0, 1) and names & {"since", "start"} and not names & {"until", "end"}:
+        yield (
+            "its requests name the first day only, and days_per_request is more than 1; name {until} or {end}, too, or "
+            "leave days_per_request out"
+        )
     if parent is None or parent.links is _NO_LINKS:  # else the names that links gives a row are not known
         yield from _unknown_names(stream, settings, [(what, name) for what, name, _ in named])
 
