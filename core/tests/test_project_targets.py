@@ -331,6 +331,26 @@ def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     assert json.loads(one.raw)["price"] == "150"
 
 
+def test_a_ledger_whose_rejected_takes_no_days_gives_the_same(
+    project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As documented for authors of sinks before the days were added.
+    """
+    rejected = SqliteLedger.rejected
+    monkeypatch.setattr(SqliteLedger, "rejected", lambda self, source=None, stream=None: rejected(self, source, stream))
+    shop.change = lambda shop, day, answer: {
+        "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
+        "total": 2,
+    }
+    project.run("daily", **DAYS, accounts=["7"])
+
+    found = project.rejected("shop", since=LAST, until=LAST).rejected
+
+    assert len(project.rejected("shop").rejected) > 1
+    assert {one.partition["day"] for one in found} == {str(LAST)}
+
+
 def test_partitions_are_the_rows_of_the_ledger(project: Project, shop: Shop) -> None:
     """
     State, counts and sums of each account's day; a day whose last try failed keeps those of its last good reading.

@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 from attrs import evolve
-from penstock import LedgerEntry, SinkError, TargetError
+from penstock import LedgerEntry, Secret, SinkError, TargetError
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, click
 from penstock_plugins.postgres.ledger import PostgresLedger
+from penstock_plugins.postgres.query import rows_of as queried
 from postgres_runs import as_role, deliver, delivered, name_of, query, sink, verified
 
 
@@ -96,6 +97,19 @@ def test_row_level_security_that_begins_during_a_run_is_an_error(dsn: str, role:
         target.close()
 
     assert query(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c2",)]
+
+
+def test_a_query_has_the_rows_that_a_policy_lets_its_user_see(dsn: str, role: str):
+    """
+    It is the user's, and no statement of penstock's own, which needs all rows.
+    """
+    query(dsn, "create table leads as select number from generate_series(1, 3) as number")
+    query(dsn, f"grant select on leads to {role}; alter table leads enable row level security")
+    query(dsn, "create policy most on leads using (number > 1)")
+
+    rows = queried(Secret(as_role(dsn, role)), "select number from leads order by number")
+
+    assert [row["number"] for row in rows] == [2, 3]
 
 
 def test_row_level_security_of_the_ledger_is_named(dsn: str, role: str):

@@ -270,8 +270,8 @@ OUTCOME_MEMBERS = _spellings("success", "ok", "result", "failure", "statusCode")
 ERROR_MEMBERS = _spellings("errorMessage", "error_message", "errors", "error", "status")
 """Members that can state a failure, and no success."""
 
-_NO_ERROR = ("", "0", "no", "none", "ok")
-_FAILED_STATUSES = ("error", "fail", "failed", "failure")
+_NO_ERROR = ("", "0", "no", "none", "no error", "ok", "success")
+_FAILURES = ("error", "fail", "failed", "failure")
 
 
 def stated(name: str, value: Any) -> bool | None:
@@ -279,23 +279,33 @@ def stated(name: str, value: Any) -> bool | None:
     What one of these members of a body states, of a read or a write: True for success, False for a failure, None where
     it states neither. A value may also be written as text.
     """
-    name, value = name.lower(), flag(value)
-    if name in ("success", "ok", "result"):
-        return value is not False and value is not None
-    if name == "failure":
-        return value is not True
-    if name in ("status", "statuscode"):
-        return _stated_by_status(value)
+    value = flag(value)
+    word = value.strip().lower() if isinstance(value, str) else value
+    match name.lower():
+        case "success" | "ok":
+            return word not in (None, False, "0", "no", *_FAILURES)  # 0 equals False
+        case "result":  # also an id, or a code of which 0 is often success
+            return value is not None and value is not False and word not in _FAILURES
+        case "failure" if isinstance(value, int) and not isinstance(value, bool):
+            return None if value else True  # a number: the others may have succeeded
+        case "failure":
+            return not _is_error(value)
+        case "status" | "statuscode":
+            return _stated_by_status(word)
+    return False if _is_error(value) else None
+
+
+def _is_error(value: Any) -> bool:
+    """Whether the value of a member for errors is one, such as a text, a list with elements or a code."""
+    value = flag(value)
     if isinstance(value, str):
-        failed = value.strip().lower() not in _NO_ERROR
-    else:
-        failed = any(value.values()) if isinstance(value, dict) else bool(value)
-    return False if failed else None
+        return value.strip().lower() not in _NO_ERROR
+    return any(map(_is_error, value.values())) if isinstance(value, dict) else bool(value)
 
 
 def _stated_by_status(value: Any) -> bool | None:
     if isinstance(value, str):
-        return False if value.strip().lower() in _FAILED_STATUSES else None
+        return False if value in _FAILURES else None
     if isinstance(value, int) and 200 <= value < 600:
         return True if value < 300 else False if value >= 400 else None
     return None

@@ -106,6 +106,11 @@ class LedgerEntry:
         """
         return self.delivered and self.closed
 
+    def final(self, fingerprint: str) -> bool:
+        """As :attr:`is_final`, with these settings."""
+        # The documentation of development versions had this name: decision 72.
+        return self.is_final and self.fingerprint == fingerprint
+
 
 @frozen(kw_only=True)
 class PendingReport:

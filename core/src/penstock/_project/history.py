@@ -2,8 +2,10 @@
 What the ledger of a target keeps of former runs: ``runs`` (their records), ``rejected`` and ``changes``.
 """
 
+import inspect
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
@@ -39,8 +41,11 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 
 def rejected_records(source_ledger: SourceLedger, stream: str | None, days: Days) -> Iterator[RejectedRecord]:
     """The records of a source that were rejected in one target. A target may have millions of them."""
-    records = source_ledger.ledger.rejected(source_ledger.source, stream, since=days.since, until=days.until)
-    for entry, of_partition in groupby(records, itemgetter(0)):
+    rejected = source_ledger.ledger.rejected
+    if "since" in inspect.signature(rejected).parameters:
+        rejected = partial(rejected, since=days.since, until=days.until)
+    # else: a ledger as the documentation of development versions had it, decision 72. Other days are dropped here.
+    for entry, of_partition in groupby(rejected(source_ledger.source, stream), itemgetter(0)):
         if not days.holds(entry.partition):
             continue
         partition = entry.partition.as_dict()
