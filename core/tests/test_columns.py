@@ -224,7 +224,7 @@ def test_numbers_in_text_are_read_by_their_format(form: str, text: str, number: 
     if number is not None:
         assert str(coerce(one, text)) == number
     elif text:
-        with pytest.raises(MisfitError, match="is no number such as"):
+        with pytest.raises(MisfitError, match="expected a number such as"):
             coerce(one, text)
     else:
         assert coerce(one, text) is None
@@ -286,7 +286,7 @@ def test_a_record_class_may_declare_what_holds_for_its_columns() -> None:
         ("x", None, 1200),
         ("y", Decimal("-1.00"), None),
     ]
-    assert decoded.unread_example == ("$[2].clicks", "'--' is no number such as 1,234.5")
+    assert decoded.unread_example == ("$[2].clicks", "expected a number such as 1,234.5, got '--'")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_money_in_text_is_plain_or_nothing(form: str) -> None:
     decoded = decode_one(compiled(), items)
 
     assert [row.spend for row in decoded.batch.rows] == [Decimal("1.50"), None, None, Decimal("-2e2"), Decimal(".5")]
-    assert (decoded.unread_values, decoded.unread_example) == (2, ("$[1].spend", "'1_000' is no number"))
+    assert (decoded.unread_values, decoded.unread_example) == (2, ("$[1].spend", "expected a number, got '1_000'"))
 
 
 @record()
@@ -114,12 +114,12 @@ class Priced:
 @pytest.mark.parametrize(
     ("price", "reason"),
     [
-        ("12.50", "'12.50' is no whole number of cents"),
-        ("12.00", "'12.00' is no whole number of cents"),
-        ("1e3", "'1e3' is no whole number of cents"),
-        ("1_000", "'1_000' is no number"),
-        ("١٢", "'١٢' is no number"),
-        ("free", "'free' is no number"),
+        ("12.50", "expected a whole number of cents, got '12.50'"),
+        ("12.00", "expected a whole number of cents, got '12.00'"),
+        ("1e3", "expected a whole number of cents, got '1e3'"),
+        ("1_000", "expected a number, got '1_000'"),
+        ("١٢", "expected a number, got '١٢'"),
+        ("free", "expected a number, got 'free'"),
         ("", "it is blank"),
         (" ", "it is blank"),
     ],
@@ -183,7 +183,7 @@ def test_csv_that_does_not_fit() -> None:
     assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[3]"]
     assert decoded.unread_example == (
         "$[2].clickedAt",
-        '\'1700000000\' is no date and time; if it counts from 1970, declare format="epoch_ms", or "epoch_s"',
+        'expected a date and time, got \'1700000000\'; if it counts from 1970, declare format="epoch_ms", or "epoch_s"',
     )
     assert decoded.count == 4
 
@@ -286,4 +286,4 @@ def test_a_member_that_reads_like_a_message() -> None:
     )
 
     assert [(row.id, row.count) for row in decoded.batch.rows] == [("a", None), ("b", 5)]
-    assert decoded.unread_example == ("$[0].unknown field", "'x' is no number")
+    assert decoded.unread_example == ("$[0].unknown field", "expected a number, got 'x'")

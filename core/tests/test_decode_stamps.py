@@ -215,7 +215,7 @@ def test_stamps_that_do_not_fit() -> None:
     with pytest.raises(PluginError, match="report_date"):
         decode_one(shape, an_array({"clickId": "a"}), {"report_date": "soon"})
     decoded = decode_one(shape, an_array({"clickId": "a"}, columns={"report_date": "total"}))
-    assert reasons(decoded) == [("$[0]", "'total' is no date and time")]
+    assert reasons(decoded) == [("$[0]", "expected a date and time, got 'total'")]
 
 
 def test_an_added_column_that_must_have_a_value() -> None:

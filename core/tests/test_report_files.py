@@ -303,7 +303,7 @@ def test_a_row_of_totals_is_held_against_the_sums() -> None:
         read(cut, totals="Total")
     assert len(rows(read(odd, totals="Total"))) == 2
     undeclared = read(GOOD + "Total,,19,1841.00\r\n")
-    assert [reason for _, reason in rejected_of(undeclared)] == ["'Total' is no date and time"]
+    assert [reason for _, reason in rejected_of(undeclared)] == ["expected a date and time, got 'Total'"]
 
 
 PLAIN = '{"Date": "2026-11-03", "Campaign": %s, "Clicks": %s, "Spend": %s}'

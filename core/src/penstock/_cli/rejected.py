@@ -85,9 +85,9 @@ def _list(read: Read, *, json_: bool, csv_: bool) -> int:
     counts: Counter[tuple[str, ...]] = Counter()
 
     def count(record: RejectedRecord) -> None:
-        # Without the index of the element in its page, and without its value.
+        # Without the index of the element in its page, and without its value, which follows "got".
         place = (record.target, record.source, record.stream, re.sub(r"\[\d+\]", "[]", record.path))
-        counts[(*place, firsts.setdefault((*place, kind_of(record.reason)), record.reason))] += 1
+        counts[(*place, firsts.setdefault((*place, record.reason.partition(", got ")[0]), record.reason))] += 1
 
     code = read(count)
     if json_:
@@ -104,19 +104,6 @@ def _list(read: Read, *, json_: bool, csv_: bool) -> int:
     else:
         print("no rejected records")
     return code
-
-
-_VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )""", re.DOTALL)
-
-
-def kind_of(reason: str) -> str:
-    """
-    A reason without the value that it begins with: ``'n/a' is no number`` is of the kind ``is no number``.
-
-    For the display of :func:`_list` only: a value that is not recognized costs one more line.
-    """
-    match = _VALUE.match(reason)
-    return reason[match.end() :] if match is not None else reason
 
 
 def cut(text: str) -> str:

@@ -328,7 +328,7 @@ def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
     try:
         return exact(_EXACT.scaleb(number, column.scale)) if column.scale else number
     except (InvalidOperation, Inexact):
-        raise MisfitError(f"{clip(str(value), 60)!r} has too many digits") from None
+        raise MisfitError(f"expected fewer digits, got {clip(str(value), 60)!r}") from None
 
 
 def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:

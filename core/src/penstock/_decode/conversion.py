@@ -39,7 +39,10 @@ FIRST_MILLISECONDS = 10**11
 
 
 class MisfitError(ValueError):
-    """The value does not fit its column; the text is the reason."""
+    """
+    The value does not fit its column; the text is the reason. The value itself is at most in what follows ``, got``:
+    before it, all values that misfit alike have the same text.
+    """
 
 
 Misfits = dict[int, str]
@@ -76,7 +79,7 @@ def coerce(column: Column, value: Any) -> Any:
     except (ValueError, InvalidOperation, OverflowError) as error:
         if isinstance(error, MisfitError):
             raise
-        raise MisfitError(f"{_quoted(value)} is no {column.type}") from None
+        raise _misfit(f"a valid {column.type}", value) from None
 
 
 def _text(column: Column, value: Any) -> str:
@@ -95,10 +98,11 @@ def _integer(column: Column, value: Any) -> int:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, str) and _THOUSANDS.fullmatch(value):
-        raise MisfitError(f"{_quoted(value)} may be thousands or a fraction: declare the column's number format")
+        advice = ", which may be thousands or a fraction: declare the column's number format"
+        raise _misfit("a number of one meaning", value, advice)
     number = exact(value)
     if number != number.to_integral_value():
-        raise MisfitError(f"{_quoted(value)} is no whole number")
+        raise _misfit("a whole number", value)
     return int(number)
 
 
@@ -117,7 +121,7 @@ def plain_number(text: str, format_: str) -> str:
     sign = number[:1] if number[:1] in ("-", "+") else ""
     digits = number.removeprefix(sign).strip()
     if _number_pattern(format_).fullmatch(digits) is None or (negative and sign):
-        raise MisfitError(f"{_quoted(text)} is no number such as {format_}")
+        raise _misfit(f"a number such as {format_}", text)
     thousands, point = _separators(format_)
     plain = digits.replace(thousands, "") if thousands else digits
     return ("-" if negative else sign) + plain.replace(point, ".")
@@ -145,13 +149,13 @@ def exact(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise MisfitError(f"expected a number, got {_kind(value)}")
     if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
-        raise MisfitError(f"{_quoted(value)} is no number")
+        raise _misfit("a number", value)
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise MisfitError(f"{_quoted(value)} is no number") from None
+        raise _misfit("a number", value) from None
     if not bounded(number):
-        raise MisfitError(f"{_quoted(value)} is no finite number of at most {LARGEST_EXPONENT} digits")
+        raise _misfit(f"a finite number of at most {LARGEST_EXPONENT} digits", value)
     return number
 
 
@@ -164,7 +168,7 @@ def whole(value: Any, of: str) -> Decimal:
     """The number in a text without point and exponent, or in an int; raises MisfitError. ``of``: its unit."""
     if isinstance(value, (str, Decimal)) and not _DIGITS.fullmatch(str(value).strip()):
         exact(value)  # raises with a message of its own for a value that is no number
-        raise MisfitError(f"{_quoted(value)} is no whole number of {of}")
+        raise _misfit(f"a whole number of {of}", value)
     return exact(value)
 
 
@@ -183,7 +187,7 @@ def _boolean(column: Column, value: Any) -> bool:
         return False
     truth = _TRUE_FALSE.get(word)
     if truth is None:
-        raise MisfitError(f"{_quoted(value)} is neither true nor false")
+        raise _misfit("true or false", value)
     return truth
 
 
@@ -195,10 +199,10 @@ def _date(column: Column, value: Any) -> date:
     if isinstance(value, str) and _DATE.fullmatch(value):
         return date.fromisoformat(value)
     if column.format and not (isinstance(value, datetime) or _DATETIME.fullmatch(str(value))):
-        raise MisfitError(f"{_quoted(value)} is no day {column.format}")
+        raise _misfit(f"a day {column.format}", value)
     moment = value if isinstance(value, datetime) else _moment(value)
     if moment.time() != time() or (moment.tzinfo is not None and moment.utcoffset() != UTC.utcoffset(None)):
-        raise MisfitError(f"{_quoted(value)} is no date: it has a time, or a zone other than UTC")
+        raise _misfit("a date without a time, and without a zone other than UTC", value)
     return moment.date()
 
 
@@ -212,9 +216,9 @@ def _datetime(column: Column, value: Any) -> datetime:
         return datetime.combine(date.fromisoformat(value), time())  # a day without its time is its start
     moment = value if isinstance(value, datetime) else _moment(value)
     if naive and moment.tzinfo is not None:
-        raise MisfitError(f"{_quoted(value)} has a zone, and the column has none")
+        raise _misfit("a time without a zone, as the column has none", value)
     if not naive and moment.tzinfo is None:
-        raise MisfitError(f"{_quoted(value)} has no zone, and the column needs one")
+        raise _misfit("a time with a zone, as the column needs one", value)
     return moment
 
 
@@ -240,7 +244,7 @@ def _moment(value: Any) -> datetime:
     if match is None:
         digits = isinstance(value, str) and re.fullmatch(r"\d{9,16}", value.strip())
         counted = '; if it counts from 1970, declare format="epoch_ms", or "epoch_s"' if digits else ""
-        raise MisfitError(f"{_quoted(value)} is no date and time{counted}")
+        raise _misfit("a date and time", value, counted)
     day, minute, second, fraction, zone = match.groups(default="")
     zone = "+00:00" if zone.upper() in ("Z", "UTC") else zone
     return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")
@@ -263,6 +267,10 @@ def _kind(value: Any) -> str:
         return "a number"
     names: dict[Any, str] = {str: "text", dict: "an object", list: "an array"}
     return names.get(type(value), type(value).__name__)
+
+
+def _misfit(expected: str, value: Any, advice: str = "") -> MisfitError:
+    return MisfitError(f"expected {expected}, got {_quoted(value)}{advice}")
 
 
 def _quoted(value: Any) -> str:
