@@ -390,15 +390,19 @@ def test_totals_are_sums_by_account_and_period(project: Project) -> None:
     assert [(one.days, one.open) for one in days] == [(1, 1)]
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["one address", "no address"])
+@pytest.mark.parametrize("stated", ["address", "run", "text"])
 def test_two_names_of_one_target_are_one_to_forget(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str
 ) -> None:
     """
-    The lock of a place excludes other runs, not another name of the place, also where the sink states no address.
+    The lock of a place excludes other runs, not another name of the place, also where the sink states no address, and
+    the run that holds the lock in a text only.
     """
+    known = stated == "address"
     if not known:
         monkeypatch.delattr(FileSink, "address")
+    if stated == "text":
+        monkeypatch.setattr("penstock_plugins.files.locks._run_id", lambda holder: None)
     values = config(server, tmp_path)
     (tmp_path / "link").symlink_to(values["sink"]["files"]["path"])
     values["sink"]["alias"] = {"kind": "jsonl", "path": str(tmp_path / "link")}
