@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from penstock._cli import main
-from penstock._config.function_trials import problems_of
+from penstock._config.function_trials import trial_problems_of
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Stream
 from penstock.envelope import Envelope
@@ -146,7 +146,7 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
     registry = acme(**stream)
 
     assert registry.broken() == ()
-    assert problems_of(registry, "acme") == []
+    assert trial_problems_of(registry, "acme") == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,9 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
     registry = acme(**stream)
 
     assert registry.broken() == ()
-    assert any(problem.startswith("stream clicks: ") and output in problem for problem in problems_of(registry, "acme"))
+    assert any(
+        problem.startswith("stream clicks: ") and output in problem for problem in trial_problems_of(registry, "acme")
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_what_other_functions_return_is_checked(stream: dict[str, Any], output: 
     """
     Components, verdicts, days and accounts; a function that fails does not end the listing.
     """
-    assert any(output in problem for problem in problems_of(acme(**stream), "acme"))
+    assert any(output in problem for problem in trial_problems_of(acme(**stream), "acme"))
 
 
 class NotFrozen(Unsigned):
@@ -266,7 +268,7 @@ def test_an_authenticator_that_cannot_sign_is_named(authenticator: Any, output: 
     """
     A class without its decorator, a result that was forgotten, a class in place of a function.
     """
-    (problem,) = problems_of(acme(fields={"authenticator": authenticator}), "acme")
+    (problem,) = trial_problems_of(acme(fields={"authenticator": authenticator}), "acme")
     assert output in problem
 
 
@@ -297,13 +299,13 @@ def test_a_column_that_no_row_of_the_parent_fills_is_named() -> None:
     def needs_a_slug(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         return [{"slug": row["id"].split("/")[1]}]
 
-    (problem,) = problems_of(acme(**a_child()), "acme")
+    (problem,) = trial_problems_of(acme(**a_child()), "acme")
     assert problem.startswith("stream clicks: nothing fills the column order_id")
     assert 'write links=lambda row: [{"order_id": row["id"]}] in Parent(...)' in problem
-    assert problems_of(acme(**a_child(links=lambda row: [{"order_id": row["id"]}])), "acme") == []
-    assert problems_of(acme(**a_child(links=needs_a_slug)), "acme") == []
+    assert trial_problems_of(acme(**a_child(links=lambda row: [{"order_id": row["id"]}])), "acme") == []
+    assert trial_problems_of(acme(**a_child(links=needs_a_slug)), "acme") == []
     for links in (lambda row: None, lambda row: {"order_id": row["id"]}):
-        (problem,) = problems_of(acme(**a_child(links=links)), "acme")
+        (problem,) = trial_problems_of(acme(**a_child(links=links)), "acme")
         assert re.search(
             r"parent: links: a lambda \(test_function_trials\.py, line \d+\) returned (nothing|dict .*); write", problem
         )
@@ -313,7 +315,7 @@ def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:
     """
     The demo would fail with the same problem.
     """
-    assert problems_of(acme(settings={"account_idz": ["1"]}), "acme")[0].startswith(
+    assert trial_problems_of(acme(settings={"account_idz": ["1"]}), "acme")[0].startswith(
         "its settings class refuses the settings of its sandbox: sandbox: source.acme.account_idz: unknown key."
     )
 
@@ -391,6 +393,6 @@ def test_wrong_functions_of_a_connector_are_named(fields: dict[str, Any], output
     """
     What an authenticator function and the check return.
     """
-    problems = problems_of(acme(fields=fields), "acme")
+    problems = trial_problems_of(acme(fields=fields), "acme")
 
     assert [output in problem for problem in problems] == [True]

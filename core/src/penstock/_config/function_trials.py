@@ -42,11 +42,11 @@ def trial_problems(registry: Registry) -> list[Broken]:
     return [
         Broken(registry.origin(name), f"connector {name}: {problem}")
         for name in registry.connectors()
-        for problem in problems_of(registry, name)
+        for problem in trial_problems_of(registry, name)
     ]
 
 
-def problems_of(registry: Registry, connector: str) -> list[str]:
+def trial_problems_of(registry: Registry, connector: str) -> list[str]:
     """The problems of one connector, in the order of its streams. Without a sandbox its functions are not called."""
     try:
         if not registry.streams(connector) and not registry.actions(connector):

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from penstock._config.function_trials import problems_of
+from penstock._config.function_trials import trial_problems_of
 from penstock._plugins.registry import Registry
 from penstock.errors import ConfigError, PluginError, UsageError
 from penstock.sandbox.app import SandboxApp
@@ -74,7 +74,7 @@ def _declared_wrong(registry: Registry, connector: str) -> list[Finding]:
     except PluginError as error:  # it is broken itself, or some plugin that should offer it
         reasons = [plugin.reason for plugin in broken if plugin.reason not in str(error)] + [str(error)]
     else:
-        reasons = [plugin.reason for plugin in broken if plugin.plugin == offered_by] or problems_of(
+        reasons = [plugin.reason for plugin in broken if plugin.plugin == offered_by] or trial_problems_of(
             registry, connector
         )
     return [Finding("declarations", text) for text in reasons]
