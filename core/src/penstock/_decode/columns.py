@@ -26,7 +26,7 @@ from penstock._decode.conversion import (
 )
 from penstock._decode.elements import NULL
 from penstock._decode.masks import Masks
-from penstock._decode.page import RawPage, fill, fill_each, nulls, values_of
+from penstock._decode.page import RawPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock.errors import PluginError
 from penstock.model import EXACT_JSON, PLAIN_JSON, Batch
@@ -103,7 +103,7 @@ class ColumnRules:
         for name in self._stamped_not_null:
             if page.uniform.get(name) is not None:
                 continue
-            empty = nulls(values_of(page.rows, name))
+            empty = nulls(get_column(page.rows, name))
             if empty and len(empty) == len(page.rows) and not self._has_source(page, name, stamps):
                 raise PluginError(
                     f"the column {name} is declared as added, and nothing fills it: name it in the "
@@ -114,21 +114,21 @@ class ColumnRules:
     def _clean_nested(self, page: RawPage) -> None:
         """Make JSON's null a null, and remove or mask hidden members of nested values."""
         for name in self.raw:
-            values = values_of(page.rows, name)
+            values = get_column(page.rows, name)
             if NULL in values:
-                fill_each(page.rows, name, [None if value == NULL else value for value in values])
+                set_column_each(page.rows, name, [None if value == NULL else value for value in values])
         for name, clean in self.cleaners.items():
-            fill_each(page.rows, name, map(clean, values_of(page.rows, name)))
+            set_column_each(page.rows, name, map(clean, get_column(page.rows, name)))
         for name in self.nested if self.masks else ():
             self._mask(page, name)
 
     def _mask(self, page: RawPage, name: str) -> None:
         """Mask secret members inside of a json column, whatever its shape is."""
-        values = values_of(page.rows, name)
+        values = get_column(page.rows, name)
         if not any(values):
             return
         if self.masks.may_be_in(b"".join(filter(None, values)) if name in self.raw else EXACT_JSON.encode(values)):
-            fill_each(page.rows, name, map(self._masked, values))
+            set_column_each(page.rows, name, map(self._masked, values))
 
     def _masked(self, value: Any) -> Any:
         if not value or (isinstance(value, Raw) and not self.masks.may_be_in(bytes(value))):
@@ -160,7 +160,7 @@ class ColumnRules:
                 self.rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
                 return
         for name, value in page.uniform.items():
-            fill(page.rows, name, value)
+            set_column(page.rows, name, value)
         for name, each in page.elements.stamps.items():
             self._stamp_each(page, name, each)
 
@@ -187,7 +187,7 @@ class ColumnRules:
             self.rejects.reject(page, bad)
         if column.added:
             page.uniform.pop(name, None)
-            fill_each(page.rows, name, values)
+            set_column_each(page.rows, name, values)
         else:
             self._compare_stamp(page, name, values)
 
@@ -198,11 +198,11 @@ class ColumnRules:
 
     def _compare_stamp(self, page: RawPage, name: str, stamps: list[Any]) -> None:
         """Compare a stamp with the column that the provider sends: fill its nulls, reject rows with another value."""
-        values = values_of(page.rows, name)
+        values = get_column(page.rows, name)
         if values == stamps:
             return
         both = list(zip(values, stamps, strict=True))
-        fill_each(page.rows, name, [stamp if value is None else value for value, stamp in both])
+        set_column_each(page.rows, name, [stamp if value is None else value for value, stamp in both])
         self.rejects.reject(
             page,
             {
@@ -217,7 +217,7 @@ class ColumnRules:
     def _compute_amounts(self, page: RawPage) -> None:
         for column in self._amounts:
             assert column.derived_of is not None
-            values = values_of(page.rows, column.derived_of)
+            values = get_column(page.rows, column.derived_of)
             try:
                 numbers = self._exact(column, values)
                 if column.scale:
@@ -227,7 +227,7 @@ class ColumnRules:
             except (TypeError, ValueError, InvalidOperation, Inexact):
                 self._compute_each(page, column, column.derived_of, values)
             else:
-                fill_each(page.rows, column.name, numbers)
+                set_column_each(page.rows, column.name, numbers)
 
     def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
         """All numbers at once; raises if one of them must be handled by itself."""
@@ -252,7 +252,7 @@ class ColumnRules:
             except MisfitError as misfit:
                 numbers.append(None)
                 misfits[index] = str(misfit)
-        fill_each(page.rows, column.name, numbers)
+        set_column_each(page.rows, column.name, numbers)
         self.rejects.handle_misfits(page, column, misfits, values)
 
     # --- days -------------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ class ColumnRules:
         """
         if self.day_of is None:
             return
-        moments = values_of(page.rows, self.day_of)
+        moments = get_column(page.rows, self.day_of)
         since, before = span
         present = [moment for moment in moments if moment is not None]
         if not present or (since <= min(present) and max(present) < before):
@@ -285,12 +285,12 @@ class ColumnRules:
         if self.day is None or self._day_is_received:
             return
         assert self.day_of is not None
-        days: list[Any] = list(days_of(values_of(page.rows, self.day_of), self.zone))
+        days: list[Any] = list(days_of(get_column(page.rows, self.day_of), self.zone))
         if self.columns[self.day].type == "text":
             days = [None if day is None else day.isoformat() for day in days]
-        filled = values_of(page.rows, self.day)
+        filled = get_column(page.rows, self.day)
         if filled.count(None) == len(filled):
-            fill_each(page.rows, self.day, days)
+            set_column_each(page.rows, self.day, days)
 
     def _check_days(self, page: RawPage, requested: Collection[date] | None) -> None:
         """Reject the rows of days that were not requested."""
@@ -298,7 +298,7 @@ class ColumnRules:
             return
         if self._day_is_received and set(days_of([page.uniform.get(self.day)], self.zone)) <= set(requested):
             return
-        days = days_of(values_of(page.rows, self.day), self.zone)
+        days = days_of(get_column(page.rows, self.day), self.zone)
         if not set(days) <= set(requested):
             self.rejects.reject(
                 page,
@@ -337,7 +337,7 @@ def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Ba
 
     Rows without a day, ``rejected`` and ``unknown`` are in none of the results: read the latter two from ``batch``.
     """
-    days = days_of(values_of(batch.rows, column), zone)
+    days = days_of(get_column(batch.rows, column), zone)
     distinct = sorted(set(days) - {None})  # type: ignore[type-var]
     if len(distinct) == 1 and None not in days:
         return {distinct[0]: evolve(batch, rejected=(), unknown=())}  # type: ignore[dict-item]

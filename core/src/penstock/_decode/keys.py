@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, field
 from msgspec import Raw
 
-from penstock._decode.page import RawPage, fill_each, nulls, values_of
+from penstock._decode.page import RawPage, get_column, nulls, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, fingerprints
 from penstock.model import EXACT_JSON, PLAIN_JSON
@@ -76,7 +76,7 @@ class KeyRules:
     def _reject_null_keys(self, page: RawPage) -> None:
         for name in self.key:
             if self.columns[name].nullable:
-                empty = nulls(values_of(page.rows, name))
+                empty = nulls(get_column(page.rows, name))
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
     def _drop_repeats(
@@ -117,7 +117,7 @@ class KeyRules:
     def _number_rows(self, page: RawPage, keys: SliceKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(page.rows)
-        days = values_of(page.rows, self.day) if self.day is not None else repeat(None)
+        days = get_column(page.rows, self.day) if self.day is not None else repeat(None)
         for column in self._row_keys:
             columns = [self._canonical(page.rows, name) for name in column.hash_of]
             contents = list(map(EXACT_JSON.encode, zip(*columns, strict=True)))
@@ -132,7 +132,7 @@ class KeyRules:
             for content, identity in zip(contents, identities, strict=True):
                 occurrences[identity] = number = occurrences.get(identity, 0) + 1
                 row_keys.append(blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest())
-            fill_each(page.rows, column.name, row_keys)
+            set_column_each(page.rows, column.name, row_keys)
             keys.add(occurrences)
             earlier = {identity for identity, before in seen.items() if before.where == EARLIER_PAGE}
             fresh = len(identities) - sum(map(earlier.__contains__, identities))
@@ -140,7 +140,7 @@ class KeyRules:
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:
         """The values of a column, nested ones as canonical text, whether they are kept raw or plain."""
-        values = values_of(rows, name)
+        values = get_column(rows, name)
         if self.columns[name].type != "json":
             return values
         return [PLAIN_JSON.decode(value) if isinstance(value, Raw) else value for value in values]

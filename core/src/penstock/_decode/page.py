@@ -53,16 +53,16 @@ class RawPage:
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
-def values_of(rows: list[Any], name: str) -> list[Any]:
+def get_column(rows: list[Any], name: str) -> list[Any]:
     return list(map(attrgetter(name), rows))
 
 
-def fill(rows: list[Any], name: str, value: Any) -> None:
+def set_column(rows: list[Any], name: str, value: Any) -> None:
     """One value for every row."""
     deque(map(setattr, rows, repeat(name), repeat(value)), maxlen=0)
 
 
-def fill_each(rows: list[Any], name: str, values: Iterable[Any]) -> None:
+def set_column_each(rows: list[Any], name: str, values: Iterable[Any]) -> None:
     """A value for each row."""
     deque(map(setattr, rows, repeat(name), values), maxlen=0)
 
@@ -78,7 +78,7 @@ def nulls(values: list[Any]) -> list[int]:
 
 def nested_elements(page: RawPage, column: Column, stamps: Mapping[str, str]) -> Elements:
     """The elements of the column over all rows of ``page``, with their paths in the body."""
-    values = values_of(page.rows, column.name)
+    values = get_column(page.rows, column.name)
     if not set(map(type, values)) <= {Raw}:
         values = [
             value if isinstance(value, Raw) else NO_ELEMENTS if value is None else Raw(EXACT_JSON.encode(value))
@@ -99,7 +99,7 @@ def nested_elements(page: RawPage, column: Column, stamps: Mapping[str, str]) ->
         starts=list(accumulate(lengths, initial=0)),
         path=path,
         stamps={
-            name: list(chain.from_iterable(map(repeat, values_of(page.rows, theirs), lengths)))
+            name: list(chain.from_iterable(map(repeat, get_column(page.rows, theirs), lengths)))
             for name, theirs in stamps.items()
         },
     )

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.conversion import MisfitError, coerce, converted, is_converted, reason_of_null
 from penstock._decode.elements import DICTS, RAWS, Elements
-from penstock._decode.page import RawPage, fill, fill_each, nulls, values_of
+from penstock._decode.page import RawPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects, add_extra
 from penstock._decode.structs import Nested, OuterMembers, Shape, is_sent, unknown_in, unknown_members, value_at
 from penstock.errors import BrokenBodyError
@@ -117,7 +117,7 @@ class RecordDecoder:
         if not self._rejects.keeps_unknown:
             return
         extras = elements.decode(unknown_members(tuple(sorted(unknown)), self._nested))
-        fill_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
+        set_column_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
 
     def _read_one_by_one(self, page: RawPage, shape: Shape) -> None:
         rows: list[Any] = []
@@ -203,16 +203,16 @@ class RecordDecoder:
         """Fill the columns that are inside of another member; its other members go to ``_extra``."""
         for column in self._outer.columns:
             source, steps = self._outer.path_of(column)
-            values = [value_at(value, steps) for value in values_of(page.rows, source)]
-            fill_each(page.rows, column.name, values)
+            values = [value_at(value, steps) for value in get_column(page.rows, source)]
+            set_column_each(page.rows, column.name, values)
         for attribute, member in self._outer.attributes.items():
             claims = self._outer.claims[member]
-            for row, value in zip(page.rows, values_of(page.rows, attribute), strict=True):
+            for row, value in zip(page.rows, get_column(page.rows, attribute), strict=True):
                 if unknown := unknown_in(value, claims):
                     page.unknown |= {f"{member}.{name}" for name in unknown}
                     if self._rejects.keeps_unknown:
                         add_extra(row, member, unknown)
-            fill(page.rows, attribute, UNSET)
+            set_column(page.rows, attribute, UNSET)
 
     def _reject_undeclared(self, page: RawPage) -> None:
         """Reject the elements without any declared member, such as an error or a summary among the records."""
@@ -231,7 +231,7 @@ class RecordDecoder:
         """The indices of the rows in which every column is null, where a record may lack each of its members."""
         empty: Sequence[int] = range(len(page.rows)) if self._may_lack_all else ()
         for name in self._may_lack_all:
-            values = values_of(page.rows, name)
+            values = get_column(page.rows, name)
             empty = nulls(values) if len(empty) == len(values) else [index for index in empty if values[index] is None]
             if not empty:
                 break
@@ -239,10 +239,10 @@ class RecordDecoder:
 
     def _convert(self, page: RawPage, column: Column) -> None:
         """Convert a column's values to its type."""
-        values = values_of(page.rows, column.name)
+        values = get_column(page.rows, column.name)
         typed, misfits = converted(column, values)
         if typed is not values:
-            fill_each(page.rows, column.name, typed)
+            set_column_each(page.rows, column.name, typed)
         if misfits:
             self._rejects.handle_misfits(page, column, misfits, values)
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, DecodeError, Raw, ValidationError
 
 from penstock._decode.conversion import Misfits, NoObject, bounded
 from penstock._decode.masks import Masks
-from penstock._decode.page import RawPage, fill_each, values_of
+from penstock._decode.page import RawPage, get_column, set_column_each
 from penstock.model import EXACT_JSON, PLAIN_JSON, Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
@@ -89,12 +89,14 @@ class Rejects:
     def mask_extras(self, page: RawPage) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
         masks = self.extra_masks
-        extras = values_of(page.rows, EXTRA)
+        extras = get_column(page.rows, EXTRA)
         encoded = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
         text = encoded.decode()
         if (masks and masks.may_be_in(encoded)) or mask(text) != text:
             plain = [extra if extra is UNSET else PLAIN_JSON.decode(EXACT_JSON.encode(extra)) for extra in extras]
-            fill_each(page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain])
+            set_column_each(
+                page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain]
+            )
 
     def reject(self, page: RawPage, bad: Bad) -> None:
         """Reject these rows and remove them from the page."""

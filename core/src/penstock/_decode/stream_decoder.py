@@ -14,7 +14,7 @@ from msgspec import UNSET
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.elements import grouped, pages_of
 from penstock._decode.keys import KeyRules
-from penstock._decode.page import RawPage, fill, nested_elements
+from penstock._decode.page import RawPage, nested_elements, set_column
 from penstock._decode.record_decoder import RecordDecoder
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import SliceKeys
@@ -160,8 +160,8 @@ class StreamDecoder:
         derived = tuple(child.decode(page) for child in self.derived)  # 5. The rows of derived streams.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
-            fill(page.rows, name, UNSET)
-        fill(page.rows, "__class__", row_type)
+            set_column(page.rows, name, UNSET)
+        set_column(page.rows, "__class__", row_type)
         return _decoded(self.layout, page, derived, fresh, absent)
 
     def _reject_unmarked(self, page: RawPage, unmarked: UnmarkedTotal) -> None:

@@ -13,7 +13,7 @@ from attrs import define, field
 from msgspec import UNSET
 
 from penstock._decode.conversion import MisfitError, coerce
-from penstock._decode.page import RawPage, nulls, values_of
+from penstock._decode.page import RawPage, get_column, nulls
 from penstock.errors import BrokenBodyError, CountMismatchError
 from penstock.model import EXACT_JSON, Batch
 from penstock.records import Column
@@ -40,10 +40,10 @@ def sums_of(
     """
     with localcontext(prec=1000):
         totals: dict[tuple[str, str | None], Decimal] = {
-            (name, None): sum(filter(None, values_of(rows, name)), Decimal(0)) for name in measures
+            (name, None): sum(filter(None, get_column(rows, name)), Decimal(0)) for name in measures
         }
         for name, unit_of in priced:
-            values, units = values_of(rows, name), values_of(rows, unit_of)
+            values, units = get_column(rows, name), get_column(rows, unit_of)
             for unit in set(units):
                 amount = sum(filter(None, compress(values, map(eq, repeat(unit), units))), Decimal(0))
                 totals[name, unit or ""] = totals.get((name, unit or ""), Decimal(0)) + amount
@@ -83,7 +83,7 @@ class Measures(NamedTuple):
             name
             for name, read in self.nullable
             if read.top_member not in page.members
-            or (read.path and not any(value is not None for value in values_of(page.rows, read.name)))
+            or (read.path and not any(value is not None for value in get_column(page.rows, read.name)))
         )
 
 
@@ -215,7 +215,7 @@ class UnmarkedTotal:
         """The indices of the rows without a dimension, or with a word for a total as their only one."""
         without: set[int] | None = None
         for column in self.measures.dimensions:
-            values = values_of(page.rows, column.name)
+            values = get_column(page.rows, column.name)
             if values.count(None) == len(values):
                 continue
             empty = set(nulls(values))

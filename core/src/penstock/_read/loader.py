@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from penstock._decode import Decoded, Requested, SliceKeys, split_by_day, sums
 from penstock._decode.conversion import coerce, days_of
-from penstock._decode.page import values_of
+from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
@@ -276,7 +276,7 @@ class Loader:
 
     def _count_without_currency(self, loaded: LoadedPartition, batch: Batch, amount: Column) -> None:
         """Count the amounts without a currency as values that could not be read: no invoice can contain them."""
-        pairs = zip(values_of(batch.rows, amount.name), values_of(batch.rows, amount.unit_of), strict=True)
+        pairs = zip(get_column(batch.rows, amount.name), get_column(batch.rows, amount.unit_of), strict=True)
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
