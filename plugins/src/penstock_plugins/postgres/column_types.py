@@ -113,7 +113,7 @@ class RowTypes:
         if len(columns) > 1 and self.nested.isdisjoint(columns):
             return list(map(attrgetter(*columns), rows))
         values = [
-            json_texts(values_of(rows, name)) if name in self.nested else values_of(rows, name) for name in columns
+            json_texts(get_column(rows, name)) if name in self.nested else get_column(rows, name) for name in columns
         ]
         return list(zip(*values, strict=True))
 
@@ -123,13 +123,13 @@ class RowTypes:
         for name in self._aware:
             if name in columns:
                 attribute = f"c{columns.index(name)}"
-                times = values_of(values, attribute)
+                times = get_column(values, attribute)
                 if any(map(_may_have_seconds, set(map(attrgetter("tzinfo"), filter(None, times))))):
                     rounded.append((attribute, times))
         return rounded
 
 
-def values_of(rows: list[Any], name: str) -> list[Any]:
+def get_column(rows: list[Any], name: str) -> list[Any]:
     return list(map(attrgetter(name), rows))
 
 

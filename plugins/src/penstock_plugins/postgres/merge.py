@@ -8,7 +8,7 @@ from attrs import frozen
 from penstock_plugins.postgres.column_types import STAMPS
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.replacement import NewRowsRelation, Scope, values_of, with_sql, without_key
+from penstock_plugins.postgres.replacement import NewRowsRelation, Scope, parameters_of, with_sql, without_key
 from penstock_plugins.postgres.server_errors import NotStoredError
 from penstock_plugins.postgres.sql_text import columns_sql, differ, equal, quoted
 from penstock_plugins.postgres.tables import Table
@@ -58,7 +58,7 @@ class Merge:
                 (select count(*) from merged)
             """,
             {
-                **values_of([self.relation]),
+                **parameters_of([self.relation]),
                 **self.scope.values,
                 "source": self.source,
                 "stream": table.layout.stream,
@@ -78,6 +78,6 @@ class Merge:
             where old.{quoted(table.key[0])} is null
             or {differ(without_key(table, table.columns), "old", "new")}
             """,
-            {**values_of([self.relation]), **self.scope.values},
+            {**parameters_of([self.relation]), **self.scope.values},
         )
         return not missing

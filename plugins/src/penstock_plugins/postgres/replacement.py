@@ -77,7 +77,7 @@ def with_sql(relations: Iterable[NewRowsRelation], *expressions: str) -> str:
     return f"with {', '.join(every)}" if every else ""
 
 
-def values_of(relations: Iterable[NewRowsRelation]) -> dict[str, str]:
+def parameters_of(relations: Iterable[NewRowsRelation]) -> dict[str, str]:
     """The parameters of the relations that are JSON arrays."""
     return {relation.name: relation.rows for relation in relations if relation.rows is not None}
 
@@ -90,7 +90,7 @@ def insert(database: Database, table: Table, relation: NewRowsRelation, number: 
     """Insert the rows of a relation, which has this number of them. Raises NotStoredError if others are stored."""
     columns = columns_sql(table.columns)
     statement = f"{with_sql([relation])} insert into {table.sql} ({columns}) select {columns} from {relation.name}"
-    if database.run(statement, values_of([relation])).rowcount != number:
+    if database.run(statement, parameters_of([relation])).rowcount != number:
         raise NotStoredError
 
 
@@ -173,7 +173,7 @@ class Replacement:
 
     @property
     def _values(self) -> dict[str, Any]:
-        return {**values_of([self.relation, *self.scope.relations]), **self.scope.values}
+        return {**parameters_of([self.relation, *self.scope.relations]), **self.scope.values}
 
     # --- rows with a key: the parts of the statements ---------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class Replacement:
         restated = self._multiset_differences(self.compared) if is_narrower else found
         if found.inserted or found.deleted:
             delete = f"{with_sql(self.scope.relations)} delete from {self.table.sql} as old where {self.scope.where}"
-            values = {**values_of(self.scope.relations), **self.scope.values}
+            values = {**parameters_of(self.scope.relations), **self.scope.values}
             if self.database.run(delete, values).rowcount != found.before:
                 raise NotStoredError
             insert(self.database, self.table, self.relation, found.after)

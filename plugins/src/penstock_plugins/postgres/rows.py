@@ -17,7 +17,7 @@ from attrs import define, field
 from msgspec import UNSET, Raw
 from penstock import EXACT_JSON, EXTRA
 
-from penstock_plugins.postgres.column_types import ENCODING_ERRORS, RowTypes, values_of
+from penstock_plugins.postgres.column_types import ENCODING_ERRORS, RowTypes, get_column
 from penstock_plugins.postgres.replacement import NewRowsRelation
 from penstock_plugins.postgres.sql_text import quoted, short
 from penstock_plugins.postgres.tables import Table
@@ -128,7 +128,7 @@ class CopyFormatter:
         """The columns to write: without ``_extra``, if no row has one."""
         if EXTRA not in self._columns:
             return self._columns
-        extras = values_of(rows, EXTRA)
+        extras = get_column(rows, EXTRA)
         return self._without_extra if extras.count(UNSET) + extras.count(None) == len(extras) else self._columns
 
     def _encoded(self, columns: tuple[str, ...], rows: list[Any]) -> Chunk:
