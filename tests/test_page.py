@@ -354,14 +354,19 @@ def test_changes_of_the_last_day_are_summed_up_by_month() -> None:
     assert (second["month"], second["rows"], second["sums"]) == ("2026-11", [5, 6], [["spend", "1.00", "1.10", "0.10"]])
 
 
-def test_members_that_no_column_holds_are_news() -> None:
+def test_members_that_no_column_holds_are_news_while_they_are_new() -> None:
     """
-    Those of the last run, by stream.
+    Those that the status has as new, by stream: a member that the last run met and that is known for a week is none.
     """
-    runs = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
-    (members,) = content(evolve(one_stream(), runs=runs)).summary["news"]
-    assert (members["stream"], members["members"]) == ("job_stats", ["costPerHire", "remote"])
-    assert content(evolve(one_stream(), runs=runs[1:])).summary["news"] == []
+    met_again = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts()
+    assert met_again.runs[0].report["streams"]["job_stats"]["unknown_members"]
+    assert content(met_again).summary["news"] == []
+
+    problem = a_problem(stream="job_stats", kind="new", members=("costPerHire", "remote"))
+    (news,) = content(with_problems(met_again, problem)).summary["news"]
+
+    assert (news["stream"], news["members"]) == ("job_stats", ["costPerHire", "remote"])
+    assert news["command"] == "penstock streams joveo job_stats"
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project
     (problem,) = project.status("daily").targets[0].problems
 
     assert (problem.kind, problem.stream, problem.count) == ("new", "sales", 1)
-    assert problem.reason == "no column holds the member colour"
+    assert (problem.reason, problem.members) == ("no column holds the member colour", ("colour",))
     project._clock = Later
     project.run("daily", since=LAST, until=LAST)
     assert project.status("daily").targets[0].problems == ()

@@ -24,6 +24,7 @@ from penstock_plugins.status_page.streams import Facts
 
 NOW = datetime(2026, 11, 28, 6, 40, tzinfo=UTC)
 LAST = date(2026, 11, 27)
+NEW_MEMBERS = ("costPerHire", "remote")
 REFUSED = "Joveo answered HTTP 500 with the message 'internal error'. The provider failed; nothing is wrong here."
 FORBIDDEN = (
     "Joveo answered HTTP 403: this key may not read the account. Ask Joveo for access to it, or leave it out of "
@@ -181,6 +182,8 @@ class GeneratedLedger:
         for known in partitions:
             by_account.setdefault((known.source, known.stream, known.account["client_id"]), []).append(known)
         for source in sources:
+            if "job_stats" in self.sources[source.source]:
+                yield _new_members(source.source)
             for one in source.streams:
                 own = by_account.get((source.source, one.stream, one.account["client_id"]), [])
                 groups: dict[tuple[str, str], list[PartitionStatus]] = {}
@@ -212,9 +215,21 @@ def _problem(source: str, one: AccountStatus, kind: str, reason: str, count: int
     )
 
 
+def _new_members(source: str) -> Problem:
+    return Problem(
+        source=source,
+        stream="job_stats",
+        kind="new",
+        count=len(NEW_MEMBERS),
+        last_read=NOW,
+        reason=f"no column holds the members {', '.join(NEW_MEMBERS)}",
+        members=NEW_MEMBERS,
+    )
+
+
 def _report() -> dict[str, Any]:
     return {
-        "streams": {"job_stats": {"restated": [{}, {}], "unknown_members": ["costPerHire", "remote"]}},
+        "streams": {"job_stats": {"restated": [{}, {}], "unknown_members": list(NEW_MEMBERS)}},
         "errors": [{"stream": "stats", "error": "ServerError", "message": REFUSED}],
     }
 

@@ -4,7 +4,7 @@ code of the equivalent command.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -14,6 +14,9 @@ from attrs import evolve, field, frozen
 from penstock.errors import PenstockError
 from penstock.ledger_interface import AccountCounts
 from penstock.model import Receipt
+
+NEWS = timedelta(hours=24)
+"""How long a change to a delivered partition is shown as news."""
 
 
 def as_dict(value: Any) -> Any:
@@ -134,6 +137,7 @@ class Problem:
     provider restated rows or sums of a month that is over; ``new``: the last run met members that no column holds, and
     that no run met a week ago. ``count``: of partitions, or of records, values, members.
     ``last_read``: the last good reading of these partitions, or the last good run.
+    ``members``: the names of the new members.
     """
 
     source: str
@@ -145,6 +149,7 @@ class Problem:
     last_day: date | None = None
     last_read: datetime | None
     reason: str
+    members: tuple[str, ...] = field(default=(), repr=False)
 
 
 @frozen(kw_only=True)

@@ -15,15 +15,8 @@ from penstock._project.target_query import SourceLedger, holds
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Pairs
 from penstock.names import counted
-from penstock.results import (
-    AccountStatus,
-    Change,
-    Problem,
-    SourceStatus,
-    moved_in_words,
-)
+from penstock.results import NEWS, AccountStatus, Change, Problem, SourceStatus, moved_in_words
 
-NEWS = timedelta(hours=24)
 ACCOUNTS_AT_ONCE = 10  # whose rows with a problem are read
 OVERDUE = "overdue"
 NEW_FOR = timedelta(days=7)  # for so long a member without a column is new, and so is the end of a provider's account
@@ -193,6 +186,7 @@ def _new_members(
             count=len(members),
             last_read=status.runs[0].started_at,
             reason=f"no column holds the {'member' if len(members) == 1 else 'members'} {', '.join(members)}",
+            members=tuple(members),
         )
 
 

@@ -15,7 +15,7 @@ from attrs import frozen
 from penstock import Project, mask
 from penstock.results import Change, RunInfo, SourceStatus
 
-from penstock_plugins.status_page.problems import new_members, problems_of, reasons_of, restated
+from penstock_plugins.status_page.problems import new_members, problem_entries, reasons_of, restated
 from penstock_plugins.status_page.streams import Facts, StreamContent, account_of, change_of, epoch_s, streams_of
 
 RUNS_SHOWN = 30  # of each source
@@ -74,7 +74,7 @@ def content(facts: Facts) -> Content:
         "first": facts.first.isoformat(),
         "days": (facts.last - facts.first).days + 1,
         "targets": targets,
-        "problems": problems_of(facts, streams),
+        "problems": problem_entries(facts, streams),
         "news": [*restated(facts), *new_members(facts)],
         "notices": [mask(notice) for notice in facts.notices],
     }

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from penstock import mask
-from penstock.results import Change, Problem, RunInfo, TargetStatus, joined, moved_sums
+from penstock.results import NEWS, Change, Problem, RunInfo, TargetStatus, joined, moved_sums
 
 from penstock_plugins.status_page.streams import (
     FAILED,
@@ -25,8 +25,6 @@ from penstock_plugins.status_page.streams import (
     read_again,
     reason_text,
 )
-
-NEWS_HOURS = 24
 
 ADVICE: Mapping[str, str] = {
     "target": "Correct the configuration of the target, or its access rights.",
@@ -49,7 +47,7 @@ ADVICE: Mapping[str, str] = {
 """What to do about each kind of problem; in the order in which problems are shown."""
 
 
-def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict[str, Any]]:
+def problem_entries(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict[str, Any]]:
     """Everything that needs attention, in the order of :data:`ADVICE`; one for all that share source and reason."""
     runs = facts.runs_by_source()
     problems = [_unreadable(target) for target in facts.status.targets if target.error is not None]
@@ -164,12 +162,12 @@ def reasons_of(run: RunInfo) -> list[str]:
 
 def restated(facts: Facts) -> list[dict[str, Any]]:
     """
-    The changes of the last :data:`NEWS_HOURS` to rows and sums, summed up by stream and month of the changed days, the
-    earliest month first: it may have been invoiced. Other values with the same sums are no news.
+    The changes of the last :data:`penstock.results.NEWS` to rows and sums, summed up by stream and month of the changed
+    days, the earliest month first: it may have been invoiced. Other values with the same sums are no news.
     """
     groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], Change]] = {}
     for change in sorted(facts.changes, key=lambda change: change.changed_at):
-        if change.moved and facts.now - change.changed_at <= timedelta(hours=NEWS_HOURS):
+        if change.moved and facts.now - change.changed_at <= NEWS:
             month = f"{change.day:%Y-%m}" if change.day is not None else ""
             group = groups.setdefault((month, change.target, change.source, change.stream), {})
             partition = (account_of(change), change.day)
@@ -197,18 +195,17 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
 
 
 def new_members(facts: Facts) -> list[dict[str, Any]]:
-    """The members that no record class declares, as the last run of each source met them."""
-    last_runs = [runs[0] for runs in facts.runs_by_source().values()]
+    """The members that no column holds and that are new, as in ``penstock status --problems``."""
     return [
         {
             "kind": "members",
-            "target": run.target,
-            "source": run.source,
-            "stream": stream,
-            "members": [mask(member) for member in counts["unknown_members"]],
-            "command": shlex.join(["penstock", "streams", run.source, stream]),
+            "target": target.target,
+            "source": problem.source,
+            "stream": problem.stream,
+            "members": [mask(member) for member in problem.members],
+            "command": shlex.join(["penstock", "streams", problem.source, problem.stream]),
         }
-        for run in last_runs
-        for stream, counts in run.report.get("streams", {}).items()
-        if counts.get("unknown_members")
+        for target in facts.status.targets
+        for problem in target.problems
+        if problem.kind == "new"
     ]
