@@ -183,6 +183,7 @@ def test_days_that_one_request_covers_are_one_reading(tmp_path: Path) -> None:
         lambda request: {"data": rows},
         record=Dated,
         day_of="date",
+        params={"since": "{since}", "until": "{until}"},
         days_per_request=3,
     )
 
