@@ -161,6 +161,20 @@ def test_a_quota_parks_all_workers(files: DividedRuns) -> None:
     assert sum(one > first[0] for one in files.app.times) <= 2  # one of each worker was on its way, or two
 
 
+def test_a_login_that_is_to_wait_parks_all_workers(files: DividedRuns) -> None:
+    """
+    A login to which the provider states a wait of a day is sent once for all workers: exit code 4, as of one process.
+    """
+    files.app.login_answer = SandboxResponse(status=429, headers={"retry-after": "86400"})
+
+    code, report = files.run_here(workers=3, streams=["sales"])
+
+    assert code == 4, report
+    assert (report["parked"].keys(), report["errors"]) == ({"market"}, [])
+    assert report["parked"]["market"].count("Request: ") == 1
+    assert files.app.counts == {"login": 1}
+
+
 @pytest.mark.parametrize("changing", [False, True], ids=["one password", "a new password each time"])
 def test_a_token_that_ended_is_granted_again_once(files: DividedRuns, changing: bool) -> None:
     """

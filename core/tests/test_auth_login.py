@@ -1,7 +1,8 @@
 """Logging in: one thread at a time, and never again with what was refused."""
 
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -9,7 +10,7 @@ from penstock._fetch.auth import Signer
 from penstock._fetch.limits import Budget, RateLimit
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
-from penstock.errors import AuthenticationError, BrokenBodyError
+from penstock.errors import AuthenticationError, BrokenBodyError, ParkedError, PenstockError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Retry, Unsigned, Verdict
 from penstock.redact import Secret
@@ -39,18 +40,26 @@ class Door(Unsigned):
         return Grant(Secret(response.body.decode().strip('{"token: }')), 3600.0)
 
 
-def test_a_refused_login_is_not_tried_again() -> None:
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (a_response(status=401), AuthenticationError("refused with 401")),
+        (ParkedError("wait", until=datetime(2026, 3, 1, tzinfo=UTC)),) * 2,
+    ],
+    ids=["refused", "to wait"],
+)
+def test_a_login_without_hope_is_not_tried_again(answer: Any, error: PenstockError) -> None:
     """
-    Whoever needs the token afterwards hears the same refusal; the provider, which counts logins, hears nothing.
+    Whoever needs the token afterwards hears the same error; the provider, which counts logins, hears nothing.
     """
-    login = ScriptedExchange([a_response(status=401)])
+    login = ScriptedExchange([answer])
     signer = Signer(Door(), login, FakeClock())
     heard: list[str] = []
 
     def read() -> None:
-        with pytest.raises(AuthenticationError) as refused:
+        with pytest.raises(type(error)) as raised:
             signer.sign(READ)
-        heard.append(str(refused.value))
+        heard.append(str(raised.value))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -58,7 +67,7 @@ def test_a_refused_login_is_not_tried_again() -> None:
     for thread in threads:
         thread.join()
 
-    assert heard == ["refused with 401"] * 4
+    assert heard == [str(error)] * 4
     assert len(login.requests) == 1
 
 

@@ -265,6 +265,7 @@ class Market:
     changing: bool = False
     token_uses: int = 0
     throttled: Any = lambda request: None  # an answer in place of the right one
+    login_answer: SandboxResponse | None = None  # in place of the right one
     counts: Counter[str] = field(factory=Counter, init=False)
     submitted: list[tuple[str, str, str]] = field(factory=list, init=False)
     refused: int = field(default=0, init=False)
@@ -281,7 +282,7 @@ class Market:
         with self._lock:
             self.counts[request.path.split("/")[1]] += 1
             if request.path == "/login":
-                return self._login(request)
+                return self.login_answer or self._login(request)
             token = request.headers.get("authorization", "")
             if token not in self._tokens:
                 self.refused += 1

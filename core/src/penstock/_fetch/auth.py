@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 from penstock._fetch.origin import sendable
 from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
-from penstock.errors import AuthenticationError, PluginError
+from penstock.errors import AuthenticationError, ParkedError, PluginError
 from penstock.model import Request, Response
 from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewing, check_returned
 from penstock.redact import mask_temporarily
@@ -41,8 +41,9 @@ class Signer:
     Signs the attempts at requests with one authenticator.
 
     It holds what signing needs between attempts: the grant, renewed by one thread at a time, and the skew between
-    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A refused login
-    is not repeated: every thread would repeat it, and providers lock accounts after a number of failed logins.
+    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A login
+    that is refused, or to which the provider states a long wait, is not repeated: every thread would repeat it, and
+    providers lock accounts after a number of failed logins.
     """
 
     authenticator: Authenticator
@@ -54,7 +55,7 @@ class Signer:
     skew: timedelta = field(default=timedelta(0), init=False)  # how far the provider's clock is ahead of ours
     current: Grant | None = field(default=None, init=False)  # not renewed when its time is near, as by grant()
     _renew_at: float | None = field(default=None, init=False)
-    _refused: AuthenticationError | None = field(default=None, init=False)
+    _final_error: AuthenticationError | ParkedError | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def sign(self, request: Request) -> Signed:
@@ -118,8 +119,8 @@ class Signer:
         check_returned(self.authenticator.grant_request, request, Request | None, "Request(...), or None")
         if request is None:
             return
-        if self._refused is not None:
-            raise self._refused
+        if self._final_error is not None:
+            raise self._final_error
         try:
             if self.granted is not None:
                 self.current = self.granted(self.current)
@@ -135,8 +136,8 @@ class Signer:
                         f"{type(self.authenticator).__name__} returned Grant(keep=...) and has no renew_request, so "
                         "what is kept would never be used; write renew_request(kept)."
                     )
-        except AuthenticationError as error:
-            self._refused = error
+        except (AuthenticationError, ParkedError) as error:
+            self._final_error = error
             raise
         life_s = self.current.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s

@@ -40,7 +40,6 @@ from penstock._run_report.report import RunReport
 from penstock.engines import Assignment, Engine, Message
 from penstock.engines.calls import Failure
 from penstock.errors import (
-    AuthenticationError,
     ParkedError,
     PenstockError,
     WorkerLostError,
@@ -175,6 +174,10 @@ class RunCoordinator:
 
     def _grant(self, request: GrantRequest) -> GrantReply:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
+        with self._lock:
+            parked = self._parked.get(request.source)
+        if parked is not None:
+            return GrantReply(parked=parked)
         try:
             client = self.context.client(self.sources[request.source])
             signer = client.retrying_for(request.account).signer
@@ -182,10 +185,12 @@ class RunCoordinator:
             expired = current if current is not None and request.used == current.token.reveal() else None
             grant = signer.grant(expired)
             assert grant is not None, "a worker requests a grant only if the authenticator of the account needs one"
+        except ParkedError as error:
+            with self._lock:
+                parked = self._parked.setdefault(request.source, Parked.of(request.source, error))
+            return GrantReply(parked=parked)
         except PenstockError as error:
-            # A ParkedError cannot be made of its message alone.
-            sent = AuthenticationError(str(error)) if isinstance(error, ParkedError) else error
-            return GrantReply(failure=Failure.of(sent))
+            return GrantReply(failure=Failure.of(error))
         renews_in_s = signer.renews_in_s
         life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT
         return GrantReply(grant.token.reveal(), life_s)

@@ -12,6 +12,8 @@ import msgspec
 
 from penstock.engines import Message
 from penstock.engines.calls import Failure
+from penstock.errors import ParkedError
+from penstock.redact import mask
 
 # --- what a worker sends ----------------------------------------------------------------------------------------------
 
@@ -30,11 +32,20 @@ class CooledDown(msgspec.Struct, frozen=True, tag_field="kind", tag="cool_down")
 
 
 class Parked(msgspec.Struct, frozen=True, tag_field="kind", tag="parked"):
-    """The provider states a long wait: the run requests nothing more of the source. ``message``: of the error."""
+    """The provider states a long wait: the run requests nothing more of the source."""
 
     source: str
-    message: str
+    reason: str
     until: datetime
+    request: str | None
+
+    @classmethod
+    def of(cls, source: str, error: ParkedError) -> "Parked":
+        return cls(source, error.without_place, error.until, None if error.request is None else mask(error.request))
+
+    @property
+    def error(self) -> ParkedError:
+        return ParkedError(self.reason, self.until).at(request=self.request)
 
 
 # --- what a worker requests, and the replies --------------------------------------------------------------------------
@@ -98,10 +109,14 @@ class TargetReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GrantReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A token that is valid for ``life_s`` seconds (None: not known), or the ``failure`` of the login."""
+    """
+    A token that is valid for ``life_s`` seconds (None: not known). Else ``parked``: nothing more is requested of the
+    source; or the ``failure`` of the login.
+    """
 
     token: str = ""
     life_s: float | None = None
+    parked: Parked | None = None
     failure: Failure | None = None
 
     def __repr__(self) -> str:

@@ -206,6 +206,8 @@ class RemotePeers:
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         token = used.token.reveal() if used is not None else None
         reply = reply_to(self.request, GrantRequest(source, account, token), GrantReply)
+        if reply.parked is not None:
+            raise reply.parked.error
         if reply.failure is not None:
             raise reply.failure.error
         return Grant(token=Secret(reply.token), life_s=reply.life_s)
@@ -216,7 +218,7 @@ class RemotePeers:
 
     def parked(self, source: str, error: ParkedError) -> None:
         with suppress(OSError):
-            self.channel.send(message_of(Parked(source, str(error), error.until)))
+            self.channel.send(message_of(Parked.of(source, error)))
 
     def request(self, message: Message) -> Message:
         """The coordinator's reply. StoppedError, which stops the part, where there is none any more."""
@@ -244,7 +246,7 @@ def _following(peers: RemotePeers, clients: Mapping[str, SourceClient]) -> Itera
                 if name in state.cooling_down:
                     client.rate_limit.hold(state.cooling_down[name])
                 if (parked := state.parked.get(name)) is not None:
-                    client.park(ParkedError(parked.message, parked.until))
+                    client.park(parked.error)
 
     thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()
