@@ -351,6 +351,22 @@ def test_a_ledger_whose_rejected_takes_no_days_gives_the_same(
     assert {one.partition["day"] for one in found} == {str(LAST)}
 
 
+def test_problems_of_partitions_with_and_without_an_account_are_found(project: Project, tmp_path: Path) -> None:
+    """
+    A stream that was not divided by accounts before may have left rows of both kinds.
+    """
+    project.run("daily", since=LAST, until=LAST, accounts=["7"])
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    ledger = SqliteLedger(path)
+    for account in ((), (("shop_id", "7"),)):
+        ledger.fail("shop", Partition("sales", (*account, ("day", str(FIRST)))), f"down {len(account)}", "r")
+    ledger.close()
+
+    (target,) = project.status("shop").targets
+
+    assert {problem.reason for problem in target.problems if problem.kind == "failed"} == {"down 0", "down 1"}
+
+
 def test_partitions_are_the_rows_of_the_ledger(project: Project, shop: Shop) -> None:
     """
     State, counts and sums of each account's day; a day whose last try failed keeps those of its last good reading.

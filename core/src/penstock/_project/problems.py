@@ -77,9 +77,10 @@ def _flawed_entries(source_ledger: SourceLedger, accounts: Iterable[AccountStatu
     """
     for stream, of_stream in groupby(accounts, attrgetter("stream")):
         while some := list(islice(of_stream, ACCOUNTS_AT_ONCE)):
-            names = [value for account in some for value in account.account.values()]
+            of_accounts = all(account.account for account in some)  # else also rows of a time without accounts
+            names = [value for account in some for value in account.account.values()] if of_accounts else None
             by_account: dict[Pairs, list[LedgerEntry]] = {}
-            entries = source_ledger.ledger.entries(source_ledger.source, stream, accounts=names or None, flawed=True)
+            entries = source_ledger.ledger.entries(source_ledger.source, stream, accounts=names, flawed=True)
             for partition, entry in entries.items():
                 by_account.setdefault(partition.without_day.values, []).append(entry)
             yield from (by_account.get(tuple(account.account.items()), []) for account in some)
