@@ -268,3 +268,36 @@ def test_a_right_that_is_missing_is_named_with_its_statement(
         use()
     query(dsn, cure)
     use()
+
+
+def test_a_user_who_may_not_create(dsn: str):
+    """
+    Without the right to make the ledger the message states whose right is missing.
+    """
+    role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
+    query(dsn, f"create role {role}")
+    try:
+        with pytest.raises(TargetError, match=r"may not create it\. The database's owner must run: create schema"):
+            sink(as_role(dsn, role)).open(SOURCE, "r1")
+    finally:
+        query(dsn, f"drop role {role}")
+
+
+def test_a_user_who_may_only_read(dsn: str):
+    """
+    A run is refused at once where the ledger can be read and not written; looking at it is not.
+    """
+    delivered(dsn, [click(1)])
+    role = "reader_" + dsn.partition("?")[0].rpartition("/")[2]
+    query(dsn, f"create role {role}; grant usage on schema penstock to {role}")
+    query(dsn, f"grant select on all tables in schema penstock to {role}")
+    reading = sink(as_role(dsn, role))
+    try:
+        with pytest.raises(TargetError, match=f"{role} may not write the ledger .*partitions.*grant"):
+            reading.open(SOURCE, "r2")
+        target = reading.open_readonly(SOURCE)
+        assert target is not None
+        assert len(target.ledger.entries(SOURCE, "clicks")) == 1
+        target.close()
+    finally:
+        query(dsn, f"drop owned by {role}; drop role {role}")

@@ -1,5 +1,5 @@
 """
-Sessions of a target: locks, crashes of the server, publications, poolers.
+Sessions of a target: how one begins, is lost and is opened again; locks, crashes of the server, publications, poolers.
 """
 
 import os
@@ -21,13 +21,27 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 from attrs import evolve
-from penstock import Column, RunRecord, Secret, SinkError, StoppedError, TargetError, UsageError
-from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, click, lead
+from penstock import (
+    Batch,
+    Column,
+    LedgerEntry,
+    LockHeldError,
+    PenstockError,
+    RunRecord,
+    Secret,
+    SinkError,
+    StoppedError,
+    TargetError,
+    UsageError,
+)
+from penstock.testing.sinks import CLICKS, LEADS, READ_AT, SOURCE, a_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres import database, locks
 from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
+from penstock_plugins.postgres.server_errors import LostSessionError
+from penstock_plugins.postgres.writer import PostgresWriter
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink, verified
-from postgres_server import server
+from postgres_server import server, with_database
 from waits import eventually
 
 
@@ -478,3 +492,251 @@ def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):
     target.close()
 
     assert query(dsn, "select click_id from acme.clicks") == [("c1",)]
+
+
+# --- sessions that are lost -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_open_while_pages_are_fetched(dsn: str):
+    """
+    Between two batches the session is idle, in no transaction, and holds no lock on a table.
+    """
+    target = sink(dsn, memory_bytes=0).open(SOURCE, "r1")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    state = query(
+        dsn,
+        "select a.state, count(l.*) from pg_stat_activity a left join pg_locks l on l.pid = a.pid and "
+        "l.locktype = 'relation' where a.application_name like 'penstock r1 %' group by 1",
+    )
+    writer.abort()
+    target.close()
+
+    assert state == [("idle", 0)]
+
+
+def end_sessions(dsn: str, run_id: str) -> None:
+    name = f"penstock {run_id} %"
+    query(dsn, f"select pg_terminate_backend(pid) from pg_stat_activity where application_name like '{name}'")
+
+
+@pytest.mark.parametrize("when", ["before", "postgres.begun", "postgres.written", "postgres.recorded"])
+def test_a_lost_session_is_opened_again(dsn: str, when: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Whenever the server ends the session: it is opened again, with the lock of the source, and the partition is
+    committed once.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2)])))
+    entry = an_entry(target.ledger, a_day(), rows=1)
+    ended = []
+
+    def at(point: str) -> None:
+        if point == when and not ended:
+            ended.append(point)
+            end_sessions(dsn, "r2")
+
+    monkeypatch.setattr("penstock_plugins.postgres.delivery.fault_point", at)
+    if when == "before":
+        end_sessions(dsn, "r2")
+    committed = writer.commit(entry)
+    with pytest.raises(LockHeldError):
+        sink(dsn).open(SOURCE, "r3")
+    target.ledger.fail(SOURCE, a_day(2), "down", "r2")
+    target.close()
+
+    assert ended or when == "before"
+    assert committed.changes == {"came": 1, "went": 1, "changed": 0}
+    assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c2", "r2")]
+    assert query(dsn, "select version from penstock.partitions where state = 'delivered'") == [(2,)]
+
+
+@pytest.mark.parametrize("method", ["restate", "deliver"])
+def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, monkeypatch: pytest.MonkeyPatch, method: str):
+    """
+    A statement of the ledger is not made in a new session alone: else its row would state rows that were rolled back.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2), click(3)])))
+    entry = an_entry(target.ledger, a_day(), rows=2)
+    original, ended = getattr(target.ledger, method), []
+
+    def after_the_session(*words: Any, **more: Any) -> Any:
+        if not ended:
+            ended.append(1)
+            end_sessions(dsn, "r2")
+        return original(*words, **more)
+
+    monkeypatch.setattr(target.ledger, method, after_the_session)
+    committed = writer.commit(entry)
+    target.close()
+
+    assert ended
+    assert committed.rows == 2
+    assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c2", "r2"), ("c3", "r2")]
+    assert query(dsn, "select rows, version from penstock.partitions where state = 'delivered'") == [(2, 2)]
+    assert query(dsn, "select count(*) from penstock.restatements") == [(1,)]
+
+
+def test_a_session_lost_between_two_partitions_is_opened_again(dsn: str):
+    """
+    The ledger and the next partition go on; rows that waited in a temporary table are lost with it, and only theirs.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    waiting = target.begin([CLICKS], a_day(1))
+    waiting.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    waiting.spill()
+    end_sessions(dsn, "r1")
+    target.ledger.fail(SOURCE, a_day(3), "down", "r1")
+    deliver(target, [click(2, report_date=date(2026, 3, 2))], partition=a_day(2))
+    with pytest.raises(SinkError, match=r"waited in temporary tables.*run again"):
+        waiting.commit(an_entry(target.ledger, a_day(1), rows=1))
+    target.close()
+
+    assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+@pytest.mark.parametrize("why", ["unreachable", "locked"])
+def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch, why: str):
+    """
+    Where the server does not come back, or another run took the source meanwhile: every further partition fails at
+    once, before it is read. A server that comes back is used again.
+    """
+    monkeypatch.setattr(database, "REOPEN_S", 0.3)
+    monkeypatch.setattr(database, "REOPEN_PAUSE_S", 0.05)
+    target = sink(dsn).open(SOURCE, "r1")
+    connected, tried = psycopg.connect, []
+
+    def connect(*words: Any, **more: Any) -> Any:
+        tried.append(1)
+        if why == "unreachable":
+            raise psycopg.OperationalError("connection refused")
+        return connected(*words, **more)
+
+    end_sessions(dsn, "r1")
+    other = sink(dsn).open(SOURCE, "r2") if why == "locked" else None
+    monkeypatch.setattr("psycopg.connect", connect)
+    error = r"could not be reached again|another run writes acme"
+    with pytest.raises(PenstockError, match=error):
+        target.ledger.fail(SOURCE, a_day(3), "down", "r1")
+    tries = len(tried)
+    for _ in range(20):
+        with pytest.raises(PenstockError, match=error):
+            target.begin([CLICKS], a_day(1))
+    assert len(tried) == tries > 0
+    monkeypatch.undo()
+    if other is not None:
+        other.close()
+        with pytest.raises(LockHeldError):  # its rows may be newer than those that were planned here
+            target.begin([CLICKS], a_day(1))
+    else:
+        target.database._next_try = 0.0  # after UNREACHABLE_S
+        deliver(target, [click(2)], partition=a_day(1))
+        assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
+    target.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Where the session ends after the commit took effect, the ledger shows it, and nothing is written again.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    original = PostgresWriter._try
+
+    def committed_and_lost(self: Any, entry: LedgerEntry, **more: Any) -> LedgerEntry:
+        monkeypatch.setattr(PostgresWriter, "_try", original)
+        original(self, entry, **more)
+        raise LostSessionError("the answer to COMMIT never came")
+
+    monkeypatch.setattr(PostgresWriter, "_try", committed_and_lost)
+    entry = writer.commit(an_entry(target.ledger, a_day(), rows=1))
+    target.close()
+
+    assert entry.rows == 1
+    assert query(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
+
+
+# --- sessions that do not begin -------------------------------------------------------------------------------------
+
+
+def test_the_lock_names_its_holder(dsn: str):
+    """
+    Who is refused learns which run holds the lock; its key has 64 bits and is the source's own.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    with pytest.raises(LockHeldError, match=r"penstock r1 on .* session \d+") as refused:
+        sink(dsn).open(SOURCE, "r2")
+    target.close()
+
+    assert refused.value.run_id == "r1"
+
+    keys = {lock_key(f"source{number}") for number in range(1000)}
+    assert len(keys) == 1000
+    assert all(-(2**63) <= key < 2**63 for key in keys)
+
+
+def test_a_server_without_a_free_connection_is_no_fault_of_the_dsn(dsn: str):
+    """
+    The advice is about the connections.
+    """
+    role = f"{name_of(dsn)}_single"
+    query(dsn, f"create role {role} login connection limit 0")
+    try:
+        with pytest.raises(TargetError, match=r"too many connections for role .*\. Wait until sessions end, or raise"):
+            sink(f"{dsn}&user={role}").open(SOURCE, "r1")
+    finally:
+        query(dsn, f"drop role {role}")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "message"),
+    [
+        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/x", "cannot be reached", id="no server"),
+        pytest.param("warehouse.example", "cannot be read", id="no DSN"),
+        pytest.param("postgresql://u:hunter2@secret@127.0.0.1:1/x", "cannot be read", id="at in the password"),
+        pytest.param("postgresql://u:1/hunter2secret@127.0.0.1:1/x", "cannot be read", id="slash in the password"),
+        pytest.param("postgresql://u:hunter2secret%zz@127.0.0.1:1/x", "cannot be read", id="percent in the password"),
+        pytest.param("host=127.0.0.1 password=of hunter2secret", "cannot be read", id="blank in the password"),
+        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/caf\udce9", "cannot be read", id="no UTF-8"),
+        pytest.param("host=@nowhere-hidden user=u", "cannot be reached", id="a socket with an at sign"),
+    ],
+)
+def test_a_server_that_cannot_be_reached(dsn: str, message: str):
+    """
+    The message names the place, and never the password, nor what an unencoded sign cut off from it.
+    """
+    with pytest.raises(TargetError, match=message) as refused:
+        sink(dsn).open(SOURCE, "r1")
+
+    assert "hunter2" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "Is the server running" not in str(refused.value)
+
+
+def test_a_server_that_is_too_old_is_refused_by_name(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Its version and the oldest that works are named before any statement that it does not know, to readers and writers.
+    """
+    monkeypatch.setattr(database, "OLDEST", 99)
+    for use in (lambda: sink(dsn).open(SOURCE, "r1"), lambda: sink(dsn).open_readonly(SOURCE)):
+        with pytest.raises(TargetError, match=r"is version \d\d; penstock needs 99 or newer"):
+            use()
+
+
+def test_another_encoding_is_refused(dsn: str):
+    """
+    A database that cannot hold every text is refused at once, not at the first such text.
+    """
+    name = "latin_" + dsn.partition("?")[0].rpartition("/")[2]
+    query(dsn, f"create database {name} template template0 encoding 'LATIN1'")
+    try:
+        with pytest.raises(TargetError, match="LATIN1"):
+            sink(with_database(dsn, name)).open(SOURCE, "r1")
+    finally:
+        query(dsn, f"drop database {name} with (force)")

@@ -2,12 +2,11 @@
 The promises of the Postgres sink, against a real server.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,6 @@ from penstock import (
     Batch,
     Column,
     Layout,
-    LedgerEntry,
-    LockHeldError,
-    PenstockError,
     Rejected,
     Secret,
     SinkError,
@@ -37,29 +33,21 @@ from penstock.testing.sinks import (
     SOURCE,
     SinkSuite,
     a_day,
-    a_lead_day,
     an_entry,
     click,
-    deliver,
     lead,
     plain,
     rows_of,
 )
 from penstock_plugins.postgres import database
-from penstock_plugins.postgres.locks import lock_key
 from penstock_plugins.postgres.query import rows_of as queried
-from penstock_plugins.postgres.server_errors import LostSessionError
 from penstock_plugins.postgres.sink import PostgresSink
 from penstock_plugins.postgres.sql_text import short
-from penstock_plugins.postgres.target import PostgresTarget
-from penstock_plugins.postgres.writer import PostgresWriter
-from postgres_runs import as_role, name_of, query, sink
-from postgres_server import server, with_database
+from postgres_runs import as_role, changed, deliver, delivered, query, sink
+from postgres_server import server
 from psycopg.types.json import set_json_loads
 
 MORNING = datetime(2026, 3, 2)  # noqa: DTZ001 (a provider that names no zone)
-LATEST = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))  # in UTC, a year that Python does not know
-INCOMPRESSIBLE = "".join(hashlib.sha512(str(number).encode()).hexdigest() for number in range(100))
 
 
 class Databases:
@@ -114,7 +102,7 @@ class TestPostgres(SinkSuite):
         Hostile values keep every sign and digit; an integer that no bigint holds is rejected, and counted so.
         """
         target = self.sink(place).open(SOURCE, "r1")
-        committed = deliver_all(target, HOSTILE)
+        committed = deliver(target, HOSTILE)
         target.close()
 
         fitting = [row for row in HOSTILE if row["job_id"] != 2**70]
@@ -192,26 +180,6 @@ def read(dsn: str, layout: Layout, table: str | None = None) -> list[dict[str, A
         return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def deliver_all(
-    target: PostgresTarget, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any
-) -> LedgerEntry:
-    """One batch of a stream's partition; the entry as committed."""
-    partition = a_lead_day(1) if layout.kind == "changes" else facts.pop("partition", a_day())
-    entry = an_entry(target.ledger, partition, rows=len(rows), **facts)
-    writer = target.begin([layout], partition)
-    writer.write(Batch(layout=layout, rows=rows_of(layout, rows)))
-    return writer.commit(entry)
-
-
-def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any) -> LedgerEntry:
-    """One run that delivers one partition."""
-    target = sink(dsn, **facts.pop("sink", {})).open(SOURCE, facts.get("run_id", "r1"))
-    try:
-        return deliver_all(target, rows, layout, **facts)
-    finally:
-        target.close()
-
-
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +238,7 @@ def test_schema_and_tables_can_be_chosen(dsn: str):
     The schema and the tables' names come from the sink's settings; names that Postgres would cut stay apart.
     """
     name = "x" * 80
-    delivered(dsn, [click(1)], sink={"schema": "raw", "tables": {"clicks": name}})
+    delivered(dsn, [click(1)], schema="raw", tables={"clicks": name})
 
     assert query(dsn, f'select count(*) from raw."{short(name)}"') == [(1,)]
     assert len(short(name)) <= 63
@@ -300,7 +268,7 @@ def test_a_table_of_another_source_is_refused(dsn: str):
     """
     A table that was made for one source is not shared; after the statements of the message it is.
     """
-    delivered(dsn, [click(1)], sink={"schema": "raw{source}"})
+    delivered(dsn, [click(1)], schema="raw{source}")
     target = sink(dsn, schema="rawacme").open("other", "r2")
 
     with pytest.raises(
@@ -313,7 +281,7 @@ def test_a_table_of_another_source_is_refused(dsn: str):
     query(dsn, f"alter table rawacme.clicks drop constraint clicks_pkey; {cure[1]}")
     for source, run in (("other", "r3"), ("acme", "r4")):
         target = sink(dsn, schema="rawacme").open(source, run)
-        deliver_all(target, [click(1), click(2)], evolve(CLICKS, source=source))
+        deliver(target, [click(1), click(2)], evolve(CLICKS, source=source))
         target.close()
     assert query(dsn, "select _source, count(*) from rawacme.clicks group by 1 order by 1") == [
         ("acme", 2),
@@ -534,13 +502,6 @@ def test_a_dropped_or_emptied_table_is_read_again(dsn: str):
 # --- evolution ------------------------------------------------------------------------------------------------------
 
 
-def changed(layout: Layout, *columns: Column) -> Layout:
-    """The layout with these columns, in place of those of their names or before ``_extra``."""
-    new = {column.name: column for column in columns}
-    kept = [new.pop(column.name, column) for column in layout.columns]
-    return evolve(layout, columns=(*kept[:-1], *new.values(), kept[-1]))
-
-
 def test_a_new_column_is_added(dsn: str):
     """
     A field that the record class gained becomes a column, with a notice; rows from before hold null.
@@ -614,9 +575,6 @@ def test_another_key_is_refused(dsn: str):
         delivered(dsn, [click(1)], evolve(CLICKS, key=("url",)), run_id="r2")
 
 
-# --- records that do not fit ----------------------------------------------------------------------------------------
-
-
 def test_another_account_of_rows_without_a_key_is_refused(dsn: str):
     """
     A table that lacks the account's column has rows that no delivery would replace.
@@ -642,85 +600,6 @@ def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
         delivered(dsn, [click(3)], run_id="r3")
 
     assert query(dsn, "select click_id, team from acme.clicks order by 1") == [("c1", "a"), ("c2", "a")]
-
-
-@pytest.mark.parametrize("memory_bytes", [0, 2**25], ids=["staged", "direct"])
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        pytest.param({"url": "a\0b"}, "NUL character", id="NUL in a text"),
-        pytest.param({"offer": {"a": "x\0"}}, "NUL character", id="NUL in a nested text"),
-        pytest.param({"_extra": {"a": "\0"}}, "NUL character", id="NUL in an unknown member"),
-        pytest.param({"job_id": -(2**63) - 1}, "beyond the 64 bits", id="integer below bigint"),
-        pytest.param({"offer": msgspec.Raw(b'{"n": 1e999999}')}, "numeric", id="nested number out of range"),
-        pytest.param({"offer": msgspec.Raw(b'["\\ud800"]')}, "json", id="half a surrogate pair"),
-        pytest.param({"click_id": INCOMPRESSIBLE}, "index row", id="key too long for an index"),
-        pytest.param({"click_id": INCOMPRESSIBLE, "seen_at": LATEST}, "index row", id="beyond the year 9999"),
-        pytest.param({"url": "a\0b", "seen_at": LATEST}, "NUL character", id="beyond 9999, with NUL"),
-        pytest.param({"paid": "not a boolean at all", "job_id": "7"}, "bigint", id="another type"),
-    ],
-)
-def test_what_a_column_cannot_hold_is_rejected(dsn: str, values: dict[str, Any], reason: str, memory_bytes: int):
-    """
-    The record is rejected with its reason, its neighbours are delivered, and the counts agree.
-    """
-    rows = [click(1), click(2, **values), click(3), click(4, url=r"a literal \u0000", offer={"a": r"\u0000"})]
-    entry = delivered(dsn, rows, sums={"price": Decimal("0.40")}, sink={"memory_bytes": memory_bytes})
-    again = delivered(dsn, rows, run_id="r2", sums={"price": Decimal("0.40")}, sink={"memory_bytes": memory_bytes})
-
-    assert query(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c3",), ("c4",)]
-    assert (entry.rows, entry.rejected, entry.sums) == (3, 1, {"price": Decimal("0.30")})
-    assert (again.rows, again.rejected) == (3, 1)
-    (rejected,) = entry.rejected_records
-    assert reason in rejected.reason
-    assert query(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
-    assert query(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
-    assert values.get("seen_at") is None or re.search(
-        "10000-01-01T04:00:00[+]00:00|9999-12-31T23:00:00-05:00", rejected.raw
-    )
-
-
-def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
-    """
-    The partition fails, and keeps its rows and its row in the ledger; so does a day without rows, which is not empty.
-    """
-    delivered(dsn, [click(1), click(2)])
-    query(dsn, "alter table acme.clicks add constraint none check (price > 1000) not valid")
-
-    with pytest.raises(SinkError, match=r'refuses all 2 records of clicks.*"none".*Nothing was replaced'):
-        delivered(dsn, [click(3), click(2, url="other")], run_id="r2")
-
-    assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
-    assert query(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
-    with pytest.raises(SinkError, match=r'refuses all 1 records of clicks.*"none"'):
-        delivered(dsn, [click(1)], run_id="r3", partition=a_day(2))
-    assert query(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
-
-
-def test_a_key_that_comes_twice_is_kept_once(dsn: str):
-    """
-    Of a report the first row of a key stays, as on a page, and the others count as repeated.
-    """
-    entry = delivered(
-        dsn, [click(1), click(2), click(1, url="later", price=Decimal(5))], sums={"price": Decimal("5.2")}
-    )
-
-    assert query(dsn, "select click_id, url from acme.clicks order by 1") == [
-        ("c1", "https://jobs.example/1"),
-        ("c2", "https://jobs.example/2"),
-    ]
-    assert (entry.rows, entry.repeated, entry.sums) == (2, 1, {"price": Decimal("0.20")})
-
-
-def test_sums_leave_out_a_long_number_exactly(dsn: str):
-    """
-    A number that is rejected, however long, takes no digit from the sum of those that were delivered.
-    """
-    layout = changed(CLICKS, Column(name="job_id", type="integer", additive=True))
-    rows = [click(1, job_id=2**63 - 1), click(2, job_id=10**300)]
-    entry = delivered(dsn, rows, layout, sums={"job_id": Decimal(10**300 + 2**63 - 1)})
-
-    assert entry.sums == {"job_id": Decimal(2**63 - 1)}
 
 
 # --- what changed ---------------------------------------------------------------------------------------------------
@@ -802,7 +681,7 @@ def test_unchanged_rows_of_changes_keep_their_run(dsn: str):
     ]
 
 
-# --- sessions -------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------------------------
 
 
 def test_memory_is_bounded_over_all_partitions(dsn: str):
@@ -861,171 +740,6 @@ def test_no_row_is_lost_where_a_temporary_table_cannot_be_written(
     assert query(dsn, "select count(*) from acme.clicks") == [(19,)]
 
 
-def test_nothing_is_open_while_pages_are_fetched(dsn: str):
-    """
-    Between two batches the session is idle, in no transaction, and holds no lock on a table.
-    """
-    target = sink(dsn, memory_bytes=0).open(SOURCE, "r1")
-    writer = target.begin([CLICKS], a_day())
-    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    state = query(
-        dsn,
-        "select a.state, count(l.*) from pg_stat_activity a left join pg_locks l on l.pid = a.pid and "
-        "l.locktype = 'relation' where a.application_name like 'penstock r1 %' group by 1",
-    )
-    writer.abort()
-    target.close()
-
-    assert state == [("idle", 0)]
-
-
-def end_sessions(dsn: str, run_id: str) -> None:
-    name = f"penstock {run_id} %"
-    query(dsn, f"select pg_terminate_backend(pid) from pg_stat_activity where application_name like '{name}'")
-
-
-@pytest.mark.parametrize("when", ["before", "postgres.begun", "postgres.written", "postgres.recorded"])
-def test_a_lost_session_is_opened_again(dsn: str, when: str, monkeypatch: pytest.MonkeyPatch):
-    """
-    Whenever the server ends the session: it is opened again, with the lock of the source, and the partition is
-    committed once.
-    """
-    delivered(dsn, [click(1)])
-    target = sink(dsn).open(SOURCE, "r2")
-    writer = target.begin([CLICKS], a_day())
-    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2)])))
-    entry = an_entry(target.ledger, a_day(), rows=1)
-    ended = []
-
-    def at(point: str) -> None:
-        if point == when and not ended:
-            ended.append(point)
-            end_sessions(dsn, "r2")
-
-    monkeypatch.setattr("penstock_plugins.postgres.delivery.fault_point", at)
-    if when == "before":
-        end_sessions(dsn, "r2")
-    committed = writer.commit(entry)
-    with pytest.raises(LockHeldError):
-        sink(dsn).open(SOURCE, "r3")
-    target.ledger.fail(SOURCE, a_day(2), "down", "r2")
-    target.close()
-
-    assert ended or when == "before"
-    assert committed.changes == {"came": 1, "went": 1, "changed": 0}
-    assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c2", "r2")]
-    assert query(dsn, "select version from penstock.partitions where state = 'delivered'") == [(2,)]
-
-
-@pytest.mark.parametrize("method", ["restate", "deliver"])
-def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, monkeypatch: pytest.MonkeyPatch, method: str):
-    """
-    A statement of the ledger is not made in a new session alone: else its row would state rows that were rolled back.
-    """
-    delivered(dsn, [click(1)])
-    target = sink(dsn).open(SOURCE, "r2")
-    writer = target.begin([CLICKS], a_day())
-    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2), click(3)])))
-    entry = an_entry(target.ledger, a_day(), rows=2)
-    original, ended = getattr(target.ledger, method), []
-
-    def after_the_session(*words: Any, **more: Any) -> Any:
-        if not ended:
-            ended.append(1)
-            end_sessions(dsn, "r2")
-        return original(*words, **more)
-
-    monkeypatch.setattr(target.ledger, method, after_the_session)
-    committed = writer.commit(entry)
-    target.close()
-
-    assert ended
-    assert committed.rows == 2
-    assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c2", "r2"), ("c3", "r2")]
-    assert query(dsn, "select rows, version from penstock.partitions where state = 'delivered'") == [(2, 2)]
-    assert query(dsn, "select count(*) from penstock.restatements") == [(1,)]
-
-
-def test_a_session_lost_between_two_partitions_is_opened_again(dsn: str):
-    """
-    The ledger and the next partition go on; rows that waited in a temporary table are lost with it, and only theirs.
-    """
-    target = sink(dsn).open(SOURCE, "r1")
-    waiting = target.begin([CLICKS], a_day(1))
-    waiting.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    waiting.spill()
-    end_sessions(dsn, "r1")
-    target.ledger.fail(SOURCE, a_day(3), "down", "r1")
-    deliver_all(target, [click(2, report_date=date(2026, 3, 2))], partition=a_day(2))
-    with pytest.raises(SinkError, match=r"waited in temporary tables.*run again"):
-        waiting.commit(an_entry(target.ledger, a_day(1), rows=1))
-    target.close()
-
-    assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
-
-
-@pytest.mark.parametrize("why", ["unreachable", "locked"])
-def test_a_session_that_stays_lost_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch, why: str):
-    """
-    Where the server does not come back, or another run took the source meanwhile: every further partition fails at
-    once, before it is read. A server that comes back is used again.
-    """
-    monkeypatch.setattr(database, "REOPEN_S", 0.3)
-    monkeypatch.setattr(database, "REOPEN_PAUSE_S", 0.05)
-    target = sink(dsn).open(SOURCE, "r1")
-    connected, tried = psycopg.connect, []
-
-    def connect(*words: Any, **more: Any) -> Any:
-        tried.append(1)
-        if why == "unreachable":
-            raise psycopg.OperationalError("connection refused")
-        return connected(*words, **more)
-
-    end_sessions(dsn, "r1")
-    other = sink(dsn).open(SOURCE, "r2") if why == "locked" else None
-    monkeypatch.setattr("psycopg.connect", connect)
-    error = r"could not be reached again|another run writes acme"
-    with pytest.raises(PenstockError, match=error):
-        target.ledger.fail(SOURCE, a_day(3), "down", "r1")
-    tries = len(tried)
-    for _ in range(20):
-        with pytest.raises(PenstockError, match=error):
-            target.begin([CLICKS], a_day(1))
-    assert len(tried) == tries > 0
-    monkeypatch.undo()
-    if other is not None:
-        other.close()
-        with pytest.raises(LockHeldError):  # its rows may be newer than those that were planned here
-            target.begin([CLICKS], a_day(1))
-    else:
-        target.database._next_try = 0.0  # after UNREACHABLE_S
-        deliver_all(target, [click(2)], partition=a_day(1))
-        assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
-    target.close()
-
-
-def test_a_commit_whose_answer_is_lost_is_not_done_twice(dsn: str, monkeypatch: pytest.MonkeyPatch):
-    """
-    Where the session ends after the commit took effect, the ledger shows it, and nothing is written again.
-    """
-    target = sink(dsn).open(SOURCE, "r1")
-    writer = target.begin([CLICKS], a_day())
-    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
-    original = PostgresWriter._try
-
-    def committed_and_lost(self: Any, entry: LedgerEntry, **more: Any) -> LedgerEntry:
-        monkeypatch.setattr(PostgresWriter, "_try", original)
-        original(self, entry, **more)
-        raise LostSessionError("the answer to COMMIT never came")
-
-    monkeypatch.setattr(PostgresWriter, "_try", committed_and_lost)
-    entry = writer.commit(an_entry(target.ledger, a_day(), rows=1))
-    target.close()
-
-    assert entry.rows == 1
-    assert query(dsn, "select rows, version from penstock.partitions") == [(1, 1)]
-
-
 def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypatch):
     """
     The client holds some at a time, in a transaction that ends with the last one. A window of days chooses among them.
@@ -1035,7 +749,7 @@ def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypat
     bad = tuple(Rejected(stream="clicks", path=f"$[{number}]", reason="no", raw="{}") for number in range(3))
     target = sink(dsn).open(SOURCE, "r1")
     for day in (1, 2):
-        deliver(target, a_day(day), [(CLICKS, [click(day)])], rejected=3, rejected_records=bad)
+        deliver(target, [click(day)], partition=a_day(day), rejected=3, rejected_records=bad)
     found = target.ledger.rejected(SOURCE)
     first = next(found)
     (*_, not_fetched, _, _) = target.database.run("fetch 1 from penstock_rows").fetchone() or ()
@@ -1051,116 +765,6 @@ def test_rejected_records_are_read_by_a_cursor_of_the_server(dsn: str, monkeypat
     assert second == [(a_day(2), one) for one in bad]
     assert abandoned == first
     assert not in_transaction
-
-
-def test_the_lock_names_its_holder(dsn: str):
-    """
-    Who is refused learns which run holds the lock; its key has 64 bits and is the source's own.
-    """
-    target = sink(dsn).open(SOURCE, "r1")
-    with pytest.raises(LockHeldError, match=r"penstock r1 on .* session \d+") as refused:
-        sink(dsn).open(SOURCE, "r2")
-    target.close()
-
-    assert refused.value.run_id == "r1"
-
-    keys = {lock_key(f"source{number}") for number in range(1000)}
-    assert len(keys) == 1000
-    assert all(-(2**63) <= key < 2**63 for key in keys)
-
-
-def test_a_server_without_a_free_connection_is_no_fault_of_the_dsn(dsn: str):
-    """
-    The advice is about the connections.
-    """
-    role = f"{name_of(dsn)}_single"
-    query(dsn, f"create role {role} login connection limit 0")
-    try:
-        with pytest.raises(TargetError, match=r"too many connections for role .*\. Wait until sessions end, or raise"):
-            sink(f"{dsn}&user={role}").open(SOURCE, "r1")
-    finally:
-        query(dsn, f"drop role {role}")
-
-
-@pytest.mark.parametrize(
-    ("dsn", "message"),
-    [
-        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/x", "cannot be reached", id="no server"),
-        pytest.param("warehouse.example", "cannot be read", id="no DSN"),
-        pytest.param("postgresql://u:hunter2@secret@127.0.0.1:1/x", "cannot be read", id="at in the password"),
-        pytest.param("postgresql://u:1/hunter2secret@127.0.0.1:1/x", "cannot be read", id="slash in the password"),
-        pytest.param("postgresql://u:hunter2secret%zz@127.0.0.1:1/x", "cannot be read", id="percent in the password"),
-        pytest.param("host=127.0.0.1 password=of hunter2secret", "cannot be read", id="blank in the password"),
-        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/caf\udce9", "cannot be read", id="no UTF-8"),
-        pytest.param("host=@nowhere-hidden user=u", "cannot be reached", id="a socket with an at sign"),
-    ],
-)
-def test_a_server_that_cannot_be_reached(dsn: str, message: str):
-    """
-    The message names the place, and never the password, nor what an unencoded sign cut off from it.
-    """
-    with pytest.raises(TargetError, match=message) as refused:
-        sink(dsn).open(SOURCE, "r1")
-
-    assert "hunter2" not in str(refused.value)
-    assert "secret" not in str(refused.value)
-    assert "Is the server running" not in str(refused.value)
-
-
-def test_a_server_that_is_too_old_is_refused_by_name(dsn: str, monkeypatch: pytest.MonkeyPatch):
-    """
-    Its version and the oldest that works are named before any statement that it does not know, to readers and writers.
-    """
-    monkeypatch.setattr(database, "OLDEST", 99)
-    for use in (lambda: sink(dsn).open(SOURCE, "r1"), lambda: sink(dsn).open_readonly(SOURCE)):
-        with pytest.raises(TargetError, match=r"is version \d\d; penstock needs 99 or newer"):
-            use()
-
-
-def test_another_encoding_is_refused(dsn: str):
-    """
-    A database that cannot hold every text is refused at once, not at the first such text.
-    """
-    name = "latin_" + dsn.partition("?")[0].rpartition("/")[2]
-    query(dsn, f"create database {name} template template0 encoding 'LATIN1'")
-    try:
-        with pytest.raises(TargetError, match="LATIN1"):
-            sink(with_database(dsn, name)).open(SOURCE, "r1")
-    finally:
-        query(dsn, f"drop database {name} with (force)")
-
-
-def test_a_user_who_may_not_create(dsn: str):
-    """
-    Without the right to make the ledger the message states whose right is missing.
-    """
-    role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
-    query(dsn, f"create role {role}")
-    try:
-        with pytest.raises(TargetError, match=r"may not create it\. The database's owner must run: create schema"):
-            sink(as_role(dsn, role)).open(SOURCE, "r1")
-    finally:
-        query(dsn, f"drop role {role}")
-
-
-def test_a_user_who_may_only_read(dsn: str):
-    """
-    A run is refused at once where the ledger can be read and not written; looking at it is not.
-    """
-    delivered(dsn, [click(1)])
-    role = "reader_" + dsn.partition("?")[0].rpartition("/")[2]
-    query(dsn, f"create role {role}; grant usage on schema penstock to {role}")
-    query(dsn, f"grant select on all tables in schema penstock to {role}")
-    reading = sink(as_role(dsn, role))
-    try:
-        with pytest.raises(TargetError, match=f"{role} may not write the ledger .*partitions.*grant"):
-            reading.open(SOURCE, "r2")
-        target = reading.open_readonly(SOURCE)
-        assert target is not None
-        assert len(target.ledger.entries(SOURCE, "clicks")) == 1
-        target.close()
-    finally:
-        query(dsn, f"drop owned by {role}; drop role {role}")
 
 
 # --- query ----------------------------------------------------------------------------------------------------------
@@ -1235,7 +839,7 @@ def test_a_target_of_the_former_version_is_brought_up_to_date(dsn: str, reader_f
     assert before.sums == {"price": (Decimal("0.30"), Decimal("0.35"))}
     assert target.ledger.pending("talroo", "clicks")[0].handle == "h"
     assert target.ledger.runs("talroo")[0].exit_code == 1
-    deliver_all(target, [click(0, price=Decimal("0.10"))])
+    deliver(target, [click(0, price=Decimal("0.10"))])
     assert [one.run_id for one in target.ledger.restated(SOURCE)] == ["r1", "r1"]
     target.close()
     assert query(dsn, "select click_id, _run_id from acme.clicks") == [("c0", "r2")]  # which did not change

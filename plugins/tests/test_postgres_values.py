@@ -2,6 +2,8 @@
 Values on their way into a table: by COPY, and as a parameter, they arrive as they were.
 """
 
+import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,10 +14,10 @@ import psycopg
 import pytest
 from attrs import evolve
 from msgspec import UNSET, Raw
-from penstock import Batch, Column, Layout, LedgerEntry, Secret
-from penstock.testing.sinks import SOURCE, a_day, an_entry, rows_of
+from penstock import Column, Layout, LedgerEntry, SinkError
+from penstock.testing.sinks import CLICKS, SOURCE, a_day, click
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.sink import PostgresSink
+from postgres_runs import changed, delivered, query
 
 TYPES: dict[str, Any] = {
     "text": "text",
@@ -42,6 +44,8 @@ THINGS = Layout(
     ),
 )
 OWN = {"advertiser_id": "2112", "report_date": date(2026, 3, 1)}
+LATEST = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))  # in UTC, a year that Python does not know
+INCOMPRESSIBLE = "".join(hashlib.sha512(str(number).encode()).hexdigest() for number in range(100))
 
 
 @pytest.fixture(params=[500, -1], ids=["small", "copied"])
@@ -49,16 +53,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", request.param)
 
 
-def deliver(dsn: str, rows: Sequence[dict[str, Any]], layout: Layout = THINGS) -> LedgerEntry:
+def deliver_things(dsn: str, rows: Sequence[dict[str, Any]], layout: Layout = THINGS) -> LedgerEntry:
     """One partition, of one batch."""
-    target = PostgresSink(dsn=Secret(dsn)).open(SOURCE, "r1")
-    try:
-        writer = target.begin([layout], a_day())
-        given = [{**OWN, "place": place, **row} for place, row in enumerate(rows)]
-        writer.write(Batch(layout=layout, rows=rows_of(layout, given)))
-        return writer.commit(an_entry(target.ledger, a_day(), rows=len(rows)))
-    finally:
-        target.close()
+    return delivered(dsn, [{**OWN, "place": place, **row} for place, row in enumerate(rows)], layout)
 
 
 def stored(dsn: str, column: str) -> list[str | None]:
@@ -133,7 +130,7 @@ def test_a_value_arrives_as_it_was(dsn: str, column: str, values: list[Any], sho
     """
     Every sign and digit, whatever a format could take for a null, an end or an escape; a null beside it stays null.
     """
-    entry = deliver(dsn, [{column: value} for value in [*values, None]])
+    entry = deliver_things(dsn, [{column: value} for value in [*values, None]])
 
     assert (entry.rows, entry.rejected) == (len(values) + 1, 0)
     assert stored(dsn, column) == [*shown, None]
@@ -144,9 +141,9 @@ def test_a_day_in_a_column_that_was_a_time_before_is_its_midnight(dsn: str) -> N
     """
     A column keeps its type in the table when a narrower one is declared.
     """
-    deliver(dsn, [{"naive": datetime(2026, 3, 1, 10)}])  # noqa: DTZ001
+    deliver_things(dsn, [{"naive": datetime(2026, 3, 1, 10)}])  # noqa: DTZ001
     columns = [Column(name="naive", type="date") if one.name == "naive" else one for one in THINGS.columns]
-    deliver(dsn, [{"naive": date(2026, 3, 2)}], evolve(THINGS, columns=tuple(columns)))
+    deliver_things(dsn, [{"naive": date(2026, 3, 2)}], evolve(THINGS, columns=tuple(columns)))
 
     assert stored(dsn, "naive") == ["2026-03-02 00:00:00"]
 
@@ -167,7 +164,7 @@ def test_a_value_of_another_type_is_not_made_to_fit(dsn: str, column: str, value
     """
     Such as a plugin's hook may leave: it is rejected with its column, whatever Postgres would take it for.
     """
-    entry = deliver(dsn, [{}, {column: value}])
+    entry = deliver_things(dsn, [{}, {column: value}])
 
     assert (entry.rows, entry.rejected) == (1, 1)
     assert entry.rejected_records[0].path.endswith(f".{column}")
@@ -184,7 +181,7 @@ def test_a_refused_row_is_found_among_texts_of_several_lines(dsn: str, place: in
         {"text": text, "number": Decimal("0.10")} for text in ("\n" * 9, "\r\r", "\r\n", "a\nb")
     ]
     rows[place]["nested"] = Raw(b'["\\ud800"]')
-    entry = deliver(dsn, rows)
+    entry = deliver_things(dsn, rows)
 
     assert (entry.rows, entry.rejected) == (3, 1)
     assert stored(dsn, "place") == [str(number) for number in range(4) if number != place]
@@ -199,7 +196,7 @@ def test_a_number_that_is_not_finite_is_a_text_in_a_rejected_record(dsn: str, re
     """
     JSON has no such number; the record is rejected for its other value all the same.
     """
-    entry = deliver(dsn, [{}, {"number": Decimal("NaN"), **refused}])
+    entry = deliver_things(dsn, [{}, {"number": Decimal("NaN"), **refused}])
 
     assert (entry.rows, entry.rejected) == (1, 1)
     assert '"number":"NaN"' in entry.rejected_records[0].raw
@@ -219,8 +216,92 @@ def test_refused_rows_are_found_by_halving(dsn: str, monkeypatch: pytest.MonkeyP
         return copy(self, statement, every)
 
     monkeypatch.setattr(Database, "copy", counted)
-    entry = deliver(dsn, [{"nested": Raw(b'["\\ud800"]' if place % 10 == 7 else b"[1]")} for place in range(1000)])
+    entry = deliver_things(
+        dsn, [{"nested": Raw(b'["\\ud800"]' if place % 10 == 7 else b"[1]")} for place in range(1000)]
+    )
 
     assert (entry.rows, entry.rejected) == (900, 100)
     assert [one.path for one in entry.rejected_records[:2]] == ["$[?(@.place==7)].nested", "$[?(@.place==17)].nested"]
     assert sum(sent) < 12 * sent[0]
+
+
+# --- records that do not fit ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**25], ids=["staged", "direct"])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        pytest.param({"url": "a\0b"}, "NUL character", id="NUL in a text"),
+        pytest.param({"offer": {"a": "x\0"}}, "NUL character", id="NUL in a nested text"),
+        pytest.param({"_extra": {"a": "\0"}}, "NUL character", id="NUL in an unknown member"),
+        pytest.param({"job_id": -(2**63) - 1}, "beyond the 64 bits", id="integer below bigint"),
+        pytest.param({"offer": msgspec.Raw(b'{"n": 1e999999}')}, "numeric", id="nested number out of range"),
+        pytest.param({"offer": msgspec.Raw(b'["\\ud800"]')}, "json", id="half a surrogate pair"),
+        pytest.param({"click_id": INCOMPRESSIBLE}, "index row", id="key too long for an index"),
+        pytest.param({"click_id": INCOMPRESSIBLE, "seen_at": LATEST}, "index row", id="beyond the year 9999"),
+        pytest.param({"url": "a\0b", "seen_at": LATEST}, "NUL character", id="beyond 9999, with NUL"),
+        pytest.param({"paid": "not a boolean at all", "job_id": "7"}, "bigint", id="another type"),
+    ],
+)
+def test_what_a_column_cannot_hold_is_rejected(dsn: str, values: dict[str, Any], reason: str, memory_bytes: int):
+    """
+    The record is rejected with its reason, its neighbours are delivered, and the counts agree.
+    """
+    rows = [click(1), click(2, **values), click(3), click(4, url=r"a literal \u0000", offer={"a": r"\u0000"})]
+    entry = delivered(dsn, rows, sums={"price": Decimal("0.40")}, memory_bytes=memory_bytes)
+    again = delivered(dsn, rows, run_id="r2", sums={"price": Decimal("0.40")}, memory_bytes=memory_bytes)
+
+    assert query(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c3",), ("c4",)]
+    assert (entry.rows, entry.rejected, entry.sums) == (3, 1, {"price": Decimal("0.30")})
+    assert (again.rows, again.rejected) == (3, 1)
+    (rejected,) = entry.rejected_records
+    assert reason in rejected.reason
+    assert query(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
+    assert query(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
+    assert values.get("seen_at") is None or re.search(
+        "10000-01-01T04:00:00[+]00:00|9999-12-31T23:00:00-05:00", rejected.raw
+    )
+
+
+def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
+    """
+    The partition fails, and keeps its rows and its row in the ledger; so does a day without rows, which is not empty.
+    """
+    delivered(dsn, [click(1), click(2)])
+    query(dsn, "alter table acme.clicks add constraint none check (price > 1000) not valid")
+
+    with pytest.raises(SinkError, match=r'refuses all 2 records of clicks.*"none".*Nothing was replaced'):
+        delivered(dsn, [click(3), click(2, url="other")], run_id="r2")
+
+    assert query(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
+    assert query(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
+    with pytest.raises(SinkError, match=r'refuses all 1 records of clicks.*"none"'):
+        delivered(dsn, [click(1)], run_id="r3", partition=a_day(2))
+    assert query(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
+
+
+def test_a_key_that_comes_twice_is_kept_once(dsn: str):
+    """
+    Of a report the first row of a key stays, as on a page, and the others count as repeated.
+    """
+    entry = delivered(
+        dsn, [click(1), click(2), click(1, url="later", price=Decimal(5))], sums={"price": Decimal("5.2")}
+    )
+
+    assert query(dsn, "select click_id, url from acme.clicks order by 1") == [
+        ("c1", "https://jobs.example/1"),
+        ("c2", "https://jobs.example/2"),
+    ]
+    assert (entry.rows, entry.repeated, entry.sums) == (2, 1, {"price": Decimal("0.20")})
+
+
+def test_sums_leave_out_a_long_number_exactly(dsn: str):
+    """
+    A number that is rejected, however long, takes no digit from the sum of those that were delivered.
+    """
+    layout = changed(CLICKS, Column(name="job_id", type="integer", additive=True))
+    rows = [click(1, job_id=2**63 - 1), click(2, job_id=10**300)]
+    entry = delivered(dsn, rows, layout, sums={"job_id": Decimal(10**300 + 2**63 - 1)})
+
+    assert entry.sums == {"job_id": Decimal(2**63 - 1)}

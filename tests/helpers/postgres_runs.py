@@ -4,11 +4,12 @@ Deliveries into Postgres: a target, partitions of it, and what the tables then h
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import psycopg
 from attrs import evolve
-from penstock import Batch, Layout, LedgerEntry, Secret
+from penstock import Batch, Column, Layout, LedgerEntry, Secret
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, a_lead_day, an_entry, click, rows_of
 from penstock_plugins.postgres.sink import PostgresSink
 from penstock_plugins.postgres.target import PostgresTarget
@@ -48,12 +49,15 @@ def delivered(
     run_id: str = "r1",
     source: str = SOURCE,
     partition: Any = None,
+    sums: Mapping[str, Decimal] | None = None,
+    fingerprint: str = "f",
     **settings: Any,
 ) -> LedgerEntry:
     """One run that delivers one partition."""
     target = sink(dsn, **settings).open(source, run_id)
     try:
-        return deliver(target, rows, layout, run_id=run_id, **({"partition": partition} if partition else {}))
+        facts = {"run_id": run_id, "sums": sums or {}, "fingerprint": fingerprint}
+        return deliver(target, rows, layout, **facts, **({"partition": partition} if partition else {}))
     finally:
         target.close()
 
@@ -66,6 +70,13 @@ def a_trigger(dsn: str, table: str, when: str, does: str) -> None:
 
 def a_click_of(day: int, number: int, **values: Any) -> dict[str, Any]:
     return click(number, report_date=date(2026, 3, day), **values)
+
+
+def changed(layout: Layout, *columns: Column) -> Layout:
+    """The layout with these columns, in place of those of their names or before ``_extra``."""
+    new = {column.name: column for column in columns}
+    kept = [new.pop(column.name, column) for column in layout.columns]
+    return evolve(layout, columns=(*kept[:-1], *new.values(), kept[-1]))
 
 
 def as_role(dsn: str, role: str) -> str:
