@@ -75,7 +75,7 @@ def input_of(
         raise UsageError("--query needs --from SINK: the sink that runs the query")
     if sink is not None and query is not None:
         chosen = setup.config.sink_for(sink, setup.registry)
-        notices.add_all(chosen.notices)
+        notices.add(*chosen.notices)
         return Query(chosen, query)
     if rows is not None:
         return GivenRows(rows)

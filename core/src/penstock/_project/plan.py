@@ -24,8 +24,7 @@ def plan(setup: Setup, name: str, selection: Selection, shards: int | None, now:
         notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
     elif not is_first:
         notices.add(f"this is the plan for the target {sink.shown}")
-    for text in (text for plan in plans for text in plan.notices):
-        notices.add(text)
+    notices.add(*(text for plan in plans for text in plan.notices))
     partitions = tuple(partition for plan in plans for partition in plan.partitions)
     return PlanResult(
         partitions=partitions if shards is None else _with_shards(jobs, partitions, shards),

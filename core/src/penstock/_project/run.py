@@ -106,10 +106,10 @@ def run(
         else:
             result = _result_of(partial(run_jobs, context))
     except PenstockError as error:
-        notices.add_all(notify(receivers, name, RunResult.not_started(error)))
+        notices.add(*notify(receivers, name, RunResult.not_started(error)))
         raise
     unsent = notify(receivers, name, result) if receivers else []
-    notices.add_all(unsent)
+    notices.add(*unsent)
     return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))), unsent=tuple(unsent))
 
 

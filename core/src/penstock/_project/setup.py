@@ -39,14 +39,11 @@ class Notices:
     on_event: OnEvent = ignore
     texts: list[str] = field(factory=list, init=False)
 
-    def add(self, text: str) -> None:
-        if text not in self.texts:
-            self.texts.append(text)
-            self.on_event({"event": "notice", "message": text})
-
-    def add_all(self, texts: Iterable[str]) -> None:
+    def add(self, *texts: str) -> None:
         for text in texts:
-            self.add(text)
+            if text not in self.texts:
+                self.texts.append(text)
+                self.on_event({"event": "notice", "message": text})
 
 
 def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:

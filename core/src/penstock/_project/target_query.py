@@ -212,8 +212,7 @@ class TargetQuery:
         if not texts:
             raise self._no_target()
         selected = self._configured(texts)
-        for text in [text for target in selected for text in target.sink.notices]:
-            self.notices.add(text)
+        self.notices.add(*(text for target in selected for text in target.sink.notices))
         return _each_once(selected, config.sinks)
 
     def _configured(self, texts: Mapping[str, tuple[str, ...] | None]) -> list[SelectedTarget]:

@@ -158,7 +158,6 @@ class StreamReads:
     without_record: int = 0  # requests
     any_accepted: bool = False  # whether a request was accepted
     searched: int = 0  # listings whose answers were searched for members that nothing reads
-    clock_noted: bool = False  # whether a note was made that a response is days old
     _longest: dict[int | None, int] = field(factory=dict)  # page, by requested size
 
     def longest(self, size: int | None, count: int) -> int:

@@ -284,11 +284,12 @@ class Reader:
         for old in (dated if dated <= FARTHEST_BEHIND else timedelta(0), cached):
             if old > TOLERATED_SKEW:
                 self._counts.clock_lag = max(self._counts.clock_lag, old)
-        if NOTED_BEHIND < dated <= FARTHEST_BEHIND and not self.stream_reads.clock_noted:
-            self.stream_reads.clock_noted = True
-            self.log.note(
-                f"{self.planned.stream.name}: by its Date header a response is {dated.days} days old, and its days are "
-                "open or final as of then. It is from a cache, or this host's clock is ahead: correct it"
+        if NOTED_BEHIND < dated <= FARTHEST_BEHIND:
+            stream = self.planned.stream.name
+            self.log.note_once(
+                (stream, "Date header"),
+                f"{stream}: by its Date header a response is {dated.days} days old, and its days are open or final as "
+                "of then. It is from a cache, or this host's clock is ahead: correct it",
             )
 
     def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:

@@ -28,7 +28,6 @@ class Failures:
     log: RunLog
     context: RunContext
     _unrecorded: list[tuple[Partition, str]] = field(factory=list, init=False)  # not in the ledger yet
-    _logged_reasons: set[str] = field(factory=set, init=False)  # why a failure is not in the ledger
 
     def add(self, planned: PlannedSlice, partitions: Sequence[Partition], error: BaseException) -> None:
         """
@@ -88,9 +87,8 @@ class Failures:
         try:
             self.ledger.fail(self.log.source, partition, text, self.context.report.run_id)
         except PenstockError as error:
-            if str(error) not in self._logged_reasons:
-                self._logged_reasons.add(str(error))
-                self.log.note(f"{partition}, and what fails after it, is not recorded in the ledger: {error}")
+            text = f"{partition}, and what fails after it, is not recorded in the ledger: {error}"
+            self.log.note_once(str(error), text)
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""

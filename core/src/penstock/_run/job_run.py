@@ -114,8 +114,7 @@ class JobRun:
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
         finally:
-            for text in self.target.notices:
-                self.context.report.notice(text)
+            self.context.report.notice(*self.target.notices)
 
     def start(self) -> None:
         """Add the slices that can be read now. Others follow when the streams that they need are read."""
@@ -221,8 +220,7 @@ class JobRun:
         if not report.interrupted and not report.deadline:
             self._listed.fail_unlisted()
             self._pending_reports.drop_stale(self.context.clock.now())
-        for text in self._planner.notices:
-            report.notice(text)
+        report.notice(*self._planner.notices)
         if self.context.peers is None:
             self.record_run()
 

@@ -26,7 +26,6 @@ class LostMeasures:
 
     ledger: Ledger | None
     log: RunLog
-    _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
     _former: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former runs
     _present_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
     _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
@@ -72,9 +71,9 @@ class LostMeasures:
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):
             near = nearest(name, result.unknown)
-            if near is not None and (stream, name) not in self._hinted:
-                self._hinted.add((stream, name))
-                self.log.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
+            if near is not None:
+                text = f"{stream}: no record has {name}; there is {near}, which no column reads"
+                self.log.note_once((stream, name), text)
 
     def report_lost(self) -> None:
         """After the last commit: report the measures that earlier days of this run have, and later ones have not."""

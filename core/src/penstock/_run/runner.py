@@ -44,8 +44,7 @@ def run_jobs(context: RunContext) -> RunReport:
         jobs.finish()
         if exchange_log is not None:
             try:
-                for text in exchange_log.finish():
-                    report.notice(text)
+                report.notice(*exchange_log.finish())
             except PenstockError as error:
                 RunLog(jobs.sources[0].name, report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})

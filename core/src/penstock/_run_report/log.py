@@ -2,10 +2,10 @@
 The log of a run for one source: counts and errors go into its report, events to all that follow it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.errors import PenstockError
@@ -25,6 +25,7 @@ class RunLog:
     source: str
     report: RunReport
     emit: OnEvent
+    _noted: set[Hashable] = field(factory=set, init=False)
 
     def stream(self, name: str) -> StreamCounts:
         """The counts of a stream."""
@@ -44,6 +45,12 @@ class RunLog:
     def note(self, text: str, *, parked: bool = False) -> None:
         """Emit the event ``note``: it is no failure. ``parked``: the source is left for a later run."""
         self.event("note", message=mask(text), **({"parked": True} if parked else {}))
+
+    def note_once(self, about: Hashable, text: str) -> None:
+        """Note only the first of all texts about one thing."""
+        if about not in self._noted:
+            self._noted.add(about)
+            self.note(text)
 
     def note_unread(self, stream: str, example: tuple[str, str]) -> None:
         """Log values that could not be read: the first one of a stream."""

@@ -114,10 +114,9 @@ class RunReport:
             for name, amount in amounts.items():
                 setattr(counts, name, getattr(counts, name) + amount)
 
-    def notice(self, text: str) -> None:
-        """Add a notice, once."""
-        if text not in self.notices:
-            self.notices.append(text)
+    def notice(self, *texts: str) -> None:
+        """Add notices, each text once."""
+        self.notices += [text for text in dict.fromkeys(texts) if text not in self.notices]
 
     def error(
         self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
@@ -172,8 +171,7 @@ class RunReport:
                 elif value is not None:
                     setattr(counts, name, value if former is None else former + value)
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
-        for text in part["notices"]:
-            self.notice(text)
+        self.notice(*part["notices"])
         self.parked.update(part["parked"])
         self.locked.update(part["locked"])
         for name in _FLAGS:
