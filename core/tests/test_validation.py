@@ -201,7 +201,7 @@ MISTAKEN = [
     (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
     (
         clicks(days_per_request=7, day_of="clicked_on", path="/clicks", params={"day": "{since}"}, requests=None),
-        "its requests name the first day only, and days_per_request is more than 1; name {until} or {end}, too",
+        "name {until} or {end}, too, or leave days_per_request out; if the provider returns all later days without",
     ),
     (clicks(days_per_request=7), "days_per_request is 7, and no column holds a row's day; name one"),
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),

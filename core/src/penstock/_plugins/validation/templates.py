@@ -42,7 +42,7 @@ def problems_in_templates(stream: Stream, settings: type | None) -> Iterator[str
     if stream.days_per_request not in (0, 1) and names & {"since", "start"} and not names & {"until", "end"}:
         yield (
             "its requests name the first day only, and days_per_request is more than 1; name {until} or {end}, too, or "
-            "leave days_per_request out"
+            "leave days_per_request out; if the provider returns all later days without it, write requests="
         )
     if parent is None or parent.links is _NO_LINKS:  # else the names that links gives a row are not known
         yield from _unknown_names(stream, settings, [(what, name) for what, name, _ in named])
