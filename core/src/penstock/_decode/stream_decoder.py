@@ -57,6 +57,21 @@ class Decoded:
     absent: frozenset[str] = frozenset()
 
 
+class AnswerState(NamedTuple):
+    """
+    What the pages of an answer have in common. ``totals``: the sums of the file that the page is of, to be compared
+    with its rows of totals. ``unmarked`` finds a row of totals that nothing marks. ``one_array``: the slice has one
+    array, of which the page is all or a chunk.
+    """
+
+    totals: Totals | None = None
+    unmarked: UnmarkedTotal | None = None
+    one_array: bool = False
+
+
+NO_STATE = AnswerState()
+
+
 @frozen(eq=False, repr=False, kw_only=True)
 class StreamDecoder:
     """
@@ -125,9 +140,10 @@ class StreamDecoder:
                     if not first.raw:
                         continue
             file = files[first.path]
+            state = AnswerState(file.totals, unmarked, one_array)
             try:
                 for elements in pages_of(runs, file.elements):
-                    decoded = self.decode_page(RawPage(elements), requested, keys, file.totals, unmarked, one_array)
+                    decoded = self.decode_page(RawPage(elements), requested, keys, state)
                     file.elements += decoded.count
                     yield decoded
                     del elements, decoded  # else the rows of two pages are in memory
@@ -137,38 +153,23 @@ class StreamDecoder:
             unmarked.check()
 
     def decode_page(
-        self,
-        page: RawPage,
-        requested: Requested,
-        keys: SliceKeys,
-        totals: Totals | None = None,
-        unmarked: UnmarkedTotal | None = None,
-        one_array: bool = False,
+        self, page: RawPage, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
     ) -> Decoded:
-        """
-        Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away. ``one_array``: the
-        slice has one array, of which this is all or a chunk.
-        """
+        """Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away."""
         row_type = self.records.read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
         self.rules.apply(page, requested)  # 2. Stamps, amounts and days.
-        if totals is not None:
-            totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
-        if unmarked is not None:
-            self._reject_unmarked(page, unmarked)
-        read_again = partial(self._read_again, page, requested) if one_array else None
+        if state.totals is not None:
+            state.totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
+        if state.unmarked is not None:
+            state.unmarked.reject(page, self.rejects)
+        read_again = partial(self._read_again, page, requested) if state.one_array else None
         fresh = self.keys.check(page, keys, read_again)  # 4. Repeated rows are dropped.
         derived = tuple(child.decode(page) for child in self.derived)  # 5. The rows of derived streams.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
             set_column(page.rows, name, UNSET)
-        set_column(page.rows, "__class__", row_type)
+        set_column(page.rows, "__class__", row_type)  # of one memory layout, see structs.Shape
         return _decoded(self.layout, page, derived, fresh, absent)
-
-    def _reject_unmarked(self, page: RawPage, unmarked: UnmarkedTotal) -> None:
-        if (index := unmarked.find(page)) is not None:
-            reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
-            self.rejects.reject_element(page, page.positions[index], None, reason)
-            page.drop({index})
 
     def _read_again(self, page: RawPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
         """The rows of some elements, as the first two steps of :meth:`decode_page` made them."""

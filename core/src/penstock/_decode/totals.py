@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from penstock._decode.conversion import MisfitError, coerce
 from penstock._decode.page import RawPage, get_column, nulls
+from penstock._decode.rejects import Rejects
 from penstock.errors import BrokenBodyError, CountMismatchError
 from penstock.model import EXACT_JSON, Batch
 from penstock.records import Column
@@ -179,7 +180,14 @@ class UnmarkedTotal:
     sums: dict[str, Decimal] = field(factory=dict)
     without: list[dict[str, Any]] = field(factory=list)  # measures of rows without a dimension, of a page at most two
 
-    def find(self, page: RawPage) -> int | None:
+    def reject(self, page: RawPage, rejects: Rejects) -> None:
+        """Add the rows of a page, and reject the row of totals if it is among them."""
+        if (index := self._find(page)) is not None:
+            reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
+            rejects.reject_element(page, page.positions[index], None, reason)
+            page.drop({index})
+
+    def _find(self, page: RawPage) -> int | None:
         """Add the rows of a page. The index of the row of totals in it; None without one."""
         names = [measure.name for measure in self.measures.summed]
         without = self._without_dimension(page)
