@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,7 +17,7 @@ from penstock._config.target_text import shown_target
 from penstock._project.setup import Notices, Setup, blamed
 from penstock._util.clock import Clock
 from penstock._write.job import ActionJob, GivenRows, Input, Query
-from penstock._write.outbox import Outbox
+from penstock._write.outbox import Outbox, OutboxJob
 from penstock._write.rows import open_output, plain
 from penstock._write.sender import Sender
 from penstock.actions import Action
@@ -166,11 +167,7 @@ def act(
     _refuse_unusable(action, input_, options)
     parameters = values_of(action, values)
     configured = setup.source(source, notices.add)
-
-    def emit(event: Event) -> None:
-        setup.registry.event(event)
-        callbacks.on_event(event)
-
+    emit = partial(_emit, setup, callbacks.on_event)
     with ExitStack() as stack:
         with blamed(configured.connector):
             job = ActionJob(
@@ -193,10 +190,7 @@ def act(
                 )
         if options.dry_run:
             return _dry_run(job, callbacks, notices)
-        if (options.resume or options.retry_unknown) and sender.job.is_new:
-            notices.add("there is no job of these rows and parameters to resume: all rows are sent")
-        elif sender.job.is_finished:
-            notices.add("this job is finished already: its receipts are printed again, and nothing is sent")
+        _notice_state(sender.job, options, notices)
         return _send(job, sender, options, callbacks.on_receipt, notices, emit)
 
 
@@ -212,6 +206,20 @@ def _refuse_unusable(action: Action, input_: Input, options: ActOptions) -> None
     for option, path in named:
         if isinstance(path, Path) and (other := option_by_path.setdefault(path.resolve(), option)) != option:
             raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
+
+
+def _emit(setup: Setup, on_event: OnEvent, event: Event) -> None:
+    """Pass an event to the plugins, then to the caller."""
+    setup.registry.event(event)
+    on_event(event)
+
+
+def _notice_state(job: OutboxJob, options: ActOptions, notices: Notices) -> None:
+    """Add a notice where the rows were not sent before, though they should have been, or were all sent before."""
+    if (options.resume or options.retry_unknown) and job.is_new:
+        notices.add("there is no job of these rows and parameters to resume: all rows are sent")
+    elif job.is_finished:
+        notices.add("this job is finished already: its receipts are printed again, and nothing is sent")
 
 
 def _dry_run(job: ActionJob, callbacks: Callbacks, notices: Notices) -> ActResult:

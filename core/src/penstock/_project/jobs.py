@@ -160,13 +160,7 @@ def jobs_for(
     chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
     refuse_strange_accounts(configured, chosen, selection.accounts)
     refuse_missed(config, configured, chosen)
-    if configured_sink is not None:
-        sink: Sink = configured_sink.open()
-    elif selection.to is None or isinstance(selection.to, str):
-        sink = Nowhere()
-    else:
-        sink = selection.to
-        add_defaults(sink, BaseSink)
+    sink = _sink_of(selection, configured_sink)
     allowed = selection.allow_rejected or (
         named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
     )
@@ -188,6 +182,16 @@ def jobs_for(
                 )
             )
     return jobs, configured_sink
+
+
+def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Sink:
+    """The configured sink, else that of the caller; a plan may have none."""
+    if configured_sink is not None:
+        return configured_sink.open()
+    if selection.to is None or isinstance(selection.to, str):
+        return Nowhere()
+    add_defaults(selection.to, BaseSink)
+    return selection.to
 
 
 class _Named(NamedTuple):

@@ -19,9 +19,8 @@ from penstock._project.jobs import Selection, jobs_for, pipeline_of, refuse_indi
 from penstock._project.notify import notify
 from penstock._project.run_result import RunResult
 from penstock._project.setup import Notice, Notices, Setup
-from penstock._run.context import new_run
+from penstock._run.context import RunContext, new_run
 from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError
 from penstock.events import Event, OnEvent
@@ -98,13 +97,7 @@ def run(
             on_event=partial(_follow, on_event, remember),
             exchange_log=exchange_log,
         )
-        if division.has_workers:
-            from penstock._project.workers import run_by_workers  # a run of one process starts without it
-
-            engine, workers = division.engine, division.workers
-            result = _result_of(partial(run_by_workers, configured, name, selection, context, engine, workers))
-        else:
-            result = _result_of(partial(run_jobs, context))
+        result = _carry_out(configured, name, selection, context, division)
     except PenstockError as error:
         notices.add(*notify(receivers, name, RunResult.not_started(error)))
         raise
@@ -164,10 +157,16 @@ def _follow(on_event: OnEvent, remember: Callable[[], None], event: Event) -> No
     on_event(event)
 
 
-def _result_of(run: Callable[[], RunReport]) -> RunResult:
-    """The result of a run, also where another run's lock, or a target, prevents it from starting."""
+def _carry_out(
+    setup: Setup, name: str, selection: Selection, context: RunContext, division: DivisionOptions
+) -> RunResult:
+    """Run the jobs. The result is also that of a run that another run's lock, or a target, prevents from starting."""
     try:
-        return RunResult.of(run())
+        if not division.has_workers:
+            return RunResult.of(run_jobs(context))
+        from penstock._project.workers import run_by_workers  # a run of one process starts without it
+
+        return RunResult.of(run_by_workers(setup, name, selection, context, division.engine, division.workers))
     except UsageError:
         raise
     except PenstockError as error:

@@ -6,7 +6,7 @@ those of public APIs, such as GraphQL connections (``pageInfo``), AWS, Google, S
 here costs a note.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -54,31 +54,42 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
     }
     is_last = any(value is False for path, value in around.items() if _folded(path) in _MORE)
     further = [path for path in unread if _folded(path) in (_MORE if is_last else _MORE | _NEXT)]
-    totals = [path for path in unread if _folded(path) in _TOTAL]
-    larger = [path for path in totals if type(unread[path]) is int and unread[path] > page.listed]
-    notes = []
-    if envelope.total and page.listed and not counted:
-        notes.append(
-            f"the envelope names total={' or '.join(map(repr, envelope.total))}, which is not in the answer, so the "
-            f"number of records was not checked{f'; there is {totals[0]}' if totals else ''}. Correct the path"
-        )
-    elif larger:
-        notes.append(
-            f"the answer states {larger[0]} {unread[larger[0]]}, {page.listed} records came, and nothing reads it. If "
-            f'it counts the records, name it in the envelope, total="{larger[0]}"'
-        )
-    if further:
-        notes.append(
-            f"the last page has {', '.join(further)}, which nothing reads. If it leads to another page, records are "
-            f'missing: declare a paginator, such as named("cursor", member="{further[0]}"). If not, name it in the '
-            f'envelope, head=("{further[0]}",)'
-        )
+    totals = {path: value for path, value in unread.items() if _folded(path) in _TOTAL}
+    notes = [_note_of_total(envelope, page, totals, counted=counted), _note_of_further(further)]
     if "errors" in unread:
         notes.append(
             "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
             "declare a judge: judge=graphql_judge for GraphQL"
         )
-    return "; ".join(notes)
+    return "; ".join(filter(None, notes))
+
+
+def _note_of_total(envelope: Envelope, page: Page, totals: Mapping[str, Any], *, counted: bool) -> str:
+    """``totals``: the members that state a total and that nothing reads."""
+    if envelope.total and page.listed and not counted:
+        there_is = f"; there is {next(iter(totals))}" if totals else ""
+        return (
+            f"the envelope names total={' or '.join(map(repr, envelope.total))}, which is not in the answer, so the "
+            f"number of records was not checked{there_is}. Correct the path"
+        )
+    for path, total in totals.items():
+        if type(total) is int and total > page.listed:
+            return (
+                f"the answer states {path} {total}, {page.listed} records came, and nothing reads it. If it counts the "
+                f'records, name it in the envelope, total="{path}"'
+            )
+    return ""
+
+
+def _note_of_further(members: Sequence[str]) -> str:
+    """``members``: those that name a further page and that nothing reads."""
+    if not members:
+        return ""
+    return (
+        f"the last page has {', '.join(members)}, which nothing reads. If it leads to another page, records are "
+        f'missing: declare a paginator, such as named("cursor", member="{members[0]}"). If not, name it in the '
+        f'envelope, head=("{members[0]}",)'
+    )
 
 
 def _texts_of(paginator: Any) -> Iterator[str]:
