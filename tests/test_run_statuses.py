@@ -94,13 +94,14 @@ def test_a_forbidden_account_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("accounts", [("a",), ACCOUNTS], ids=["the only one", "all of them"])
 def test_credentials_that_no_account_is_answered_with_are_refused(accounts: tuple[str, ...], tmp_path: Path) -> None:
     """
-    403 everywhere ends with 3, after a few accounts.
+    403 everywhere ends with 3, also in the ledger, after a few accounts.
     """
     shop = a_shop(tmp_path, lambda request: FORBIDS, accounts)
 
     report = shop.run(concurrency=1)
 
     assert (report.exit_code, delivered(shop)) == (3, {})
+    assert [run.exit_code for run in shop.runs()] == [3]
     assert len(shop.requests) <= FORBIDDEN * (1 + AHEAD)
     assert report.total("failed") == DAYS * len(accounts)
 

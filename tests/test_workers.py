@@ -441,7 +441,7 @@ def test_parts_of_a_report_make_the_whole() -> None:
     """
     whole = RunReport(run_id="r")
     for number in (1, 2):
-        part = RunReport(run_id="r", refused=number == 2, parked={f"source{number}": "for an hour"})
+        part = RunReport(run_id="r", refused_sources={f"source{number}"}, parked={f"source{number}": "for an hour"})
         one = part.stream("market", "sales")
         one.planned, one.delivered, one.records, one.promised, one.seconds = 3, 2, 10 * number, None, float(number)
         one.unknown_members.add(f"member{number}")
@@ -467,3 +467,4 @@ def test_parts_of_a_report_make_the_whole() -> None:
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
     assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
     assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)
+    assert whole.refused_sources == {"source1", "source2"}

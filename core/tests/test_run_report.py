@@ -89,7 +89,9 @@ def test_the_first_exit_code_that_applies_is_returned(
     In the order 130, 3, 1, 4, 5.
     """
     report = a_report(rejected=1)
-    report.interrupted, report.refused, report.deadline = interrupted, refused, deadline
+    report.interrupted, report.deadline = interrupted, deadline
+    if refused:
+        report.refused_sources.add("shop")
     if errors:
         report.error("shop", "orders", None, SinkError("broken"))
 
@@ -122,6 +124,15 @@ def test_truncated_partitions_are_named() -> None:
         "shop.orders: 2 partitions truncated. The provider lists no more than was delivered; there may be more records"
     )
     assert a_report(records=7).truncated_line is None
+
+
+def test_refused_credentials_are_of_their_source_only() -> None:
+    """
+    Its part of the report has 3, as the whole has; that of another source is not blamed for it.
+    """
+    report = RunReport(run_id="r", refused_sources={"acme"})
+
+    assert [one.exit_code for one in (report, report.only("acme"), report.only("other"))] == [3, 3, 0]
 
 
 def test_a_parked_source_has_its_own_exit_code_and_status() -> None:

@@ -22,7 +22,7 @@ from penstock._recording.replay import Recording
 from penstock._run.context import new_run
 from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
-from penstock.ledger_interface import LedgerEntry
+from penstock.ledger_interface import LedgerEntry, RunRecord
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -87,6 +87,15 @@ class ScriptedProvider:
         try:
             found = target.ledger.entries("shop", stream)
             return {(partition.values or (("", ""),))[-1][1]: entry for partition, entry in found.items()}
+        finally:
+            target.close()
+
+    def runs(self) -> Sequence[RunRecord]:
+        """The runs in the ledger."""
+        target = self.sink.open_readonly("shop")
+        assert target is not None
+        try:
+            return target.ledger.runs("shop")
         finally:
             target.close()
 

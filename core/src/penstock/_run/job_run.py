@@ -216,7 +216,8 @@ class JobRun:
         """
         report = self.context.report
         self.committer.finish()
-        report.refused |= self._refusals.include_credentials
+        if self._refusals.include_credentials:
+            report.refused_sources.add(self.source.name)
         if not report.interrupted and not report.deadline:
             self._listed.fail_unlisted()
             self._pending_reports.drop_stale(self.context.clock.now())

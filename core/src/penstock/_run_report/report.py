@@ -67,7 +67,7 @@ class StreamCounts:
         }
 
 
-_FLAGS = ("refused", "deadline", "interrupted", "output_closed")
+_FLAGS = ("deadline", "interrupted", "output_closed")
 
 
 @define(eq=False, repr=False)
@@ -83,7 +83,7 @@ class RunReport:
     errors: list[dict[str, Any]] = field(factory=list)
     exceptions: list[PenstockError] = field(factory=list, repr=False)  # what ``errors`` was made from
     notices: list[str] = field(factory=list)
-    refused: bool = False  # credentials
+    refused_sources: set[str] = field(factory=set)  # those whose credentials were refused
     deadline: bool = False
     parked: dict[str, str] = field(factory=dict)  # source -> why nothing more was requested from it
     interrupted: bool = False
@@ -149,6 +149,7 @@ class RunReport:
             ],
             "errors": self.errors,
             "notices": self.notices,
+            "refused": sorted(self.refused_sources),
             "parked": self.parked,
             "locked": self.locked,
             **{name: getattr(self, name) for name in _FLAGS},
@@ -172,6 +173,7 @@ class RunReport:
                     setattr(counts, name, value if former is None else former + value)
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
         self.notice(*part["notices"])
+        self.refused_sources.update(part["refused"])
         self.parked.update(part["parked"])
         self.locked.update(part["locked"])
         for name in _FLAGS:
@@ -179,14 +181,13 @@ class RunReport:
 
     def only(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""
-        errors = [error for error in self.errors if error["source"] == source]
         return evolve(
             self,
             streams={key: counts for key, counts in self.streams.items() if key[0] == source},
-            errors=errors,
+            errors=[error for error in self.errors if error["source"] == source],
             exceptions=[],
             notices=[],
-            refused=any(error["error"] == "AuthenticationError" for error in errors),
+            refused_sources=self.refused_sources & {source},
             parked={name: why for name, why in self.parked.items() if name == source},
             locked={},
             output_closed=False,
@@ -198,7 +199,7 @@ class RunReport:
         counts = self.streams.values()
         if self.interrupted:
             return 130
-        if self.refused:
+        if self.refused_sources:
             return 3
         if self.errors or any(count.failed or count.truncated for count in counts):
             return 1
