@@ -444,15 +444,12 @@ def test_derived_rows_change_by_differences_too(dsn: str):
 
 
 @pytest.mark.parametrize("nullable", [True, False], ids=["nullable key", "key"])
-@pytest.mark.parametrize("small_rows", [500, -1], ids=["small", "copied"])
-def test_derived_rows_of_a_rejected_parent_are_replaced(
-    dsn: str, monkeypatch: pytest.MonkeyPatch, small_rows: int, nullable: bool
-):
+@pytest.mark.usefixtures("small_or_copied")
+def test_derived_rows_of_a_rejected_parent_are_replaced(dsn: str, nullable: bool):
     """
     A parent that the table refuses, again in the next reading, is rejected, and its derived rows are those of the last
     reading: they do not fail the partition by their own former rows.
     """
-    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", small_rows)
     columns = (evolve(column, nullable=nullable and column.name == "name") for column in ANSWERS.columns[:2])
     layout = evolve(ANSWERS, columns=(*columns, *ANSWERS.columns[2:]))
     for run_id, names in (("r1", ["a", "b"]), ("r2", ["b", "c"])):

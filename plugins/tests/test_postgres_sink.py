@@ -138,12 +138,11 @@ def test_small_and_copied_rows_are_the_same(dsn: str, monkeypatch: pytest.Monkey
     ],
     ids=["a float", "an aware time", "a naive time", "an object"],
 )
-@pytest.mark.parametrize("small_rows", [500, -1], ids=["small", "copied"])
-def test_a_value_of_another_type_is_rejected(dsn: str, monkeypatch, small_rows: int, values: Any, reason: str):
+@pytest.mark.usefixtures("small_or_copied")
+def test_a_value_of_another_type_is_rejected(dsn: str, values: Any, reason: str):
     """
     Such as a plugin's hook may leave; in a small partition like in a large one.
     """
-    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", small_rows)
     committed = delivered(dsn, [click(1, **values), click(2)])
 
     assert (committed.rows, committed.rejected) == (1, 1)
@@ -151,14 +150,11 @@ def test_a_value_of_another_type_is_rejected(dsn: str, monkeypatch, small_rows: 
 
 
 @pytest.mark.large
+@pytest.mark.usefixtures("no_small_partitions")
 class TestPostgresByCopy(TestPostgres):
     """Each partition is treated as a large one."""
 
     merge_points = (*TestPostgres.merge_points, "postgres.staged", "postgres.staged:2")
-
-    @pytest.fixture(autouse=True)
-    def _none_is_small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
 
 
 @pytest.mark.large

@@ -48,11 +48,6 @@ LATEST = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))  # in 
 INCOMPRESSIBLE = "".join(hashlib.sha512(str(number).encode()).hexdigest() for number in range(100))
 
 
-@pytest.fixture(params=[500, -1], ids=["small", "copied"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", request.param)
-
-
 def deliver_things(dsn: str, rows: Sequence[dict[str, Any]], layout: Layout = THINGS) -> LedgerEntry:
     """One partition, of one batch."""
     return delivered(dsn, [{**OWN, "place": place, **row} for place, row in enumerate(rows)], layout)
@@ -71,7 +66,7 @@ AS_SENT += [",", "\t", "\x01\x08\x0b\x0c\x1b\x1f\x7f", "Köln 東京 \U0001f600\
 MANY_DIGITS = "12345678901234567890123456789012345678"
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("small_or_copied")
 @pytest.mark.parametrize(
     ("column", "values", "shown"),
     [
@@ -136,7 +131,7 @@ def test_a_value_arrives_as_it_was(dsn: str, column: str, values: list[Any], sho
     assert stored(dsn, column) == [*shown, None]
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("small_or_copied")
 def test_a_day_in_a_column_that_was_a_time_before_is_its_midnight(dsn: str) -> None:
     """
     A column keeps its type in the table when a narrower one is declared.
@@ -148,7 +143,7 @@ def test_a_day_in_a_column_that_was_a_time_before_is_its_midnight(dsn: str) -> N
     assert stored(dsn, "naive") == ["2026-03-02 00:00:00"]
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("small_or_copied")
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -171,7 +166,7 @@ def test_a_value_of_another_type_is_not_made_to_fit(dsn: str, column: str, value
     assert stored(dsn, "place") == ["0"]
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("small_or_copied")
 @pytest.mark.parametrize("place", range(4))
 def test_a_refused_row_is_found_among_texts_of_several_lines(dsn: str, place: int) -> None:
     """
@@ -190,7 +185,7 @@ def test_a_refused_row_is_found_among_texts_of_several_lines(dsn: str, place: in
     assert msgspec.json.encode(rows[place]["text"]).decode() + ',"number":0.10' in rejected.raw
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("small_or_copied")
 @pytest.mark.parametrize("refused", [{"text": 1}, {"nested": Raw(b'["\\ud800"]')}], ids=["by type", "by the server"])
 def test_a_number_that_is_not_finite_is_a_text_in_a_rejected_record(dsn: str, refused: dict[str, Any]) -> None:
     """
@@ -202,11 +197,11 @@ def test_a_number_that_is_not_finite_is_a_text_in_a_rejected_record(dsn: str, re
     assert '"number":"NaN"' in entry.rejected_records[0].raw
 
 
+@pytest.mark.usefixtures("no_small_partitions")
 def test_refused_rows_are_found_by_halving(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A hundred refused rows of a thousand cost a few times the bytes of all rows, not a hundred times.
     """
-    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
     sent: list[int] = []
     copy = Database.copy
 

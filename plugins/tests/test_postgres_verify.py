@@ -143,15 +143,12 @@ def with_values(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[tup
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-@pytest.mark.parametrize("rows_of_json", [500, -1], ids=["small", "copied"])
-def test_rows_of_a_merged_stream_are_counted(
-    dsn: str, monkeypatch: pytest.MonkeyPatch, shared: bool, rows_of_json: int
-):
+@pytest.mark.usefixtures("small_or_copied")
+def test_rows_of_a_merged_stream_are_counted(dsn: str, shared: bool):
     """
     The commits count the rows that they leave, derived ones too; a row that somebody deletes or adds is noticed, and
     reading all days again makes the counts agree.
     """
-    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", rows_of_json)
     settings: dict[str, Any] = {"schema": "acme"} if shared else {}
 
     def run(run_id: str) -> None:
