@@ -23,6 +23,7 @@ from penstock import (
     UsageError,
 )
 from penstock.engines.calls import Calls, Failure
+from penstock.errors import ServerError
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import Ledger
 
@@ -98,6 +99,18 @@ def test_an_error_keeps_its_class(kind: type[Exception]) -> None:
     error = Failure.of(kind("so it is")).error
 
     assert (type(error), str(error)) == (kind, "so it is")
+
+
+def test_an_error_keeps_its_place() -> None:
+    """
+    Apart from its reason, so that the place where it is reported is not added once more.
+    """
+    sent = ServerError("no answer", "Try again.").at(source="acme", partition=DAY, request="POST /token")
+
+    error = Failure.of(sent).error
+
+    assert (error.without_place, error.request, str(error)) == ("no answer. Try again.", "POST /token", str(sent))
+    assert str(error.at(source="acme", partition="clicks", request="GET /clicks")) == str(sent)
 
 
 def test_an_unforeseen_error_is_named() -> None:

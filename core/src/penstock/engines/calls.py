@@ -23,27 +23,34 @@ RoundTrip = Callable[[str], str]
 
 @frozen
 class Failure:
-    """An error on its way to another process, masked. ``kind``: the name of its class."""
+    """
+    An error on its way to another process, masked. ``kind``: the name of its class; ``source``, ``partition`` and
+    ``request``: its place.
+    """
 
     kind: str
-    message: str
+    reason: str
+    source: str | None = None
+    partition: str | None = None
+    request: str | None = None
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
         """An error of a plugin's class is one of the nearest class of penstock; any other a SinkError that names it."""
         if isinstance(error, PenstockError):
             kind = next(each for each in type(error).__mro__ if vars(errors).get(each.__name__) is each)
-            return cls(kind.__name__, mask(str(error)))
+            place = (None if part is None else mask(part) for part in (error.source, error.partition, error.request))
+            return cls(kind.__name__, error.without_place, *place)
         return cls(SinkError.__name__, mask(f"{type(error).__name__}: {error}. This is a defect of the sink."))
 
     @property
     def error(self) -> PenstockError:
         kind = getattr(errors, self.kind, SinkError)
         try:
-            error: PenstockError = kind(self.message)
-        except TypeError:  # its class takes more than a message
-            return SinkError(self.message)
-        return error
+            error: PenstockError = kind(self.reason)
+        except TypeError:  # its class takes more than a reason
+            error = SinkError(self.reason)
+        return error.at(source=self.source, partition=self.partition, request=self.request)
 
 
 @frozen
