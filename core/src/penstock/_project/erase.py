@@ -73,7 +73,7 @@ def _erase_in(
     locked: LockedTarget, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool
 ) -> Forgotten:
     decoder = components_of(source, stream, ()).decoder
-    erasures = _erasures_of(decoder)
+    erasures = tuple(map(_erasure_of, decoder.streams))
     delivered = DeliveredEntries(locked.ledger, source.name, stream.name)
     done = Forgotten(
         target=locked.target_name,
@@ -137,15 +137,11 @@ class _Fingerprints:
 # --- what is erased ---------------------------------------------------------------------------------------------------
 
 
-def _erasures_of(decoder: StreamDecoder) -> tuple[Erasure, ...]:
-    """
-    The values to erase in delivered rows, so that they hold what a reading without personal data delivers: of a stream
-    that is compiled without these, and of the streams derived from it.
-    """
-    return tuple(map(_erasure_of, decoder.streams))
-
-
 def _erasure_of(decoder: StreamDecoder) -> Erasure:
+    """
+    The values to erase in delivered rows, so that they hold what a reading without personal data delivers.
+    ``decoder``: of a stream that is compiled without these.
+    """
     rejects = decoder.rejects
     columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in rejects.hidden)
     nested = {

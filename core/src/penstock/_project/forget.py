@@ -67,8 +67,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                     notice(f"{shown} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
-                for text in target.notices:
-                    notice(text)
+                notice(*target.notices)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
                 targets.append(LockedTarget(shown, source, target.ledger, own_id, target))
         if query.failed and not targets:

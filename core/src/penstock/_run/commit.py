@@ -103,12 +103,10 @@ class Committer:
     order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
-    _can_group: bool = field(init=False)  # whether the target commits groups
 
     def __attrs_post_init__(self) -> None:
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
         self._lost_measures = LostMeasures(self.target.ledger, self.log)
-        self._can_group = isinstance(self.target, Grouping)
 
     def commit(self, result: ReadResult) -> None:
         """
@@ -182,7 +180,7 @@ class Committer:
 
     def _commit_each(self, results: Iterable[ReadResult]) -> None:
         for result in results:
-            if not self._can_group or not self._group.add(result):
+            if not isinstance(self.target, Grouping) or not self._group.add(result):
                 self.flush()
                 self._commit_alone(result)
             elif self._group.is_full:

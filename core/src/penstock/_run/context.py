@@ -119,13 +119,13 @@ def new_run(
 def emitter(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> OnEvent:
     """One thread-safe listener that adds the run's id to an event, and passes it to the caller's and every plugin's."""
     lock = threading.Lock()
-    plugins = {id(registry): registry for registry in registries if registry is not None}
+    plugins = dict.fromkeys(registries)  # jobs share one
 
     def emit(event: Event) -> None:
         event = {**event, "run_id": run_id}
         with lock:
             on_event(event)
-            for registry in plugins.values():
+            for registry in plugins:
                 registry.event(event)
 
     return emit

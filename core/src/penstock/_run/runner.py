@@ -135,18 +135,14 @@ class OpenJobs:
 
     def finish(self) -> None:
         """After the last read: finish the jobs that are still open."""
-        self._check_closed_output()
+        report = self.context.report
+        report.interrupted &= not report.output_closed  # such a run stops itself
         if self._waiting:
             names = ", ".join(job.source.name for _, job in self._waiting)
-            self.context.report.notice(f"the run ended before it came to {clip(names, 200)}")
+            report.notice(f"the run ended before it came to {clip(names, 200)}")
         for job_run in self.job_runs:
             job_run.finish()
-        self._check_closed_output()
-
-    def _check_closed_output(self) -> None:
-        """A run whose output is closed stops itself, and is not interrupted. A target may notice it at its end only."""
-        report = self.context.report
-        report.interrupted &= not report.output_closed
+        report.interrupted &= not report.output_closed  # a target may notice it at its end only
 
     # --- jobs that wait -----------------------------------------------------------------------------------------------
 
