@@ -73,7 +73,7 @@ class Peers(Protocol):
 @define(eq=False, repr=False)
 class SourceClient:
     """
-    The HTTP client of one source: judge, retry, sign and transport, joined. ``make`` is called in fetching threads.
+    The HTTP client of one source: judge, retry, sign and transport, joined. Fetching threads call :meth:`fetch`.
     """
 
     source: ConfiguredSource
