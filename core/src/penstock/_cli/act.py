@@ -279,7 +279,7 @@ def _dry_run(
         on_request=print_request,
         on_receipt=lambda receipt: session.say(f"row {receipt.row} would be refused: {receipt.reason}"),
     )
-    session.notices(result.notices)
+    session.notice(*result.notices)
     if not session.quiet:
         refused = counted(sum(result.counts.values()), "row")
         session.say(f"dry run: nothing was sent; {counted(requests, 'request')}, {refused} refused")

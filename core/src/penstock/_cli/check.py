@@ -38,7 +38,7 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
     if to is not None or yes:
         raise UsageError("--to and --yes belong to --adopt")
     result = session.project.check(name)
-    session.notices(result.notices)
+    session.notice(*result.notices)
     for tried in result.checked:
         if tried.exit_code:
             named = tried.kind == "pipeline" or tried.message.startswith(tried.name)
@@ -55,7 +55,7 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
         raise UsageError("--adopt needs the source: penstock check SOURCE --adopt SCHEMA.TABLE")
     adoptions = _tables_to_adopt(project, name, place, to, confirmed=False)
     code = adoptions.exit_code
-    session.notices(adoptions.notices)
+    session.notice(*adoptions.notices)
     for text in adoptions.refused.values():
         session.say(f"error: {text}", event="error", exit_code=code)
     for table in adoptions.tables:

@@ -66,7 +66,7 @@ def forget(
     if rows and not yes:
         _confirm_rows(source, session.project.forget(source, stream, rows=True, dry_run=True, **options))
     result = session.project.forget(source, stream, rows=rows, **options)
-    session.notices(result.notices)
+    session.notice(*result.notices)
     done = "deleted and forgotten" if rows else "forgotten"
     for forgotten in result.targets:
         print(f"{forgotten.target}: {counted(forgotten.partitions, 'partition')} of {source}.{forgotten.stream} {done}")
@@ -109,7 +109,7 @@ def _erase_personal(session: Session, source: str, stream: str | None, to: str |
         )
         _confirm(f"--personal erases for good what is personal in {columns or 'no column'}: {places or 'nothing'}")
     result = project.erase_personal(source, stream, to=to)
-    session.notices(result.notices)
+    session.notice(*result.notices)
     for target in result.targets:
         print(
             f"{target.target}: personal data erased in {counted(target.rows, 'row')} of {source}.{target.stream} "

@@ -40,7 +40,7 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
     if name is None:
         raise unnamed_error(session.config, planning=True)
     result = session.project.plan(name, **options)
-    session.notices(result.notices)
+    session.notice(*result.notices)
     if json_:
         divided = [
             {"shard": number, "source": source, "partitions": count, "requests": requests}

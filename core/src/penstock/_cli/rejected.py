@@ -46,7 +46,7 @@ def rejected(session: Session, what: str | None, name: str | None, json_: bool, 
 
     def read(on_record: Callable[[RejectedRecord], None]) -> int:
         result = session.project.rejected(name, **options, on_record=on_record)
-        session.notices(result.notices)
+        session.notice(*result.notices)
         return result.exit_code
 
     if what is None:

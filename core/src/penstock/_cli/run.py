@@ -104,7 +104,7 @@ def summarise(session: Session, result: RunResult) -> None:
             session.say(text, event="notice")
     if session.log_format == "json":
         return  # the event run_finished contains all of it
-    session.notices(result.notices)
+    session.notice(*result.notices)
     for error in result.errors:
         if error["partition"] is None:
             session.say(f"error: {error['message']}")

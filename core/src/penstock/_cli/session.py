@@ -65,14 +65,9 @@ class Session:
 
     # --- output to stderr -------------------------------------------------------------------------------------------
 
-    def notices(self, texts: Iterable[str]) -> None:
-        """The notices of a result."""
-        for text in texts:
-            self.notice(text)
-
     def print_if_json(self, result: "Result", json_: bool) -> bool:
         """Print the notices of a result and, as JSON, all of it; whether that was requested."""
-        self.notices(result.notices)
+        self.notice(*result.notices)
         if json_:
             from penstock._cli.output import print_json
             from penstock.results import as_dict
@@ -80,11 +75,12 @@ class Session:
             print_json(as_dict(result))
         return json_
 
-    def notice(self, text: str) -> None:
-        """Print a notice, each text once; not with ``-q``."""
-        if not self.quiet and text not in self._noticed:
-            self._noticed.add(text)
-            self.say(f"notice: {text}", event="notice", message=text)
+    def notice(self, *texts: str) -> None:
+        """Print notices, each text once; not with ``-q``."""
+        for text in texts:
+            if not self.quiet and text not in self._noticed:
+                self._noticed.add(text)
+                self.say(f"notice: {text}", event="notice", message=text)
 
     def say(self, text: str, color: str = "", /, **event: Any) -> None:
         """A line on stderr, masked, on a terminal in this color; with ``--log-format json`` the event instead."""
