@@ -222,6 +222,20 @@ def test_refused_credentials_are_exit_code_3(files: DividedRuns) -> None:
     assert files.app.counts["login"] == 1
 
 
+def test_the_error_of_a_login_has_one_place(files: DividedRuns) -> None:
+    """
+    The coordinator logs in, and a worker reports the error: its request is that of the login, and its reason has none.
+    """
+    files.configure(base_url(files), shops=["shop1"], retries=0)
+    files.app.login_answer = SandboxResponse(status=503)
+
+    code, report = files.run_here(streams=["sales"])
+
+    assert code == 1, report
+    assert {error["request"] for error in report["errors"]} == {f"POST {base_url(files)}/login"}
+    assert not any("Request: " in error["reason"] for error in report["errors"])
+
+
 def test_a_part_whose_channel_is_cut_is_lost(files: DividedRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A part that gets no reply from the coordinator stops. That is an error of the run, which nobody interrupted: exit
