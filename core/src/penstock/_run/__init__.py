@@ -3,7 +3,7 @@ A run: one job per source and target, and its commits.
 
 - ``runner``: begins the run, runs the tasks of its jobs in one scheduler, and ends it
 - ``job_run``: what one job does: its tasks, and what follows the end of each
-- ``readers``: the reader of each slice, and the reports on demand that are under way
+- ``reader_factory``: the reader of each slice, and the reports on demand that are under way
 - ``commit``: results in order, in groups, into the target
 - ``failures`` and ``refusals``: partitions that failed; credentials and accounts that the provider refuses
 - ``listed_accounts``: accounts that the provider lists itself

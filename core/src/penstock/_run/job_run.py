@@ -21,7 +21,7 @@ from penstock._plan.planner import Planner, StreamPlan
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
 from penstock._run.listed_accounts import ListedAccounts
-from penstock._run.readers import PendingReports, Readers
+from penstock._run.reader_factory import PendingReports, ReaderFactory
 from penstock._run.refusals import Refusals
 from penstock._run_report.log import RunLog
 from penstock.connector import Stream
@@ -60,7 +60,7 @@ class JobRun:
     _dependencies: Dependencies = field(init=False)
     _listed: ListedAccounts = field(init=False)
     _pending_reports: PendingReports = field(init=False)
-    _readers: Readers = field(init=False)
+    _reader_factory: ReaderFactory = field(init=False)
     _refusals: Refusals = field(init=False)
     _tasks: int = field(default=0, init=False)  # that have not ended
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
@@ -85,7 +85,9 @@ class JobRun:
         self._pending_reports = PendingReports(
             job, ledger if context.recorded_until is None else None, context.clock, self.log
         )
-        self._readers = Readers(self.target, context.clock, self.log, self._dependencies, self._pending_reports)
+        self._reader_factory = ReaderFactory(
+            self.target, context.clock, self.log, self._dependencies, self._pending_reports
+        )
         self._refusals = Refusals(self.source, self.client)
 
     @classmethod
@@ -110,7 +112,7 @@ class JobRun:
                 self._planner.days.check(stream, self._planner.accounts.known(stream) or ())
         try:
             if isinstance(self.target, Preparing):
-                components_of = self._readers.components_of
+                components_of = self._reader_factory.components_of
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
         finally:
@@ -172,7 +174,7 @@ class JobRun:
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
             self.log.event("stream_started", stream=planned.stream.name)
-        result = yield from self._readers.reader_of(planned).read()
+        result = yield from self._reader_factory.reader_of(planned).read()
         for partition in result.replacement_errors:
             self._dependencies.refuse(partition)
         if planned.to_deliver:

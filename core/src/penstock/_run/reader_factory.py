@@ -1,5 +1,5 @@
 """
-The readers of the slices of one job: what the reads of one stream share, and the reports on demand that are under way.
+Makes the reader of each slice of one job, with what the reads of one stream share and the reports that are under way.
 """
 
 from collections import defaultdict
@@ -75,7 +75,7 @@ class PendingReports:
 
 
 @define(eq=False, repr=False)
-class Readers:
+class ReaderFactory:
     """Makes the reader of a slice."""
 
     target: Target
