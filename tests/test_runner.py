@@ -546,8 +546,8 @@ def test_what_was_rejected_is_exit_code_5(what: str, strict: bool, code: int, tm
 @pytest.mark.parametrize(
     ("happened", "code"),
     [
-        ({"interrupted": True, "refused_sources": {"shop"}, "deadline": True}, 130),
-        ({"refused_sources": {"shop"}, "deadline": True, "errors": [{}]}, 3),
+        ({"interrupted": True, "refused": {("shop", None)}, "deadline": True}, 130),
+        ({"refused": {("shop", None)}, "deadline": True, "errors": [{}]}, 3),
         ({"errors": [{}], "deadline": True}, 1),
         ({"deadline": True}, 4),
         ({}, 0),

@@ -222,6 +222,19 @@ def test_refused_credentials_are_exit_code_3(files: DividedRuns) -> None:
     assert files.app.counts["login"] == 1
 
 
+@pytest.mark.parametrize(("forbidden", "expected"), [("shop2", 1), ("shop", 3)], ids=["one account", "all accounts"])
+def test_a_403_of_all_that_a_worker_reads_is_none_of_the_run(files: DividedRuns, forbidden: str, expected: int) -> None:
+    """
+    Credentials are refused only if no worker's request was accepted: the exit code is that of one process.
+    """
+    files.configure(base_url(files), shops=["shop1", "shop2"])
+    files.app.throttled = lambda request: SandboxResponse(status=403) if forbidden in request.target else None
+
+    code, report = files.run_here(streams=["sales"])
+
+    assert code == expected, report
+
+
 def test_the_error_of_a_login_has_one_place(files: DividedRuns) -> None:
     """
     The coordinator logs in, and a worker reports the error: its request is that of the login, and its reason has none.
@@ -455,7 +468,7 @@ def test_parts_of_a_report_make_the_whole() -> None:
     """
     whole = RunReport(run_id="r")
     for number in (1, 2):
-        part = RunReport(run_id="r", refused_sources={f"source{number}"}, parked={f"source{number}": "for an hour"})
+        part = RunReport(run_id="r", refused={(f"source{number}", None)}, parked={f"source{number}": "for an hour"})
         one = part.stream("market", "sales")
         one.planned, one.delivered, one.records, one.promised, one.seconds = 3, 2, 10 * number, None, float(number)
         one.unknown_members.add(f"member{number}")
@@ -481,4 +494,4 @@ def test_parts_of_a_report_make_the_whole() -> None:
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
     assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
     assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)
-    assert whole.refused_sources == {"source1", "source2"}
+    assert whole.refused == {("source1", None), ("source2", None)}

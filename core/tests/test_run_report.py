@@ -91,7 +91,7 @@ def test_the_first_exit_code_that_applies_is_returned(
     report = a_report(rejected=1)
     report.interrupted, report.deadline = interrupted, deadline
     if refused:
-        report.refused_sources.add("shop")
+        report.refused.add(("shop", None))
     if errors:
         report.error("shop", "orders", None, SinkError("broken"))
 
@@ -130,7 +130,7 @@ def test_refused_credentials_are_of_their_source_only() -> None:
     """
     Its part of the report has 3, as the whole has; that of another source is not blamed for it.
     """
-    report = RunReport(run_id="r", refused_sources={"acme"})
+    report = RunReport(run_id="r", refused={("acme", None)})
 
     assert [one.exit_code for one in (report, report.only("acme"), report.only("other"))] == [3, 3, 0]
 

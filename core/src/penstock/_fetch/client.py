@@ -88,7 +88,7 @@ class SourceClient:
     _policy: RetryPolicy = field(init=False)
     _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
-    _accepted: set[str | None] = field(factory=set, init=False)  # the owners of credentials that the provider accepted
+    accepted: set[str | None] = field(factory=set, init=False)  # the owners of credentials that the provider accepted
     _parked: ParkedError | None = field(default=None, init=False)
     _transport: Transport = field(init=False)
 
@@ -151,7 +151,7 @@ class SourceClient:
         if outcome.error is not None or response is None:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
-            self._accepted.add(self.source.credentials_of(call.account))
+            self.accepted.add(self.source.credentials_of(call.account))
         self.count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
@@ -207,10 +207,6 @@ class SourceClient:
         """Add to the figures of the call's stream in the run report."""
         if call.stream is not None and self.report is not None:
             self.report.count(self.source.name, call.stream.name, **more)
-
-    def accepted(self, owner: str | None) -> bool:
-        """Whether the provider accepted a request with the credentials of this account; None: of the source."""
-        return owner in self._accepted
 
     def park(self, error: ParkedError) -> None:
         """Make no further request: another process met a wait that is too long."""

@@ -218,8 +218,7 @@ class JobRun:
         """
         report = self.context.report
         self.committer.finish()
-        if self._refusals.include_credentials:
-            report.refused_sources.add(self.source.name)
+        self._refusals.add_to(report)
         if not report.interrupted and not report.deadline:
             self._listed.fail_unlisted()
             self._pending_reports.drop_stale(self.context.clock.now())

@@ -8,6 +8,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._plan.dependencies import Key, key_of
 from penstock._plan.plan import PlannedSlice
+from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ForbiddenError
 
 # After 403 for so many accounts, and an accepted request of none, the credentials are refused and nothing more is
@@ -37,13 +38,19 @@ class Refusals:
         if isinstance(error, ForbiddenError):
             self._accounts[key_of(planned)] = error
             forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
-            if len(forbidden) >= FORBIDDEN and not self.client.accepted(owner):
+            if len(forbidden) >= FORBIDDEN and owner not in self.client.accepted:
                 self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
 
-    @property
-    def include_credentials(self) -> bool:
-        """Whether credentials were refused: themselves, or every request that was made with them."""
-        owners = {self.source.credentials_of(account) for _, account in self._accounts}
-        return bool(self._credentials) or not all(map(self.client.accepted, owners))
+    def add_to(self, report: RunReport) -> None:
+        """
+        Add the credentials that were refused, those with which an account was forbidden, and those that were accepted:
+        only all processes of a run together know whether every request with them was forbidden.
+        """
+        name = self.source.name
+        report.refused |= {
+            (name, owner) for owner, error in self._credentials.items() if not isinstance(error, ForbiddenError)
+        }
+        report.forbidden |= {(name, self.source.credentials_of(account)) for _, account in self._accounts}
+        report.accepted |= {(name, owner) for owner in list(self.client.accepted)}  # threads may add

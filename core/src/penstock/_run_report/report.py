@@ -67,6 +67,10 @@ class StreamCounts:
         }
 
 
+Credentials = tuple[str, str | None]
+"""Of a source, and of the account that has credentials of its own; None: those of the source."""
+
+_CREDENTIALS = ("refused", "forbidden", "accepted")
 _FLAGS = ("deadline", "interrupted", "output_closed")
 
 
@@ -83,7 +87,9 @@ class RunReport:
     errors: list[dict[str, Any]] = field(factory=list)
     exceptions: list[PenstockError] = field(factory=list, repr=False)  # what ``errors`` was made from
     notices: list[str] = field(factory=list)
-    refused_sources: set[str] = field(factory=set)  # those whose credentials were refused
+    refused: set[Credentials] = field(factory=set)
+    forbidden: set[Credentials] = field(factory=set)  # the provider answered 403 to an account
+    accepted: set[Credentials] = field(factory=set)
     deadline: bool = False
     parked: dict[str, str] = field(factory=dict)  # source -> why nothing more was requested from it
     interrupted: bool = False
@@ -149,7 +155,7 @@ class RunReport:
             ],
             "errors": self.errors,
             "notices": self.notices,
-            "refused": sorted(self.refused_sources),
+            **{name: list(getattr(self, name)) for name in _CREDENTIALS},
             "parked": self.parked,
             "locked": self.locked,
             **{name: getattr(self, name) for name in _FLAGS},
@@ -173,7 +179,8 @@ class RunReport:
                     setattr(counts, name, value if former is None else former + value)
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
         self.notice(*part["notices"])
-        self.refused_sources.update(part["refused"])
+        for name in _CREDENTIALS:
+            getattr(self, name).update(map(tuple, part[name]))
         self.parked.update(part["parked"])
         self.locked.update(part["locked"])
         for name in _FLAGS:
@@ -181,13 +188,19 @@ class RunReport:
 
     def only(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""
+
+        def of_source(credentials: set[Credentials]) -> set[Credentials]:
+            return {one for one in credentials if one[0] == source}
+
         return evolve(
             self,
             streams={key: counts for key, counts in self.streams.items() if key[0] == source},
             errors=[error for error in self.errors if error["source"] == source],
             exceptions=[],
             notices=[],
-            refused_sources=self.refused_sources & {source},
+            refused=of_source(self.refused),
+            forbidden=of_source(self.forbidden),
+            accepted=of_source(self.accepted),
             parked={name: why for name, why in self.parked.items() if name == source},
             locked={},
             output_closed=False,
@@ -199,7 +212,7 @@ class RunReport:
         counts = self.streams.values()
         if self.interrupted:
             return 130
-        if self.refused_sources:
+        if self.refused or self.forbidden - self.accepted:
             return 3
         if self.errors or any(count.failed or count.truncated for count in counts):
             return 1
