@@ -116,6 +116,9 @@ class Both(BaseTarget):
         self.worker, self.coordinator = worker, coordinator
         self.ledger = BothLedgers(worker.ledger, coordinator.ledger)
 
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        self.worker.prepare(layouts)
+
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
         return self.worker.begin(layouts, partition)
 

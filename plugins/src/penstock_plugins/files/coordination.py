@@ -72,6 +72,10 @@ class Coordination:
         of, _, call = request.partition(" ")
         return _LEDGER.reply(self._target.ledger, call) if of == "ledger" else _TARGET.reply(self, call)
 
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """See :meth:`.target.FileTarget.prepare`."""
+        self._target.prepare(layouts)
+
     def claim(self, layouts: Sequence[Layout]) -> None:
         """See :meth:`.target.FileTarget.claim`."""
         self._target.claim(layouts)
@@ -220,6 +224,10 @@ class StagingTarget(BaseTarget):
         self._lock = lock
         self._coordinator: Coordination = _TARGET.remote(lambda call: request(f"target {call}"))
         self._layouts: dict[str, Sequence[Layout]] = {}
+
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """See :class:`penstock.sinks.Preparing`."""
+        self._coordinator.prepare(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
         first = layouts[0]
