@@ -530,7 +530,7 @@ def add_defaults(extended: object, base: type[BaseSink | BaseTarget]) -> None:
     # The documentation of development versions had sinks without a base class: decision 72.
     cls = type(extended)
     for name, default in vars(base).items():
-        if not name.startswith("_") and not hasattr(extended, name):
+        if not name.startswith("_") and not hasattr(cls, name) and not hasattr(extended, name):
             setattr(cls, name, default)
 
 
