@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from imitation_targetcircle import TargetCircle
 from penstock.sandbox.server import Server, serve
-from write_bench import Bench
+from write_bench import a_bench
 
 TODAY = date(2026, 3, 2)
 
@@ -30,9 +30,7 @@ def test_ad_codes_come_with_the_receipt(
     """
     monkeypatch.chdir(tmp_path)
     app = TargetCircle(server.base_url, TODAY)
-    server.app = app
-    bench = Bench(tmp_path, server, app, capsys)
-    bench.configure("targetcircle", allow_writes=True)
+    bench = a_bench("targetcircle", app, server, tmp_path, capsys, allow_writes=True)
     slug = next(slug for slug in app._slugs() if app._ads(slug))
 
     code, receipts, _ = bench.act(

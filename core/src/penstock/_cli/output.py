@@ -183,12 +183,9 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None
     of the rows. None is an empty cell, an account its values.
     """
     listed = list(rows)
-    names = list(dict.fromkeys([*columns, *(name for row in listed for name in row)]))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(_csv_cells(row, names) for row in listed)
-    print(text.getvalue(), end="")
+    with printing_csv(dict.fromkeys([*columns, *(name for row in listed for name in row)])) as add:
+        for row in listed:
+            add(row)
 
 
 @contextmanager
@@ -202,15 +199,11 @@ def printing_csv(columns: Iterable[str]) -> Iterator[Callable[[Mapping[str, Any]
         if not any_added:
             write(names)
         any_added = True
-        write(_csv_cells(row, names))
+        write([mask(_csv_cell(row.get(name))) for name in names])
 
     yield add
     if not any_added:
         write(names)
-
-
-def _csv_cells(row: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    return [mask(_csv_cell(row.get(name))) for name in names]
 
 
 def _csv_cell(value: Any) -> str:
