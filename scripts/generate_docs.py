@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 import penstock
 from penstock._cli.init import toml_value
-from penstock._cli.listing import described
+from penstock._cli.installed import described
 from penstock._plugins.offers import COMPONENT_KINDS
 from penstock._plugins.registry import Registry
 from penstock.redact import Secret

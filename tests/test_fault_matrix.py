@@ -11,10 +11,10 @@ from urllib.parse import parse_qs
 
 import pytest
 from attrs import evolve
-from penstock import SandboxRequest
+from penstock import SandboxRequest, SandboxResponse
 from penstock._run_report.report import RunReport
 from penstock.sandbox import FAULTS, with_faults
-from penstock.sandbox.changes import Change, FaultContext, bomb, drip, huge, status
+from penstock.sandbox.fault_effects import Effect, FaultContext, bomb, drip, huge, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to, noon_of
@@ -66,17 +66,17 @@ EXPECTED_ERRORS = {
 }
 
 
-def few(change: Change, strikes: int) -> Change:
-    """The first strikes only: a fault that takes seconds each time."""
-    left = [strikes]
+def first_times(effect: Effect, times: int) -> Effect:
+    """The effect, ``times`` times: for a fault that takes seconds each time."""
+    left = [times]
 
-    def struck(context: FaultContext) -> Any:
+    def bounded(context: FaultContext) -> SandboxResponse | None:
         if left[0] <= 0:
             return None
         left[0] -= 1
-        return change(context)
+        return effect(context)
 
-    return struck
+    return bounded
 
 
 def is_later_page(request: SandboxRequest) -> bool:
@@ -84,8 +84,8 @@ def is_later_page(request: SandboxRequest) -> bool:
     return int(parse_qs(request.query).get("page", ["1"])[0]) > 1
 
 
-def fitted(provider: Provider, name: str) -> Fault:
-    """The fault as this provider would have it, and no larger than it must be to show."""
+def fault_for(provider: Provider, name: str) -> Fault:
+    """The fault as this provider would cause it, no larger than the test needs."""
     fault = FAULTS[name]
     if name in ("huge", "huge_chunked"):
         return evolve(fault, change=huge(3, chunked=name == "huge_chunked"))
@@ -93,7 +93,7 @@ def fitted(provider: Provider, name: str) -> Fault:
         return evolve(fault, change=bomb(3))
     if name in ("drip", "drip_head"):
         # The whole attempt is bounded at ten times timeout_s, and that is waited for.
-        return evolve(fault, change=few(drip(0.05, most_s=30, of_head=name == "drip_head"), 1))
+        return evolve(fault, change=first_times(drip(0.05, most_s=30, of_head=name == "drip_head"), 1))
     if name == "expired":
         # How a provider refuses a token that was good: Joveo with 403.
         return evolve(fault, change=status(403, "{}")) if provider.name == "joveo" else fault
@@ -139,7 +139,7 @@ def test_what_passes_costs_no_row(provider: Provider, name: str, tmp_path: Path)
     """
     A fault that goes away when the request is made again leaves exactly the provider's rows, and exit code 0.
     """
-    fault = fitted(provider, name)
+    fault = fault_for(provider, name)
 
     report, delivered, truth = read(provider, fault, tmp_path, timeout_s=TIMEOUTS_S.get(name, 3.0))
 
@@ -154,7 +154,7 @@ def test_fixed_token_refused_on_the_way(provider: Provider, tmp_path: Path) -> N
     """
     Where there is no login, a 401 is final: what was delivered before is whole, the rest is absent, exit code 3.
     """
-    report, delivered, truth = read(provider, fitted(provider, "expired"), tmp_path)
+    report, delivered, truth = read(provider, fault_for(provider, "expired"), tmp_path)
 
     assert report.exit_code == 3
     assert delivered.keys() < truth.keys()
@@ -166,7 +166,7 @@ def test_a_wait_of_hours_parks_the_source(provider: Provider, tmp_path: Path) ->
     """
     Nothing fails, what is delivered is whole, and the rest is left with exit code 4.
     """
-    report, delivered, truth = read(provider, fitted(provider, PARKS), tmp_path)
+    report, delivered, truth = read(provider, fault_for(provider, PARKS), tmp_path)
 
     assert (report.exit_code, report.errors) == (4, [])
     assert "longer than throttle_wait_s" in report.parked[provider.name]
@@ -182,7 +182,7 @@ def test_what_stays_has_a_name(provider: Provider, name: str, tmp_path: Path) ->
     """
     code, errors = EXPECTED_ERRORS[name]
 
-    report, delivered, truth = read(provider, fitted(provider, name), tmp_path)
+    report, delivered, truth = read(provider, fault_for(provider, name), tmp_path)
 
     # The first request is answered. Where that was no login, the credentials are good for something.
     assert report.exit_code == ((3 if provider.login else 1) if code is None else code)
@@ -198,7 +198,7 @@ def test_what_is_no_fault_for_us(provider: Provider, name: str, tmp_path: Path) 
     """
     Links that nobody follows, a member sent twice with one value, ids in another JSON type: the rows are the truth's.
     """
-    report, delivered, truth = read(provider, fitted(provider, name), tmp_path)
+    report, delivered, truth = read(provider, fault_for(provider, name), tmp_path)
 
     assert report.exit_code == 0, report.errors
     assert delivered.keys() == truth.keys()
@@ -218,7 +218,7 @@ def test_a_body_that_is_no_json_is_refused(name: str, provider: Provider, tmp_pa
     """
     A body with one value that JSON does not have fails by name; what is delivered is whole.
     """
-    report, delivered, truth = read(provider, fitted(provider, name), tmp_path, retries=1, timeout_s=3.0)
+    report, delivered, truth = read(provider, fault_for(provider, name), tmp_path, retries=1, timeout_s=3.0)
 
     assert differing(delivered, truth) == []
     # A child whose parent failed is a ProviderError.
@@ -232,7 +232,7 @@ def test_a_fault_of_numbers_is_none_where_there_are_none(name: str, tmp_path: Pa
     """
     The fault finds no number in the body, which arrives as it was.
     """
-    report, delivered, truth = read(TALROO, fitted(TALROO, name), tmp_path, retries=1, timeout_s=3.0)
+    report, delivered, truth = read(TALROO, fault_for(TALROO, name), tmp_path, retries=1, timeout_s=3.0)
 
     assert (report.exit_code, report.errors, delivered.keys()) == (0, [], truth.keys())
     assert differing(delivered, truth) == []
@@ -247,7 +247,7 @@ def test_bad_record_costs_itself_only(name: str, provider: str, tmp_path: Path) 
     code, errors, rejected, unread = SPOILT[name, provider]
     behind = PROVIDERS[provider]
 
-    report, delivered, truth = read(behind, fitted(behind, name), tmp_path, retries=1, timeout_s=3.0)
+    report, delivered, truth = read(behind, fault_for(behind, name), tmp_path, retries=1, timeout_s=3.0)
 
     assert report.exit_code == code, report.errors
     assert {error["error"] for error in report.errors} == errors
@@ -295,7 +295,7 @@ def test_faults_in_combination(provider: Provider, seed: int, tmp_path: Path) ->
     sink = MemorySink(tmp_path / "ledger.sqlite")
     with serve() as server:
         app = provider.make(server.base_url, TODAY)
-        server.app = with_faults(app, [fitted(provider, name) for name in names], seed=seed)
+        server.app = with_faults(app, [fault_for(provider, name) for name in names], seed=seed)
         report = provider.run(server.base_url, sink, timeout_s=3.0)
         truth = provider.expected(app)
     delivered = delivered_to(sink)

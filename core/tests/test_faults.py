@@ -23,7 +23,7 @@ from penstock.errors import PenstockError, StoppedError, UsageError
 from penstock.model import Request
 from penstock.sandbox import FAULTS, faults_named, with_faults
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.sandbox.changes import FOREIGN, records_in, status
+from penstock.sandbox.fault_effects import FOREIGN, records_in, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, serve
 from penstock.testing import FakeClock, ScriptedExchange, a_response

@@ -26,7 +26,7 @@ from penstock.errors import (
 from penstock.model import Request, Response, origin_of
 from penstock.protocols import Grant
 from penstock.redact import Secret
-from penstock.sandbox import FAULTS, changes as making, with_faults
+from penstock.sandbox import FAULTS, fault_effects, with_faults
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, SendPause, Server, head_of, serve
@@ -271,16 +271,16 @@ def test_answer_that_is_not_whole_is_worth_another_try(server: Server, make: Mak
     assert transport(Request(url=server.base_url)).body == GOOD
 
 
-def fault(change: making.Change) -> Fault:
-    return Fault(name="this", summary="", change=change)
+def fault(effect: fault_effects.Effect) -> Fault:
+    return Fault(name="this", summary="", change=effect)
 
 
 TOO_MUCH = {
-    "body drips": (fault(making.drip(0.05, most_s=9)), "timeout_s"),
-    "headers drip": (fault(making.drip(0.05, most_s=9, of_head=True)), "timeout_s"),
-    "announced body too large": (fault(making.huge(2, chunked=False)), "more than 1 MiB.*max_body_mib"),
-    "chunked body too large": (fault(making.huge(2, chunked=True)), "more than 1 MiB.*max_body_mib"),
-    "gzip bomb": (fault(making.bomb(40)), "more than 1 MiB when decompressed.*max_body_mib"),
+    "body drips": (fault(fault_effects.drip(0.05, most_s=9)), "timeout_s"),
+    "headers drip": (fault(fault_effects.drip(0.05, most_s=9, of_head=True)), "timeout_s"),
+    "announced body too large": (fault(fault_effects.huge(2, chunked=False)), "more than 1 MiB.*max_body_mib"),
+    "chunked body too large": (fault(fault_effects.huge(2, chunked=True)), "more than 1 MiB.*max_body_mib"),
+    "gzip bomb": (fault(fault_effects.bomb(40)), "more than 1 MiB when decompressed.*max_body_mib"),
 }
 
 
@@ -719,9 +719,9 @@ def test_a_large_body_of_a_report_comes_as_a_file(
 @pytest.mark.parametrize(
     ("bad", "error", "output"),
     [
-        (fault(making.huge(2, chunked=False)), BoundExceededError, "more than 1 MiB.*max_report_mib"),
-        (fault(making.huge(2, chunked=True)), BoundExceededError, "more than 1 MiB.*max_report_mib"),
-        (fault(making.bomb(40)), BoundExceededError, "more than 1 MiB when decompressed.*max_report_mib"),
+        (fault(fault_effects.huge(2, chunked=False)), BoundExceededError, "more than 1 MiB.*max_report_mib"),
+        (fault(fault_effects.huge(2, chunked=True)), BoundExceededError, "more than 1 MiB.*max_report_mib"),
+        (fault(fault_effects.bomb(40)), BoundExceededError, "more than 1 MiB when decompressed.*max_report_mib"),
         (FAULTS["cut_chunk"], TransportError, "cut its response"),
         (FAULTS["cut_between_chunks"], TransportError, "cut its response"),
     ],

@@ -5,8 +5,8 @@ penstock's own commands, whose names no plugin may offer, and the names of those
 # command -> (module of penstock._cli, group, one line of help); the module's function has the command's name.
 COMMANDS = {
     "demo": ("sandbox", "Start", "Run every installed connector against a local imitation."),
-    "connectors": ("listing", "", "List connectors, sinks, commands and broken plugins."),
-    "streams": ("listing", "", "List what a connector offers: streams, keys, fields."),
+    "connectors": ("installed", "", "List connectors, sinks, commands and broken plugins."),
+    "streams": ("installed", "", "List what a connector offers: streams, keys, fields."),
     "init": ("init", "", "Print a commented configuration."),
     "check": ("check", "", "Try credentials with one cheap request."),
     "plan": ("plan", "Read", "Show what a run would fetch, and why."),

@@ -1,8 +1,8 @@
 """
 The faults of a failing or hostile provider, by name, for any sandbox.
 
-``with_faults(app, faults_named("throttled,cut"), seed=1)`` is a sandbox, too. A fault is one of the
-:mod:`penstock.sandbox.changes`, and the requests to which it applies.
+``with_faults(app, faults_named("throttled,cut"), seed=1)`` is a sandbox, too. A fault is an
+effect of :mod:`penstock.sandbox.fault_effects`, and the requests to which it applies.
 """
 
 import random
@@ -15,9 +15,9 @@ from attrs import field, frozen
 
 from penstock.errors import UsageError
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.sandbox.changes import (
+from penstock.sandbox.fault_effects import (
     LOGIN_PAGE,
-    Change,
+    Effect,
     FaultContext,
     bomb,
     cut,
@@ -81,7 +81,7 @@ class Fault:
 
     name: str
     summary: str
-    change: Change = field(repr=False)
+    change: Effect = field(repr=False)
     kind: Literal["transient", "fatal"] = "transient"
     times: int = 1
     after: int = 0

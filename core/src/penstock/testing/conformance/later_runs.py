@@ -8,7 +8,7 @@ from attrs import evolve
 
 from penstock._plan.selection import chosen_streams
 from penstock.events import Event
-from penstock.sandbox.changes import status
+from penstock.sandbox.fault_effects import status
 from penstock.sandbox.faults import FAULTS, faults_named, with_faults
 from penstock.testing.conformance.findings import Finding, exit_findings
 from penstock.testing.conformance.rows import Rows, delivered_to, same_rows

@@ -10,11 +10,10 @@ its rows, and name the points at which it may be killed::
 
 The rows are hostile: quotes, line breaks, texts that formats use for null, numbers beyond 64 bits, nested values.
 
-``layouts``, ``rows`` and ``deliveries`` have what the tests deliver. The tests are in ``replacements``, ``changes``,
+``layouts``, ``rows`` and ``deliveries`` have what the tests deliver. The tests are in ``replacements``, ``merges``,
 ``erasures``, ``ledgers`` and ``kills``; ``suite`` has what each of them needs of a sink.
 """
 
-from penstock.testing.sinks.changes import ChangesTests
 from penstock.testing.sinks.deliveries import (
     READ_AT,
     a_day,
@@ -30,6 +29,7 @@ from penstock.testing.sinks.erasures import ErasureTests
 from penstock.testing.sinks.kills import KillTests
 from penstock.testing.sinks.layouts import ANSWERS, CLICKS, LEADS, OF_CLICKS, OF_LEADS, SOURCE, TAGS
 from penstock.testing.sinks.ledgers import LedgerTests
+from penstock.testing.sinks.merges import ChangesTests
 from penstock.testing.sinks.replacements import RowTests
 from penstock.testing.sinks.rows import HOSTILE, Row, Streams, answer, click, lead, plain, rows_of, tag
 

@@ -1,8 +1,8 @@
 """
-Changes of a provider's response: each :data:`Change` damages it, on the wire or in its body.
+The effects of faults on a provider's response: each :data:`Effect` damages it, on the wire or in its body.
 
-A change of records takes the first JSON array of objects in the body (or JSON lines) for the records; a body without
-one is not changed. Those of the wire (resets, cut bodies, drips) need :mod:`penstock.sandbox.server`;
+An effect on records takes the first JSON array of objects in the body (or JSON lines) for the records; it leaves a body
+without one as it is. Effects on the wire (resets, cut bodies, drips) need :mod:`penstock.sandbox.server`;
 the others change status, headers or body and work with direct calls.
 """
 
@@ -41,16 +41,16 @@ class FaultContext:
         return self._response
 
 
-Change = Callable[[FaultContext], SandboxResponse | None]
+Effect = Callable[[FaultContext], SandboxResponse | None]
 
 
 # --- status and headers ---------------------------------------------------------------------------------------------
 
 
-def status(code: int, body: str = "", *, retry_after: str | float | None = None, dated: bool = False) -> Change:
+def status(code: int, body: str = "", *, retry_after: str | float | None = None, dated: bool = False) -> Effect:
     """Respond with ``code``; the app gets no request. ``retry_after``: seconds; ``dated``: as an HTTP date."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         headers = {"Content-Type": "text/html" if body.startswith("<") else "application/json"}
         if dated and retry_after is not None:
             # HTTP dates have whole seconds: rounded up, so that it is never in the past already.
@@ -60,26 +60,26 @@ def status(code: int, body: str = "", *, retry_after: str | float | None = None,
             headers["Retry-After"] = str(retry_after)
         return SandboxResponse(status=code, headers=headers, body=body.encode())
 
-    return change
+    return effect
 
 
-def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Change:
+def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Effect:
     """Redirect to the URL that ``location`` returns; the app gets no request."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         return SandboxResponse(status=code, headers={"Location": location(context.request)})
 
-    return change
+    return effect
 
 
-def with_header(name: str, value: str) -> Change:
+def with_header(name: str, value: str) -> Effect:
     """The regular response with this header in place of its own."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         others = {other: old for other, old in context.response.headers.items() if other.lower() != name.lower()}
         return evolve(context.response, headers={**others, name: value})
 
-    return change
+    return effect
 
 
 # --- the wire -------------------------------------------------------------------------------------------------------
@@ -141,14 +141,14 @@ def cut_between_chunks(context: FaultContext) -> SandboxResponse:
     return _scripted(context.response, (_head(context.response, None) + b"%x\r\n%b\r\n" % (len(half), half),))
 
 
-def wrong_length(by: int) -> Change:
+def wrong_length(by: int) -> Effect:
     """A ``Content-Length`` that is ``by`` bytes off; the whole body is sent."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         body = context.response.body
         return _scripted(context.response, (_head(context.response, max(1, len(body) + by)) + body,))
 
-    return change
+    return effect
 
 
 def two_lengths(context: FaultContext) -> SandboxResponse:
@@ -158,22 +158,22 @@ def two_lengths(context: FaultContext) -> SandboxResponse:
     return _scripted(context.response, (head + body,))
 
 
-def stall(seconds: float, *, in_body: bool = False) -> Change:
+def stall(seconds: float, *, in_body: bool = False) -> Effect:
     """Nothing comes for a while, then the rest does."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         body = context.response.body
         whole = _head(context.response, len(body)) + body
         at = len(whole) - len(body) // 2 if in_body else 0
         return _scripted(context.response, (whole[:at], SendPause(seconds), whole[at:]))
 
-    return change
+    return effect
 
 
-def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
+def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Effect:
     """One byte every ``pause_s``, so that no wait for a byte is long; the rest at once after ``most_s``."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         body = context.response.body
         head = _head(context.response, len(body))
         at_once, slowly = (b"", head + body) if of_head else (head, body)
@@ -188,7 +188,7 @@ def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
 
         return _scripted(context.response, steps())
 
-    return change
+    return effect
 
 
 def no_http(context: FaultContext) -> SandboxResponse:
@@ -199,10 +199,10 @@ def no_http(context: FaultContext) -> SandboxResponse:
 # --- size -----------------------------------------------------------------------------------------------------------
 
 
-def huge(mib: int, *, chunked: bool) -> Change:
+def huge(mib: int, *, chunked: bool) -> Effect:
     """The app's response followed by ``mib`` MiB of spaces, which JSON allows; its length announced, or not."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         body, blanks = context.response.body, b" " * MIB
 
         def steps() -> Iterator[Step]:
@@ -215,17 +215,17 @@ def huge(mib: int, *, chunked: bool) -> Change:
 
         return _scripted(context.response, steps())
 
-    return change
+    return effect
 
 
-def bomb(mib: int) -> Change:
+def bomb(mib: int) -> Effect:
     """A small gzip body that is ``mib`` MiB large when decompressed."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         headers = {**context.response.headers, "Content-Encoding": "gzip"}
         return evolve(context.response, headers=headers, body=gzip.compress(context.response.body) + _blanks(mib))
 
-    return change
+    return effect
 
 
 @lru_cache(maxsize=4)
@@ -235,17 +235,17 @@ def _blanks(mib: int) -> bytes:
     return b"".join([*(packer.compress(block) for _ in range(mib)), packer.flush()])
 
 
-def gzip_broken(*, cut_off: bool) -> Change:
+def gzip_broken(*, cut_off: bool) -> Effect:
     """A gzip body that is damaged in the middle, or ends too early."""
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         packed = gzip.compress(context.response.body, mtime=0)
         half = len(packed) // 2
         # Its check sum is at the end, so a change there is always noticed, whatever the body.
         broken = packed[:half] if cut_off else packed[:-8] + bytes(byte ^ 0xFF for byte in packed[-8:])
         return evolve(context.response, headers={**context.response.headers, "Content-Encoding": "gzip"}, body=broken)
 
-    return change
+    return effect
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
@@ -256,20 +256,20 @@ LOGIN_PAGE = (
 )
 
 
-def with_body(new: bytes | None, content_type: str = "application/json") -> Change:
+def with_body(new: bytes | None, content_type: str = "application/json") -> Effect:
     """
     Another body with status 200; None: the first half of the app's, with a length to match. A body of plain lines is
     left whole: it has no end of its own, so that nobody could notice the cut.
     """
 
-    def change(context: FaultContext) -> SandboxResponse:
+    def effect(context: FaultContext) -> SandboxResponse:
         body = context.response.body
         if new is None and not body.startswith((b"{", b"[", b"\x1f\x8b", b"PK")):
             return context.response
         raw = body[: len(body) // 2] if new is None else new
         return SandboxResponse(headers={"Content-Type": content_type}, body=raw)
 
-    return change
+    return effect
 
 
 def records_in(raw: bytes) -> list[tuple[int, int]]:
@@ -296,10 +296,10 @@ def records_in(raw: bytes) -> list[tuple[int, int]]:
         return []
 
 
-def in_record(edit: Callable[[bytes], bytes]) -> Change:
+def in_record(edit: Callable[[bytes], bytes]) -> Effect:
     """Edit the record in the middle. None if the edit changes nothing."""
 
-    def change(context: FaultContext) -> SandboxResponse | None:
+    def effect(context: FaultContext) -> SandboxResponse | None:
         raw = context.response.body
         spans = records_in(raw)
         if not spans:
@@ -308,13 +308,13 @@ def in_record(edit: Callable[[bytes], bytes]) -> Change:
         edited = edit(raw[start:end])
         return evolve(context.response, body=raw[:start] + edited + raw[end:]) if edited != raw[start:end] else None
 
-    return change
+    return effect
 
 
-def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
+def in_every_second(edit: Callable[[bytes], bytes]) -> Effect:
     """Edit every second record, the first one included."""
 
-    def change(context: FaultContext) -> SandboxResponse | None:
+    def effect(context: FaultContext) -> SandboxResponse | None:
         raw = context.response.body
         parts, at = [], 0
         for start, end in records_in(raw)[::2]:
@@ -323,7 +323,7 @@ def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
         edited = b"".join([*parts, raw[at:]])
         return evolve(context.response, body=edited) if edited != raw else None
 
-    return change
+    return effect
 
 
 def other_number(new: bytes) -> Callable[[bytes], bytes]:
@@ -360,10 +360,10 @@ def repeated_page(context: FaultContext) -> SandboxResponse | None:
     return context.before if context.before is not None and records_in(raw) and context.before.body != raw else None
 
 
-def next_links(target: Callable[[SandboxRequest], str]) -> Change:
+def next_links(target: Callable[[SandboxRequest], str]) -> Effect:
     """Every link of the body whose member name has ``next`` in it, and of a ``Link`` header, leads elsewhere."""
 
-    def change(context: FaultContext) -> SandboxResponse | None:
+    def effect(context: FaultContext) -> SandboxResponse | None:
         where = json.dumps(target(context.request)).encode()
         edited = re.sub(
             rb'("[^"\\]*next[^"\\]*"\s*:\s*)"[^"]+"', lambda hit: hit[1] + where, context.response.body, flags=re.I
@@ -378,7 +378,7 @@ def next_links(target: Callable[[SandboxRequest], str]) -> Change:
             return None
         return evolve(context.response, body=edited, headers=headers)
 
-    return change
+    return effect
 
 
 def foreign(scheme: str) -> Callable[[SandboxRequest], str]:
