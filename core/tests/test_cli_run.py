@@ -101,6 +101,27 @@ def test_check_lists_the_problems_of_each_section(here: Here) -> None:
     assert "files: nothing was written yet" in here.out
 
 
+def test_check_opens_one_sink(here: Here) -> None:
+    """
+    The name of a sink is checked like that of a source, and no provider is asked.
+    """
+    assert here("check", "files") == "files: nothing was written yet, and whether a run may write is not tried\n"
+    assert here.server.requests == []
+
+
+def test_check_reports_what_is_wrong_with_the_file_once(here: Here) -> None:
+    """
+    A problem of a pipeline concerns every source and sink. It has one line, and each of them is checked nevertheless.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write('\n[pipeline.weekly]\nsource = "shop"\nsink = "files"\nstreems = ["sales"]\n')
+
+    out = here("check", code=2)
+
+    assert here.err.count("pipeline.weekly.streems: unknown key") == 1
+    assert "shop: credentials work" in out
+
+
 def test_a_run_delivers_and_the_next_reads_only_what_is_open(here: Here) -> None:
     """
     Files in place, summary on stderr, nothing on stdout; the second run leaves final days alone.

@@ -42,10 +42,10 @@ class Result:
 
 @frozen(kw_only=True)
 class Checked:
-    """The check of one source, target or pipeline. ``message``: its result; ``exit_code`` 0: no fault was found."""
+    """What was checked. ``message``: the result; ``exit_code`` 0: no fault was found."""
 
     name: str
-    kind: str  # "source", "target" or "pipeline"; a pipeline only with a fault
+    kind: str  # "source", "target", "pipeline" or "file"; the last two only with a fault
     message: str
     exit_code: int = 0
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from penstock._cli.completion import pipelines_and_sources
+from penstock._cli.completion import pipelines_sources_and_sinks
 from penstock._cli.options import TO
 from penstock._cli.output import print_text
 from penstock._cli.session import Session, command
@@ -19,7 +19,7 @@ ALL = "all"  # a table's name has its schema
 
 
 @command()
-@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
+@click.argument("name", metavar="[PIPELINE|SOURCE|SINK]", required=False, shell_complete=pipelines_sources_and_sinks)
 @click.option("--adopt", metavar="TABLE|all", help="Take over SCHEMA.TABLE, or all that the target does not recognise.")
 @TO
 @click.option("--yes", is_flag=True, help="Confirm --adopt.")
@@ -28,6 +28,7 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
     Try a source's credentials with one cheap request that records nothing at the provider.
 
     A PIPELINE is checked with its sink, its streams and its receivers; without a name, everything that is configured.
+    A sink is opened for reading only.
 
     With --adopt, a table of the target (restored without comments, moved, or made anew) becomes the place of a stream
     of SOURCE again, if its rows are those that the ledger counts. --adopt all does so for every such table of the
@@ -41,7 +42,7 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
     session.notice(*result.notices)
     for tried in result.checked:
         if tried.exit_code:
-            named = tried.kind == "pipeline" or tried.message.startswith(tried.name)
+            named = tried.kind in ("pipeline", "file") or tried.message.startswith(tried.name)
             text = tried.message if named or len(result.checked) == 1 else f"{tried.name}: {tried.message}"
             session.say(f"error: {text}", event="error", exit_code=tried.exit_code)
         else:

@@ -46,6 +46,15 @@ def pipelines_and_sources(ctx: click.Context, param: click.Parameter, incomplete
     return _items(ctx, incomplete, lambda session: [*session.config.pipelines, *session.config.sources])
 
 
+def pipelines_sources_and_sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Every section of the configuration, for ``check``."""
+    return _items(
+        ctx,
+        incomplete,
+        lambda session: [*session.config.pipelines, *session.config.sources, *session.config.sinks],
+    )
+
+
 def connectors(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Installed connectors."""
     return _items(ctx, incomplete, lambda session: session.registry.connectors())

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
+from penstock._config.config import Config
 from penstock._plan.selection import chosen_streams
 from penstock._project.jobs import Selection, jobs_for, refuse_missed
 from penstock._project.setup import Notice, Notices, Setup, blamed
@@ -33,11 +34,17 @@ def check(setup: Setup, name: str | None, clock: Clock) -> CheckResult:
     if name is not None:
         pipeline = config.pipelines.get(name)
         sources, sinks = (pipeline.source, (pipeline.sink,)) if pipeline is not None else ((name,), ())
+        if name in config.sinks and pipeline is None and name not in config.sources:
+            sources, sinks = (), (name,)
         pipelines = (name,) if pipeline is not None else ()
     if not sources and not sinks:
         hint = config.absent or ": `penstock init CONNECTOR` prints a source"
         raise UsageError(f"nothing is configured that could be checked{hint}")
     notices = Notices()
+    of_file: list[Checked] = []
+    if config.problems and len(sources) + len(sinks) > 1:
+        of_file = [_problems_of_file(config)]
+        setup = setup.without_problems_of_file()
     tries = [
         _CheckAttempt(source, "source", partial(_check_source, setup, source, notices.add, clock)) for source in sources
     ]
@@ -45,13 +52,19 @@ def check(setup: Setup, name: str | None, clock: Clock) -> CheckResult:
     if len(tries) == 1:
         return CheckResult(checked=(_try_check(tries[0], alone=True),), notices=tuple(notices.texts))
     with ThreadPoolExecutor(max_workers=8) as pool:
-        checked = list(pool.map(_try_check, tries))
+        checked = [*of_file, *pool.map(_try_check, tries)]
     refused = {tried.name for tried in checked if tried.exit_code == UsageError.exit_code}
     for piped in pipelines:
         if refused.isdisjoint((*config.pipelines[piped].source, config.pipelines[piped].sink)):  # else it was named
             tried = _try_check(_CheckAttempt(piped, "pipeline", partial(_check_pipeline, setup, piped, clock)))
             checked += [tried] if tried.exit_code else []
     return CheckResult(checked=tuple(checked), notices=tuple(notices.texts))
+
+
+def _problems_of_file(config: Config) -> Checked:
+    """The problems that every source and sink would repeat."""
+    error = ConfigError(config.problems)
+    return Checked(name=config.where, kind="file", message=error.as_list, exit_code=error.exit_code)
 
 
 def _check_pipeline(setup: Setup, name: str, clock: Clock) -> str:
@@ -73,7 +86,7 @@ def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
     assert sink is not None
     target = sink.open().open_readonly("")
     if target is None:
-        return f"{sink.shown}: nothing was written yet"
+        return f"{sink.shown}: nothing was written yet, and whether a run may write is not tried"
     try:
         advice = target.advice() if isinstance(target, Advising) else ()
     finally:

@@ -263,9 +263,9 @@ class Project:
         """
         Try credentials with one cheap request per source that records nothing at the provider, and open targets.
 
-        ``name``: a source; a pipeline, with its sources and its sink; None: every source and sink of the configuration,
-        side by side. A configuration error of one of several is in the result, and so is that of a pipeline, such as a
-        stream that none of its sources has.
+        ``name``: a source; a sink; a pipeline, with its sources and its sink; None: every source and sink of the
+        configuration, side by side. A configuration error of one of several is in the result, and so is that of a
+        pipeline, such as a stream that none of its sources has.
         """
         from penstock._project.check import check
 

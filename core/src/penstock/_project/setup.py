@@ -141,6 +141,12 @@ class Setup:
             )
         return {text: of for text, of in used.items() if text not in gone}
 
+    def without_problems_of_file(self) -> "Setup":
+        """This setup, in which a source or sink has no problems but its own: those of the whole file were reported."""
+        setup = copy.copy(self)
+        setup.__dict__["config"] = evolve(self.config, problems=())
+        return setup
+
     def with_recorded(self, recording: "Recording") -> "Setup":
         """This setup, in which a recorded source that is not configured has the settings of the recording."""
         config = self.config
