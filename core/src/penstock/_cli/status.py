@@ -280,32 +280,37 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
         rows = [{**{name: getattr(total, name) for name in TOTAL_COLUMNS}, **total.sums} for total in dated]
         print_csv(rows, TOTAL_COLUMNS)
         return result.exit_code
+    if not result.totals:
+        print("nothing was delivered of these days and accounts")
+    # No period is invoiced by a list of what there is now.
+    undated = [f"{total.source}.{total.stream}" for total in result.totals if not total.period]
+    targets = {total.target for total in result.totals}
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for total in result.totals:
-        streams.setdefault((total.target, total.source, total.stream), []).append(total)
-    targets = {target for target, _, _ in streams}
-    undated = [f"{source}.{stream}" for (_, source, stream), totals in streams.items() if not totals[0].period]
-    for (target, source, stream), totals in streams.items():  # each stream has measures of its own
-        if not totals[0].period:
-            continue  # no period is invoiced by a list of what there is now
-        sums = list(dict.fromkeys(column for total in totals for column in total.sums))
-        accounts = [", ".join(total.account.values()) for total in totals]
-        columns: dict[str, list[Any]] = {
-            **({"account": accounts} if any(accounts) else {}),
-            "period": [total.period for total in totals],
-            **({} if options["daily"] else {"days": list(map(_days_of_month, totals))}),
-            "open": [total.open or None for total in totals],
-            "rows": [total.rows for total in totals],
-            **{column: [total.sums.get(column) for total in totals] for column in sums},
-        }
+        if total.period:
+            streams.setdefault((total.target, total.source, total.stream), []).append(total)
+    for (target, source, stream), totals in streams.items():
         print(f"{source}.{stream}" + (f" in {target}" if len(targets) > 1 else ""))
+        columns = _columns_of_totals(totals, daily=options["daily"])
         print_table(list(columns), list(zip(*columns.values(), strict=True)))
         print()
-    if not streams:
-        print("nothing was delivered of these days and accounts")
     if undated:
         print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(undated))}")
     return result.exit_code
+
+
+def _columns_of_totals(totals: Sequence[Total], *, daily: bool) -> dict[str, list[Any]]:
+    """The table of one stream: each has measures of its own."""
+    accounts = [", ".join(total.account.values()) for total in totals]
+    sums = dict.fromkeys(column for total in totals for column in total.sums)
+    return {
+        **({"account": accounts} if any(accounts) else {}),
+        "period": [total.period for total in totals],
+        **({} if daily else {"days": list(map(_days_of_month, totals))}),
+        "open": [total.open or None for total in totals],
+        "rows": [total.rows for total in totals],
+        **{column: [total.sums.get(column) for total in totals] for column in sums},
+    }
 
 
 def _days_of_month(total: Total) -> str:

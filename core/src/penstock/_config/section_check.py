@@ -182,42 +182,40 @@ class _SectionCheck:
 
     def _value(self, raw: RawValue, hint: Any, key: str) -> Any:
         """The value of one key as the type ``hint``. Raises _InvalidError."""
-        path = f"{self.context.path}.{key}"
-        value, text = raw.value, raw.text
-        secret = bare_type(hint) is Secret
-        if value in ("...", ["..."]):
+        if raw.value in ("...", ["..."]):
             raise _InvalidError(': still holds the "..." that stands for a value to be filled in')
-        if secret and raw.where == "--set":
-            raise _InvalidError(
-                f": a secret on the command line can be seen in the process list; set {variable_of(path)} in the "
-                f'environment instead, or write {key} = {{ env = "NAME" }} in the file'
-            )
+        is_secret = bare_type(hint) is Secret
+        if is_secret:
+            self._check_origin_of_secret(raw, key)
+        value, text = raw.value, raw.text
         if isinstance(value, dict) and not is_table(hint):
-            value, text = self._resolved_reference(value, path), True
-        elif secret and not text and (name := self._meant_variable(value)):
-            raise _InvalidError(f': found "${name}", which no shell replaces here; write {{ env = "{name}" }}')
-        elif secret and not text and isinstance(value, str):
-            # Without the section: equal notices are printed once, and a file may have many sources.
-            self.notices.append(
-                f"{raw.where}: secrets are written in the file ({key}); "
-                '{ env = "NAME" } or { file = "/run/secrets/..." } keeps them out'
-            )
-        if secret:
+            value, text = self._resolved_reference(value, f"{self.context.path}.{key}"), True
+        if is_secret:
             return _secret(value)
-        if text:
-            try:
-                value = from_text(value, hint)
-            except ValueError as error:
-                raise _InvalidError(f": found {shown(value)}, expected {error}") from None
-        try:
-            converted = structure(value, hint)
-        except Exception as error:
-            raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
+        converted = _structured(value, hint, text=text)
         if isinstance(converted, Path):
             self._check_path(value)
             # A path in the file is relative to the file; a path from the environment or --set to the current directory.
             return converted.expanduser() if raw.text else self.context.folder / converted.expanduser()
         return converted
+
+    def _check_origin_of_secret(self, raw: RawValue, key: str) -> None:
+        """Raises _InvalidError for a secret of the command line, or ``$NAME``; notes one that is in the file."""
+        if raw.where == "--set":
+            raise _InvalidError(
+                f": a secret on the command line can be seen in the process list; set "
+                f"{variable_of(f'{self.context.path}.{key}')} in the environment instead, or write "
+                f'{key} = {{ env = "NAME" }} in the file'
+            )
+        if raw.text or not isinstance(raw.value, str):
+            return
+        if name := self._meant_variable(raw.value):
+            raise _InvalidError(f': found "${name}", which no shell replaces here; write {{ env = "{name}" }}')
+        # Without the section: equal notices are printed once, and a file may have many sources.
+        self.notices.append(
+            f"{raw.where}: secrets are written in the file ({key}); "
+            '{ env = "NAME" } or { file = "/run/secrets/..." } keeps them out'
+        )
 
     def _check_path(self, value: Any) -> None:
         """Raises _InvalidError for a path that is empty, or names a variable: it would be a directory ``$HOME``."""
@@ -230,9 +228,9 @@ class _SectionCheck:
                 "that begins with ~/"
             )
 
-    def _meant_variable(self, value: Any) -> str:
+    def _meant_variable(self, value: str) -> str:
         """The variable of the environment in a text such as ``$NAME``; empty where the text may be a secret."""
-        match = _VARIABLE.fullmatch(value) if isinstance(value, str) else None
+        match = _VARIABLE.fullmatch(value)
         return match[1] if match is not None and match[1] in self.context.environ else ""
 
     def _resolved_reference(self, table: Mapping[str, Any], path: str) -> str:
@@ -366,6 +364,19 @@ def _converted(attribute: "attrs.Attribute[Any]", value: Any) -> Any:
         return attribute.converter(value) if callable(attribute.converter) else value
     except (ValueError, TypeError) as error:
         raise _InvalidError(f": {error}") from None
+
+
+def _structured(value: Any, hint: Any, *, text: bool) -> Any:
+    """The value as the type ``hint``. ``text``: it was written as text, as in the environment. Raises _InvalidError."""
+    if text:
+        try:
+            value = from_text(value, hint)
+        except ValueError as error:
+            raise _InvalidError(f": found {shown(value)}, expected {error}") from None
+    try:
+        return structure(value, hint)
+    except Exception as error:
+        raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
 
 
 def _secret(value: Any) -> Secret:

@@ -56,23 +56,12 @@ def judge_response(
     call whose accepted response is broken is repeated, one whose response is whole and of another format or shape is
     not; a lenient call accepts both, and the answer has the problem.
     """
-    request = call.request
     try:
         answer, problem = _in_envelope(call.envelope, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
-    verdict = None
-    for judge in judges:
-        if (verdict := check_returned(judge, judge(response, answer), Verdict | None, VERDICTS)) is not None:
-            break
-    if verdict is None:
-        verdict = by_status(provider, request, response, reason, call.account)
-        if response.status == 202 and call.envelope is not None and not call.lenient:
-            verdict = Retry(NotReadyError(f"{provider} answered with HTTP 202: the result is not ready yet"))
-    if response.status == 403 and request.credentials:
-        verdict = _narrowed_to_account(verdict, call.account)
-    if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
-        verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
+    verdict = _judged(judges, response, answer) or _by_status(provider, call, response, reason)
+    verdict = _with_credentials_in_mind(verdict, call, response)
     if not isinstance(verdict, Accept):
         return verdict, answer or Answer()
     if verdict.answer is not None:
@@ -82,6 +71,31 @@ def judge_response(
     if broken := _error_in_accepted(provider, call, response, answer, problem):
         return Refuse(broken) if isinstance(broken, WrongFormatError) else Retry(broken), Answer()
     return verdict, answer or Answer()
+
+
+def _judged(judges: Sequence[Judge], response: Response, answer: Answer | None) -> Verdict | None:
+    """The verdict of the first judge that has one."""
+    for judge in judges:
+        verdict: Verdict | None = check_returned(judge, judge(response, answer), Verdict | None, VERDICTS)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _by_status(provider: str, call: Call, response: Response, reason: Sequence[str]) -> Verdict:
+    """The verdict of the HTTP status. 202 in place of the content of an envelope means that there is none yet."""
+    if response.status == 202 and call.envelope is not None and not call.lenient:
+        return Retry(NotReadyError(f"{provider} answered with HTTP 202: the result is not ready yet"))
+    return by_status(provider, call.request, response, reason, call.account)
+
+
+def _with_credentials_in_mind(verdict: Verdict, call: Call, response: Response) -> Verdict:
+    """A 403 concerns the account whose credentials were sent; a request without credentials renews no token."""
+    if response.status == 403 and call.request.credentials:
+        return _narrowed_to_account(verdict, call.account)
+    if isinstance(verdict, Retry) and verdict.renew and not call.request.credentials:
+        return Refuse(verdict.error)
+    return verdict
 
 
 def _error_in_accepted(
