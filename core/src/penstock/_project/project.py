@@ -235,7 +235,8 @@ class Project:
         Failed partitions, and a lock that another run holds, are in the result.
         """
         from penstock._project.jobs import Selection
-        from penstock._project.run import DivisionOptions, RecordingOptions, run
+        from penstock._project.recordings import RecordingOptions
+        from penstock._project.run import DivisionOptions, run
 
         selection = Selection(
             to=to,

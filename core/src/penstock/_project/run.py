@@ -1,22 +1,20 @@
 """
-``run``: fetch what is not final and deliver it, also into and from a recording.
+``run``: fetch what is not final and deliver it.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
-from penstock._fetch.client import ExchangeLog
 from penstock._plan.division import shard_of
 from penstock._plan.plan import Job
 from penstock._project.jobs import Selection, jobs_for, pipeline_of, refuse_indivisible
 from penstock._project.notify import notify
+from penstock._project.recordings import RecordingOptions, as_recorded, recorder_of, recording_of, refuse_masked
 from penstock._project.run_result import RunResult
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._run.context import RunContext, new_run
@@ -29,8 +27,6 @@ from penstock.sinks import Part, Sink
 
 if TYPE_CHECKING:
     from penstock._recording.replay import Recording
-
-Folder = str | os.PathLike[str] | None
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -50,18 +46,6 @@ class DivisionOptions:
         return self.engine is not None or self.workers not in (None, 1)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class RecordingOptions:
-    """
-    The directory of a recording: a new one to write (``record``; ``record_full``: with credentials masked only), or one
-    to read in place of the provider (``replay``).
-    """
-
-    record: Folder = None
-    record_full: Folder = None
-    replay: Folder = None
-
-
 def run(
     setup: Setup,
     name: str,
@@ -75,17 +59,17 @@ def run(
 ) -> RunResult:
     """See :meth:`penstock.Project.run`."""
     notices, configured = Notices(on_event), setup
-    recording = _recording_of(recordings, notices.add)
+    recording = recording_of(recordings, notices.add)
     if recording is not None:
         configured, clock = setup.with_recorded(recording), StandingClock(recording.started_at, clock.stop)
-        selection = _as_recorded(selection, recording)
+        selection = as_recorded(selection, recording)
     receivers = _receivers(setup, name, selection.to) if recording is None else ()
     try:
         jobs, sink = jobs_for(configured, name, selection, clock.now(), notices.add)
         for fault in setup.registry.not_loaded:  # it may be one that is to mask values
             notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
         _refuse_unusable(jobs, sink, recording)
-        exchange_log = recording or _recorder_of(recordings, selection)
+        exchange_log = recording or recorder_of(recordings, selection)
         if division.shard is not None:
             jobs = _sharded(jobs, division.shard, notices.add)
         division = _division_of(setup, name, division, recorded=exchange_log is not None)
@@ -144,7 +128,7 @@ def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str],
 def _refuse_unusable(jobs: Sequence[Job], sink: ConfiguredSink | None, recording: "Recording | None") -> None:
     """Raise UsageError for credentials that cannot be used, or for a recording that the target must not have."""
     if recording is not None:
-        _refuse_masked(recording, jobs, sink)
+        refuse_masked(recording, jobs, sink)
         return
     for job in jobs:
         job.source.refuse_unusable_credentials()
@@ -190,62 +174,3 @@ def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
         )
         in_part.append(evolve(job, source=this_part.limited(job.source), part=this_part, lock_part=lock_part))
     return in_part
-
-
-# --- recordings -------------------------------------------------------------------------------------------------------
-
-
-def _recording_of(recordings: RecordingOptions, notice: Notice) -> "Recording | None":
-    """The recording to run from, if there is one. Raises UsageError."""
-    if recordings.replay is None:
-        return None
-    from penstock._recording.replay import Recording
-
-    if recordings.record is not None or recordings.record_full is not None:
-        raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
-    recording = Recording.open(Path(recordings.replay))
-    if not recording.finished:
-        notice(f"--replay {recording.folder}: the recorded run was killed; requests may lack their response")
-    return recording
-
-
-def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
-    """The selection, with that of the recorded run where it makes none."""
-    options = recording.options
-    return evolve(
-        selection,
-        streams=selection.streams or tuple(options["streams"]),
-        exclude_streams=selection.exclude_streams or tuple(options["exclude_streams"]),
-        accounts=selection.accounts or tuple(options["accounts"]),
-        since=selection.since or options["since"],
-        until=selection.until or options["until"],
-    )
-
-
-def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
-    """Raise UsageError for a masked recording and a target with a ledger."""
-    if recording.masked and any(job.sink.keeps_ledger for job in jobs):
-        raise UsageError(
-            f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
-            f"{sink.shown if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "
-            "--to -, write one file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
-        )
-
-
-def _recorder_of(recordings: RecordingOptions, selection: Selection) -> ExchangeLog | None:
-    """The exchange log of a run that is recorded. Raises UsageError."""
-    record, record_full = recordings.record, recordings.record_full
-    if record is not None and record_full is not None:
-        raise UsageError("--record and --record-full: choose one")
-    if (folder := record if record is not None else record_full) is None:
-        return None
-    from penstock._recording.recorder import Recorder
-
-    options = {
-        "streams": selection.streams,
-        "exclude_streams": selection.exclude_streams,
-        "accounts": selection.accounts,
-        "since": str(selection.since) if selection.since is not None else None,
-        "until": str(selection.until) if selection.until is not None else None,
-    }
-    return Recorder(Path(folder), full=record_full is not None, options=options)
