@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from penstock._read.reader import DAY, elapsed, halves
+from penstock._plan.halves import DAY, elapsed, halves
 from penstock.model import Slice
 
 BERLIN = ZoneInfo("Europe/Berlin")

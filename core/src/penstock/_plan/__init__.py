@@ -7,6 +7,7 @@ The plan of a run: the partitions of its streams that are not final. No network.
 - ``ledger_query``: what a plan reads from the target
 - ``open_partitions`` and ``finality``: why a partition is read; when a read is final
 - ``dependencies``: streams that need the rows of others
+- ``halves``: a slice in two, where a response is cut at a ceiling
 - ``division``: the parts of a run of several processes
 - ``plan``: the values: job, slices, planned partitions
 """

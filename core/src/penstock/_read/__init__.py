@@ -6,6 +6,7 @@ makes rows of it, and ``Loader.load`` passes them to the writers of their partit
 gives the ``ReadResult``, which is committed in ``_run``.
 
 - ``reader``: the steps, in their order; a slice whose response reaches a ceiling is read in halves
+- ``clock_lag``: how old a response is by our clock
 - ``components``: the stream's decoder, paginator and poller
 - ``on_demand``: reports that are submitted and polled
 - ``listing``: the pages of one request

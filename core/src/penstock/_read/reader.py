@@ -6,17 +6,16 @@ the scheduler resumes them with the outcomes.
 """
 
 import json
-import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
-from penstock._fetch.auth import TOLERATED_SKEW
 from penstock._fetch.call import Call, Outcome, Pause, Steps
 from penstock._plan.dependencies import Dependencies
+from penstock._plan.halves import DAY, UNITS, halves
 from penstock._plan.plan import PlannedSlice
+from penstock._read.clock_lag import clock_lag
 from penstock._read.components import Components
 from penstock._read.counts import StreamReads
 from penstock._read.listing import Listing, LoadedPage
@@ -32,15 +31,6 @@ from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 from penstock.sinks import Target
 
 REREADS = 5  # of a slice, after an InconsistentReadError
-
-# A provider's clock that is so much behind ours is a clock; a larger difference is an invalid Date header.
-FARTHEST_BEHIND = timedelta(days=31)
-NOTED_BEHIND = timedelta(days=2)
-
-_AGE = re.compile(r"[0-9]{1,9}")
-
-DAY = timedelta(days=1)
-_SPANS = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -274,23 +264,12 @@ class Reader:
         return outcome
 
     def _record_clock_lag(self, outcome: Outcome) -> None:
-        """Record how old a response is by our clock: by its Date header, which a cache keeps, or by its Age."""
-        response = outcome.response
-        if response is None or not outcome.call.request.credentials:
-            return
-        age = response.header("age") or ""
-        cached = timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
-        dated = response.received_at - stated if (stated := response.date) is not None else timedelta(0)
-        for old in (dated if dated <= FARTHEST_BEHIND else timedelta(0), cached):
-            if old > TOLERATED_SKEW:
-                self._counts.clock_lag = max(self._counts.clock_lag, old)
-        if NOTED_BEHIND < dated <= FARTHEST_BEHIND:
+        """Record how old a response is by our clock."""
+        lag, note = clock_lag(outcome)
+        self._counts.clock_lag = max(self._counts.clock_lag, lag)
+        if note:
             stream = self.planned.stream.name
-            self.log.note_once(
-                (stream, "Date header"),
-                f"{stream}: by its Date header a response is {dated.days} days old, and its days are open or final as "
-                "of then. It is from a cache, or this host's clock is ahead: correct it",
-            )
+            self.log.note_once((stream, "Date header"), f"{stream}: {note}")
 
     def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
         """Load a page; one without a record (Skip) has no elements."""
@@ -331,7 +310,7 @@ class Reader:
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
-        halved = halves(slice_, DAY if self._whole_days else _SPANS[self.planned.stream.smallest])
+        halved = halves(slice_, DAY if self._whole_days else UNITS[self.planned.stream.smallest])
         if not halved:
             return []
         same = [request.identity for request in self._requests(slice_)]
@@ -347,41 +326,3 @@ class Reader:
 
     def _note(self, text: str) -> None:
         self.log.note(f"{self.planned}: {text}")
-
-
-# --- halves of a slice ----------------------------------------------------------------------------------------------
-
-
-def halves(slice_: Slice, smallest: timedelta) -> list[Slice]:
-    """
-    The slice in two: between two days, or within a day at a full second. Each half has those of the days that it
-    covers a part of. None for a slice that is as short as ``smallest``, or has no bounds.
-    """
-    if slice_.start is None or slice_.end is None:
-        return []
-    # Python subtracts times of one zone as wall-clock times: a day is one day, even if it has 23 hours.
-    several_days = slice_.end - slice_.start > DAY
-    if not several_days and (smallest == DAY or elapsed(slice_) <= smallest):
-        return []
-    middle = datetime.combine(slice_.start + (slice_.end - slice_.start) / 2, time(), slice_.start.tzinfo)
-    if not several_days or middle <= slice_.start:
-        # Computed in UTC: at the start of summer time, wall-clock times that do not exist would repeat an hour.
-        seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
-        middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)
-    first, second = evolve(slice_, end=middle), evolve(slice_, start=middle)
-    return [evolve(half, days=_days_within(half)) for half in (first, second)]
-
-
-def _days_within(slice_: Slice) -> tuple[date, ...]:
-    """The slice's days that overlap the time from its start to its end; all days if none does (a lookback)."""
-    assert slice_.start is not None
-    assert slice_.end is not None
-    first, last = slice_.start.date(), (slice_.end - timedelta(microseconds=1)).date()
-    return tuple(day for day in slice_.days if first <= day <= last) or slice_.days
-
-
-def elapsed(slice_: Slice) -> timedelta:
-    """The slice's length in elapsed time, changes of summer time included."""
-    assert slice_.start is not None
-    assert slice_.end is not None
-    return slice_.end.astimezone(UTC) - slice_.start.astimezone(UTC)
