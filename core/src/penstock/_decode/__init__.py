@@ -5,9 +5,9 @@ Items to typed records, a page at a time, without a Python statement per record.
 
 The modules, in the order in which a page passes them: ``elements`` (bytes, joined or in chunks), ``page`` (the rows,
 column by column), ``record_decoder`` (elements to rows) by ``structs`` (Structs made from the record class),
-``conversion`` (values to the type of their column), ``columns`` (stamps, exact money, days), ``totals`` (rows of
-totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice), ``rejects`` (rejected
-records, with path and reason), ``masks`` (secret and personal members in nested values). ``compile`` and
+``conversion`` (values to the type of their column), ``columns`` (stamps, days), ``amounts`` (exact money), ``totals``
+(rows of totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice), ``rejects``
+(rejected records, with path and reason), ``masks`` (secret and personal members in nested values). ``compile`` and
 ``stream_decoder`` join them.
 
 See ``docs/decisions/0003-records-at-c-speed.md`` for the measurements.

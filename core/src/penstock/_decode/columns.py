@@ -1,28 +1,21 @@
 """
-The columns of a page's rows after reading: nested values, stamps, exact numbers and days, column by column.
+The columns of a page's rows after reading: nested values, stamps, days, and amounts by ``amounts``, column by column.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
-from itertools import compress, repeat
-from operator import mul
+from itertools import compress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from attrs import define, evolve, field
 from msgspec import Raw
 
+from penstock._decode.amounts import Amounts
 from penstock._decode.conversion import (
     MisfitError,
-    Misfits,
-    all_bounded,
     coerce,
     days_of,
-    exact,
-    exact_all,
-    whole,
-    whole_all,
 )
 from penstock._decode.elements import NULL
 from penstock._decode.masks import Masks
@@ -31,10 +24,6 @@ from penstock._decode.rejects import Rejects
 from penstock.errors import PluginError
 from penstock.model import EXACT_JSON, PLAIN_JSON, Batch
 from penstock.records import Column
-from penstock.redact import clip
-
-# Wide enough for every accepted number. It raises for any other one.
-_EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 
 
 class Requested(NamedTuple):
@@ -73,16 +62,14 @@ class ColumnRules:
     day_of: str | None
     zone: tzinfo
     rejects: Rejects
-    _amounts: tuple[Column, ...] = field(init=False)
+    _amounts: Amounts = field(init=False)
     _stamped_not_null: tuple[str, ...] = field(init=False)
     _day_is_received: bool = field(init=False)  # stamped or a member, and not computed from another column
 
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
         self._day_is_received = self.day_of is None or self.day_of == self.day
-        self._amounts = tuple(
-            column for column in every if column.derived_of is not None and column.name not in self.rejects.hidden
-        )
+        self._amounts = Amounts(self.columns, self.rejects)
         self._stamped_not_null = tuple(
             column.name for column in every if column.added and not column.nullable and not column.hash_of
         )
@@ -91,7 +78,7 @@ class ColumnRules:
         """Fill and check all columns but row keys."""
         self._clean_nested(page)
         self._stamp(page, requested.stamps)
-        self._compute_amounts(page)
+        self._amounts.compute(page)
         if requested.span is not None:
             self._drop_beyond(page, requested.span, requested.days)
         self._fill_day(page)
@@ -212,49 +199,6 @@ class ColumnRules:
             },
         )
 
-    # --- amounts ----------------------------------------------------------------------------------------------------
-
-    def _compute_amounts(self, page: RawPage) -> None:
-        for column in self._amounts:
-            assert column.derived_of is not None
-            values = get_column(page.rows, column.derived_of)
-            try:
-                numbers = self._exact(column, values)
-                if column.scale:
-                    with localcontext(_EXACT):
-                        numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
-                all_bounded(numbers)
-            except (TypeError, ValueError, InvalidOperation, Inexact):
-                self._compute_each(page, column, column.derived_of, values)
-            else:
-                set_column_each(page.rows, column.name, numbers)
-
-    def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
-        """All numbers at once; raises if one of them must be handled by itself."""
-        assert column.derived_of is not None
-        if self.columns[column.derived_of].type != "text":
-            return list(map(Decimal, values))
-        return whole_all(values) if column.whole else exact_all(values)
-
-    def _compute_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
-        """
-        Compute each number by itself, since some values are null, blank or no numbers. A null or blank gives null if
-        both columns may be null and the amount is not ``expected``; otherwise it does not fit.
-        """
-        source = self.columns[of_name]
-        misfits: Misfits = {}
-        numbers: list[Decimal | None] = []
-        for index, value in enumerate(values):
-            try:
-                numbers.append(
-                    _shifted(value, column, nullable=column.nullable and source.nullable and not column.expected)
-                )
-            except MisfitError as misfit:
-                numbers.append(None)
-                misfits[index] = str(misfit)
-        set_column_each(page.rows, column.name, numbers)
-        self.rejects.handle_misfits(page, column, misfits, values)
-
     # --- days -------------------------------------------------------------------------------------------------------
 
     def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
@@ -316,19 +260,6 @@ def _as_column_type(column: Column, value: Any) -> Any:
         return coerce(column, value)
     except MisfitError as misfit:
         return misfit
-
-
-def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
-    """The number in ``value``, shifted by the column's ``scale``; None for null and blank; raises MisfitError."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        if not nullable:
-            raise MisfitError("it is null" if value is None else "it is blank")
-        return None
-    number = whole(value, column.whole) if column.whole else exact(value)
-    try:
-        return exact(_EXACT.scaleb(number, column.scale)) if column.scale else number
-    except (InvalidOperation, Inexact):
-        raise MisfitError(f"expected fewer digits, got {clip(str(value), 60)!r}") from None
 
 
 def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:
