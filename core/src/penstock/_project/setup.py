@@ -144,7 +144,7 @@ class Setup:
     def without_problems_of_file(self) -> "Setup":
         """This setup, in which a source or sink has no problems but its own: those of the whole file were reported."""
         setup = copy.copy(self)
-        setup.__dict__["config"] = evolve(self.config, problems=())
+        setup.config = evolve(self.config, problems=())
         return setup
 
     def with_recorded(self, recording: "Recording") -> "Setup":
@@ -156,7 +156,7 @@ class Setup:
                 values["connector"] = about["connector"]
                 config = config.with_values(name, values, str(recording.folder))
         setup = copy.copy(self)
-        setup.__dict__["config"] = config
+        setup.config = config
         return setup
 
     def with_values(self, source: str, values: Mapping[str, Any], where: str) -> "Setup":
