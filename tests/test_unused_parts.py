@@ -1,0 +1,85 @@
+"""
+Parts for authors that no connector of this repository uses, and the table of decision 73 that states who needs them.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import penstock
+import penstock_plugins
+from penstock import Connector, Derived, Envelope, Limits, Parent, ReportFile, Stream
+from penstock_plugins import paging, polling, tokens
+
+ROOT = Path(__file__).parents[1]
+DECISION = ROOT / "docs" / "decisions" / "0073-parts-that-no-connector-of-ours-uses.md"
+CONNECTORS = "\n".join(path.read_text() for path in sorted(ROOT.glob("connector_*/src/**/*.py")))
+RECORD_FUNCTIONS = ("column", "money", "personal", "secret", "derived", "added", "row_key", "camel", "snake")
+
+# Authenticators whose library is optional, with the names by which a connector takes them.
+SIGNATURES = {"SignedJwt": "signed_jwt", "OAuthJwt": "oauth_jwt", "OAuth1": "oauth1"}
+PARTS = {
+    **{"Offset": "offset", "Cursor": "cursor", "Link": "link", "PageNumber": "page_number", "Polled": "polled"},
+    **{"Basic": "basic", "Bearer": "bearer", "OAuthClient": "oauth_client", "OAuthRefresh": "oauth_refresh"},
+    **{"HmacSigned": "hmac", "HeaderTokens": "header_tokens", "ParamTokens": "param_tokens"},
+    **{"GrantedToken": "granted_token", **SIGNATURES},
+}
+
+
+def rows() -> set[str]:
+    """The parts that the decision names in its table."""
+    firsts = [line.split("|")[1] for line in DECISION.read_text().splitlines() if line.startswith("| `")]
+    return {part for first in firsts for part in re.findall(r"`([^`]+)`", first)}
+
+
+def is_used(name: str) -> bool:
+    """Whether a connector passes an argument of this name."""
+    return re.search(rf'\b{name}\s*=[^=]|"{name}":', CONNECTORS) is not None
+
+
+def options() -> Iterator[tuple[str, str]]:
+    """Each option of the declared values, as the decision names it, and the name of its argument."""
+    for cls in (Connector, Stream, Parent, Derived, Limits, Envelope, ReportFile, paging.Paged):
+        yield from ((f"{cls.__name__}.{field.name}", field.name) for field in attrs.fields(cls) if field.init)
+    common = {field.name for field in attrs.fields(paging.Paged)}
+    for cls in (paging.PageNumber, paging.Link, tokens.GrantedToken, polling.Polled):
+        own = [field.name for field in attrs.fields(cls) if field.init and field.name not in common]
+        yield from ((f"{cls.__name__}.{name}", name) for name in own)
+    yield from (
+        (f"column({name}=)", name)
+        for name in inspect.signature(penstock.column).parameters
+        if name not in RECORD_FUNCTIONS  # which are these options in short
+    )
+
+
+def unused() -> set[str]:
+    """The parts and options that no connector uses. The options of an unused part need no row of their own."""
+    parts = {part for part, name in PARTS.items() if re.search(rf'"{name}"|\b{part}\(', CONNECTORS) is None}
+    functions = {name for name in RECORD_FUNCTIONS if re.search(rf"\b{name}\b", CONNECTORS) is None}
+    of_used = {option for option, name in options() if not is_used(name) and option.partition(".")[0] not in parts}
+    return parts | functions | of_used
+
+
+def test_each_part_that_no_connector_uses_names_an_api():
+    """
+    A part that no connector uses has a row in the decision; a row is of a part that exists and is not used.
+    """
+    header_of_cursor = {"Cursor.header"}  # an option of a part that is itself unused, with a trait of its own
+
+    assert rows() - header_of_cursor == unused()
+
+
+def test_the_parts_are_those_that_are_offered():
+    """
+    The list of parts of this file has each authenticator, paginator and poller that is offered by name.
+    """
+    hooks = (
+        penstock_plugins.penstock_authenticators,
+        penstock_plugins.penstock_paginators,
+        penstock_plugins.penstock_pollers,
+    )
+    offered = {registration.name for hook in hooks for registration in hook()}
+
+    assert set(PARTS.values()) == offered
