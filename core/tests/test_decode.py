@@ -146,6 +146,27 @@ def test_a_price_that_is_no_number_of_cents_has_no_amount(price: str, reason: st
     assert (reasons(strict), strict.batch.rejected[0].column) == ([("$[1]", reason)], "amount")
 
 
+@pytest.mark.parametrize("others", [[], [{"id": "c", "price": None}]], ids=["numbers only", "with a null"])
+def test_a_number_with_a_point_is_no_number_of_cents(others: list[dict[str, object]]) -> None:
+    """
+    So of a price that is sent as a number, too, whatever the other records of the page have.
+    """
+
+    @record()
+    class Numbered:
+        id: str
+        price: Decimal | None
+        amount: Decimal | None = derived(of="price", scale=-2, whole="cents")
+
+    page = an_array({"id": "a", "price": 12}, {"id": "b", "price": 12.5}, *others)
+
+    decoded = decode_one(compile_stream("x", a_stream(Numbered, key="id")), page)
+
+    assert [row.amount for row in decoded.batch.rows][:2] == [Decimal("0.12"), None]
+    assert decoded.unread_values == 1
+    assert "a whole number of cents" in decoded.unread_example[1]
+
+
 def test_an_amount_that_is_left_out_rejects_nothing() -> None:
     """
     Who knows that the prices are of another unit leaves out the amount, and has them as they are sent.

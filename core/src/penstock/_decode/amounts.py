@@ -53,9 +53,10 @@ class Amounts:
     def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
         """All numbers at once; raises if one of them must be handled by itself."""
         assert column.derived_of is not None
-        if self.columns[column.derived_of].type != "text":
-            return list(map(Decimal, values))
-        return whole_all(values) if column.whole else exact_all(values)
+        of_type = self.columns[column.derived_of].type
+        if column.whole and of_type != "integer":
+            return whole_all(values if of_type == "text" else list(map(str, values)))
+        return exact_all(values) if of_type == "text" else list(map(Decimal, values))
 
     def _compute_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
         """
