@@ -14,7 +14,7 @@ from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.model import Items
-from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, money, record
+from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, derived, money, record
 
 
 def compiled(cls: type, **expected: Any) -> StreamDecoder:
@@ -119,6 +119,27 @@ def test_money_uses_the_column_that_reads_its_currency() -> None:
     assert sums(decoded.batch) == {"price[EUR]": Decimal("1.5"), "fee[SEK]": Decimal(2)}
     with pytest.raises(ConfigError, match="currency cannot be left out"):
         compiled(Cost, exclude=["currency"])
+
+
+def test_an_amount_derived_from_money_has_its_currency() -> None:
+    """
+    Minor units with a currency in each record: pounds and euros are never in one sum. A stated unit is kept.
+    """
+
+    @record()
+    class Spend:
+        id: str
+        minor: Decimal | None = money("minor", currency="unit", additive=False)
+        spend: Decimal | None = derived(of="minor", scale=-2, whole="minor units", additive=True)
+        dollars: Decimal | None = derived(of="minor", scale=-2, unit="USD")
+
+    assert {one.name: one.unit_of for one in columns_of(Spend) if one.type == "decimal"} == {
+        "minor": "minor_currency",
+        "spend": "minor_currency",
+        "dollars": "",
+    }
+    decoded = read(Spend, {"id": "1", "minor": "1834", "unit": "GBP"}, {"id": "2", "minor": "450", "unit": "EUR"})
+    assert sums(decoded.batch) == {"spend[GBP]": Decimal("18.34"), "spend[EUR]": Decimal("4.50")}
 
 
 @record()

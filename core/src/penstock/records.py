@@ -178,7 +178,8 @@ def derived(
 ) -> Any:
     """
     An added exact number: the number in column ``of``, times ten to the power ``scale``. Null where that is null or
-    blank. A text that is no plain decimal number is a value that does not fit.
+    blank. A text that is no plain decimal number is a value that does not fit. Of a :func:`money` column, and without
+    a ``unit``, it has the currency of that column in each row.
 
     ``whole``: the unit that ``of`` counts in whole numbers, such as "cents". A value with a decimal point is in another
     unit, and would be invoiced at a hundredth: it does not fit. ``expected``: null and blank do not fit either, so that
@@ -325,6 +326,13 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         columns.append(column)
     for name, currency in currencies.items():
         _join_currency(columns, name, currency)
+    units = {column.name: column.unit_of for column in columns}
+    columns = [
+        attrs.evolve(column, unit_of=units.get(column.derived_of, ""))
+        if column.derived_of and not column.unit
+        else column
+        for column in columns
+    ]
     return _check_columns(cls, columns)
 
 
