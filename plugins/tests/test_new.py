@@ -330,6 +330,12 @@ def test_a_type_is_inferred_from_values(values: list[Any], line: str) -> None:
         ("price", "1.50", 'price: Decimal = column(additive=True)  # review: money; add its currency, unit="USD"'),
         ("Cost (EUR)", 0.5, 'cost_eur: Decimal = column(member="Cost (EUR)", unit="EUR", additive=True)'),
         ("cpc", 0.5, 'cpc: Decimal  # review: money; add its currency, unit="USD"'),
+        (
+            "Spend (EUR)",
+            "150",
+            'spend_eur: Decimal = column(member="Spend (EUR)", unit="EUR", additive=True)'
+            "  # review: cents, or the like? then add derived(of=..., scale=-2)",
+        ),
         ("clicks", 7, "clicks: int = column(additive=True)"),
         ("email", "a@b.example", "email: str = personal()"),
         ("accessToken", "abc", "access_token: str = secret()  # review: never delivered"),

@@ -82,7 +82,8 @@ def _columns(sample: Sample, *, is_camel: bool) -> list[Guess]:
         column = _column(member, values[member], is_csv=sample.format == "csv", number_format=number_format)
         column = evolve(column, within=sample.within if member in sample.inner else "")
         beside = [name for name in currencies if (name in sample.inner) == (member in sample.inner)]
-        columns.append(_with_member(_with_currency(column, beside), columns, is_camel=is_camel))
+        column = _with_whole_note(_with_currency(column, beside), values[member])
+        columns.append(_with_member(column, columns, is_camel=is_camel))
     return columns
 
 
@@ -99,6 +100,16 @@ def _with_currency(column: Guess, currencies: Sequence[str]) -> Guess:
         options={"currency": currencies[0], **_rate_option(column.name), **options},
         notes=tuple(note for note in column.notes if not note.startswith("money;")),
     )
+
+
+def _with_whole_note(column: Guess, values: Sequence[Any]) -> Guess:
+    """A note to amounts that are whole numbers: as many cents would be invoiced a hundredfold."""
+    present = [str(value) for value in values if value is not None and not _is_blank(value)]
+    if column.type != "Decimal" or not MONEY.search(column.name):
+        return column
+    if not present or any(re.search(r"[^\d+-]", text) for text in present):
+        return column
+    return evolve(column, notes=(*column.notes, "cents, or the like? then add derived(of=..., scale=-2)"))
 
 
 def _with_member(column: Guess, former: Sequence[Guess], *, is_camel: bool) -> Guess:
