@@ -37,7 +37,7 @@ from penstock._config.config import load
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plan.planner import Planner, plan_job
-from penstock._plan.selection import strange_accounts
+from penstock._plan.selection import unknown_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.context import new_run
@@ -471,12 +471,12 @@ def test_a_table_of_an_account_that_no_stream_has_is_a_problem(tmp_path: Path) -
     """
     A misspelt account would keep the credentials and the zone of the source, and nobody would notice.
     """
-    problems = strange_accounts(source(tmp_path, TWO, accounts=lambda settings: ["alpha", "betta"]))
+    problems = unknown_accounts(source(tmp_path, TWO, accounts=lambda settings: ["alpha", "betta"]))
 
     assert problems == [
         "source.shop.accounts.beta: no stream of this source has the account 'beta'. Did you mean \"betta\"?"
     ]
-    assert strange_accounts(source(tmp_path, TWO)) == []
+    assert unknown_accounts(source(tmp_path, TWO)) == []
 
 
 def test_init_shows_the_keys_of_an_account(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,22 +27,22 @@ class ReadTwice(PageNumber):
     short_page_ends: bool = True
 
     def next(self, page: Page) -> Request | None:
-        if self._again(page):
-            return self._in_second(page)
-        following = self._in_first(page)
+        if self._is_of_second(page):
+            return self._next_of_second(page)
+        following = self._next_of_first(page)
         if following is not None or page.answer.total is not None or self.capped(page) or self._is_one_page(page):
             return following
         start = self._number(page.request) - page.index
         return self._with(self._with(page.request, self.param, start), self.size_param, self.size - 1)
 
     def repeats(self, page: Page) -> bool:
-        return self._again(page)
+        return self._is_of_second(page)
 
-    def _again(self, page: Page) -> bool:
+    def _is_of_second(self, page: Page) -> bool:
         """Whether this is a page of the second reading."""
         return self.size_of(page.request) == self.size - 1
 
-    def _in_first(self, page: Page) -> Request | None:
+    def _next_of_first(self, page: Page) -> Request | None:
         return super().next(page)
 
     def _is_one_page(self, page: Page) -> bool:
@@ -50,7 +50,7 @@ class ReadTwice(PageNumber):
         after_an_empty_one = page.index + bool(page.count) == 2 and page.listed == page.distinct > 0
         return page.distinct < self.size and page.distinct <= page.longest and not after_an_empty_one
 
-    def _in_second(self, page: Page) -> Request | None:
+    def _next_of_second(self, page: Page) -> Request | None:
         """
         The end is the page that the first reading ended with, or shortly behind it: the pages are shorter by one. It is
         later where records come that the first reading has not. The first page may be empty, as in the first reading.
@@ -74,12 +74,12 @@ class UncertainPages(ReadTwice):
     def rest(self, first: Page) -> Sequence[Request] | None:
         return super().rest(first) if first.answer.pages is not None else None
 
-    def _in_first(self, page: Page) -> Request | None:
+    def _next_of_first(self, page: Page) -> Request | None:
         if page.index == 0:
             return self._after(page)
         # A second page that only repeats the first is no end: page 0 and page 1 may be the same one.
         repeated = not page.fresh and not (page.index == 1 and self.repeats(page))
-        return None if repeated else super()._in_first(page)
+        return None if repeated else super()._next_of_first(page)
 
     def repeats(self, page: Page) -> bool:
         # Three times the same short page: the provider serves its only page, whatever number is requested.

@@ -87,8 +87,8 @@ class CustomIdxFields:
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The parent row itself, unless a column that names it in a path is empty: then it has no path."""
+def _links_with_path(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The parent row itself; nothing if a value of it that the path needs is empty."""
     return () if {None, ""}.intersection(parent.values()) else (parent,)
 
 
@@ -186,7 +186,7 @@ def _stream(
         "statuses": statuses(name, "client_ids"),
     }
     if path is not None:
-        defaults["parent"] = Parent(stream=of, columns=tuple(path.values()), links=_nameable)
+        defaults["parent"] = Parent(stream=of, columns=tuple(path.values()), links=_links_with_path)
     defaults["requests"] = _requests(name, record, path, by_publisher=by_publisher, detail=detail)
     return Stream(name=name, summary=summary, record=record, **{**defaults, **more})
 
@@ -335,7 +335,7 @@ STREAMS: tuple[Stream, ...] = (
         records.Job,
         key="job_id",
         requests=_by_id,
-        parent=Parent(stream="jobs", columns=("job_id",), links=_nameable, per_request=100),
+        parent=Parent(stream="jobs", columns=("job_id",), links=_links_with_path, per_request=100),
         on_by_default=False,
     ),
     _detail("campaign_details", "one campaign", records.Campaign, of="campaigns", path={"campaign_id": "id"}),

@@ -113,7 +113,7 @@ def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:
     return [name for name in stream.required_settings if not getattr(source.settings, name)]
 
 
-def strange_exclusions(source: ConfiguredSource) -> list[str]:
+def unknown_exclusions(source: ConfiguredSource) -> list[str]:
     """One problem per name in ``exclude`` that matches no column; otherwise it would silently do nothing."""
     if not source.settings.exclude:
         return []
@@ -129,7 +129,7 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
     ]
 
 
-def strange_accounts(source: ConfiguredSource) -> list[str]:
+def unknown_accounts(source: ConfiguredSource) -> list[str]:
     """One problem per table ``[source.NAME.accounts.ACCOUNT]`` whose account no stream has: nothing would read it."""
     tables = source.settings.account_tables
     if not tables or any(source.lister_of(stream) for stream in source.streams):

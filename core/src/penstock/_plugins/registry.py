@@ -112,9 +112,9 @@ class Registry:
             raise
         except Exception as error:
             options = options_of(offer.value.factory)
-            strange = sorted(named.options.keys() - options)
+            unknown = sorted(named.options.keys() - options)
             why = (
-                f"it has no option {strange[0]!r}.{did_you_mean(strange[0], options)}" if options and strange else error
+                f"it has no option {unknown[0]!r}.{did_you_mean(unknown[0], options)}" if options and unknown else error
             )
             raise PluginError(
                 f"the {kind} {named.name!r} of {offer.plugin} cannot be made with the options "
@@ -190,9 +190,9 @@ class Registry:
         for name in (*sources.usable, *sources.clashes):
             self._offers("penstock_record_streams", name)
             self._offers("penstock_actions", name)
-        return tuple(sorted({*self._plugins.broken, *self._plugins.without_entry_point, *self._strange_sandboxes()}))
+        return tuple(sorted({*self._plugins.broken, *self._plugins.without_entry_point, *self._unknown_sandboxes()}))
 
-    def _strange_sandboxes(self) -> Iterator[Broken]:
+    def _unknown_sandboxes(self) -> Iterator[Broken]:
         """The sandboxes of connectors that no plugin offers. Where a plugin is broken, its connector may be missing."""
         sources = self._offers("penstock_sources")
         for name, offer in self._offers("penstock_sandboxes").usable.items():

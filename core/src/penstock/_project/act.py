@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 from attrs import evolve, frozen
 
 from penstock._config.target_text import shown_target
-from penstock._project.setup import Notices, Setup, blamed
+from penstock._project.setup import Notices, Setup, connector_errors
 from penstock._util.clock import Clock
 from penstock._write.job import ActionJob, GivenRows, Input, Query
 from penstock._write.outbox import Outbox, OutboxJob
@@ -169,7 +169,7 @@ def act(
     configured = setup.source(source, notices.add)
     emit = partial(_emit, setup, callbacks.on_event)
     with ExitStack() as stack:
-        with blamed(configured.connector):
+        with connector_errors(configured.connector):
             job = ActionJob(
                 source=configured,
                 action=action,
@@ -304,7 +304,7 @@ def _finish_files(files: ExitStack, sender: Sender, refused: Path | None) -> Sin
 
 def _blamed_items(connector: Connector, items: Iterator[_T]) -> Iterator[_T]:
     """The items; a defect of the connector that makes them is a PluginError, and one of their taker is not."""
-    with blamed(connector):
+    with connector_errors(connector):
         yield from items
 
 

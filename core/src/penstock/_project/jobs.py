@@ -15,7 +15,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job, Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
-from penstock._project.setup import Notice, Setup, blamed, window_of
+from penstock._project.setup import Notice, Setup, connector_errors, window_of
 from penstock.errors import ConfigError, TargetError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip
@@ -98,7 +98,7 @@ def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: M
         raise ConfigError([f"{config.where}: {text}" for text in problems])
 
 
-def refuse_strange_accounts(
+def refuse_unknown_accounts(
     sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]], patterns: Sequence[str]
 ) -> None:
     """
@@ -111,7 +111,7 @@ def refuse_strange_accounts(
     account_lists = []
     for source in sources:
         streams = [source.stream(name) for name in chosen[source.name]]
-        with blamed(source.connector):
+        with connector_errors(source.connector):
             account_lists += [source.accounts_of(stream) for stream in streams if stream.account is not None]
     account_names = sorted({account for accounts in account_lists for account in accounts or ()})
     if not account_lists or None in account_lists:
@@ -158,7 +158,7 @@ def jobs_for(
     config, named = setup.config, _sources_and_sink(setup, name, selection, planning=planning, used=used)
     configured, configured_sink = setup.configured(named.sources, named.to, sink_named_by=named.to_where, notice=notice)
     chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
-    refuse_strange_accounts(configured, chosen, selection.accounts)
+    refuse_unknown_accounts(configured, chosen, selection.accounts)
     refuse_missed(config, configured, chosen)
     sink = _sink_of(selection, configured_sink)
     allowed = selection.allow_rejected or (
@@ -189,12 +189,12 @@ def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Si
     if configured_sink is not None:
         return configured_sink.open()
     if selection.to is None or isinstance(selection.to, str):
-        return Nowhere()
+        return PlanOnlySink()
     add_defaults(selection.to, BaseSink)
     return selection.to
 
 
-class _Named(NamedTuple):
+class ResolvedName(NamedTuple):
     """What the name of a pipeline or source means. ``to``: the sink's text; None: a sink of the caller, or none."""
 
     sources: tuple[str, ...]
@@ -208,24 +208,26 @@ def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | 
     return config.pipelines.get(name) if to is None or name not in config.sources else None
 
 
-def _sources_and_sink(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> _Named:
+def _sources_and_sink(
+    setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None
+) -> ResolvedName:
     """Raises UsageError and ConfigError."""
     config, to = setup.config, selection.to
     if pipeline_of(config, name, to) is not None:
         pipeline = config.pipeline(name)
         if to is None:
-            return _Named(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
-        return _Named(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
+            return ResolvedName(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
+        return ResolvedName(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
     if to is not None:
-        return _Named((name,), to if isinstance(to, str) else None)
+        return ResolvedName((name,), to if isinstance(to, str) else None)
     if planning:
-        return _Named((name,), used, "sink")
+        return ResolvedName((name,), used, "sink")
     raise _no_sink(setup, name)
 
 
 def plan_of(job: Job, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
-    with blamed(job.source.connector):
+    with connector_errors(job.source.connector):
         return plan_job(job, now)
 
 
@@ -266,8 +268,8 @@ def _no_sink(setup: Setup, name: str) -> UsageError:
     return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to {sink}`")
 
 
-class Nowhere(BaseSink):
-    """The sink of a plan without a target: nothing was ever read."""
+class PlanOnlySink(BaseSink):
+    """The sink of a plan without a target, and of rows that a caller iterates: it is never opened."""
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
         raise AssertionError("a plan opens nothing")

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
-from penstock._project.jobs import Nowhere, refuse_missed
+from penstock._project.jobs import PlanOnlySink, refuse_missed
 from penstock._project.setup import Notices, Setup, window_of
 from penstock._read.components import components_of
 from penstock._run.context import new_run
@@ -155,7 +155,9 @@ def read(
     streams = chosen_streams(configured, [stream])
     refuse_missed(setup.config, [configured], {source: streams})
     first, last = window_of(since, until, clock(None).now().astimezone(configured.zone).date())
-    job = Job(source=configured, streams=streams, accounts=accounts, sink=Nowhere(), since=first, until=last, full=True)
+    job = Job(
+        source=configured, streams=streams, accounts=accounts, sink=PlanOnlySink(), since=first, until=last, full=True
+    )
     return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=clock)
 
 

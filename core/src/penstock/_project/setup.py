@@ -176,7 +176,7 @@ class Setup:
         The sources and the sink of these names; one ConfigError with the problems of all of them, without notices.
         """
         from penstock._config.source import ConfiguredSource
-        from penstock._plan.selection import strange_accounts, strange_exclusions
+        from penstock._plan.selection import unknown_accounts, unknown_exclusions
 
         problems: list[str] = []
         notices: list[str] = []
@@ -193,9 +193,9 @@ class Setup:
             configured_sources.append(
                 ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
             )
-            with blamed(configured_sources[-1].connector):
-                strange = (*strange_exclusions(configured_sources[-1]), *strange_accounts(configured_sources[-1]))
-            problems.extend(f"{self.config.where}: {problem}" for problem in strange)
+            with connector_errors(configured_sources[-1].connector):
+                unknown = (*unknown_exclusions(configured_sources[-1]), *unknown_accounts(configured_sources[-1]))
+            problems.extend(f"{self.config.where}: {problem}" for problem in unknown)
         if sink is not None:
             try:
                 configured_sink = self.config.sink_for(sink, self.registry, sink_named_by)
@@ -203,7 +203,7 @@ class Setup:
                 problems.extend(error.problems)
             else:
                 notices += configured_sink.notices
-                problems.extend(self._strange_streams(configured_sink, configured_sources))
+                problems.extend(self._unknown_streams(configured_sink, configured_sources))
         problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
@@ -211,7 +211,7 @@ class Setup:
             notice(text)
         return configured_sources, configured_sink
 
-    def _strange_streams(self, configured_sink: "ConfiguredSink", sources: "Sequence[ConfiguredSource]") -> list[str]:
+    def _unknown_streams(self, configured_sink: "ConfiguredSink", sources: "Sequence[ConfiguredSource]") -> list[str]:
         """A problem for every stream that the sink's settings name and that no source of the configuration has."""
         from penstock.names import did_you_mean
 
@@ -235,7 +235,7 @@ class Setup:
 
 
 @contextmanager
-def blamed(connector: "Connector") -> Iterator[None]:
+def connector_errors(connector: "Connector") -> Iterator[None]:
     """Turn an unforeseen exception of a connector's code into a PluginError that names the connector."""
     try:
         yield

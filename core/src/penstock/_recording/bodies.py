@@ -74,7 +74,7 @@ class Bodies:
     withheld: int = field(default=0, init=False)
     _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
 
-    def of(self, exchange: Exchange) -> Body:
+    def kept_body(self, exchange: Exchange) -> Body:
         """The body of a response as it is kept."""
         response, answer, stream = exchange.outcome.response, exchange.outcome.answer, exchange.call.stream
         assert response is not None
@@ -104,7 +104,7 @@ class Bodies:
         body = Body(suffix=".json", measured=response.measured)
         stamps = getattr(exchange.call.envelope, "stamps", {})
         records = None if unread else tuple(items)
-        body.content = [body.clean(self.masking.json(raw, fields, records, stamps))]
+        body.content = [body.clean(self.masking.mask_body(raw, fields, records, stamps))]
         return body
 
     def _fields_of(self, source: ConfiguredSource, stream: Stream) -> Fields:
@@ -135,9 +135,9 @@ class Bodies:
                     files[item.path].write((item.delimiter.join(item.header) + "\n").encode())
             raw = bytes(item.raw)
             if item.format == "csv":
-                raw = self.masking.csv(item, raw, fields)
+                raw = self.masking.mask_rows(item, raw, fields)
             else:
-                raw = self.masking.json(raw, fields, [evolve(item, raw=raw, format="array")])
+                raw = self.masking.mask_body(raw, fields, [evolve(item, raw=raw, format="array")])
             files[item.path].write(body.clean(raw))
         contents = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
         if len(contents) == 1:
@@ -156,7 +156,7 @@ class Bodies:
         if len(items) != 1 or items[0].format not in ("array", "object"):
             return self.left_out(_NOT_MASKABLE)
         body = Body(suffix=".json")
-        body.content = [body.clean(self.masking.json(bytes(items[0].raw), fields, items))]
+        body.content = [body.clean(self.masking.mask_body(bytes(items[0].raw), fields, items))]
         return body
 
     def _shortened(self, response: Response) -> Body:

@@ -160,7 +160,7 @@ class Fields:
         inner = (child for fields in self.derived.values() for child in fields)
         return pairs.union(*(child.selections(personal=personal) for child in inner))
 
-    def outside(self, names: Names) -> Nature:
+    def nature_outside(self, names: Names) -> Nature:
         """The nature of a value outside of the records: by its name alone."""
         column = self.members.get(names[-1]) if names else None
         return "plain" if column is None else "secret" if column.secret else "personal" if column.personal else "plain"
@@ -228,7 +228,7 @@ class Masking:
                 text = re.sub(pattern, self.alias(value), text)
         return text
 
-    def text(self, value: str, nature: Nature, column: Column | None, fields: Fields) -> str:
+    def mask_text(self, value: str, nature: Nature, column: Column | None, fields: Fields) -> str:
         """The replacement of a text, which keeps its form where its column has another type."""
         if nature == "plain" or (self.full and nature != "secret") or not value.strip():
             return value
@@ -243,12 +243,12 @@ class Masking:
             self.linked[value] = replacement
         return replacement
 
-    def value(self, token: bytes, nature: Nature, column: Column | None, fields: Fields) -> bytes | None:
+    def mask_value(self, token: bytes, nature: Nature, column: Column | None, fields: Fields) -> bytes | None:
         """The replacement of a value in JSON; None: it stays."""
         if nature == "plain" or (self.full and nature != "secret") or token == b"null":
             return None
         if token[:1] == b'"':
-            return json.dumps(self.text(text_of(token), nature, column, fields)).encode()
+            return json.dumps(self.mask_text(text_of(token), nature, column, fields)).encode()
         if nature == "secret":
             return b"0" if token[:1] not in (b"t", b"f") else b"false"
         if token in (b"true", b"false"):
@@ -262,7 +262,7 @@ class Masking:
             self.linked[token.decode()] = number.decode()
         return number
 
-    def json(
+    def mask_body(
         self,
         body: bytes,
         fields: Fields,
@@ -279,7 +279,7 @@ class Masking:
         """Whether a text beside the records is a value that requests mask, or an address of a person."""
         return text in self.hidden or (len(text) <= LONGEST_MAIL and _MAIL.fullmatch(text) is not None)
 
-    def csv(self, items: Items, raw: bytes, fields: Fields) -> bytes:
+    def mask_rows(self, items: Items, raw: bytes, fields: Fields) -> bytes:
         """Rows of CSV. The first cell of a footer or a row of totals stays."""
         out = io.StringIO()
         writer = csv.writer(out, delimiter=items.delimiter, lineterminator="\n")
@@ -290,7 +290,7 @@ class Masking:
             cells = list(row[:first])
             for index, cell in enumerate(row[first:], first):
                 nature, column = natures[index] if index < len(natures) else ("unknown", None)
-                cells.append(self.text(cell, nature, column, fields))
+                cells.append(self.mask_text(cell, nature, column, fields))
             writer.writerow(cells)
         return out.getvalue().encode()
 
@@ -339,17 +339,17 @@ class _Replacement:
         if token in _BRACKETS:
             return None
         if self._is_selected(start):
-            return self.masking.value(token, "secret", None, self.fields)
+            return self.masking.mask_value(token, "secret", None, self.fields)
         if is_record:
             inner = names[self._base :] if self.regions is not None else names
-            return self.masking.value(token, *self.fields.nature(inner), self.fields)
+            return self.masking.mask_value(token, *self.fields.nature(inner), self.fields)
         array = next((path for path in self.arrays if tuple(names[: len(path)]) == path), None)
         if array is None:
             return self._outside(names, token)
         within = tuple(names[len(array) :])
         column = self.stamped.get(within)
         plain = within in self.stamped and not (column is not None and column.personal)
-        return self.masking.value(token, "plain" if plain else "unknown", column, self.fields)
+        return self.masking.mask_value(token, "plain" if plain else "unknown", column, self.fields)
 
     def _enter_region(self, names: Names, start: int) -> bool:
         """Whether a value that starts here is of a record."""
@@ -369,9 +369,9 @@ class _Replacement:
         return any(start != selector for _, _, selector in self._open)
 
     def _outside(self, names: Names, token: bytes) -> bytes | None:
-        nature = self.fields.outside(names)
+        nature = self.fields.nature_outside(names)
         is_hidden = nature == "plain" and token[:1] == b'"' and self.masking.hides(text_of(token))
-        return self.masking.value(token, "personal" if is_hidden else nature, None, self.fields)
+        return self.masking.mask_value(token, "personal" if is_hidden else nature, None, self.fields)
 
 
 def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:

@@ -144,14 +144,16 @@ class Recorder:
                     return outcome
             try:
                 bodies = self._bodies
-                self._write(exchange, bodies.of(exchange) if exchange.has_records else bodies.left_out(_TOO_MANY))
+                self._write(
+                    exchange, bodies.kept_body(exchange) if exchange.has_records else bodies.left_out(_TOO_MANY)
+                )
             except OSError as error:
                 return Outcome(call=call, error=self._unwritable(error))
         return outcome
 
     def _body_without_records(self, exchange: Exchange) -> Body:
         response = exchange.outcome.response
-        return Body(suffix="") if response is None else self._downloads.without_grants(self._bodies.of(exchange))
+        return Body(suffix="") if response is None else self._downloads.without_grants(self._bodies.kept_body(exchange))
 
     def _unwritable(self, error: OSError) -> SinkError:
         return SinkError(
