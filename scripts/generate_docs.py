@@ -5,7 +5,7 @@ A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what i
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
 - elsewhere ``reference`` (the public API, see :mod:`reference`), ``source keys``, ``bounds``, ``fixed bounds``,
-  ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers`` or ``conforms``.
+  ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers``, ``events`` or ``conforms``.
 
 A test holds every file to what this script would write.
 """
@@ -177,6 +177,7 @@ def generated(path: Path, registry: Registry) -> str:
         "conforms": conforms,
         "modules": modules,
         "helpers": helpers,
+        "events": events,
     }
 
     def made(found: re.Match[str]) -> str:
@@ -263,6 +264,15 @@ def _first_paragraph(module: Path) -> str:
     """That of its docstring, in Markdown."""
     text = (ast.get_docstring(ast.parse(module.read_text())) or "").split("\n\n")[0]
     return re.sub(r":\w+:`~?\.?([\w.]+)`", r"`\1`", " ".join(text.split()).replace("``", "`"))
+
+
+def events() -> list[str]:
+    """The kinds of events, each with the docstring of its type."""
+    rows = []
+    for kind in typing.get_args(penstock.Event):
+        (name,) = typing.get_args(typing.get_type_hints(kind)["event"])
+        rows.append([f"`{name}`", " ".join((kind.__doc__ or "").split()).replace("``", "`")])
+    return _table(["`event`", "When, and its members"], rows)
 
 
 def conforms() -> list[str]:

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import market
 import penstock
@@ -421,7 +421,7 @@ def test_a_plugin_that_is_not_loaded_is_named_by_a_run(place: Path, capsys: pyte
 
 def test_hook_penstock_event(place: Path) -> None:
     """
-    It hears what the page lists, with the members that the page lists.
+    It receives the events of a run, with the members that their types have.
     """
     plugin = example("penstock_event")
     heard: dict[str, Mapping[str, Any]] = {}
@@ -435,19 +435,35 @@ def test_hook_penstock_event(place: Path) -> None:
     assert run([plugin, Listening(), Provider()], lambda request: next(answers)) == 0
     assert plugin.rows == {("acme", "clicks"): 2}
 
-    table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section("penstock_event"), re.MULTILINE))
-    del table["event"]  # its head
     kinds = {"run_started", "planned", "stream_started", "request", "retry", "partition_delivered", "run_finished"}
     assert set(heard) == kinds
     assert {event["run_id"] for event in heard.values()} == {heard["run_started"]["run_id"]}
     for name, event in heard.items():
-        if name != "run_finished":
-            assert set(event) - {"event", "run_id"} <= set(re.findall(r"`(\w+)`", table[name])), name
+        type_ = EVENTS[name]
+        assert type_.__required_keys__ <= set(event) <= type_.__required_keys__ | type_.__optional_keys__, name
+
+
+# The types of events by kind.
+EVENTS = {get_args(get_type_hints(type_)["event"])[0]: type_ for type_ in get_args(penstock.Event)}
+
+
+@pytest.mark.parametrize("kind", sorted(EVENTS.keys() - {"run_finished"}))
+def test_the_row_of_an_event_names_its_members(kind: str) -> None:
+    """
+    The page lists the events by the docstrings of their types.
+    """
+    members = EVENTS[kind].__required_keys__ | EVENTS[kind].__optional_keys__
+    assert set(re.findall("``([a-z_]+)``", EVENTS[kind].__doc__)) == members - {"event", "run_id"}
+
+
+def test_every_event_that_is_emitted_has_a_type() -> None:
+    """
+    Each type is emitted, too.
+    """
     core = Path(penstock.__file__).parent
-    stages = [core / "_fetch", core / "_read", core / "_run", core / "_run_report"]
-    files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_project" / "act.py"]
-    source = "".join(path.read_text() for path in files)
-    assert set(table) == set(re.findall(r'(?:"event": |\.event\(\s*)"(\w+)"', source))
+    stages = [core / "_fetch", core / "_read", core / "_run", core / "_run_report", core / "_project"]
+    source = "".join(path.read_text() for stage in stages for path in stage.rglob("*.py"))
+    assert set(re.findall(r'"event": "(\w+)"', source)) == EVENTS.keys()
 
 
 # --- the examples, held to the requirements for every connector -------------------------------------------------------

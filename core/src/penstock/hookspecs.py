@@ -7,12 +7,12 @@ needs no hook function of its own: :class:`penstock.ConnectorPlugin` makes them 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from penstock import hookspec
 from penstock.actions import Action
 from penstock.commands.declaration import Command
 from penstock.connector import Connector, Registration, Sandbox, Stream
+from penstock.events import Event
 from penstock.model import Batch
 from penstock.sinks import SinkKind
 
@@ -168,7 +168,7 @@ def penstock_batch(batch: Batch) -> Batch | None:
 
 
 @hookspec
-def penstock_event(event: Mapping[str, Any]) -> None:
+def penstock_event(event: Event) -> None:
     """
     Follow a run: ``event["event"]`` is its kind (``run_started``, ``partition_delivered``, ...).
 

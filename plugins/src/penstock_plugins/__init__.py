@@ -4,13 +4,13 @@ The plugin that comes with penstock: sinks for files and standard output, and th
 This module is imported to find out what is offered, so it imports the marker only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock import Command, Encoder, Registration, SinkKind
+    from penstock import Command, Encoder, Event, Registration, SinkKind
 
 
 @hookimpl
@@ -147,7 +147,7 @@ def _dask(**options: Any) -> Any:
 
 
 @hookimpl
-def penstock_event(event: "Mapping[str, Any]") -> None:
+def penstock_event(event: "Event") -> None:
     from penstock_plugins.telemetry import follow
 
     follow(event)

@@ -2,6 +2,7 @@
 Following a run on a terminal: a bar for the whole run, one for each stream, and lines for what needs attention.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
@@ -110,18 +111,13 @@ class Bars:
     # --- counts -------------------------------------------------------------------------------------------------------
 
     def _count(self, event: Event) -> None:
-        name, key = event["event"], (event.get("source", ""), event.get("stream", ""))
-        if name == "planned" and key not in self._streams:
-            task = self._progress.add_task(".".join(key), total=0, state="", failed=0)
-            self._streams[key] = StreamBar(".".join(key), task)
-        bar = self._streams.get(key)
-        if name == "retry" and event["pause_s"]:
-            self._pauses[key[0]] = self._progress.get_time() + event["pause_s"]
-        if event.get("parked"):
-            self._park(key[0])
-        if bar is None:
+        if event["event"] == "retry" and event["pause_s"]:
+            self._pauses[event["source"]] = self._progress.get_time() + event["pause_s"]
+        elif event["event"] == "note" and event.get("parked"):
+            self._park(event["source"])
+        if (bar := self._bar_of(event)) is None:
             return
-        match name:
+        match event["event"]:
             case "planned":
                 bar.planned = event["partitions"]
             case "stream_started":
@@ -130,12 +126,22 @@ class Bars:
                 bar.reports += 1
             case "report_ready":
                 bar.reports -= 1
-            case "partition_delivered" | "partition_failed":
+            case "partition_delivered":
                 bar.done += 1
-                bar.failed += name == "partition_failed"
-                bar.records += event.get("records", 0)
+                bar.records += event["records"]
                 bar.derived_records += sum(event.get("derived", {}).values())
+            case "partition_failed":
+                bar.done += 1
+                bar.failed += 1
         self._progress.update(bar.task, total=bar.planned, completed=bar.done, state=bar.state, failed=bar.failed)
+
+    def _bar_of(self, event: Mapping[str, Any]) -> StreamBar | None:
+        """The bar of an event's stream, which is added when the stream is planned; None for an event without one."""
+        key = (event.get("source", ""), event.get("stream", ""))
+        if event["event"] == "planned" and key not in self._streams:
+            task = self._progress.add_task(".".join(key), total=0, state="", failed=0)
+            self._streams[key] = StreamBar(".".join(key), task)
+        return self._streams.get(key)
 
     def _park(self, source: str) -> None:
         self._pauses.pop(source, None)

@@ -14,7 +14,7 @@ from penstock._cli.session import Session
 from penstock._cli.stderr import json_line, to_stderr
 from penstock._util.clock import Clock
 from penstock.commands.process import stop_on_signals
-from penstock.events import Event
+from penstock.events import Event, PartitionDelivered, PartitionFailed
 from penstock.names import counted
 from penstock.redact import mask
 
@@ -67,28 +67,28 @@ class _Log:
     def __call__(self, event: Event) -> None:
         for level, text in self._lines.of(event):
             _print(level, text)
-        name = event["event"]
-        if (
-            not self._lines.quiet
-            and "stream" in event
-            and name in ("planned", "partition_delivered", "partition_failed")
-        ):
-            self._count(event)
-
-    def _count(self, event: Event) -> None:
-        key = (event["source"], event["stream"])
-        if event["event"] == "planned":
-            self._planned[key] = event["partitions"]
+        if self._lines.quiet:
             return
+        match event["event"]:
+            case "planned":
+                self._planned[event["source"], event["stream"]] = event["partitions"]
+            case "partition_delivered":
+                self._count(event, records=event["records"], rejected=event["rejected"])
+            case "partition_failed":
+                self._count(event, failed=1)
+
+    def _count(
+        self, event: PartitionDelivered | PartitionFailed, *, failed: int = 0, records: int = 0, rejected: int = 0
+    ) -> None:
+        """Count a partition. Prints a line after the last one of its stream."""
+        key = (event["source"], event["stream"] or "")
         done = self._done.setdefault(key, [0, 0, 0, 0])
-        done[0] += 1
-        done[1] += event["event"] == "partition_failed"
-        done[2] += event.get("records", 0)
-        done[3] += event.get("rejected", 0)
+        for index, amount in enumerate((1, failed, records, rejected)):
+            done[index] += amount
         if done[0] == self._planned.get(key):
-            failed = f", {done[1]} of them failed" if done[1] else ""
-            records = counted(done[2], "record") + (f", {done[3]} rejected" if done[3] else "")
-            _print("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{failed}, {records}")
+            of_failed = f", {done[1]} of them failed" if done[1] else ""
+            of_records = counted(done[2], "record") + (f", {done[3]} rejected" if done[3] else "")
+            _print("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{of_failed}, {of_records}")
 
 
 def _print(level: str, text: str) -> None:

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from penstock._util.text import listed
 from penstock.errors import in_place
-from penstock.events import Event
+from penstock.events import Event, PartitionFailed
 from penstock.names import counted
 
 PLAN = ("run_started", "planned")  # events of a plan
@@ -20,9 +20,7 @@ QUERY_SHOWN = 60  # characters of a request's parameters in a line for people
 
 def in_words(event: Event, *, full_urls: bool = False) -> str | None:
     """An event as text; None for one that is not shown. ``full_urls``: with URLs as they were sent."""
-    where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
-    part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
-    place = f"{where}[{part}]" if part else where
+    place = _place_of(event)
     match event["event"]:
         case "run_started":
             return f"run {event['run_id']} of {', '.join(event['sources']) or 'no source'}"
@@ -46,6 +44,13 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
             message = str(event["message"])
             return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"
     return None
+
+
+def _place_of(event: Mapping[str, Any]) -> str:
+    """``talroo.clicks[day=2026-03-01]``: the source, stream and partition of an event, as far as it has them."""
+    where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
+    part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
+    return f"{where}[{part}]" if part else where
 
 
 def shortened(request: str) -> str:
@@ -85,22 +90,25 @@ class Lines:
 
     def of(self, event: Event) -> Iterator[tuple[str, str]]:
         """The lines of an event, each with its level: ``ERROR``, ``WARNING``, ``INFO``; empty for a traceback."""
-        name, text = event["event"], in_words(event, full_urls=self.debug) or ""
-        if name == "partition_failed" and self._is_first(event):
-            yield "ERROR", text
-        elif name == "run_finished":
-            yield from (("ERROR", line) for line in self._repeated())
-        elif name == "defect" and self.debug:
-            yield "ERROR", text
-            yield "", event["trace"]
-        elif self.quiet:
-            return
-        elif name in ("retry", "note"):
-            yield "WARNING", text
-        elif name in PLAN or event.get("restated") or (self.verbose and name == "partition_delivered"):
-            yield "INFO", text
+        text = in_words(event, full_urls=self.debug) or ""
+        match event["event"]:
+            case "partition_failed" if self._is_first(event):
+                yield "ERROR", text
+            case "run_finished":
+                yield from (("ERROR", line) for line in self._repeated())
+            case "defect" if self.debug:
+                yield "ERROR", text
+                yield "", event["trace"]
+            case _ if self.quiet:
+                return
+            case "retry" | "note":
+                yield "WARNING", text
+            case "run_started" | "planned":
+                yield "INFO", text
+            case "partition_delivered" if self.verbose or event.get("restated"):
+                yield "INFO", text
 
-    def _is_first(self, event: Event) -> bool:
+    def _is_first(self, event: PartitionFailed) -> bool:
         """Count a failed partition. Returns whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
         streams = self._failures.setdefault((event["source"], "" if refused else event["reason"]), Counter())

@@ -10,7 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
+from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 from attrs import define, field
 
@@ -26,6 +26,7 @@ from penstock.errors import (
     StoppedError,
     TransportError,
 )
+from penstock.events import RequestRetried
 from penstock.model import Request, Response
 from penstock.protocols import Accept, Exchange, Grant, Refuse, Retry, Skip, Verdict
 from penstock.redact import mask
@@ -48,7 +49,7 @@ class FailedAttempt(NamedTuple):
     pause_s: float
     renewed: bool = False
 
-    def event(self, source: str, stream: str | None, request: Request) -> dict[str, Any]:
+    def event(self, source: str, stream: str | None, request: Request) -> RequestRetried:
         """The event of a run; ``stream`` None: of a login, or of a write."""
         return {
             "event": "retry",

@@ -256,10 +256,10 @@ def _send(
         sender.check_refused_file(options.refused)
     receipts: list[Receipt] = []
     take_receipt = on_receipt or receipts.append
-    of_job = {"source": job.source.name, "action": job.action.name}
+    source, action = job.source.name, job.action.name
     with ExitStack() as files:
         write_receipt = files.enter_context(_receipts_to(options.receipts))
-        emit({"event": "act_started", **of_job})
+        emit({"event": "act_started", "source": source, "action": action})
         for receipt in _blamed_items(job.source.connector, sender.send()):
             masked = evolve(receipt, reason=mask(receipt.reason), answer=mask_json(receipt.answer))
             take_receipt(masked)
@@ -274,8 +274,16 @@ def _send(
         notices=tuple(notices.texts),
         exit_code=(error.exit_code or 1) if error is not None else int(not set(sender.counts) <= {"done"}),
     )
-    totals = {"counts": dict(result.counts), "not_sent": result.not_sent, "exit_code": result.exit_code}
-    emit({"event": "act_finished", **of_job, **totals})
+    emit(
+        {
+            "event": "act_finished",
+            "source": source,
+            "action": action,
+            "counts": dict(result.counts),
+            "not_sent": result.not_sent,
+            "exit_code": result.exit_code,
+        }
+    )
     if error is None and not result.counts.get("unknown"):
         job.forget_rows()
     return result

@@ -155,12 +155,12 @@ class ReportsOnDemand:
 
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
-        stream = self.planned.stream.name
-        self.log.event("report_waiting", stream=stream)
+        source, stream = self.source.name, self.planned.stream.name
+        self.log.emit({"event": "report_waiting", "source": source, "stream": stream})
         try:
             return (yield from self._submit_and_poll(submission))
         finally:
-            self.log.event("report_ready", stream=stream)
+            self.log.emit({"event": "report_ready", "source": source, "stream": stream})
 
     def _submit_and_poll(self, submission: Request) -> Steps[tuple[Outcome, Ready | Empty]]:
         report = yield from self._adopt_or_submit(submission)

@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import cast
 
 from attrs import define, field
 
@@ -122,11 +123,11 @@ def emitter(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> O
     plugins = dict.fromkeys(registries)  # jobs share one
 
     def emit(event: Event) -> None:
-        event = {**event, "run_id": run_id}
+        of_run = cast(Event, {**event, "run_id": run_id})
         with lock:
-            on_event(event)
+            on_event(of_run)
             for registry in plugins:
-                registry.event(event)
+                registry.event(of_run)
 
     return emit
 

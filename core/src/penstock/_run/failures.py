@@ -95,5 +95,5 @@ class Failures:
         if not isinstance(error, FAILURES):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
-        self.log.event("defect", message=mask(str(error)), trace=trace)
+        self.log.emit({"event": "defect", "source": self.log.source, "message": mask(str(error)), "trace": trace})
         return defect(error, self.connector, "--debug shows where.")

@@ -153,7 +153,15 @@ class JobRun:
         counts.planned += sum(len(planned.partitions) for planned in plan.slices)
         counts.final += plan.final
         self.committer.recount(plan.done)
-        self.log.event("planned", stream=stream.name, partitions=counts.planned, final=counts.final)
+        self.log.emit(
+            {
+                "event": "planned",
+                "source": self.source.name,
+                "stream": stream.name,
+                "partitions": counts.planned,
+                "final": counts.final,
+            }
+        )
 
     def _task(self, planned: PlannedSlice) -> Task:
         parent = _parent_of(planned)
@@ -173,7 +181,7 @@ class JobRun:
         self._check_readable(planned)
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
-            self.log.event("stream_started", stream=planned.stream.name)
+            self.log.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
         result = yield from self._reader_factory.reader_of(planned).read()
         for partition in result.replacement_errors:
             self._dependencies.refuse(partition)

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.errors import PenstockError
-from penstock.events import OnEvent
+from penstock.events import Note, OnEvent, PartitionDelivered
 from penstock.ledger_interface import LedgerEntry, restated_sums
 from penstock.model import Rejected
 from penstock.redact import mask
@@ -39,12 +39,12 @@ class RunLog:
         """Record an error of a partition, a stream or the source, and send it to all that follow the run."""
         self.emit({"event": "partition_failed", **self.report.error(self.source, stream, partition, error)})
 
-    def event(self, kind: str, **members: Any) -> None:
-        self.emit({"event": kind, "source": self.source, **members})
-
     def note(self, text: str, *, parked: bool = False) -> None:
         """Emit the event ``note``: it is no failure. ``parked``: the source is left for a later run."""
-        self.event("note", message=mask(text), **({"parked": True} if parked else {}))
+        note: Note = {"event": "note", "source": self.source, "message": mask(text)}
+        if parked:
+            note["parked"] = True
+        self.emit(note)
 
     def note_once(self, about: Hashable, text: str) -> None:
         """Note only the first of all texts about one thing."""
@@ -92,16 +92,20 @@ class RunLog:
         change = _restated(former, entry)
         if change is not None:
             self.stream(entry.partition.stream).restated.append(change)
-        self.event(
-            "partition_delivered",
-            stream=entry.partition.stream,
-            partition=entry.partition.as_dict(),
-            records=entry.rows,
-            rejected=entry.rejected,
-            unread_values=entry.unread_values,
-            **({"derived": dict(entry.derived_rows)} if entry.derived_rows else {}),
-            **({"restated": change} if change else {}),
-        )
+        delivered: PartitionDelivered = {
+            "event": "partition_delivered",
+            "source": self.source,
+            "stream": entry.partition.stream,
+            "partition": entry.partition.as_dict(),
+            "records": entry.rows,
+            "rejected": entry.rejected,
+            "unread_values": entry.unread_values,
+        }
+        if entry.derived_rows:
+            delivered["derived"] = dict(entry.derived_rows)
+        if change:
+            delivered["restated"] = change
+        self.emit(delivered)
 
 
 def _restated(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:

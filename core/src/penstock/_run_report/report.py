@@ -10,6 +10,7 @@ from attrs import asdict, define, evolve, field
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock.errors import PenstockError
+from penstock.events import ReportedError, ReportMembers
 from penstock.model import Partition
 from penstock.names import counted
 from penstock.redact import mask, mask_json
@@ -84,7 +85,7 @@ class RunReport:
     allowed: Allowance = NONE_ALLOWED
     seconds: float = 0.0
     streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
-    errors: list[dict[str, Any]] = field(factory=list)
+    errors: list[ReportedError] = field(factory=list)
     exceptions: list[PenstockError] = field(factory=list, repr=False)  # what ``errors`` was made from
     notices: list[str] = field(factory=list)
     refused: set[Credentials] = field(factory=set)
@@ -126,14 +127,14 @@ class RunReport:
 
     def error(
         self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
-    ) -> dict[str, Any]:
+    ) -> ReportedError:
         """
         Record an error, and return its entry: ``reason`` is equal for one cause in many places, ``message`` has the
         place, too. ``partition`` None: it belongs to no single partition.
         """
         place = None if stream is None else Partition(stream, tuple((partition or {}).items()))
         error = error.at(source=source, partition=place)
-        entry = {
+        entry: ReportedError = {
             "source": source,
             "stream": stream,
             "partition": dict(partition) if partition is not None else None,
@@ -330,12 +331,12 @@ class RunReport:
             f"{self.status}: {', '.join(phrases)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ReportMembers:
         """The report as JSON-like data, masked."""
         sources: dict[str, Any] = {}
         for (source, stream), counts in self.streams.items():
             sources.setdefault(source, {"streams": {}})["streams"][stream] = counts.as_dict()
-        report = {
+        report: ReportMembers = {
             "run_id": self.run_id,
             "status": self.status,
             "exit_code": self.exit_code,
@@ -343,8 +344,10 @@ class RunReport:
             "sources": sources,
             "errors": self.errors,
             "notices": self.notices,
-            **({"parked": self.parked} if self.parked else {}),
-            **({"locked": self.locked} if self.locked else {}),
         }
-        masked: dict[str, Any] = mask_json(report)
+        if self.parked:
+            report["parked"] = self.parked
+        if self.locked:
+            report["locked"] = self.locked
+        masked: ReportMembers = mask_json(report)
         return masked

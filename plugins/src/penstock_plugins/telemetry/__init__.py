@@ -7,14 +7,16 @@ SDK that was set up nobody would receive them; files where ``PENSTOCK_METRICS_DI
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock import Event
 
 METRICS_DIR = "PENSTOCK_METRICS_DIR"
 
 
-def follow(event: Mapping[str, Any]) -> None:
+def follow(event: "Event") -> None:
     """Take one event of a run."""
     if "opentelemetry.trace" in sys.modules:
         from penstock_plugins.telemetry.open_telemetry import SPANS, count

@@ -20,9 +20,18 @@ from attrs import define, field
 from opentelemetry import metrics, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from penstock import Event
+from penstock.events import (
+    PartitionDelivered,
+    PartitionFailed,
+    RequestEnded,
+    RequestRetried,
+    RunFinished,
+    StreamStarted,
+)
 
 SECOND_NS = 1_000_000_000
 
+OfStream = StreamStarted | RequestEnded | RequestRetried | PartitionDelivered | PartitionFailed
 Stream = tuple[str, str]
 Partition = tuple[str, str, tuple[str, ...]]
 
@@ -54,25 +63,25 @@ class RunSpans:
                 self.partition(event, event["partition"], time.time_ns())
                 self.end(event)
 
-    def parent(self, event: Event) -> Span:
+    def parent(self, event: OfStream) -> Span:
         """The span of an event's stream; without a stream, of the run."""
-        return self.stream(event) if event.get("stream") else self.run
+        return self.stream(event) if event["stream"] else self.run
 
-    def stream(self, event: Event) -> Span:
-        key = (event["source"], event["stream"])
+    def stream(self, event: OfStream) -> Span:
+        key = (event["source"], event["stream"] or "")
         if key not in self.streams:
             self.streams[key] = self._start("penstock.stream", self.run, _place(event), None)
         return self.streams[key]
 
-    def partition(self, event: Event, values: Mapping[str, str], began_ns: int) -> Span:
-        key = (event["source"], event["stream"], tuple(values.values()))
+    def partition(self, event: OfStream, values: Mapping[str, str], began_ns: int) -> Span:
+        key = _key(event, values)
         if key not in self.partitions:
             named = {f"penstock.partition.{column}": value for column, value in values.items()}
             attributes = {**_place(event), **named}
             self.partitions[key] = self._start("penstock.partition", self.stream(event), attributes, began_ns)
         return self.partitions[key]
 
-    def request(self, event: Event) -> None:
+    def request(self, event: RequestEnded) -> None:
         ended_ns = time.time_ns()
         began_ns = ended_ns - int(event["seconds"] * SECOND_NS)
         for_partitions = [self.partition(event, values, began_ns) for values in event["partitions"]]
@@ -94,9 +103,9 @@ class RunSpans:
             span.set_status(Status(StatusCode.ERROR))
         span.end(ended_ns)
 
-    def end(self, event: Event) -> None:
+    def end(self, event: PartitionDelivered | PartitionFailed) -> None:
         """End a partition's span."""
-        span = self.partitions.pop((event["source"], event["stream"], tuple(event["partition"].values())), None)
+        span = self.partitions.pop(_key(event, event["partition"] or {}), None)
         if span is None:  # it failed before its first request
             return
         if event["event"] == "partition_failed":
@@ -104,7 +113,7 @@ class RunSpans:
             span.set_status(Status(StatusCode.ERROR, without_url(event["reason"])))
         span.end()
 
-    def finish(self, event: Event) -> None:
+    def finish(self, event: RunFinished) -> None:
         """End everything: the report gives the streams their counts, and the run its exit code."""
         for span in self.partitions.values():  # left over by a deadline or a signal
             span.end()
@@ -138,11 +147,16 @@ def without_url(message: str) -> str:
     return re.sub(r"\b(?:[A-Z]{3,7} )?https?://\S+", "the request", message)
 
 
-def _place(event: Event) -> dict[str, str]:
-    return {f"penstock.{name}": event[name] for name in ("source", "stream") if event.get(name)}
+def _key(event: OfStream, values: Mapping[str, str]) -> Partition:
+    return (event["source"], event["stream"] or "", tuple(values.values()))
 
 
-def _known(values: Event, *names: str) -> dict[str, Any]:
+def _place(event: OfStream) -> dict[str, str]:
+    source = {"penstock.source": event["source"]}
+    return {**source, "penstock.stream": event["stream"]} if event["stream"] else source
+
+
+def _known(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {f"penstock.{name}": values[name] for name in names if values.get(name) is not None}
 
 

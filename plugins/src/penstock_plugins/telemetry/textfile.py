@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock import Event
 from penstock.commands.process import write_whole
+from penstock.events import RunFinished
 
 PREFIX = "penstock_last_run_"
 SUCCESS = "penstock_last_success_timestamp_seconds"
@@ -37,7 +37,7 @@ OF_STREAM = {
 }
 
 
-def write(folder: Path, event: Event) -> None:
+def write(folder: Path, event: RunFinished) -> None:
     """Write the file of each source of a finished run. Raises OSError."""
     for source, of_source in event["sources"].items():
         file = folder / f"penstock_{source}.prom"
@@ -54,7 +54,7 @@ def last_success(file: Path) -> float | None:
     return float(match[1]) if match else None
 
 
-def rendered(event: Event, source: str, streams: Mapping[str, Any], now: float, succeeded: float | None) -> str:
+def rendered(event: RunFinished, source: str, streams: Mapping[str, Any], now: float, succeeded: float | None) -> str:
     """The file of one source. ``now``, ``succeeded``: seconds since 1970."""
     well = is_well(event, source, streams)
     values = {
@@ -80,7 +80,7 @@ def rendered(event: Event, source: str, streams: Mapping[str, Any], now: float, 
     return "\n".join([*lines, ""])
 
 
-def is_well(event: Event, source: str, streams: Mapping[str, Any]) -> bool:
+def is_well(event: RunFinished, source: str, streams: Mapping[str, Any]) -> bool:
     """Whether a run delivered all that it read of a source, and was not ended early."""
     if event["status"] in ("deadline", "interrupted") or source in event.get("parked", {}):
         return False

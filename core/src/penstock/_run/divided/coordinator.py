@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 from attrs import define, evolve, field
@@ -44,6 +44,7 @@ from penstock.errors import (
     PenstockError,
     WorkerLostError,
 )
+from penstock.events import Event
 from penstock.sinks import Coordinating, Sink, Staging
 
 
@@ -130,7 +131,7 @@ class RunCoordinator:
     def received(self, number: int, message: Message) -> None:
         match sent_of(message):
             case RunEvent(event=event):
-                self._event(number, event)
+                self._event(number, cast(Event, event))
             case CooledDown(source=source, seconds=seconds):
                 with self._lock:
                     until = self.context.clock.monotonic() + seconds
@@ -139,7 +140,7 @@ class RunCoordinator:
                 with self._lock:
                     self._parked.setdefault(parked.source, parked)
 
-    def _event(self, number: int, event: dict[str, Any]) -> None:
+    def _event(self, number: int, event: Event) -> None:
         if event["event"] in ("run_started", "run_finished"):
             return
         if event["event"] == "planned":  # each part counts its own
