@@ -12,12 +12,12 @@ from typing import ClassVar, Self
 from penstock.redact import mask
 
 
-def sentences(*parts: str) -> str:
+def sentences(*texts: str) -> str:
     """
-    The parts as sentences of one text; empty ones are left out. Each but the last ends with one stop, or with its own
+    The texts as sentences of one text; empty ones are left out. Each but the last ends with one stop, or with its own
     question mark; the last one stays as it is.
     """
-    *former, last = [text for part in parts if (text := part.strip())] or [""]
+    *former, last = [text for each in texts if (text := each.strip())] or [""]
     ended = (text if text.endswith("?") else f"{text.rstrip('.')}." for text in former)
     return " ".join([*ended, last])
 

@@ -161,18 +161,18 @@ _RUNS = re.compile(r"[0-9A-Za-z]+|\s+|(.)\1*", re.DOTALL)
 
 def _any_escapes(text: str) -> str:
     """A pattern for ``text`` in which every character but letters and digits may be escaped in any way."""
-    parts = []
+    pieces = []
     for run in (found[0] for found in _RUNS.finditer(text)):
         char, count = run[0], len(run)
         if run.isascii() and run.isalnum():
-            parts.append(run)
+            pieces.append(run)
         elif run.isspace():
-            parts.append(f"{_any_form(char)}{{1,16}}")
+            pieces.append(f"{_any_form(char)}{{1,16}}")
         else:
             # CSV and SQL double a quote, most languages double a backslash, and nesting doubles it again.
             most = count * {"'": 2, '"': 2, "\\": 4}.get(char, 1)
-            parts.append(f"{_any_form(char)}{{{count},{most}}}" if most > 1 else _any_form(char))
-    return "".join(parts)
+            pieces.append(f"{_any_form(char)}{{{count},{most}}}" if most > 1 else _any_form(char))
+    return "".join(pieces)
 
 
 # Every repetition below is bounded: with an unbounded one, a crafted text would take hours to search.

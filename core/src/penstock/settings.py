@@ -89,8 +89,8 @@ def is_base_url(instance: Any, attribute: "attrs.Attribute[Any]", value: str) ->
     """A URL with neither credentials nor a query. Plain http beyond this machine needs ``allow_http``."""
     if not value:
         return
-    parts = _split_url(value)
-    if parts.username or parts.password:
+    address = _split_url(value)
+    if address.username or address.password:
         raise ValueError("credentials do not belong into the URL; the connector has keys for them")
     if problem := plain_http_problem(value, allow_http=instance.allow_http):
         raise ValueError(problem)
@@ -101,19 +101,19 @@ def _is_proxy(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> N
 
 
 def _split_url(url: str) -> SplitResult:
-    """The parts of an http(s) URL without ? and #. The messages mask credentials in it."""
+    """An http(s) URL without ? and #. The messages mask credentials in it."""
     expected = "expected a URL such as https://api.example.com"
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        address = urlsplit(url)
+        host, _ = address.hostname, address.port
     except ValueError as error:
         why = "" if "@" in url else f" ({error})"  # it would quote the password that was taken for a port
         raise ValueError(f"found {shown_url(url)!r}{why}, {expected}") from None
-    if parts.scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
+    if address.scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
         raise ValueError(f"found {shown_url(url)!r}, {expected}")
-    if parts.query or parts.fragment:
+    if address.query or address.fragment:
         raise ValueError(f"found {shown_url(url)!r}, expected a URL without ? and #")
-    return parts
+    return address
 
 
 def _is_readable_file(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:

@@ -179,9 +179,9 @@ class OAuth1(Unsigned):
         return f"signed: {request.method} {request}, {self.method}, at {int(now.timestamp())}"
 
 
-def _nonce(now: datetime, *parts: str) -> str:
+def _nonce(now: datetime, *values: str) -> str:
     """A text that differs from one microsecond to the next."""
-    return hashlib.sha256("\n".join([now.isoformat(timespec="microseconds"), *parts]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([now.isoformat(timespec="microseconds"), *values]).encode()).hexdigest()[:32]
 
 
 def _revealed(secret: Secret | None) -> str | None:

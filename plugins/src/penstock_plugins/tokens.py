@@ -321,12 +321,12 @@ class HmacSigned(Unsigned):
         return f"signed: {fill(self.text, values)!r}"
 
     def _values(self, request: Request, now: datetime) -> dict[str, Any]:
-        parts, body = urlsplit(request.url), request.body or b""
+        address, body = urlsplit(request.url), request.body or b""
         epoch_ms = (now - _EPOCH) // timedelta(milliseconds=1)
         return {
             "method": request.method,
-            "host": parts.netloc,
-            "path": parts.path,
+            "host": address.netloc,
+            "path": address.path,
             "query": encode_query(request.params),
             "sorted_query": encode_query(sorted(request.params)),
             "body": body.decode(errors="surrogateescape"),

@@ -52,14 +52,15 @@ class StreamBar:
         """The text after the bar: what needs attention first, since a narrow terminal cuts its end."""
         if not self.begun and not self.finished:
             return "parked" if self.parked else "not begun"
-        parts = [f"{self.failed:,} failed"] if self.failed else []
+        phrases = [f"{self.failed:,} failed"] if self.failed else []
         if self.parked and not self.finished:
-            parts.append("parked")
+            phrases.append("parked")
         if self.records or not (self.reports or self.parked):
-            parts.append(f"{self.records:,} records")
+            phrases.append(f"{self.records:,} records")
         if self.reports and not self.parked:
-            parts.append(f"{self.reports:,} pending" if self.records else f"{counted(self.reports, 'report')} pending")
-        return ", ".join(parts)
+            reports = f"{self.reports:,}" if self.records else counted(self.reports, "report")
+            phrases.append(f"{reports} pending")
+        return ", ".join(phrases)
 
 
 @define(eq=False, repr=False)
@@ -178,13 +179,13 @@ class Bars:
         task = next(task for task in self._progress.tasks if task.id == self._total)
         seconds = task.elapsed or 0.0
         records = sum(bar.records + bar.derived_records for bar in bars)  # as the summary of the run counts them
-        parts = [f"{records:,} records", _clock(seconds)]
+        phrases = [f"{records:,} records", _clock(seconds)]
         if seconds >= 1:
-            parts.insert(1, f"{records / seconds:,.0f} records/s")
+            phrases.insert(1, f"{records / seconds:,.0f} records/s")
         left, done = sum(bar.left for bar in bars), sum(bar.done for bar in bars)
         if seconds >= 1 and left and done:
-            parts.append(f"{_clock(seconds * left / done)} left")
-        return ", ".join(parts)
+            phrases.append(f"{_clock(seconds * left / done)} left")
+        return ", ".join(phrases)
 
     def _waits(self) -> str:
         """The sources whose provider is waited for, with the seconds that are left."""

@@ -69,12 +69,12 @@ def _print_changes(changes: Sequence[Change]) -> None:
         months.setdefault((f"{change.source}.{change.stream}", month), []).append(change)
     for (stream, month), changes_of_month in months.items():
         moving = [change for change in changes_of_month if change.moved]
-        parts = moved_in_words(moving)
+        phrases = moved_in_words(moving)
         same = len(changes_of_month) - len(moving)
-        parts += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
+        phrases += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
         accounts = len({tuple(change.account.items()) for change in moving})
         of = f" ({counted(len(moving), 'partition')} of {counted(accounts, 'account')})" if moving else ""
-        print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(parts)}")
+        print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(phrases)}")
     streams: dict[str, list[Change]] = {}
     for change in changes:
         if change.moved:

@@ -144,12 +144,12 @@ def _offered_streams(
     ]
     if stream is not None:
         exact = [each for each in offered if each["name"] == stream]
-        parts = [each for each in offered if stream in each["name"] or fnmatchcase(each["name"], stream)]
-        if not (exact or parts):
+        matching = [each for each in offered if stream in each["name"] or fnmatchcase(each["name"], stream)]
+        if not (exact or matching):
             names = [each["name"] for each in offered]
             meant = did_you_mean(stream, names) or f" There are {', '.join(names) or 'none'}"
             raise UsageError(f"{connector} has no stream {stream!r}.{meant}")
-        offered, actions = exact or parts, []
+        offered, actions = exact or matching, []
     if search is not None:
         offered = [each for each in offered if _contains_text(each, search.lower())]
         actions = [action for action in actions if _contains_text(action, search.lower())]
@@ -174,7 +174,7 @@ def _contains_text(listed: dict[str, Any], text: str) -> bool:
     """Whether a stream or an action has this text in its name, its summary, or a field's name or description."""
     fields = listed.get("fields", [])
     texts = [listed["name"], listed["summary"], *(field[key] for field in fields for key in ("name", "description"))]
-    return any(text in str(part).lower() for part in texts)
+    return any(text in str(each).lower() for each in texts)
 
 
 def _print_streams(offered: Sequence[dict[str, Any]]) -> None:

@@ -49,17 +49,17 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
 def _place_of(event: Mapping[str, Any]) -> str:
     """``talroo.clicks[day=2026-03-01]``: the source, stream and partition of an event, as far as it has them."""
     where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
-    part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
-    return f"{where}[{part}]" if part else where
+    partition = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
+    return f"{where}[{partition}]" if partition else where
 
 
 def shortened(request: str) -> str:
     """``GET /v1/clicks?day=2026-03-01``: a request without its host, readable, and with the first parameters only."""
     method, _, url = request.partition(" ")
-    parts = urlsplit(url)
-    query = unquote_plus(parts.query)
+    address = urlsplit(url)
+    query = unquote_plus(address.query)
     query = query if len(query) <= QUERY_SHOWN else f"{query[: QUERY_SHOWN - 1]}…"
-    return f"{method} {parts.path or '/'}{'?' if query else ''}{query}"
+    return f"{method} {address.path or '/'}{'?' if query else ''}{query}"
 
 
 def restated(change: Mapping[str, Any] | None) -> str:
@@ -67,10 +67,10 @@ def restated(change: Mapping[str, Any] | None) -> str:
     if not change:
         return ""
     before, after = change["rows"]
-    parts = [f"{before} -> {after} rows"] if before != after else []
-    parts += [f"{column} {old} -> {new}" for column, (old, new) in change["sums"].items()]
-    parts = parts or [f"{change[what]} {what}" for what in ("came", "went", "changed") if change.get(what)]
-    return f" (restated: {', '.join(parts)})"
+    phrases = [f"{before} -> {after} rows"] if before != after else []
+    phrases += [f"{column} {old} -> {new}" for column, (old, new) in change["sums"].items()]
+    phrases = phrases or [f"{change[what]} {what}" for what in ("came", "went", "changed") if change.get(what)]
+    return f" (restated: {', '.join(phrases)})"
 
 
 @define(eq=False, repr=False, kw_only=True)

@@ -58,15 +58,15 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
 def _as_dicts(result: PlanResult) -> list[dict[str, Any]]:
     return [
         {
-            "source": part.source,
-            "stream": part.partition.stream,
-            "partition": part.partition.as_dict(),
-            "reason": part.reason,
-            "requests": part.requests,
-            "timezone": part.timezone,
-            **({"shard": part.shard} if part.shard is not None else {}),
+            "source": planned.source,
+            "stream": planned.partition.stream,
+            "partition": planned.partition.as_dict(),
+            "reason": planned.reason,
+            "requests": planned.requests,
+            "timezone": planned.timezone,
+            **({"shard": planned.shard} if planned.shard is not None else {}),
         }
-        for part in result.partitions
+        for planned in result.partitions
     ]
 
 
@@ -104,24 +104,24 @@ def _estimated_time(result: PlanResult) -> str:
 def _spans(partitions: Iterable[PlannedPartition]) -> Iterator[list[PlannedPartition]]:
     """Groups of partitions: consecutive days of one account with the same reason; any other partition by itself."""
     span: list[PlannedPartition] = []
-    for part in partitions:
-        if span and not _is_next_day(span[-1], part):
+    for planned in partitions:
+        if span and not _is_next_day(span[-1], planned):
             yield span
             span = []
-        span.append(part)
+        span.append(planned)
     if span:
         yield span
 
 
-def _is_next_day(former: PlannedPartition, part: PlannedPartition) -> bool:
-    """Whether ``part`` is the next day of the same account, for the same reason."""
+def _is_next_day(former: PlannedPartition, following: PlannedPartition) -> bool:
+    """Whether ``following`` is the next day of the same account, for the same reason."""
     alike = [
         (planned.source, planned.partition.stream, planned.reason, planned.partition.values[:-1])
-        for planned in (former, part)
+        for planned in (former, following)
     ]
-    if alike[0] != alike[1] or part.reason == "snapshot":
+    if alike[0] != alike[1] or following.reason == "snapshot":
         return False
-    days = [date.fromisoformat(planned.partition.values[-1][1]) for planned in (former, part)]
+    days = [date.fromisoformat(planned.partition.values[-1][1]) for planned in (former, following)]
     return days[1] - days[0] == timedelta(days=1)
 
 
@@ -141,7 +141,7 @@ def _days(span: Span) -> str:
     """The days of a span; empty for partitions that have none."""
     if span[0].reason == "snapshot":
         return ""
-    first, last = (part.partition.values[-1][1] for part in (span[0], span[-1]))
+    first, last = (planned.partition.values[-1][1] for planned in (span[0], span[-1]))
     return first if len(span) == 1 else f"{first} to {last}"
 
 
@@ -153,7 +153,7 @@ def _span_row(spans: Sequence[Span]) -> list[Any]:
         account = f"({len(spans)})"
     zone = f" ({first.timezone})" if first.timezone is not None else ""
     # By the rows of the parent, as a line below the table states.
-    requests = None if first.requests is None else sum(part.requests or 0 for span in spans for part in span)
+    requests = None if first.requests is None else sum(planned.requests or 0 for span in spans for planned in span)
     return [f"{first.source}.{first.partition.stream}", account, f"{days}{zone}", first.reason, requests]
 
 

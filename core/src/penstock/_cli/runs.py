@@ -65,13 +65,13 @@ def _run_cells(run: RunInfo) -> dict[str, Any]:
 
 def _first_reason(run: RunInfo, longest: int | None = None) -> str:
     """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
-    parts = [f"{run.failed} failed"] if run.failed else []
-    parts += [f"{run.rejected} rejected"] if run.rejected else []
+    phrases = [f"{run.failed} failed"] if run.failed else []
+    phrases += [f"{run.rejected} rejected"] if run.rejected else []
     messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
     messages += [error.get("reason", error["message"]) for error in run.report.get("errors", [])]
     for text in messages[:1]:
-        parts.append(text if longest is None else textwrap.shorten(text, longest, placeholder=" ..."))
-    return ", ".join(parts)
+        phrases.append(text if longest is None else textwrap.shorten(text, longest, placeholder=" ..."))
+    return ", ".join(phrases)
 
 
 def run_row(run: RunInfo) -> list[Any]:

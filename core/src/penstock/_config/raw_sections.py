@@ -130,9 +130,9 @@ def raw_value(section: str, key: str, value: Any, where: str) -> RawValue:
 
 def _read_environment(environ: Mapping[str, str], sections: Sections, problems: list[str]) -> None:
     for variable in sorted(environ):
-        parts = variable.split("__")
-        section = parts[0].removeprefix(ENVIRONMENT).lower()
-        if variable.startswith(ENVIRONMENT) and parts[1:] and section not in SECTIONS:
+        names = variable.split("__")
+        section = names[0].removeprefix(ENVIRONMENT).lower()
+        if variable.startswith(ENVIRONMENT) and names[1:] and section not in SECTIONS:
             # A variable of another program that begins the same way resembles no section.
             if section.startswith(tuple(f"{existing}_" for existing in SECTIONS)) or did_you_mean(section, SECTIONS):
                 problems.append(
@@ -140,26 +140,26 @@ def _read_environment(environ: Mapping[str, str], sections: Sections, problems: 
                     "PENSTOCK_SOURCE__TALROO__TIMEOUT_S"
                 )
             continue
-        if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(parts) < 3 or "" in parts:
+        if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(names) < 3 or "" in names:
             continue
         name = next(
-            (existing for existing in sections[section] if folded(existing) == folded(parts[1])), parts[1].lower()
+            (existing for existing in sections[section] if folded(existing) == folded(names[1])), names[1].lower()
         )
         where = f"environment variable {variable}"
-        _put(sections[section].setdefault(name, {}), [part.lower() for part in parts[2:]], environ[variable], where)
+        _put(sections[section].setdefault(name, {}), [key.lower() for key in names[2:]], environ[variable], where)
 
 
 def _read_sets(sets: Sequence[str], sections: Sections, problems: list[str]) -> None:
     for option in sets:
         path, equals, text = option.partition("=")
-        parts = path.strip().split(".")
-        if not equals or len(parts) < 3 or "" in parts or parts[0] not in SECTIONS:
+        names = path.strip().split(".")
+        if not equals or len(names) < 3 or "" in names or names[0] not in SECTIONS:
             problems.append(
                 f"--set {path}: expected SECTION.NAME.KEY=VALUE, such as --set source.talroo.timeout_s=30; the "
                 f"sections are {', '.join(SECTIONS)}"
             )
             continue
-        _put(sections[parts[0]].setdefault(parts[1], {}), parts[2:], text.strip(), "--set")
+        _put(sections[names[0]].setdefault(names[1], {}), names[2:], text.strip(), "--set")
 
 
 def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) -> None:
@@ -178,15 +178,15 @@ def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) 
     former = keys[path[0]].value if path[0] in keys and isinstance(keys[path[0]].value, dict) else {}
     table: dict[str, Any] = dict(former)
     keys[path[0]] = RawValue(table, where)
-    for part in path[1:-1]:
-        table[part] = dict(table[part]) if isinstance(table.get(part), dict) else {}
-        table = table[part]
+    for name in path[1:-1]:
+        table[name] = dict(table[name]) if isinstance(table.get(name), dict) else {}
+        table = table[name]
     table[path[-1]] = toml(text, text)
 
 
 def variable_of(path: str) -> str:
     """The environment variable of a key's path: ``source.talroo.base_url`` -> ``PENSTOCK_SOURCE__TALROO__BASE_URL``."""
-    return ENVIRONMENT + "__".join(folded(part) for part in path.split("."))
+    return ENVIRONMENT + "__".join(folded(name) for name in path.split("."))
 
 
 def folded(name: str) -> str:

@@ -31,8 +31,8 @@ class Spool:
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 
-    def write(self, part: bytes) -> None:
-        view = memoryview(part)
+    def write(self, block: bytes) -> None:
+        view = memoryview(block)
         while view:
             written = self._file.write(view)
             self.size += written

@@ -65,12 +65,12 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
         return f"{digest}@default"
-    parts = urlsplit(settings.base_url)
-    host = parts.hostname or ""
+    address = urlsplit(settings.base_url)
+    host = address.hostname or ""
     if is_loopback(host):
         return f"{digest}@this machine"
-    port = parts.port if parts.port not in (None, 80, 443) else ""
-    return f"{digest}@{host}/{port}{parts.path.rstrip('/')}"
+    port = address.port if address.port not in (None, 80, 443) else ""
+    return f"{digest}@{host}/{port}{address.path.rstrip('/')}"
 
 
 # Development versions (decision 72).

@@ -55,7 +55,7 @@ class LoadedPlugins:
     def __iter__(self) -> Iterator[Plugin]:
         return iter(self._plugins.values())
 
-    def report(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
+    def add_broken(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
         """Record that a plugin, or one of its offers, is not used; ``error``: what its code raised."""
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
         text = "" if error is None else describe_error(error)
@@ -90,7 +90,7 @@ class LoadedPlugins:
         try:
             module = point.load()
         except FAILURES as error:
-            self.report(plugin, f"it cannot be imported: {describe_error(error)}", error)
+            self.add_broken(plugin, f"it cannot be imported: {describe_error(error)}", error)
         else:
             self._register(plugin, ConnectorPlugin(module) if isinstance(module, Connector) else module)
 
@@ -98,7 +98,7 @@ class LoadedPlugins:
         if self._manager.is_registered(module):  # the same module under two entry points
             return
         if reason := self._hook_problem(module):
-            self.report(plugin, reason)
+            self.add_broken(plugin, reason)
             return
         name = f"{plugin.distribution}:{plugin.name}:{len(self._plugins)}"
         self._plugins[name] = plugin
@@ -108,7 +108,9 @@ class LoadedPlugins:
             if self._manager.is_registered(module):  # pluggy before 1.7 keeps the functions before the wrong one
                 self._manager.unregister(module)
             _, argument, text = describe_error(error).rpartition("Argument")
-            self.report(plugin, f"the arguments of a hook function are not those of the hook: {argument}{text}", error)
+            self.add_broken(
+                plugin, f"the arguments of a hook function are not those of the hook: {argument}{text}", error
+            )
 
     def _hook_problem(self, module: object) -> str:
         """Why the hook functions of this module cannot be used; empty if they can."""

@@ -289,7 +289,7 @@ class Registry:
         except FAILURES as error:
             what = self._plugins.failed_function(plugin, hook)
             reason = f"{what}: {describe_error(error)}{self._plugins.wrapping_plugins(hook)}"
-            return [], [self._plugins.report(plugin, reason, error)]
+            return [], [self._plugins.add_broken(plugin, reason, error)]
         faults = []
         if hook == "penstock_sources" and not values:
             faults.append("penstock_sources returned no source; write return [Connector(...)]")
@@ -297,7 +297,7 @@ class Registry:
             taken = [name for name, _ in values if name in COMMANDS]
             faults += [f"the command {name!r} is one of penstock's own; rename it" for name in taken]
             values = [(name, value) for name, value in values if name not in COMMANDS]
-        return values, [self._plugins.report(plugin, reason) for reason in faults]
+        return values, [self._plugins.add_broken(plugin, reason) for reason in faults]
 
     def _without_clashes(self, hook: str, offers: Iterable[tuple[str, Offer]], failed: Iterable[Broken]) -> Offers:
         """The offers by name. Of a name with several offers none is used, and each of their plugins is reported."""
@@ -309,7 +309,7 @@ class Registry:
             for plugin in plugins:
                 others = sorted({str(other) for other in plugins if other != plugin}) or ["itself, twice"]
                 what = f"{OFFERED_BY_HOOK[hook][1]} {name!r}"
-                self._plugins.report(plugin, f"the {what} is also offered by {', '.join(others)}; none is used")
+                self._plugins.add_broken(plugin, f"the {what} is also offered by {', '.join(others)}; none is used")
         usable = {name: same[0] for name, same in by_name.items() if name not in clashes}
         return Offers(usable, clashes, tuple(failed))
 
@@ -328,9 +328,9 @@ class Registry:
                 problems = self._problems_in(hook, values, by_name, settings)
             except Exception as error:  # a field holds a value of a type that the checks do not expect
                 reason = f"what {hook} offers cannot be used: {describe_error(error)}"
-                broken.append(self._plugins.report(plugin, reason, error))
+                broken.append(self._plugins.add_broken(plugin, reason, error))
             else:
-                broken += [self._plugins.report(plugin, problem) for problem in problems]
+                broken += [self._plugins.add_broken(plugin, problem) for problem in problems]
         return broken
 
     def _problems_in(

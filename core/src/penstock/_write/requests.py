@@ -83,7 +83,7 @@ def _body(action: Action, rows: Sequence[Values]) -> Any:
     if whole is not None:
         return rows[0].get(whole.name)
     if action.bulk:
-        return [part for row in rows for part in (row[BODY] if BODY in row else [members_of(action, row)])]
+        return [element for row in rows for element in (row[BODY] if BODY in row else [members_of(action, row)])]
     if BODY in rows[0]:
         return rows[0][BODY]
     has_body = any(field.place == "body" for field in action.fields) or action.open_body

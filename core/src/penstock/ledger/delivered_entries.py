@@ -72,8 +72,8 @@ def windows_of_rows(
     ledger: Ledger, source: str, stream: str, since: date | None, until: date | None
 ) -> Iterator[tuple[date | None, date | None]]:
     """
-    A window in parts of some ``ROWS_AT_ONCE`` rows each. The first and the last one end where the window does; what has
-    no day is in each of them.
+    A window, divided into windows of some ``ROWS_AT_ONCE`` rows. The first and the last one end where the window does;
+    what has no day is in each of them.
     """
     if since is not None and since == until:
         yield since, until  # a day is not divided, however many accounts have it

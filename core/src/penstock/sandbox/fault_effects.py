@@ -316,11 +316,11 @@ def in_every_second(edit: Callable[[bytes], bytes]) -> Effect:
 
     def effect(context: FaultContext) -> SandboxResponse | None:
         raw = context.response.body
-        parts, at = [], 0
+        pieces, at = [], 0
         for start, end in records_in(raw)[::2]:
-            parts += [raw[at:start], edit(raw[start:end])]
+            pieces += [raw[at:start], edit(raw[start:end])]
             at = end
-        edited = b"".join([*parts, raw[at:]])
+        edited = b"".join([*pieces, raw[at:]])
         return evolve(context.response, body=edited) if edited != raw else None
 
     return effect

@@ -239,9 +239,9 @@ class DuckTarget(BaseTarget):
         if first.day is None or types[columns[-1]] != "DATE":
             yield from self._differences_of(name, list(entries), types, ours=ours)
             return
-        for first_day, last_day, part in by_days(entries, since, until):
+        for first_day, last_day, group in by_days(entries, since, until):
             condition = rows_of_days(quoted(columns[-1]), first_day, last_day, "?")
-            yield from self._differences_of(name, part, types, condition, ours=ours)
+            yield from self._differences_of(name, group, types, condition, ours=ours)
 
     def _differences_of(
         self,

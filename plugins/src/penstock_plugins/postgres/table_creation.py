@@ -115,10 +115,10 @@ def day_index_advice(database: Database, table: LedgerTable, day: str, catalog: 
 
 
 def _describe(database: Database, table: str, column: Column) -> None:
-    parts = [column.description, f"Unit: {column.unit}" if column.unit else ""]
+    texts = [column.description, f"Unit: {column.unit}" if column.unit else ""]
     if column.type == "datetime" and column.zone == "naive":
-        parts.append("The provider states no time zone")
-    text = ". ".join(part.rstrip(".") for part in parts if part)
+        texts.append("The provider states no time zone")
+    text = ". ".join(each.rstrip(".") for each in texts if each)
     if not text and column.name != EXTRA:
         text = f"The provider's {column.member}" if column.member and not column.added else "Added by penstock"
     set_comment(

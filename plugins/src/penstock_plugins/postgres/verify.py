@@ -61,9 +61,9 @@ class Verification:
         if not has_days:
             yield from self._differences_of(list(entries), table, of_partition, types)
             return
-        for since, until, part in by_days(entries, self.since, self.until):
+        for since, until, group in by_days(entries, self.since, self.until):
             condition = rows_of_days(quoted(columns[-1]), since, until, "%s")
-            yield from self._differences_of(part, table, of_partition, types, condition)
+            yield from self._differences_of(group, table, of_partition, types, condition)
 
     def _differences_of(
         self,

@@ -100,18 +100,18 @@ def by_days(
     entries: Sequence[LedgerEntry], since: date | None, until: date | None
 ) -> Iterator[tuple[date | None, date | None, list[LedgerEntry]]]:
     """
-    The entries of a window, which are in the order of their days unless they are a list, in parts: each with its first
-    and its last day. The parts cover all days of the window, and no two have one in common.
+    The entries of a window, which are in the order of their days unless they are a list, in groups: each with its first
+    and its last day. The groups cover all days of the window, and no two have one in common.
     """
     if isinstance(entries, (list, tuple)):
         entries = sorted(entries, key=_day)
-    first, part = since, list[LedgerEntry]()
+    first, group = since, list[LedgerEntry]()
     for entry in entries:
-        if len(part) >= ENTRIES_AT_ONCE and _day(entry) > (last := _day(part[-1])):
-            yield first, last, part
-            first, part = last + timedelta(days=1), []
-        part.append(entry)
-    yield first, until, part
+        if len(group) >= ENTRIES_AT_ONCE and _day(entry) > (last := _day(group[-1])):
+            yield first, last, group
+            first, group = last + timedelta(days=1), []
+        group.append(entry)
+    yield first, until, group
 
 
 def _day(entry: LedgerEntry) -> date:
