@@ -1,5 +1,7 @@
 """
 The text that names a target (``jsonl:DIR``, ``postgresql://...``): passwords, and the forms shown and stored.
+
+``SinkKind.parse`` makes settings of the text.
 """
 
 import re

@@ -47,8 +47,8 @@ from penstock.ledger import SqliteLedger
 from penstock_plugins.files.disk import file_errors, file_name, make_directories
 from penstock_plugins.files.locks import acquire
 from penstock_plugins.integrations.messages import RecordWriter, Texts, now_ms
+from penstock_plugins.integrations.singer_kind import SingerTargetSettings
 from penstock_plugins.integrations.singer_messages import SingerMessages, is_full_table
-from penstock_plugins.sink_kinds import SingerTargetSettings
 
 LEDGER = "ledger.sqlite"
 GRACE_S = 10  # seconds that a target has to end after its run began to stop, or was killed

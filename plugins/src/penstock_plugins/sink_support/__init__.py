@@ -1,6 +1,7 @@
 """
 What sinks share.
 
-The modules: ``unfit`` (records that a target cannot hold), ``text_columns`` (nested values as JSON texts, rows as CSV),
-``table_verification`` (the rows of a table, compared with the ledger).
+The modules: ``sink_settings`` (settings of several sinks), ``unfit`` (records that a target cannot hold),
+``text_columns`` (nested values as JSON texts, rows as CSV), ``table_verification`` (the rows of a table, compared with
+the ledger).
 """

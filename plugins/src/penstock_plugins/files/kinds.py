@@ -1,0 +1,148 @@
+"""
+The sinks of files: ``jsonl:DIR``, ``csv:DIR``, ``parquet:DIR``, and ``-``, standard output. A codec is imported when
+its sink is opened.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from attrs import Attribute, frozen, validators
+from penstock import Sink, SinkKind, UsageError, setting
+
+from penstock_plugins.extras import installed
+from penstock_plugins.sink_support.sink_settings import RetentionSettings, decimal_scale_setting, path_of
+
+_PROMISE = (
+    "a partition's file appears whole or not at all and replaces its predecessor; killed at any moment, the next run "
+    "leaves exactly the provider's rows; a file that is gone is read again"
+)
+
+
+def _sink(settings: "JsonlSettings | CsvSettings | ParquetSettings", codec: Any, *, gzip: bool) -> Sink:
+    from penstock_plugins.files.disk import file_errors
+
+    path = settings.path
+    suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
+    with file_errors(path):
+        is_file = path.name.endswith(suffixes) and not path.is_dir()
+    if is_file:
+        from penstock_plugins.files.single import SingleFileSink
+
+        if gzip and path.suffix != ".gz":
+            raise UsageError(f"gzip is set, but {path} has no suffix .gz: name it {path.name}.gz")
+        return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
+    from penstock_plugins.files.sink import FileSink
+
+    return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class JsonlSettings(RetentionSettings):
+    path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
+    gzip: bool = setting(False, help="whether files are compressed")
+
+
+def _jsonl(settings: JsonlSettings) -> Sink:
+    from penstock_plugins.files.jsonl import JsonLines
+
+    return _sink(settings, JsonLines(), gzip=settings.gzip)
+
+
+JSONL = SinkKind(
+    name="jsonl",
+    summary="files of JSON lines, one per partition",
+    promise=_PROMISE,
+    scheme="jsonl",
+    settings=JsonlSettings,
+    parse=lambda text: JsonlSettings(path=path_of(text)),
+    open=_jsonl,
+    workers="machines",
+)
+
+
+def _one_character(settings: object, attribute: "Attribute[str]", value: str) -> None:
+    if len(value) != 1 or value in '"\r\n':
+        raise ValueError(f"must be one character, and no quote or line end, not {value!r}")
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class CsvSettings(RetentionSettings):
+    path: Path = setting(help="a directory, or one file that ends in .csv or .csv.gz")
+    gzip: bool = setting(False, help="whether files are compressed")
+    escape_formulas: bool = setting(
+        False, help="whether texts that a spreadsheet would run get a ' before them; this changes data"
+    )
+    delimiter: str = setting(",", help='one character between cells, such as ";" or a tab', validator=_one_character)
+    decimal_sign: str = setting(
+        ".", help="the sign before the fraction of a decimal", validator=validators.in_((".", ","))
+    )
+    bom: bool = setting(False, help="whether files begin with a byte order mark, by which Excel recognises UTF-8")
+
+
+def _csv(settings: CsvSettings) -> Sink:
+    from penstock_plugins.files.csvfile import Csv
+
+    codec = Csv(settings.escape_formulas, settings.delimiter, settings.decimal_sign, settings.bom)
+    return _sink(settings, codec, gzip=settings.gzip)
+
+
+CSV = SinkKind(
+    name="csv",
+    summary="CSV files, one per partition",
+    promise=_PROMISE,
+    scheme="csv",
+    settings=CsvSettings,
+    parse=lambda text: CsvSettings(path=path_of(text)),
+    open=_csv,
+    workers="machines",
+)
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class ParquetSettings(RetentionSettings):
+    path: Path = setting(help="a directory, or one file that ends in .parquet")
+    decimal_scale: int = decimal_scale_setting()
+
+
+def _parquet(settings: ParquetSettings) -> Sink:
+    with installed("arrow"):
+        from penstock_plugins.files.parquet import Parquet
+
+    return _sink(settings, Parquet(settings.decimal_scale), gzip=False)
+
+
+PARQUET = SinkKind(
+    name="parquet",
+    summary="Parquet files, one per partition (extra: arrow)",
+    promise=_PROMISE,
+    scheme="parquet",
+    settings=ParquetSettings,
+    parse=lambda text: ParquetSettings(path=path_of(text)),
+    open=_parquet,
+    workers="machines",
+)
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class StdoutSettings:
+    name_streams: bool | None = setting(
+        None, help="write the stream's name as _stream first in each line; default: only if there are several streams"
+    )
+
+
+def _stdout(settings: StdoutSettings) -> Sink:
+    from penstock_plugins.files.stdout import StdoutSink
+
+    return StdoutSink(name_streams=settings.name_streams)
+
+
+STDOUT = SinkKind(
+    name="stdout",
+    summary="JSON lines on standard output",
+    promise="at least once: nothing is remembered, each run writes all that it reads",
+    scheme="-",
+    example="-",
+    settings=StdoutSettings,
+    parse=lambda text: StdoutSettings(),
+    open=_stdout,
+)

@@ -1,0 +1,47 @@
+"""
+Settings that several sinks have, and the path in the text of ``--to``.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen, validators
+from penstock import UsageError, setting
+
+if TYPE_CHECKING:
+    from penstock.ledger import Retention
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class RetentionSettings:
+    """What the ledger of a target retains: the same keys for every sink with a ledger of its own."""
+
+    keep_runs: int = setting(1000, help="runs of a source whose records the ledger keeps", validator=validators.ge(1))
+    keep_run_days: int = setting(400, help="days that the ledger keeps the record of a run", validator=validators.ge(1))
+    keep_restatement_days: int | None = setting(
+        None,
+        help="days that the ledger keeps what was restated; default: always",
+        validator=validators.optional(validators.ge(1)),
+    )
+
+    def retention(self) -> "Retention":
+        from penstock.ledger import Retention
+
+        return Retention(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)
+
+
+def decimal_scale_setting() -> Any:
+    """The setting of a sink with decimals of a fixed scale."""
+    return setting(
+        9,
+        help="digits after the point of decimal columns that declare none; a record with more is rejected",
+        validator=validators.and_(validators.ge(0), validators.le(38)),
+    )
+
+
+def path_of(text: str, place: str = "DIR") -> Path:
+    """The path in the text of ``--to``: ``jsonl:DIR``, ``duckdb:FILE``. Raises UsageError for a text without one."""
+    scheme, _, path = text.partition(":")
+    if not path:
+        raise UsageError(f"{text!r} names no place: write {scheme}:{place}, such as {scheme}:data")
+    return Path(path).expanduser()
