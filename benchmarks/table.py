@@ -1,6 +1,5 @@
 """
-The table of docs/performance.md: penstock against a loop written by hand (floor.py), and against its own parts with
-nothing between them (parts.py), all as whole processes.
+The table of docs/performance.md: penstock against a loop written by hand (floor.py), both as whole processes.
 
 Runs are interleaved and medians are shown: CPU seconds (user and system, of the process), wall seconds, and peak
 memory; each run's records are counted in its target. ``make bench`` prepares the environment and runs this; by hand,
@@ -132,11 +131,6 @@ def floor(url: str, work: Work, to: str) -> list[str]:
     return [*words, "--merge"] if work.ours else words
 
 
-def parts(url: str, work: Work, folder: Path) -> list[str]:
-    """The command of parts.py, for the works that it knows."""
-    return [str(PYTHON), str(HERE / "parts.py"), work.stream, str(folder / "parts.jsonl"), url]
-
-
 def count_in(folder: Path, suffix: str) -> int:
     lines = heads = 0
     for path in folder.rglob(f"*.{suffix}"):
@@ -146,19 +140,16 @@ def count_in(folder: Path, suffix: str) -> int:
     return lines - heads
 
 
-def one_round(work: Work, url: str, dsn: str | None) -> tuple[Sample, Sample, Sample | None]:
-    """The floor's and ours, on fresh targets, both counted; and what the parts alone cost, where that is measured."""
+def one_round(work: Work, url: str, dsn: str | None) -> tuple[Sample, Sample]:
+    """The floor's and ours, on fresh targets, both counted."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     (folder / "floor").mkdir()
     stream = work.ours or work.stream
-    alone: Sample | None = None
     try:
         if work.to != "postgresql":
             os.sync()
             theirs = measured(floor(url, work, f"{work.to}:{folder / 'floor' / f'o.{work.to}'}"), folder)
             ours = measured(penstock(url, stream, f"{work.to}:{folder / 'ours'}"), folder)
-            if work.to == "jsonl" and not work.latency_ms:
-                alone = measured(parts(url, work, folder), folder)
             counts = [count_in(folder / name, work.to) for name in ("floor", "ours")]
         else:
             import psycopg
@@ -173,7 +164,7 @@ def one_round(work: Work, url: str, dsn: str | None) -> tuple[Sample, Sample, Sa
                 counts = [session.execute(f"select count(*) from {table}").fetchone()[0] for table in tables]  # type: ignore[index]
         if counts != [SIZES[work.stream]] * 2:
             raise SystemExit(f"{work.name}: {counts} records arrived")
-        return theirs, ours, alone
+        return theirs, ours
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -194,11 +185,8 @@ def throughput(works: Sequence[Work], rounds: int) -> None:
         dsn = database.__enter__()
     except NoPostgresError as error:
         print(f"(no Postgres: {error})\n")
-    print(
-        "| Work | floor: CPU s, wall s, MiB | penstock: CPU s, wall s, MiB | CPU / floor | wall / floor | goal | "
-        "its parts alone: CPU / floor |"
-    )
-    print("| --- | --- | --- | ---: | ---: | --- | ---: |")
+    print("| Work | floor: CPU s, wall s, MiB | penstock: CPU s, wall s, MiB | CPU / floor | wall / floor | goal |")
+    print("| --- | --- | --- | ---: | ---: | --- |")
     sizes = [*("--leads", str(SIZES["leads"]), "--jobs", str(SIZES["jobs"]), "--days", str(DAYS))]
     sizes += ["--clicks-per-day", str(SIZES["clicks"] // DAYS)]
     for work in works:
@@ -208,7 +196,6 @@ def throughput(works: Sequence[Work], rounds: int) -> None:
             one_round(work, url, dsn)  # files and code come from the disk once
             rows = [one_round(work, url, dsn) for _ in range(rounds)]
         theirs, ours = [row[0] for row in rows], [row[1] for row in rows]
-        alone = [row[2] for row in rows if row[2] is not None]
         shown = [
             f"{median(one, 'cpu_s'):.2f}, {median(one, 'wall_s'):.2f}, {median(one, 'peak_mib'):.0f}"
             for one in (theirs, ours)
@@ -216,8 +203,7 @@ def throughput(works: Sequence[Work], rounds: int) -> None:
         ratios = [median(ours, what) / median(theirs, what) for what in ("cpu_s", "wall_s")]
         print(
             f"| {work.name} | {shown[0]} | {shown[1]} | {ratios[0]:.2f} | {ratios[1]:.2f} | "
-            f"{work.judged_by} at most {work.goal} | "
-            + (f"{median(alone, 'cpu_s') / median(theirs, 'cpu_s'):.2f} |" if alone else "|"),
+            f"{work.judged_by} at most {work.goal} |",
             flush=True,
         )
 
