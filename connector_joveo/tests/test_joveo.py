@@ -217,8 +217,9 @@ def test_a_template_takes_the_days_in_the_form_it_names() -> None:
         ({"primaryLevel": "CAMPAIGN", "secondaryLevel": "DATE"}, {}, "date", 60),
         ({"primaryLevel": "statsDay"}, {"eventDay": "date"}, "event_day", 60),
         ({"primaryLevel": "statsDay"}, {"at": "datetime", "eventDay": "date %d.%m.%Y"}, "event_day", 60),
+        ({"primaryLevel": "DATE"}, {"reportDate": "date"}, "date", 60),
     ],
-    ids=["no-date", "date", "own-column", "own-form"],
+    ids=["no-date", "date", "own-column", "own-form", "named-as-the-partition"],
 )
 def test_a_date_level_decides_how_days_are_requested(
     levels: dict[str, str], columns: dict[str, str], day: str | None, days: int
@@ -235,15 +236,18 @@ def test_a_date_level_decides_how_days_are_requested(
 
 def test_declared_columns_join_those_of_the_record_class() -> None:
     """
-    A further member becomes a column; one that is known with the same type is not made twice, but may be given a form.
+    A further member becomes a column; one that is known with the same type is not made twice, but may be written
+    otherwise or have a form of its own.
     """
-    given = {"hires": "integer", "costPerStart": "decimal", "firstDay": "date %d/%m/%Y", "date": "date %m/%d/%Y"}
-    using = settings(stats_columns=given)
+    given = {"hires": "integer", "costPerStart": "decimal", "firstDay": "date %d/%m/%Y", "Date": "date %m/%d/%Y"}
+    using = settings(stats_columns={**given, "Spend ($)": "decimal"})
 
     assert [(one.name, one.member, one.type, one.format) for one in stats_columns(using)] == [
+        ("hires", "hires", "integer", ""),
         ("cost_per_start", "costPerStart", "decimal", ""),
         ("first_day", "firstDay", "date", "%d/%m/%Y"),
-        ("date", "date", "date", "%m/%d/%Y"),
+        ("date", "Date", "date", "%m/%d/%Y"),
+        ("spend", "Spend ($)", "decimal", ""),
     ]
 
 

@@ -410,6 +410,33 @@ def test_days_of_a_report_come_in_the_form_that_is_configured(
         assert reading.rows("stats", report_date=day.isoformat()) == normal(app.truth("stats", client, day)) != []
 
 
+def test_columns_that_joveo_writes_otherwise_are_named_as_they_come(
+    reading: Reading, server: Server, app: JoveoSandbox
+) -> None:
+    """
+    The names of the columns are documented nowhere: the configuration states how a declared one is written.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+    written = {"date": "reportDate", "campaignId": "Campaign Id", "clicks": "Clicks", "spend": "SPEND"}
+
+    def otherwise(request: SandboxRequest) -> SandboxResponse:
+        response = app(request)
+        if not request.path.startswith("/files/"):
+            return response
+        body = response.body
+        for member, name in written.items():
+            body = re.sub(rb"(?<![\w-])%s(?![\w-])" % member.encode(), name.encode(), body)
+        return evolve(response, body=body)
+
+    app.file_format = "csv"
+    server.app = otherwise
+    types = {"reportDate": "date", "Campaign Id": "text", "Clicks": "integer", "SPEND": "decimal"}
+    report = reading("stats", since=day, client_ids=[client], stats_columns=types)
+
+    assert report.exit_code == 0
+    assert reading.rows("stats", report_date=day.isoformat()) == normal(app.truth("stats", client, day)) != []
+
+
 @pytest.mark.parametrize("id_in", ["location", "header", "json", "text"])
 def test_a_report_is_found_wherever_its_id_is(reading: Reading, app: JoveoSandbox, id_in: str) -> None:
     """

@@ -62,10 +62,10 @@ def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[st
             raise ValueError(f"{member}: found {value[member]!r}, expected one of {', '.join(get_args(ColumnType))}")
         if format_ and not _tells_a_day(format_):
             raise ValueError(f"{member}: {format_!r} does not give day, month and year; expected one such as %m/%d/%Y")
-        name = snake(member)
+        name = _column_of(member)
         if seen.setdefault(name, member) != member:
             raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
-        if name in own and (own[name].member != member or own[name].type != kind):
+        if name in own and own[name].type != kind:
             raise ValueError(f"{member}: the column {name} is declared already, as {own[name].type}")
 
 
@@ -134,20 +134,25 @@ def day_column(settings: JoveoSettings) -> str | None:
     """The column of a stats row that holds its day: the first date of ``stats_columns``, else ``date``."""
     if not has_date_level(settings):
         return None
-    return next((snake(member) for member, kind, _ in _parted(settings.stats_columns) if kind == "date"), "date")
+    return next((_column_of(member) for member, kind, _ in _parted(settings.stats_columns) if kind == "date"), "date")
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
-    """The columns that the configuration adds to those that ``stats`` declares, and those whose format it states."""
+    """The columns that the configuration adds to those of ``stats``, and those whose member or format it states."""
     own = {column.name: column for column in columns_of(StatsRow)}
-    configured = _parted(settings.stats_columns)
     return tuple(
-        attrs.evolve(own[snake(member)], format=format_)
-        if snake(member) in own
-        else Column(name=snake(member), type=kind, member=member, format=format_)  # type: ignore[arg-type]  # checked
-        for member, kind, format_ in configured
-        if format_ or snake(member) not in own
+        attrs.evolve(own[name], member=member, format=format_)
+        if name in own
+        else Column(name=name, type=kind, member=member, format=format_)  # type: ignore[arg-type]  # checked
+        for member, kind, format_ in _parted(settings.stats_columns)
+        for name in (_column_of(member),)
     )
+
+
+def _column_of(member: str) -> str:
+    """The column of a member, however it is written. ``report_date`` is the partition's: it is read as ``date``."""
+    name = snake(member)
+    return "date" if name == "report_date" else name
 
 
 def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:

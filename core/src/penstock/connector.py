@@ -357,7 +357,7 @@ class Stream:
         """
         All columns of its rows, in order: the stamped ones, those of the record class, and those of ``extra``, which a
         configuration declares, that have other names. One of ``extra`` that differs from a column of the record class
-        only in format or scale takes its place. A derived stream has its parent's stamps besides.
+        only in member, format or scale takes its place. A derived stream has its parent's stamps besides.
         """
         configured = {column.name: column for column in extra}
         own = [
@@ -369,7 +369,8 @@ class Stream:
 
 
 def _refined(own: Column, configured: Column) -> Column:
-    refined = attrs.evolve(own, format=configured.format, scale=configured.scale, whole=configured.whole)
+    changeable = ("member", "format", "scale", "whole")
+    refined = attrs.evolve(own, **{name: getattr(configured, name) for name in changeable})
     return refined if refined == configured else own
 
 
