@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import jsonschema
@@ -13,10 +14,12 @@ import penstock_plugins
 import pytest
 from attrs import evolve
 from penstock._cli.init import source_lines, toml_value
+from penstock._cli.installed import _print_streams, described
 from penstock._cli.sandbox import as_typed
 from penstock._config.config import load
 from penstock._plugins.registry import Registry
-from penstock.connector import Limits
+from penstock.connector import Limits, Stream
+from penstock.records import money, record
 from penstock.redact import Secret
 from penstock.settings import OpenFor
 from shop_commands import SHOP, Here, ShopPlugin, completions
@@ -62,6 +65,26 @@ def test_streams_lists_fields_without_a_configuration(here: Here) -> None:
     text = here("streams", "shop")
     assert "price_amount" in text
     assert "the provider works on it" in text
+
+
+def test_streams_names_the_column_of_a_currency(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    An amount whose unit differs from row to row has it in another column.
+    """
+
+    @record(kind="snapshot", key="id")
+    class Fee:
+        id: str
+        fee: Decimal | None = money("fee", currency="unit")
+
+    listed = described(Stream(name="fees", record=Fee, path="/fees"))
+    _print_streams([listed])
+
+    assert [(field["unit"], field["unit_of"]) for field in listed["fields"][1:]] == [
+        (None, "fee_currency"),
+        (None, None),
+    ]
+    assert re.search(r"fee +decimal +in fee_currency +additive", capsys.readouterr().out)
 
 
 def test_what_init_prints_loads_again(here: Here, tmp_path: Path) -> None:

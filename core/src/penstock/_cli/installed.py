@@ -207,7 +207,7 @@ def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
                 [
                     f"  {field['name']}",
                     field["type"],
-                    field["unit"],
+                    field["unit"] or (f"in {field['unit_of']}" if field["unit_of"] else None),
                     ", ".join(_field_marks(field)),
                     field["description"],
                 ]
@@ -276,6 +276,7 @@ def _field(column: Column) -> dict[str, Any]:
         "type": column.type,
         "nullable": column.nullable,
         "unit": column.unit or None,
+        "unit_of": column.unit_of or None,
         "additive": column.additive,
         "personal": column.personal,
         "secret": column.secret,
