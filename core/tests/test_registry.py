@@ -256,6 +256,20 @@ def test_a_module_that_is_not_there_suggests_the_one_beside_it(tmp_path: Path, m
     assert 'there is no module connector_n.sources. Did you mean "source"?' in broken.reason
 
 
+def test_a_module_of_hook_functions_that_fails_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An entry point may name a module. It is listed with its reason, as a class is.
+    """
+    (tmp_path / "connector_old.py").write_text(
+        "from penstock import hookimpl\n@hookimpl\ndef penstock_sources():\n    from penstock.gone import Connector\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    (broken,) = Registry([importlib.import_module("connector_old"), Sound()]).broken()
+
+    assert "penstock_sources failed: ModuleNotFoundError: No module named 'penstock.gone'" in broken.reason
+
+
 def test_a_failing_wrapper_is_named() -> None:
     """
     A wrapper fails around each plugin's hook function, so the reason names the wrapper's plugin too.

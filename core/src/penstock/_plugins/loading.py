@@ -186,7 +186,7 @@ def _shown(module: Any) -> str:
 def _declaration(module: Any, hook: str) -> str:
     """What of a connector's declaration a hook reads; empty for a hook function that an author wrote."""
     member = _FIELD_OF_HOOK.get(hook)
-    if member is None or getattr(type(module), hook) is not getattr(ConnectorPlugin, hook, None):
+    if member is None or getattr(type(module), hook, None) is not getattr(ConnectorPlugin, hook, None):
         return ""
     try:
         connector = next(iter(module.penstock_sources()))
