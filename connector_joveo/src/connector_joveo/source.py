@@ -164,7 +164,7 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
 
 
 def _flags(response: Response, answer: Answer | None) -> Mapping[str, Any]:
-    """The members that may state a failure; of a body that no envelope read, if it is a small object."""
+    """The members that may state a failure: those that the envelope read, else those of a small object."""
     if answer is not None and answer.head:
         return answer.head
     return response.members() or {} if len(response.body) <= 65536 else {}

@@ -32,7 +32,7 @@ from connector_sensis.source import WRONG_KEY, judge as of_gateway
 MOST_IDS = 20
 MOST_URL = 2000
 
-# Of the page Reporting Usage Events, whose list is not whole here: another name is sent, with a warning.
+# From the page Reporting Usage Events. The list may be incomplete: another name is sent, with a warning.
 EVENTS = (
     "appearance",
     "viewDetails",

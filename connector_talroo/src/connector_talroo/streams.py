@@ -20,9 +20,9 @@ REPORT = Envelope(
     echoes={"start_day": "start"},
 )
 """
-``{status, start_day, end_day, total_clicks, clicks_report: {day: [click, ...]}}``; of an error ``{status, message}``.
+``{status, start_day, end_day, total_clicks, clicks_report: {day: [click, ...]}}``; an error is ``{status, message}``.
 
-``start_day`` is the request's ``start``; of an answer without clicks, nothing else shows which day it is of.
+``start_day`` is the request's ``start``: in an answer without clicks, nothing else shows its day.
 ``end_day`` is the day after the last one, although the request's ``end`` is included: it is not read. A day
 without clicks may be missing, and a report without any may be ``{}``, ``[]`` (PHP prints an empty map so), null or
 absent. Source: Reporting API, sample answer; the empty forms are inferred.

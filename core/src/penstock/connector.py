@@ -149,9 +149,9 @@ class Stream:
     ``accounts``, ``accounts_from``, ``zone_from``
         the configured accounts (default: the setting named like ``account`` with an s, such as ``account_ids``); where
         there are none (None), they are the values of a column of another stream, as ``(stream, column)``, remembered by
-        the ledger: of a snapshot without accounts, of which all streams name the same column. ``zone_from``: the column
-        of that stream with the IANA name of each account's time zone. With neither, the accounts are those of the
-        tables ``[source.NAME.accounts.ACCOUNT]``.
+        the ledger. That stream is a snapshot without accounts, and all streams name the same column of it.
+        ``zone_from``: the column of that stream with the IANA name of each account's time zone. With neither, the
+        accounts are those of the tables ``[source.NAME.accounts.ACCOUNT]``.
 
     Its requests:
 

@@ -33,7 +33,7 @@ class PenstockError(Exception):
     exit_code: ClassVar[int] = 1
 
     sent: bool = True
-    """Of an attempt that failed: whether some of the request may have left. A write is repeated only if not."""
+    """Whether some of the request may have left in an attempt that failed. A write is repeated only if not."""
 
     source: str | None = None
     partition: str | None = None

@@ -107,7 +107,7 @@ class LedgerEntry:
         return self.delivered and self.closed
 
     def final(self, fingerprint: str) -> bool:
-        """As :attr:`is_final`, with these settings."""
+        """Whether it is final and was read with these settings."""
         # The documentation of development versions had this name: decision 72.
         return self.is_final and self.fingerprint == fingerprint
 
@@ -154,7 +154,7 @@ class AccountCounts:
     ``account`` maps the account's column to its text; empty for a stream without accounts. ``partitions`` is the number
     of rows: ``failed`` have an error since their last delivery, ``final`` were read after they closed (with whatever
     settings), ``open`` are all others. ``missing``: days between the first and the last that have no row.
-    ``truncated``: of those delivered, the ones that a ceiling of the provider cut. ``first_day`` and ``last_day`` are
+    ``truncated``: delivered partitions that a ceiling of the provider cut. ``first_day`` and ``last_day`` are
     None for a stream that is not divided by days. ``error`` is the error of the latest day that has one.
     """
 
@@ -362,4 +362,4 @@ class SummingLedger(Protocol):
     def delivered_sums(
         self, source: str, stream: str, *, since: date | None = None, until: date | None = None
     ) -> Iterable[DeliveredSums]:
-        """Of each delivered partition of a stream, in any order. ``since``, ``until``: see :class:`Ledger`."""
+        """The sums of each delivered partition of a stream, in any order. ``since``, ``until``: see :class:`Ledger`."""

@@ -345,7 +345,7 @@ class SinglePage:
 
 @frozen
 class Waiting:
-    """Not ready. ``note`` is an unexpected state, in the provider's words, for the log."""
+    """The report is not ready. ``note`` is an unexpected state, in the provider's words, for the log."""
 
     note: str = ""
 

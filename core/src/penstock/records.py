@@ -123,7 +123,7 @@ def column(
     nested value ("amount.value"). Other members of the outer object are kept in ``_extra``, unless columns read them.
 
     ``format``: of a date or time that is not in ISO form (2026-01-31, 2026-01-31T10:00:00Z), the form for ``strptime``
-    ("%m/%d/%Y"). Of a time also "epoch_s" and "epoch_ms" for seconds and milliseconds since 1970, or "epoch" for
+    ("%m/%d/%Y"). A time may also have "epoch_s" and "epoch_ms" for seconds and milliseconds since 1970, or "epoch" for
     whichever of them a number must be (below 10^11 it is seconds). A form without "%z" needs ``zone="naive"``.
 
     ``null``: texts that mean null ("--", "N/A", "0000-00-00"). ``true``, ``false``: words for a boolean ("Y", "no").
@@ -132,7 +132,7 @@ def column(
     ``hidden``: paths inside a nested value that hold secrets, dotted, ``*`` for every member or element,
     ``[name=leadHash]`` for the objects with that member.
 
-    ``decimal_scale``: of a decimal, the most digits after the point that the provider sends. Arrow and Parquet store
+    ``decimal_scale``: the most digits after the point of a decimal that the provider sends. Arrow and Parquet store
     each decimal column with a fixed scale: this one, else 9. A value with more digits is never rounded: it is an error.
     """
     return _declared(default, locals())

@@ -135,8 +135,8 @@ _ANCHOR = 6
 
 def _anchors(value: str) -> set[str]:
     """
-    Of each form that :func:`secret_pattern` matches: up to ``_ANCHOR`` letters and digits that every match has, in
-    lower case; ``""`` where a form has none. They are the end of a run, since tokens of one kind begin alike.
+    Up to ``_ANCHOR`` letters and digits that every match of a form of :func:`secret_pattern` has, in lower case;
+    ``""`` for a form without any. They are the end of a run, since tokens of one kind begin alike.
     """
     core = value.strip()
     if len(core) < SHORTEST_MASKED:

@@ -387,10 +387,10 @@ class ChangesResult(Result):
 class ActResult(Result):
     """
     The result of an action. ``counts``: rows by status (``done``, ``partial``, ``refused``, ``unknown``), without the
-    ``not_sent``, which ``error`` prevented. ``receipts``: of all rows in their order, those not sent included; of a dry
-    run, of the rows that would be refused.
+    ``not_sent``, which ``error`` prevented. ``receipts``: those of all rows in their order, those not sent included; in
+    a dry run, those of the rows that would be refused.
 
-    ``requests``: of a dry run, those that would be sent, secrets masked; each a mapping with ``rows`` (their numbers),
+    ``requests``: those that a dry run would send, secrets masked; each a mapping with ``rows`` (their numbers),
     ``request``, ``headers`` and ``body``.
 
     ``exit_code``: 0 where every row is done, 1 where one is not; else that of ``error``.

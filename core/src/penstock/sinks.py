@@ -311,8 +311,8 @@ class Preparing(Protocol):
 @runtime_checkable
 class ListsFinal(Protocol):
     """
-    Of a target that lists its final days without their whole ledger rows. A plan then loads the rows of the days that
-    it may have to read only, so that its cost does not grow with the days that were delivered long ago.
+    A target that lists its final days without their whole ledger rows. A plan then loads only the rows of the days that
+    it may have to read, so that its cost does not grow with the days that were delivered long ago.
     """
 
     def final_days(
@@ -338,14 +338,14 @@ class Difference:
 
 @runtime_checkable
 class Verifiable(Protocol):
-    """Of a target that can compare what it holds with its ledger."""
+    """A target that can compare what it holds with its ledger."""
 
     def verify(
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
     ) -> Iterable[Difference]:
         """
-        Yield a Difference for each entry whose stored rows differ from it, and for stored data without an entry
-        (``uncounted``); of a stream, and of those derived from it. Reads all of it (rows and sums, or bytes), and
+        Yield a Difference for each entry of a stream, and of those derived from it, whose stored rows differ from it,
+        and for stored data without an entry (``uncounted``). Reads all of it (rows and sums, or bytes), and
         changes nothing. ``entries``: in the order of their days; each iteration reads them from the ledger, some days
         at a time. Where nothing was delivered, it is one entry without rows, whose partition has the
         names of the columns only.
@@ -379,7 +379,7 @@ class Erased:
 
 @runtime_checkable
 class Erasing(Protocol):
-    """Of a target that can erase values in rows that it holds."""
+    """A target that can erase values in rows that it holds."""
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """
@@ -437,7 +437,7 @@ class Divisible(Protocol):
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> Target:
         """
-        As :meth:`Sink.open`, alone or as one part. The part that opens the target first settles what a crash
+        Open the target alone or as one part; see :meth:`Sink.open`. The part that opens it first settles what a crash
         interrupted; a part that comes later leaves the commits of the others alone. A commit is refused once the lock
         of its part is lost.
         """
@@ -446,8 +446,8 @@ class Divisible(Protocol):
 @runtime_checkable
 class Coordinating(Protocol):
     """
-    Of a target of a :class:`Staging` sink, as :meth:`Sink.open` gives it to the coordinator of a divided run: it
-    commits what workers have staged, and it alone uses lock and ledger. Methods are called by one thread at a time.
+    A target of a :class:`Staging` sink, as :meth:`Sink.open` gives it to the coordinator of a divided run: it commits
+    what workers have staged, and it alone uses lock and ledger. Methods are called by one thread at a time.
     """
 
     def mark(self) -> str:

@@ -36,7 +36,7 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def printing_json(name: str) -> Iterator[Callable[[Any], None]]:
-    """As :func:`print_json` of an object with one list of this name: each item is printed when it is added."""
+    """Print an object with one list of this name, each item when it is added; see :func:`print_json`."""
     before = f'{{\n  "{name}": ['
 
     def add(item: Any) -> None:
@@ -190,7 +190,7 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None
 
 @contextmanager
 def printing_csv(columns: Iterable[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """As :func:`print_csv` of rows with these columns: each row is printed when it is added."""
+    """Print rows with these columns, each when it is added; see :func:`print_csv`."""
     names, any_added = list(columns), False
     write = csv.writer(sys.stdout, lineterminator="\n").writerow
 

@@ -80,7 +80,7 @@ def _show(read: Read) -> int:
 
 
 def _list(read: Read, *, json_: bool, csv_: bool) -> int:
-    """Count the records by place and kind of reason; of each kind, the first reason is shown."""
+    """Count the records by place and kind of reason, and show the first reason of each kind."""
     firsts: dict[tuple[str, ...], str] = {}
     counts: Counter[tuple[str, ...]] = Counter()
 

@@ -166,7 +166,7 @@ def _print_sources(sources: Sequence[SourceStatus], now: datetime, *, verbose: b
 
 
 def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose: bool) -> None:
-    """The last runs of one source. Of several, unless ``verbose``: those that ended badly, and the requests."""
+    """Print the last runs of one source; for several, unless ``verbose``, those that ended badly and the requests."""
     ran = [source for source in sources if source.runs]
     if ran:
         print()

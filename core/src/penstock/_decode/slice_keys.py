@@ -73,7 +73,7 @@ class SliceKeys:
         self._other_listings, self._earlier_pages, self._page = {}, {}, {}
 
     def find(self, keys: KeysView[Any]) -> dict[Any, Seen]:
-        """Those of these keys that came before."""
+        """The keys that came before, and where."""
         seen = dict(self._find_in_file(keys)) if self._file.used else {}
         for stored, where in (
             (self._before_savepoint, OTHER_LISTING),
@@ -142,7 +142,7 @@ class _TemporaryTable:
         self._connection.execute("commit")
 
     def find(self, texts: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Of these keys, as JSON, those that are there: page and number."""
+        """The page and number of each of these keys (as JSON) that is stored."""
         stored: dict[bytes, tuple[int, int]] = {}
         assert self._connection is not None
         for start in range(0, len(texts), LOOKED_UP):

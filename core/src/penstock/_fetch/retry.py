@@ -95,7 +95,7 @@ class Operation(Generic[Result]):
 
 
 class _AttemptResult(NamedTuple, Generic[Result]):
-    """Of one attempt: Retry, or the result; its response; and the grant and the skew with which it was signed."""
+    """One attempt: Retry or the result, the response, and the grant and the skew with which it was signed."""
 
     outcome: Retry | Result
     response: Response | None = None

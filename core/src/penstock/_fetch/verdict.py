@@ -138,8 +138,8 @@ def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answ
 
 def _states_failure(call: Call, answer: Answer) -> bool:
     """
-    Whether an answer states that it has failed. Of a listing, ``errors`` beside records are noted: they may be of other
-    records. The state of a report is left to its poller.
+    Whether an answer states that it has failed. ``errors`` beside the records of a listing are only noted: they may
+    concern other records. The state of a report is left to its poller.
     """
     if not answer.failure or call.lenient:
         return False

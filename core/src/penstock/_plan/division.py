@@ -38,10 +38,11 @@ class Unit(NamedTuple):
 
 def block_days(source: ConfiguredSource, stream: Stream) -> int:
     """
-    How many consecutive days of the stream are one unit; 0: its days are not divided.
+    The number of consecutive days of the stream that are one unit; 0: its days are not divided.
 
-    Divided are reports that no other stream is requested by, cut from, or divided by. Not those on demand: one that is
-    under way may cover days of several blocks, and is adopted as a whole. A block holds whole requests.
+    The days of a report are divided if no other stream is requested by it, cut from it, or divided by it. Those of a
+    report on demand are not: one that is under way may cover days of several blocks, and is adopted as a whole. A block
+    holds whole requests.
     """
     is_one_unit = stream.kind != "report" or stream.poller or stream.parent or stream.derived
     if is_one_unit or stream.name in source.needed_by_others:
@@ -52,8 +53,8 @@ def block_days(source: ConfiguredSource, stream: Stream) -> int:
 
 def unit_of(source: ConfiguredSource, stream: Stream, account: str | None, day: date | None = None) -> Unit:
     """
-    The unit of a stream's account and day; of a stream without accounts, that of its parent or the stream it is cut
-    from. Without a day: the unit of what concerns the account as a whole.
+    The unit of a stream's account and day. A stream without accounts has the unit of its parent, or of the stream it is
+    cut from. Without a day: the unit of what concerns the account as a whole.
     """
     if day is not None and (length := block_days(source, stream)):
         return Unit(source.name, account, stream.name, day.toordinal() // length)
@@ -155,7 +156,7 @@ class PartOfDivision(NamedTuple):
     def days_in_part(
         self, source: ConfiguredSource, stream: Stream, account: str | None, days: Sequence[date]
     ) -> list[date]:
-        """Those of an account's days, ascending, that this part reads."""
+        """The days of an account that this part reads, ascending."""
         length = block_days(source, stream) or date.max.toordinal()
         blocks = groupby(days, key=lambda day: day.toordinal() // length)
         return [

@@ -25,7 +25,7 @@ class LedgerRows:
 
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
     reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
-    # Of changes: by the values of an account, its partitions that were delivered.
+    # The delivered partitions of a stream of changes, by the values of their account.
     delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
 
 

@@ -43,7 +43,7 @@ class DeliveredDay(Protocol):
 class Reasons:
     """
     The rules of one run. ``latest``: the moment after which a reading was made by a clock that is ahead. ``full``: the
-    run reads final days, too. ``run_id``: of a divided run, whose workers may be replaced; None: of any other one.
+    run reads final days, too. ``run_id``: that of a divided run, whose workers may be replaced; None for any other run.
     """
 
     target: Target | None

@@ -22,9 +22,11 @@ Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 @frozen(kw_only=True, eq=False, repr=False)
 class Job:
     """
-    One source and one sink, with the options of the run. Of a run that is divided: ``part`` has the accounts and days
-    that this job reads, and ``lock_part`` its part of the lock. None: all of them, and the whole lock. Of a worker that
-    stages: ``to_coordinator`` passes a request to the coordinator's target, and returns the reply.
+    One source and one sink, with the options of the run.
+
+    ``part``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_part``: its part of
+    the lock; None: the whole lock. ``to_coordinator``: passes a request of a worker that stages to the coordinator's
+    target, and returns the reply.
     """
 
     source: ConfiguredSource
@@ -52,7 +54,7 @@ class Job:
         return planned.stream.name not in self.streams and self.has(planned.stream, planned.account)
 
     def days_in_part(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
-        """Those of an account's days, ascending, that are in this job's part."""
+        """The days of an account that are in this job's part, ascending."""
         return days if self.part is None else self.part.days_in_part(self.source, stream, account, days)
 
     @property

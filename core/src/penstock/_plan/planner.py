@@ -40,7 +40,7 @@ class Planner:
     """
     Plans the streams of a job against the ledger of its target (None: nothing was written yet).
 
-    ``run_id``: of a divided run, whose workers may be replaced.
+    ``run_id``: that of a divided run, whose workers may be replaced.
     """
 
     job: Job

@@ -300,7 +300,7 @@ class Registry:
         return values, [self._plugins.add_broken(plugin, reason) for reason in faults]
 
     def _without_clashes(self, hook: str, offers: Iterable[tuple[str, Offer]], failed: Iterable[Broken]) -> Offers:
-        """The offers by name. Of a name with several offers none is used, and each of their plugins is reported."""
+        """The offers by name. A name with several offers is not used, and each of their plugins counts as broken."""
         by_name: dict[str, list[Offer]] = {}
         for name, offer in offers:
             by_name.setdefault(name, []).append(offer)

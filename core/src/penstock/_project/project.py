@@ -357,8 +357,8 @@ class Project:
         ``name``: a pipeline or a source; None: all sources in the targets' ledgers. ``to`` None: the targets last used.
         ``accounts``: names or patterns; a source that has none of them is left out. ``max_age_s``: an account whose
         last reading is older is overdue, and makes the exit code 1; accounts and sources that left the configuration do
-        not age. A source that was never read into the target is overdue, too: of those named, else of those of the
-        target's pipelines.
+        not age. A source that was never read into the target is overdue, too, if it is named or, without a name, in a
+        pipeline of the target.
         """
         from penstock._project.status import status
 
@@ -422,8 +422,8 @@ class Project:
 
         ``stream`` None: all that were delivered; those that cannot be chosen so are left, with a notice.
         ``since`` and ``until`` are required for a stream that is divided by days, except with ``rows`` and
-        ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
-        the exit code is 1 then, and a notice names it.
+        ``accounts``. ``dry_run``: only count the partitions. A target of several that cannot be used is left out; the
+        exit code is 1 then, and a notice names it.
         """
         from penstock._project.forget import forget
 
@@ -492,8 +492,8 @@ class Project:
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> "AdoptAllResult":
         """
-        As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
-        recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
+        :meth:`adopt` every table that the targets of a pipeline or source (None: of all sources) do not recognise, and
+        that the ledger has a stream for. A table whose rows differ is left as it is.
         """
         from penstock._project.adopt import adopt_all
 

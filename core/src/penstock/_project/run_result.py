@@ -113,7 +113,7 @@ class PlanResult:
 
     @property
     def requests(self) -> int:
-        """Of all partitions whose number of requests is known."""
+        """The requests of all partitions whose number is known."""
         return sum(self.requests_of.values())
 
     @property
@@ -126,7 +126,7 @@ class PlanResult:
 
     @property
     def shards(self) -> dict[tuple[int, str], tuple[int, int]]:
-        """Of a plan for shards: partitions and requests, by shard and source. A shard without work is left out."""
+        """The partitions and requests of a plan for shards, by shard and source. A shard without work is left out."""
         by_shard: dict[tuple[int, str], tuple[int, int]] = {}
         for partition in self.partitions:
             if partition.shard is not None:

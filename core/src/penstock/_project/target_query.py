@@ -178,11 +178,11 @@ def _sources_to_show(ledger: Ledger, sources: Sequence[str] | None) -> Sequence[
 @define(slots=False)  # cached_property needs a __dict__
 class TargetQuery:
     """
-    What a call looks at: the targets of a pipeline or a source, ``to``, else those last used, else those of the
-    pipelines. ``clock``: of the call. ``used_by_source``: ``name`` is a source, never a pipeline.
+    The targets that a call reads: those of a pipeline or a source, ``to``, else those last used, else those of the
+    pipelines. ``clock``: that of the call. ``used_by_source``: ``name`` is a source, never a pipeline.
 
-    Of several targets, one that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit
-    code is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields each with
+    A target of several that cannot be used is left out: ``failed`` has its error, a notice names it, and the exit code
+    is 1. A single one raises. Iterating opens the targets for reading, one after the other, and yields each with
     the sources in its ledger.
     """
 
@@ -216,7 +216,7 @@ class TargetQuery:
         return _each_once(selected, config.sinks)
 
     def _configured(self, texts: Mapping[str, tuple[str, ...] | None]) -> list[SelectedTarget]:
-        """The targets with their settings. Of several, one whose settings cannot be read is left out."""
+        """The targets with their settings. One of several whose settings cannot be read is left out."""
         config, selected, errors = self.setup.config, [], []
         for text, sources in texts.items():
             try:

@@ -75,7 +75,7 @@ _OF_AN_ENTRY = fields_dict(PartitionStatus).keys() & fields_dict(LedgerEntry).ke
 
 
 def _standing(entry: LedgerEntry) -> str:
-    """As the ledger counts it for ``status``: final with whatever settings it was read."""
+    """The state that ``status`` counts: an entry is final with whatever settings it was read."""
     if entry.error is not None:
         return "failed"
     return "final" if entry.is_final else "open"

@@ -29,8 +29,8 @@ def verify(query: TargetQuery, days: Days, *, repair: bool) -> VerifyResult:
 
     ``repair``: take the source's lock, and delete the ledger rows of partitions that differ and that the provider still
     serves, so that they are missing. Partitions whose rows ``forget`` deleted are listed, and never marked. Raises
-    UsageError if nothing can be compared. Of several targets, one that cannot be used is left out, and so is a stream
-    that cannot be looked at: the exit code is 1.
+    UsageError if nothing can be compared. A target of several that cannot be used is left out, and so is a stream that
+    cannot be looked at: the exit code is 1.
     """
     done = _Verification(query, days, repair=repair, today=query.clock.now().date())
     for selected in query.targets:

@@ -178,7 +178,7 @@ class Loader:
         return stamps
 
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:
-        """Where the envelope states the days of its records, at least one must be a requested one."""
+        """Raise BrokenPageError if the envelope states the days of its records, and none of them was requested."""
         column = self.planned.stream.day
         if self.days is None or not isinstance(answer.items, tuple):
             return  # a file that is read as a stream has no envelope
@@ -220,7 +220,7 @@ class Loader:
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
-        The rows of each partition. Of a slice of several days, each row holds its day; a row of a day that was not
+        The rows of each partition. In a slice of several days each row holds its day; a row of a day that was not
         requested was rejected before.
         """
         partitions, day_column = self.planned.partitions, self.planned.stream.day

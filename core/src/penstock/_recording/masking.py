@@ -375,7 +375,7 @@ class _Replacement:
 
 
 def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
-    """Where in the body the records are; the whole body where one run of them is not found in it."""
+    """The places of the records in the body; the whole body if a run of them is not found in it."""
     regions: list[tuple[int, int]] = []
     at = 0
     for item in items:

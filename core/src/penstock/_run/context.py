@@ -25,8 +25,8 @@ from penstock.events import Event, OnEvent, ignore
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``exchange_log``: records the exchanges, or replays them. ``peers``: of
-    one part of a divided run, the other processes; its coordinator reports events to plugins, and records the run.
+    The jobs of one run, and what they share. ``exchange_log``: records the exchanges, or replays them. ``peers``: in
+    one part of a divided run, the other processes; the coordinator passes events to plugins, and records the run.
     """
 
     jobs: Sequence[Job]
@@ -48,7 +48,7 @@ class RunContext:
 
     @property
     def recorded_until(self) -> datetime | None:
-        """Of a run from a recording: when its last response came."""
+        """The time of the last response of a recording that is replayed."""
         return self.exchange_log.until if self.exchange_log is not None else None
 
     @property

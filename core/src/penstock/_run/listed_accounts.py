@@ -46,7 +46,7 @@ class ListedAccounts:
             return [(stream, self.accounts.known(stream) or ()) for stream in dependents]
         listing = _Listing.of(planned.stream, dependents, self.dependencies.rows(key_of(planned)))
         self._notice_unlisted(listing)
-        # Of several workers, one fails what has no name, and remembers.
+        # One of several workers fails what has no name, and remembers.
         if self.job.has(listing.lister, planned.account) and not self._remember(listing):
             return []
         if not listing.rows:

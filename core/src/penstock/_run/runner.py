@@ -79,8 +79,8 @@ def open_jobs(jobs: Sequence[Job], context: RunContext, *, all_at_once: bool = F
 @define(eq=False, repr=False)
 class OpenJobs:
     """
-    The jobs of a run whose targets are open. Of more than ``most`` jobs, the others wait: they were opened, prepared
-    and closed, and are opened again when a job before them has ended. ``sources``: those of all jobs.
+    The jobs of a run whose targets are open. Jobs beyond ``most`` wait: they were opened, prepared and closed, and are
+    opened again when a job before them has ended. ``sources``: those of all jobs.
     """
 
     context: RunContext
@@ -106,7 +106,7 @@ class OpenJobs:
             raise held[0]
 
     def _open(self, number: int, job: Job) -> JobRun:
-        """A job, opened and prepared. Raises PenstockError; of a source that another run holds, the report has it."""
+        """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""
         job_run = None
         try:
             job_run = JobRun.open(job, number, self.context, self._replace)
@@ -147,7 +147,7 @@ class OpenJobs:
     # --- jobs that wait -----------------------------------------------------------------------------------------------
 
     def each(self) -> Iterator[JobRun]:
-        """Each job, open. Of those that wait, one at a time; a notice names each that cannot be opened again."""
+        """Each job, open. Jobs that wait are opened one at a time; a notice names each that cannot be opened again."""
         yield from list(self.job_runs)
         while self._waiting:
             number, job = self._waiting.popleft()

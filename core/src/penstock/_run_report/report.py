@@ -69,7 +69,7 @@ class StreamCounts:
 
 
 Credentials = tuple[str, str | None]
-"""Of a source, and of the account that has credentials of its own; None: those of the source."""
+"""A source, and the account that has credentials of its own; None: the source's."""
 
 _CREDENTIALS = ("refused", "forbidden", "accepted")
 _FLAGS = ("deadline", "interrupted", "output_closed")

@@ -141,7 +141,7 @@ class OutboxJob:
     _retried: set[int] = field(factory=set, init=False)  # unknown rows that were sent again by this process
 
     def settled(self, first: int, last: int) -> set[int]:
-        """Of the rows ``first`` to ``last``, both included, those that are not to be sent."""
+        """The rows from ``first`` to ``last``, both included, that are not to be sent."""
         with self._statements():
             rows = self.connection.execute(
                 "select row, state from rows where job = ? and row between ? and ?", (self.number, first, last)

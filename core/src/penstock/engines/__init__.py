@@ -79,14 +79,14 @@ class Coordinator(Protocol):
 
 class Engine(Protocol):
     """
-    Where assignments are carried out. A plugin offers its factory by ``penstock_engines``: ``factory(address,
+    The place where assignments are carried out. A plugin offers its factory by ``penstock_engines``: ``factory(address,
     workers)``, with the text after the name and colon of ``--engine NAME:ADDRESS``, and ``--workers`` (None: as the
     engine decides).
     """
 
     @property
     def workers(self) -> int:
-        """How many assignments it carries out at once. Raises UsageError where nobody can."""
+        """The number of assignments that it carries out at once. Raises UsageError where nobody can."""
 
     @property
     def carries_secrets(self) -> bool:

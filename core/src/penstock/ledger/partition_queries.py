@@ -34,7 +34,7 @@ _ERRORS = """select stream, account, max(day || '|' || error)
     from {t}partitions where {where} and error is not null group by stream, account"""
 
 OF_PARTITION = "source = ? and stream = ? and partition = ?"
-# Of an intent's row, where nothing was delivered before.
+# The values of an intent's row where nothing was delivered before.
 NOT_DELIVERED = column_values(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
 COLUMNS = tuple(NOT_DELIVERED)
 _ENTRIES = f"select source, stream, partition, version, intent, {', '.join(COLUMNS)} from {{t}}partitions where "
@@ -79,7 +79,7 @@ class PartitionQueries(SqlTables):
         return next(self._entries(OF_PARTITION, source, partition.stream, partition.text), None)
 
     def _entries(self, where: str, *values: Any) -> Iterator[LedgerEntry]:
-        """Entries; of one with an intent, the intent."""
+        """The entries; where one has an intent, the intent."""
         for source, stream, text, version, intent, *stored in self._sql(f"{_ENTRIES}{where}", *values).fetchall():
             partition = partition_of(stream, text)
             if intent is None:
@@ -201,7 +201,7 @@ class PartitionQueries(SqlTables):
                     yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 
     def _entries_of(self, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], LedgerEntry]:
-        """The entries of these partitions, each by its source, stream and text; of one without a row, none."""
+        """The entries of these partitions, by source, stream and text. A partition without a row is left out."""
         by_stream: dict[tuple[str, str], list[str]] = {}
         for source, stream, text in keys:
             by_stream.setdefault((source, stream), []).append(text)

@@ -86,7 +86,7 @@ def rejected_texts(rejected: Rejected) -> dict[str, str]:
 
 
 def encoded(value: Any) -> str:
-    """As :func:`json_text`, of texts and whole numbers only."""
+    """The JSON of a value of texts and whole numbers only; see :func:`json_text`."""
     return msgspec.json.encode(value).decode()
 
 
@@ -106,7 +106,7 @@ def time_text(moment: datetime | None) -> str | None:
 
 
 def moment_of(value: str | datetime | None) -> datetime | None:
-    """As :func:`known_moment`, of a value that may be null."""
+    """The moment of a value, which may be null; see :func:`known_moment`."""
     return None if value is None else known_moment(value)
 
 

@@ -38,7 +38,7 @@ class SandboxRequest:
 
     @property
     def params(self) -> dict[str, str]:
-        """The query's parameters, decoded; of a repeated name the last value."""
+        """The query's parameters, decoded; a repeated name has its last value."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
 

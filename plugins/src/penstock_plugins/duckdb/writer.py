@@ -96,7 +96,7 @@ class DuckWriter:
             self._database.run(f"insert into {table} by name {rows}")
 
     def _delete_read_again(self, buffer: _Buffer, table: str) -> None:
-        """Of a stream: the rows whose keys come again; of a derived one: all rows of the parents that come again."""
+        """Delete the rows whose keys come again; in a derived stream, all rows of the parents that come again."""
         main = self._buffers[self._layouts[0].stream]
         reference = main.layout.key if buffer is main else buffer.layout.derived_by
         self._delete_matching(table, reference, main, main.layout.key)

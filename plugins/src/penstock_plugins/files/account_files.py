@@ -18,7 +18,7 @@ from penstock_plugins.files.source_files import SourceFiles
 
 
 class AccountFiles:
-    """``layouts``: of the streams that this run writes, by name, those derived from each behind it."""
+    """``layouts``: those of the streams that this run writes, by name, each with the streams derived from it."""
 
     def __init__(self, files: SourceFiles, ledger: FileLedger, layouts: Mapping[str, Sequence[Layout]]) -> None:
         self._files = files

@@ -113,7 +113,7 @@ class FileCommitter:
         self._ledger = ledger
 
     def commit_group(self, staged: Sequence[Staged | Exception]) -> list[LedgerEntry | Exception]:
-        """Commit what was staged: of each its entry, or the error. See :class:`penstock.sinks.Grouping`."""
+        """Commit what was staged. Returns the entry of each, or its error. See :class:`penstock.sinks.Grouping`."""
         durable = [partition for partition in staged if isinstance(partition, Staged)]
         group = [self._make_intent(partition) for partition in durable]
         staged_days = any(commit.write.state == "staged" for commit in _without_error(group))

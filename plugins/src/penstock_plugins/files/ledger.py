@@ -210,7 +210,7 @@ class FileLedger(SqliteLedger):
         )
 
     def layouts(self, source: str, stream: str) -> tuple[Layout, ...]:
-        """As :meth:`keep_layouts` got them, as far as merging needs them."""
+        """The layouts of :meth:`keep_layouts`, as far as merging needs them."""
         rows = self._sql("select layouts from {t}layouts where source = ? and stream = ?", source, stream).fetchall()
         stored: list[dict[str, Any]] = json.loads(rows[0][0]) if rows else []
         return tuple(

@@ -55,6 +55,6 @@ def move_to_this_layout(files: SourceFiles, ledger: FileLedger) -> None:
 
 
 def _place_of(place: str, partition: Partition) -> str:
-    """Where the file of a partition, or of an account, of an earlier version is to go."""
+    """The new place of an earlier version's file of a partition or an account."""
     names = {former_pair_name(column, value): pair_name(column, value) for column, value in partition.values}
     return "/".join(names.get(name, name) for name in place.split("/"))

@@ -142,7 +142,7 @@ class SourceFiles:
     def distinguish(self, stream: str, partition: Partition, recorded_places: Callable[[], Iterable[str]]) -> None:
         """
         Raises TargetError where the file system takes the account's directory for that of another account: their rows
-        would be in one file. ``recorded_places``: of the stream's files, from the ledger.
+        would be in one file. ``recorded_places``: those of the stream's files, from the ledger.
         """
         if stream not in self.folding:
             return
@@ -192,7 +192,7 @@ class SourceFiles:
         return True
 
     def are_staged(self, files: Sequence[LedgerFile]) -> bool:
-        """As :meth:`are_in_place`, of their temporary places."""
+        """Whether the files are whole in their temporary places; see :meth:`are_in_place`."""
         with suppress(PenstockError):
             return all(file.staged is None or self._has_size(self.path(file.staged), file) for file in files)
         return True
@@ -259,7 +259,7 @@ class SourceFiles:
         return f"{prefix}{next(numbers)}"
 
     def finish_all(self, drafts: Sequence[RecordDraft]) -> list[bool | Exception]:
-        """Make drafts durable. Of each, false if it has no row, so that there is no file, or the error."""
+        """Make drafts durable. Returns for each whether it has rows, and so a file, or its error."""
         return all_at_once(self._threads, [draft.finish for draft in drafts])
 
     def staged_file(self, place: str, draft: Draft, finished: bool | Exception | None = None) -> LedgerFile:

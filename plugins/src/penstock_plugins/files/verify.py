@@ -66,7 +66,7 @@ def _uncounted(
         return  # not penstock's
     prefix = f"{directory.relative_to(files.directory).as_posix()}/"
     folded = str.lower if ignores_case(directory / OWNER_FILE) else str
-    # Of each text its hash, which is a third of the size.
+    # The hash of each text, which is a third of its size.
     counted = {hash(folded(path)) for path in ledger.places(files.source, stream, prefix, since, until)}
     suffixes = (f".{files.codec.name}", f".{files.codec.name}.gz")
     for folder, folders, file_names in os.walk(directory, followlinks=True):

@@ -84,8 +84,8 @@ class Delivery(ABC):
 
     def _check_stored(self) -> None:
         """
-        Of tables with triggers or rules: raises SinkError if they hold other rows or values than were sent. What these
-        do at the end of the transaction is done before.
+        Raise SinkError if a table with triggers or rules holds other rows or values than were sent. What these do at
+        the end of the transaction is done before.
         """
         altering = [rows for rows in self.rows.values() if rows.table.altering]
         if altering:

@@ -230,7 +230,7 @@ class NewRows:
 
     def drop_repeats(self) -> bool:
         """
-        Of spilled rows, drop all but one of each key: the last for ``changes``, else the first, as on a page. Returns
+        Drop all spilled rows but one of each key: the last for ``changes``, else the first, as on a page. Returns
         whether any were dropped.
         """
         if not self.table.key or self.spilled_to is None:
@@ -253,8 +253,8 @@ class NewRows:
 
     def reject_by_halving(self, first_deleted: Scope | None) -> bool:
         """
-        Of spilled rows, reject those that the table refuses, found by halving. ``first_deleted``: the rows of the table
-        that are deleted for these tries, since they have no key. Returns whether any were rejected.
+        Reject the spilled rows that the table refuses; they are found by halving. ``first_deleted``: the rows of the
+        table that are deleted for these tries, since they have no key. Returns whether any were rejected.
         """
         if self.spilled_to is None:
             return False

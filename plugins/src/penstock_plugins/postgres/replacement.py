@@ -180,7 +180,7 @@ class Replacement:
     def _differences(self) -> str:
         """
         The common table expression ``differences``: the new rows that differ from the table, each with ``penstock_is``
-        and the key of the row that it replaces. Of a deleted one only that key is not null.
+        and the key of the row that it replaces. All but that key is null for a deleted row.
 
         A full join is hashed or merged, never a loop in a loop, whatever the statistics contain about a new day.
         """

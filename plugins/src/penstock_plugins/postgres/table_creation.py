@@ -20,7 +20,7 @@ _STORAGE = {
     "autovacuum_analyze_scale_factor": 0.02,
 }
 
-# A table of an earlier version with at most so many bytes gets an index by the run. Of a larger one, `check` has the
+# A table of an earlier version with at most so many bytes gets an index by the run. For a larger one, `check` has the
 # statement: making an index keeps writers waiting, and one that does not cannot be made in a transaction.
 INDEXED_BY_A_RUN = 16 * 2**20
 

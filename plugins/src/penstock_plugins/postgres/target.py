@@ -201,8 +201,8 @@ class PostgresTarget(BaseTarget):
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
     ) -> Iterator[Difference]:
         """
-        Rows and sums of each partition, counted by the database; rows of other days are not read. Of a stream that is
-        merged by key, whose rows have no partition, all rows of the source are counted. A table that another session
+        Rows and sums of each partition, counted by the database; rows of other days are not read. In a stream that
+        is merged by key, whose rows have no partition, all rows of the source are counted. A table that another session
         keeps locked is tried a few times, for a moment.
         """
         for recorded in self.ledger.tables(self.source):

@@ -159,7 +159,7 @@ def _kind_and_paging(read: Sample, stream: str, options: dict[str, Any]) -> tupl
 
 
 def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None:
-    """The listing of a parent's sample. It pages as the stream does; of a report on demand, it alone pages."""
+    """The listing of a parent's sample. It pages as the stream does, and alone if that is a report on demand."""
     if sample is None:
         return None
     read = read_sample(_body("--parent", sample))

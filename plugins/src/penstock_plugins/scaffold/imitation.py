@@ -212,7 +212,7 @@ def size_of_page(streams: Sequence[StreamTexts]) -> int:
 
 
 def _served_records(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
-    """The records that the sandbox has of an account: of one in the sample, where its key tells accounts apart."""
+    """The records of an account in the sandbox: if the account is in the key, those of one account of the sample."""
     records, account = stream.choices.sample.records[:MOST_SERVED], account_column(stream)
     if account is None or account.name not in stream.record.key:
         return records

@@ -25,7 +25,7 @@ _OF_CURSOR = ("cursor", "after", "pageToken", "page_token", "nextToken", "next_t
 _OF_SIZE = ("limit", "per_page", "perPage", "pageSize", "page_size", "size", "count", "first", "max_results")
 _OF_DAYS = re.compile(r"\d{4}-\d\d-\d\d")
 _OF_CHANGES = re.compile(r"(^|_)(updated|modified|changed)(_|$)")
-_GENERIC_KEYS = ("id", "uuid", "guid", "key", "code")  # names that tell nothing without their stream's
+_GENERIC_KEYS = ("id", "uuid", "guid", "key", "code")  # keys of every API: a column is named STREAM_id instead
 
 
 def is_of_graphql(sample: Sample) -> bool:
@@ -410,7 +410,7 @@ def _of_child(record: Guesses, link: ParentLink) -> Guesses:
 
 
 def _selection(value: Any, indent: str) -> str:
-    """The fields of a value as GraphQL selects them; of an array those of all its elements."""
+    """The fields of a value as GraphQL selects them; an array has those of all its elements."""
     if isinstance(value, list):
         merged: dict[str, Any] = {}
         for item in value:

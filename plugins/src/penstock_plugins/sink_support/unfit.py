@@ -89,8 +89,8 @@ def entry_without(entry: LedgerEntry, omissions: Sequence[Omissions]) -> LedgerE
 
 def entry_without_unfit(entry: LedgerEntry, omissions: Sequence[Omissions], target: str) -> LedgerEntry:
     """
-    As :func:`entry_without`. Raises SinkError if no record of the stream is left: the delivered rows are not replaced
-    by nothing.
+    The entry without unfit records; see :func:`entry_without`. Raises SinkError if no record of the stream is left: the
+    delivered rows are not replaced by nothing.
     """
     for omitted in omissions:
         if omitted.unfit and omitted.layout.stream == entry.partition.stream and entry.rows == len(omitted.unfit):

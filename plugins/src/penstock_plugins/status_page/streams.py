@@ -20,7 +20,7 @@ REASON_LENGTH = 600
 NOTHING, MISSING, FAILED, TRUNCATED, REJECTED = ".", "m", "x", "t", "s"
 OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL = "O", "o", "F", "f"
 STATES = (FAILED, MISSING, TRUNCATED, REJECTED, OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL, NOTHING)
-"""The letters of states. Of several states of one day, the first one in this order is shown."""
+"""The letters of states. A day with several states shows the first of them in this order."""
 
 Account = tuple[str, ...]
 Place = tuple[str, str, str]  # target, source, stream

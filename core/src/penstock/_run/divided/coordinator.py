@@ -56,8 +56,8 @@ def run_divided(
     versions: Mapping[str, str],
 ) -> RunReport:
     """
-    As :func:`penstock._run.runner.run_jobs`, by the workers of an engine. ``read_jobs`` and ``versions``: for each
-    worker, see :class:`WorkerTask`.
+    Run the jobs by the workers of an engine; see :func:`penstock._run.runner.run_jobs`. ``read_jobs`` and
+    ``versions``: for each worker, see :class:`WorkerTask`.
     """
     report = context.report
     lock_part = lock_part_of(report.run_id, None)

@@ -26,7 +26,7 @@ from penstock.testing.memory import MemorySink
 
 @define(eq=False)
 class _Pages:
-    """What the paginators of a run saw: of each listing of a stream its first page, and its last one with records."""
+    """What the paginators of a run received: the first page of each listing, and its last one with records."""
 
     paged: set[str] = field(factory=set)  # streams with a second page that had records
     firsts: dict[Any, Page] = field(factory=dict)  # identity of a further request -> the first page of its listing

@@ -73,7 +73,8 @@ class ErasureTests(Suite):
 
     def test_values_of_merged_rows_are_erased(self, place: Path) -> None:
         """
-        Of a stream that is merged by key, and of one derived from it; a later day is merged into what is left.
+        They are erased from a stream that is merged by key and from one derived from it; a later day is merged into
+        what is left.
         """
         target = self.sink(place).open(SOURCE, "r1")
         if not isinstance(target, Erasing):

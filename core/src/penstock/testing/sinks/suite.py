@@ -17,7 +17,7 @@ class Suite:
     commit_points: ClassVar[tuple[str, ...]] = ()
     merge_points: ClassVar[tuple[str, ...]] = ()
     erase_points: ClassVar[tuple[str, ...]] = ()
-    """Of a target that can erase values; those of a merged stream, where they are others, in the next one."""
+    """The fault points of an erasure. ``erase_merged_points``: those of a merged stream, where they are others."""
     erase_merged_points: ClassVar[tuple[str, ...]] = ()
 
     def sink(self, place: Path) -> Sink:
