@@ -122,8 +122,8 @@ class Records:
         return self.encode("arrow").__arrow_c_stream__(requested_schema)
 
     def _raise(self, report: RunReport, rejected: Sequence[Rejected]) -> None:
-        if report.exceptions:
-            raise report.exceptions[0]
+        if report.first_error is not None:
+            raise report.first_error
         name = f"{self.job.source.name}.{self.stream}"
         if report.total("truncated"):
             raise ProviderError(

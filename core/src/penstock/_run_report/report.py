@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from attrs import asdict, define, evolve, field
+import msgspec
+from attrs import asdict, define, evolve, field, fields
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock.errors import PenstockError
@@ -52,6 +53,18 @@ class StreamCounts:
     restated: list[dict[str, Any]] = field(factory=list)
     seconds: float = 0.0
 
+    def add(self, other: "StreamCounts") -> None:
+        """Add the counts of another process that read a part of the stream."""
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.promised is not None:
+            self.promised = (self.promised or 0) + other.promised
+        self.unread_example = self.unread_example or other.unread_example
+        self.unknown_members |= other.unknown_members
+        self.lost.update(other.lost)
+        self.restated += other.restated
+        self.seconds = max(self.seconds, other.seconds)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "partitions": {
@@ -67,6 +80,8 @@ class StreamCounts:
             "seconds": round(self.seconds, 3),
         }
 
+
+_SUMMED = tuple(counter.name for counter in fields(StreamCounts) if counter.type is int)
 
 Credentials = tuple[str, str | None]
 """A source, and the account that has credentials of its own; None: the source's."""
@@ -86,7 +101,7 @@ class RunReport:
     seconds: float = 0.0
     streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
     errors: list[ReportedError] = field(factory=list)
-    exceptions: list[PenstockError] = field(factory=list, repr=False)  # what ``errors`` was made from
+    first_error: PenstockError | None = field(default=None, repr=False)  # of this process, for a caller that raises it
     notices: list[str] = field(factory=list)
     refused: set[Credentials] = field(factory=set)
     forbidden: set[Credentials] = field(factory=set)  # the provider answered 403 to an account
@@ -143,7 +158,7 @@ class RunReport:
             "request": None if error.request is None else mask(str(error.request)),
             "message": str(error),
         }
-        self.exceptions.append(error)
+        self.first_error = self.first_error or error
         self.errors.append(entry)
         return entry
 
@@ -165,19 +180,7 @@ class RunReport:
     def add_part(self, part: Mapping[str, Any]) -> None:
         """Add the report of one process to that of the run."""
         for source, stream, added in part["streams"]:
-            counts = self.stream(source, stream)
-            for name, value in added.items():
-                former = getattr(counts, name)
-                if name == "unknown_members":
-                    former.update(value)
-                elif name == "lost":
-                    former.update({measure: tuple(members) for measure, members in value.items()})
-                elif name == "seconds":
-                    counts.seconds = max(former, value)
-                elif name == "unread_example":
-                    counts.unread_example = former or value
-                elif value is not None:
-                    setattr(counts, name, value if former is None else former + value)
+            self.stream(source, stream).add(msgspec.convert(added, StreamCounts))
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
         self.notice(*part["notices"])
         for name in _CREDENTIALS:
@@ -197,7 +200,7 @@ class RunReport:
             self,
             streams={key: counts for key, counts in self.streams.items() if key[0] == source},
             errors=[error for error in self.errors if error["source"] == source],
-            exceptions=[],
+            first_error=None,
             notices=[],
             refused=of_source(self.refused),
             forbidden=of_source(self.forbidden),
