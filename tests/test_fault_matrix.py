@@ -135,7 +135,7 @@ def differing(delivered: Mapping[Key, list[Row]], truth: Mapping[Key, list[Row]]
         if name != "expired" or provider.login
     ],
 )
-def test_what_passes_costs_no_row(provider: Provider, name: str, tmp_path: Path) -> None:
+def test_transient_fault_costs_no_row(provider: Provider, name: str, tmp_path: Path) -> None:
     """
     A fault that goes away when the request is made again leaves exactly the provider's rows, and exit code 0.
     """
@@ -176,7 +176,7 @@ def test_a_wait_of_hours_parks_the_source(provider: Provider, tmp_path: Path) ->
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 @pytest.mark.parametrize("name", sorted(EXPECTED_ERRORS))
-def test_what_stays_has_a_name(provider: Provider, name: str, tmp_path: Path) -> None:
+def test_permanent_fault_ends_with_its_error(provider: Provider, name: str, tmp_path: Path) -> None:
     """
     A fault that stays ends with its own error and exit code; every partition is whole and right, or absent.
     """

@@ -186,7 +186,7 @@ def test_plugins_import_no_connector(member: str) -> None:
 @pytest.mark.parametrize("member", CONNECTORS)
 def test_tests_of_a_connector_import_nothing_private(member: str) -> None:
     """
-    As an author's own tests do; what they need besides is in tests/helpers.
+    They import what an author's own tests may; what they need besides is in tests/helpers.
     """
     for path in (ROOT / member / "tests").rglob("*.py"):
         for name in imports(parsed(path)):

@@ -136,7 +136,7 @@ def test_runs_are_not_looked_through_for_each_source() -> None:
 )
 def test_a_day_has_the_letter_of_its_worst_state(changes: dict[str, Any], letter: str) -> None:
     """
-    Of an account, and of all accounts together; the other days keep theirs.
+    A day of an account, and of all accounts together, has the worst letter; the other days keep theirs.
     """
     day = LAST - timedelta(days=4)
     stream = summary_of(content(changed(one_stream(), "2", day, **changes)))
@@ -270,7 +270,8 @@ def test_a_problem_leads_to_its_first_day() -> None:
 
 def test_a_bad_last_run_is_a_problem() -> None:
     """
-    Also if no partition failed, such as with refused credentials; a target that cannot be read comes with it.
+    A bad last run is a problem also if no partition failed, such as with refused credentials; so is a target that
+    cannot be read.
     """
     runs = GeneratedLedger(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
     refused = evolve(runs[0], exit_code=3)

@@ -245,7 +245,7 @@ def test_a_circle_is_an_error(style: Style, to: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", NAMED)
 def test_a_short_page_with_a_successor_is_not_the_last(style: Style, tmp_path: Path) -> None:
     """
-    Not even an empty one: the cursor or link decides.
+    The cursor or link decides, not the length of a page, even of an empty one.
     """
     shop = Shop(style, tmp_path)
     counts = {0: 2, 3: 0, 6: 1}
@@ -431,7 +431,7 @@ def a_page(*, request: Request, head: dict[str, Any] | None = None, **more: Any)
 )
 def test_the_link_header(headers: Any, following: str | None) -> None:
     """
-    As RFC 8288 has it: relations are words in any case, URLs are relative to the page's.
+    By RFC 8288, relations are words in any case, and URLs are relative to the page's.
     """
     request = Request(url="https://provider.example/a/list", params=(("page", "1"),), headers=(("Accept", "x/y"),))
 
@@ -448,7 +448,7 @@ def test_the_link_header(headers: Any, following: str | None) -> None:
 )
 def test_an_offset_ends_at_the_ceiling(offset: int, count: int, total: int | None, cut: bool) -> None:
     """
-    As many records as the provider ever lists mean that there may be more.
+    A listing that ends at the ceiling may have more records.
     """
     request = Request(url="https://provider.example/list", params=(("offset", str(offset)),))
     paginator = Offset(ceiling=1000)

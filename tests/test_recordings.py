@@ -157,7 +157,7 @@ def test_a_recording_is_for_its_owner_only(provider: Provider, how: str, tmp_pat
 
 def test_a_masked_recording_reaches_no_target_with_a_ledger(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """
-    Neither an old nor a new one; standard output and a single file take its rows.
+    Neither an old nor a new ledger takes its rows; standard output and a single file do.
     """
     provider = PROVIDERS["talroo"]
     recorded(provider, tmp_path, "record")
@@ -201,7 +201,7 @@ def test_rows_are_rebuilt_after_a_mapping_was_mended(tmp_path: Path) -> None:
 
 def test_a_request_that_was_not_recorded_is_named(tmp_path: Path) -> None:
     """
-    Of a window that was not recorded, and of a directory that holds none.
+    A request of a window that was not recorded, or of a directory without a recording, is named.
     """
     recorded(PROVIDERS["talroo"], tmp_path, "record_full")
     empty = Project({}, environ={})

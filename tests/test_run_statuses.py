@@ -271,7 +271,7 @@ def test_a_commit_that_ends_with_the_run_is_not_a_delivery(
     error: type[PenstockError], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Also where everything was read before the run was to end: what is left is not delivered, and the exit code shows it.
+    Where everything was read before the run was to end, what is left is not delivered, and the exit code shows it.
     """
 
     def end(writer: MemoryWriter, entry: LedgerEntry) -> LedgerEntry:

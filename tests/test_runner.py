@@ -138,7 +138,7 @@ def test_signal_ends_a_run_that_hangs(talroo: Bench, number: signal.Signals) -> 
 
 def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> None:
     """
-    Of a changes stream the days before the one that stalls are merged into the file when the run is ended.
+    The days of a changes stream before the one that stalls are merged into the file when the run is ended.
     """
     today = TODAY
     days = CONVERTR.window(today)
@@ -556,7 +556,7 @@ def test_what_was_rejected_is_exit_code_5(what: str, strict: bool, code: int, tm
 )
 def test_the_gravest_decides_the_exit_code(happened: Mapping[str, Any], code: int) -> None:
     """
-    Of several outcomes: interrupted, refused, failed, deadline, in this order.
+    The first of these outcomes decides: interrupted, refused, failed, deadline.
     """
     assert RunReport(run_id="x", **happened).exit_code == code
 

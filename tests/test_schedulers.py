@@ -177,7 +177,7 @@ CASES: list[Case] = [
 
 
 @pytest.mark.parametrize(("name", "code", "success", "skipped", "failed"), CASES, ids=[case[0] for case in CASES])
-def test_a_task_per_source(
+def test_a_task_ends_as_its_run_does(
     place: Place, name: str, code: str, success: Callable[[int], str], skipped: str, failed: str
 ) -> None:
     """

@@ -132,7 +132,7 @@ def test_a_catalog_states_keys_columns_and_what_is_automatic(tap: Tap) -> None:
 @pytest.mark.parametrize("words", [(), ("--nested", "text", "--decimals", "text")], ids=["as they are", "texts"])
 def test_the_catalog_has_the_schemas_of_a_run(tap: Tap, words: tuple[str, ...]) -> None:
     """
-    Also where nested values and decimals are texts.
+    The catalog has the schemas of a run, also where nested values and decimals are texts.
     """
     (catalog,) = tap("--discover", *words)
     found = {one["stream"]: one["schema"] for one in catalog["streams"]}

@@ -226,7 +226,7 @@ def test_an_outage_ends_the_job(sensis: Bench) -> None:
 
 def test_a_signal_ends_the_job_after_the_request_under_way(sensis: Bench) -> None:
     """
-    Also when the pace leaves nothing to wait for; what never left is sent by --resume.
+    The job ends also when the pace leaves nothing to wait for; --resume sends what never left.
     """
 
     def interrupted(request: SandboxRequest, app: Callable[[SandboxRequest], SandboxResponse]) -> SandboxResponse:
@@ -741,7 +741,7 @@ def test_a_program_ends_a_job_from_outside(sensis: Bench) -> None:
 
 def test_an_error_of_the_provider_is_in_the_result(sensis: Bench) -> None:
     """
-    As it is for a run; the receipts of the rows that were not sent name it.
+    The result has the error, as that of a run has; the receipts of the rows that were not sent name it.
     """
     sensis.configure("sensis", key="of somebody else")
 

@@ -135,8 +135,8 @@ def test_nothing_that_lets_its_holder_act_is_written(bench: Bench) -> None:
 
 def test_partitions_are_counted_as_they_are_planned(bench: Bench) -> None:
     """
-    Those of a derived stream come with its parent's: the report has them by stream, the line of the run does not add
-    them to what was planned.
+    The partitions of a derived stream come with its parent's: the report has them by stream, the line of the run does
+    not add them to what was planned.
     """
     report = bench.run("leads", "lead_data", since=date(2026, 3, 18), until=date(2026, 3, 19))
 

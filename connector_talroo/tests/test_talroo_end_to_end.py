@@ -225,7 +225,7 @@ def test_a_wrong_clock_is_corrected_by_the_provider_s(bench: Bench, minutes: int
 
 def test_many_requests_under_way_share_the_corrected_clock(bench: Bench) -> None:
     """
-    Those refused before the first correction are signed again as well, each once.
+    Requests refused before the first correction are signed again as well, each once.
     """
     bench.sandbox.now = lambda: bench.clock.now() + timedelta(minutes=30)
 
@@ -238,8 +238,8 @@ def test_many_requests_under_way_share_the_corrected_clock(bench: Bench) -> None
 
 def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
     """
-    Not tried again, since the clocks agree, and no other day is tried but the one already under way; the message names
-    neither secret nor reference.
+    They are not tried again, since the clocks agree, and no other day is tried but the one already under way; the
+    message names neither secret nor reference.
     """
     report = bench.run(customer_secret=Secret("not the secret"))
 

@@ -136,7 +136,7 @@ def test_other_addresses_and_methods_are_not_served() -> None:
 
 def test_without_dates_yesterday_is_read() -> None:
     """
-    As documented; the end is the start when it is left out.
+    Yesterday is read, as documented; the end is the start when it is left out.
     """
     app = a_sandbox()
 
@@ -274,7 +274,7 @@ def test_too_many_requests_are_refused() -> None:
 
 def test_a_ticket_may_serve_only_once() -> None:
     """
-    Where set: the second use of one is refused.
+    The second use of a ticket is refused, if that is set.
     """
     app = a_sandbox()
     app.refuse_replays = True

@@ -44,7 +44,7 @@ def a_report(**more: Any) -> Request:
 @pytest.mark.parametrize("vector", vectors())
 def test_a_query_is_signed_as_the_provider_s_libraries_sign_it(vector: dict[str, Any]) -> None:
     """
-    Of the same string, the ticket is that of the provider's sample code.
+    The ticket of a string is that of the provider's sample code.
     """
     assert Ticket(key=b"Jobs2CareersDemo").ticket(vector["canonical"]) == vector["ticket"]
 

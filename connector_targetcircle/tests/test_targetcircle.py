@@ -539,7 +539,7 @@ def test_report_promises_its_pages() -> None:
 
 def test_the_word_for_a_ready_report_is_compared_without_case() -> None:
     """
-    As by the poller: a report that only one of them takes for ready would end with its first page.
+    The poller compares it so, too: a report that only one of them takes for ready would end with its first page.
     """
     answer = an_answer((READY % 7).replace("READY", "Ready"))
 

@@ -370,7 +370,7 @@ def test_what_a_command_does_about_a_job(
     before: PreviousJob | None, options: str, decision: Start | Resume | str
 ) -> None:
     """
-    Of the job as it was found and the options alone; a text is the reason of a refusal.
+    The decision depends on the job as it was found and on the options alone; a text is the reason of a refusal.
     """
     found = decide(
         evolve(KEY, destination="prod"),

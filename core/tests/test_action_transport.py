@@ -63,7 +63,7 @@ def test_nothing_left_without_a_connection() -> None:
 
 def test_a_host_that_does_not_resolve_got_nothing() -> None:
     """
-    As little as a refused connection.
+    Nothing of a request was sent to a host that does not resolve, or that refuses the connection.
     """
     assert not failure("http://nobody.invalid", write("http://nobody.invalid/x")).sent
 
@@ -81,7 +81,7 @@ def test_a_host_that_does_not_resolve_got_nothing() -> None:
 )
 def test_what_fails_after_the_connection_may_have_left(server: Server, answer: SandboxResponse) -> None:
     """
-    Whatever went wrong with the answer.
+    The request may have left, whatever went wrong with the answer.
     """
     server.app = lambda request: answer
 

@@ -94,7 +94,7 @@ def as_dicts(values: Iterable[Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", [StoppedError, UsageError, SinkError])
 def test_an_error_keeps_its_class(kind: type[Exception]) -> None:
     """
-    Where it is one of penstock's.
+    An error of penstock keeps its class.
     """
     error = Failure.of(kind("so it is")).error
 

@@ -170,7 +170,7 @@ def test_rejected_records_are_counted_and_shown(here: Here) -> None:
 
 def test_rejected_records_of_days_and_accounts(here: Here) -> None:
     """
-    Those of the chosen partitions, in every form.
+    The rejected records of the chosen partitions are listed, in every form.
     """
     here.configure(["13", "14"])
     here("run", "daily", *days(3), code=5)

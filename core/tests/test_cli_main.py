@@ -246,7 +246,7 @@ def test_ctrl_c_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_sigterm_before_a_verb_begins_is_exit_130(tmp_path: Path) -> None:
     """
-    As Ctrl-C, with a word: here while it waits for a configuration that nobody writes.
+    SIGTERM ends the command as Ctrl-C does, with a word, here while it waits for a configuration that nobody writes.
     """
     config = tmp_path / "penstock.toml"
     os.mkfifo(config)
@@ -376,7 +376,7 @@ def test_a_closed_pipe_ends_a_listing_quietly(words: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
 def test_an_output_that_is_full_is_reported() -> None:
     """
-    As what it is, and not as a defect.
+    A full output is reported as such, not as a defect.
     """
     program = str(Path(sys.executable).parent / "penstock")
     with Path("/dev/full").open("wb") as full:
@@ -416,7 +416,7 @@ def test_a_working_directory_that_was_removed_is_no_defect(
 
 def test_a_closed_stderr_is_no_defect() -> None:
     """
-    As a daemon may start us: standard output is written as ever.
+    A daemon may start the command so: standard output is written as ever.
     """
     done = started("connectors 2>&-")
 

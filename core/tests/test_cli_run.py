@@ -197,7 +197,7 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here) -> None:
 @pytest.mark.parametrize("verb", ["plan", "run"])
 def test_what_cannot_be_read_is_one_sentence(here: Here, verb: str, arguments: list[str], message: str) -> None:
     """
-    Where the wrong word stands, and what would have been right.
+    The sentence has the place of the wrong word, and what would have been right.
     """
     with (here.folder / "penstock.toml").open("a") as file:
         file.write('[pipeline.odd]\nsource = "shop"\nsink = "filez"\n')

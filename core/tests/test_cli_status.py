@@ -207,7 +207,7 @@ def test_sources_of_which_nothing_was_delivered_have_no_table(capsys: pytest.Cap
 
 def test_long_output_is_paged_on_a_terminal(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    As the terminal would get it; what fits is printed.
+    The pager gets the text as the terminal would; what fits is printed.
     """
     paged: list[str] = []
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

@@ -746,7 +746,7 @@ DECLARATIONS = {
 @pytest.mark.parametrize("declaration", DECLARATIONS)
 def test_a_bound_of_a_number_is_stated_in_words(declaration: str) -> None:
     """
-    Of every setting of the installed sources and sinks that is a number: one that is too low is refused with what was
+    A number that is too low, in any setting of the installed sources and sinks, is refused with what was
     found and what is expected.
     """
     cls = DECLARATIONS[declaration]

@@ -14,7 +14,7 @@ from penstock._read.loader import HELD_RECORDS
 from penstock.model import Items
 
 
-def test_equal_keys() -> None:
+def test_row_that_comes_twice_is_delivered_once() -> None:
     """
     The same row twice is delivered once and counted; another row of the same key is rejected.
     """
@@ -42,7 +42,7 @@ def test_keys_of_earlier_pages() -> None:
 
 def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
     """
-    Of a listing with more keys than memory may hold, none is forgotten: not of earlier pages, nor of a large one.
+    A listing with more keys than memory may hold forgets none, neither of earlier pages nor of a large one.
     """
     shape, keys = compiled(key=("click_id", "job_id")), SliceKeys(bound=4)
 
@@ -170,7 +170,8 @@ def test_a_stamp_of_the_answer_that_is_no_scalar_rejects_its_records(value: Any)
 @pytest.mark.parametrize("bound", [100, 3], ids=["in memory", "on file"])
 def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
     """
-    Also those of other listings, and beyond the bound of memory. What came since a savepoint can be rolled back.
+    They are numbered also in other listings, and beyond the bound of memory. What came since a savepoint can be rolled
+    back.
     """
     shape, keys = compiled(Row), SliceKeys(bound)
 
@@ -223,7 +224,7 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
 @pytest.mark.parametrize("kind", ["report", "changes"])
 def test_what_repeats_does_not_depend_on_the_bound_of_memory(kind: Any, seed: int) -> None:
     """
-    Of listings with few keys and other values, in memory and on file the same rows are delivered, counted and rejected.
+    The same rows are delivered, counted and rejected with the keys in memory and on file.
     """
     random = Random(seed)
     listings = [

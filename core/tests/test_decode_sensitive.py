@@ -185,7 +185,7 @@ def test_a_secret_of_the_configuration_is_masked_in_what_extra_keeps(more: Any, 
 @pytest.mark.parametrize("nested", ["raw", "plain"])
 def test_a_selected_secret_is_removed_at_every_depth(nested: Any) -> None:
     """
-    Of what is delivered, too: one more array around the declared one hides nothing.
+    A secret that is selected by a value is removed from what is delivered, also inside of one more array.
     """
     decoded = decode_one(
         compiled(Lead, nested=nested),

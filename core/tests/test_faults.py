@@ -238,7 +238,7 @@ def test_a_fault_breaks_what_its_name_states(name: str, holds: Callable[[bytes],
 
 def test_ids_change_from_text_to_number() -> None:
     """
-    Where ids are text already, they become numbers.
+    Ids that are text become numbers.
     """
     app = with_faults(lambda request: SandboxResponse(body=b'[{"jobId": "7", "x": "8"}]'), [FAULTS["ids_change_type"]])
 

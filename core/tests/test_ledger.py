@@ -358,7 +358,7 @@ def test_streams_are_found_at_a_cost_that_does_not_grow_with_their_rows(many):
 
 def test_final_days_are_read_within_their_window_only(many):
     """
-    Of a window, the rows that are final are read from the database, no others.
+    Only the final rows of the window are read from the database.
     """
     window = {"since": date(2026, 3, 20), "until": date(2026, 3, 30), "accounts": ["a"]}
     final = [one for one in many.entries("talroo", "clicks", **window).values() if one.is_final]
@@ -741,7 +741,7 @@ def test_rejected_records_are_read_as_they_are_taken(ledger, monkeypatch):
 @pytest.mark.parametrize("source", [None, "talroo"])
 def test_rejected_records_of_a_window(ledger, source):
     """
-    Those of its days, the first and the last included, and of partitions without a day. None outside of it is read.
+    The records of its days, the first and the last included, and of partitions without a day are read, and no others.
     """
     snapshot = Partition("clicks", (("advertiser_id", "1"),))
     for partition in [*(day_of("1", date(2026, 3, number)) for number in range(1, 7)), snapshot]:
@@ -765,7 +765,8 @@ def test_rejected_records_of_a_window(ledger, source):
 @pytest.mark.parametrize("window", [{}, {"since": date(2026, 3, 1)}], ids=["all", "window"])
 def test_rejected_records_cost_two_queries(ledger, window):
     """
-    Whatever the number of partitions that have one; no row of a partition without one is read.
+    The number of queries does not depend on the number of partitions that have one; no row of a partition without one
+    is read.
     """
     days = [day_of("1", date(2026, 3, number)) for number in range(1, 21)]
     for number, day in enumerate(days):
@@ -807,7 +808,7 @@ def test_what_forget_deleted_is_found_by_an_index(ledger):
 
 def test_what_needs_attention_is_read_without_the_rest(many):
     """
-    Of an account's days, those with an error, with rejected records or values not read, and truncated ones.
+    The days of an account with an error, with rejected records or values not read, and truncated ones are read.
     """
     fine = evolve(DELIVERY, rejected=0, unread_values=0, truncated=False, reader_version="", version=1)
     for number in range(30):

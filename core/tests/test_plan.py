@@ -630,7 +630,7 @@ def test_rows_between_an_old_day_and_this_week_are_not_loaded() -> None:
 
 def test_final_days_of_changes_after_a_read_day_are_read_again() -> None:
     """
-    Of ``changes``, final days before the first day to read are left; those after it are read with it, in order.
+    The final days of ``changes`` before the first day to read are left; those after it are read with it, in order.
     """
     known = LedgerEntry(
         source="s",
@@ -705,7 +705,7 @@ def test_a_configured_account_without_a_name_is_refused(name: str) -> None:
 
 def test_rows_that_a_merged_stream_keeps_of_other_settings_are_noted() -> None:
     """
-    Of a report they are replaced.
+    A merged stream keeps them, and a notice says so; a report replaces them.
     """
     day = date(2026, 8, 5)
     plans = []

@@ -251,7 +251,7 @@ def test_check_reports_what_a_run_of_the_pipeline_would_refuse(
     server: Server, tmp_path: Path, wrong: dict[str, Any], named: str
 ) -> None:
     """
-    Of the pipeline that is named, or of all; a pipeline without a fault has no line.
+    The faults are those of the pipeline that is named, or of all; a pipeline without a fault has no line.
     """
     values = config(server, tmp_path)
     values["pipeline"]["daily"] |= wrong
@@ -376,7 +376,7 @@ def test_usage_and_configuration_raise(project: Project, call: Any, error: type[
 
 def test_a_broken_file_is_named_when_it_is_needed(tmp_path: Path) -> None:
     """
-    As the command line names it, by the first method that needs it.
+    The first method that needs the file names the fault, as the command line does.
     """
     file = tmp_path / "penstock.toml"
     file.write_text("[source.shop\n")

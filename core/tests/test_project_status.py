@@ -116,7 +116,7 @@ def test_the_problems_of_accounts_are_theirs(server: Server, shop: Shop, tmp_pat
 
 def test_status_has_the_requests_of_this_months_runs(project: Project) -> None:
     """
-    Of all runs of the source into the target that started in this calendar month.
+    They are those of all runs of the source into the target that started in this calendar month.
     """
     project.run("daily", **DAYS)
     project.run("daily", **DAYS)
@@ -243,7 +243,8 @@ def test_runs_are_listed_newest_first(project: Project) -> None:
 
 def test_status_reads_the_runs_that_it_needs(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Those of this month, and back to the last good one, some at a time: reports of runs are long, and kept for years.
+    It reads the runs of this month, and back to the last good one, some at a time: reports of runs are long, and kept
+    for years.
     """
     project.run("daily", **DAYS)
     (path,) = tmp_path.rglob("ledger.sqlite")
@@ -298,7 +299,7 @@ def test_a_pipeline_of_many_sources_opens_its_target_once(
 
 def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
-    Of a run of two sources, the one that failed is recorded with exit code 1 and its errors, the other with 0.
+    In a run of two sources, the one that failed is recorded with exit code 1 and its errors, the other with 0.
     """
     values = config(server, tmp_path)
     values["source"]["mall"] = {**values["source"]["shop"], "shop_ids": ["9"]}
@@ -420,7 +421,7 @@ def test_what_left_the_configuration_needs_no_attention(server: Server, shop: Sh
 
 def test_a_source_that_was_never_read_is_overdue(server: Server, tmp_path: Path) -> None:
     """
-    Of a pipeline, as of all; a source that is in no pipeline is expected nowhere.
+    It is overdue in the status of its pipeline and of all; a source in no pipeline is expected nowhere.
     """
     values = config(server, tmp_path)
     Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)

@@ -24,7 +24,7 @@ STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 
 def test_forget_makes_days_missing(project: Project) -> None:
     """
-    Of some accounts only, if they are named.
+    Days of the named accounts, or of all, are missing afterwards.
     """
     project.run("daily", **DAYS)
 
@@ -121,7 +121,7 @@ def test_deleting_the_rows_of_a_day_reads_its_partitions_only(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Whatever the length of the history in the ledger is.
+    The number of partitions that are read does not depend on the length of the history in the ledger.
     """
     project.run("daily", **DAYS)
     held = rows_held(monkeypatch)
@@ -335,7 +335,7 @@ def test_a_ledger_whose_rejected_takes_no_days_gives_the_same(
     project: Project, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    As documented for authors of sinks before the days were added.
+    The documentation for authors of sinks had no days before they were added.
     """
     rejected = SqliteLedger.rejected
     monkeypatch.setattr(SqliteLedger, "rejected", lambda self, source=None, stream=None: rejected(self, source, stream))

@@ -27,7 +27,7 @@ def _only_these(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 
 def test_a_secret_is_never_pickled() -> None:
     """
-    Neither for another process nor for a copy: a pickle would hold it in clear.
+    A secret is pickled neither for another process nor for a copy: the pickle would hold it in clear.
     """
     for use in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled"):

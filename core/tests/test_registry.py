@@ -227,7 +227,8 @@ def test_a_mistake_of_an_author_names_what_to_write(
     right: str, wrong: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Also where Python finds it, whose message names neither the remedy nor a similar name.
+    The correction is named also for a mistake that Python finds, whose message names neither the remedy nor a similar
+    name.
     """
     assert right in MISTAKEN
     (tmp_path / "connector_m").mkdir()
@@ -244,7 +245,7 @@ def test_a_mistake_of_an_author_names_what_to_write(
 
 def test_a_module_that_is_not_there_suggests_the_one_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Of the text that names a connector.
+    The text that names a connector is compared with the modules beside it.
     """
     (tmp_path / "connector_n").mkdir()
     (tmp_path / "connector_n" / "__init__.py").write_text("")
@@ -486,7 +487,7 @@ def test_installed_plugins_are_found_by_their_entry_points() -> None:
 
 def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Of two installations of one distribution, the first on ``sys.path`` counts.
+    It may. The first of two installations of one distribution on ``sys.path`` counts.
     """
     output = (
         "# [penstock]\n[console_scripts]\nx = y:z\n\n[penstock]\n# a = b\nshop = shop_plugin:Holder.plugin [extra]\n"
@@ -590,7 +591,7 @@ def test_a_plugin_that_states_another_name_than_its_connector_is_broken():
 
 def test_two_plugins_that_state_one_name_clash():
     """
-    Also where a run needs no other connector.
+    They clash also where a run needs no other connector.
     """
     registry = Registry([ConnectorPlugin(SHOP, name="shop"), ConnectorPlugin(evolve(SHOP, summary="Another"))])
 

@@ -163,7 +163,7 @@ def test_what_follows_an_attempt(
     before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: NextStep
 ):
     """
-    Of what was tried before, the verdict and the response alone.
+    What follows depends on the verdict and the response of the attempts before, and on nothing else.
     """
     attempts = Attempts(policy=POLICY, **before)
 

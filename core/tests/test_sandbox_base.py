@@ -134,7 +134,7 @@ def test_planned_failures_strike_the_requests_that_match(
     shop: Shop, how: int | SandboxResponse | Callable[[SandboxResponse], SandboxResponse], expected: tuple[int, Any]
 ) -> None:
     """
-    As often as planned; a request to another path, or without credentials, uses none up.
+    They occur as often as planned; a request to another path, or without credentials, uses none up.
     """
     shop.fail_next(how, 2, on="^PUT /shops")
 

@@ -114,7 +114,7 @@ def test_a_request_is_made_of_templates():
 
 def test_the_columns_of_a_parent_row_are_filled_in_and_stamped():
     """
-    Those that the record class adds are stamped on the records.
+    The columns that the record class adds are stamped on the records.
     """
     stream = a_stream(path="/{shop}/orders/{number}", parent=Parent(stream="shops", columns=("shop", "number")))
 

@@ -280,7 +280,7 @@ def test_accounts_are_listed_by_one_column_of_a_whole_snapshot(
     other: Stream, lister: tuple[str, str], output: str
 ) -> None:
     """
-    Of a list that is read in several parts only the first would count, and of two columns only one.
+    A list that is read in several pieces, or two columns, would count in part only.
     """
     broken = Registry([Acme(other, by_offer(accounts_from=lister))]).broken()
 

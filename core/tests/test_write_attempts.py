@@ -168,7 +168,7 @@ def test_a_row_is_sent_again_only_where_that_cannot_double_it(
 
 def test_an_unknown_outcome_has_the_reason_of_its_own_attempt(tmp_path: Path) -> None:
     """
-    Not that of a later attempt, which the provider turned away.
+    The reason is not that of a later attempt, which the provider turned away.
     """
     tomorrow = a_response(status=429, headers=(("retry-after", "86400"),))
     job = Job(tmp_path, [lost("acme.example sent nothing for 60 s"), tomorrow], action=PAUSE)
@@ -203,7 +203,7 @@ def test_a_refusal_that_another_token_does_not_change_is_of_its_rows(tmp_path: P
 
 def test_a_row_is_not_sent_where_its_login_fails(tmp_path: Path) -> None:
     """
-    Also where the token ends while the row waits for its turn, and the login after that is lost on the way.
+    It is not sent also where the token ends while the row waits for its turn, and the login after that is lost.
     """
     login = Login(life_s=10.0)
     logins: list[Answer] = [a_response({})]
@@ -223,7 +223,7 @@ def test_a_row_is_not_sent_where_its_login_fails(tmp_path: Path) -> None:
 
 def test_a_login_that_states_nothing_is_made_again_for_a_write(tmp_path: Path) -> None:
     """
-    As for a read: nothing of the row was sent.
+    The login is repeated as for a read: nothing of the row was sent.
     """
     job = Job(tmp_path, [CAPTURED], authenticator=Login(failures=[BrokenBodyError("no JSON")]))
 

@@ -327,7 +327,7 @@ def test_days_of_changes_wait_for_a_volume_that_is_not_mounted(sink, tmp_path, p
 
 def test_a_directory_that_cannot_be_synced_concerns_its_partition_only(sink, monkeypatch):
     """
-    Of partitions that are committed together, the one on a failing disk fails; the next opening completes it.
+    A partition on a failing disk fails, and not those that are committed with it; the next opening completes it.
     """
 
     def failing(directory: str) -> None:
@@ -369,7 +369,7 @@ def test_gzip_may_be_switched(sink):
 
 def test_equal_rows_give_equal_files(sink):
     """
-    Also when compressed: no time stamp gets in, so copies and checksums stay what they were.
+    Compressed files are equal, too: no time stamp gets in, so copies and checksums stay what they were.
     """
     compressed = FileSink(directory=sink.directory, codec=JsonLines(), compress=True)
     run(compressed, a_day(), (CLICKS, [click(1)]))

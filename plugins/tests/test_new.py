@@ -583,7 +583,7 @@ def test_a_status_is_no_key(place: Path) -> None:
 
 def test_members_of_a_node_are_columns() -> None:
     """
-    Those of ``node``, ``attributes`` and the like; the cursor of an edge is of its page.
+    Members of ``node``, ``attributes`` and the like are columns; the cursor of an edge belongs to its page.
     """
     record = guess_columns(read_sample(SAMPLES["edges"].encode()), "orders", report=True)
     amount, currency = (f'"node.total.{member}"' for member in ("amount", "currencyCode"))

@@ -99,7 +99,8 @@ def test_a_row_that_references_a_missing_one_fails_its_partition(dsn: str):
 
 def test_an_error_of_a_trigger_names_it(dsn: str):
     """
-    Whatever its SQLSTATE: the fault is neither the server's nor that of a table without partitions.
+    An error of a trigger names the trigger, whatever its SQLSTATE is: the fault is neither the server's nor that of a
+    table without partitions.
     """
     delivered(dsn, [click(1)])
     does = "raise exception 'no' using errcode = 'check_violation';"

@@ -217,7 +217,7 @@ def test_a_run_that_ended_is_on_the_disk():
 
 def test_a_server_that_lost_commits_fails_the_end_of_the_run():
     """
-    Also where the session is lost after the last delivery.
+    The end of the run fails also where the session is lost after the last delivery.
     """
     with crashing() as dsn:
         delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))

@@ -278,7 +278,7 @@ def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
 
 def test_a_key_that_comes_twice_is_kept_once(dsn: str):
     """
-    Of a report the first row of a key stays, as on a page, and the others count as repeated.
+    The first row of a key stays in a report, as on a page, and the others count as repeated.
     """
     entry = delivered(
         dsn, [click(1), click(2), click(1, url="later", price=Decimal(5))], sums={"price": Decimal("5.2")}

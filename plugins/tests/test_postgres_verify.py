@@ -59,7 +59,7 @@ def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, o
 
 def test_rows_of_no_delivery_are_named(dsn: str):
     """
-    Of a day or an account that the ledger does not count; also where the column of the day was widened.
+    Rows of a day or an account that the ledger does not count are named, also where the column of the day was widened.
     """
     delivered(dsn, [click(1)])
     query(dsn, "alter table acme.clicks alter report_date type timestamp")

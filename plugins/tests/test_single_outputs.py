@@ -95,7 +95,7 @@ def test_a_file_behind_a_symlink_is_replaced_at_its_place(tmp_path):
 
 def test_a_pipe_is_not_replaced(tmp_path):
     """
-    Nor a device, behind a link either.
+    A pipe or a device is not replaced, behind a link either.
     """
     os.mkfifo(tmp_path / "pipe")
     for name, place in (("pipe.jsonl", tmp_path / "pipe"), ("null.jsonl", "/dev/null")):

@@ -53,7 +53,7 @@ def test_a_life_that_makes_no_sense_is_none(stated: str, life_s: float | None) -
 
 def test_a_token_inside_of_another_member_is_named_by_its_path() -> None:
     """
-    As the paths of an envelope and of a poller.
+    The path has the form of those of an envelope and of a poller.
     """
     signer = GrantedToken(login=LOGIN, token_member="session.token", life_member="session.life")
     body = b'{"session": {"token": "a-token", "life": 60}}'
