@@ -8,10 +8,12 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import penstock._write.outbox
 import pytest
 from attrs import evolve
+from penstock._util import files
 from penstock._write.outbox import _TABLES, DIED, RETENTION_DAYS, Outbox, OutboxJob, forget_old, load_other
 from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
@@ -276,9 +278,10 @@ def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> No
 
 def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
     """
-    For another process; a lock of POSIX does not hold against its own.
+    For another process and another thread, also after another job of this process ended.
     """
     job = outbox.open(KEY, NOW)
+    outbox.open(evolve(KEY, digest="d3"), NOW).close()
     code = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
         "from penstock._write.outbox import *\n"
@@ -293,6 +296,31 @@ def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
     ]
 
     assert codes == [6, 0]
+    with pytest.raises(LockHeldError, match="another process or thread"):
+        outbox.open(KEY, NOW)
+    job.close()
+    outbox.open(KEY, NOW).close()
+    assert list(outbox.folder.glob("*.lock")) == []
+
+
+def test_a_lock_file_that_its_holder_deleted_locks_nothing(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A process that opened the file before locks the one that is there now.
+    """
+    try_lock, deleted = files._try_lock, list[Path]()
+
+    def delete_first(file: IO[bytes]) -> bool:
+        if not deleted:
+            deleted.extend(outbox.folder.glob("*.lock"))
+            deleted[0].unlink()
+        return try_lock(file)
+
+    monkeypatch.setattr(files, "_try_lock", delete_first)
+    job = outbox.open(KEY, NOW)
+
+    assert list(outbox.folder.glob("*.lock")) == deleted
+    with pytest.raises(LockHeldError):
+        outbox.open(KEY, NOW)
     job.close()
 
 

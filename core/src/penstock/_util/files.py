@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,32 @@ def exclusive(path: Path, wait: Callable[[], None]) -> Iterator[None]:
         while not _try_lock(file):
             wait()
         yield
+
+
+@contextmanager
+def exclusive_if_free(path: Path) -> Iterator[bool]:
+    """
+    Hold the lock file ``path`` as :func:`exclusive` does, and delete it afterwards; False if it is held already.
+    """
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            if not _try_lock(file):
+                yield False
+                return
+            if not _is_at(path, file):
+                continue  # its holder deleted it meanwhile, and others lock the next one
+            try:
+                yield True
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
 
 
 def _try_lock(file: IO[bytes]) -> bool:

@@ -9,18 +9,18 @@ A command loads the last job of its input, decides (``outbox_decision``) whether
 refused, and applies that: :meth:`Outbox.open`. :class:`OutboxJob` then records the rows of the job.
 """
 
+import hashlib
 import json
-import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from attrs import define, field, frozen
 
+from penstock._util.files import exclusive_if_free
 from penstock._write.outbox_decision import CALL, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.model import EXACT_JSON, Receipt, ReceiptStatus
@@ -71,7 +71,7 @@ class Outbox:
         process sends it, UsageError if :func:`decide` refuses, TargetError if the outbox cannot be used.
         """
         with ExitStack() as stack:
-            lock = stack.enter_context(self._lock(key))
+            self._lock(key, stack)
             connection = stack.enter_context(closing(connect(self.path)))
             try:
                 connection.execute("begin immediate")
@@ -89,40 +89,31 @@ class Outbox:
                 connection.execute("commit")
             except sqlite3.Error as error:
                 raise database_error(self.path, error) from error
-            stack.pop_all()
+            held = stack.pop_all()
         return OutboxJob(
             number=number,
             is_new=isinstance(decision, Start),
             is_finished=isinstance(decision, Resume) and decision.is_finished and not retry_unknown,
             retry_unknown=retry_unknown,
             connection=connection,
-            lock=lock,
+            held=held,
             path=self.path,
         )
 
-    def _lock(self, key: JobKey) -> BinaryIO:
-        """Lock the byte of this job in one file. A killed process releases it, and no file is left behind."""
-        import fcntl
-
-        path = self.folder / "writes.lock"
+    def _lock(self, key: JobKey, stack: ExitStack) -> None:
+        """Lock this job until ``stack`` is closed. A killed process holds no lock."""
+        job = hashlib.sha256(f"{key.source}\0{key.action}\0{key.digest}".encode()).hexdigest()[:16]
+        path = self.folder / f"writes-{job}.lock"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+            is_free = stack.enter_context(exclusive_if_free(path))
         except OSError as error:
             raise unwritable(path, error) from error
-        byte = zlib.crc32(f"{key.source}\0{key.action}\0{key.digest}".encode())
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        except (BlockingIOError, PermissionError):
-            file.close()
+        if not is_free:
             raise LockHeldError(
-                f"another process is sending {key.what} to {key.source} {key.action}. Wait for it to end; a process "
-                "that was killed holds no lock."
-            ) from None
-        except OSError as error:
-            file.close()
-            raise unwritable(path, error) from error
-        return file
+                f"another process or thread is sending {key.what} to {key.source} {key.action}. Wait for it to end; a "
+                "process that was killed holds no lock."
+            )
 
 
 @define(eq=False)
@@ -136,7 +127,7 @@ class OutboxJob:
     is_finished: bool  # finished before, and nothing is to be sent again
     retry_unknown: bool
     connection: sqlite3.Connection
-    lock: BinaryIO
+    held: ExitStack
     path: Path
     _retried: set[int] = field(factory=set, init=False)  # unknown rows that were sent again by this process
 
@@ -236,8 +227,7 @@ class OutboxJob:
 
     def close(self) -> None:
         """Release the lock. Rows that are still ``sending`` become unknown when the job is resumed."""
-        self.connection.close()
-        self.lock.close()
+        self.held.close()
 
     @contextmanager
     def _statements(self) -> Iterator[None]:
