@@ -14,7 +14,7 @@ import penstock._write.outbox
 import pytest
 from attrs import evolve
 from penstock._util import files
-from penstock._write.outbox import _TABLES, DIED, RETENTION_DAYS, Outbox, OutboxJob, forget_old, load_other
+from penstock._write.outbox import _TABLES, RETENTION_DAYS, UNRECORDED, Outbox, OutboxJob, forget_old, load_other
 from penstock._write.outbox_decision import CALL, STDIN, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
@@ -100,7 +100,7 @@ def test_ways_to_go_on(
     assert one_line(job) == receipts
     found = job.receipt(3)
     assert found is not None
-    assert (found.status, found.reason) == ("unknown", DIED)
+    assert (found.status, found.reason) == ("unknown", UNRECORDED)
     assert job.receipt(4) is None
     job.close()
 
@@ -117,6 +117,25 @@ def test_a_retried_row_that_was_not_sent_is_unknown_again(crashed: Outbox) -> No
     assert first is not None
     assert (first.status, first.reason) == ("unknown", "lost")
     assert second is None
+    job.close()
+
+
+def test_a_row_that_is_refused_after_an_unknown_attempt_may_have_arrived(crashed: Outbox) -> None:
+    """
+    The provider may refuse it because it has it already. The row that was not sent before is just refused.
+    """
+    job = crashed.open(KEY, NOW, retry_unknown=True)
+    for row in (2, 4):
+        job.record_sending([row])
+        job.settle([Receipt(row=row, status="refused", reason="exists already")])
+
+    assert [receipt.reason for row in (2, 4) if (receipt := job.receipt(row))] == [
+        "exists already; an earlier attempt, whose outcome is unknown, may have arrived",
+        "exists already",
+    ]
+    job.record_sending([3])
+    job.settle([done(3)])
+    assert job.receipt(3) == done(3)
     job.close()
 
 

@@ -15,7 +15,7 @@ from penstock._fetch.auth import Signer
 from penstock._fetch.limits import SILENT, Budget, RateLimit
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
-from penstock._write.outbox import Outbox
+from penstock._write.outbox import UNRECORDED, Outbox
 from penstock._write.outbox_decision import JobKey
 from penstock._write.rows import InputRow
 from penstock._write.sender import Sender
@@ -370,5 +370,6 @@ def test_receipts_that_are_not_of_each_row_end_the_job(returned: Any, tmp_path: 
 
     assert job.send() == ["unknown", "unknown", "refused", "refused"]
     assert isinstance(job.sender.error, PluginError)
+    assert job.receipts[0].reason == UNRECORDED
     assert "write return None, a verdict, or one Receipt for each of the 2 rows" in str(job.sender.error)
     assert len(job.sent) == 1

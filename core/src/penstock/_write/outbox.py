@@ -28,7 +28,7 @@ from penstock.redact import mask, mask_json
 
 SCHEMA_VERSION = 1
 RETENTION_DAYS = 180  # finished jobs are forgotten after that
-DIED = "penstock ended while it was sent; it may have arrived"
+UNRECORDED = "it was sent, and its outcome was not recorded; it may have arrived"
 
 _TABLES = (
     "create table if not exists meta (name text primary key, value text not null)",
@@ -144,9 +144,9 @@ class OutboxJob:
         with self._statements():
             self.connection.execute("begin immediate")
             self.connection.executemany(
-                "insert into rows values (?, ?, 'sending', '', null, 0) on conflict (job, row) do update set "
+                "insert into rows values (?, ?, 'sending', ?, null, 0) on conflict (job, row) do update set "
                 "left_before = max(rows.left_before, rows.state = 'unknown'), state = 'sending'",
-                [(self.number, row) for row in rows],
+                [(self.number, row, UNRECORDED) for row in rows],
             )
             self.connection.execute("commit")
 
@@ -168,7 +168,10 @@ class OutboxJob:
             self.connection.execute("commit")
 
     def settle(self, receipts: Iterable[Receipt]) -> None:
-        """Record the outcome of rows; durable when this returns."""
+        """
+        Record the outcome of rows; durable when this returns. A row that is refused may still be there where an earlier
+        attempt is unknown, as an error such as "exists already" shows: its reason states that.
+        """
         values = [
             (
                 self.number,
@@ -185,7 +188,9 @@ class OutboxJob:
             self.connection.execute("begin immediate")
             self.connection.executemany(
                 "insert into rows values (?, ?, ?, ?, ?, 0) on conflict (job, row) do update set "
-                "state = excluded.state, reason = excluded.reason, answer = excluded.answer",
+                "state = excluded.state, answer = excluded.answer, reason = excluded.reason || "
+                "case when left_before and excluded.state = 'refused' "
+                "then '; an earlier attempt, whose outcome is unknown, may have arrived' else '' end",
                 values,
             )
             self.connection.execute("commit")
@@ -333,7 +338,8 @@ def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey,
     what, destination = mask(key.what), mask(key.destination)
     if isinstance(decision, Resume):
         connection.execute(
-            "update rows set state = 'unknown', reason = ? where job = ? and state = 'sending'", (DIED, decision.number)
+            "update rows set state = 'unknown', reason = ? where job = ? and state = 'sending'",
+            (UNRECORDED, decision.number),
         )
         connection.execute(
             "update jobs set what = ?, destination = ? where id = ?", (what, destination, decision.number)
