@@ -376,6 +376,12 @@ def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> A
         (200, b"", "unknown"),
         (200, b"<html>Sign in</html>", "unknown"),
         (200, b'{"result": "id-', "unknown"),
+        (200, [{"id": 7, "status": "created"}, {"id": 8, "error": None, "success": None}], "done"),
+        (200, [{"status": 201}, {"status": 400}], "unknown"),
+        (200, [{"success": False}], "unknown"),
+        (200, [True, False], "unknown"),
+        (200, {"result": {"id": 7}, "placements": [{"status": "failed"}]}, "done"),
+        (207, {"success": True}, "unknown"),
         (302, b"", "unknown"),
         (303, b"", "unknown"),
         (307, b"", "refused"),
@@ -398,6 +404,26 @@ def test_the_meaning_of_an_answer(status: int, body: Any, expected: str) -> None
     Done only where the provider confirms it, refused only where nothing was captured, and everything else unknown.
     """
     assert meaning(a_response(body, status=status)) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"success": True, "errors": []}, "done"),
+        ({"success": True, "errors": ["row 1"]}, "unknown"),
+        ({"results": [{"status": "ok"}, {"status": "ok"}]}, "done"),
+        ({"results": [{"status": "ok"}, {"status": "error"}]}, "unknown"),
+        ({"success": False, "results": [{"success": True}, {"success": False}]}, "unknown"),
+        ({"success": False, "errors": [{"status": 422}]}, "refused"),
+    ],
+    ids=str,
+)
+def test_the_meaning_of_an_answer_to_several_rows(body: Any, expected: str) -> None:
+    """
+    Where the response states that a part of the request failed, the outcome of each row is unknown: a judge of the
+    action knows which row that is.
+    """
+    assert meaning(a_response(body), EVENTS) == expected
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ _CREDENTIALS = "The credentials were refused: check those of this source."
 
 # What a status means to a write where neither the action nor the connector has a judge or a rule for it.
 _STATUSES: Mapping[int, StatusRule] = {
+    207: Unavailable(f"Each of its parts has an outcome, which no judge of the action reads. {_UNSURE}"),
     401: Refusal(_CREDENTIALS, AuthenticationError, renew=True),  # a token may have ended before its time
     403: Refusal(_CREDENTIALS, AuthenticationError),
     **dict.fromkeys((425, 429), Throttle("Too many requests: lower requests_per_second.")),
@@ -130,33 +131,50 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
     if answer is False:
         return Refuse(RefusedError(f"{provider} states false"))
+    text = f"{provider} answered {action.name} with HTTP {response.status} and"
+    if (action.bulk or isinstance(answer, list)) and _has_failed_part(answer):
+        return Retry(ServerError(f"{text} a part that failed: {response.text(200)}; others may have been carried out"))
     if not isinstance(answer, dict):
         return _Done()
     reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
     outcomes = {name: stated(name, answer[name]) for name in OUTCOME_MEMBERS if name in answer}
     refused = next((name for name, success in outcomes.items() if success is False), None)
     if refused is not None:
-        text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}"
-        error = f"{text}: {reason}" if reason else text
+        error = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}"
+        error = f"{error}: {reason}" if reason else error
         code = flag(answer[refused])
         if isinstance(code, int) and code >= 500:
             return Retry(ServerError(error))
         return Refuse(RefusedError(error))
-    unclear = next((name for name in (*outcomes, *ERROR_MEMBERS) if _contradicts(name, answer, outcomes)), None)
+    warned = not action.bulk and any(outcomes.values())
+    unclear = next((name for name in (*outcomes, *ERROR_MEMBERS) if _contradicts(name, answer, outcomes, warned)), None)
     if unclear is None:
         return _Done(reason)
-    text = f"{provider} answered {action.name} with HTTP {response.status} and {unclear}"
-    return Retry(ServerError(f"{text}: {reason}; it may have been carried out"))
+    return Retry(ServerError(f"{text} {unclear}: {reason}; it may have been carried out"))
 
 
-def _contradicts(name: str, answer: Mapping[str, Any], outcomes: Mapping[str, bool | None]) -> bool:
+def _has_failed_part(answer: Any) -> bool:
+    """Whether an element of a list states a failure; of an object, of a list in it that is not for errors."""
+    members = answer if isinstance(answer, dict) else {"": answer}
+    lists = [value for name, value in members.items() if isinstance(value, list) and name not in ERROR_MEMBERS]
+    return any(part is False or (isinstance(part, dict) and _fails(part)) for parts in lists for part in parts)
+
+
+def _fails(part: Mapping[str, Any]) -> bool:
+    names = (name for name in (*OUTCOME_MEMBERS, *ERROR_MEMBERS) if part.get(name) is not None)
+    return any(stated(name, part[name]) is False for name in names)
+
+
+def _contradicts(
+    name: str, answer: Mapping[str, Any], outcomes: Mapping[str, bool | None], errors_are_warnings: bool
+) -> bool:
     """
     Whether a member of a body does not agree with its good status, so that one of them is not about this write. In
-    ``errors`` beside a member that states success there are warnings.
+    ``errors`` beside a member that states success there are warnings, unless several rows share the request.
     """
     if name in outcomes:
         return outcomes[name] is None and isinstance(flag(answer[name]), int)  # a code that is neither
-    if name not in answer or (name.lower() == "errors" and any(outcomes.values())):
+    if name not in answer or (name.lower() == "errors" and errors_are_warnings):
         return False
     return stated(name, answer[name]) is False
 
