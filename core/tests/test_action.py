@@ -256,8 +256,17 @@ def test_rows_of_one_list_share_a_request() -> None:
     accounts = ["a", "a", "b", "a", "a", "b"]
     rows: list[dict[str, Any]] = [{"account": account, "event_id": str(n)} for n, account in enumerate(accounts)]
     rows.append({"account": "b", "body": [{"eventId": "x"}, {"eventId": "y"}]})
+    rows.append({"account": "b", "body": [{"eventId": name} for name in "wxyz"]})
+    rows.append({"account": "b", "body": [{"eventId": name} for name in "xyz"]})
 
-    assert rows_by_request(EVENTS, rows) == [[0, 1, 3], [2, 5], [4], [6]]
+    assert rows_by_request(EVENTS, rows) == [
+        [0, 1, 3],
+        [2, 5],
+        [4],
+        [6],
+        "body: 4 in one row, at most 3 fit one request; split the row",
+        [8],
+    ]
 
 
 def test_a_row_with_several_values_is_bounded() -> None:

@@ -137,6 +137,9 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
         ("a.csv", b"a,b,a\n", "the column a is there twice"),
         ("a.csv", b"a;b;c\n1;2;3\n", r"separated by semicolons \('a;b;c'\); nothing was sent"),
         ("a.csv", b"a\tb\n1\t2\n", "separated by tabs"),
+        ("a.json", b'[\n{"a": 1},\n{"a": 2}\n]\n', "it is one JSON value, and no JSON lines; nothing was sent"),
+        ("a.jsonl", b'[{"a": 1}]', "it is one JSON value"),
+        ("input", b'{\n  "rows": [\n    {"a": 1}\n  ]\n}\n', "it is one JSON value"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), "its header is no UTF-8 text; nothing was sent"),
         ("a.csv", "a\tb\n1\t2\n".encode("utf-16"), "its header is no UTF-8 text; nothing was sent"),
         ("a.csv", "größe\n1\n".encode("latin-1"), "its header is no UTF-8 text; nothing was sent"),
@@ -146,7 +149,8 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:20] + b"\xff" * 40, "cannot be read"),
     ],
     ids=[
-        *("empty", "no name", "twice", "semicolons", "tabs", "utf-16", "utf-16 tabs", "latin-1", "json lines"),
+        *("empty", "no name", "twice", "semicolons", "tabs", "array", "array in a line", "printed object"),
+        *("utf-16", "utf-16 tabs", "latin-1", "json lines"),
         *("no gzip", "cut gzip", "damaged gzip"),
     ],
 )

@@ -121,7 +121,11 @@ def pack_rows(
             else:
                 yield Receipt(row=group[0].number, status="refused", reason=str(error))
             continue
-        problem = _beyond(action.most_values, group[0].values, length(request)) if action.most_values else ""
+        problem = ""
+        if action.most_values is not None:
+            problem = _beyond(action.most_values, group[0].values, length(request))
+        elif action.bulk and (objects := len(group[0].values.get(BODY, ()))) > action.rows_per_request:
+            problem = f"{BODY}: {objects} in one row, at most {action.rows_per_request} fit one request; split the row"
         if problem:
             yield Receipt(row=group[0].number, status="refused", reason=problem)
         else:

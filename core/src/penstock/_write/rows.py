@@ -93,7 +93,7 @@ class RowFile:
                 while block := file.read(1 << 20):
                     digest.update(block)
                 _check_packed(path, file)
-            format_ = _format_of(path)
+            format_ = _format_of(path, name)
             header, columns = _head(path, name) if format_ == "csv" else (b"", ())
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"--from {name}: cannot be read: {_why(error)}") from None
@@ -243,15 +243,19 @@ def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _format_of(path: Path) -> Literal["jsonl", "csv"]:
+def _format_of(path: Path, name: str) -> Literal["jsonl", "csv"]:
     named = [suffix for suffix in _suffixes(path) if suffix != ".gz"][-1:]
     if named == [".csv"]:
         return "csv"
-    if named and named[0] in (".jsonl", ".ndjson", ".json"):
-        return "jsonl"
     with path.open("rb") as file:
         start = _unpacked(path, file).read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return "jsonl" if start[:1] == b"{" or not start else "csv"
+    if start.startswith(b"[") or start.partition(b"\n")[0].rstrip() == b"{":  # of which single lines may be rows
+        raise UsageError(
+            f"--from {name}: it is one JSON value, and no JSON lines; nothing was sent. Write each row as an object on "
+            "a line of its own, as `jq -c '.[]'` does with an array"
+        )
+    jsonl = (named and named[0] in (".jsonl", ".ndjson", ".json")) or start[:1] == b"{" or not start
+    return "jsonl" if jsonl else "csv"
 
 
 def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
