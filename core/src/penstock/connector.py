@@ -124,6 +124,10 @@ class Stream:
     """
     One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
 
+    Most streams need five fields: ``name``, ``record``, ``path`` or ``requests``, ``envelope``, and ``paginator`` or
+    ``open_for``. The record class states kind, key, account and day. The other fields are for traits of a provider, and
+    their defaults are for one without the trait.
+
     What it is:
 
     ``summary``
