@@ -5,6 +5,7 @@ Servers of Postgres as they are secured and as they fail: TLS, a hot standby, a 
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +90,23 @@ def test_a_certificate_of_the_named_authority_is_trusted(keys: Path, encrypted: 
     assert over_tls is True
     with psycopg.connect(dsn) as connection:
         assert connection.execute("select click_id from acme.clicks").fetchall() == [("c1",)]
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform bounds no unacknowledged data")
+def test_the_server_ends_the_session_of_a_lost_host_within_a_minute(encrypted: Callable[..., str]) -> None:
+    """
+    Also where it waits for the acknowledgement of what it sent: it sends no probe then, and the session would hold the
+    lock of the source for a quarter of an hour.
+    """
+    target = PostgresSink(dsn=Secret(encrypted(sslmode="require"))).open(SOURCE, "r1")
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    idle, interval, count, unacknowledged = (
+        int(target.database.one("select current_setting(%s)", (name,))) for name in names
+    )
+    target.close()
+
+    assert idle + interval * count == 60
+    assert unacknowledged == 60_000
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from penstock_plugins.postgres.sql_text import short
 if TYPE_CHECKING:
     from penstock_plugins.postgres.database import Database, Row
 
-# Both sides detect a lost host after 30 s + 3 x 10 s, so that its lock on the source is released.
+# Both sides detect a lost host after 30 s + 3 x 10 s, so that its lock on the source is released. While data is
+# unacknowledged no probe is sent: the second setting bounds that case, which else takes the system's 15 minutes.
 KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
+USER_TIMEOUT_MS = 60_000
 
 POOLER_PROBES, PROBE_S = 3, 5  # connections, and the longest wait for an answer to each
 
@@ -56,7 +58,7 @@ def connection_parameters(dsn: Secret, application: str) -> dict[str, Any]:
     parameters.setdefault("keepalives", 1)
     for name, value in KEEPALIVES.items():
         parameters.setdefault(f"keepalives_{name}", value)
-    parameters.setdefault("tcp_user_timeout", 60_000)
+    parameters.setdefault("tcp_user_timeout", USER_TIMEOUT_MS)
     return {**parameters, "client_encoding": "utf8", "application_name": short(application)}
 
 

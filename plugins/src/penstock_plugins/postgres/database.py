@@ -15,6 +15,7 @@ from psycopg import errors
 
 from penstock_plugins.postgres.connection import (
     KEEPALIVES,
+    USER_TIMEOUT_MS,
     connection_parameters,
     is_in_transaction_pool,
     label_of,
@@ -165,6 +166,7 @@ class Database:
             settings["default_transaction_read_only"] = "on"
         else:
             settings |= {f"tcp_keepalives_{name}": str(value) for name, value in KEEPALIVES.items()}
+            settings["tcp_user_timeout"] = str(USER_TIMEOUT_MS)
             # During a long statement, the server checks regularly whether its client is still connected.
             settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
             # Statistics do not know a new day, nor a temporary table: the server expects one row, and would compare
