@@ -2,7 +2,8 @@
 Methods that another process calls, by JSON text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -44,8 +45,9 @@ ENTRY = LedgerEntry(
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> SqliteLedger:
-    return SqliteLedger(tmp_path / "ledger.sqlite")
+def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
+    with closing(SqliteLedger(tmp_path / "ledger.sqlite")) as opened:
+        yield opened
 
 
 def test_a_ledger_over_requests_is_that_ledger(ledger: SqliteLedger) -> None:

@@ -1,7 +1,7 @@
 """What may take the place of a partition, and of the rows that were delivered before; and what failures cost."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -126,12 +126,12 @@ def test_rejected_records_do_not_empty_a_partition(
     ids=["a day of a report", "a day of changes", "an account of a snapshot", "a snapshot"],
 )
 def test_report_event_and_ledger_have_the_same_restatements(
-    tmp_path: Path, kind: Kind, values: Pairs, is_restated: bool
+    ledger: SqliteLedger, kind: Kind, values: Pairs, is_restated: bool
 ) -> None:
     """
     Only a day of a report is restated; other partitions hold other rows whenever they are read.
     """
-    ledger, events = SqliteLedger(tmp_path / "ledger.sqlite"), list[Event]()
+    events: list[Event] = []
     committer = a_committer(ledger, events)
     partition = Partition("clicks", values)
     for rows in (7, 9):
@@ -187,6 +187,12 @@ class Counting(SqliteLedger):
         super().fail(source, partition, error, run_id)
 
 
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Counting]:
+    with closing(Counting(tmp_path / "ledger.sqlite")) as opened:
+        yield opened
+
+
 def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     """Let partitions fail with these errors. The notes of the run."""
     events: list[Event] = []
@@ -198,11 +204,10 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     return [event["message"] for event in events if event["event"] == "note"]
 
 
-def test_failures_are_recorded_in_groups(tmp_path: Path) -> None:
+def test_failures_are_recorded_in_groups(ledger: Counting) -> None:
     """
     Where a provider is down, every partition fails: the ledger is not synced for each of them.
     """
-    ledger = Counting(tmp_path / "ledger.sqlite")
     before = ledger.changes
     failing(ledger, ["down"] * (2 * GROUP_PARTITIONS + 1))
 
@@ -210,11 +215,10 @@ def test_failures_are_recorded_in_groups(tmp_path: Path) -> None:
     assert len(ledger.entries("s", "clicks")) == 2 * GROUP_PARTITIONS + 1
 
 
-def test_a_failure_that_cannot_be_recorded_is_the_only_one(tmp_path: Path) -> None:
+def test_a_failure_that_cannot_be_recorded_is_the_only_one(ledger: Counting) -> None:
     """
     The others are in the ledger; one note names the first partition and the reason.
     """
-    ledger = Counting(tmp_path / "ledger.sqlite")
     notes = failing(ledger, ["down", "broken", "down"])
 
     assert len(notes) == 1

@@ -2,6 +2,8 @@
 Keys: repeated rows, other values of a key, row keys, the bound of memory.
 """
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from random import Random
 from typing import Any
@@ -38,6 +40,23 @@ def test_keys_of_earlier_pages() -> None:
     assert [row.click_id for row in decoded.batch.rows] == ["c"]
     assert (decoded.repeated, decoded.fresh, decoded.count) == (1, 1, 2)
     assert decode_one(shape, an_array({"clickId": "b"})).repeated == 0
+
+
+def test_the_file_of_keys_ends_with_its_slice() -> None:
+    """
+    The temporary file is closed, by whichever thread drops the slice: it is no warning, and takes no more disk.
+    """
+    keys = SliceKeys(bound=1)
+    keys.add({"a": 1, "b": 2})
+    connection = keys._file._connection
+    assert connection is not None
+
+    with ThreadPoolExecutor(1) as other:
+        dropped, keys = [keys], SliceKeys()
+        other.submit(dropped.clear).result()
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("select 1")
 
 
 def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:

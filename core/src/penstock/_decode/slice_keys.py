@@ -118,6 +118,11 @@ class _TemporaryTable:
     def __init__(self) -> None:
         self._connection: sqlite3.Connection | None = None
 
+    def __del__(self) -> None:
+        # From Python 3.13 on, a connection that is dropped without being closed is a ResourceWarning.
+        if self._connection is not None:
+            self._connection.close()
+
     @property
     def used(self) -> bool:
         return self._connection is not None
@@ -127,7 +132,8 @@ class _TemporaryTable:
         if not numbers:
             return
         if self._connection is None:
-            self._connection = sqlite3.connect("", isolation_level=None)
+            # Any thread may drop the last reference to this object.
+            self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._connection.execute("pragma journal_mode = off")
             self._connection.execute("pragma synchronous = off")
             self._connection.execute("create table keys (key blob primary key, page int, number int) without rowid")
