@@ -33,9 +33,8 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
         sink = MemorySink(folder / name / "ledger.sqlite")
         texts: list[str] = []
         with subject.served() as (server, _):
-            hear = partial(_hear, texts)
             wrong_secret: dict[str, Any] = {name: WRONG}
-            report = subject.run(server.base_url, sink, on_event=hear, **wrong_secret)
+            report = subject.run(server.base_url, sink, on_event=partial(_append_event, texts), **wrong_secret)
             unusable = {error["error"] for error in report.errors} == {"ConfigError"}  # it is no key at all
             wrong_exit = [] if unusable else exit_findings("wrong secret", report, f"a run with a wrong {name}", 3)
             if report.exit_code == 0:
@@ -63,7 +62,7 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
     return wrong
 
 
-def _hear(texts: list[str], event: Event) -> None:
+def _append_event(texts: list[str], event: Event) -> None:
     texts.append(json.dumps(event, default=str))
 
 
