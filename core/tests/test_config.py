@@ -366,9 +366,9 @@ def test_an_option_that_reaches_nothing_is_a_problem(tmp_path: Path) -> None:
     """
     config = loaded(tmp_path, GOOD, ("source.xx.size=5",))
 
-    (problem,) = config.stray(["x"])
+    (problem,) = config.unused_set_problems(["x"])
     assert problem == "--set source.xx.size: no source 'xx' here. Did you mean \"x\"?"
-    assert config.stray(["x", "xx"]) == ()
+    assert config.unused_set_problems(["x", "xx"]) == ()
 
 
 def test_a_source_may_live_in_the_environment_alone() -> None:

@@ -219,7 +219,7 @@ class Config:
             raise ConfigError(problems)
         return tuple(notifications)
 
-    def stray(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:
+    def unused_set_problems(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:
         """
         Problems with ``--set`` options that reach nothing: of a source or sink that is neither in the file nor used.
         """

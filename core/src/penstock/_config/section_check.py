@@ -70,7 +70,7 @@ def check_section(
     values = section.values(keys)
     tables = {account: section.values(table, account) for account, table in accounts.items()}
     values |= section.missing(keys, accounts, tables)
-    settings = section.made(values, keys, accounts, tables)
+    settings = section.make_settings(values, keys, accounts, tables)
     if section.found or problems:
         raise ConfigError([*problems, *section.found])
     return CheckedSection(settings=settings, notices=tuple(section.notices))
@@ -146,7 +146,7 @@ class _SectionCheck:
                 self.found.append(f"{self._place()}.{name} {text}; write {name} = {example}")
         return values
 
-    def made(
+    def make_settings(
         self,
         values: Mapping[str, Any],
         keys: Section,

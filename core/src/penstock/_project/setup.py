@@ -204,7 +204,7 @@ class Setup:
             else:
                 notices += configured_sink.notices
                 problems.extend(self._unknown_streams(configured_sink, configured_sources))
-        problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
+        problems.extend(self.config.unused_set_problems(sources, [sink] if sink is not None else []))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
         for text in notices:
