@@ -368,6 +368,9 @@ def test_an_old_account_is_named_with_the_age_of_its_data(here: Here) -> None:
     assert re.search(
         r"2 accounts not read .*: shop\.items \(last read \d+ d ago\), shop\.sales of 7 \(last read", here.err
     )
+    here("run", "shop", "--to", "csv:trial", *days(1))
+    here("status", "--max-age", "1h", "-q", code=1)
+    assert re.search(r"shop\.items \(last read \d+ d ago\) in files, ", here.err)
 
 
 def test_nothing_used_yet_is_reported(here: Here) -> None:

@@ -82,9 +82,14 @@ def status(
         _print_problems({target.target: target.problems for target in result.targets if target.problems}, now)
     else:
         _print_targets(result.targets, now, verbose=session.verbose)
-    overdue = [problem for target in result.targets for problem in target.problems if problem.kind == "overdue"]
+    overdue = [
+        f"{_overdue_text(problem, now)}{f' in {target.target}' if len(result.targets) > 1 else ''}"
+        for target in result.targets
+        for problem in target.problems
+        if problem.kind == "overdue"
+    ]
     if overdue:
-        places = ", ".join(_overdue_text(problem, now) for problem in overdue[:5])
+        places = ", ".join(overdue[:5])
         more = f" and {len(overdue) - 5} more (penstock status --problems --max-age ...)" if len(overdue) > 5 else ""
         session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}{more}")
     return result.exit_code
