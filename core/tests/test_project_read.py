@@ -126,12 +126,35 @@ def test_a_pipeline_is_no_source_to_read(project: Project) -> None:
         project.read("daily", "sales")
 
 
+def test_a_text_that_is_no_day_is_named_with_its_argument(project: Project) -> None:
+    """
+    A call has two days.
+    """
+    with pytest.raises(UsageError, match="until: found 'tomorrow', expected a day: 2026-01-31"):
+        project.run("daily", since="yesterday", until="tomorrow")
+
+
+def test_a_reading_is_no_array(project: Project) -> None:
+    """
+    NumPy and pandas would take the batches for rows; the error states what to write.
+    """
+    with pytest.raises(TypeError, match=r"write pyarrow\.table\(reading\)"):
+        project.read("shop", "sales").__array__()
+
+
+def test_a_layout_prints_its_columns(project: Project) -> None:
+    """
+    In a notebook, it is the answer to what a stream has.
+    """
+    assert repr(project.read("shop", "sales").layout).startswith("Layout(shop.sales: shop_id text, day date, ")
+
+
 @pytest.mark.parametrize("since", [20260309, datetime(2026, 3, 9, tzinfo=UTC)], ids=["a number", "a time"])
 def test_what_is_no_day_is_refused(project: Project, since: Any) -> None:
     """
     A time is not cut to a day: its zone need not be that of the source.
     """
-    expected = "expected a date, or a day as text: 2026-01-31, yesterday"
+    expected = "since: found .*, expected a date, or a day as text: 2026-01-31, yesterday"
     with pytest.raises(UsageError, match=expected):
         project.read("shop", "sales", since=since)
     with pytest.raises(UsageError, match=expected):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import date
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from attrs import define, evolve, field
@@ -120,6 +120,15 @@ class Records:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """An ``ArrowArrayStream`` for the Arrow PyCapsule interface. Each call reads the records anew."""
         return self.encode("arrow").__arrow_c_stream__(requested_schema)
+
+    def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
+        """
+        Raise TypeError. NumPy, and pandas in its name, would take the batches for rows, and make a table of other data.
+        """
+        raise TypeError(
+            "a reading is no array. For pandas write pyarrow.table(reading).to_pandas(types_mapper=pandas.ArrowDtype), "
+            "or pandas.DataFrame(reading.dicts()); a numpy array is made of its columns"
+        )
 
     def _raise(self, report: RunReport, rejected: Sequence[Rejected]) -> None:
         if report.first_error is not None:
