@@ -178,6 +178,14 @@ def test_a_locked_source_is_left_to_the_other_run(server: Server, tmp_path: Path
     assert "another run writes shop" in both.report["locked"]["shop"]
 
 
+def test_a_deadline_is_a_number(project: Project) -> None:
+    """
+    The text of the command line is refused before anything is requested.
+    """
+    with pytest.raises(UsageError, match="deadline_s: found '2h', expected a number of seconds"):
+        project.run("daily", deadline_s="2h")  # type: ignore[arg-type]
+
+
 def test_a_run_ends_when_its_event_is_set(project: Project) -> None:
     """
     From any thread: what is complete stays delivered, the result has exit code 130.

@@ -89,6 +89,10 @@ class Layout:
     measures: tuple[str, ...] = field(init=False, eq=False)
     priced: tuple[Column, ...] = field(init=False, eq=False)
 
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{column.name} {column.type}" for column in self.columns)
+        return f"Layout({self.source}.{self.stream}: {columns})"
+
     @measures.default
     def _default_measures(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns if column.additive and not column.unit_of)

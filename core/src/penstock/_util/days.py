@@ -44,11 +44,19 @@ def window(since: date | str | None, until: date | str | None, today: date) -> t
 
     Raises ValueError as :func:`first_and_last`, also for a value that is no day.
     """
-    for value in (since, until):
-        if isinstance(value, datetime) or not isinstance(value, str | date | None):
-            raise ValueError(f"found {value!r}, expected a date, or a day as text: {EXAMPLES}")
-    first = first_and_last(since, today) if isinstance(since, str) else (since, since)
-    last = first_and_last(until, today) if isinstance(until, str) else (until, until)
+    first, last = _span("since", since, today), _span("until", until, today)
     if until is None and first[0] != first[1]:
         return first
     return first[0], last[1]
+
+
+def _span(name: str, value: date | str | None, today: date) -> tuple[date | None, date | None]:
+    """The first and the last day of ``value``, which was passed as ``name``."""
+    if isinstance(value, datetime) or not isinstance(value, str | date | None):
+        raise ValueError(f"{name}: found {value!r}, expected a date, or a day as text: {EXAMPLES}")
+    if not isinstance(value, str):
+        return value, value
+    try:
+        return first_and_last(value, today)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
