@@ -348,6 +348,30 @@ def test_a_report_of_an_earlier_run_does_not_replace_newer_rows(tmp_path: Path) 
     assert len(provider.made) == 3
 
 
+@pytest.mark.parametrize(
+    ("full", "price", "notes"), [(False, 1, 1), (True, 2, 0)], ids=["open days only", "final days too"]
+)
+def test_a_full_run_adopts_no_report(full: bool, price: int, notes: int, tmp_path: Path) -> None:
+    """
+    The day after a run was interrupted while its report was made, the provider has restated the days. The next run
+    adopts the report, and notes of when its rows are. A full run, which is to read what was restated, submits it anew.
+    """
+    provider = Priced()
+    shop = ScriptedProvider(folder=tmp_path, streams=[dated_sales()], answer=provider)
+    provider.on_submission = shop.stop.set
+    assert shop.run().exit_code == 130
+
+    provider.price, provider.on_submission, shop.stop = 2, lambda: None, threading.Event()
+    shop.now += timedelta(days=1)
+    assert shop.run(full=full).exit_code == 0
+    assert [row["price"] for row in shop.rows("sales")] == [price] * 3
+    assert sum("the rows of a report are those of 2026-06-" in note for note in shop.notes) == notes
+
+    shop.now += timedelta(days=1)
+    assert shop.run().exit_code == 0
+    assert [row["price"] for row in shop.rows("sales")] == [2] * 3
+
+
 @pytest.mark.parametrize(("later", "price"), [(timedelta(minutes=1), 1), (timedelta(days=1), 2)], ids=["soon", "late"])
 def test_a_report_that_was_delivered_is_not_read_again_the_day_after(
     later: timedelta, price: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

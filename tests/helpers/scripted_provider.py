@@ -60,6 +60,7 @@ class ScriptedProvider:
         *,
         since: str = "2026-06-14",
         until: str = "2026-06-16",
+        full: bool = False,
         allowed: Allowance = NONE_ALLOWED,
         exchange_log: Recorder | Recording | None = None,
         **more: Any,
@@ -68,7 +69,7 @@ class ScriptedProvider:
         self.requests, self.notes = [], []
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
-            job = evolve(self._job(server.base_url, since, until, more), allowed=allowed)
+            job = evolve(self._job(server.base_url, since, until, more), allowed=allowed, full=full)
             clock = FakeClock(self.now, self.stop)
             return run_jobs(new_run([job], clock=clock, on_event=self._observe, exchange_log=exchange_log))
 

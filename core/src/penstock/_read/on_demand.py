@@ -186,6 +186,13 @@ class ReportsOnDemand:
         if self.claims.is_shared(self._poll_call(submission, report).request):
             self._drop(report)
             raise self._ambiguous(report)
+        if self._age_s(report) >= self._times.deadline_s:
+            stream = self.planned.stream.name
+            self.log.note_once(
+                (stream, "old report"),
+                f"{stream}: the rows of a report are those of {report.submitted_at:%Y-%m-%d %H:%M} UTC, when it was "
+                "submitted; the next run reads open days, and snapshots, again",
+            )
         self._ready.append(report)
         return outcome, state
 

@@ -41,8 +41,8 @@ class PendingReports:
     _claims: ReportClaims = field(factory=ReportClaims, init=False)
 
     def find(self, stream: Stream) -> None:
-        """Look up the reports of a stream that earlier runs submitted."""
-        if stream.poller is None or self.ledger is None:
+        """Look up the reports of a stream that earlier runs submitted. A full run adopts none: it reads all anew."""
+        if stream.poller is None or self.ledger is None or self.job.full:
             return
         pending = self.ledger.pending(self.job.source.name, stream.name)
         of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
