@@ -21,6 +21,7 @@ from penstock.testing.sinks import (
     HOSTILE,
     LEADS,
     SOURCE,
+    TAGS,
     SinkSuite,
     a_day,
     a_lead_day,
@@ -32,6 +33,7 @@ from penstock.testing.sinks import (
     lead,
     plain,
     rows_of,
+    tag,
 )
 from penstock_plugins.sink_kinds import KINDS
 
@@ -172,21 +174,42 @@ def test_the_file_and_its_log_are_for_their_owner(place: Path, opened: bool, mod
     assert found == {"warehouse.duckdb": mode, "warehouse.duckdb.wal": mode}
 
 
-def test_an_emptied_or_dropped_table_is_read_again(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        pytest.param("delete from acme.clicks", "the table acme.clicks has no rows", id="emptied"),
+        pytest.param("drop table acme.clicks", "the table acme.clicks is gone", id="dropped"),
+        pytest.param("drop table acme.click_tags", "the table acme.click_tags is gone", id="derived"),
+    ],
+)
+def test_an_emptied_or_dropped_table_is_read_again(place: Path, statement: str, what: str) -> None:
     """
-    Nothing that it held is final any more; a table with rows is looked at once, however many partitions there are.
+    Nothing that it held is final any more, with a notice: also a day that the next run does not read, which would count
+    as delivered once the table has rows again.
     """
     target = sink(place).open(SOURCE, "r1")
-    deliver(target, a_day(), [(CLICKS, [click(1)])])
-    entry = target.ledger.entry(SOURCE, a_day())
+    for day in (1, 2):
+        rows = [(CLICKS, [click(day)]), (TAGS, [tag("c1", "x")])]
+        deliver(target, a_day(day), rows, derived_rows={"click_tags": 1})
+    entry = target.ledger.entry(SOURCE, a_day(1))
     assert target.is_intact(entry)
     target.close()
-    for done in ("delete from acme.clicks", "drop table acme.clicks"):
-        with duckdb.connect(str(place / "warehouse.duckdb")) as other:
-            other.execute(done)
-        target = sink(place).open(SOURCE, "r2")
-        assert not target.is_intact(entry)
-        target.close()
+    with duckdb.connect(str(place / "warehouse.duckdb")) as other:
+        other.execute(statement)
+    seen = sink(place).open_readonly(SOURCE)
+    assert not seen.is_intact(entry)
+    seen.close()
+    target = sink(place).open(SOURCE, "r2")
+    deliver(target, a_day(2), rows, derived_rows={"click_tags": 1})
+    known = set(target.ledger.entries(SOURCE, "clicks"))
+    notices = target.notices
+    target.close()
+
+    assert known == {a_day(2)}
+    assert notices == [
+        f"{what}: what was delivered of acme.clicks is missing (partitions: 2, 2026-03-01 to 2026-03-02). A run reads "
+        "those of its window that the provider still serves"
+    ]
 
 
 def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:

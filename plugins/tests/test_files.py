@@ -494,7 +494,7 @@ def test_the_comparison_of_a_day_looks_at_nothing_of_other_days(sink):
 @pytest.mark.parametrize("staged", [False, True], ids=["nothing staged", "a day staged"])
 def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeypatch):
     """
-    Every day that was merged into it is missing; other accounts are not.
+    Every day that was merged into it is missing, with a notice; other accounts are not.
     """
     for day in (1, 2):
         run(sink, a_lead_day(day), (LEADS, [lead(day)]))
@@ -512,8 +512,11 @@ def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged, monkeyp
     target = sink.open(SOURCE, "r2")
     assert read == [{a_lead_day(1).without_day}]  # not those of other accounts, whose file may be gone, too
     known = set(target.ledger.entries(SOURCE, "leads"))
+    (notice,) = target.notices
     target.close()
 
+    assert "/leads/by_campaign=7/data.jsonl was removed or changed: what was delivered of acme.leads is" in notice
+    assert "is missing (partitions: 2, 2026-03-01 to 2026-03-02). A run reads those of its window" in notice
     assert known == {a_lead_day(1, "8")} | ({a_lead_day(3)} if staged else set())
 
 

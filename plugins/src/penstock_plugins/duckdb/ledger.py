@@ -54,6 +54,15 @@ class DuckLedger(SqlLedger):
             ).rows
         )
 
+    def delivered_tables(self, source: str) -> list[tuple[str, str]]:
+        """The tables that rows were delivered to: the stream of each, and the stream whose partitions contain them."""
+        rows = self._sql(
+            "select stream, stream from {t}partitions where source = ? and rows > 0 union "
+            "select unnest(json_keys(derived_rows)), stream from {t}partitions where source = ? order by all",
+            *(source, source),
+        )
+        return [(stream, of_stream) for stream, of_stream in rows]
+
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Result:
         return self._database.run(statement, values)
 

@@ -48,7 +48,9 @@ class DuckSink(BaseSink):
         try:
             database.lock(source, run_id)
             ledger = DuckLedger(database, retention=self.retention)
-            return self._target(database, ledger, source)
+            target = self._target(database, ledger, source)
+            target.recover()
+            return target
         except BaseException:
             database.close()
             raise

@@ -30,7 +30,9 @@ from penstock_plugins.sink_support.table_verification import (
     by_days,
     contents_from,
     differences,
+    lost_notice,
     measures_in,
+    rows_in,
     rows_of_days,
 )
 
@@ -103,6 +105,24 @@ class DuckTarget(BaseTarget):
             [self.source, stream],
         ).rows
         return dict(rows)
+
+    def recover(self) -> None:
+        """
+        Delete, with a notice, the ledger rows of tables that were dropped or emptied, so that their partitions are read
+        again: those outside of a run's window, too, of which nothing else shows that they are lost once the table has
+        rows of the window.
+        """
+        for stream, of_stream in self.ledger.delivered_tables(self.source):
+            if self._holds_rows(stream):
+                continue
+            entries = self.ledger.entries(self.source, of_stream)
+            lost = [partition for partition, entry in entries.items() if rows_in(entry, stream)]
+            if lost:
+                what = "is gone" if self._comment(stream) is None else "has no rows"
+                self.notices.append(
+                    lost_notice(f"the table {self.source}.{stream} {what}", f"{self.source}.{of_stream}", lost)
+                )
+                self.ledger.forget(self.source, lost)
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """Add the columns that are missing in existing tables. Raises TargetError for a table of something else."""

@@ -15,15 +15,22 @@ from penstock_plugins.files.disk import is_dangling
 from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merge import Latest, merge, merge_derived, with_rejected
 from penstock_plugins.files.source_files import SourceFiles
+from penstock_plugins.sink_support.table_verification import lost_notice
 
 
 class AccountFiles:
-    """``layouts``: those of the streams that this run writes, by name, each with the streams derived from it."""
+    """
+    ``layouts``: those of the streams that this run writes, by name, each with the streams derived from it. ``notices``:
+    the target's.
+    """
 
-    def __init__(self, files: SourceFiles, ledger: FileLedger, layouts: Mapping[str, Sequence[Layout]]) -> None:
+    def __init__(
+        self, files: SourceFiles, ledger: FileLedger, layouts: Mapping[str, Sequence[Layout]], notices: list[str]
+    ) -> None:
         self._files = files
         self._ledger = ledger
         self._layouts = layouts
+        self._notices = notices
 
     def merge_days(self, stream: str, only: Collection[Partition] | None = None) -> None:
         """Merge the staged days of a stream. ``only``: of these accounts."""
@@ -133,7 +140,7 @@ class AccountFiles:
 
     def _check(self, merge: Merge) -> None:
         """
-        If an account's file was removed or changed, all partitions merged into it are missing.
+        If an account's file was removed or changed, all partitions merged into it are missing, and a notice names them.
 
         During an interrupted merge it may be the former or the new file: the days are still staged, and merging them
         again into either gives the same result.
@@ -145,7 +152,9 @@ class AccountFiles:
         for file in files:
             before = former.get(file.path, LedgerFile(path=file.path))
             if not (self._files.is_in_place(file) or (merge.meant is not None and self._files.is_in_place(before))):
-                self._ledger.forget_merge(merge)
+                if lost := self._ledger.forget_merge(merge):
+                    what = f"the file {self._files.path(file.path)} was removed or changed"
+                    self._notices.append(lost_notice(what, f"{merge.source}.{merge.stream}", lost))
                 return
 
     def _recover_erasure(self, merge: Merge) -> None:

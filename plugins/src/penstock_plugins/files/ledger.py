@@ -176,8 +176,8 @@ class FileLedger(SqliteLedger):
                     *(merge.source, merge.stream, partition.text),
                 )
 
-    def forget_merge(self, merge: Merge) -> int:
-        """Record that an account's file is lost: all partitions merged into it are missing. Returns their number."""
+    def forget_merge(self, merge: Merge) -> list[Partition]:
+        """Record that an account's file is lost: all partitions merged into it are missing. Returns them."""
         with self._transaction():
             accounts = [account for _, account in partition_of(merge.stream, merge.account).values] or None
             lost = [
@@ -189,7 +189,8 @@ class FileLedger(SqliteLedger):
                 "delete from {t}merges where source = ? and stream = ? and account = ?",
                 *(merge.source, merge.stream, merge.account),
             )
-            return self.forget(merge.source, lost)
+            self.forget(merge.source, lost)
+        return lost
 
     def keep_layouts(self, source: str, stream: str, layouts: Sequence[Layout]) -> None:
         text = json.dumps(

@@ -53,7 +53,7 @@ class FileTarget(BaseTarget):
         self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
         self.notices: list[str] = []
         self.committer = FileCommitter(self.files, ledger)
-        self._accounts = AccountFiles(self.files, ledger, self._layouts)
+        self._accounts = AccountFiles(self.files, ledger, self._layouts, self.notices)
 
     def check_source(self) -> None:
         """Raises TargetError where the file system takes the source's directory for that of another source."""

@@ -35,7 +35,7 @@ from penstock_plugins.postgres.table_locations import LedgerTable, TableLocation
 from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 from penstock_plugins.postgres.writer import PostgresWriter
-from penstock_plugins.sink_support.table_verification import rows_in
+from penstock_plugins.sink_support.table_verification import lost_notice, rows_in
 
 if TYPE_CHECKING:
     from penstock_plugins.postgres.sink import PostgresSink
@@ -99,13 +99,8 @@ class PostgresTarget(BaseTarget):
             if rows_in(entry, recorded.stream)
         ]
         if lost:
-            days = sorted(partition.day for partition in lost if partition.day is not None)
-            span = f", {days[0]} to {days[-1]}" if days else ""
-            self.notices.append(
-                f"the table {recorded.name} {'is gone' if is_gone else 'has no rows'}: what was delivered of "
-                f"{self.source}.{recorded.of_stream} is missing (partitions: {len(lost)}{span}). A run reads those of "
-                "its window that the provider still serves"
-            )
+            what = f"the table {recorded.name} {'is gone' if is_gone else 'has no rows'}"
+            self.notices.append(lost_notice(what, f"{self.source}.{recorded.of_stream}", lost))
         with self.database.transaction():
             self.ledger.forget(self.source, lost)
             if is_gone:

@@ -32,6 +32,17 @@ def rows_in(entry: LedgerEntry, stream: str) -> int:
     return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)
 
 
+def lost_notice(what: str, of: str, lost: Iterable[Partition]) -> str:
+    """The notice of partitions whose ledger rows are deleted. ``what`` became of their rows; ``of``: their stream."""
+    partitions = list(lost)
+    days = sorted(partition.day for partition in partitions if partition.day is not None)
+    span = f", {days[0]} to {days[-1]}" if days else ""
+    return (
+        f"{what}: what was delivered of {of} is missing (partitions: {len(partitions)}{span}). A run reads those of "
+        "its window that the provider still serves"
+    )
+
+
 def measures_in(entries: Iterable[LedgerEntry], stream: str) -> list[str]:
     """The measures of which the entries have sums, if the rows of the table are those of ``stream`` itself."""
     return list(dict.fromkeys(name for entry in entries if entry.partition.stream == stream for name in entry.sums))
