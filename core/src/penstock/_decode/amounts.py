@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field
 
-from penstock._decode.conversion import MisfitError, Misfits, all_bounded, exact, exact_all, whole, whole_all
+from penstock._decode.conversion import MisfitError, Misfits, all_bounded, exact, exact_all, whole_number, whole_numbers
 from penstock._decode.page import RawPage, get_column, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock.records import Column
@@ -55,7 +55,7 @@ class Amounts:
         assert column.derived_of is not None
         of_type = self.columns[column.derived_of].type
         if column.whole and of_type != "integer":
-            return whole_all(values if of_type == "text" else list(map(str, values)))
+            return whole_numbers(values if of_type == "text" else list(map(str, values)))
         return exact_all(values) if of_type == "text" else list(map(Decimal, values))
 
     def _compute_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
@@ -84,7 +84,7 @@ def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
         if not nullable:
             raise MisfitError("it is null" if value is None else "it is blank")
         return None
-    number = whole(value, column.whole) if column.whole else exact(value)
+    number = whole_number(value, column.whole) if column.whole else exact(value)
     try:
         return exact(_EXACT.scaleb(number, column.scale)) if column.scale else number
     except (InvalidOperation, Inexact):

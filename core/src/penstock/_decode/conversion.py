@@ -164,7 +164,7 @@ def digits_of(number: int | Decimal) -> str:
     return format(number, "f") if isinstance(number, Decimal) and bounded(number) else str(number)
 
 
-def whole(value: Any, of: str) -> Decimal:
+def whole_number(value: Any, of: str) -> Decimal:
     """The number in a text without point and exponent, or in an int; raises MisfitError. ``of``: its unit."""
     if isinstance(value, (str, Decimal)) and not _DIGITS.fullmatch(str(value).strip()):
         exact(value)  # raises with a message of its own for a value that is no number
@@ -384,7 +384,7 @@ def exact_all(texts: list[str]) -> list[Decimal]:
     return list(map(Decimal, texts))
 
 
-def whole_all(texts: list[str]) -> list[Decimal]:
+def whole_numbers(texts: list[str]) -> list[Decimal]:
     """Like :func:`exact_all`, of digits only."""
     joined = "".join(texts)
     if not (joined.isascii() and joined.isdigit()):

@@ -138,8 +138,8 @@ def _socks_manager(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
         )
     socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where PySocks is missing
     manager = socks.SOCKSProxyManager(proxy, **options)
-    plain = type("SocksConnection", (ReportingConnection, socks.SOCKSConnection), {})
-    secure = type("SocksTlsConnection", (ReportingConnection, socks.SOCKSHTTPSConnection), {})
+    plain = type("SocksConnection", (AttemptConnection, socks.SOCKSConnection), {})
+    secure = type("SocksTlsConnection", (AttemptConnection, socks.SOCKSHTTPSConnection), {})
     manager.pool_classes_by_scheme = {
         "http": type("SocksPool", (socks.SOCKSHTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("SocksTlsPool", (socks.SOCKSHTTPSConnectionPool,), {"ConnectionCls": secure}),
@@ -203,8 +203,8 @@ class _Reply(http.client.HTTPResponse):
             self.fp.reads_response = True
 
 
-class ReportingConnection(HTTPConnection):
-    """A connection that reports to its attempt, and sends the URL unchanged."""
+class AttemptConnection(HTTPConnection):
+    """A connection that records its state in the current attempt, and sends the URL unchanged."""
 
     idle_since = 0.0
     response_class = _Reply
@@ -238,13 +238,13 @@ class ReportingConnection(HTTPConnection):
         super().endheaders(*args, **more)
 
 
-class ReportingTlsConnection(ReportingConnection, HTTPSConnection):
+class AttemptTlsConnection(AttemptConnection, HTTPSConnection):
     pass
 
 
 class HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = ReportingConnection
+    ConnectionCls = AttemptConnection
 
 
 class HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = ReportingTlsConnection
+    ConnectionCls = AttemptTlsConnection

@@ -437,8 +437,8 @@ class Project:
         """
         from penstock._config.target_text import findable
 
-        whole = findable(target)  # a directory is remembered by its whole path
-        self._setup.used_targets.forget(whole if whole in self._setup.used_targets.targets() else target)
+        absolute = findable(target)  # a directory is remembered by its absolute path
+        self._setup.used_targets.forget(absolute if absolute in self._setup.used_targets.targets() else target)
 
     def erase_personal(
         self, source: str, stream: str | None = None, *, to: str | None = None, dry_run: bool = False

@@ -99,10 +99,10 @@ class _Verification:
         if not isinstance(target, Verifiable):
             raise UsageError(f"{shown} cannot be compared with its ledger: its rows cannot be read back from here")
         declared, absent = _declared(self.query.setup, source)
-        whole = [stream.name for stream in declared.values() if stream.derived is None]
+        own_rows = [stream.name for stream in declared.values() if stream.derived is None]
         source_ledger = SourceLedger(shown, source, ledger)
-        for stream in dict.fromkeys([*source_ledger.streams, *whole]):
-            empty = _nothing(source, stream, declared) if stream in whole else None
+        for stream in dict.fromkeys([*source_ledger.streams, *own_rows]):
+            empty = _nothing(source, stream, declared) if stream in own_rows else None
             differences = self._compare_and_count(source_ledger, target, stream, empty)
             self._add_stream(
                 source_ledger, stream, differences, _repairs(differences, declared.get(stream), absent, self.today)

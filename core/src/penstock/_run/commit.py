@@ -157,7 +157,7 @@ class Committer:
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
         self.flush()
-        self._lost_measures.report_lost()
+        self._lost_measures.count_lost()
         for name in sorted(self._delivered):
             counts = self.log.stream(name)
             if self.target.whole_stream and counts.delivered < counts.planned:
@@ -291,7 +291,7 @@ class Committer:
         self._count(entry, result.partitions[partition].counts.derived_rejected)
         self.log.log_delivered(entry, result.planned.entries.get(partition))
         if result.absent:
-            self._lost_measures.report_absent(result)
+            self._lost_measures.note_absent(result)
 
     def _count(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected] = ()) -> None:
         self._delivered.add(entry.partition.stream)

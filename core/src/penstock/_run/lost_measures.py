@@ -64,8 +64,8 @@ class LostMeasures:
         """
         return result.absent & self._former.get(result.planned.stream.name, frozenset())
 
-    def report_absent(self, result: ReadResult) -> None:
-        """After a commit: report the measures of a slice that no record has."""
+    def note_absent(self, result: ReadResult) -> None:
+        """After a commit: log the measures of a slice that no record has."""
         lost, stream = self.lost(result), result.planned.stream.name
         counts = self.log.stream(stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
@@ -75,8 +75,8 @@ class LostMeasures:
                 text = f"{stream}: no record has {name}; there is {near}, which no column reads"
                 self.log.note_once((stream, name), text)
 
-    def report_lost(self) -> None:
-        """After the last commit: report the measures that earlier days of this run have, and later ones have not."""
+    def count_lost(self) -> None:
+        """After the last commit: count the measures that earlier days of this run have, and later ones have not."""
         for (stream, name), (day, unknown) in self._absent_on.items():
             first = self._present_from.get((stream, name))
             if first is not None and first < day and self.ledger is not None:

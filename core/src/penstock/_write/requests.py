@@ -79,9 +79,9 @@ def build_request(action: Action, settings: Any, rows: Sequence[Values]) -> Requ
 
 
 def _body(action: Action, rows: Sequence[Values]) -> Any:
-    whole = next((field for field in action.fields if field.place == "whole_body"), None)
-    if whole is not None:
-        return rows[0].get(whole.name)
+    whole_body = next((field for field in action.fields if field.place == "whole_body"), None)
+    if whole_body is not None:
+        return rows[0].get(whole_body.name)
     if action.bulk:
         return [element for row in rows for element in (row[BODY] if BODY in row else [members_of(action, row)])]
     if BODY in rows[0]:

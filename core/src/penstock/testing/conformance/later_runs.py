@@ -30,8 +30,8 @@ def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[
     with subject.served() as (server, _):
         subject.run(server.base_url, sink, on_event=stop, clock=clock)
         held = delivered_to(sink)
-        whole = {key: rows for key, rows in baseline.items() if key in held}
-        wrong = same_rows("stopped", held, whole, "after a stopped run")
+        expected = {key: rows for key, rows in baseline.items() if key in held}
+        wrong = same_rows("stopped", held, expected, "after a stopped run")
         report = subject.run(server.base_url, sink)
     wrong_exit = exit_findings("resumed", report, "the run after a stopped one", 0)
     return wrong + wrong_exit + same_rows("resumed", delivered_to(sink), baseline, "resumed")
