@@ -309,17 +309,17 @@ def test_only_dates_have_a_form() -> None:
 
 def test_the_configuration_may_state_the_form_of_a_declared_day() -> None:
     """
-    A configured column that is a declared one but for its form takes its place; any other is refused.
+    A configured column that is a declared one but for its member and form takes its place; any other is refused.
     """
     stream = a_stream(key="click_id")
     day = next(one for one in stream.columns if one.name == "day")
 
-    shaped = compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y"),))
+    shaped = compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y", member="Day"),))
 
     assert list(shaped.columns) == [one.name for one in stream.columns]
-    assert shaped.columns["day"].format == "%d.%m.%Y"
+    assert (shaped.columns["day"].format, shaped.columns["day"].member) == ("%d.%m.%Y", "Day")
     with pytest.raises(ConfigError, match="has a column day already"):
-        compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y", member="other"),))
+        compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y", nullable=not day.nullable),))
 
 
 def test_aware_times_need_a_zone() -> None:
