@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -668,15 +668,43 @@ def test_a_program_gets_the_receipts_as_values(joveo: Bench) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-@pytest.mark.parametrize("number", [float("nan"), Decimal("NaN"), float("inf"), [1, float("nan")]])
-def test_a_number_that_is_not_finite_is_refused(sensis: Bench, number: Any) -> None:
+class NotATime(datetime):
+    """A missing value that differs from itself, as NaT of pandas does."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = datetime.__hash__
+
+
+class NotAvailable:
+    """A missing value that does not answer whether it equals another one, as NA of pandas does not."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(float("nan"), Decimal("NaN"), Decimal("sNaN"), float("inf"), [1, float("nan")]),
+        *(NotATime(2026, 3, 2), NotAvailable(), {"at": [NotAvailable()]}),
+    ],
+)
+def test_a_value_that_json_does_not_have_is_refused(sensis: Bench, value: Any) -> None:
     """
-    JSON has no such number: the encoder writes null, and the row would be sent without the parameter.
+    The encoder writes null for NaN, and the row would be sent without the parameter; or the text of a missing value,
+    such as "NaT".
     """
-    bad = {**event(0), "event_value": number}
+    bad = {**event(0), "event_value": value}
 
     for rows, values, where in (([event(1), bad], {}, "row 1"), (None, bad, "the parameters")):
-        with pytest.raises(UsageError, match=f"{where}: event_value has .*, which is no number; nothing was sent"):
+        with pytest.raises(UsageError, match=f"{where}: event_value has .*, which cannot be sent; nothing was sent"):
             project_of(sensis).act("sensis", "report_event", values, rows=rows)
 
     assert not sensis.app.events

@@ -3,11 +3,14 @@ Rows for an action from files.
 """
 
 import gzip
+from datetime import UTC, datetime
+from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock._write.rows import MOST_LINE_BYTES, RowFile, SingleRow
+from penstock._write.rows import MOST_LINE_BYTES, RowFile, SingleRow, write_values
 from penstock.errors import UsageError
 
 
@@ -202,3 +205,22 @@ def test_the_parameters_of_the_command_line_are_one_row() -> None:
     (given,) = SingleRow({"a": 1})
 
     assert (given.number, given.values, given.raw) == (0, {"a": 1}, b'{"a":1}\n')
+
+
+def test_values_of_a_program_become_json() -> None:
+    """
+    Numbers exact, times in ISO 8601 also where their class is that of another library, addresses as their text. Half of
+    a character can be in no request.
+    """
+
+    class Timestamp(datetime):
+        def __str__(self) -> str:
+            return "another form"
+
+    lines: list[str] = []
+    at = Timestamp(2026, 3, 2, 12, tzinfo=UTC)
+    write_values(lines.append, [{"at": at, "price": Decimal("1.50"), "big": Decimal("1e400"), "ip": ip_address("::1")}])
+
+    assert lines == ['{"at":"2026-03-02T12:00:00+00:00","price":1.50,"big":1E+400,"ip":"::1"}\n']
+    with pytest.raises(UsageError, match="row 0: a text has half a character"):
+        write_values(lines.append, [{"a": "\ud83d"}])

@@ -9,12 +9,15 @@ import csv
 import gzip
 import hashlib
 import math
+import operator
 import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import date
 from decimal import Decimal
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -294,14 +297,14 @@ Write = Callable[[str], object]
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     Values as a row of JSON lines has them: numbers are exact; what JSON does not have is text. Raises UsageError for a
-    number that is not finite.
+    value that cannot be sent.
     """
     read: dict[str, Any] = exact_json(_line(values, "the parameters"))
     return read
 
 
 def write_values(write: Write, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON lines. Raises UsageError for one that is no mapping, or has a number that is not finite."""
+    """Write rows as JSON lines. Raises UsageError for one that is no mapping, or has a value that cannot be sent."""
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise UsageError(f"row {number} is {type(row).__name__}, expected a mapping of values by name")
@@ -310,23 +313,42 @@ def write_values(write: Write, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _line(values: Mapping[str, Any], where: str) -> str:
     for name, value in values.items():
-        if not _is_finite(value):  # the encoder would write null: the row would be sent without it
+        if not _can_be_sent(value):  # NaN would be null: the row would be sent without it; pandas.NA its text "<NA>"
             raise UsageError(
-                f"{where}: {name} has {value}, which is no number; nothing was sent. Leave it out, or use null"
+                f"{where}: {name} has {value}, which cannot be sent; nothing was sent. Leave it out, or use null"
             )
-    return _ENCODE(dict(values)).decode()
+    try:
+        return _ENCODE(dict(values)).decode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{where}: a text has half a character, which UTF-8 cannot hold; nothing was sent") from None
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether all numbers in the value are finite; NaN is not."""
-    if isinstance(value, (float, Decimal)):
+def _can_be_sent(value: Any) -> bool:
+    """Whether all numbers in the value are finite, and none of it is a missing value of pandas, such as NaT."""
+    if value is None or isinstance(value, (str, int)):
+        return True
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    if isinstance(value, Real):
         return math.isfinite(value)
     if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
-    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))
+        return all(map(_can_be_sent, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_can_be_sent, value))
+    try:
+        return bool(operator.eq(value, value))  # NaT differs from itself, NA and an array have no answer
+    except (TypeError, ValueError):
+        return False
 
 
-_ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+def _encodable(value: Any) -> Any:
+    """A value of another library: a time of pandas in ISO 8601, an integer of NumPy, else its text."""
+    if isinstance(value, date):
+        return value.isoformat()
+    return int(value) if isinstance(value, Integral) else str(value)
+
+
+_ENCODE = msgspec.json.Encoder(decimal_format="number", enc_hook=_encodable).encode
 
 
 @contextmanager
