@@ -174,7 +174,8 @@ class DuckTarget(BaseTarget):
         if added:
             self.notices.append(
                 f"the table {self.source}.{layout.stream} had no column {', '.join(added)}: added. Rows that are not "
-                "read again have no value there. If somebody renamed a column, its values are under that name"
+                "read again have no value there; --full reads all days that the provider still serves. If somebody "
+                "renamed a column, its values are under that name"
             )
         for column in layout.columns:
             type_ = self.type_of(column)

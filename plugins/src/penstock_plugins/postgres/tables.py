@@ -195,7 +195,8 @@ class Tables:
         if added:
             self.notices.append(
                 f"the table {candidate.location.name} had no column {', '.join(added)}: added. Rows that are not read "
-                "again have no value there. If somebody renamed a column, its values are under that name"
+                "again have no value there; --full reads all days that the provider still serves. If somebody renamed "
+                "a column, its values are under that name"
             )
         self._added[layout.stream] = self._added.get(layout.stream, frozenset()).union(added)
         return Table(
