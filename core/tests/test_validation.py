@@ -207,6 +207,10 @@ MISTAKEN = [
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),
     (clicks(accounts=None, accounts_from=("offer", "id")), "accounts_from names the stream 'offer', which does"),
     (clicks(accounts=None, accounts_from=("offers", "ids")), "accounts_from: names the column 'ids', which Offer"),
+    (
+        clicks(accounts=None, accounts_from=("offers", "id"), zone_from="zon"),
+        "zone_from: names the column 'zon', which Offer",
+    ),
     (clicks(requests=None, path="/c", params={"day": "{since:YYYY-MM-DD}"}), "would be sent as it is; write {since:"),
     (clicks(requests=None, path="/c", json={"v": {"a": "{start:ms}"}}), "or {start:epoch_s} or {start:epoch_ms}"),
     (clicks(requests=None, path="/c", params={"a": "{until:epoch_s}"}), "is a day and no time; write {end:epoch_s}"),

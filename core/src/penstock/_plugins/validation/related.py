@@ -28,8 +28,10 @@ def problems_in_named_streams(stream: Stream, others: Mapping[str, Stream], colu
             yield f'accounts_from is {stream.accounts_from!r}; write accounts_from=("stream", "column")'
             return
         yield from _problems_in_lister(stream, others, *stream.accounts_from)
-        zone = [stream.zone_from] if stream.zone_from is not None else []
-        needed.append(("accounts_from", stream.accounts_from[0], (*stream.accounts_from[1:], *zone)))
+        lister, column = stream.accounts_from
+        needed.append(("accounts_from", lister, (column,)))
+        if stream.zone_from is not None and lister in others:  # else the problem is one of accounts_from
+            needed.append(("zone_from", lister, (stream.zone_from,)))
     if stream.derived is not None:
         needed.append(("derived", stream.derived.stream, (stream.derived.column, *stream.derived.stamps.values())))
     for what, name, columns in needed:
