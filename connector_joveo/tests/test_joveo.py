@@ -25,6 +25,7 @@ from penstock import (
     ForbiddenError,
     Gone,
     Grant,
+    ProviderError,
     Ready,
     Refuse,
     RefusedError,
@@ -374,15 +375,17 @@ def test_the_publisher_report_is_requested_per_configured_client() -> None:
     assert two[1].columns == {"client_id": "b", "publisher_family_id": family, "period": "LAST_30_DAYS"}
 
 
-def test_a_parent_that_cannot_be_named_is_not_requested() -> None:
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_parent_that_cannot_be_named_is_an_error(empty: str | None) -> None:
     """
-    A config without a placement has no path; an equal link is the core's to drop.
+    A config without a placement has no path, and the jobs of one that is passed over would be missing.
     """
     parent = STREAM["posting_config_jobs"].parent
     assert parent is not None
 
-    assert list(parent.links({"id": "x", "placement": None})) == []
     assert list(parent.links({"id": "x", "placement": "p"})) == [{"id": "x", "placement": "p"}]
+    with pytest.raises(ProviderError, match="row with id x has no placement"):
+        parent.links({"id": "x", "placement": empty})
 
 
 # --- the judge --------------------------------------------------------------------------------------------------------

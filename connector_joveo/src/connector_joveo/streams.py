@@ -16,6 +16,7 @@ from penstock import (
     Items,
     OpenFor,
     Parent,
+    ProviderError,
     ReportFile,
     Request,
     Response,
@@ -88,8 +89,14 @@ class CustomIdxFields:
 
 
 def _links_with_path(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The parent row itself; nothing if a value of it that the path needs is empty."""
-    return () if {None, ""}.intersection(parent.values()) else (parent,)
+    """The parent row itself. If a value that names it in a path is empty, its rows cannot be requested: an error."""
+    if empty := [name for name, value in parent.items() if value in (None, "")]:
+        named = ", ".join(f"{name} {value}" for name, value in parent.items() if name not in empty)
+        raise ProviderError(
+            f"the parent row{f' with {named}' if named else ''} has no {empty[0]}, without which its rows have no path",
+            "Nothing was replaced. Report it to Joveo; if the member has another name, the API changed.",
+        )
+    return (parent,)
 
 
 def _requests(
