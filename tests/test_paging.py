@@ -155,6 +155,23 @@ def test_two_empty_pages_in_a_row_end_a_listing_that_counts_upwards(tmp_path: Pa
     assert shop.rows("orders") == []
 
 
+def test_an_empty_object_on_every_page_ends_a_listing(tmp_path: Path) -> None:
+    """
+    ``{"data": {}}``, as PHP prints an empty map, is a record that cannot be read. Its page comes again like any other.
+    """
+    shop = ScriptedProvider(
+        folder=tmp_path,
+        streams=[orders(paginator=named("page_number", size=100, short_page_ends=True))],
+        answer=lambda request: {"data": {}},
+    )
+
+    report = shop.run(max_pages=100)
+
+    assert report.exit_code == 1
+    assert "page 2 came again" in report.errors[0]["message"]
+    assert len(shop.requests) <= 2 * 6
+
+
 def test_more_records_than_the_stated_total_end_a_listing(tmp_path: Path) -> None:
     """
     The error names the paginator and both numbers.

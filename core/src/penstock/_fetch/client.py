@@ -312,4 +312,5 @@ def digest_of(answer: Answer) -> int | None:
     for items in answer.items:
         crc = zlib.crc32(items.raw, crc)
         size += len(items.raw)
-    return (size << 32) | crc if size > len(b"[]") else None
+    listed = size > len(b"[]") or any(items.format == "object" for items in answer.items)
+    return (size << 32) | crc if listed else None
