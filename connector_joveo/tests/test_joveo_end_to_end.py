@@ -575,6 +575,24 @@ def test_an_expired_link_is_requested_anew(reading: Reading, server: Server, app
     assert reading.rows("stats") == normal(app.truth("stats", client, day))
 
 
+def test_a_download_that_wants_credentials_refuses_none(reading: Reading, server: Server, app: JoveoSandbox) -> None:
+    """
+    A download is requested without credentials, so that a 401 refuses none: it fails its days, and no other stream.
+    """
+
+    def wants_credentials(request: SandboxRequest) -> SandboxResponse:
+        response = app(request)
+        return evolve(response, status=401) if request.path.startswith("/files/") else response
+
+    server.app = wants_credentials
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+    report = reading("stats", "campaigns", since=day, until=day, client_ids=[client])
+
+    assert report.exit_code == 1
+    assert "HTTP 401" in report.as_dict()["errors"][0]["message"]
+    assert reading.rows("campaigns")
+
+
 def test_downloads_from_another_host_carry_no_credentials(reading: Reading, app: JoveoSandbox) -> None:
     """
     The files lie on a host of their own: neither key nor token is sent there.

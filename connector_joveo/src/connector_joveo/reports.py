@@ -93,8 +93,8 @@ class JoveoReport:
         return Ready(tuple({_file(download): download for download in downloads}.values()))
 
     def expired(self, response: Response) -> bool:
-        """A download link that is refused has expired: the report is submitted again."""
-        return response.status in (403, 404, 410)
+        """A download link that is refused has expired: a poll gives a fresh one. No credentials go there."""
+        return response.status in (401, 403, 404, 410)
 
 
 def _download(base: str, link: str) -> Request:
