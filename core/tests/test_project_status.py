@@ -435,6 +435,27 @@ def test_a_source_that_was_never_read_is_overdue(server: Server, tmp_path: Path)
     assert project.status().exit_code == 0
 
 
+def test_an_account_that_was_never_read_is_overdue(server: Server, tmp_path: Path) -> None:
+    """
+    A new account that no run reaches: each one is of other accounts, or ends by its deadline before. A source in no
+    pipeline may be read in parts.
+    """
+    values = config(server, tmp_path)
+    values["source"]["spare"] = {**values["source"]["shop"], "connector": "shop"}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    for name in ("shop", "spare"):
+        project.run(name, to="files", accounts=["7"], **DAYS)
+
+    for result in (project.status(max_age_s=86400), project.status("daily", max_age_s=86400)):
+        assert result.exit_code == 1
+        assert [(one.kind, one.source, one.account, one.last_read) for one in result.targets[0].problems] == [
+            ("overdue", "shop", {"shop_id": "8"}, None)
+        ]
+    assert project.status(max_age_s=86400, accounts=["7"]).exit_code == 0
+    assert project.status("spare", max_age_s=86400).exit_code == 0
+    assert [one.account for one in project.status().targets[0].sources[0].streams] == [{"shop_id": "7"}]
+
+
 def test_a_sink_may_keep_a_ledger_for_each_source(tmp_path: Path) -> None:
     """
     A source that is not in the shared ledger is looked for under its own name; a target without it is closed.

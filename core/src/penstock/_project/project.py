@@ -358,7 +358,7 @@ class Project:
         ``accounts``: names or patterns; a source that has none of them is left out. ``max_age_s``: an account whose
         last reading is older is overdue, and makes the exit code 1; accounts and sources that left the configuration do
         not age. A source that was never read into the target is overdue, too, if it is named or, without a name, in a
-        pipeline of the target.
+        pipeline of the target; so is an account that was never read, of a source in such a pipeline.
         """
         from penstock._project.status import status
 

@@ -2,8 +2,9 @@
 ``status``: the state of sources in targets, from their ledgers: accounts, problems and last runs.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from attrs import asdict
@@ -30,7 +31,8 @@ def status(query: TargetQuery, accounts: Sequence[str], max_age_s: float | None)
         if max_age_s is not None and not accounts and keeps_ledger:
             problems += never_read(query.expected(selected), [source_ledger.source for source_ledger in opened])
         for source_ledger in opened:
-            read = _source_status(query.setup, source_ledger, now, accounts, max_age_s)
+            is_expected = max_age_s is not None and source_ledger.source in query.in_pipelines(selected)
+            read = _source_status(query.setup, source_ledger, now, accounts, max_age_s, is_expected=is_expected)
             if read is not None:
                 sources.append(read)
                 problems += problems_of(source_ledger, read, now, accounts)
@@ -48,17 +50,27 @@ def status(query: TargetQuery, accounts: Sequence[str], max_age_s: float | None)
 
 
 def _source_status(
-    setup: Setup, source_ledger: SourceLedger, now: datetime, accounts: Sequence[str], max_age_s: float | None
+    setup: Setup,
+    source_ledger: SourceLedger,
+    now: datetime,
+    accounts: Sequence[str],
+    max_age_s: float | None,
+    *,
+    is_expected: bool,
 ) -> SourceStatus | None:
     """
-    The state of a source in one target. ``accounts``: patterns; empty: all. None for a source that has no such account,
-    neither in the ledger nor in the configuration or the provider's list.
+    The state of a source in one target. ``accounts``: patterns; empty: all. ``is_expected``: accounts that were never
+    read into this target are included. None for a source that has no such account, neither in the ledger nor in the
+    configuration or the provider's list.
     """
     source, ledger = source_ledger.source, source_ledger.ledger
     configured = _configured(setup, source)
     zones, accounts_by_stream = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     gone, listed = configured is None and is_gone(setup, source), _listed_by_provider(configured)
-    counts = [count for count in ledger.counts(source) if holds(accounts, count.account.values())]
+    every: Sequence[AccountCounts] = ledger.counts(source)
+    if is_expected:
+        every = sorted((*every, *_never_read(every, accounts_by_stream)), key=attrgetter("stream"))
+    counts = [count for count in every if holds(accounts, count.account.values())]
     if not counts and not any(holds(accounts, names) for names in accounts_by_stream.values()):
         return None
     runs = _summary_of(source_ledger.runs(), now)
@@ -129,6 +141,20 @@ def _configured_accounts(configured: ConfiguredSource | None, ledger: Ledger) ->
         if stream.account is not None and accounts is not None:
             configured_accounts[stream.name] = frozenset(accounts)
     return configured_accounts
+
+
+def _never_read(
+    counts: Sequence[AccountCounts], accounts_by_stream: Mapping[str, frozenset[str]]
+) -> list[AccountCounts]:
+    """The known accounts of which the ledger has no row, of the streams that it has."""
+    columns = {(count.source, count.stream): name for count in counts for name in count.account}
+    read = {(count.stream, account) for count in counts for account in count.account.values()}
+    return [
+        AccountCounts(source=source, stream=stream, account={column: account})
+        for (source, stream), column in columns.items()
+        for account in sorted(accounts_by_stream.get(stream, ()))
+        if (stream, account) not in read
+    ]
 
 
 def _listed_by_provider(configured: ConfiguredSource | None) -> frozenset[str]:

@@ -243,8 +243,10 @@ class TargetQuery:
 
     def expected(self, selected: SelectedTarget) -> tuple[str, ...]:
         """The sources that this target should have: those named, else those of the pipelines that write to it."""
-        if selected.sources is not None:
-            return selected.sources
+        return self.in_pipelines(selected) if selected.sources is None else selected.sources
+
+    def in_pipelines(self, selected: SelectedTarget) -> tuple[str, ...]:
+        """The sources of the pipelines that write to this target. A pipeline reads all of their accounts."""
         pipelines = [pipe for pipe in self.setup.config.pipelines.values() if pipe.sink == selected.sink.shown]
         return tuple(dict.fromkeys(name for pipeline in pipelines for name in pipeline.source))
 
