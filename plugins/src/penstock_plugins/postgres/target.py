@@ -99,7 +99,7 @@ class PostgresTarget(BaseTarget):
             if rows_in(entry, recorded.stream)
         ]
         if lost:
-            what = f"the table {recorded.name} {'is gone' if is_gone else 'has no rows'}"
+            what = f"the table {recorded.name} {'is gone' if is_gone else f'has no rows of {self.source}'}"
             self.notices.append(lost_notice(what, f"{self.source}.{recorded.of_stream}", lost))
         with self.database.transaction():
             self.ledger.forget(self.source, lost)
