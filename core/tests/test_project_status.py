@@ -114,6 +114,23 @@ def test_the_problems_of_accounts_are_theirs(server: Server, shop: Shop, tmp_pat
     assert later.status("daily", accounts=["9"]).targets[0].sources == ()
 
 
+def test_a_parked_source_states_its_last_reading(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Also if no run of it ended well: the run that was parked delivered what came before.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    shop.change = lambda name, day, answer: (
+        answer if name == "7" else SandboxResponse(status=429, headers={"Retry-After": "36000"})
+    )
+    project.run("daily", since=LAST, until=LAST)
+
+    (target,) = project.status("daily").targets
+    (parked,) = target.problems
+
+    assert target.sources[0].last_good is None
+    assert (parked.kind, parked.last_read) == ("parked", NOW)
+
+
 def test_status_has_the_requests_of_this_months_runs(project: Project) -> None:
     """
     They are those of all runs of the source into the target that started in this calendar month.

@@ -33,8 +33,9 @@ def problems_of(
     if not status.configured:
         return []
     name = status.source
+    last_read = max((account.last_read for account in status.streams if account.last_read), default=None)
     problems = [
-        Problem(source=name, kind="parked", count=1, last_read=status.last_good, reason=reason)
+        Problem(source=name, kind="parked", count=1, last_read=last_read, reason=reason)
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
     ]
