@@ -25,6 +25,7 @@ from penstock import (
     Gone,
     Page,
     PenstockError,
+    ProviderError,
     Ready,
     Refuse,
     RefusedError,
@@ -347,17 +348,24 @@ def test_a_write_that_names_no_code_is_unknown(body: str, outcome: Any) -> None:
         ({"name": "A", "href": "/api/offers/691a1d"}, ["691a1d"]),
         ({"href": "/api/offers/691a1d/?x=1"}, ["691a1d"]),
         ({"href": "/api/offers/a%20b"}, ["a b"]),
-        ({"href": None}, []),
-        ({"name": "A"}, []),
         (None, []),
     ],
-    ids=["as documented", "slash and query", "encoded", "null link", "no link", "no offer"],
+    ids=["as documented", "slash and query", "encoded", "no offer"],
 )
 def test_slug_of_trade(offer: Any, slugs: list[str]) -> None:
     """
-    A trade leads to its offer's slug, or to nothing.
+    A trade leads to its offer's slug, or to nothing where it has no offer.
     """
     assert [link["offer_slug"] for link in slug_of_trade({"offer": offer})] == slugs
+
+
+@pytest.mark.parametrize("offer", [{"href": None}, {"name": "A"}, {"href": "/"}, "691a1d"], ids=str)
+def test_an_offer_without_a_link_is_an_error(offer: Any) -> None:
+    """
+    An offer that cannot be requested fails its stream: its details would be missing.
+    """
+    with pytest.raises(ProviderError, match="a trade has an offer without a link in href"):
+        list(slug_of_trade({"offer": offer}))
 
 
 @pytest.mark.parametrize(("count", "capped"), [(999, False), (1000, True)], ids=["short", "full"])

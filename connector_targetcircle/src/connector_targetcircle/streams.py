@@ -9,7 +9,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from attrs import frozen
-from penstock import ConfigError, Envelope, Page, Parent, Refusal, Request, SinglePage, Skip, Slice, Stream
+from penstock import (
+    ConfigError,
+    Envelope,
+    Page,
+    Parent,
+    ProviderError,
+    Refusal,
+    Request,
+    SinglePage,
+    Skip,
+    Slice,
+    Stream,
+)
 
 from connector_targetcircle import records
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
@@ -75,11 +87,21 @@ def offers(settings: TargetCircleSettings, slice_: Slice) -> Request:
 
 
 def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The slug of a trade's offer: the last segment of ``offer.href`` (``/api/offers/691a1d``), if it has one."""
+    """
+    The slug of a trade's offer: the last segment of ``offer.href`` (``/api/offers/691a1d``). Nothing for a trade
+    without an offer; an offer without a link cannot be requested: an error.
+    """
     offer = row["offer"]
+    if offer is None:
+        return
     href = offer.get("href") if isinstance(offer, Mapping) else None
-    if isinstance(href, str) and (slug := unquote(href.partition("?")[0].rstrip("/").rpartition("/")[2])):
-        yield {"offer_slug": slug}
+    slug = unquote(href.partition("?")[0].rstrip("/").rpartition("/")[2]) if isinstance(href, str) else ""
+    if not slug:
+        raise ProviderError(
+            f"a trade has an offer without a link in href: {str(offer)[:80]}",
+            "Nothing was replaced. Report it to Target Circle; if the member has another name, the API changed.",
+        )
+    yield {"offer_slug": slug}
 
 
 def details(settings: TargetCircleSettings, slice_: Slice) -> Request:
