@@ -61,7 +61,7 @@ THINGS = Stream(
 
 
 def verdict(status: int, body: Any = b"", *, stream: Stream | None = None) -> Any:
-    judges = judges_of(SHOP, stream, REQUEST)
+    judges = judges_of(SHOP, stream)
     return judge_response("Shop", Call(REQUEST, None), a_response(body, status=status), judges, SHOP.reason)[0]
 
 

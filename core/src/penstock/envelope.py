@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import compress, repeat
+from operator import is_not
 from typing import Any
 
 import msgspec
@@ -90,7 +92,8 @@ class Envelope:
     echoes: Mapping[str, str] = field(factory=dict)
     provisional_unless: Mapping[str, Any] = field(factory=dict)
     _names: tuple[str, ...] = field(init=False)  # of the members of the body that are read
-    _failures: tuple[str, ...] = field(init=False)  # of the members by which the body may state a failure
+    _failures: Mapping[str, None] = field(init=False)  # the members by which the body may state a failure
+    _every_name: tuple[str, ...] = field(init=False)  # of both
     _are_maps: bool = field(init=False)  # the items are maps of arrays, of which nothing else is read: read in one go
 
     @property
@@ -103,13 +106,17 @@ class Envelope:
         return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
 
     @_failures.default
-    def _default_failures(self) -> tuple[str, ...]:
+    def _default_failures(self) -> Mapping[str, None]:
         """
         None that the envelope reads, which is left to the connector's judge; a body that is the only item may have any.
         """
         if self.items == ("",):
-            return ()
-        return tuple(name for name in (*ERROR_MEMBERS, *OUTCOME_MEMBERS) if name not in self._names)
+            return {}
+        return dict.fromkeys(name for name in (*ERROR_MEMBERS, *OUTCOME_MEMBERS) if name not in self._names)
+
+    @_every_name.default
+    def _default_every_name(self) -> tuple[str, ...]:
+        return (*self._names, *self._failures)
 
     @_are_maps.default
     def _default_are_maps(self) -> bool:
@@ -150,25 +157,32 @@ class Envelope:
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
         members = self._members(body, response)
-        failure = _failure({name: members.pop(name) for name in self._failures if name in members})
+        failure = "" if self._failures.keys().isdisjoint(members) else self._take_failure(members)
         if repeated := _repeated_member(body, self._names, members):
             raise BrokenBodyError(
                 f"the body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
                 f"{response.text(100)}"
             )
         items, problem = self._items_among(members, body)
-        read = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
-        total, total_problem = _count(members, self.total)
-        pages, pages_problem = _count(members, self.pages)
+        total, total_problem = _count(members, self.total) if self.total else (None, None)
+        pages, pages_problem = _count(members, self.pages) if self.pages else (None, None)
         return Answer(
             items=() if total_problem or pages_problem else items,
             total=total,
             pages=pages,
-            head={path: _plain(value) for path, value in read.items() if value is not None},
+            head=self._head(members) if self.head or self.echoes else {},
             problem=total_problem or pages_problem or problem,
-            provisional=self._provisional(members),
+            provisional=self._provisional(members) if self.provisional_unless else "",
             failure=failure,
         )
+
+    def _take_failure(self, members: dict[str, Any]) -> str:
+        """The failure that these members state, see ``Answer.failure``. Takes those away that may state one."""
+        return _failure({name: members.pop(name) for name in self._failures if name in members})
+
+    def _head(self, members: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+        read = {path: _follow(members, path) for path in (*self.head, *self.echoes)}
+        return {path: _plain(value) for path, value in read.items() if value is not None}
 
     def _items_among(self, members: Mapping[str, Any], body: bytes) -> tuple[tuple[Items, ...], str | None]:
         """The items of an object that has these members, and the problem with them."""
@@ -185,7 +199,7 @@ class Envelope:
     def _of_one_path(self, stated: Mapping[str, msgspec.Raw]) -> tuple[tuple[Items, ...], str | None]:
         """The items at the first of these paths; a problem where there are elements at another one, too."""
         path, *others = stated
-        if filled := [other for other in others if _has_elements(stated[other])]:
+        if others and (filled := [other for other in others if _has_elements(stated[other])]):
             return (), (
                 f"the body has arrays in {path!r} and in {filled[0]!r}, and which of them holds the records is not "
                 "known. The connector must name one of them"
@@ -213,13 +227,12 @@ class Envelope:
 
     def _members(self, body: bytes, response: Response) -> dict[str, Any]:
         """The members that are read and that there are; a map of arrays in one go, if it is one."""
-        names = (*self._names, *self._failures)
         if self._are_maps:
             try:
-                return _reader(names, maps=frozenset(self.items))(body)
+                return _reader(self._every_name, maps=frozenset(self.items))(body)
             except (ValueError, RecursionError):
                 pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
-        members: dict[str, Any] = _read_body(_reader(names), body, response)
+        members: dict[str, Any] = _read_body(_reader(self._every_name), body, response)
         return members
 
     def _items_of(self, raw: Any, path: str) -> tuple[tuple[Items, ...], str | None]:
@@ -416,6 +429,7 @@ def _first_byte(body: bytes) -> bytes:
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 _NULL = msgspec.Raw(b"null")
+_COUNT = re.compile(rb'"?\s*\d{1,18}(\.0+)?\s*"?')
 
 
 def _is_empty(raw: msgspec.Raw) -> bool:
@@ -468,7 +482,7 @@ def _reader(names: tuple[str, ...], maps: frozenset[str] = frozenset()) -> Calla
 
     def read(body: bytes) -> dict[str, Any]:
         values = msgspec.structs.astuple(decoder.decode(body))
-        return {name: value for name, value in zip(names, values, strict=True) if value is not msgspec.UNSET}
+        return dict(compress(zip(names, values, strict=True), map(is_not, values, repeat(msgspec.UNSET))))
 
     return read
 
@@ -490,13 +504,18 @@ def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, An
             if len(view) > _LARGE and (index := _index_of(body, view, position)) >= 0:
                 outside, position = b"%bnull" % (outside + body[position:index]), index + len(view)
     outside += body[position:]
-    if all(outside.count(f'"{name}"'.encode()) < 2 for name in names):
+    if max(map(outside.count, map(_in_quotes, names)), default=0) < 2:
         return ""
     try:
         stated = [name for name, _ in json.loads(outside, object_pairs_hook=list)]
     except RecursionError:
         raise _too_deep() from None
     return next((name for name in names if stated.count(name) > 1), "")
+
+
+@lru_cache(maxsize=256)
+def _in_quotes(name: str) -> bytes:
+    return f'"{name}"'.encode()
 
 
 def _index_of(body: bytes, piece: memoryview, at: int) -> int:
@@ -554,7 +573,7 @@ def _count(members: Mapping[str, msgspec.Raw], paths: tuple[str, ...]) -> tuple[
         raw = _follow(members, path)
         if raw is None or raw == _NULL:
             continue
-        if re.fullmatch(rb'"?\s*\d{1,18}(\.0+)?\s*"?', raw):
+        if _COUNT.fullmatch(raw):
             return int(bytes(raw).strip(b'" ').partition(b".")[0]), None
         return None, f"{path!r} should be a count and is {_begun(raw)}"
     return None, None

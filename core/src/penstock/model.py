@@ -298,7 +298,10 @@ class Response:
     def header(self, name: str) -> str | None:
         """The first header of this name, in any case."""
         name = name.lower()
-        return next((value for other, value in self.headers if other == name), None)
+        for other, value in self.headers:
+            if other == name:
+                return value
+        return None
 
     def json(self, *, exact: bool = False) -> Any:
         """

@@ -56,6 +56,7 @@ class Signer:
     current: Grant | None = field(default=None, init=False)  # not renewed when its time is near, as by grant()
     _renew_at: float | None = field(default=None, init=False)
     _final_error: AuthenticationError | ParkedError | None = field(default=None, init=False)
+    _needs_grant: bool = field(default=True, init=False)  # until the authenticator names no login
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def sign(self, request: Request) -> Signed:
@@ -81,6 +82,8 @@ class Signer:
         The grant to sign with, renewed if its time is near, or if it is still the ``expired`` one, which the provider
         refused: another thread may have renewed that. None for an authenticator that needs none.
         """
+        if not self._needs_grant:
+            return None
         with self._lock:
             due = self._renew_at is not None and self.clock.monotonic() >= self._renew_at
             if self.current is None or self.current is expired or due:
@@ -118,6 +121,7 @@ class Signer:
         request = self.authenticator.grant_request()
         check_returned(self.authenticator.grant_request, request, Request | None, "Request(...), or None")
         if request is None:
+            self._needs_grant = False
             return
         if self._final_error is not None:
             raise self._final_error

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
@@ -89,12 +89,12 @@ class NotWholeError(Exception):
     """The response is not whole, or contradicts its headers; the text continues "HOST ..."."""
 
 
-def check_framing(reply: urllib3.BaseHTTPResponse) -> None:
-    """Raises NotWholeError for headers that do not state where the body ends."""
-    coding = reply.headers.get("transfer-encoding")
+def check_framing(headers: Mapping[str, str], length: int | None) -> None:
+    """Raises NotWholeError for headers that do not state where the body ends. ``length``: that they state."""
+    coding = headers.get("transfer-encoding")
     if coding is not None and coding.strip().lower() != "chunked":
         raise NotWholeError("sends its body in a transfer coding that HTTP/1.1 clients need not know")
-    if coding is None and "content-length" in reply.headers and reply.length_remaining is None:
+    if coding is None and "content-length" in headers and length is None:
         raise NotWholeError("states a length of its body that is no number")
 
 
@@ -109,7 +109,7 @@ def read_body(reply: urllib3.BaseHTTPResponse, bound: Bound) -> bytes | Spool:
 
 
 def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spool:
-    """The body without its content coding."""
+    """The body without its content coding, which is not empty."""
     coding = coding.strip().lower()
     if not body or coding in ("", "identity"):
         return body

@@ -28,7 +28,7 @@ from penstock._util.clock import Clock
 from penstock.errors import ParkedError, PenstockError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
-from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
+from penstock.protocols import Accept, Grant, Judge, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.redact import mask
 
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
@@ -87,6 +87,7 @@ class SourceClient:
     rate_limit: RateLimit = field(init=False)
     _policy: RetryPolicy = field(init=False)
     _by_credentials: dict[str | None, Retrying] = field(factory=dict, init=False)
+    _judges: dict[str | None, tuple[Judge, ...]] = field(factory=dict, init=False)  # by stream
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
     accepted: set[str | None] = field(factory=set, init=False)  # the owners of credentials that the provider accepted
     _parked: ParkedError | None = field(default=None, init=False)
@@ -158,7 +159,7 @@ class SourceClient:
         return outcome
 
     def _attempt_call(self, call: Call) -> Outcome:
-        read = ReadOperation(self, call, self._judge)
+        read = ReadOperation(self, call, call.request, self._judge)
         try:
             self.check_not_parked()
             return self.retrying_for(call.account)(read)
@@ -179,16 +180,17 @@ class SourceClient:
         self._transport.close()
 
     def _judge(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
-        connector = self.source.connector
-        judges = judges_of(connector, call.stream, call.request)
+        connector, stream = self.source.connector, call.stream.name if call.stream is not None else None
+        if (judges := self._judges.get(stream)) is None:
+            judges = self._judges[stream] = judges_of(connector, call.stream)
         verdict, answer = judge_response(connector.title, call, response, judges, connector.reason)
-        return _placed(verdict, call.request), answer
+        return _placed(verdict, call.request) if isinstance(verdict, (Retry, Refuse)) else verdict, answer
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         call = Call(request=request, envelope=None, lenient=True)
         retrying = self._retrying(Signer(Unsigned(), self._log_in, self.clock))
-        response = retrying(ReadOperation(self, call, self._judge_login)).response
+        response = retrying(ReadOperation(self, call, request, self._judge_login)).response
         assert response is not None, "an outcome without an error has a response"
         return response
 
@@ -196,7 +198,7 @@ class SourceClient:
         verdict, answer = judge_response(self.source.connector.title, call, response, judges=())
         if isinstance(verdict, Retry) and verdict.renew:
             verdict = Refuse(verdict.error)
-        return _placed(verdict, call.request), answer
+        return _placed(verdict, call.request) if isinstance(verdict, (Retry, Refuse)) else verdict, answer
 
     def count_request(self, call: Call) -> None:
         """Count a request before it leaves: whether a response comes is not known yet. ParkedError: none may leave."""
@@ -224,12 +226,9 @@ class ReadOperation(Operation[Outcome]):
 
     client: SourceClient
     call: Call
+    request: Request
     judged: Judged
-    request: Request = field(init=False)
     response: Response | None = field(default=None, init=False)  # the last one
-
-    def __attrs_post_init__(self) -> None:
-        self.request = self.call.request
 
     def sending(self) -> None:
         self.client.count_request(self.call)
@@ -242,7 +241,7 @@ class ReadOperation(Operation[Outcome]):
                 "event": "request",
                 "source": self.client.source.name,
                 "stream": self._stream,
-                "partitions": [partition.as_dict() for partition in self.call.partitions],
+                "partitions": [dict(partition.values) for partition in self.call.partitions],
                 "method": self.request.method,
                 "url": url_template(self.call),
                 "status": response.status if response is not None else None,
@@ -299,11 +298,9 @@ def _origin_and_words(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words
 
 
-def _placed(verdict: Verdict, request: Request) -> Verdict:
+def _placed(verdict: Retry | Refuse, request: Request) -> Verdict:
     """The same verdict, whose error has the request as its place."""
-    if isinstance(verdict, (Retry, Refuse)):
-        return evolve(verdict, error=verdict.error.at(request=request))
-    return verdict
+    return evolve(verdict, error=verdict.error.at(request=request))
 
 
 def digest_of(answer: Answer) -> int | None:

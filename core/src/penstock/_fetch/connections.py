@@ -5,7 +5,6 @@ The connections are urllib3's, with additions: they send the URL unchanged, sinc
 they detect headers that are cut and bytes behind a body; and each can be shut by another thread.
 """
 
-import contextlib
 import http.client
 import importlib
 import importlib.util
@@ -179,15 +178,11 @@ class _Body(io.BufferedReader):
 
     def _has_surplus(self) -> bool:
         """Whether bytes behind the body have arrived already."""
-        timeout = self._socket.gettimeout()
         try:
-            self._socket.settimeout(0)
+            self._socket.settimeout(0)  # the next request on this connection sets its own
             return bool(self.peek(1))
         except OSError:  # nothing more on TLS, or a connection reset behind the body: the body is whole
             return False
-        finally:
-            with contextlib.suppress(OSError):
-                self._socket.settimeout(timeout)
 
 
 class _Reply(http.client.HTTPResponse):

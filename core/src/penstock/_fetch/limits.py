@@ -69,7 +69,14 @@ class RateLimit:
 
     def wait_turn(self) -> None:
         """Sleep until a request may start, and take that turn."""
-        while (pause := self._reserve()) > 0:
+        while True:
+            with self._lock:
+                now = self.clock.monotonic()
+                pause = self._free_at - now
+                if pause <= 0:
+                    if self.requests_per_second:
+                        self._free_at = now + 1 / self.requests_per_second
+                    return
             self.clock.sleep(pause)
 
     def cool_down(self, seconds: float) -> None:
@@ -82,12 +89,3 @@ class RateLimit:
         """Start no request of this source for so many seconds, in this process."""
         with self._lock:
             self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
-
-    def _reserve(self) -> float:
-        with self._lock:
-            now = self.clock.monotonic()
-            if now < self._free_at:
-                return self._free_at - now
-            if self.requests_per_second:
-                self._free_at = now + 1 / self.requests_per_second
-            return 0.0

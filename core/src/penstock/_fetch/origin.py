@@ -14,6 +14,7 @@ from penstock.redact import mask
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_ADDRESS = re.compile("[^:]*://([^/?#]*)([^#]*)")
 _LOOSE = r"[^/?#]*//[^/?#]*\][^:/?#]"
 _SENDABLE = re.compile(r"https?://[!-\"$-.0-?A-~]+/[!-\"$-~]*")  # printable ASCII without "#", and a path
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -108,7 +109,7 @@ def sendable(url: str) -> str:
 
 def split(url: str) -> tuple[str, str]:
     """Authority (for ``Host``) and target of ``url``, the latter byte for byte but for what HTTP cannot carry."""
-    address = re.match("[^:]*://([^/?#]*)([^#]*)", url)
+    address = _ADDRESS.match(url)
     assert address is not None, "checked before"
     authority = address[1].rpartition("@")[2]
     target = address[2] if address[2].startswith("/") else f"/{address[2]}"

@@ -120,13 +120,14 @@ class Retrying:
 
     def __call__(self, operation: Operation[Result]) -> Result:
         """The result of the operation. Raises its error, that of a refused login, or StoppedError."""
-        attempts, expired = Attempts(policy=self.policy), None
+        attempts: Attempts | None = None
+        expired: Grant | None = None
         while True:
             attempt = self._attempt(operation, expired)
             verdict, response = attempt.outcome, attempt.response
             if not isinstance(verdict, Retry):
                 return verdict
-            step, attempts = attempts.after(
+            step, attempts = (attempts or Attempts(policy=self.policy)).after(
                 verdict,
                 response,
                 grant=attempt.grant,

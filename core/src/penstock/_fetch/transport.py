@@ -40,7 +40,11 @@ IDLE_WRITE_S = 4.0  # an idle connection is used within this time for what must 
 _ONCE = urllib3.Retry(False, redirect=False)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITHOUT_BODY = frozenset({204, 304})
-_MEASURES = frozenset({"content-length", "transfer-encoding", "content-encoding"})  # each states where a body ends
+_HEADERS = {
+    "user-agent": ("User-Agent", f"penstock/{__version__}"),
+    "accept": ("Accept", "application/json, */*;q=0.8"),
+    "accept-encoding": ("Accept-Encoding", "gzip"),
+}
 _WRITTEN_HERE = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _CARRIED = frozenset({"accept", "accept-language", "content-type", "range"})  # headers that may leave the origin
 
@@ -75,6 +79,8 @@ class Transport:
     _boundary: Boundary = field(init=False)
     _connections: Connections = field(init=False)
     _timeout: urllib3.Timeout = field(init=False)
+    _body_bound: Bound = field(init=False)
+    _file_bound: Bound = field(init=False)
     _deadlines: Deadlines = field(factory=Deadlines, init=False)
 
     @max_file_bytes.default
@@ -86,6 +92,8 @@ class Transport:
         return 10 * self.timeout_s
 
     def __attrs_post_init__(self) -> None:
+        self._body_bound = Bound(self.max_body_bytes)
+        self._file_bound = Bound(self.max_file_bytes, as_file=True)
         self._timeout = urllib3.Timeout(connect=self._connect_s, read=self.timeout_s)
         self._boundary = Boundary(self.base_origin, allow_http=self.allow_http, further=self.origins)
         self._connections = Connections(
@@ -107,8 +115,7 @@ class Transport:
             origin = self._boundary.origin(request, url, before=self._boundary.base)
             for _ in range(MAX_REDIRECTS + 1):
                 response = self._attempt(request, url, origin, deadline)
-                location = response.header("location")
-                if response.status not in _REDIRECTS or location is None:
+                if response.status not in _REDIRECTS or (location := response.header("location")) is None:
                     return response
                 if request.is_write or request.method not in ("GET", "HEAD"):
                     return response
@@ -173,19 +180,23 @@ class Transport:
     def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: NetworkAttempt) -> Response:
         """The whole response. Raises NotWholeError and TooLargeError."""
         received_at = self.clock.now()
-        check_framing(reply)
-        bound = Bound(self.max_file_bytes if request.as_file else self.max_body_bytes, request.as_file)
+        headers = tuple([(name.lower(), value) for name, value in reply.headers.items()])
+        joined: dict[str, str] = {}  # the values of headers that came twice, as HTTP reads them
+        for name, value in headers:
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        check_framing(joined, reply.length_remaining)
+        bound = self._file_bound if request.as_file else self._body_bound
         body = read_body(reply, bound)
         size = len(body) if isinstance(body, bytes) else body.size
         if attempt.ends_early:
             raise NotWholeError(f"cut its response after {size:,} bytes, before its end")
         if attempt.surplus and request.method != "HEAD" and reply.status not in _WITHOUT_BODY:
             raise NotWholeError(f"sent more than the {size:,} bytes that its headers promise")
-        headers = tuple((name.lower(), value) for name, value in reply.headers.items())
-        measured = any(name in _MEASURES and value.lower() != "identity" for name, value in headers)
+        coding = joined.get("content-encoding", "identity")
+        measured = "content-length" in joined or "transfer-encoding" in joined or coding.lower() != "identity"
         if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
             raise TimeoutError
-        plain = decompressed(body, reply.headers.get("content-encoding", ""), bound)
+        plain = decompressed(body, coding, bound) if coding != "identity" else body
         reply.release_conn()
         start, file = (plain, None) if isinstance(plain, bytes) else (plain.open().read(FILE_START), plain)
         return Response(
@@ -193,11 +204,7 @@ class Transport:
         )
 
     def _headers(self, request: Request, origin: str) -> dict[str, str]:
-        headers = {
-            "user-agent": ("User-Agent", f"penstock/{__version__}"),
-            "accept": ("Accept", "application/json, */*;q=0.8"),
-            "accept-encoding": ("Accept-Encoding", "gzip"),
-        }
+        headers = dict(_HEADERS)
         for name, value in request.headers:
             if name.lower() in _WRITTEN_HERE or (origin not in self._boundary.trusted and name.lower() not in _CARRIED):
                 continue

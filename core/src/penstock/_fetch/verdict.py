@@ -41,6 +41,8 @@ from penstock.protocols import (
 from penstock.redact import clip
 from penstock.report_files import reads_files
 
+_ACCEPTED = Accept()
+
 _OF_ACCOUNT = "the credentials may not read the account"
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
@@ -107,7 +109,7 @@ def _error_in_accepted(
         what = f", but {problem}"
     elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
         what = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
-    elif answer is not None and _states_failure(call, answer):
+    elif answer is not None and answer.failure and _states_failure(call, answer):
         name = answer.failure.partition(" ")[0]
         records = "records" if _has_records(answer) else "no records"
         what = (
@@ -138,10 +140,10 @@ def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answ
 
 def _states_failure(call: Call, answer: Answer) -> bool:
     """
-    Whether an answer states that it has failed. ``errors`` beside the records of a listing are only noted: they may
+    Whether an answer with a ``failure`` has failed. ``errors`` beside the records of a listing are only noted: they may
     concern other records. The state of a report is left to its poller.
     """
-    if not answer.failure or call.lenient:
+    if call.lenient:
         return False
     noted = answer.failure.partition(" ")[0].lower() == "errors" and not reads_files(call.envelope)
     return not (noted and _has_records(answer))
@@ -177,8 +179,8 @@ def _narrowed_to_account(verdict: Verdict, account: str | None) -> Verdict:
     return verdict
 
 
-def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:
-    """The judges of a response to ``request``, in order: those of the stream, then of the connector."""
+def judges_of(connector: Connector, stream: Stream | None) -> tuple[Judge, ...]:
+    """The judges of the responses to a stream's requests, in order: those of the stream, then of the connector."""
     tables = [(stream.judge, stream.statuses)] if stream is not None else []
     return tuple(
         judge
@@ -216,7 +218,7 @@ def by_status(
     status = response.status
     partial = status == 206 and not _whole_range(response.header("content-range"))
     if 200 <= status < 300 and not partial:
-        return Accept()
+        return _ACCEPTED
     answered = f"{provider} answered with HTTP {status}"
     if partial:
         return Retry(BrokenBodyError(f"{answered}: a part of the body, though the request names no range"))

@@ -41,7 +41,7 @@ def verdict_on(
     declared = stream.envelope if stream is not None else None
     envelope: Any = None if isinstance(declared, (Named, FunctionType)) else declared
     request = Request(url="https://provider.example/path")
-    judges = judges_of(connector, stream, request)
+    judges = judges_of(connector, stream)
     return judge_response(connector.title, Call(request, envelope), response, judges, connector.reason)[0]
 
 
