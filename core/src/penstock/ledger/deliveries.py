@@ -44,7 +44,8 @@ _FAIL = (
 class LedgerWrite(NamedTuple):
     """
     A write to the row of ``entry``: the state and the files that the row gets. A commit makes one write, or two.
-    ``version``: of the row before the write, which adds one. ``values``: those of the entry's columns.
+    ``version``: of the row before the write, which adds one. ``values``: those of the entry's columns. ``key``: source,
+    stream and partition of the row.
     """
 
     entry: LedgerEntry
@@ -52,6 +53,7 @@ class LedgerWrite(NamedTuple):
     files: tuple[LedgerFile, ...]
     version: int
     values: Mapping[str, Any]
+    key: tuple[str, str, str]
 
     @classmethod
     def of(
@@ -59,11 +61,12 @@ class LedgerWrite(NamedTuple):
     ) -> "LedgerWrite":
         """The first write of a commit. Default: the only one."""
         files = entry.files if files is None else files
-        return cls(entry, state or entry.state, files, entry.version, column_values(entry))
+        key = (entry.source, entry.partition.stream, entry.partition.text)
+        return cls(entry, state or entry.state, files, entry.version, column_values(entry), key)
 
     def then(self, state: State, files: tuple[LedgerFile, ...]) -> "LedgerWrite":
         """The next write of the same commit."""
-        return self._replace(state=state, files=files, version=self.version + 1)
+        return LedgerWrite(self.entry, state, files, self.version + 1, self.values, self.key)
 
 
 class Deliveries(PartitionQueries):
@@ -83,7 +86,7 @@ class Deliveries(PartitionQueries):
         with self._transaction():
             for write in writes:
                 self._record(write)
-            self._store_rejected([write.entry for write in writes if write.state != "intended"])
+            self._store_rejected([write for write in writes if write.state != "intended"])
 
     def _record(self, write: LedgerWrite) -> None:
         entry = write.entry
@@ -112,10 +115,9 @@ class Deliveries(PartitionQueries):
     def _put_sql(
         self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]
     ) -> tuple[str, list[Any]]:
-        key = (write.entry.source, write.entry.partition.stream, write.entry.partition.text)
         if write.version:
-            return _update_sql(tuple(changes)), [*changes.values(), write.version + 1, *key, write.version]
-        return _insert_sql(tuple(first), tuple(changes)), [*key, 1, *first.values(), 0]
+            return _update_sql(tuple(changes)), [*changes.values(), write.version + 1, *write.key, write.version]
+        return _insert_sql(tuple(first), tuple(changes)), [*write.key, 1, *first.values(), 0]
 
     def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
         """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""
@@ -125,25 +127,23 @@ class Deliveries(PartitionQueries):
             self._sql(f"update {{t}}partitions set intent = null, version = version + 1 where {OF_PARTITION}", *key)
         return self.entry(source, partition)
 
-    def _store_rejected(self, entries: Sequence[LedgerEntry]) -> None:
-        self._drop_rejected(entries)
-        for entry in entries:
-            if not entry.rejected_records:
-                continue
-            key = (entry.source, entry.partition.stream, entry.partition.text)
-            for number, record in enumerate(entry.rejected_records):
+    def _store_rejected(self, writes: Sequence[LedgerWrite]) -> None:
+        self._drop_rejected(writes)
+        for write in writes:
+            for number, record in enumerate(write.entry.rejected_records):
                 texts = rejected_texts(record)
                 self._sql(
                     "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
                     "values (?, ?, ?, ?, ?, ?, ?, ?)",
-                    *(*key, number, texts["stream"], texts["path"], texts["reason"], texts["raw"]),
+                    *(*write.key, number, texts["stream"], texts["path"], texts["reason"], texts["raw"]),
                 )
 
-    def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
+    def _drop_rejected(self, writes: Sequence[LedgerWrite]) -> None:
         """The records that the former readings rejected, by one statement for each stream."""
         by_stream: dict[tuple[str, str], list[str]] = {}
-        for entry in entries:
-            by_stream.setdefault((entry.source, entry.partition.stream), []).append(entry.partition.text)
+        for write in writes:
+            source, stream, partition = write.key
+            by_stream.setdefault((source, stream), []).append(partition)
         for key, texts in by_stream.items():
             where = f"source = ? and stream = ? and partition {self.in_texts}"
             self._sql(f"delete from {{t}}rejected where {where}", *key, json_text(texts))
@@ -178,7 +178,7 @@ class Deliveries(PartitionQueries):
     def _compare(self, write: LedgerWrite) -> None:
         """Record what the entry changes against the delivery it is to replace."""
         entry = write.entry
-        stored = self._sql(_DELIVERED, entry.source, entry.partition.stream, entry.partition.text).fetchall()
+        stored = self._sql(_DELIVERED, *write.key).fetchall()
         for rows, text in stored:
             former = evolve(entry, state="delivered", rows=rows, sums=sums_from(text))
             sums = restated_sums(former, entry)

@@ -93,10 +93,7 @@ class TextEncoder:
 
     header: bytes
     rows: Encode = field(repr=False)
-
-    @property
-    def unfit(self) -> Sequence[Unfit]:
-        return ()
+    unfit: Sequence[Unfit] = ()
 
     def begin(self) -> bytes:
         return self.header
@@ -128,8 +125,8 @@ class RecordDraft(Draft):
         """Let there be a file, even if nothing is written."""
         if not self.begun:
             self.begun = True
-            header = self._encoder.begin()
-            self.write(b"" if self._bare else header)
+            if (header := self._encoder.begin()) and not self._bare:
+                self.write(header)
 
     def rows(self, rows: Sequence[Any]) -> None:
         refused = len(self._encoder.unfit)
@@ -151,6 +148,6 @@ class RecordDraft(Draft):
                 self.write(content)
 
     def finish(self) -> bool:
-        if self.begun:
-            self.write(self._encoder.end())
+        if self.begun and (end := self._encoder.end()):
+            self.write(end)
         return super().finish()

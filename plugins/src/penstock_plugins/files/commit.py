@@ -83,8 +83,10 @@ def stage_all(files: SourceFiles, commits: Sequence[tuple[FileWriter, LedgerEntr
             fitting = writer.fitting(entry)
             of = entry.partition.without_day if writer.to_merge else entry.partition
             placed = tuple(
-                files.staged_file(files.place(stream, of), draft, finished[draft])
-                for stream, draft in writer.drafts.items()
+                [
+                    files.staged_file(files.place(stream, of), draft, finished[draft])
+                    for stream, draft in writer.drafts.items()
+                ]
             )
             staged.append(Staged(entry=fitting, files=placed, to_merge=writer.to_merge))
         except Exception as error:
@@ -141,7 +143,8 @@ class FileCommitter:
             if former is None and entry.version:
                 former = self._ledger.entry(entry.source, entry.partition)
             placed = self._files.prepare_places(staged.files)
-            placed += kept_files(self._files, former.files if former is not None else (), placed)
+            if former is not None:
+                placed += kept_files(self._files, former.files, placed)
         except Exception as error:
             return PendingCommit(LedgerWrite.of(entry), error)
         fault_point("files.staged")
@@ -174,7 +177,7 @@ class FileCommitter:
                 self._files.put(files)
             except Exception as error:
                 commit.error = error
-            placed = tuple(LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files)
+            placed = tuple([LedgerFile(path=file.path, size=file.size, checksum=file.checksum) for file in files])
             commit.write = commit.write.then("delivered", placed)
         for directory, failure in self._files.sync().items():
             for commit in _without_error(group):
@@ -205,7 +208,5 @@ class FileCommitter:
 
 def kept_files(files: SourceFiles, former: Sequence[LedgerFile], placed: Sequence[LedgerFile]) -> list[LedgerFile]:
     """The former files of derived streams that this run does not read: they stay."""
-    if not former:
-        return []
     named = {file.path for file in placed} | {files.other_place(file.path) for file in placed}
     return [file for file in former if file.path not in named and file.size is not None]

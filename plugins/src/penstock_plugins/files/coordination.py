@@ -88,7 +88,8 @@ class Coordination:
     def _receive(self, staged: Staged) -> Staged | Exception:
         """What a worker staged, as this process sees it, with its rejected records."""
         try:
-            self._target.distinguish(staged.entry.partition)
+            if self._files.folding:
+                self._target.distinguish(staged.entry.partition)
             missing = [file.staged for file in staged.files if not self._files.are_staged([file])]
             if missing:
                 raise SinkError(

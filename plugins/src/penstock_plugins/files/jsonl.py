@@ -32,7 +32,7 @@ class JsonLines:
         return {"format": "jsonl", "mediatype": "application/jsonl", "encoding": "utf-8"}
 
     def encoder(self, layout: Layout) -> TextEncoder:
-        return TextEncoder(b"", encode_lines)
+        return _ENCODER
 
     def read(self, file: BinaryIO) -> "JsonRecords":
         return JsonRecords(file)
@@ -63,6 +63,9 @@ def encode_lines(rows: Sequence[Any], *, decimals_as_text: bool = False) -> byte
         # A nested part that was kept byte for byte holds a line break; outside of texts JSON may be written without.
         return b"".join(msgspec.json.format(encoder.encode(row), indent=-1) + b"\n" for row in rows)
     return lines
+
+
+_ENCODER = TextEncoder(b"", encode_lines)
 
 
 def _erase(row: dict[str, msgspec.Raw], erasure: Erasure) -> bool:

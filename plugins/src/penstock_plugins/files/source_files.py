@@ -74,6 +74,7 @@ class SourceFiles:
         self.changed: set[str] = set()
         self.staging = directory / STATE / "staged" / file_name(source)
         self._root = f"{directory}/"
+        self._source_name = file_name(source)
         self._file_name = f"data.{codec.name}{'.gz' if compress else ''}"
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._emptied: set[str] = set()  # directories from which a file was removed
@@ -95,7 +96,7 @@ class SourceFiles:
     def place(self, stream: str, partition: Partition) -> str:
         """The place of a partition's file."""
         pairs = [pair_name(column, value) for column, value in partition.values]
-        return "/".join([file_name(self.source), file_name(stream), *pairs, self._file_name])
+        return "/".join([self._source_name, file_name(stream), *pairs, self._file_name])
 
     def other_place(self, place: str) -> str:
         """The place of the file with the other setting of ``gzip``."""
@@ -290,7 +291,7 @@ class SourceFiles:
         """
         placed = list(files)
         for file in files:
-            path = self.path(file.path)
+            path = self._root + file.path
             try:
                 if file.size is not None and make_directories(path.rpartition("/")[0], unsynced=self._unsynced):
                     continue  # nothing is in a new directory
@@ -308,7 +309,7 @@ class SourceFiles:
     def put(self, files: Sequence[LedgerFile]) -> None:
         """Move staged files to their places, and remove the files that must not exist."""
         for file in files:
-            path = self.path(file.path)
+            path = self._root + file.path
             directory = path.rpartition("/")[0]
             stream = file.path.split("/")[1]
             try:
@@ -321,7 +322,7 @@ class SourceFiles:
                 elif file.staged is not None:
                     if stream not in self.changed and not os.path.exists(path):
                         self.changed.add(stream)
-                    self._move(self.path(file.staged), path)
+                    self._move(self._root + file.staged, path)
                     self._unsynced[directory] = None
             except OSError as error:
                 raise explained(error, path) from error

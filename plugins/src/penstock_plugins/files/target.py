@@ -99,7 +99,8 @@ class FileTarget(BaseTarget):
         self.claim(layouts)
         if layouts[0].kind == "changes":
             self._begun.add(partition.without_day)
-        self.distinguish(partition)
+        if self.files.folding:
+            self.distinguish(partition)
         return FileWriter(self.files, layouts, partition)
 
     def claim(self, layouts: Sequence[Layout]) -> None:
@@ -120,7 +121,7 @@ class FileTarget(BaseTarget):
 
     def distinguish(self, partition: Partition) -> None:
         """Raises TargetError where the file system takes its account's directory for that of another account."""
-        for layout in self._layouts[partition.stream] if self.files.folding else ():
+        for layout in self._layouts[partition.stream]:
             directory = f"{file_name(self.source)}/{file_name(layout.stream)}/"
             recorded = partial(self.ledger.places, self.source, partition.stream, directory)
             self.files.distinguish(layout.stream, partition, recorded)

@@ -189,11 +189,10 @@ class PostgresLedger(SqlLedger):
     def _put(self, write: LedgerWrite, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
         """See the core's ledger; the records of the former reading are deleted by the same statement."""
         statement, values = self._put_sql(write, changes, first)
-        key = (write.entry.source, write.entry.partition.stream, write.entry.partition.text)
         row = self._sql(
             "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "
             f"{statement} returning {self._ownership_condition()}",
-            *(*key, *values),
+            *(*write.key, *values),
         ).fetchall()
         if row == [(False,)]:
             if self._division is not None:
@@ -201,7 +200,7 @@ class PostgresLedger(SqlLedger):
             raise pooled_error(self._database.label)
         return bool(row)
 
-    def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
+    def _drop_rejected(self, writes: Sequence[LedgerWrite]) -> None:
         """:meth:`_put` did."""
 
     # Development versions (decision 72).
