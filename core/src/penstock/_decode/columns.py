@@ -62,12 +62,16 @@ class ColumnRules:
     day_of: str | None
     zone: tzinfo
     rejects: Rejects
+    _cleans_nested: bool = field(init=False)
+    _added: frozenset[str] = field(init=False)
     _amounts: Amounts = field(init=False)
     _stamped_not_null: tuple[str, ...] = field(init=False)
     _day_is_received: bool = field(init=False)  # stamped or a member, and not computed from another column
 
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
+        self._cleans_nested = bool(self.raw or self.cleaners or (self.nested and self.masks))
+        self._added = frozenset(column.name for column in every if column.added)
         self._day_is_received = self.day_of is None or self.day_of == self.day
         self._amounts = Amounts(self.columns, self.rejects)
         self._stamped_not_null = tuple(
@@ -76,13 +80,17 @@ class ColumnRules:
 
     def apply(self, page: RawPage, requested: Requested) -> None:
         """Fill and check all columns but row keys."""
-        self._clean_nested(page)
+        if self._cleans_nested:
+            self._clean_nested(page)
         self._stamp(page, requested.stamps)
         self._amounts.compute(page)
         if requested.span is not None:
             self._drop_beyond(page, requested.span, requested.days)
-        self._fill_day(page)
-        self._check_days(page, requested.days)
+        if self.day is not None:
+            if not self._day_is_received:
+                self._fill_day(page, self.day)
+            if requested.days is not None:
+                self._check_days(page, self.day, requested.days)
         self._check_added(page, requested.stamps)
 
     def _check_added(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
@@ -153,9 +161,8 @@ class ColumnRules:
 
     def _stamp_all(self, page: RawPage, name: str, stamp: Any) -> None:
         """Stamp one value on all rows. If the provider sends the column too, compare the two."""
-        column = self._stamped(name)
-        value = coerce(column, stamp)
-        if column.added:
+        value = coerce(self.columns.get(name) or self._stamped(name), stamp)
+        if name in self._added:
             page.uniform[name] = value
         else:
             self._compare_stamp(page, name, [value] * len(page.rows))
@@ -224,30 +231,27 @@ class ColumnRules:
         page.overrun = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 
-    def _fill_day(self, page: RawPage) -> None:
+    def _fill_day(self, page: RawPage, day_column: str) -> None:
         """Compute the day of each row, where the response has none."""
-        if self.day is None or self._day_is_received:
-            return
         assert self.day_of is not None
         days: list[Any] = list(days_of(get_column(page.rows, self.day_of), self.zone))
-        if self.columns[self.day].type == "text":
+        if self.columns[day_column].type == "text":
             days = [None if day is None else day.isoformat() for day in days]
-        filled = get_column(page.rows, self.day)
+        filled = get_column(page.rows, day_column)
         if filled.count(None) == len(filled):
-            set_column_each(page.rows, self.day, days)
+            set_column_each(page.rows, day_column, days)
 
-    def _check_days(self, page: RawPage, requested: Collection[date] | None) -> None:
+    def _check_days(self, page: RawPage, day_column: str, requested: Collection[date]) -> None:
         """Reject the rows of days that were not requested."""
-        if self.day is None or requested is None:
+        stamped = page.uniform.get(day_column) if self._day_is_received else None
+        if stamped in requested or (stamped is not None and days_of([stamped], self.zone)[0] in requested):
             return
-        if self._day_is_received and set(days_of([page.uniform.get(self.day)], self.zone)) <= set(requested):
-            return
-        days = days_of(get_column(page.rows, self.day), self.zone)
+        days = days_of(get_column(page.rows, day_column), self.zone)
         if not set(days) <= set(requested):
             self.rejects.reject(
                 page,
                 {
-                    i: (self.day_of or self.day, f"its day is {day}, which was not requested")
+                    i: (self.day_of or day_column, f"its day is {day}, which was not requested")
                     for i, day in enumerate(days)
                     if day not in requested
                 },

@@ -62,8 +62,8 @@ def coerce(column: Column, value: Any) -> Any:
 
     Blank text is null for every column but text and json. Raises MisfitError.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is _TAKEN_AS_IT_IS.get(column.type) and not column.null):
+        return value
     if isinstance(value, NoObject):
         raise MisfitError(f"expected an object with the member {column.path[-1]!r}, got {_kind(value.value)}")
     if isinstance(value, str) and column.null and value.strip() in column.null:
@@ -80,6 +80,9 @@ def coerce(column: Column, value: Any) -> Any:
         if isinstance(error, MisfitError):
             raise
         raise _misfit(f"a valid {column.type}", value) from None
+
+
+_TAKEN_AS_IT_IS: dict[ColumnType, type] = {"text": str, "integer": int, "boolean": bool, "date": date}
 
 
 def _text(column: Column, value: Any) -> str:
@@ -322,12 +325,16 @@ def reason_of_null(column: Column) -> str:
     return "it is missing or null" if column.path else "it is null"
 
 
-def converted(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
+def converter_of(column: Column) -> "Converter":
+    """What converts all values of a column at once."""
+    return _distinct if _has_form(column) else _CONVERT.get(column.type, _distinct)
+
+
+def converted(column: Column, values: list[Any], convert: "Converter") -> tuple[list[Any], Misfits]:
     """
     The values as the column's type (the same list if they are of that type), null in place of those that do not fit;
-    and why these do not.
+    and why these do not. ``convert``: of :func:`converter_of`.
     """
-    convert = _distinct if _has_form(column) else _CONVERT.get(column.type, _distinct)
     try:
         return convert(column, values), {}
     except (MisfitError, TypeError, ValueError, InvalidOperation, ValidationError):
@@ -412,4 +419,6 @@ def _distinct(column: Column, values: list[Any]) -> list[Any]:
     return list(map(typed.__getitem__, keys))
 
 
-_CONVERT: dict[str, Callable[[Column, list[Any]], list[Any]]] = {"decimal": _decimals, "datetime": _moments}
+Converter = Callable[[Column, list[Any]], list[Any]]
+
+_CONVERT: dict[str, Converter] = {"decimal": _decimals, "datetime": _moments}

@@ -35,10 +35,15 @@ class KeyRules:
     last_wins: bool
     rejects: Rejects
     _row_keys: tuple[Column, ...] = field(init=False)
+    _nullable: tuple[str, ...] = field(init=False)  # of the key
 
     @_row_keys.default
     def _default_row_keys(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns.values() if column.hash_of)
+
+    @_nullable.default
+    def _default_nullable(self) -> tuple[str, ...]:
+        return tuple(name for name in self.key if self.columns[name].nullable)
 
     def check(
         self, page: RawPage, keys: SliceKeys, read_again: Callable[[Iterable[int]], list[Any]] | None = None
@@ -54,7 +59,8 @@ class KeyRules:
             return self._number_rows(page, keys) + len(page.rejected) + page.repeated
         if not self.key:
             return page.count
-        self._reject_null_keys(page)
+        if self._nullable:
+            self._reject_null_keys(page)
         page_keys = list(map(attrgetter(*self.identity), page.rows))
         numbers = fingerprints(page.rows) if read_again is None else page.row_indices()
         unique = dict(zip(page_keys, numbers, strict=True))
@@ -74,10 +80,9 @@ class KeyRules:
         return page.count - sum(map(earlier.__contains__, page_keys))
 
     def _reject_null_keys(self, page: RawPage) -> None:
-        for name in self.key:
-            if self.columns[name].nullable:
-                empty = nulls(get_column(page.rows, name))
-                self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
+        for name in self._nullable:
+            empty = nulls(get_column(page.rows, name))
+            self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
     def _drop_repeats(
         self,

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, Raw, ValidationError
 
-from penstock._decode.conversion import MisfitError, coerce, converted, is_converted, reason_of_null
+from penstock._decode.conversion import (
+    Converter,
+    MisfitError,
+    coerce,
+    converted,
+    converter_of,
+    is_converted,
+    reason_of_null,
+)
 from penstock._decode.elements import DICTS, RAWS, Elements
 from penstock._decode.page import RawPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects, add_extra
@@ -61,7 +69,9 @@ class RecordDecoder:
         read = [column for column in columns.values() if column.top_member is not None]
         # Where a record must have a member, one without any is rejected for that. A stamp may fill all others.
         self._may_lack_all = tuple(column.name for column in read) if all(column.nullable for column in read) else ()
-        self._converted = tuple(column for column in columns.values() if not column.added and is_converted(column))
+        self._converters = tuple(
+            (column, converter_of(column)) for column in columns.values() if not column.added and is_converted(column)
+        )
         self._shapes = {texts: Shape.of(columns, raw, self._outer, texts=texts) for texts in (False, True)}
         self._sent = tuple(filter(is_sent, columns.values()))
 
@@ -74,10 +84,12 @@ class RecordDecoder:
         """
         shape = self._shapes[page.elements.texts]
         self._read_rows(page, shape)
-        self._read_outer_members(page)
-        self._reject_undeclared(page)
-        for column in self._converted:
-            self._convert(page, column)
+        if self._outer.columns:
+            self._read_outer_members(page)
+        if self._may_lack_all:
+            self._reject_undeclared(page)
+        for column, convert in self._converters:
+            self._convert(page, column, convert)
         if page.unknown and self._rejects.keeps_unknown:
             self._rejects.mask_extras(page)
         page.count = len(page.rows) + len(page.rejected)
@@ -229,7 +241,7 @@ class RecordDecoder:
 
     def _empty_rows(self, page: RawPage) -> Sequence[int]:
         """The indices of the rows in which every column is null, where a record may lack each of its members."""
-        empty: Sequence[int] = range(len(page.rows)) if self._may_lack_all else ()
+        empty: Sequence[int] = range(len(page.rows))
         for name in self._may_lack_all:
             values = get_column(page.rows, name)
             empty = nulls(values) if len(empty) == len(values) else [index for index in empty if values[index] is None]
@@ -237,10 +249,10 @@ class RecordDecoder:
                 break
         return empty
 
-    def _convert(self, page: RawPage, column: Column) -> None:
+    def _convert(self, page: RawPage, column: Column, convert: Converter) -> None:
         """Convert a column's values to its type."""
         values = get_column(page.rows, column.name)
-        typed, misfits = converted(column, values)
+        typed, misfits = converted(column, values, convert)
         if typed is not values:
             set_column_each(page.rows, column.name, typed)
         if misfits:

@@ -46,7 +46,7 @@ class SliceKeys:
         self._page: dict[Any, int] = {}
         self._page_number = 0
         self._first_page = 1  # of this listing
-        self._file = _TemporaryTable()
+        self._file: _TemporaryTable | None = None
 
     def next_page(self) -> None:
         """Begin the next page: the keys added so far belong to earlier pages."""
@@ -74,21 +74,21 @@ class SliceKeys:
 
     def find(self, keys: KeysView[Any]) -> dict[Any, Seen]:
         """The keys that came before, and where."""
-        seen = dict(self._find_in_file(keys)) if self._file.used else {}
+        seen = dict(self._find_in_file(self._file, keys)) if self._file is not None else {}
         for stored, where in (
             (self._before_savepoint, OTHER_LISTING),
             (self._other_listings, OTHER_LISTING),
             (self._earlier_pages, EARLIER_PAGE),
             (self._page, THIS_PAGE),
         ):
-            for key in () if stored.keys().isdisjoint(keys) else stored.keys() & keys:
+            for key in () if not stored or stored.keys().isdisjoint(keys) else stored.keys() & keys:
                 is_earlier = key in seen and seen[key].where == EARLIER_PAGE
                 seen[key] = Seen(stored[key], EARLIER_PAGE if is_earlier else where)
         return seen
 
-    def _find_in_file(self, keys: KeysView[Any]) -> Iterator[tuple[Any, Seen]]:
+    def _find_in_file(self, file: "_TemporaryTable", keys: KeysView[Any]) -> Iterator[tuple[Any, Seen]]:
         by_text = dict(zip(map(EXACT_JSON.encode, keys), keys, strict=True))
-        for text, (page, number) in self._file.find(list(by_text)).items():
+        for text, (page, number) in file.find(list(by_text)).items():
             is_other = page < self._first_page
             where = OTHER_LISTING if is_other else THIS_PAGE if page == self._page_number else EARLIER_PAGE
             yield by_text[text], Seen(number, where)
@@ -102,10 +102,14 @@ class SliceKeys:
             (self._earlier_pages, self._page_number - 1),
             (self._page, self._page_number),
         ]
+        held = len(self._before_savepoint) + len(self._other_listings) + len(self._earlier_pages) + len(self._page)
         for stored, page in in_memory:  # those that are not rolled back first
-            if sum(len(held) for held, _ in in_memory) <= self._bound:
+            if held <= self._bound:
                 break
-            self._file.add(stored, page, self._first_page)
+            if stored:
+                self._file = self._file or _TemporaryTable()
+                self._file.add(stored, page, self._first_page)
+            held -= len(stored)
             stored.clear()
 
 
@@ -116,27 +120,18 @@ class _TemporaryTable:
     """
 
     def __init__(self) -> None:
-        self._connection: sqlite3.Connection | None = None
+        # Any thread may drop the last reference to this object.
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._connection.execute("pragma journal_mode = off")
+        self._connection.execute("pragma synchronous = off")
+        self._connection.execute("create table keys (key blob primary key, page int, number int) without rowid")
 
     def __del__(self) -> None:
         # From Python 3.13 on, a connection that is dropped without being closed is a ResourceWarning.
-        if self._connection is not None:
-            self._connection.close()
-
-    @property
-    def used(self) -> bool:
-        return self._connection is not None
+        self._connection.close()
 
     def add(self, numbers: Mapping[Any, int], page: int, first_page: int) -> None:
         """Add keys of a page. ``first_page``: of its listing."""
-        if not numbers:
-            return
-        if self._connection is None:
-            # Any thread may drop the last reference to this object.
-            self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            self._connection.execute("pragma journal_mode = off")
-            self._connection.execute("pragma synchronous = off")
-            self._connection.execute("create table keys (key blob primary key, page int, number int) without rowid")
         # In the order of the file: ten times faster.
         rows = sorted(zip(map(EXACT_JSON.encode, numbers), numbers.values(), strict=True))
         self._connection.execute("begin")
@@ -150,7 +145,6 @@ class _TemporaryTable:
     def find(self, texts: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
         """The page and number of each of these keys (as JSON) that is stored."""
         stored: dict[bytes, tuple[int, int]] = {}
-        assert self._connection is not None
         for start in range(0, len(texts), LOOKED_UP):
             looked_up = texts[start : start + LOOKED_UP]
             parameters = ", ".join("?" * len(looked_up))

@@ -128,7 +128,7 @@ class StreamDecoder:
         """
         keys = SliceKeys() if keys is None else keys
         keys.next_page()
-        one_array = keys.only_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
+        one_array = keys.only_page and isinstance(items, tuple) and len(items) == 1 and items[0].format == "array"
         files: dict[str, _File] = {}  # by path: a file comes in blocks
         unmarked = UnmarkedTotal(self.measures) if self.measures.dimensions else None
         for runs in grouped(items):
@@ -164,7 +164,7 @@ class StreamDecoder:
             state.unmarked.reject(page, self.rejects)
         read_again = partial(self._read_again, page, requested) if state.one_array else None
         fresh = self.keys.check(page, keys, read_again)  # 4. Repeated rows are dropped.
-        derived = tuple(child.decode(page) for child in self.derived)  # 5. The rows of derived streams.
+        derived = [child.decode(page) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
             set_column(page.rows, name, UNSET)
@@ -208,12 +208,16 @@ class DerivedDecoder(NamedTuple):
 
 def _decoded(layout: Layout, page: RawPage, derived: Sequence[Decoded], fresh: int, absent: frozenset[str]) -> Decoded:
     """The result of a page after its last step."""
-    examples = [*page.unread[:1], *(child.unread_example for child in derived if child.unread_example is not None)]
+    unread_values, unread_example = len(page.unread), page.unread[0] if page.unread else None
+    for child in derived:
+        unread_values += child.unread_values
+        unread_example = unread_example or child.unread_example
+    rejected = sorted(page.rejected, key=itemgetter(0))
     return Decoded(
         batch=Batch(
             layout=layout,
             rows=page.rows,
-            rejected=tuple(record for _, record in sorted(page.rejected, key=itemgetter(0))),
+            rejected=tuple([record for _, record in rejected]) if rejected else (),
             unknown=tuple(sorted(page.unknown)),
         ),
         count=page.count,
@@ -221,8 +225,8 @@ def _decoded(layout: Layout, page: RawPage, derived: Sequence[Decoded], fresh: i
         repeated=page.repeated,
         overrun=page.overrun,
         superseded=page.superseded,
-        unread_values=len(page.unread) + sum(child.unread_values for child in derived),
-        unread_example=examples[0] if examples else None,
-        derived=tuple(child.batch for child in derived),
+        unread_values=unread_values,
+        unread_example=unread_example,
+        derived=tuple([child.batch for child in derived]) if derived else (),
         absent=absent,
     )

@@ -61,8 +61,9 @@ class Task:
     start: Callable[[], Reading]
     after: Hashable | None = None
     on_end: Callable[[BaseException | None], None] = lambda error: None
+    client_queue: "ClientQueue" = field(init=False)  # from when it is added
     reading: Reading | None = field(default=None, init=False)
-    slots: deque["Slot"] = field(factory=deque, init=False)
+    slots: deque["Slot"] = field(init=False)  # from when it starts: a deque is large, and a run has many tasks
     unsubmitted: int = field(default=0, init=False)  # slots
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
@@ -80,6 +81,7 @@ class Slot:
     call: Call
     submitted: bool = False
     outcome: Outcome | None = None
+    size: int = 0  # of the body of the outcome
 
 
 class ClientQueue:
@@ -97,11 +99,6 @@ class ClientQueue:
         self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
         self._done = done
         self._started = 0
-
-    @property
-    def free(self) -> bool:
-        """Whether a thread is free."""
-        return self.busy < self.concurrency
 
     def submit(self, task: Task, slot: Slot) -> None:
         self.busy += 1
@@ -143,6 +140,7 @@ class Scheduler:
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _resumable: deque[Task] = field(factory=deque, init=False)
     _done: "queue.SimpleQueue[tuple[Task, Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
+    _unsubmitted: int = field(default=0, init=False)  # slots of all active tasks
     _unread_bytes: int = field(default=0, init=False)
     _under_way: int = field(default=0, init=False)
     _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
@@ -151,8 +149,9 @@ class Scheduler:
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks; may be called from within a reading or an ``on_end``."""
         for task in tasks:
+            task.client_queue = self._queue_of(task.client)
             if task.after is None or task.after in self._released:
-                self._queue_of(task).waiting.append(task)
+                task.client_queue.waiting.append(task)
             else:
                 self._blocked.setdefault(task.after, []).append(task)
 
@@ -160,7 +159,7 @@ class Scheduler:
         """Let the tasks after ``key`` start, before other waiting tasks. May be called wherever :meth:`add` may."""
         self._released.add(key)
         for task in reversed(self._blocked.pop(key, [])):
-            self._queue_of(task).waiting.appendleft(task)
+            task.client_queue.waiting.appendleft(task)
 
     def dismiss(self, client: Client) -> bool:
         """End the threads of a client without tasks. False: one of its requests is still under way."""
@@ -212,30 +211,31 @@ class Scheduler:
 
     def _submit_all(self) -> None:
         """Give calls to the free threads: those of running readings first, then of new ones."""
-        for task in self._active:
+        for task in self._active if self._unsubmitted else ():
             if task.unsubmitted:
                 self._submit_calls(task)
         for client_queue in list(self._client_queues.values()):
             while (
                 client_queue.waiting
                 and len(self._active) < MOST_ACTIVE
-                and client_queue.free
+                and client_queue.busy < client_queue.concurrency
                 and self._has_room(client_queue)
             ):
                 self._start(client_queue.waiting.popleft())
 
     def _submit_calls(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
-        client_queue = self._queue_of(task)
+        client_queue = task.client_queue
         for slot in task.slots:
             if slot.submitted:
                 continue
             # The next body of the oldest reading is always allowed, to avoid a deadlock.
             oldest = (task is self._active[0] and slot is task.slots[0]) or self._under_way == 0
-            if not client_queue.free or not (oldest or self._has_room(client_queue)):
+            if client_queue.busy >= client_queue.concurrency or not (oldest or self._has_room(client_queue)):
                 return
             slot.submitted = True
             task.unsubmitted -= 1
+            self._unsubmitted -= 1
             self._under_way += 1
             client_queue.submit(task, slot)
 
@@ -244,10 +244,9 @@ class Scheduler:
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD * client_queue.concurrency
 
-    def _queue_of(self, task: Task) -> "ClientQueue":
-        client_queue = self._client_queues.get(id(task.client))
-        if client_queue is None:
-            client_queue = self._client_queues[id(task.client)] = ClientQueue(task.client, self._done)
+    def _queue_of(self, client: Client) -> "ClientQueue":
+        if (client_queue := self._client_queues.get(id(client))) is None:
+            client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
         return client_queue
 
     # --- receiving --------------------------------------------------------------------------------------------------
@@ -283,15 +282,15 @@ class Scheduler:
             self._record_outcome(*self._done.get())
 
     def _record_outcome(self, task: Task, slot: Slot, outcome: Outcome) -> None:
-        client_queue = self._queue_of(task)
+        client_queue, size = task.client_queue, outcome.size
         self._under_way -= 1
         client_queue.busy -= 1
-        self._largest = max(self._largest, outcome.size)
+        self._largest = max(self._largest, size)
         if task.active:
-            slot.outcome = outcome
-            self._unread_bytes += outcome.size
+            slot.outcome, slot.size = outcome, size
+            self._unread_bytes += size
             client_queue.unread += 1
-            if task.can_resume and slot is task.slots[0]:
+            if slot is task.slots[0] and task.can_resume:
                 self._resumable.append(task)
 
     def _resume_next(self) -> None:
@@ -301,14 +300,14 @@ class Scheduler:
             self._resume(task, self._next_outcome(task))
 
     def _next_outcome(self, task: Task) -> Outcome:
-        outcome = task.slots.popleft().outcome
-        assert outcome is not None
-        self._unread_bytes -= outcome.size
-        self._queue_of(task).unread -= 1
-        return outcome
+        slot = task.slots.popleft()
+        assert slot.outcome is not None
+        self._unread_bytes -= slot.size
+        task.client_queue.unread -= 1
+        return slot.outcome
 
     def _start(self, task: Task) -> None:
-        task.active = True
+        task.active, task.slots = True, deque()
         self._active.append(task)
         task.reading = task.start()
         self._resume(task, None)
@@ -327,10 +326,12 @@ class Scheduler:
                 task.resumes_at = self.clock.monotonic() + step.seconds
                 heapq.heappush(self._timers, (task.resumes_at, self._timers_set, task))
             else:
-                task.slots.extendleft([Slot(call) for call in reversed(step)])
+                for call in reversed(step):
+                    task.slots.appendleft(Slot(call))
                 task.unsubmitted += len(step)
+                self._unsubmitted += len(step)
                 self._submit_calls(task)
-                if task.can_resume:
+                if not step and task.can_resume:
                     self._resumable.appendleft(task)
 
     def _end(self, task: Task, error: BaseException | None) -> None:
@@ -339,9 +340,10 @@ class Scheduler:
             self._active.remove(task)
         for slot in task.slots:
             if slot.outcome is not None:
-                self._unread_bytes -= slot.outcome.size
-                self._queue_of(task).unread -= 1
+                self._unread_bytes -= slot.size
+                task.client_queue.unread -= 1
         task.slots.clear()
+        self._unsubmitted -= task.unsubmitted
         task.unsubmitted = 0
         task.on_end(error)
 

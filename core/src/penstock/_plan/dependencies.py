@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import parent_with_days
-from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.plan import Job, Key, PlannedSlice
 from penstock.connector import Stream
 from penstock.model import Batch, Partition
 
@@ -62,14 +62,6 @@ class Families:
         for member in family:  # grows
             family += [child for child in self.children.get(member.name, ()) if child.kind != "snapshot"]
         return family
-
-
-Key = tuple[str, str | None]  # stream, account
-
-
-def key_of(planned: PlannedSlice) -> Key:
-    """The stream and account that a planned slice belongs to."""
-    return planned.stream.name, planned.slice.account
 
 
 @define(eq=False, repr=False)
@@ -140,17 +132,15 @@ class Dependencies:
 
     # --- rows for other streams ---------------------------------------------------------------------------------------
 
-    def add_rows(self, planned: PlannedSlice, partition: Partition, batch: Batch) -> None:
-        """Add the columns of these rows of a partition that other streams need, if any."""
-        columns = self.columns(planned.stream)
-        if columns:
-            rows = self._rows.setdefault(key_of(planned), {}).setdefault(partition, [])
-            rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
+    def add_rows(self, planned: PlannedSlice, partition: Partition, columns: Iterable[str], batch: Batch) -> None:
+        """Add the ``columns`` of these rows of a partition, which other streams need."""
+        rows = self._rows.setdefault(planned.key, {}).setdefault(partition, [])
+        rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
 
     def drop_rows(self, planned: PlannedSlice) -> None:
         """Drop the rows of a slice that is read again."""
         for partition in planned.partitions:
-            self._rows.get(key_of(planned), {}).pop(partition, None)
+            self._rows.get(planned.key, {}).pop(partition, None)
 
     def rows(self, key: Key, days: Iterable[date] = ()) -> list[Mapping[str, Any]]:
         """The rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
@@ -160,9 +150,9 @@ class Dependencies:
 
     # --- progress -----------------------------------------------------------------------------------------------------
 
-    def begin(self, planned: PlannedSlice) -> None:
-        """A slice is planned; called before any slice of its account ends."""
-        self._under_way[key_of(planned)] += 1
+    def begin(self, slices: Iterable[PlannedSlice]) -> None:
+        """Slices are planned; called before any slice of their accounts ends."""
+        self._under_way.update([planned.key for planned in slices])
 
     def refuse(self, partition: Partition) -> None:
         """The rows of a partition must not replace former ones, and no stream is requested by them."""
@@ -170,9 +160,11 @@ class Dependencies:
 
     def end(self, planned: PlannedSlice, *, succeeded: bool) -> None:
         """A slice has ended; ``succeeded``: it did not fail."""
-        key = key_of(planned)
+        key = planned.key
         self._under_way[key] -= 1
-        good = [partition for partition in planned.partitions if succeeded and partition not in self._refused]
+        good: Sequence[Partition] = planned.partitions if succeeded else ()
+        if self._refused:
+            good = [partition for partition in good if partition not in self._refused]
         if key[0] in self._needed:
             self._days_read.setdefault(key, set()).update(filter(None, (partition.day for partition in good)))
         if len(good) < len(planned.partitions):
@@ -181,7 +173,7 @@ class Dependencies:
     def drop_accounts(self, planned: PlannedSlice) -> None:
         """Drop rows that no child needs, once the accounts were taken from them."""
         if planned.stream.name not in self._needed:
-            self._rows.pop(key_of(planned), None)
+            self._rows.pop(planned.key, None)
 
     def has_ended(self, key: Key) -> bool:
         """Whether all slices of a stream's account have ended."""

@@ -83,9 +83,15 @@ class PlannedPartition:
     shard: int | None = None
 
 
+Key = tuple[str, str | None]  # stream, account
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class PlannedSlice:
-    """A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why."""
+    """
+    A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why. ``key``: the
+    stream and account that it belongs to.
+    """
 
     stream: Stream
     partitions: tuple[Partition, ...]
@@ -96,6 +102,11 @@ class PlannedSlice:
     reader_version: str = ""  # see finality.reader_version
     to_deliver: bool = True  # False: it is read only for the streams that its rows are needed by
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
+    key: Key = field(init=False)
+
+    @key.default
+    def _default_key(self) -> Key:
+        return self.stream.name, self.slice.account
 
     @property
     def account(self) -> str | None:

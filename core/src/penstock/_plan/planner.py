@@ -2,7 +2,7 @@
 What a run reads of a stream: the requested partitions minus those that are final. No network.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from attrs import define, field, frozen
@@ -142,7 +142,7 @@ def _slice(
     to_deliver: bool,
 ) -> PlannedSlice:
     stream = view.stream
-    days = () if stream.kind == "snapshot" else tuple(filter(None, (partition.day for partition in reasons)))
+    days = () if stream.kind == "snapshot" else tuple([day for partition in reasons if (day := partition.day)])
     start, end = slice_bounds(stream, days, view.source.zone, now)
     return PlannedSlice(
         stream=stream,
@@ -153,12 +153,12 @@ def _slice(
         fingerprint=view.fingerprint,
         reader_version=view.reader_version,
         to_deliver=to_deliver,
-        entries={partition: entries[partition] for partition in reasons if partition in entries},
+        entries={partition: entries[partition] for partition in reasons if partition in entries} if entries else {},
     )
 
 
 def grouped(
-    to_read: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
+    to_read: Sequence[Partition], reports: Sequence[PendingReport], days_per_request: int
 ) -> list[list[Partition]]:
     """
     An account's days to read as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is
@@ -173,13 +173,13 @@ def grouped(
             ungrouped = [partition for partition in ungrouped if partition not in submitted]
     consecutive: list[Partition] = []
     for partition in ungrouped:
-        if consecutive and (not _is_next_day(partition, consecutive[-1]) or len(consecutive) >= days_per_request):
+        if consecutive and (len(consecutive) >= days_per_request or not _is_next_day(partition, consecutive[-1])):
             groups.append(consecutive)
             consecutive = []
         consecutive.append(partition)
     if consecutive:
         groups.append(consecutive)
-    return sorted(groups, key=lambda group: group[0].values)
+    return sorted(groups, key=lambda group: group[0].values) if reports else groups
 
 
 def _is_next_day(partition: Partition, other: Partition) -> bool:

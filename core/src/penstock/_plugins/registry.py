@@ -173,8 +173,17 @@ class Registry:
                 _logger.log(level, "%s: penstock_event failed: %s", plugin, mask(describe_error(error)))
 
     @cached_property
-    def _followers(self) -> tuple[tuple[Plugin, pluggy.HookCaller], ...]:
-        return tuple(self._plugins.callers("penstock_event"))
+    def _followers(self) -> tuple[tuple[Plugin, Callable[..., Any]], ...]:
+        """
+        What follows the events of a run: a plugin's function itself, where pluggy would pass it the event and nothing
+        else. There are two events of each partition.
+        """
+        followers: list[tuple[Plugin, Callable[..., Any]]] = []
+        for plugin, caller in self._plugins.callers("penstock_event"):
+            first, *wrappers = caller.get_hookimpls()
+            is_direct = not wrappers and first.argnames == ("event",)
+            followers.append((plugin, first.function if is_direct else caller))
+        return tuple(followers)
 
     @property
     def not_loaded(self) -> tuple[Broken, ...]:

@@ -2,7 +2,7 @@
 The components with which a stream is read, made for one configured source.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from attrs import evolve
@@ -11,33 +11,45 @@ from penstock._config.source import ConfiguredSource
 from penstock._decode import ColumnOptions, StreamDecoder, compile_stream
 from penstock.connector import Stream
 from penstock.envelope import Envelope
+from penstock.model import Batch
 from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
 from penstock.report_files import ReportFile
 
 
 class Components(NamedTuple):
-    """A stream's paginator, poller and body decoders, and the decoder of its records."""
+    """
+    A stream's paginator, poller and body decoders, and the decoder of its records. ``may_cap``: see
+    :meth:`Paginator.may_cap`. ``needed``: the columns by which other streams are requested or divided.
+    ``batch_hooks``: see :meth:`Registry.batch_hooks`.
+    """
 
     paginator: Paginator
     poller: Poller | None
     envelope: BodyDecoder
     downloads: BodyDecoder
     decoder: StreamDecoder
+    may_cap: bool
+    needed: Sequence[str]
+    batch_hooks: Sequence[Callable[[Batch], Batch | None]]
 
 
-def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Components:
+def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> Components:
     """
     The stream's components, with defaults for those that it does not declare. ``needed``: columns that other streams
     read, which are decoded even if the settings leave them out.
     """
 
     envelope = _decoder_of(source, stream.envelope) or Envelope()
+    paginator = source.component("paginator", stream.paginator) or SinglePage()
     return Components(
-        paginator=source.component("paginator", stream.paginator) or SinglePage(),
+        paginator=paginator,
         poller=source.component("poller", stream.poller),
         envelope=envelope,
         downloads=_decoder_of(source, stream.downloads) or envelope,
         decoder=_stream_decoder_of(source, stream, needed),
+        may_cap=paginator.may_cap(),
+        needed=needed,
+        batch_hooks=source.registry.batch_hooks(),
     )
 
 
@@ -48,7 +60,7 @@ def _decoder_of(source: ConfiguredSource, declared: Any) -> Any:
     return decoder
 
 
-def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> StreamDecoder:
+def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> StreamDecoder:
     settings, hooked = source.settings, bool(source.registry.batch_hooks())
     return compile_stream(
         source.name,

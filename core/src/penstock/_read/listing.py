@@ -36,7 +36,7 @@ def call_of(
         stream=planned.stream,
         lenient=lenient,
         digest=digest,
-        account=planned.account,
+        account=planned.slice.account,
         partitions=planned.partitions,
     )
 
@@ -74,21 +74,30 @@ class Listing:
     _first: Page | None = field(default=None, init=False)
     _left: int = field(default=0, init=False)  # pages requested at once, after the first, that have not come
     _restarted: bool = field(default=False, init=False)  # another first page was requested in place of a refused one
+    _is_one_page: bool = field(init=False)  # by its paginator
 
     def __attrs_post_init__(self) -> None:
+        paginator = type(self.paginator)
+        self._is_one_page = paginator is SinglePage
         self.counts = ListingCounts(
-            paginator=self._paginator_name,
-            most_pages=self.planned.source.settings.max_pages,
+            paginator=f"the paginator {paginator.__name__}", most_pages=self.planned.source.settings.max_pages
         )
         if self.polled is not None:
             self.counts.count_request(self.polled.call.request)
 
+    def take_polled(self) -> Outcome:
+        """The first page, which the response to a poll contains."""
+        assert self.polled is not None
+        polled, self.polled = self.polled, None
+        return polled
+
     def calls(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         """The calls of pages. A further page of a download is requested without credentials, as the first was."""
-        digest = type(self.paginator) is not SinglePage or self.files is not None
+        digest = not self._is_one_page or self.files is not None
         calls: list[Call] = []
         for request in requests:
-            self.counts.count_request(request)
+            if not self._is_one_page:
+                self.counts.count_request(request)
             if self._first is not None and request.credentials != self._first.request.credentials:
                 request = evolve(request, credentials=self._first.request.credentials)
             calls.append(call_of(self.planned, request, self.envelope, digest=digest))
@@ -153,7 +162,7 @@ class Listing:
         counts = self.counts
         if counts.total is not None and counts.distinct > counts.total:
             raise CountMismatchError(
-                f"the provider states {counts.total} records, and {self._paginator_name} found more, "
+                f"the provider states {counts.total} records, and {counts.paginator} found more, "
                 f"{counts.distinct} up to page {page.index + 1}"
             )
         if self._first is not None and self._left:
@@ -185,7 +194,7 @@ class Listing:
             ).at(request=request)
         if len(self._empty) > 1 and counts_upwards([*self._empty[-2:], request]):
             raise BoundExceededError(
-                f"pages {page.index} and {page.index + 1} are empty, and {self._paginator_name} "
+                f"pages {page.index} and {page.index + 1} are empty, and {self.counts.paginator} "
                 "goes on to count upwards. A paginator ends a listing at an empty page: correct the connector."
             ).at(request=request)
 
@@ -194,16 +203,14 @@ class Listing:
         """Whether the provider cut the listing at its ceiling, as far as the page read last shows."""
         return self.last is not None and self.paginator.capped(self.last)
 
-    @property
-    def _paginator_name(self) -> str:
-        """The paginator, for a message."""
-        return f"the paginator {type(self.paginator).__name__}"
-
     def calls_after(self, page: Page) -> tuple[Call, ...]:
         """
         The calls to make after this page: all further ones at once where the first page states their number, else the
         next one. Empty where the next page was requested already, and after the last page.
         """
+        if self._is_one_page:
+            self.has_ended = True
+            return ()
         if page is self._first:
             return self._calls_after_first(page)
         if self._left > 1:

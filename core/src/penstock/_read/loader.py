@@ -51,30 +51,23 @@ class Loader:
     ``target`` None: nothing is written, the rows are only kept for ``dependencies`` (accounts, parents).
     """
 
+    planned: PlannedSlice
     counts: ReadCounts
     components: Components
     target: Target | None
     dependencies: Dependencies
     log: RunLog
 
-    planned: PlannedSlice = field(init=False)
     days: frozenset[date] | None = field(init=False)  # requested, where rows have one: a row of another day is rejected
     keys: SliceKeys = field(factory=SliceKeys, init=False)
     _held: HeldPages | None = field(default=None, init=False)  # None: each page is written at once
     # Repeated records, and derived ones that are rejected, have no day and count on it.
     _first_partition: LoadedPartition = field(init=False)
 
-    @planned.default
-    def _default_planned(self) -> PlannedSlice:
-        return self.counts.planned
-
-    @days.default
-    def _default_days(self) -> frozenset[date] | None:
-        stream = self.planned.stream
-        return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
-
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
+        stream = self.planned.stream
+        self.days = frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
         for partition in self.planned.partitions:
             writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
             self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
@@ -130,7 +123,8 @@ class Loader:
         request = outcome.call.request
         self._check_envelope_days(request, outcome.answer)
         count = fresh = 0
-        requested = Requested({**self._stamps(), **request.columns}, self.days, self._span(listing.slice))
+        span = self._span(listing.slice) if self.planned.stream.inexact_bounds else None
+        requested = Requested({**self._stamps(), **request.columns}, self.days, span)
         try:
             for decoded in self.components.decoder.decode(outcome.answer.items, requested, self.keys):
                 count += decoded.count
@@ -157,7 +151,7 @@ class Loader:
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
         column = self.components.decoder.columns.get(self.components.decoder.day_of or "")
-        if not self.planned.stream.inexact_bounds or column is None or column.type != "datetime":
+        if column is None or column.type != "datetime":
             return None
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
 
@@ -166,11 +160,11 @@ class Loader:
         The values of the partition's columns for every row. A day that the rows contain is not stamped; of ``changes``,
         whose rows may be of a day before, also not where the provider sends the column.
         """
-        planned, stream = self.planned, self.planned.stream
+        stream, account, days = self.planned.stream, self.planned.slice.account, self.planned.slice.days
         stamps: dict[str, Any] = {}
-        if stream.account is not None and planned.account is not None:
-            stamps[stream.account] = planned.account
-        decoder, days = self.components.decoder, planned.slice.days
+        if stream.account is not None and account is not None:
+            stamps[stream.account] = account
+        decoder = self.components.decoder
         if stream.day is None or decoder.day_of is not None or len(days) != 1:
             return stamps
         if stream.kind == "report" or decoder.columns[stream.day].added:
@@ -195,10 +189,13 @@ class Loader:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
         self._observe(decoded)
         counts = self._first_partition.counts
-        counts.supersede(decoded.superseded)
-        counts.add_repeated(decoded.repeated)
+        if decoded.superseded:
+            counts.supersede(decoded.superseded)
+        if decoded.repeated:
+            counts.add_repeated(decoded.repeated)
         counts.unread_values += decoded.unread_values
-        self._count_rejected(decoded.batch.rejected)
+        if decoded.batch.rejected:
+            self._count_rejected(decoded.batch.rejected)
         for partition, batch in self._by_partition(decoded.batch):
             self._write(partition, batch)
         for derived in decoded.derived:
@@ -264,14 +261,17 @@ class Loader:
         return days_of([value], self.planned.source.zone)[0]
 
     def _write(self, partition: Partition, batch: Batch) -> None:
-        loaded, batch = self.counts.partitions[partition], self._changed_by_plugins(batch)
-        totals = sums(batch)
-        loaded.counts.add_rows(len(batch), totals)
+        loaded = self.counts.partitions[partition]
+        if self.components.batch_hooks:
+            batch = self._changed_by_plugins(batch)
+        totals = sums(batch) if batch.layout.measures or batch.layout.priced else {}
+        loaded.counts.add_rows(len(batch.rows), totals)
         for column in batch.layout.priced:
             if totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
-        self.dependencies.add_rows(self.planned, partition, batch)
-        if loaded.writer is not None and len(batch):
+        if self.components.needed:
+            self.dependencies.add_rows(self.planned, partition, self.components.needed, batch)
+        if loaded.writer is not None and batch.rows:
             loaded.writer.write(batch)
 
     def _count_without_currency(self, loaded: LoadedPartition, batch: Batch, amount: Column) -> None:
@@ -283,6 +283,6 @@ class Loader:
         self.log.note_unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _changed_by_plugins(self, batch: Batch) -> Batch:
-        for hook in self.planned.source.registry.batch_hooks():
+        for hook in self.components.batch_hooks:
             batch = hook(batch) or batch
         return batch

@@ -20,7 +20,7 @@ from penstock._read.components import Components
 from penstock._read.counts import StreamReads
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
-from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows, with_response
+from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows
 from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.unread_members import LISTINGS, unread_members
 from penstock._run_report.log import RunLog
@@ -89,6 +89,7 @@ class Reader:
             self.on_demand.restart()
         self._counts = ReadCounts(planned=self.planned, began_at=self.clock.now())
         self._loader = Loader(
+            planned=self.planned,
             counts=self._counts,
             components=self.components,
             target=self.target,
@@ -97,7 +98,9 @@ class Reader:
         )
         try:
             self._loader.begin()
-            if not (yield from self._read_or_divide(self.planned.slice)):
+            slice_ = self.planned.slice
+            read = self._read_or_divide(slice_) if self.components.may_cap else self._read_slice(slice_)
+            if not (yield from read):
                 self._loader.abort()
                 return None
             self._counts.check(self.stream_reads, first_read=not self._rereads)
@@ -117,10 +120,9 @@ class Reader:
         until it is complete, so that no other slice must be read again because of it. False where they were too many
         to be held.
         """
-        halved = self._halves(slice_) if self.components.paginator.may_cap() else []
+        halved = self._halves(slice_)
         if not halved:
-            yield from self._read_slice(slice_, divisible=False)
-            return True
+            return (yield from self._read_slice(slice_))
         if slice_ not in self._divided:
             self._loader.hold()
             if (yield from self._read_slice(slice_, divisible=True)):
@@ -138,7 +140,7 @@ class Reader:
                 return False
         return True
 
-    def _read_slice(self, slice_: Slice, *, divisible: bool) -> Steps[bool]:
+    def _read_slice(self, slice_: Slice, *, divisible: bool = False) -> Steps[bool]:
         """
         Read all pages of a slice, in seven steps. Signing, sending, judging and retrying are the client's part of
         step 3. False where a ``divisible`` slice reached a ceiling.
@@ -148,14 +150,19 @@ class Reader:
         if self.on_demand is not None:
             yield from self.on_demand.submit_all(requests)
         for group in [requests] if self.on_demand is None else [[request] for request in requests]:
-            listings, first_calls = yield from self._listings(slice_, group)  # 2. A report is polled until it is ready.
+            listings: Sequence[Listing]
+            if self.on_demand is None:
+                listings, first_calls = self._open_listings(slice_, group, self.components.envelope)
+            else:  # 2. A report is polled until it is ready.
+                listings, first_calls = yield from self._listings_of_report(slice_, group[0], self.on_demand)
             for listing in listings:
                 self._loader.keys.next_listing(only_page=only_page)
                 # The first pages of all listings are requested together, before the first listing is read.
                 calls = first_calls if listing is listings[0] else ()
                 while not listing.has_ended:
-                    outcome = yield from self._next_outcome(listing, calls)  # 3. Fetch a page.
-                    if isinstance(outcome.verdict, Refuse):
+                    outcome = self._received((yield calls)) if listing.polled is None else listing.take_polled()
+                    if isinstance(outcome.verdict, Refuse):  # 3. Fetch a page.
+                        self._check_expired(outcome)
                         calls = listing.calls_after_refusal(outcome)
                         continue
                     repeat = listing.check(outcome)  # 4. Check it against the pages before it.
@@ -167,7 +174,8 @@ class Reader:
                 if divisible and listing.is_capped:
                     return False
                 self._reconcile(listing)  # 7. Compare with the counts that the provider states.
-                self._note_unread(listing)
+                if self.stream_reads.searched < LISTINGS:
+                    self._note_unread(listing)
         return True
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
@@ -185,25 +193,19 @@ class Reader:
             request for chunk in chunks for request in stream.first_requests(settings, evolve(slice_, parents=chunk))
         ]
 
-    def _listings(
-        self, slice_: Slice, requests: Sequence[Request]
+    def _listings_of_report(
+        self, slice_: Slice, submission: Request, on_demand: ReportsOnDemand
     ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
-        """
-        The listings that these requests begin, or those of the report that this one request submits; and the calls of
-        their first pages.
-        """
+        """The listings of the report that this request submits, and the calls of their first pages."""
         envelope = self.components.envelope
-        if self.on_demand is None:
-            return self._open_listings(slice_, requests, envelope)
-        (submission,) = requests
-        outcome, state = yield from self.on_demand.wait_until_ready(submission)
-        self._counts.began_at = self.on_demand.submitted_at
+        outcome, state = yield from on_demand.wait_until_ready(submission)
+        self._counts.began_at = on_demand.submitted_at
         self._record_clock_lag(outcome)
         if isinstance(state, Empty):
             return [], ()
         if not state.downloads and not state.pages:
             check_rows(outcome)
-            return self._open_listings(slice_, requests, envelope, polled=outcome)
+            return self._open_listings(slice_, [submission], envelope, polled=outcome)
         polled = outcome.call.request.url
         named = [
             evolve(
@@ -229,8 +231,10 @@ class Reader:
     ) -> tuple[list[Listing], tuple[Call, ...]]:
         """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
         paginator = self.components.paginator
-        listings = [
-            Listing(
+        listings: list[Listing] = []
+        calls: list[Call] = []
+        for request in requests:
+            listing = Listing(
                 planned=self.planned,
                 slice=slice_,
                 envelope=envelope,
@@ -240,28 +244,26 @@ class Reader:
                 stream_reads=self.stream_reads,
                 first_read=not self._rereads,
             )
-            for _ in requests
-        ]
-        if polled is not None:
-            return listings, ()
-        opened = zip(listings, requests, strict=True)
-        return listings, tuple(
-            call for listing, request in opened for call in listing.calls([paginator.first(request)])
-        )
+            listings.append(listing)
+            if polled is None:
+                calls += listing.calls([paginator.first(request)])
+        return listings, tuple(calls)
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _next_outcome(self, listing: Listing, calls: tuple[Call, ...]) -> Steps[Outcome]:
-        """The outcome of the next call. Raises the error of a call without a response, or ReportExpiredError."""
-        if listing.polled is not None:
-            outcome, listing.polled = listing.polled, None
-        else:
-            outcome = with_response((yield calls))
-            self._record_clock_lag(outcome)
-        refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
-        if self.on_demand is not None and refused is not None and self.on_demand.is_expired(refused):
-            raise ReportExpiredError(refused)
+    def _received(self, outcome: Outcome | None) -> Outcome:
+        """The outcome of a call. Raises the error of one without a response."""
+        assert outcome is not None
+        if outcome.error is not None:
+            raise outcome.error
+        self._record_clock_lag(outcome)
         return outcome
+
+    def _check_expired(self, refused: Outcome) -> None:
+        """Raises ReportExpiredError where the refusal of a page means that its report has expired."""
+        response = refused.response
+        if self.on_demand is not None and response is not None and self.on_demand.is_expired(response):
+            raise ReportExpiredError(response)
 
     def _record_clock_lag(self, outcome: Outcome) -> None:
         """Record how old a response is by our clock."""
@@ -288,7 +290,7 @@ class Reader:
 
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
-        if listing.is_capped:
+        if self.components.may_cap and listing.is_capped:
             self._counts.truncated = True
             self._note("the provider lists no more than this; there may be more records")
             return
@@ -300,7 +302,7 @@ class Reader:
 
     def _note_unread(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
-        if listing.last is None or self.stream_reads.searched >= LISTINGS:
+        if listing.last is None:
             return
         self.stream_reads.searched += 1
         counted = listing.counts.total is not None

@@ -31,17 +31,19 @@ class ReadResult:
     The writer of each partition, ready to be committed, and what was counted.
 
     ``read_at``: when the rows were those of the provider at the latest. ``on_demand``: the reports that the rows are
-    from. ``truncated``: the provider cut a response at its ceiling, and there may be more records. ``provisional``: why
-    the provider calls its own numbers provisional; "": it does not. ``undated``: rejected records without a requested
-    day that can be read. Where there are any, the partitions stay open. ``absent``: the measures that no record has,
-    though all pages have ``unknown`` members, which the record class does not have. ``replacement_errors``: of the
-    partitions that these rows must not replace.
+    from. ``is_imperfect``: whether a record was rejected, or a value not read. ``truncated``: the provider cut a
+    response at its ceiling, and there may be more records. ``provisional``: why the provider calls its own numbers
+    provisional; "": it does not. ``undated``: rejected records without a requested day that can be read. Where there
+    are any, the partitions stay open. ``absent``: the measures that no record has, though all pages have ``unknown``
+    members, which the record class does not have. ``replacement_errors``: of the partitions that these rows must not
+    replace.
     """
 
     planned: PlannedSlice
     read_at: datetime
     on_demand: ReportsOnDemand | None
     partitions: Mapping[Partition, LoadedPartition]
+    is_imperfect: bool
     truncated: bool
     provisional: str
     undated: Sequence[Rejected]
@@ -78,18 +80,24 @@ class ReadCounts:
 
     def result(self, on_demand: ReportsOnDemand | None) -> ReadResult:
         """The result of the reading, after its last page."""
-        errors = {partition: _replacement_error(self, partition) for partition in self.partitions}
+        errors: dict[Partition, BrokenBodyError] = {}
+        imperfect = bool(self.undated)
+        for partition, loaded in self.partitions.items():
+            imperfect = imperfect or loaded.counts.is_imperfect
+            if not loaded.counts.rows and (error := _replacement_error(self, partition)) is not None:
+                errors[partition] = error
         return ReadResult(
             planned=self.planned,
             read_at=self.began_at - self.clock_lag,  # a cache may be old, and a clock behind ours
             on_demand=on_demand,
             partitions=self.partitions,
+            is_imperfect=imperfect,
             truncated=self.truncated,
             provisional=self.provisional,
             undated=self.undated,
             absent=self.absent or frozenset(),
             unknown=sorted(self.unknown),
-            replacement_errors={partition: error for partition, error in errors.items() if error is not None},
+            replacement_errors=errors,
         )
 
     def check(self, stream_reads: StreamReads, *, first_read: bool) -> None:
@@ -97,28 +105,30 @@ class ReadCounts:
         Raises after the last page where what came, together, cannot be what the provider has: BrokenBodyError,
         ProviderError, and PagingError in the ``first_read``.
         """
-        self._check_days()
-        self._check_accepted(stream_reads)
-        if first_read:
+        for loaded in self.partitions.values():
+            if loaded.counts.rows or loaded.counts.rejected:
+                break
+        else:
+            self._check_days()
+        if self.no_record_reason:
+            self._check_accepted(stream_reads)
+        elif first_read and self.uncounted and self.planned.had_rows:
             self._check_emptied()
-            if self.has_mixed_derived:  # the rows derived from its former values are written
-                raise PagingError("a record came again with other values")
+        if first_read and self.has_mixed_derived:  # the rows derived from its former values are written
+            raise PagingError("a record came again with other values")
 
     def _check_days(self) -> None:
         """
-        Raises BrokenBodyError where no record is of the requested days: replacing the partitions by nothing would lose
-        them all. Either one request covers several days, and no record has a day that can be read: the days are in
-        another member or format. Or all were dropped as outside of the slice.
+        Raises BrokenBodyError where no record is of the requested days, although some came: replacing the partitions by
+        nothing would lose them all. Either one request covers several days, and no record has a day that can be read:
+        the days are in another member or format. Or all were dropped as outside of the slice.
         """
-        counts = [partition.counts for partition in self.partitions.values()]
-        if any(count.rows or count.rejected for count in counts):
-            return
         if self.has_overrun:
             raise BrokenBodyError(
                 "records came, and none of them is of the requested days. The provider answered for "
                 "other days. Nothing was replaced; the next run tries again."
             )
-        if not self.undated or any(count.repeated for count in counts):
+        if not self.undated or any(loaded.counts.repeated for loaded in self.partitions.values()):
             return
         number, first = len(self.undated), self.undated[0]
         raise BrokenBodyError(
@@ -129,7 +139,7 @@ class ReadCounts:
 
     def _check_accepted(self, reads: StreamReads) -> None:
         """Raises ProviderError where no request of the stream was accepted in this run, and several found no record."""
-        if self.no_record_reason and not reads.any_accepted and reads.without_record >= MOST_WITHOUT_RECORD:
+        if not reads.any_accepted and reads.without_record >= MOST_WITHOUT_RECORD:
             raise ProviderError(
                 f"none of {reads.without_record} requests of {self.planned.stream.name} found a record, "
                 f"the last because {self.no_record_reason}. One may be gone, but hardly all: the provider fails, or "
@@ -141,8 +151,7 @@ class ReadCounts:
         Raises PagingError for a slice without any record, where there were rows before and no answer states a number of
         records: an empty answer may be a failure.
         """
-        emptied = not self.undated and not any(loaded.counts.fetched for loaded in self.partitions.values())
-        if emptied and self.uncounted and not self.no_record_reason and self.planned.had_rows:
+        if not self.undated and not any(loaded.counts.fetched for loaded in self.partitions.values()):
             raise PagingError(
                 "the provider returned no records, and rows were delivered before. Only a second "
                 "empty reading replaces them"

@@ -3,14 +3,14 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.dependencies import Key, key_of
 from penstock._plan.finality import open_until
-from penstock._plan.plan import PlannedSlice
-from penstock._read.result import ReadResult
+from penstock._plan.plan import Key, PlannedSlice
+from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
 from penstock._run.lost_measures import LostMeasures
@@ -34,25 +34,25 @@ class CommitOrder:
     _expected: dict[Key, list[PlannedSlice]] = field(factory=dict, init=False)
     _waiting: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)
 
-    def expect(self, planned: PlannedSlice) -> None:
-        """Register a slice before it is read. Called in the order of the days."""
-        if planned.stream.kind == "changes":
-            self._expected.setdefault(key_of(planned), []).append(planned)
+    def expect(self, slices: Iterable[PlannedSlice]) -> None:
+        """Register slices of ``changes`` before they are read, in the order of their days."""
+        for planned in slices:
+            self._expected.setdefault(planned.key, []).append(planned)
 
     def after_read(self, result: ReadResult) -> list[ReadResult]:
         """The results to commit now that this one is there, in order."""
         if result.planned.stream.kind != "changes":
             return [result]
         self._waiting[result.planned] = result
-        return self._ready(key_of(result.planned))
+        return self._ready(result.planned.key)
 
     def after_failure(self, planned: PlannedSlice) -> list[ReadResult]:
         """The results to commit now that this slice has failed, in order."""
-        expected = self._expected.get(key_of(planned), [])
+        expected = self._expected.get(planned.key, [])
         if planned not in expected:
             return []
         expected.remove(planned)
-        return self._ready(key_of(planned))
+        return self._ready(planned.key)
 
     def _ready(self, key: Key) -> list[ReadResult]:
         expected, ready = self._expected[key], list[ReadResult]()
@@ -61,11 +61,14 @@ class CommitOrder:
         return ready
 
 
+PartitionOfRead = tuple[ReadResult, Partition, LoadedPartition]
+
+
 @define(eq=False, repr=False)
 class CommitGroup:
     """The partitions that wait to be committed together."""
 
-    partitions: list[tuple[ReadResult, Partition]] = field(factory=list, init=False)
+    partitions: list[PartitionOfRead] = field(factory=list, init=False)
     _rows: int = field(default=0, init=False)
 
     def add(self, result: ReadResult) -> bool:
@@ -73,10 +76,10 @@ class CommitGroup:
         Add the partitions of a read. False for a read that is committed alone: one of more rows gains nothing by
         waiting for others, and undated records are recorded with the first of its partitions that is committed.
         """
-        rows = sum(partition.counts.rows for partition in result.partitions.values())
+        rows = sum([loaded.counts.rows for loaded in result.partitions.values()])
         if rows > GROUP_ROWS or result.undated:
             return False
-        self.partitions.extend((result, partition) for partition in result.partitions)
+        self.partitions += [(result, partition, loaded) for partition, loaded in result.partitions.items()]
         self._rows += rows
         return True
 
@@ -84,7 +87,7 @@ class CommitGroup:
     def is_full(self) -> bool:
         return len(self.partitions) >= GROUP_PARTITIONS or self._rows > GROUP_ROWS
 
-    def take(self) -> list[tuple[ReadResult, Partition]]:
+    def take(self) -> list[PartitionOfRead]:
         """The partitions of the group, which is empty afterwards."""
         partitions, self.partitions, self._rows = self.partitions, [], 0
         return partitions
@@ -103,8 +106,10 @@ class Committer:
     order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
+    _commits_groups: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._commits_groups = isinstance(self.target, Grouping)
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
         self._lost_measures = LostMeasures(self.target.ledger, self.log)
 
@@ -180,7 +185,7 @@ class Committer:
 
     def _commit_each(self, results: Iterable[ReadResult]) -> None:
         for result in results:
-            if not isinstance(self.target, Grouping) or not self._group.add(result):
+            if not self._commits_groups or not self._group.add(result):
                 self.flush()
                 self._commit_alone(result)
             elif self._group.is_full:
@@ -189,58 +194,56 @@ class Committer:
     def _commit_alone(self, result: ReadResult) -> None:
         """Commit partitions one by one; the first that is committed has the undated records."""
         undated, committed = tuple(result.undated), False
-        for partition in result.partitions:
-            if self._commit([(result, partition)], undated):
+        for partition, loaded in result.partitions.items():
+            if self._commit([(result, partition, loaded)], undated):
                 undated, committed = (), True
         if committed and result.on_demand is not None:
             result.on_demand.drop_delivered()
 
-    def _commit(
-        self, partitions: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()
-    ) -> list[ReadResult]:
+    def _commit(self, partitions: Iterable[PartitionOfRead], undated: Sequence[Rejected] = ()) -> list[ReadResult]:
         """
         Commit partitions, in four steps; if one cannot be, the others still are. Returns the reads of those committed.
         """
-        to_commit: list[tuple[ReadResult, Partition, LedgerEntry]] = []
-        for result, partition in partitions:
-            if self._may_replace(result, partition):  # 1. Check that the rows may replace the former ones.
-                entry = self._entry(result, partition, undated)  # 2. Make the new ledger row.
-                to_commit.append((result, partition, entry))
-        commits = [(result.partitions[partition].writer, entry) for result, partition, entry in to_commit]
+        recorded_until = self.context.recorded_until
+        to_commit = [
+            (of_read, self._entry(of_read, undated))  # 2. Make the new ledger row.
+            for of_read in partitions
+            if self._may_replace(of_read, recorded_until)  # 1. Check that the rows may replace the former ones.
+        ]
+        commits = [(loaded.writer, entry) for (_, _, loaded), entry in to_commit]
         outcomes = commit_all(self.target, commits)  # 3. Commit rows and ledger row in one step.
         committed: list[ReadResult] = []
-        for (result, partition, _), outcome in zip(to_commit, outcomes, strict=True):  # 4. Log what became of it.
+        for (of_read, entry), outcome in zip(to_commit, outcomes, strict=True):  # 4. Log what became of it.
+            result, partition, _ = of_read
             if isinstance(outcome, Exception):
                 self.failures.add(result.planned, (partition,), outcome)
             else:
-                self._log_delivered(result, partition, outcome)
+                self._log_delivered(of_read, outcome, entry.replaces)
                 committed.append(result)
         return committed
 
     # --- 1: what may be replaced --------------------------------------------------------------------------------------
 
-    def _may_replace(self, result: ReadResult, partition: Partition) -> bool:
+    def _may_replace(self, of_read: PartitionOfRead, recorded_until: datetime | None) -> bool:
         """Whether a partition may be replaced. If not, its rows are dropped, and the reason is logged."""
-        loaded = result.partitions[partition]
+        result, partition, loaded = of_read
         assert loaded.writer is not None
-        if self._has_newer(result.planned, partition):
+        if recorded_until is not None and self._has_newer(result.planned, partition, recorded_until):
             loaded.writer.abort()
             self._keep_newer(partition)
             return False
-        if (error := result.replacement_errors.get(partition)) is not None:
+        if result.replacement_errors and (error := result.replacement_errors.get(partition)) is not None:
             loaded.writer.abort()
             self.failures.add(result.planned, (partition,), error)
             return False
         return True
 
-    def _has_newer(self, planned: PlannedSlice, partition: Partition) -> bool:
+    def _has_newer(self, planned: PlannedSlice, partition: Partition, until: datetime) -> bool:
         """
         Whether what was delivered was read after the responses of the recording that this run reads: of ``changes``,
         that of the day or a later one, whose rows it would overwrite.
         """
-        until, stream, ledger = self.context.recorded_until, planned.stream, self.target.ledger
-        if until is None:
-            return False
+        stream, ledger = planned.stream, self.target.ledger
         former: Iterable[LedgerEntry] = [planned.entries[partition]] if partition in planned.entries else []
         if stream.kind == "changes" and ledger is not None:
             accounts = [partition.values[0][1]] if stream.account is not None else None
@@ -254,12 +257,12 @@ class Committer:
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 
-    def _entry(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry:
-        planned, counts = result.planned, result.partitions[partition].counts
-        former = planned.entries.get(partition)
+    def _entry(self, of_read: PartitionOfRead, undated: Sequence[Rejected]) -> LedgerEntry:
+        result, partition, (counts, _) = of_read
+        planned = result.planned
+        former = planned.entries.get(partition) if planned.entries else None
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        has_imperfect = any(loaded.counts.is_imperfect for loaded in result.partitions.values())
-        imperfect = has_imperfect or result.undated or self._lost_measures.lost(result)
+        imperfect = result.is_imperfect or (result.absent and self._lost_measures.lost(result))
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,
@@ -286,10 +289,11 @@ class Committer:
 
     # --- 4: what became of it -----------------------------------------------------------------------------------------
 
-    def _log_delivered(self, result: ReadResult, partition: Partition, entry: LedgerEntry) -> None:
+    def _log_delivered(self, of_read: PartitionOfRead, entry: LedgerEntry, former: LedgerEntry | None) -> None:
+        result, _, (counts, _) = of_read
         fault_point("partition.delivered")
-        self._count(entry, result.partitions[partition].counts.derived_rejected)
-        self.log.log_delivered(entry, result.planned.entries.get(partition))
+        self._count(entry, counts.derived_rejected)
+        self.log.log_delivered(entry, former)
         if result.absent:
             self._lost_measures.note_absent(result)
 

@@ -15,8 +15,8 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Reading
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Task
-from penstock._plan.dependencies import Dependencies, Key, key_of
-from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.dependencies import Dependencies
+from penstock._plan.plan import Job, Key, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
@@ -65,6 +65,7 @@ class JobRun:
     _tasks: int = field(default=0, init=False)  # that have not ended
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first read started
+    _ended: dict[str, float] = field(factory=dict, init=False)  # stream -> when its last read ended
 
     def __attrs_post_init__(self) -> None:
         job, context, ledger = self.job, self.context, self.target.ledger
@@ -141,16 +142,15 @@ class JobRun:
         if stream in self._planner.families.chosen:
             self._pending_reports.find(stream)
             self._count_planned(stream, plan)
-        for planned in plan.slices:
-            self._dependencies.begin(planned)
-            if planned.to_deliver:
-                self.committer.order.expect(planned)
+        self._dependencies.begin(plan.slices)
+        if stream.kind == "changes":
+            self.committer.order.expect([planned for planned in plan.slices if planned.to_deliver])
         self._tasks += len(plan.slices)
         self.context.scheduler.add(map(self._task, plan.slices))
 
     def _count_planned(self, stream: Stream, plan: StreamPlan) -> None:
         counts = self.log.stream(stream.name)
-        counts.planned += sum(len(planned.partitions) for planned in plan.slices)
+        counts.planned += sum([len(planned.partitions) for planned in plan.slices])
         counts.final += plan.final
         self.committer.recount(plan.done)
         self.log.emit(
@@ -164,11 +164,11 @@ class JobRun:
         )
 
     def _task(self, planned: PlannedSlice) -> Task:
-        parent = _parent_of(planned)
+        has_parent = planned.stream.parent is not None
         return Task(
             self.client,
             start=partial(self._read_and_commit, planned),
-            after=self._end_of_reads(parent) if parent is not None else None,
+            after=self._end_of_reads(_parent_of(planned)) if has_parent else None,
             on_end=partial(self._after_task, planned),
         )
 
@@ -194,27 +194,25 @@ class JobRun:
         """Raises the error that makes a request for this slice pointless."""
         self._refusals.check(planned)
         self.client.check_not_parked()
-        parent = _parent_of(planned)
-        if parent is not None and not self._dependencies.succeeded(parent, planned.slice.days):
-            raise ProviderError(f"it was not read: its parent {parent[0]} failed or was not read")
+        parent = planned.stream.parent
+        if parent is not None and not self._dependencies.succeeded(_parent_of(planned), planned.slice.days):
+            raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Handle the end of a task: log its failure, and release the tasks that waited for it."""
-        stream = planned.stream
-        self._ended_at = self.context.clock.now()
-        if stream.name in self._began:
-            self.log.stream(stream.name).seconds = time.monotonic() - self._began[stream.name]
-        self._refusals.add(planned, error)
+        self._ended[planned.stream.name] = time.monotonic()
         if error is not None:
+            self._refusals.add(planned, error)
             self.committer.fail(planned, error)
         self._dependencies.end(planned, succeeded=error is None)
-        if self._dependencies.has_ended(key_of(planned)):
-            self.context.scheduler.release(self._end_of_reads(key_of(planned)))
+        if self._dependencies.has_ended(planned.key):
+            self.context.scheduler.release(self._end_of_reads(planned.key))
         for dependent, accounts in self._listed.dependents_of(planned):
             self._add(dependent, accounts)
         self._dependencies.drop_accounts(planned)
         self._tasks -= 1
-        if self.is_over:
+        if not self._tasks:
+            self._ended_at = self.context.clock.now()
             self.when_over(self)
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -225,6 +223,8 @@ class JobRun:
         drop stale reports; and record the run.
         """
         report = self.context.report
+        for stream, began in self._began.items():
+            self.log.stream(stream).seconds = self._ended.get(stream, began) - began
         self.committer.finish()
         self._refusals.add_to(report)
         if not report.interrupted and not report.deadline:
@@ -283,6 +283,7 @@ def _open_target(job: Job, run_id: str) -> Target:
     return target
 
 
-def _parent_of(planned: PlannedSlice) -> Key | None:
-    parent = planned.stream.parent
-    return (parent.stream, planned.account) if parent is not None else None
+def _parent_of(planned: PlannedSlice) -> Key:
+    """The parent of a child's slice."""
+    assert planned.stream.parent is not None
+    return planned.stream.parent.stream, planned.account

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from attrs import define
 
 from penstock._plan.accounts import Accounts, zone_memory, zone_text
-from penstock._plan.dependencies import Dependencies, key_of
+from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import Job, PlannedSlice
 from penstock._run_report.log import RunLog
 from penstock.connector import Stream
@@ -42,9 +42,9 @@ class ListedAccounts:
         dependents = self.dependencies.dependents.pop(planned.stream.name, [])
         if not dependents:
             return []
-        if not self.dependencies.succeeded(key_of(planned)):
+        if not self.dependencies.succeeded(planned.key):
             return [(stream, self.accounts.known(stream) or ()) for stream in dependents]
-        listing = _Listing.of(planned.stream, dependents, self.dependencies.rows(key_of(planned)))
+        listing = _Listing.of(planned.stream, dependents, self.dependencies.rows(planned.key))
         self._notice_unlisted(listing)
         # One of several workers fails what has no name, and remembers.
         if self.job.has(listing.lister, planned.account) and not self._remember(listing):

@@ -39,7 +39,7 @@ class LostMeasures:
             self._find_former(result)
         stream, days = result.planned.stream.name, result.planned.slice.days
         for partition, loaded in result.partitions.items():
-            if (day := partition.day) is None:
+            if not loaded.counts.sums or (day := partition.day) is None:
                 continue
             for name in _with_amounts(loaded.counts.sums):
                 self._present_from[stream, name] = min(day, self._present_from.get((stream, name), day))

@@ -48,10 +48,9 @@ class PendingReports:
         of_this_job = [report for report in pending if self.job.has(stream, account_of(stream, report))]
         self._adoptable.setdefault(stream.name, {report.request: report for report in of_this_job})
 
-    def of_slice(self, planned: PlannedSlice, components: Components) -> ReportsOnDemand | None:
-        """The reports that a slice is read from; None: its stream has no poller."""
-        if components.poller is None:
-            return None
+    def of_slice(self, planned: PlannedSlice, components: Components) -> ReportsOnDemand:
+        """The reports that a slice is read from, of a stream with a poller."""
+        assert components.poller is not None
         return ReportsOnDemand(
             source=self.job.source,
             planned=planned,
@@ -93,7 +92,7 @@ class ReaderFactory:
             planned=planned,
             components=components,
             target=self.target if planned.to_deliver else None,
-            on_demand=self.pending_reports.of_slice(planned, components),
+            on_demand=None if components.poller is None else self.pending_reports.of_slice(planned, components),
             clock=self.clock,
             dependencies=self.dependencies,
             stream_reads=self._stream_reads[planned.stream.name],

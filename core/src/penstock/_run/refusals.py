@@ -6,8 +6,7 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
-from penstock._plan.dependencies import Key, key_of
-from penstock._plan.plan import PlannedSlice
+from penstock._plan.plan import Key, PlannedSlice
 from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ForbiddenError
 
@@ -27,16 +26,16 @@ class Refusals:
 
     def check(self, planned: PlannedSlice) -> None:
         """Raises the refusal that makes a request for this slice pointless."""
-        if refused := self._credentials.get(self.source.credentials_of(planned.account)):
+        if self._credentials and (refused := self._credentials.get(self.source.credentials_of(planned.account))):
             raise refused
-        if forbidden := self._accounts.get(key_of(planned)):
+        if forbidden := self._accounts.get(planned.key):
             raise forbidden
 
-    def add(self, planned: PlannedSlice, error: BaseException | None) -> None:
+    def add(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be accepted."""
         owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
-            self._accounts[key_of(planned)] = error
+            self._accounts[planned.key] = error
             forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
             if len(forbidden) >= FORBIDDEN and owner not in self.client.accepted:
                 self._credentials[owner] = error

@@ -73,7 +73,7 @@ class RunLog:
 
         ``derived_rejected``: the records of these streams that were rejected.
         """
-        counts = self.stream(entry.partition.stream)
+        counts = self.report.stream(self.source, entry.partition.stream)
         counts.delivered += 1
         counts.records += entry.rows
         counts.rejected += entry.rejected - len(derived_rejected)
@@ -89,7 +89,7 @@ class RunLog:
 
     def log_delivered(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         """Log a partition that was committed, and what it changed."""
-        change = _restated(former, entry)
+        change = _restated(former, entry) if former is not None else None
         if change is not None:
             self.stream(entry.partition.stream).restated.append(change)
         delivered: PartitionDelivered = {
@@ -108,13 +108,13 @@ class RunLog:
         self.emit(delivered)
 
 
-def _restated(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:
+def _restated(former: LedgerEntry, entry: LedgerEntry) -> dict[str, Any] | None:
     """
     A restatement, as report and event have it: rows and sums, before and after; and the numbers of rows that were
     added, removed and changed, if the target counts them. None: nothing was restated.
     """
     sums = restated_sums(former, entry)
-    if former is None or sums is None:
+    if sums is None:
         return None
     return {
         "partition": entry.partition.as_dict(),

@@ -132,7 +132,7 @@ class RunReport:
     def count(self, source: str, stream: str, **amounts: int) -> None:
         """Add to counters of a stream, each by its name; from any thread."""
         with self._lock:
-            counts = self.stream(source, stream)
+            counts = self.streams.get((source, stream)) or self.stream(source, stream)
             for name, amount in amounts.items():
                 setattr(counts, name, getattr(counts, name) + amount)
 
