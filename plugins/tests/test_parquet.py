@@ -138,6 +138,21 @@ def test_with_more_digits_it_fits(place: Path) -> None:
     assert pq.read_table(place / FILE).column("price").to_pylist() == [Decimal("0.123456789012345678")]
 
 
+def test_a_directory_has_files_of_one_scale(place: Path) -> None:
+    """
+    DuckDB would round all decimals to the scale of the first file that it reads. A directory of an earlier version,
+    whose ledger does not state the scale, takes the present one.
+    """
+    target = open_(place)
+    commit(target, [(CLICKS, [click(1)])])
+    target.ledger.set_fact("dialect", "")
+    target.close()
+    open_(place, "r2").close()
+
+    with pytest.raises(TargetError, match="holds parquet files with decimal_scale = 9, and the sink has now decimal_"):
+        KIND.open(KIND.settings(path=place, decimal_scale=18)).open(SOURCE, "r3")
+
+
 def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
     """
     A day of which no record fits is not replaced: its former rows stay, and the error names the first reason.

@@ -37,7 +37,11 @@ class Parquet:
     decimal_scale: int = SCALE
     name: str = "parquet"
     appends: bool = False
-    dialect: str = ""
+
+    @property
+    def dialect(self) -> str:
+        """DuckDB would round the decimals of all files to the scale of the first one; other readers refuse them."""
+        return f"decimal_scale = {self.decimal_scale}"
 
     def description(self) -> dict[str, Any]:
         return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}

@@ -129,9 +129,9 @@ class FileSink(BaseSink):
                 f"{self.directory} holds {former} files, and its ledger counts them as delivered. Name another "
                 f"directory for {self.codec.name}."
             )
-        if dialect is None:
+        if not dialect and self.codec.dialect:  # "": Parquet of development versions (decision 72)
             ledger.set_fact("dialect", self.codec.dialect)
-        elif dialect != self.codec.dialect:
+        elif dialect and dialect != self.codec.dialect:
             raise TargetError(
                 f"{self.directory} holds {self.codec.name} files with {dialect}, and the sink has now "
                 f"{self.codec.dialect}: no reader could read both. Restore the settings, or name another directory."
