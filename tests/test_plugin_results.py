@@ -102,6 +102,14 @@ def ended(*arguments: Any) -> Any:
     sys.exit()
 
 
+def exhausted(response: Response, answer: Answer | None) -> Any:
+    raise MemoryError
+
+
+def without_threads(response: Response, answer: Answer | None) -> Any:
+    raise RuntimeError("can't start new thread")
+
+
 def interrupted(response: Response, answer: Answer | None) -> Any:
     raise KeyboardInterrupt
 
@@ -160,6 +168,14 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
     "a judge that ends the process": (
         [evolve(SALES, judge=ended)],
         rf"SystemExit {HERE}\. This is a defect of the connector shop",
+    ),
+    "no memory": (
+        [evolve(SALES, judge=exhausted)],
+        r"MemoryError: this process has no memory, or no thread, left\. Raise its limits",
+    ),
+    "no thread": (
+        [evolve(SALES, judge=without_threads)],
+        r"RuntimeError: can't start new thread: this process has no memory, or no thread, left\. Raise its limits",
     ),
     "requests that end the process": (
         [evolve(SALES, path="", requests=ended)],

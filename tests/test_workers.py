@@ -20,7 +20,7 @@ import thread_engine
 from market import SHOPS, Market
 from market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
-from penstock._run.divided import worker
+from penstock._run.divided import coordinator, worker
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.engines import Assignment
 from penstock.errors import ServerError
@@ -304,6 +304,15 @@ def test_an_error_that_leaves_a_worker_is_masked() -> None:
     received = pickle.loads(pickle.dumps(raised.value))
     assert received.args == ("down: ***. Ask for ***.",)
     assert (received.seen, received.advice, received.request) == ("down: ***", "Ask for ***.", "***")
+
+
+def test_the_reason_why_a_worker_was_lost_is_a_sentence() -> None:
+    """
+    It ends once, whether or not it is one already.
+    """
+    for reason in ("it had no reply", "it had no reply."):
+        error = coordinator._lost_error(2, reason)
+        assert "was done: it had no reply. What it had committed stays" in str(error)
 
 
 @linux

@@ -14,13 +14,15 @@ from typing import Any
 
 import penstock
 from penstock._plugins.offers import Plugin
-from penstock.errors import PluginError, sentences
+from penstock.errors import PenstockError, PluginError, sentences
 from penstock.names import did_you_mean
 from penstock.records import SHADOWED
 from penstock.sinks import SinkKind
 
 GROUP = "penstock"
 """The entry-point group of plugins."""
+
+_NO_THREAD = "can't start new thread"
 
 FAILURES = (Exception, SystemExit)
 """
@@ -77,8 +79,16 @@ def _plugin_distributions() -> frozenset[str]:
     return frozenset(point.dist.name for point in metadata.entry_points(group=GROUP) if point.dist is not None)
 
 
-def defect(error: BaseException, connector: str, what_now: str) -> PluginError:
-    """An unforeseen error as that of a connector or of penstock: with its place, and what to do or to expect."""
+def defect(error: BaseException, connector: str, what_now: str) -> PenstockError:
+    """
+    An unforeseen error as that of a connector or of penstock: with its place, and what to do or to expect. A process
+    without memory or threads is no defect.
+    """
+    if isinstance(error, MemoryError) or _NO_THREAD in str(error):
+        return PenstockError(
+            f"{describe_error(error)}: this process has no memory, or no thread, left. Raise its limits (container, "
+            f"ulimit, systemd's TasksMax), or lower concurrency of the source. {what_now}"
+        )
     return PluginError(
         f"{describe_error(error)}{place_in_plugin(error)}. This is a defect of the connector {connector} or of "
         f"penstock, not of your configuration. {what_now}"

@@ -43,6 +43,7 @@ from penstock.errors import (
     ParkedError,
     PenstockError,
     WorkerLostError,
+    sentences,
 )
 from penstock.events import Event
 from penstock.sinks import Coordinating, Sink, Staging
@@ -263,6 +264,8 @@ class RunCoordinator:
 
 def _lost_error(number: int, reason: str) -> WorkerLostError:
     return WorkerLostError(
-        f"worker {number} of this run ended before its work was done: {reason}. What it had committed stays; the next "
-        "run reads the rest."
+        sentences(
+            f"worker {number} of this run ended before its work was done: {reason}",
+            "What it had committed stays; the next run reads the rest.",
+        )
     )
