@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import connector_run
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
+from command_here import main
+from connector_run import ConfiguredSource, RunReport, check, configured_in, plan
 from penstock import (
     Connector,
     Envelope,
@@ -32,17 +35,8 @@ from penstock import (
     record,
     setting,
 )
-from penstock._cli import main
-from penstock._config.config import load
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plan.planner import Planner, plan_job
+from penstock._plan.planner import Planner
 from penstock._plan.selection import unknown_accounts
-from penstock._plugins.registry import Registry
-from penstock._run.check import check
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ConfigError, UsageError
 from penstock.sandbox.server import serve
 from penstock.settings import OpenFor
@@ -168,14 +162,13 @@ ENVIRON = {"ALPHA": "token-of-alpha", "BETA": "token-of-beta", "ALL": "token-of-
 def source(folder: Path, text: str, base_url: str = "http://127.0.0.1:1", **stream: Any) -> ConfiguredSource:
     file = folder / "penstock.toml"
     file.write_text(f'[source.shop]\nbase_url = "{base_url}"\nretries = 0\nstart = 2026-03-01\n{text}')
-    registry = Registry([Shop(**stream), penstock_plugins], strict=True)
-    return ConfiguredSource.of(registry, "shop", load(file, (), ENVIRON).source("shop", registry).settings)
+    return configured_in(file, "shop", plugins=[Shop(**stream), penstock_plugins], environ=ENVIRON)
 
 
 def read(folder: Path, text: str, provider: Provider, sink: MemorySink, **stream: Any) -> RunReport:
     with serve(provider) as server:
-        job = Job(source=source(folder, text, server.base_url, **stream), streams=("sales",), sink=sink)
-        return run_jobs(new_run([job], clock=FakeClock(NOW)))
+        configured = source(folder, text, server.base_url, **stream)
+        return connector_run.read(configured, sink, "sales", clock=FakeClock(NOW))
 
 
 def days(sink: MemorySink) -> dict[str, list[str]]:
@@ -213,12 +206,12 @@ def test_days_are_final_when_they_are_over_in_the_zone_of_their_account(tmp_path
     provider, sink = Provider(), MemorySink(tmp_path / "ledger.db")
     read(tmp_path, TWO, provider, sink)
 
-    planned = plan_job(Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink), NOW)
+    planned = plan(source(tmp_path, TWO), sink, "sales", now=NOW)
 
     assert planned.partitions == ()
     assert planned.final == {"sales": 3}
     other = TWO.replace("Pacific/Auckland", "Europe/Berlin")
-    planned = plan_job(Job(source=source(tmp_path, other), streams=("sales",), sink=sink), NOW)
+    planned = plan(source(tmp_path, other), sink, "sales", now=NOW)
     assert [one.partition.values[0][1] for one in planned.partitions] == ["beta"]
     assert [one.reason for one in planned.partitions] == ["changed"]
 
@@ -278,7 +271,7 @@ def test_listed_accounts_bring_their_zone(tmp_path: Path) -> None:
     assert report.exit_code == 0
     both = ["2026-03-01", "2026-03-02"]
     assert days(sink) == {"a": both[:1], "b": both, "c": both[:1], "d": both[:1]}
-    planned = plan_job(Job(source=source(tmp_path, text, **LISTED), streams=("sales",), sink=sink), NOW)
+    planned = plan(source(tmp_path, text, **LISTED), sink, "sales", now=NOW)
     assert (planned.partitions, planned.final) == ((), {"sales": 5})
 
 
@@ -307,8 +300,7 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     events: list[Mapping[str, Any]] = []
     with serve(provider) as server:
         given = source(tmp_path, 'token = { env = "ALL" }', server.base_url, **LISTED)
-        job = Job(source=given, streams=("sales",), sink=sink)
-        report = run_jobs(new_run([job], clock=FakeClock(NOW), on_event=events.append))
+        report = connector_run.read(given, sink, "sales", clock=FakeClock(NOW), on_event=events.append)
 
     assert report.exit_code == 1
     assert [one["partition"] for one in events if one["event"] == "partition_failed"] == [{"seller": "a"}]
@@ -365,10 +357,10 @@ def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> N
     It would read nothing and end with 0.
     """
     sink = MemorySink(tmp_path / "ledger.db")
-    job = Job(source=source(tmp_path, 'token = { env = "ALL" }'), streams=("sales",), sink=sink)
+    shop = source(tmp_path, 'token = { env = "ALL" }')
 
     with pytest.raises(UsageError, match=r"write a table \[source\.shop\.accounts\.ACCOUNT\] for each"):
-        plan_job(job, NOW)
+        plan(shop, sink, "sales", now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -419,16 +411,18 @@ def test_a_key_of_an_account_may_come_from_the_environment(tmp_path: Path) -> No
     """
     file = tmp_path / "penstock.toml"
     file.write_text(f'[source.shop]\nbase_url = "https://shop.example"\n{TWO}')
-    registry = Registry([Shop(), penstock_plugins])
+    plugins = [Shop(), penstock_plugins]
     environ = {**ENVIRON, "PENSTOCK_SOURCE__SHOP__ACCOUNTS__BETA__TOKEN": "another-token"}
 
-    settings = load(file, ["source.shop.accounts.beta.timezone=UTC"], environ).source("shop", registry).settings
+    sets = ["source.shop.accounts.beta.timezone=UTC"]
+    settings = configured_in(file, "shop", plugins=plugins, environ=environ, sets=sets).settings
 
     assert settings.for_account("beta").token.reveal() == "another-token"
     assert settings.for_account("beta").timezone == "UTC"
     assert settings.for_account("alpha").timezone == "America/Los_Angeles"
+    sets = ["source.shop.accounts.beta.token=another"]
     with pytest.raises(ConfigError, match="a secret on the command line"):
-        load(file, ["source.shop.accounts.beta.token=another"], ENVIRON).source("shop", registry)
+        configured_in(file, "shop", plugins=plugins, environ=ENVIRON, sets=sets)
 
 
 def test_plan_and_status_show_the_zone_of_an_account(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -497,11 +491,12 @@ def test_a_window_may_hold_a_day_for_some_accounts_only(tmp_path: Path) -> None:
     A day that is over in one zone only is read there. A day that is over nowhere is a mistake.
     """
     sink = MemorySink(tmp_path / "ledger.db")
-    job = Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink, since=date(2026, 3, 2))
+    shop = source(tmp_path, TWO)
 
-    assert [str(one.partition) for one in plan_job(job, NOW).partitions] == ["sales[seller=beta, day=2026-03-02]"]
+    planned = plan(shop, sink, "sales", now=NOW, since=date(2026, 3, 2))
+    assert [str(one.partition) for one in planned.partitions] == ["sales[seller=beta, day=2026-03-02]"]
     with pytest.raises(UsageError, match="--since 2026-03-04 is after"):
-        plan_job(evolve(job, since=date(2026, 3, 4)), NOW)
+        plan(shop, sink, "sales", now=NOW, since=date(2026, 3, 4))
 
 
 def test_accounts_of_a_python_configuration(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import time_machine
 from attrs import define
+from command_here import main
 from penstock import SandboxRequest, SandboxResponse
-from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.integrations.airbyte import ENDED_EARLY, AirbyteMessages

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import penstock_plugins
 import pytest
+from connector_run import configured, loaded, read
 from penstock import (
     AuthenticationError,
     ConfigError,
@@ -30,11 +31,6 @@ from penstock import (
     named,
     record,
 )
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -261,10 +257,9 @@ def test_a_connector_selects_one_by_name(authenticator: Any, header: str | None,
     )
     shop = Connector(name="shop", summary="a shop", settings=SourceSettings, streams=(stream,), authenticator=made)
     with serve(provider) as server:
-        registry = Registry([ConnectorPlugin(shop), penstock_plugins])
-        source = ConfiguredSource.of(registry, "shop", SourceSettings(base_url=server.base_url), folder=tmp_path)
-        job = Job(source=source, streams=("rows",), sink=MemorySink(tmp_path / "ledger.db"))
-        report = run_jobs(new_run([job], clock=FakeClock(NOW)))
+        settings = SourceSettings(base_url=server.base_url)
+        source = configured("shop", settings, plugins=[ConnectorPlugin(shop), penstock_plugins], folder=tmp_path)
+        report = read(source, MemorySink(tmp_path / "ledger.db"), "rows", clock=FakeClock(NOW))
 
     assert report.exit_code == 0, report.errors
     assert seen == [header or hmac.new(b"Jefe", b"/rows", "sha256").hexdigest()]
@@ -277,6 +272,6 @@ def test_a_wrong_option_of_a_named_one_is_an_error_of_the_plugin() -> None:
     The message has the name and the reason.
     """
     with pytest.raises(PluginError, match="hmac"):
-        Registry([penstock_plugins]).component(
+        loaded([penstock_plugins]).component(
             "authenticator", named("hmac", secret=Secret("Jefe"), text="{nonce}", headers={"X": "{signature}"})
         )

@@ -12,12 +12,7 @@ from typing import Any
 
 import penstock_plugins
 import pytest
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._util.clock import Clock
+from connector_run import configured, read
 from penstock.testing.memory import MemorySink
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -45,13 +40,12 @@ def test_the_benchmark_delivers_what_its_provider_has(plugin: Any, provider: str
     """
     Every stream of the benchmark is read whole, without a plugin being broken.
     """
-    registry = Registry([plugin, penstock_plugins])
     sink = MemorySink(tmp_path / "ledger.sqlite")
-    source = ConfiguredSource.of(registry, "bench", plugin.penstock_sources()[0].settings(base_url=provider))
-    names = tuple(stream.name for stream in registry.streams("bench"))
-    job = Job(source=source, streams=names, sink=sink, since=FIRST_DAY, until=FIRST_DAY + timedelta(days=1))
+    settings = plugin.penstock_sources()[0].settings(base_url=provider)
+    source = configured("bench", settings, plugins=[plugin, penstock_plugins])
+    names = tuple(stream.name for stream in source.streams)
 
-    report = run_jobs(new_run([job], clock=Clock()))
+    report = read(source, sink, *names, since=FIRST_DAY, until=FIRST_DAY + timedelta(days=1))
 
     assert report.exit_code == 0, report.errors
     counts = {name: sum(map(len, sink.rows[name].values())) for name in names}

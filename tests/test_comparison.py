@@ -18,9 +18,9 @@ import penstock_plugins
 import pytest
 from attrs import evolve
 from command_line import command, toml
+from connector_run import loaded
 from imitation_ebay import CLIENT, SECRET, SELLERS, Ebay
 from penstock import ConnectorPlugin, Sandbox, SandboxRequest, SandboxResponse
-from penstock._plugins.registry import Registry
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import QUICK, TODAY, Subject, conforms, delivered_to
 from penstock.testing.memory import MemorySink
@@ -63,7 +63,7 @@ def test_what_the_provider_restates_is_read_again(tmp_path: Path) -> None:
     """
     Statuses and fees change, rows of a report and a campaign vanish; days that are closed keep their last reading.
     """
-    subject = Subject(name="ebay", make=Ebay, settings=SETTINGS, days=8, registry=Registry(PLUGINS))
+    subject = Subject(name="ebay", make=Ebay, settings=SETTINGS, days=8, registry=loaded(PLUGINS))
     sink = MemorySink(tmp_path / "ledger.sqlite")
     with subject.served() as (server, app):
         assert subject.run(server.base_url, sink).exit_code == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import penstock_plugins
 import pytest
+from decoding import compiled_stream
 from penstock import (
     Column,
     Connector,
@@ -23,7 +24,6 @@ from penstock import (
     hookimpl,
     record,
 )
-from penstock._decode import compile_stream
 from penstock.sandbox.server import serve
 from python_calls import calls_of
 
@@ -106,7 +106,7 @@ def test_a_column_costs_the_same_in_a_wide_record() -> None:
             type("Wide", (), {"__annotations__": members, "__doc__": "A wide record.", "__module__": __name__})
         )
         stream = Stream(name="wide", summary="wide", record=wide, kind="snapshot", key="id", requests=lambda *_: [])
-        return calls_of(lambda: compile_stream("shop", stream))
+        return calls_of(lambda: compiled_stream(stream))
 
     calls(2)
     few, more, most = calls(50), calls(100), calls(200)

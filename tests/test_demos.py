@@ -9,10 +9,10 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
+from command_here import main
+from connector_run import loaded
 from penstock import Connector, Secret, SourceSettings, setting
-from penstock._cli import main
 from penstock._cli.sandbox import left_out, with_secrets
-from penstock._plugins.registry import Registry
 from penstock.testing.conformance import Subject, first_run, wrong_credentials
 from providers import REGISTRY
 
@@ -84,7 +84,7 @@ def test_what_the_demo_leaves_out_has_a_reason() -> None:
     A connector without streams, one without a sandbox, and a broken plugin.
     """
     assert left_out(REGISTRY) == {"sensis": "has no streams, only writes: penstock act sensis --list"}
-    reasons = left_out(Registry([Bare(), Mistaken()]))
+    reasons = left_out(loaded([Bare(), Mistaken()]))
     assert reasons.pop("bare") == "brings no local imitation of its provider"
     assert [reason[:7] for reason in reasons.values()] == ["broken:"]
 

@@ -29,13 +29,13 @@ import penstock
 import pytest
 import time_machine
 from attrs import define, field
+from command_here import main
+from connector_run import RunReport, loaded
 from penstock import SandboxRequest, SandboxResponse, Secret, errors
-from penstock._cli import Commands, _group as command_line, main
+from penstock._cli import Commands, _group as command_line
 from penstock._cli.init import toml_value
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
-from penstock._plugins.registry import Registry
-from penstock._run_report.report import RunReport
 from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
 
@@ -175,7 +175,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 def talroo(clock: Any, shell: Shell) -> Iterator[Server]:
     """Talroo's imitation, served at the address of the pages."""
     with serve() as server:
-        server.app = Registry().sandbox("talroo").make(server.base_url, NOW.date())
+        server.app = loaded().sandbox("talroo").make(server.base_url, NOW.date())
         shell.port = server.port
         yield server
 
@@ -224,7 +224,7 @@ def test_the_pages_on_running_show_the_real_output(shell: Shell, talroo: Server,
 
 def configured(name: str, shell: Shell) -> None:
     """A configuration of the sandbox at the shell's port, its secrets in the environment."""
-    registry = Registry()
+    registry = loaded()
     kinds = typing.get_type_hints(registry.connector(name).settings)
     lines = [f"[source.{name}]"]
     for key, value in registry.sandbox(name).source(f"http://127.0.0.1:{shell.port}").items():
@@ -257,7 +257,7 @@ def test_a_page_shows_the_real_output_of_a_sandbox(page: str, connector: str, sh
     A page whose examples read or write one sandbox.
     """
     with serve() as server:
-        server.app = Registry().sandbox(connector).make(server.base_url, NOW.date())
+        server.app = loaded().sandbox(connector).make(server.base_url, NOW.date())
         shell.port = server.port
         configured(connector, shell)
         if connector == "sensis":
@@ -303,7 +303,7 @@ def test_the_first_hour_of_an_author_works(shell: Shell, clock: Any, monkeypatch
     monkeypatch.syspath_prepend(info.parent)
     importlib.invalidate_caches()
     with serve() as server:
-        sandbox = Registry().sandbox("acme")
+        sandbox = loaded().sandbox("acme")
         server.app = sandbox.make(server.base_url, NOW.date())
         shell.port = server.port
         shell.environ["PYTHONPATH"] = str(info.parent)
@@ -350,7 +350,7 @@ def test_tables_are_those_of_the_declarations(path: Path) -> None:
     """
     ``make docs`` changes no generated table.
     """
-    assert path.read_text() == GENERATE.generated(path, Registry()), "run: make docs"
+    assert path.read_text() == GENERATE.generated(path, loaded()), "run: make docs"
 
 
 def test_type_checkers_see_the_public_names() -> None:
@@ -380,7 +380,7 @@ def test_a_connector_has_tables_of_its_keys_and_of_what_it_offers(path: Path) ->
     """
     Its README lists every key, stream and action that it has.
     """
-    registry, name, text = Registry(), path.parent.name.removeprefix("connector_"), path.read_text()
+    registry, name, text = loaded(), path.parent.name.removeprefix("connector_"), path.read_text()
 
     tables = [
         "config",
@@ -460,7 +460,7 @@ def test_commands_exist(command: str) -> None:
     """
     group: Commands = command_line()
     words = shlex.split(command.replace("[", "").replace("]", ""))
-    assert words[0] in {*COMMANDS, *Registry().commands()}
+    assert words[0] in {*COMMANDS, *loaded().commands()}
     verb = group.get_command(click.Context(group, obj=Session()), words[0])
     assert verb is not None
     known = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -521,7 +521,7 @@ def test_the_pages_list_every_exit_code_and_verb() -> None:
     assert reported == {one.exit_code for one in kinds} | set(RunReport.STATUS)
     index = (ROOT / "docs" / "index.md").read_text()
     rows = "\n".join(re.findall(r"^\|(.*?)\|.*\|.*\|$", index, re.MULTILINE))
-    assert [verb for verb in {*COMMANDS, *Registry().commands()} if f"`penstock {verb}`" not in rows] == []
+    assert [verb for verb in {*COMMANDS, *loaded().commands()} if f"`penstock {verb}`" not in rows] == []
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import time_machine
+from connector_run import sandbox_of
 from penstock import Project, Secret
-from penstock._plugins.registry import Registry
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
 
@@ -28,7 +28,7 @@ def test_the_queries_of_a_page_run(page: str, heading: str) -> None:
     statements = [one for text in BLOCK.findall(section) for one in text.split(";") if one.strip()]
     assert statements
     with time_machine.travel(NOW, tick=True), postgres().database() as dsn, serve() as web:
-        sandbox = Registry().sandbox("talroo")
+        sandbox = sandbox_of("talroo")
         web.app = sandbox.make(web.base_url, NOW.date())
         settings = sandbox.source(web.base_url)
         settings["customer_secret"] = Secret(settings["customer_secret"])

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,15 @@ from penstock import (
     record,
     setting,
 )
-from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
 from penstock.ledger.partition_queries import PartitionQueries
 from penstock.sandbox.server import Server, serve
+from penstock.testing import FakeClock
 from postgres_server import server as postgres
 
 LIBRARIES = {"parquet": "pyarrow", "duckdb": "duckdb"}
+NOW = datetime(2026, 6, 10, 8, tzinfo=UTC)
 DAYS: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 2)}
-
-
-class Stopped(Clock):
-    def now(self) -> datetime:
-        return datetime(2026, 6, 10, 8, tzinfo=UTC)
 
 
 @record()
@@ -161,7 +158,10 @@ class Here:
     def project(self, *, include_personal: bool) -> Project:
         source = {"base_url": self.base_url, "include_personal": include_personal, **self.more}
         return Project(
-            {"source": {"leads": source}, "sink": dict(self.sinks)}, plugins=PLUGINS, environ={}, clock=Stopped
+            {"source": {"leads": source}, "sink": dict(self.sinks)},
+            plugins=PLUGINS,
+            environ={},
+            clock=partial(FakeClock, NOW),
         )
 
 

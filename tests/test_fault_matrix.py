@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 
 import pytest
 from attrs import evolve
+from connector_run import RunReport
 from penstock import SandboxRequest, SandboxResponse
-from penstock._run_report.report import RunReport
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.fault_effects import Effect, FaultContext, bomb, drip, huge, status
 from penstock.sandbox.faults import Fault

@@ -17,6 +17,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import define, evolve
+from connector_run import ConfiguredSource, configured, layouts_of, read, sink_at
 from penstock import (
     Batch,
     Connector,
@@ -27,7 +28,6 @@ from penstock import (
     SandboxApp,
     SandboxRequest,
     SandboxResponse,
-    Sink,
     Slice,
     SourceSettings,
     Stream,
@@ -39,13 +39,6 @@ from penstock import (
     personal,
     record,
 )
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._project.read import layouts_of
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._util.clock import Clock
 from penstock.sandbox.server import serve
 from penstock_plugins.integrations.message_run import MessageSink
 from penstock_plugins.integrations.singer_messages import SingerMessages
@@ -168,15 +161,13 @@ def provider(size: int) -> SandboxApp:
 
 def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> int:
     """The calls of one run that reads the stream in pages of this size, after one that compiled and imported all."""
-    registry = Registry([penstock_plugins, ShopPlugin(size), *plugins])
     with serve(provider(size)) as server:
         settings = SourceSettings(base_url=server.base_url, start=DAY, concurrency=1)
-        source = ConfiguredSource.of(registry, "shop", settings)
+        source = configured("shop", settings, plugins=[penstock_plugins, ShopPlugin(size), *plugins])
 
         def once() -> None:
-            sink = _messages(source, stream) if to == "singer" else _sink(registry, to)
-            job = Job(source=source, streams=(stream,), sink=sink, until=DAY, full=True)
-            report = run_jobs(new_run([job], clock=Clock()))
+            sink = _messages(source, stream) if to == "singer" else sink_at(to)
+            report = read(source, sink, stream, until=DAY, full=True)
             assert report.exit_code == 0, report.errors
             assert report.as_dict()["sources"]["shop"]["streams"][stream]["records"] == PAGES * size
 
@@ -185,12 +176,6 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
 
 
 NEEDS_ARROW = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs the extra arrow")
-
-
-def _sink(registry: Registry, to: str) -> Sink:
-    kind = registry.sink(to.partition(":")[0])
-    made: Sink = kind.open(kind.parse(to))
-    return made
 
 
 def _messages(source: ConfiguredSource, stream: str) -> MessageSink:

@@ -19,6 +19,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
+from command_here import main
 from generated_ledger import LAST, NOW, SMALL, GeneratedLedger
 from penstock import (
     Connector,
@@ -39,7 +40,6 @@ from penstock import (
     record,
     setting,
 )
-from penstock._cli import main
 from penstock.results import Problem
 from penstock.sandbox.server import serve
 from penstock_plugins.status_page.command import PageServer, seconds, write

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from penstock._plugins.registry import Registry
+from connector_run import sandbox_of
 from penstock.sandbox.server import Server, serve
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -25,7 +25,7 @@ def talroo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TALROO_SECRET", "Jobs2CareersDemo")
     with time_machine.travel(NOW, tick=True), serve() as server:
-        server.app = Registry().sandbox("talroo").make(server.base_url, NOW.date())
+        server.app = sandbox_of("talroo").make(server.base_url, NOW.date())
         blocks = re.findall(r"^```toml\n(.*?)^```", (DOCS / "guide.md").read_text(), re.MULTILINE | re.DOTALL)
         configuration = next(block for block in blocks if block.startswith("# penstock.toml"))
         (tmp_path / "penstock.toml").write_text(configuration.replace("8977", str(server.port)))
@@ -35,7 +35,7 @@ def talroo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture
 def joveo() -> Iterator[Server]:
     with serve() as server:
-        server.app = Registry().sandbox("joveo").make(server.base_url, NOW.date())
+        server.app = sandbox_of("joveo").make(server.base_url, NOW.date())
         yield server
 
 

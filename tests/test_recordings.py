@@ -17,6 +17,7 @@ from attrs import evolve, frozen
 from penstock import (
     Envelope,
     Parent,
+    Project,
     Ready,
     ReportFile,
     Request,
@@ -31,14 +32,12 @@ from penstock import (
     secret,
 )
 from penstock._fetch.call import Call
-from penstock._project.project import Project
 from penstock._recording.recorder import Recorder, plain_setting
 from penstock._recording.replay import Recording
-from penstock._util.clock import StandingClock
 from penstock.errors import UsageError
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import serve
-from penstock.testing import replayed
+from penstock.testing import FakeClock, replayed
 from providers import PROVIDERS, Provider, then
 from scripted_provider import ScriptedProvider
 
@@ -186,7 +185,7 @@ def test_rows_are_rebuilt_after_a_mapping_was_mended(tmp_path: Path) -> None:
         later = Project(
             {"source": {"talroo": {**provider.settings, "base_url": server.base_url}}},
             environ={},
-            clock=lambda stop: StandingClock(datetime(2026, 3, 25, tzinfo=UTC), stop),
+            clock=lambda stop: FakeClock(datetime(2026, 3, 25, tzinfo=UTC), stop),
         )
         to = f"jsonl:{tmp_path / 'out'}"
         newer = later.run("talroo", to=to, since=days[-1], until=days[-1], full=True)

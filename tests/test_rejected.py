@@ -25,7 +25,6 @@ from penstock import (
     money,
     record,
 )
-from penstock._config.pipeline import Allowance
 from scripted_provider import ScriptedProvider
 
 DAYS = ("2026-06-14", "2026-06-15", "2026-06-16")
@@ -118,7 +117,7 @@ def test_partitions_of_which_nothing_can_be_read_fail(how: str, per_request: int
     days = good()
     bad = {day: [BROKEN[how](row) for row in rows] for day, rows in days.items()}
     shop = a_shop(tmp_path, bad, per_request=per_request, open_days=30)
-    first = shop.run(allowed=Allowance.parse(True))
+    first = shop.run(allow_rejected=True)
 
     assert (first.exit_code, first.total("failed"), shop.rows("spend")) == (1, 3, [])
     assert {planned.reason for planned in shop.plan().partitions} == {"failed"}
@@ -127,7 +126,7 @@ def test_partitions_of_which_nothing_can_be_read_fail(how: str, per_request: int
     assert shop.run().exit_code == 0
     shop.answer = broken
 
-    again = shop.run(allowed=Allowance.parse(True))
+    again = shop.run(allow_rejected=True)
 
     assert (again.exit_code, again.total("failed")) == (1, 3)
     assert len(shop.rows("spend")) == 6
@@ -217,7 +216,7 @@ def test_every_kind_of_stream_fails_when_nothing_can_be_read(kind: str, tmp_path
     )
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: {"data": [a_row("never")]})
 
-    report = shop.run(since=DAYS[2], allowed=Allowance.parse(True))
+    report = shop.run(since=DAYS[2], allow_rejected=True)
 
     assert (report.exit_code, report.total("failed"), report.total("delivered")) == (1, 1, 0)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from penstock import Envelope, ReportFile, SandboxRequest, Stream, column, derived, record
-from penstock._config.pipeline import Allowance
 from scripted_provider import ScriptedProvider
 
 
@@ -77,7 +76,7 @@ def test_a_measure_that_earlier_days_have_ends_the_run_with_5(
     assert shop.run(until="2026-06-15").exit_code == 0
 
     report = shop.run(since="2026-06-16")
-    allowed = shop.run(since="2026-06-16", allowed=Allowance.parse(True))
+    allowed = shop.run(since="2026-06-16", allow_rejected=True)
 
     assert report.exit_code == (0 if line is None else 5)
     assert allowed.exit_code == 0

@@ -10,14 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import penstock_plugins
 import psycopg
 import pytest
 from attrs import evolve
+from connector_run import sink_at
 from penstock import Envelope, Partition, Request, SandboxRequest, SandboxResponse, Stream, column, named, record
-from penstock._plugins.registry import Registry
-from penstock._recording.recorder import Recorder
-from penstock._recording.replay import Recording
 from postgres_server import server as postgres
 from scripted_provider import ScriptedProvider
 
@@ -97,9 +94,8 @@ def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_pa
     In a report it is rejected, and the run ends with 5; in changes it takes the place of what came before. An
     identical repeat is counted and written once.
     """
-    sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
     shop = ScriptedProvider(folder=tmp_path / "shop", streams=[a_stream(kind)], answer=answer)
-    shop.sink = sinks.open(sinks.parse(target))
+    shop.sink = sink_at(target)
 
     report = shop.run(since="2026-06-14", until="2026-06-14")
 
@@ -126,7 +122,6 @@ def test_a_key_in_the_answers_to_two_requests_is_there_once(kind: str, target: s
     """
     As on two pages of one listing: each listing has the total that it states, and no target decides which row stays.
     """
-    sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
     stream = evolve(
         a_stream(kind),
         requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{one}") for one in ("open", "closed")],
@@ -135,7 +130,7 @@ def test_a_key_in_the_answers_to_two_requests_is_there_once(kind: str, target: s
         **({"day": None, "day_of": None} if kind == "snapshot" else {}),
     )
     shop = ScriptedProvider(folder=tmp_path / "shop", streams=[stream], answer=answers_by_state)
-    shop.sink = sinks.open(sinks.parse(target))
+    shop.sink = sink_at(target)
 
     report = shop.run(since="2026-06-14", until="2026-06-14")
 
@@ -156,7 +151,6 @@ def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp
     """
     The days after one that failed, or that is read later, are read again with it: also those after the window.
     """
-    sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
     failing = {"2026-06-10"}
     stream = evolve(
         a_stream("changes"),
@@ -169,7 +163,7 @@ def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp
         streams=[stream],
         answer=lambda request: SandboxResponse(status=404) if request.params["day"] in failing else a_history(request),
     )
-    shop.sink = sinks.open(sinks.parse(target))
+    shop.sink = sink_at(target)
 
     assert shop.run(since="2026-06-10", until="2026-06-11").exit_code == 1
     assert stored(target) == {"7": 11}
@@ -208,7 +202,6 @@ def test_a_recording_of_changes_overwrites_no_later_day(tmp_path: Path) -> None:
     A day that was forgotten is read from the recording only where the target has no later reading of a day after it.
     """
     target = f"jsonl:{tmp_path / 'out'}"
-    sinks = Registry([penstock_plugins]).sink("jsonl")
     stream = evolve(
         a_stream("changes"),
         day_of=None,
@@ -216,8 +209,8 @@ def test_a_recording_of_changes_overwrites_no_later_day(tmp_path: Path) -> None:
         requests=lambda settings, slice_: Request(url=f"{settings.base_url}/e", params=[("day", str(slice_.since))]),
     )
     shop = ScriptedProvider(folder=tmp_path / "shop", streams=[stream], answer=a_history)
-    shop.sink = sinks.open(sinks.parse(target))
-    shop.run(since="2026-06-10", until="2026-06-11", exchange_log=Recorder(tmp_path / "tape", full=True))
+    shop.sink = sink_at(target)
+    shop.run(since="2026-06-10", until="2026-06-11", record_full=tmp_path / "tape")
     shop.now += timedelta(days=1)
     shop.run(since="2026-06-12", until="2026-06-12")
     opened = shop.sink.open("shop", "forgetting")
@@ -225,7 +218,7 @@ def test_a_recording_of_changes_overwrites_no_later_day(tmp_path: Path) -> None:
     opened.ledger.forget("shop", [Partition("entries", (("entry_day", "2026-06-10"),))])
     opened.close()
 
-    report = shop.run(since="2026-06-10", until="2026-06-11", exchange_log=Recording.open(tmp_path / "tape"))
+    report = shop.run(since="2026-06-10", until="2026-06-11", replay=tmp_path / "tape")
 
     assert "shop: what was read after the recording stays as it is" in report.notices
     assert stored(target) == {"7": 12}

@@ -10,9 +10,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import connector_run
 import penstock_plugins
 import pytest
 from attrs import define, field, frozen
+from connector_run import RunReport, configured
 from penstock import (
     Connector,
     Envelope,
@@ -33,13 +35,7 @@ from penstock import (
     named,
     record,
 )
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
 from penstock._read.on_demand import ReportsOnDemand
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
 from penstock_plugins.polling import Polled
@@ -136,12 +132,11 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
             output = {"data": ROWS[2 * page - 2 : 2 * page]}
         return SandboxResponse(body=json.dumps(output).encode())
 
-    registry = Registry([Shop(), penstock_plugins])
     sink = MemorySink(folder / "ledger.sqlite")
     with serve(app) as server:
-        source = ConfiguredSource.of(registry, "shop", ShopSettings(base_url=server.base_url, retries=0))
-        job = Job(source=source, streams=("sales",), sink=sink)
-        report = run_jobs(new_run([job], clock=then()))
+        settings = ShopSettings(base_url=server.base_url, retries=0)
+        source = configured("shop", settings, plugins=[Shop(), penstock_plugins])
+        report = connector_run.read(source, sink, "sales", clock=then())
     return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], requested
 
 

@@ -17,6 +17,7 @@ import penstock_plugins
 import pytest
 from attrs import define, field, frozen
 from command_line import command, configure
+from connector_run import RunReport, configured, plan, read, read_into
 from penstock import (
     Connector,
     Envelope,
@@ -34,14 +35,6 @@ from penstock import (
     named,
     record,
 )
-from penstock._config.pipeline import Allowance
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plan.planner import plan_job
-from penstock._plugins.registry import Registry
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
-from penstock._run_report.report import RunReport
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
@@ -240,17 +233,8 @@ def test_two_jobs_of_a_source_share_its_limits(tmp_path: Path) -> None:
         server.app = counting
         source = TALROO.source(server.base_url, requests_per_second=20.0, concurrency=2)
         days = TALROO.window()
-        jobs = [
-            Job(
-                source=source,
-                streams=("clicks",),
-                sink=MemorySink(tmp_path / name / "ledger.sqlite"),
-                since=days[0],
-                until=days[-1],
-            )
-            for name in ("one", "two")
-        ]
-        report = run_jobs(new_run(jobs, clock=then()))
+        sinks = [MemorySink(tmp_path / name / "ledger.sqlite") for name in ("one", "two")]
+        report = read_into(source, sinks, "clicks", clock=then(), since=days[0], until=days[-1])
 
     assert report.exit_code == 0, report.errors
     assert len(counting.came) == 12
@@ -346,7 +330,7 @@ def shopping(
     listener: object | None = None,
 ) -> tuple[RunReport, MemorySink, list[str]]:
     """A run against answers by path and query; every other path is an empty listing."""
-    registry = Registry([Shop(), penstock_plugins, *([] if listener is None else [listener])])
+    plugins = [Shop(), penstock_plugins, *([] if listener is None else [listener])]
     sink = sink or MemorySink(folder / "ledger.sqlite")
 
     def app(request: SandboxRequest) -> SandboxResponse:
@@ -357,9 +341,8 @@ def shopping(
 
     with serve(app) as server:
         settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
-        source = ConfiguredSource.of(registry, "shop", settings)
-        job = Job(source=source, streams=streams, sink=sink, allowed=Allowance(strict=strict))
-        report = run_jobs(new_run([job], clock=then()))
+        source = configured("shop", settings, plugins=plugins)
+        report = read(source, sink, *streams, clock=then(), strict=strict)
         return report, sink, [request.target for request in server.requests]
 
 
@@ -501,9 +484,8 @@ def test_a_child_waits_for_the_parent_of_its_own_job(tmp_path: Path) -> None:
 
     with serve(app) as server:
         settings = ShopSettings(base_url=server.base_url, concurrency=1)
-        source = ConfiguredSource.of(Registry([Shop(), penstock_plugins]), "shop", settings)
-        jobs = [Job(source=source, streams=("things", "parts"), sink=sink) for sink in sinks]
-        report = run_jobs(new_run(jobs, clock=then()))
+        source = configured("shop", settings, plugins=[Shop(), penstock_plugins])
+        report = read_into(source, sinks, "things", "parts", clock=then())
 
     assert report.exit_code == 0, report.errors
     assert [[row["id"] for row in sink.all("parts")] for sink in sinks] == [[7], [7]]
@@ -569,19 +551,14 @@ def test_a_plan_is_what_a_run_then_requests(tmp_path: Path) -> None:
         app = TALROO.make(server.base_url, date(2026, 3, 20))
         server.app = app
         sink, days = MemorySink(tmp_path / "ledger.sqlite"), TALROO.window()
-        job = Job(
-            source=TALROO.source(server.base_url),
-            streams=("clicks",),
-            sink=sink,
-            since=days[0] - timedelta(days=4),
-            until=days[-1],
-        )
-        run_jobs(new_run([job], clock=then()))
+        source = TALROO.source(server.base_url)
+        window = {"since": days[0] - timedelta(days=4), "until": days[-1]}
+        read(source, sink, "clicks", clock=then(), **window)
         server.requests.clear()
-        planned = plan_job(job, then().now())
+        planned = plan(source, sink, "clicks", now=then().now(), **window)
         assert server.requests == []
 
-        run_jobs(new_run([job], clock=then()))
+        read(source, sink, "clicks", clock=then(), **window)
 
     requested = {(one["advertiser_id"], one["start"]) for one in list(app.params)[-len(server.requests) :]}
     assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == requested

@@ -17,9 +17,9 @@ import imitation_joveo
 import imitation_talroo
 import pytest
 from attrs import define, evolve, field
+from command_here import main
 from command_line import configure
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
-from penstock._cli import main
 from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve
 from providers import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider

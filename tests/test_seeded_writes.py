@@ -17,6 +17,7 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import define, field, frozen
+from command_here import main
 from penstock import (
     Action,
     Connector,
@@ -32,7 +33,6 @@ from penstock import (
     json_response,
     named,
 )
-from penstock._cli import main
 from penstock.sandbox.server import Reset, Scripted, serve
 
 PLUGINS = (penstock_plugins,)

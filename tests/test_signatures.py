@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote
 import penstock_plugins
 import pytest
 from attrs import frozen
+from connector_run import configured, read
 from penstock import (
     ConfigError,
     Connector,
@@ -31,11 +32,6 @@ from penstock import (
     record,
     setting,
 )
-from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
@@ -287,14 +283,13 @@ def test_a_run_logs_in_with_a_jwt(tmp_path: Path) -> None:
         authenticator=lambda settings: named("oauth_jwt", url=settings.url("/token"), client_id="app", private_key=key),
         streams=[Stream(name="rows", summary="", record=Row, path="/rows")],
     )
-    registry = Registry([ConnectorPlugin(connector), penstock_plugins])
     sink = MemorySink(tmp_path / "ledger.sqlite")
     clock = FakeClock(NOW)
     with serve() as server:
         server.app = provider
-        source = ConfiguredSource.of(registry, "acme", SourceSettings(base_url=server.base_url), folder=tmp_path)
-        job = Job(source=source, streams=("rows",), sink=sink)
-        report = run_jobs(new_run([job], clock=clock))
+        settings = SourceSettings(base_url=server.base_url)
+        source = configured("acme", settings, plugins=[ConnectorPlugin(connector), penstock_plugins], folder=tmp_path)
+        report = read(source, sink, "rows", clock=clock)
 
     assert report.exit_code == 0, report.errors
     assert claims_of(assertions[0], f"{server.base_url}/token")["iat"] == int(NOW.timestamp())

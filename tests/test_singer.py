@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import time_machine
 from attrs import define, evolve
+from command_here import main
 from penstock import (
     Batch,
     Column,
@@ -26,7 +27,6 @@ from penstock import (
     SandboxRequest,
     SandboxResponse,
 )
-from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.integrations.messages import Texts

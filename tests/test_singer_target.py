@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 from attrs import define
 from command_line import command, configure, finished, toml
-from penstock import Project, SandboxResponse, Secret, UsageError
-from penstock._project.run_result import RunResult
+from penstock import Project, RunResult, SandboxResponse, Secret, UsageError
 from penstock.errors import TargetError
 from penstock.testing.conformance import QUICK
 from penstock_plugins.files.locks import hold

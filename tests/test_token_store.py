@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import penstock_plugins
 import pytest
 from attrs import frozen
+from connector_run import configured_in, read
 from penstock import (
     AuthenticationError,
     Connector,
@@ -30,13 +31,7 @@ from penstock import (
     record,
     setting,
 )
-from penstock._config.config import load
-from penstock._config.source import ConfiguredSource
 from penstock._fetch.token_store import TokenStore
-from penstock._plan.plan import Job
-from penstock._plugins.registry import Registry
-from penstock._run.context import new_run
-from penstock._run.runner import run_jobs
 from penstock.errors import ConfigError
 from penstock.sandbox.server import serve
 from penstock.testing.clock import Clock, FakeClock
@@ -295,13 +290,8 @@ def test_runs_go_on_from_the_kept_token_and_write_it_nowhere_else(tmp_path: Path
         file.write_text(f'[source.shop]\nbase_url = "{server.base_url}"\nlogin_url = "{login.base_url}"\n{setting_}\n')
         environ = {"PENSTOCK_SOURCE__SHOP__REFRESH_TOKEN": FIRST}
         for _ in range(2):
-            registry = Registry([ConnectorPlugin(SHOP), penstock_plugins])
-            config = load(file, (), environ)
-            source = ConfiguredSource.of(
-                registry, "shop", config.source("shop", registry).settings, folder=config.folder
-            )
-            job = Job(source=source, streams=("sales",), sink=MemorySink(tmp_path / "data" / "ledger.db"))
-            assert run_jobs(new_run([job], clock=Clock())).exit_code == 0
+            source = configured_in(file, "shop", plugins=[ConnectorPlugin(SHOP), penstock_plugins], environ=environ)
+            assert read(source, MemorySink(tmp_path / "data" / "ledger.db"), "sales").exit_code == 0
 
     assert seen == ["Bearer access-token-2", "Bearer access-token-3"]
     assert provider.used == [FIRST, "refresh-token-1"]

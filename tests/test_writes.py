@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_here import main
 from connector_sensis.sandbox import listing_id
 from imitation_joveo import JoveoSandbox
 from imitation_sensis import SensisSandbox
@@ -33,7 +34,6 @@ from penstock import (
     StoppedError,
     UsageError,
 )
-from penstock._cli import main
 from penstock.sandbox.server import Scripted, SendPause, Server, serve
 from write_bench import (
     UNKNOWN,

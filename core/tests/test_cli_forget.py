@@ -11,13 +11,12 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-import penstock_plugins
 import pytest
 from attrs import evolve
+from connector_run import sink_at
 from penstock import Column, Ledger, LedgerEntry, Rejected, RejectedRecord
 from penstock._cli.rejected import cut
 from penstock._decode.conversion import MisfitError, coerce
-from penstock._plugins.registry import Registry
 from penstock.ledger import SqliteLedger
 from shop_commands import TODAY, Here, days
 
@@ -136,8 +135,7 @@ def test_forget_waits_for_no_run(here: Here) -> None:
     """
     here("run", "shop", "--to", "jsonl:one", *days(9))
     here("run", "shop", "--to", "csv:two", *days(9))
-    kind = Registry([penstock_plugins]).sink("jsonl")
-    running = kind.open(kind.parse("jsonl:one")).open("shop", "the-run")
+    running = sink_at("jsonl:one").open("shop", "the-run")
     first = str(TODAY - timedelta(days=9))
     before = here("plan", "shop", "--to", "csv:two", *days(9))
 

@@ -5,7 +5,7 @@ Tests of errors: the reason, and the place that is added to it.
 from datetime import UTC, datetime
 
 import pytest
-from penstock._run_report.report import RunReport
+from connector_run import RunReport
 from penstock.errors import (
     ConfigError,
     ParkedError,

@@ -17,8 +17,6 @@ import penstock.sandbox
 import penstock.testing
 import pytest
 from attrs import evolve
-from penstock._fetch.transport import Transport
-from penstock._util.clock import Clock
 from penstock.errors import PenstockError, StoppedError, UsageError
 from penstock.model import Request
 from penstock.sandbox import FAULTS, faults_named, with_faults
@@ -26,7 +24,8 @@ from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.fault_effects import FOREIGN, records_in, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import Scripted, serve
-from penstock.testing import FakeClock, ScriptedExchange, a_response
+from penstock.testing import FakeClock, ScriptedExchange, ShiftedClock, a_response
+from transports import a_transport
 from waits import eventually
 
 
@@ -297,17 +296,7 @@ def test_every_fault_can_be_served(name: str) -> None:
     server goes on.
     """
     with serve() as server:
-        transport = Transport(
-            timeout_s=0.2,
-            total_timeout_s=0.3,
-            max_body_bytes=1 << 16,
-            connections=1,
-            proxy=None,
-            ca_file=None,
-            allow_http=False,
-            base_origin=server.base_url,
-            clock=Clock(),
-        )
+        transport = a_transport(server.base_url, timeout_s=0.2, total_timeout_s=0.3, max_body_bytes=1 << 16)
         server.app = with_faults(a_page, [FAULTS[name]])
         place: str | None = "GET "
         try:
@@ -330,7 +319,7 @@ def test_server_answers_before_it_has_an_app_and_after_a_defect() -> None:
     """
     exchange = ScriptedExchange([])
     with serve() as server:
-        transport = a_transport(server.base_url)
+        transport = a_transport(server.base_url, timeout_s=5, total_timeout_s=600)
         assert transport(Request(url=server.base_url)).status == 503
         server.app = lambda request: exchange(Request(url="/x"))  # type: ignore[assignment]
         answer = transport(Request(url=server.base_url))
@@ -340,26 +329,13 @@ def test_server_answers_before_it_has_an_app_and_after_a_defect() -> None:
     assert "defect of the sandbox" in answer.text()
 
 
-def a_transport(base_url: str) -> Transport:
-    return Transport(
-        timeout_s=5,
-        max_body_bytes=1 << 20,
-        connections=1,
-        proxy=None,
-        ca_file=None,
-        allow_http=False,
-        base_origin=base_url,
-        clock=Clock(),
-    )
-
-
 def test_server_compresses_for_clients_that_accept_it() -> None:
     """
     The client sees the same body, and fewer bytes on the way.
     """
     body = b'{"a": 1}' * 1000
     with serve(lambda request: SandboxResponse(body=body), gzip=True) as server:
-        transport = a_transport(server.base_url)
+        transport = a_transport(server.base_url, timeout_s=5, total_timeout_s=600)
         answer = transport(Request(url=server.base_url))
         with urllib.request.urlopen(server.base_url) as plain:
             assert plain.read() == body
@@ -375,7 +351,7 @@ def test_server_ends_at_once_while_a_client_waits() -> None:
     Neither an answer under way nor an idle connection holds up the end.
     """
     with serve(with_faults(a_page, [FAULTS["stall"]])) as server:
-        transport = a_transport(server.base_url)
+        transport = a_transport(server.base_url, timeout_s=5, total_timeout_s=600)
         ended: list[str] = []
 
         def send() -> None:
@@ -404,8 +380,8 @@ def test_wire_faults_are_for_the_server() -> None:
     assert b"".join(step for step in answer.steps if isinstance(step, bytes)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("clock", [Clock(), FakeClock()], ids=["real", "fake"])
-def test_sleep_ends_when_stopped(clock: Clock) -> None:
+@pytest.mark.parametrize("clock", [ShiftedClock(datetime(2026, 3, 2, tzinfo=UTC)), FakeClock()], ids=["real", "fake"])
+def test_sleep_ends_when_stopped(clock: ShiftedClock | FakeClock) -> None:
     """
     A stop ends a sleep at once, also one that begins after it.
     """

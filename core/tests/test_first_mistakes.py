@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
+from command_here import main
+from connector_run import problems_of
 from penstock import (
     Connector,
     ConnectorPlugin,
@@ -32,9 +34,6 @@ from penstock import (
     record,
     setting,
 )
-from penstock._cli import main
-from penstock._config.function_trials import trial_problems
-from penstock._plugins.registry import Registry
 from penstock.testing.conformance import UNKNOWN, NotConforming, conforms
 
 
@@ -382,9 +381,7 @@ def test_a_sound_connector_has_no_problem() -> None:
     """
     None of what follows is reported of it.
     """
-    registry = Registry([acme(), penstock_plugins])
-
-    assert [*registry.broken(), *trial_problems(registry)] == []
+    assert problems_of([acme(), penstock_plugins]) == []
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -393,9 +390,8 @@ def test_a_mistake_is_reported_before_the_first_run(mistake: str) -> None:
     By one message, which states what was written and what to write.
     """
     plugin, message = MISTAKES[mistake]
-    registry = Registry([plugin, penstock_plugins])
 
-    found = [one.reason for one in (*registry.broken(), *trial_problems(registry))]
+    found = problems_of([plugin, penstock_plugins])
 
     assert len(found) == 1, found
     assert re.fullmatch(message, found[0]), found[0]

@@ -16,9 +16,9 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
+from command_here import main
+from connector_run import loaded
 from penstock import Project, Sandbox, hookspecs
-from penstock._cli import main
-from penstock._plugins.registry import Registry
 from penstock.connector import Connector, Stream
 from penstock.envelope import Envelope
 from penstock.model import Request
@@ -155,7 +155,7 @@ def test_an_example_is_a_sound_plugin(hook: str) -> None:
     beside = [] if hook == "penstock_sources" else [example("penstock_sources")]
 
     assert hasattr(module, hook)
-    assert Registry([module, *beside], strict=True).broken() == ()
+    assert loaded([module, *beside], strict=True).broken() == ()
 
 
 # --- the hooks --------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_hook_penstock_actions(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert requested == [("POST", "/clicks/a%20b/events", {"kind": "hired"})]
     receipt = json.loads(capsys.readouterr().out)
     assert (receipt["row"], receipt["status"]) == (0, "done")
-    assert Registry(plugins).actions("acme")
+    assert loaded(plugins).actions("acme")
     assert list(plugins[0].penstock_actions(source="other")) == []
 
 
@@ -327,7 +327,7 @@ def test_hook_penstock_sandboxes(place: Path) -> None:
     Its imitation and its settings fit together: a source made of them reads it.
     """
     plugin = example("penstock_sandboxes")
-    sandbox = Registry([plugin]).sandbox("acme")
+    sandbox = loaded([plugin]).sandbox("acme")
     app = sandbox.make("http://127.0.0.1", DAY)
     provider = Provider(
         example("penstock_authenticators").Stamped(key=Secret(sandbox.settings["api_key"])),

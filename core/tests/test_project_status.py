@@ -5,19 +5,18 @@ The Python API on how things stand: status, problems, runs, changes.
 import sqlite3
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from penstock import Project, SandboxResponse, TargetError
-from penstock._project.run_result import RunResult
+from penstock import Project, RunResult, SandboxResponse, TargetError
 from penstock._project.target_query import RUNS_AT_ONCE, SelectedTarget, ledgers
-from penstock._util.clock import Clock
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import RunRecord
 from penstock.sandbox.server import Server
+from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.files.sink import FileSink
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, TWO, AnHourLater, Shop, Stopped, config, without_id
@@ -151,10 +150,6 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project
         answer["sales"][0]["colour"] = "red"
         return answer
 
-    class Later(Clock):
-        def now(self) -> datetime:
-            return NOW + timedelta(days=8)
-
     shop.change = grown
     project.run("daily", since=LAST, until=LAST)
 
@@ -162,7 +157,7 @@ def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project
 
     assert (problem.kind, problem.stream, problem.count) == ("new", "sales", 1)
     assert (problem.reason, problem.members) == ("no column holds the member colour", ("colour",))
-    project._clock = Later
+    project._clock = partial(FakeClock, NOW + timedelta(days=8))
     project.run("daily", since=LAST, until=LAST)
     assert project.status("daily").targets[0].problems == ()
 
@@ -395,11 +390,7 @@ def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp
     Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
     values["source"]["shop"]["shop_ids"] = ["7"]
 
-    class Tomorrow(Clock):
-        def now(self) -> datetime:
-            return NOW + timedelta(days=1)
-
-    project = Project(values, plugins=PLUGINS, environ={}, clock=Tomorrow)
+    project = Project(values, plugins=PLUGINS, environ={}, clock=partial(FakeClock, NOW + timedelta(days=1)))
     late = project.status(max_age_s=3600)
 
     accounts = {one.account["shop_id"]: one for one in late.targets[0].sources[0].streams}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from decoding import Decoded, Requested, StreamDecoder, compiled_stream
 from penstock import report_files
-from penstock._decode import Decoded, Requested, StreamDecoder, compile_stream
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError
 from penstock.model import Response
@@ -59,7 +59,7 @@ def a_file(body: bytes | str, content_type: str = "application/octet-stream") ->
 
 def compiled(cls: type = Spend, file: ReportFile | None = None) -> StreamDecoder:
     stream = Stream(name="spend", summary="", record=cls, kind="report", key="key", day="day", day_of="day")
-    return compile_stream("ads", evolve(stream, downloads=file))
+    return compiled_stream(evolve(stream, downloads=file))
 
 
 def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[Decoded]:
@@ -211,7 +211,7 @@ def test_what_has_no_declared_member_is_no_record(body: str) -> None:
     """
     stream = Stream(name="spend", summary="", record=Loose, kind="snapshot", key="key", account="shop")
     items = ReportFile()(a_file(body)).items
-    decoded = list(compile_stream("ads", stream).decode(items, Requested(stamps={"shop": "s1"})))
+    decoded = list(compiled_stream(stream).decode(items, Requested(stamps={"shop": "s1"})))
 
     assert [(row.campaign, row.clicks) for one in decoded for row in one.batch.rows] == [("North", 3)]
     assert [reason for _, reason in rejected_of(decoded)] == [

@@ -11,7 +11,6 @@ from penstock import (
     Refusal,
     Refuse,
     RefusedError,
-    Request,
     Retry,
     ServerError,
     Skip,
@@ -23,11 +22,7 @@ from penstock import (
     fill_path,
     record,
 )
-from penstock._fetch.call import Call
-from penstock._fetch.verdict import judge_response, judges_of
-from penstock.testing import a_response
-
-REQUEST = Request(url="http://localhost/things")
+from penstock.testing import a_response, verdict_on
 
 
 @record()
@@ -61,8 +56,7 @@ THINGS = Stream(
 
 
 def verdict(status: int, body: Any = b"", *, stream: Stream | None = None) -> Any:
-    judges = judges_of(SHOP, stream)
-    return judge_response("Shop", Call(REQUEST, None), a_response(body, status=status), judges, SHOP.reason)[0]
+    return verdict_on(a_response(body, status=status), SHOP, stream)
 
 
 def test_a_status_of_the_table_has_its_advice_and_the_reason_of_the_body():

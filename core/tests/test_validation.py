@@ -10,8 +10,8 @@ from typing import Any
 import penstock
 import pytest
 from attrs import frozen
-from penstock._cli import main
-from penstock._plugins.registry import Registry
+from command_here import main
+from connector_run import loaded
 from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, ConnectorPlugin, Derived, Parent, Registration, Stream
 from penstock.envelope import Envelope
@@ -246,7 +246,7 @@ def test_a_sound_stream_is_offered(stream: Stream) -> None:
     """
     With whatever it leaves to penstock, or to the configuration.
     """
-    registry = Registry([Acme(stream)])
+    registry = loaded([Acme(stream)])
 
     assert registry.broken() == ()
     assert stream in registry.streams("acme")
@@ -257,7 +257,7 @@ def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, output: str) ->
     """
     The plugin is listed with the stream, what was seen and what to write. A run gets the same message.
     """
-    registry = Registry([Acme(stream)])
+    registry = loaded([Acme(stream)])
 
     reasons = [broken.reason for broken in registry.broken()]
     assert any(reason.startswith(f"stream {stream.name}: ") and output in reason for reason in reasons)
@@ -286,7 +286,7 @@ def test_accounts_are_listed_by_one_column_of_a_whole_snapshot(
     """
     A list that is read in several pieces, or two columns, would count in part only.
     """
-    broken = Registry([Acme(other, by_offer(accounts_from=lister))]).broken()
+    broken = loaded([Acme(other, by_offer(accounts_from=lister))]).broken()
 
     assert any(output in one.reason for one in broken)
 
@@ -297,7 +297,7 @@ def test_a_child_with_days_has_the_kind_of_its_parent() -> None:
     """
     child = clicks(name="visits", kind="changes", parent=Parent(stream="clicks", columns=("id",)))
 
-    (broken,) = Registry([Acme(clicks(), child)]).broken()
+    (broken,) = loaded([Acme(clicks(), child)]).broken()
 
     assert broken.reason.startswith("stream visits: kind is 'changes', and that of its parent clicks is 'report'")
 
@@ -308,7 +308,7 @@ def test_a_parent_without_a_kind_is_the_only_problem() -> None:
     """
     child = clicks(name="visits", parent=Parent(stream="clicks", columns=("id",)))
 
-    (broken,) = Registry([Acme(clicks(kind=None), child)]).broken()
+    (broken,) = loaded([Acme(clicks(kind=None), child)]).broken()
 
     assert broken.reason.startswith("stream clicks: kind None does not exist")
 
@@ -317,9 +317,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     """
     The mistakes of all streams are reported together.
     """
-    registry = Registry(
-        [Acme(clicks(kind="x", key="y", day_of="z"), parts(requests=requests, required_settings=("q",)))]
-    )
+    registry = loaded([Acme(clicks(kind="x", key="y", day_of="z"), parts(requests=requests, required_settings=("q",)))])
 
     with pytest.raises(PluginError) as refused:
         registry.streams("acme")
@@ -353,12 +351,12 @@ def test_a_mistake_in_an_action_breaks_its_plugin(changed: dict[str, Any], outpu
     """
     With the action and the field; nothing can be sent.
     """
-    registry = Registry([Acme(actions=[Action(**{**ACTION, **changed})])])
+    registry = loaded([Acme(actions=[Action(**{**ACTION, **changed})])])
 
     assert any(broken.reason.startswith("action pause: ") and output in broken.reason for broken in registry.broken())
     with pytest.raises(PluginError, match="connector-acme is broken: "):
         registry.actions("acme")
-    assert Registry([Acme(actions=[Action(**ACTION)])]).broken() == ()
+    assert loaded([Acme(actions=[Action(**ACTION)])]).broken() == ()
 
 
 class Stranger:
@@ -375,7 +373,7 @@ def test_a_mistake_of_another_plugin_harms_nothing_else() -> None:
     """
     The connector's own streams are offered; the other plugin is the broken one.
     """
-    registry = Registry([Acme(), Stranger()])
+    registry = loaded([Acme(), Stranger()])
 
     assert [stream.name for stream in registry.streams("acme")] == ["offers"]
     assert [str(broken.plugin) for broken in registry.broken()] == ["stranger"]
@@ -438,7 +436,7 @@ def test_a_mistake_in_a_connector_breaks_its_plugin(fields: dict[str, Any], outp
     The plugin is listed with the connector, and its file where a class is wrong; the connector cannot be used.
     """
     connector = Connector(**{"name": "acme", "summary": "", "settings": AcmeSettings, "streams": (OFFERS,), **fields})
-    registry = Registry([ConnectorPlugin(connector)])
+    registry = loaded([ConnectorPlugin(connector)])
 
     reasons = [broken.reason for broken in registry.broken()]
     assert len(reasons) == 1

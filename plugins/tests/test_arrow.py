@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import penstock_plugins
@@ -36,8 +37,8 @@ from penstock import (
     column,
     record,
 )
-from penstock._util.clock import Clock
 from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
 from penstock.testing.sinks import CLICKS, HOSTILE, click, rows_of
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra arrow")
@@ -149,11 +150,6 @@ def test_a_scale_is_of_a_decimal() -> None:
 # --- a reading --------------------------------------------------------------------------------------------------------
 
 
-class Stopped(Clock):
-    def now(self) -> datetime:
-        return datetime(2026, 3, 10, 8, tzinfo=UTC)
-
-
 @record()
 class Sale:
     shop_id: str = added()
@@ -211,7 +207,7 @@ def project(shop: Shop) -> Iterator[Project]:
             {"source": {"shop": source}},
             plugins=[ConnectorPlugin(connector), penstock_plugins],
             environ={},
-            clock=Stopped,
+            clock=partial(FakeClock, datetime(2026, 3, 10, 8, tzinfo=UTC)),
         )
 
 

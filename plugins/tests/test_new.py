@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_here import main
+from connector_run import loaded
 from penstock import SandboxResponse
-from penstock._cli import main
-from penstock._plugins.registry import Registry
 from penstock.sandbox.server import serve
 from penstock.testing.conformance import Subject, first_run, one_reading_check, paging, wrong_credentials
 from penstock_plugins.scaffold.infer import guess_columns
@@ -239,7 +239,7 @@ def test_a_new_connector_reads_its_sandbox_at_once(name: str, place: Path, monke
         pytest.importorskip("jwt", reason="needs the dependency group signatures")
     written(name, place)
     installed(place, name, monkeypatch)
-    registry = Registry()
+    registry = loaded()
     offered = registry.sandbox(name)
     subject = Subject(name=name, make=offered.make, settings=offered.settings, registry=registry)
 

@@ -69,6 +69,11 @@ def compiled(cls: type = Click, **more: Any) -> StreamDecoder:
     return compile_stream("source", a_stream(cls, **output), ColumnOptions(**more), **besides)
 
 
+def compiled_stream(stream: Stream) -> StreamDecoder:
+    """The decoder of a stream as it is declared."""
+    return compile_stream("shop", stream)
+
+
 def an_array(*elements: Any, **more: Any) -> Items:
     return Items(raw=json.dumps(elements).encode(), **more)
 

@@ -12,7 +12,7 @@ from typing import Any
 import penstock_plugins
 from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
-from penstock._config.pipeline import NONE_ALLOWED, Allowance
+from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job, Plan
 from penstock._plan.planner import plan_job
@@ -61,15 +61,22 @@ class ScriptedProvider:
         since: str = "2026-06-14",
         until: str = "2026-06-16",
         full: bool = False,
-        allowed: Allowance = NONE_ALLOWED,
+        allow_rejected: bool | int | str = False,
+        record_full: Path | None = None,
+        replay: Path | None = None,
         exchange_log: Recorder | Recording | None = None,
         **more: Any,
     ) -> RunReport:
-        """Run the streams for these days. ``more`` are settings."""
+        """Run the streams for these days; options as those of ``penstock run``. ``more`` are settings."""
+        if record_full is not None:
+            exchange_log = Recorder(record_full, full=True)
+        elif replay is not None:
+            exchange_log = Recording.open(replay)
         self.requests, self.notes = [], []
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
-            job = evolve(self._job(server.base_url, since, until, more), allowed=allowed, full=full)
+            job = self._job(server.base_url, since, until, more)
+            job = evolve(job, allowed=Allowance.parse(allow_rejected), full=full)
             clock = FakeClock(self.now, self.stop)
             return run_jobs(new_run([job], clock=clock, on_event=self._observe, exchange_log=exchange_log))
 

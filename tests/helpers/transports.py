@@ -22,24 +22,29 @@ def good(request: SandboxRequest) -> SandboxResponse:
     return SandboxResponse(body=GOOD)
 
 
+def a_transport(base_url: str, **more: Any) -> Transport:
+    """A transport to a server at this address, with the settings that a test names."""
+    settings: dict[str, Any] = {
+        "timeout_s": 0.5,
+        "total_timeout_s": 1.0,
+        "max_body_bytes": 1 << 20,
+        "connections": 2,
+        "proxy": None,
+        "ca_file": None,
+        "allow_http": False,
+        "base_origin": base_url,
+        "clock": Clock(),
+    }
+    return Transport(**(settings | more))
+
+
 @contextmanager
 def transports(server: Server) -> Iterator[Make]:
     """A function that makes a transport for ``server``, with the settings that a test names; all are closed."""
     made: list[Transport] = []
 
     def transport(**more: Any) -> Transport:
-        settings: dict[str, Any] = {
-            "timeout_s": 0.5,
-            "total_timeout_s": 1.0,
-            "max_body_bytes": 1 << 20,
-            "connections": 2,
-            "proxy": None,
-            "ca_file": None,
-            "allow_http": False,
-            "base_origin": server.base_url,
-            "clock": Clock(),
-        }
-        made.append(Transport(**(settings | more)))
+        made.append(a_transport(server.base_url, **more))
         return made[-1]
 
     yield transport
