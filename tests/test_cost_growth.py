@@ -3,33 +3,46 @@ How costs grow, with partitions and with columns: calls of Python functions are 
 """
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import penstock_plugins
 import pytest
+from configured_source import a_source
 from decoding import compiled_stream
 from penstock import (
+    Batch,
     Column,
     Connector,
     Envelope,
+    ForbiddenError,
     Layout,
+    Partition,
     Project,
     Request,
     SandboxRequest,
     SandboxResponse,
+    Slice,
     SourceSettings,
     Stream,
     hookimpl,
     record,
 )
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import SourceClient
+from penstock._fetch.limits import Budget
+from penstock._plan.dependencies import Dependencies
+from penstock._plan.plan import PlannedSlice
+from penstock._run.refusals import Refusals
+from penstock._util.clock import StandingClock
 from penstock.sandbox.server import serve
 from python_calls import calls_of
 
 FEW, MORE = 64, 192  # one group of partitions, and three
 MOST_CALLS = 700  # of a partition; 675 with Python 3.11 and urllib3 2.8
 FIRST = date(2025, 1, 1)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @record()
@@ -128,3 +141,64 @@ def test_the_schema_of_a_parquet_file_is_made_once() -> None:
         return calls_of(lambda: Parquet().encoder(layout))
 
     assert calls(10) == calls(40)
+
+
+def test_a_day_of_a_child_costs_the_same_among_many_days() -> None:
+    """
+    To request a child by its parent's rows of one day, the rows of other days are not looked at.
+    """
+
+    def calls(days: int) -> int:
+        parent = Stream(
+            name="orders", summary="orders", record=Sale, kind="report", key="id", day="day", path="/orders"
+        )
+        source = a_source(parent)
+        dependencies = Dependencies(source, [parent])
+        window = [FIRST + timedelta(days=number) for number in range(days)]
+        for day in window:
+            planned = a_slice(source, parent, None, day)
+            batch = Batch(layout=None, rows=[Sale(id=1, city=None)])
+            dependencies.add_rows(planned, planned.partitions[0], ["id"], batch)
+        return calls_of(lambda: [dependencies.rows(("orders", None), [day]) for day in window])
+
+    few, more, most = calls(20), calls(40), calls(80)
+
+    assert most - more < 3 * (more - few)
+
+
+def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:
+    """
+    Accounts that the provider refuses, while it accepts others with the same credentials, are not counted again and
+    again.
+    """
+
+    def calls(accounts: int) -> int:
+        stream = Stream(name="sales", summary="", record=Sale, kind="snapshot", key="id", account="shop", path="/")
+        source = a_source(stream)
+        client = SourceClient(source, clock=StandingClock(NOW), budget=Budget(StandingClock(NOW)))
+        client.accepted.add(None)
+        refusals = Refusals(source, client)
+        slices = [a_slice(source, stream, str(account), None) for account in range(accounts)]
+
+        def add_all() -> None:
+            for planned in slices:
+                refusals.add(planned, ForbiddenError("HTTP 403", ""))
+
+        return calls_of(add_all)
+
+    few, more, most = calls(20), calls(40), calls(80)
+
+    assert most - more < 3 * (more - few)
+
+
+def a_slice(source: ConfiguredSource, stream: Stream, account: str | None, day: date | None) -> PlannedSlice:
+    """A slice of one partition."""
+    values = ((stream.account or "", account),) if account is not None else (("day", str(day)),)
+    return PlannedSlice(
+        stream=stream,
+        partitions=(Partition(stream.name, values),),
+        reasons=("missing",),
+        slice=Slice(now=NOW, account=account, days=() if day is None else (day,)),
+        source=source,
+        fingerprint="",
+    )

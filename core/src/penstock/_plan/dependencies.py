@@ -83,7 +83,8 @@ class Dependencies:
     first: list[Stream] = field(factory=list, init=False)
     dependents: dict[str, list[Stream]] = field(factory=dict, init=False)
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
-    _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # by partition
+    # Of each stream's account, by the day of the partition; None: without days.
+    _rows: dict[Key, dict[date | None, list[Mapping[str, Any]]]] = field(factory=dict, init=False)
     _under_way: Counter[Key] = field(factory=Counter, init=False)  # slices that did not end yet
     _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
@@ -134,19 +135,20 @@ class Dependencies:
 
     def add_rows(self, planned: PlannedSlice, partition: Partition, columns: Iterable[str], batch: Batch) -> None:
         """Add the ``columns`` of these rows of a partition, which other streams need."""
-        rows = self._rows.setdefault(planned.key, {}).setdefault(partition, [])
+        rows = self._rows.setdefault(planned.key, {}).setdefault(partition.day, [])
         rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
 
     def drop_rows(self, planned: PlannedSlice) -> None:
         """Drop the rows of a slice that is read again."""
         for partition in planned.partitions:
-            self._rows.get(planned.key, {}).pop(partition, None)
+            self._rows.get(planned.key, {}).pop(partition.day, None)
 
-    def rows(self, key: Key, days: Iterable[date] = ()) -> list[Mapping[str, Any]]:
+    def rows(self, key: Key, days: Sequence[date] = ()) -> list[Mapping[str, Any]]:
         """The rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
-        chosen = set(days) if self.source.stream(key[0]).kind != "snapshot" else set()
-        by_partition = sorted(self._rows.get(key, {}).items())
-        return [row for partition, rows in by_partition if not chosen or partition.day in chosen for row in rows]
+        by_day = self._rows.get(key, {})
+        if days and self.source.stream(key[0]).kind != "snapshot":
+            return [row for day in sorted(set(days)) for row in by_day.get(day, ())]
+        return [row for _, rows in sorted(by_day.items()) for row in rows]
 
     # --- progress -----------------------------------------------------------------------------------------------------
 

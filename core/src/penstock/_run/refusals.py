@@ -36,9 +36,10 @@ class Refusals:
         owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
             self._accounts[planned.key] = error
-            forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
-            if len(forbidden) >= FORBIDDEN and owner not in self.client.accepted:
-                self._credentials[owner] = error
+            if owner not in self.client.accepted and owner not in self._credentials:
+                forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
+                if len(forbidden) >= FORBIDDEN:
+                    self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
 
