@@ -37,12 +37,12 @@ class Notices:
     """The notices of one call: each text once, and as an event when it is added."""
 
     on_event: OnEvent = ignore
-    texts: list[str] = field(factory=list, init=False)
+    texts: dict[str, None] = field(factory=dict, init=False)
 
     def add(self, *texts: str) -> None:
         for text in texts:
             if text not in self.texts:
-                self.texts.append(text)
+                self.texts[text] = None
                 self.on_event({"event": "notice", "message": text})
 
 

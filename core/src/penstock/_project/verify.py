@@ -135,11 +135,11 @@ class _Verification:
     def _add_deletions(self, source_ledger: SourceLedger) -> None:
         """Add the partitions whose rows ``forget`` deleted, without those that differ."""
         shown, source = source_ledger.target_name, source_ledger.source
-        differing = [
-            (difference.stream, difference.partition)
+        differing = {
+            Partition(difference.stream, tuple(difference.partition.items()))
             for difference in self.differences
             if (difference.target, difference.source) == (shown, source)
-        ]
+        }
         self.deleted += [
             Deleted(
                 target=shown,
@@ -150,7 +150,7 @@ class _Verification:
                 deleted_at=deletion.restated_at,
             )
             for partition, deletion in sorted(deletions(source_ledger, self.days).items())
-            if (partition.stream, partition.as_dict()) not in differing
+            if partition not in differing
         ]
 
     def _compare(

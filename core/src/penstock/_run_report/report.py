@@ -111,6 +111,7 @@ class RunReport:
     interrupted: bool = False
     locked: dict[str, str] = field(factory=dict)  # source -> the other run that holds its lock, and reads it
     output_closed: bool = False  # the reader of stdout closed it: the end of the run, and no fault
+    _noticed: set[str] = field(factory=set, init=False, repr=False)  # the notices
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     STATUS: ClassVar[Mapping[int, str]] = {
@@ -138,7 +139,9 @@ class RunReport:
 
     def notice(self, *texts: str) -> None:
         """Add notices, each text once."""
-        self.notices += [text for text in dict.fromkeys(texts) if text not in self.notices]
+        unnoticed = dict.fromkeys(text for text in texts if text not in self._noticed)
+        self._noticed.update(unnoticed)
+        self.notices += unnoticed
 
     def error(
         self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
