@@ -143,7 +143,7 @@ def covered(state: Message) -> set[tuple[str, str]]:
     }
 
 
-def test_a_state_comes_after_what_it_covers_and_once(source: Source) -> None:
+def test_a_state_comes_once_and_after_the_rows_that_it_covers(source: Source) -> None:
     """
     A state is written when it changed; every row of a final day stands before the first state that has the day.
     """

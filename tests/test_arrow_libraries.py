@@ -114,7 +114,7 @@ def test_a_query_is_exact(name: str, talroo: Server) -> None:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_query_raises_what_the_reading_raises(name: str, talroo: Server) -> None:
+def test_a_query_raises_the_error_of_the_reading(name: str, talroo: Server) -> None:
     """
     A day with fewer clicks than the provider states is no shorter frame: the library raises, and the error is kept.
     """

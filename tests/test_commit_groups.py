@@ -134,7 +134,7 @@ def test_a_day_that_cannot_begin_leaves_no_other_one_begun(tmp_path: Path) -> No
     assert [writer.aborted for writer in shop.sink.begun] == [True]  # type: ignore[attr-defined]
 
 
-def test_one_of_a_group_fails_alone(tmp_path: Path) -> None:
+def test_one_day_of_a_group_fails_alone(tmp_path: Path) -> None:
     """
     Its error is in the report and in the ledger; the others are delivered, and the next run reads it again.
     """

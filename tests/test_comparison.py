@@ -52,14 +52,14 @@ def truth(app: Ebay, stream: str, seller: str, day: str = "") -> list[dict[str, 
     return app.truth(stream, seller, day)
 
 
-def test_it_meets_the_requirements_for_every_connector(tmp_path: Path) -> None:
+def test_the_connector_of_the_page_meets_the_requirements_for_every_connector(tmp_path: Path) -> None:
     """
     All rows of both sellers, through cut gzip, tokens that end early, throttling and a stopped run; amounts exact.
     """
     conforms("ebay", tmp_path, truth=truth, plugins=PLUGINS)
 
 
-def test_what_the_provider_restates_is_read_again(tmp_path: Path) -> None:
+def test_restated_days_are_read_again(tmp_path: Path) -> None:
     """
     Statuses and fees change, rows of a report and a campaign vanish; days that are closed keep their last reading.
     """
@@ -139,7 +139,7 @@ def lines_of(file: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(line, parse_float=Decimal)
 
 
-def test_its_size_is_what_the_page_states() -> None:
+def test_the_page_states_the_size_of_the_connector() -> None:
     """
     Lines of code without blanks, comments and docstrings; names from the framework.
     """

@@ -58,7 +58,7 @@ SMALL_PAGES: dict[str, Callable[[str, date], Any]] = {
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
-def test_the_connectors_keep_what_every_connector_must(provider: Provider, tmp_path: Path) -> None:
+def test_the_connectors_meet_the_requirements_for_every_connector(provider: Provider, tmp_path: Path) -> None:
     """
     All streams of the reading ones, with the rows that their imitations state.
     """
@@ -580,7 +580,7 @@ def test_a_broken_twin_fails_its_check(check: str, twin: Callable[[str], Acme], 
     assert any(one.startswith(text) for one in found), found
 
 
-def test_what_is_not_kept_is_listed_under_the_connector(tmp_path: Path) -> None:
+def test_unmet_requirements_are_listed_under_the_connector(tmp_path: Path) -> None:
     """
     All of it, in one AssertionError.
     """

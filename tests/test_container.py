@@ -38,7 +38,7 @@ def of(name: str) -> list[str]:
     return [value for word, value in INSTRUCTIONS if word == name]
 
 
-def test_it_copies_every_package_of_the_repository() -> None:
+def test_the_image_has_every_package_of_the_repository() -> None:
     """
     Whoever adds a connector adds it to the image, too.
     """
@@ -49,7 +49,7 @@ def test_it_copies_every_package_of_the_repository() -> None:
     assert set(re.findall(r"connector_\w+", connectors)) == {path.name for path in ROOT.glob("connector_*")}
 
 
-def test_it_runs_without_rights() -> None:
+def test_the_image_runs_without_rights() -> None:
     """
     A user by number (Kubernetes checks no name), never root; the base names its version; nothing is fetched by ADD.
     """
@@ -87,7 +87,7 @@ def test_a_run_writes_only_where_something_is_mounted(tmp_path: Path) -> None:
 
 
 @pytest.mark.large
-def test_it_passes_the_linter() -> None:
+def test_the_recipe_of_the_image_passes_the_linter() -> None:
     """
     hadolint's rules for image recipes; none is switched off.
     """

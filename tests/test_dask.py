@@ -355,7 +355,7 @@ def test_a_scheduler_with_tls_accepts_no_one_without_a_certificate(
     ],
     ids=["one file", "duckdb", "stdout", "password"],
 )
-def test_what_machines_cannot_share_is_refused(
+def test_targets_and_secrets_that_machines_cannot_share_are_refused(
     world: DividedRuns, cluster: Cluster, options: dict[str, Any], reason: str
 ) -> None:
     """

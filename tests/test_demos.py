@@ -79,7 +79,7 @@ class Mistaken:
         return None
 
 
-def test_what_the_demo_leaves_out_has_a_reason() -> None:
+def test_a_connector_that_the_demo_leaves_out_has_a_reason() -> None:
     """
     A connector without streams, one without a sandbox, and a broken plugin.
     """

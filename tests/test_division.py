@@ -145,7 +145,7 @@ def test_no_second_has_more_requests_than_the_source_allows(
         assert sum(start <= one < start + 1 - 1e-6 for one in starts) <= math.ceil(rate)
 
 
-def test_what_depends_on_each_other_stays_together() -> None:
+def test_dependent_streams_stay_together() -> None:
     """
     A child is in the part of its parent, with and without accounts.
     """
@@ -296,7 +296,7 @@ def test_a_source_of_one_request_at_once_is_read_by_one_shard(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "1/99999", "-1/2"])
-def test_no_shard(text: str) -> None:
+def test_a_text_that_names_no_shard_is_refused(text: str) -> None:
     """
     A text that names no shard is refused.
     """

@@ -59,7 +59,7 @@ def test_each_partition_comes_once_also_without_rows(world: World) -> None:
     assert any(not one.batches or not any(map(len, one.batches)) for one in taken), "no day of the window is empty"
 
 
-def test_the_state_has_what_was_taken(world: World) -> None:
+def test_the_state_covers_the_partitions_that_were_taken(world: World) -> None:
     """
     The state after a partition covers it and those before; a run that goes on from there takes the rest.
     """
@@ -91,7 +91,7 @@ def test_a_failure_is_raised_after_the_rest(world: World) -> None:
     assert len(seen) == 10
 
 
-def test_what_prevents_the_run_is_raised(world: World) -> None:
+def test_an_error_that_prevents_the_run_is_raised(world: World) -> None:
     """
     A stream that cannot be read, and an option that is wrong, raise where the partitions are taken.
     """

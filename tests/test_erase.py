@@ -182,7 +182,7 @@ def rejected_of(project: Project, to: str) -> list[tuple[str, str, str, str]]:
     "more", [{}, {"extra": True}, {"exclude": ["_extra"]}, {"gzip": True}], ids=["", "extra", "no extra", "gzip"]
 )
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_what_is_erased_is_what_a_reading_of_today_leaves_out(
+def test_erase_leaves_the_rows_of_a_reading_of_today(
     server: Server, tmp_path: Path, kind: str, more: dict[str, Any]
 ) -> None:
     """
@@ -385,7 +385,7 @@ def test_rows_that_were_forgotten_before_can_be_deleted(server: Server, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "duckdb", "postgres"])
-def test_what_somebody_has_in_the_place_of_a_stream_is_not_looked_at(server: Server, tmp_path: Path, kind: str) -> None:
+def test_foreign_files_in_the_place_of_a_stream_are_not_verified(server: Server, tmp_path: Path, kind: str) -> None:
     """
     Files, or a table, where a stream would be that was never delivered: ``verify`` is about what penstock wrote.
     """

@@ -194,7 +194,7 @@ def test_permanent_fault_ends_with_its_error(provider: Provider, name: str, tmp_
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
 @pytest.mark.parametrize("name", sorted(HARMLESS))
-def test_what_is_no_fault_for_us(provider: Provider, name: str, tmp_path: Path) -> None:
+def test_harmless_oddities_cost_no_row(provider: Provider, name: str, tmp_path: Path) -> None:
     """
     Links that nobody follows, a member sent twice with one value, ids in another JSON type: the rows are the truth's.
     """
@@ -287,7 +287,7 @@ def test_an_answer_of_another_day_is_no_answer(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
-def test_faults_in_combination(provider: Provider, seed: int, tmp_path: Path) -> None:
+def test_combined_transient_faults_cost_no_row(provider: Provider, seed: int, tmp_path: Path) -> None:
     """
     Several transient faults in front of every request, in an order that the seed decides: still the truth.
     """

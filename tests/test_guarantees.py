@@ -38,7 +38,7 @@ def test_a_promise_names_its_proof(line: str) -> None:
     assert re.search(r"`[\w/]+\.py::test_\w+`", line)
 
 
-def test_there_are_promises() -> None:
+def test_the_promises_of_all_areas_are_found() -> None:
     """
     The pages are read as they are meant: sinks, streams, runs and secrets are all there.
     """

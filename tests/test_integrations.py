@@ -235,7 +235,7 @@ def test_a_target_holds_every_row(name: str, talroo: Place, dsn: str) -> None:
     )
 
 
-def test_what_vanished_is_deleted_by_the_statement_of_the_page(talroo: Place, dsn: str) -> None:
+def test_vanished_rows_are_deleted_by_the_statement_of_the_page(talroo: Place, dsn: str) -> None:
     """
     meltanolabs-target-postgres: after the statement the table is what the provider has, vanished rows included.
     """

@@ -309,7 +309,7 @@ def test_killed_while_a_day_is_replaced(bench: Bench) -> None:
 
 @benches(TALROO, CONVERTR, TARGETCIRCLE, kinds=("jsonl",))
 @pytest.mark.large
-def test_disk_full(bench: Bench) -> None:
+def test_a_full_disk_fails_partitions_by_name(bench: Bench) -> None:
     """
     Where the target takes no more bytes, what cannot be written fails by name, the rest is delivered, and the next
     run completes it.

@@ -230,7 +230,7 @@ def test_there_are_lists_of_modules() -> None:
 PUBLIC = {"ledger", "sandbox", "testing", "engines", "commands"}
 
 
-def test_what_has_no_underscore_is_for_authors() -> None:
+def test_modules_without_an_underscore_are_for_authors() -> None:
     """
     A module at the top of the core defines names that ``penstock`` exports, or it is one of the packages that are
     imported by their own names, or the specification of the hooks. All else is in a private folder. Of the private
@@ -245,7 +245,7 @@ def test_what_has_no_underscore_is_for_authors() -> None:
     assert public | {"_project", "_plan"} == exported | PUBLIC | {"hookspecs"}
 
 
-def test_core_readme_names_what_members_import() -> None:
+def test_core_readme_names_the_modules_that_members_import() -> None:
     """
     Connectors import public modules of the core only; the bundled plugins also those that its README names, and all of
     these.

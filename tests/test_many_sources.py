@@ -285,7 +285,7 @@ def test_a_target_that_cannot_be_opened_again_fails_its_source_only() -> None:
     assert sink.open_now == 0
 
 
-def test_a_run_that_ends_early_names_what_it_did_not_come_to() -> None:
+def test_a_run_that_ends_early_names_the_sources_not_read() -> None:
     """
     After the deadline no further target is opened.
     """

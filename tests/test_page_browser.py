@@ -127,7 +127,7 @@ def test_a_day_of_all_accounts_lists_them(opens: Opens) -> None:
     assert page.locator("#panel h2 + p").inner_text() != day
 
 
-def test_what_providers_changed_is_shown_apart_from_problems(opens: Opens) -> None:
+def test_restatements_and_new_members_are_shown_apart_from_problems(opens: Opens) -> None:
     """
     Restated months with their amounts, and members that no column holds; the search narrows it, too.
     """

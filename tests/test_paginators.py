@@ -259,7 +259,9 @@ def test_a_short_page_with_a_successor_is_not_the_last(style: Style, tmp_path: P
 @pytest.mark.parametrize("style", [*NUMBERS, *NAMED])
 @pytest.mark.parametrize("head", [("info.hasMore",), ()], ids=["named in the envelope", "not named"])
 @pytest.mark.parametrize("texts", [False, True], ids=["flag", "text"])
-def test_a_flag_decides(style: Style, head: tuple[str, ...], texts: bool, tmp_path: Path) -> None:
+def test_a_flag_of_further_pages_decides_the_end(
+    style: Style, head: tuple[str, ...], texts: bool, tmp_path: Path
+) -> None:
     """
     A short page goes on, and a full one that names a successor ends, if the provider states it.
     """
@@ -429,7 +431,7 @@ def a_page(*, request: Request, head: dict[str, Any] | None = None, **more: Any)
     ],
     ids=["only a query", "commas and several relations", "two headers", "another relation", "no relation", "none"],
 )
-def test_the_link_header(headers: Any, following: str | None) -> None:
+def test_the_link_header_names_the_next_page(headers: Any, following: str | None) -> None:
     """
     By RFC 8288, relations are words in any case, and URLs are relative to the page's.
     """

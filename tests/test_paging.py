@@ -524,7 +524,7 @@ def test_a_day_is_divided_by_time(tmp_path: Path) -> None:
     [("day", "day", 1), ("day", "second", 1), ("nothing", "second", 1), ("time", "hour", 31)],
     ids=["smallest is a day", "the request does not change", "nothing in the request", "an hour"],
 )
-def test_what_cannot_be_divided_is_delivered_and_marked_truncated(
+def test_a_truncated_slice_that_cannot_be_divided_is_delivered_and_marked(
     of: str, smallest: str, requests: int, tmp_path: Path
 ) -> None:
     """

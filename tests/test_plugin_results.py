@@ -205,7 +205,7 @@ def test_a_wrong_result_fails_by_name(result: str, tmp_path: Path) -> None:
     assert any(re.search(message, error["message"]) for error in report.errors), report.errors
 
 
-def test_what_interrupts_a_thread_ends_the_run(tmp_path: Path) -> None:
+def test_an_interrupted_thread_ends_the_run(tmp_path: Path) -> None:
     """
     The run does not wait for a response that no thread brings any more.
     """

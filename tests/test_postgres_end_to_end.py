@@ -194,7 +194,7 @@ def test_a_run_that_waits_for_a_lock_ends(bench: Bench, words: tuple[str, ...], 
     bench.assert_true()
 
 
-def test_restated_days_record_what_moved(tmp_path: Path) -> None:
+def test_restated_days_record_rows_and_sums_that_moved(tmp_path: Path) -> None:
     """
     Days that the provider restated equal its new truth; table and report record what came, went, changed and moved.
     """

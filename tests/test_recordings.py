@@ -392,7 +392,7 @@ def test_an_odd_answer_stays_odd(answer: Any, message: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_what_a_request_masks_is_nowhere_in_a_recording(how: str, tmp_path: Path) -> None:
+def test_masked_values_of_a_request_are_nowhere_in_a_recording(how: str, tmp_path: Path) -> None:
     """
     Neither in the settings that the request takes it from, nor where the provider repeats it; the recording can still
     be run from.

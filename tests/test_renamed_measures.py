@@ -87,7 +87,7 @@ def test_a_measure_that_earlier_days_have_ends_the_run_with_5(
     assert (lost is None) == (line is None)
 
 
-def test_its_days_are_read_again_when_the_column_is_mended(tmp_path: Path) -> None:
+def test_days_of_a_renamed_measure_are_read_again_when_the_column_is_mended(tmp_path: Path) -> None:
     """
     Although they are final, and those before them are not.
     """

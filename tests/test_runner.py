@@ -512,7 +512,7 @@ def test_a_ceiling_is_delivered_and_counts_as_failed(tmp_path: Path) -> None:
     ("what", "strict", "code"),
     [("rejected", False, 5), ("rejected", True, 5), ("unknown", False, 0), ("unknown", True, 5)],
 )
-def test_what_was_rejected_is_exit_code_5(what: str, strict: bool, code: int, tmp_path: Path) -> None:
+def test_rejected_records_are_exit_code_5(what: str, strict: bool, code: int, tmp_path: Path) -> None:
     """
     All the rest is delivered. A record that cannot be shaped gives 5; an undeclared member only with --strict.
     """
@@ -543,7 +543,7 @@ def test_the_gravest_decides_the_exit_code(happened: Mapping[str, Any], code: in
     assert RunReport(run_id="x", **happened).exit_code == code
 
 
-def test_a_plan_is_what_a_run_then_requests(tmp_path: Path) -> None:
+def test_a_run_requests_exactly_the_partitions_of_its_plan(tmp_path: Path) -> None:
     """
     The plan makes no request, and the run that follows reads exactly its partitions.
     """

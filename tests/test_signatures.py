@@ -121,7 +121,7 @@ def test_a_jwt_for_each_attempt_needs_no_login() -> None:
     assert "Authorization" in signed.masked
 
 
-def test_what_was_signed_is_masked_where_a_provider_repeats_it() -> None:
+def test_signatures_are_masked_where_a_provider_repeats_them() -> None:
     """
     A JWT without its header, the JWT of a login, and the signature out of a header of OAuth 1.0a and of an HMAC.
     """

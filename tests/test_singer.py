@@ -189,7 +189,7 @@ def test_nested_text_leaves_the_rows_of_the_batch_as_they_are() -> None:
     assert batch.rows[0].tags == ["a"]
 
 
-def test_a_state_follows_what_it_covers(tap: Tap) -> None:
+def test_a_state_follows_the_rows_that_it_covers(tap: Tap) -> None:
     """
     At each STATE, every row of its final days was written before; an open day is in none.
     """
@@ -318,7 +318,7 @@ def test_a_snapshot_that_was_read_whole_activates_its_version(tap: Tap) -> None:
     assert len(of(messages, "ACTIVATE_VERSION", "offers")) == 1
 
 
-def test_a_signal_ends_the_run_with_the_state_of_what_is_complete(tap: Tap) -> None:
+def test_a_signal_ends_the_run_with_the_state_of_its_complete_days(tap: Tap) -> None:
     """
     SIGTERM in the middle: exit code 130, the last line is a state, and a run that goes on from it completes the rows.
     """

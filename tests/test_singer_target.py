@@ -181,7 +181,7 @@ def test_the_target_holds_every_row_and_the_ledger_its_days(warehouse: Warehouse
         ("stops reading", "ended with 0"),  # before or after all was written to it, as it happens
     ],
 )
-def test_what_the_target_did_not_confirm_is_not_delivered(warehouse: Warehouse, behaviour: str, message: str) -> None:
+def test_unconfirmed_partitions_are_not_delivered(warehouse: Warehouse, behaviour: str, message: str) -> None:
     """
     Every partition fails with what the target printed, none is in the ledger, and the next run sends all again.
     """
@@ -323,7 +323,7 @@ def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse, word
     assert bag(warehouse.rows()) == bag(warehouse.truth()) + once
 
 
-def test_a_password_is_masked_in_what_the_target_prints(warehouse: Warehouse) -> None:
+def test_a_password_is_masked_in_the_output_of_the_target(warehouse: Warehouse) -> None:
     """
     One that stands there as text is no reference to a secret, and the target may repeat it.
     """

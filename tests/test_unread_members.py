@@ -51,7 +51,9 @@ GRAPHQL = "the last page has data.sales.pageInfo.hasNextPage, data.sales.pageInf
         ({"page": 1, "note": "next"}, None),
     ],
 )
-def test_what_may_lead_to_further_records_is_noted_once(body: dict[str, Any], note: str | None, tmp_path: Path) -> None:
+def test_unread_members_that_may_lead_to_further_records_are_noted_once(
+    body: dict[str, Any], note: str | None, tmp_path: Path
+) -> None:
     """
     With what to declare; the run ends as it did.
     """
@@ -105,7 +107,7 @@ def test_an_array_in_place_of_the_envelope_states_no_total(tmp_path: Path) -> No
     ],
     ids=["in the envelope", "by the paginator"],
 )
-def test_what_is_read_is_not_noted(stream: dict[str, Any], tmp_path: Path) -> None:
+def test_members_that_are_read_are_not_noted(stream: dict[str, Any], tmp_path: Path) -> None:
     """
     A member that the envelope or the paginator reads is not noted, whether it names a next page or not.
     """

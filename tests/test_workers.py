@@ -445,7 +445,7 @@ def test_the_lock_excludes_other_runs(files: DividedRuns) -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_what_cannot_be_divided_is_refused(files: DividedRuns, more: dict[str, Any], reason: str) -> None:
+def test_runs_that_cannot_be_divided_are_refused(files: DividedRuns, more: dict[str, Any], reason: str) -> None:
     """
     A mistake is refused before anything is requested.
     """

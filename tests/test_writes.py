@@ -108,7 +108,7 @@ def test_every_row_is_accounted_for(sensis: Bench, names: Any) -> None:
     assert counts["refused"] > 0
 
 
-def test_a_killed_job_never_sends_again_what_may_have_arrived(sensis: Bench) -> None:
+def test_a_killed_job_never_sends_rows_again_that_may_have_arrived(sensis: Bench) -> None:
     """
     kill -9 while a request is under way, again and again; --resume sends what never left, in the end all is accounted
     for and at most one row of each kill is unknown.
@@ -525,7 +525,7 @@ def test_writes_are_off_until_the_source_allows_them(joveo: Bench) -> None:
     assert joveo.server.requests == []
 
 
-def test_what_destroys_needs_a_yes(joveo: Bench) -> None:
+def test_a_destructive_action_needs_yes(joveo: Bench) -> None:
     """
     Without it nothing is sent; with it the job is gone.
     """
@@ -542,7 +542,7 @@ def test_what_destroys_needs_a_yes(joveo: Bench) -> None:
     assert reference not in joveo.app.jobs[client]
 
 
-def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
+def test_an_action_that_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
     """
     An action that is not built is listed with the reason and never sent.
     """
@@ -795,7 +795,7 @@ def test_a_program_looks_at_the_requests_first(joveo: Bench) -> None:
     assert not (joveo.folder / ".penstock").exists()
 
 
-def test_a_program_confirms_what_destroys(joveo: Bench) -> None:
+def test_a_program_confirms_a_destructive_action(joveo: Bench) -> None:
     """
     ``confirmed=True`` is the option ``--yes``; ``allow_writes`` is required in both.
     """

@@ -51,7 +51,7 @@ def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str) -> None
         pytest.param({"enterprise": "a", **LOGIN, "login_style": "oauth"}, "client_id", id="oauth without its client"),
     ],
 )
-def test_incomplete_settings_are_refused_with_what_is_missing(given: dict[str, Any], output: str) -> None:
+def test_incomplete_settings_are_refused_with_the_missing_key(given: dict[str, Any], output: str) -> None:
     """
     A source that could not log in is refused before any request.
     """

@@ -145,7 +145,7 @@ def test_partitions_are_counted_as_they_are_planned(bench: Bench) -> None:
     assert [one.as_dict()["partitions"]["delivered"] for one in report.streams.values()] == [2, 2]
 
 
-def test_without_personal_data(bench: Bench) -> None:
+def test_personal_data_can_be_left_out(bench: Bench) -> None:
     """
     ``include_personal = false`` leaves out names and addresses, also inside nested parts.
     """
@@ -268,7 +268,7 @@ def test_a_bare_array_whose_server_ignores_the_page(bench: Bench) -> None:
         ),
     ],
 )
-def test_older_editions(bench: Bench, settings: dict[str, Any]) -> None:
+def test_the_older_login_reads_the_same_rows(bench: Bench, settings: dict[str, Any]) -> None:
     """
     The other generation's login, and its way to send the token, read the same.
     """
@@ -370,7 +370,7 @@ def test_filters_are_applied(bench: Bench) -> None:
         ("campaign_processr_job", "campaign_processr_jobs"),
     ],
 )  # fmt: skip
-def test_single_objects(bench: Bench, stream: str, of: str) -> None:
+def test_single_objects_are_read_by_the_ids_of_their_collection(bench: Bench, stream: str, of: str) -> None:
     """
     Each row of the collection is read by its id, whether the collection itself is delivered or not.
     """
@@ -435,7 +435,9 @@ def test_the_leads_of_a_run_by_their_id(bench: Bench) -> None:
         pytest.param({"login_paths": frozenset()}, {}, "login_style", id="no login address"),
     ],
 )
-def test_refused_credentials(bench: Bench, change: dict[str, Any], settings: dict[str, Any], output: str) -> None:
+def test_refused_credentials_end_check_and_run(
+    bench: Bench, change: dict[str, Any], settings: dict[str, Any], output: str
+) -> None:
     """
     The check and the run state what is wrong, and the run ends as refused without any request.
     """
@@ -451,7 +453,7 @@ def test_refused_credentials(bench: Bench, change: dict[str, Any], settings: dic
         check(bench.source(**settings), bench.clock)
 
 
-def test_credentials_that_work(bench: Bench) -> None:
+def test_check_reads_one_campaign_with_working_credentials(bench: Bench) -> None:
     """
     The check logs in and reads one campaign.
     """

@@ -101,7 +101,9 @@ def window(start: datetime, end: datetime) -> tuple[tuple[str, str], tuple[str, 
         ),
     ],
 )
-def test_logins(app: ConvertrSandbox, form: dict[str, str], path: str, headers: dict[str, str], status: int) -> None:
+def test_a_login_needs_the_right_credentials(
+    app: ConvertrSandbox, form: dict[str, str], path: str, headers: dict[str, str], status: int
+) -> None:
     """
     A login is a form with the right credentials, and for the older address the client's.
     """
@@ -199,7 +201,7 @@ def test_pages_add_up_to_the_total(app: ConvertrSandbox) -> None:
         pytest.param((("itemsPerPage", "500"),), 100, id="more than allowed is capped silently"),
     ],
 )
-def test_page_sizes(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], count: int) -> None:
+def test_pages_have_the_requested_size(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], count: int) -> None:
     """
     Pages hold ten items unless the request names another size, and never more than a hundred.
     """
@@ -249,7 +251,7 @@ def test_a_bad_query_is_refused(app: ConvertrSandbox, target: str) -> None:
     ("path", "status"),
     [("/api/v4/advertisers", 404), ("/api/v4/leads/1", 404), ("/api/v4/campaigns/600", 200), ("/other", 404)],
 )
-def test_paths(app: ConvertrSandbox, path: str, status: int) -> None:
+def test_only_documented_paths_are_there(app: ConvertrSandbox, path: str, status: int) -> None:
     """
     Only the documented collections and their objects are there.
     """
@@ -275,7 +277,7 @@ def test_paths(app: ConvertrSandbox, path: str, status: int) -> None:
         ),
     ],
 )
-def test_filters(
+def test_a_filter_keeps_the_records_that_it_describes(
     app: ConvertrSandbox, path: str, params: tuple[tuple[str, str], ...], keeps: Callable[[Any], bool]
 ) -> None:
     """

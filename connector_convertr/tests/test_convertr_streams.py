@@ -301,7 +301,7 @@ SECRET = {
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_what_is_personal_or_secret_is_declared_so(name: str) -> None:
+def test_personal_and_secret_columns_are_declared(name: str) -> None:
     """
     Every place that is known to hold a person or a credential is marked, nested ones by their path.
     """

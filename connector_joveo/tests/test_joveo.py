@@ -535,7 +535,7 @@ def test_the_id_of_a_report_is_found(response: Response, handle: str) -> None:
     ],
     ids=["NO_CONTENT", "object", "flag", "OK", "sentence", "the gateway's own id"],
 )
-def test_a_submission_without_an_id_names_what_came(response: Response) -> None:
+def test_a_submission_without_an_id_names_the_headers_of_its_answer(response: Response) -> None:
     """
     The message names the headers, for a question to the provider.
     """

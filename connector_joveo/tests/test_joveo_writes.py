@@ -184,7 +184,7 @@ def test_a_token_that_ran_out_is_renewed_once(joveo: Bench) -> None:
 
 
 @pytest.mark.parametrize("trouble", UNKNOWN, ids=lambda one: one.__name__)
-def test_what_may_be_repeated_is(joveo: Bench, trouble: Trouble) -> None:
+def test_repeatable_writes_of_unknown_outcome_are_tried_again(joveo: Bench, trouble: Trouble) -> None:
     """
     To pause or to delete twice is the same as once, so an unknown outcome is tried again; to create is not.
     """

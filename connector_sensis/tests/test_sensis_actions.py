@@ -32,7 +32,7 @@ def outcome(body: Any, rows: list[list[str]], status: int = 200) -> Any:
         ("report_validation_error.synthetic.json", ["refused", "refused"]),
     ],
 )
-def test_the_samples(name: str, expected: list[str]) -> None:
+def test_the_documented_samples_are_read(name: str, expected: list[str]) -> None:
     """
     Captured, captured in part, not captured.
     """
@@ -54,7 +54,7 @@ def test_the_samples(name: str, expected: list[str]) -> None:
     ],
     ids=["partial", "index", "text", "signs", "from one", "none", "one of two", "beyond", "nothing"],
 )
-def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], expected: list[str]) -> None:
+def test_a_206_decides_by_the_ids_that_it_names(errors: list[str], rows: list[list[str]], expected: list[str]) -> None:
     """
     Rows whose ids are named were not captured, the others were; if an error names none, nobody knows.
     """
@@ -177,7 +177,7 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
     ],
     ids=["content", "empty", "address", "no number", "no address"],
 )
-def test_what_is_not_sent(values: dict[str, Any], reported: str) -> None:
+def test_unsendable_events_are_refused(values: dict[str, Any], reported: str) -> None:
     """
     What the document rules out is refused here; which events need content, the source may override.
     """

@@ -280,7 +280,7 @@ def test_one_file_is_written_whole_or_left_as_it_was(bench: Bench) -> None:
     assert any("left as it was" in text for text in report.notices)
 
 
-def test_a_total_that_disagrees_fails_the_day_and_keeps_what_was_there(bench: Bench) -> None:
+def test_a_total_that_disagrees_fails_the_day_and_keeps_its_former_rows(bench: Bench) -> None:
     """
     The day's former rows stay; the other days are delivered.
     """

@@ -90,7 +90,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("query", "message"), MESSAGES.values(), ids=MESSAGES)
-def test_what_is_not_as_documented_is_refused(query: str, message: str) -> None:
+def test_undocumented_requests_are_refused(query: str, message: str) -> None:
     """
     In the body, with the documented message.
     """

@@ -211,7 +211,7 @@ def test_every_member_of_the_sample_is_a_column_of_its_name_in_its_order() -> No
     }
 
 
-def test_what_identifies_a_person_is_marked() -> None:
+def test_columns_that_identify_a_person_are_marked() -> None:
     """
     Address, landing page and visit; the click's own id is the key and stays.
     """

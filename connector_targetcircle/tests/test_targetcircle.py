@@ -144,7 +144,7 @@ def test_personal_columns() -> None:
     assert not [column for stream in STREAMS for column in stream.columns if column.member == "token"]
 
 
-def test_row_key_leaves_out_what_changes() -> None:
+def test_row_key_leaves_out_columns_that_change() -> None:
     """
     A transaction keeps its key when its status and amounts move on; a click's key is all of it.
     """
@@ -171,7 +171,7 @@ def test_row_key_leaves_out_what_changes() -> None:
     ],
     ids=["no currency code", "filter of no stream", "unknown filter"],
 )
-def test_settings_refuse(given: dict[str, Any], named: str) -> None:
+def test_impossible_settings_are_refused(given: dict[str, Any], named: str) -> None:
     """
     A value that the provider would not take is refused, with what is expected.
     """
@@ -188,7 +188,7 @@ def test_settings_refuse(given: dict[str, Any], named: str) -> None:
     ],
     ids=["default", "slashes", "no prefix"],
 )
-def test_urls(base: str, prefix: str, url: str) -> None:
+def test_addresses_have_base_prefix_and_encoded_segments(base: str, prefix: str, url: str) -> None:
     """
     Addresses are base, prefix and encoded segments, however many slashes the configuration has.
     """
@@ -299,7 +299,7 @@ OFFER_ROW = {"ad_inventory_id": 122, "ad_inventory_name": "zedge & co", "ad_inve
     ],
     ids=["offers", "offers filtered", "details", "ads", "codes by id", "codes by name, with a parameter"],
 )
-def test_reads(
+def test_requests_have_encoded_addresses_and_stamped_records(
     stream: str, parent: dict[str, Any] | None, settings: dict[str, Any], url: str, columns: dict[str, Any]
 ) -> None:
     """
@@ -352,7 +352,7 @@ def test_a_write_that_names_no_code_is_unknown(body: str, outcome: Any) -> None:
     ],
     ids=["as documented", "slash and query", "encoded", "no offer"],
 )
-def test_slug_of_trade(offer: Any, slugs: list[str]) -> None:
+def test_a_trade_leads_to_the_slug_of_its_offer(offer: Any, slugs: list[str]) -> None:
     """
     A trade leads to its offer's slug, or to nothing where it has no offer.
     """
@@ -434,7 +434,9 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
         *("an array for an offer", "404 of an offer", "404 of ads", "codes refused", "503"),
     ],
 )
-def test_verdicts(stream: str, response: Response, verdict: type, error: type[PenstockError] | None) -> None:
+def test_every_answer_has_the_documented_verdict(
+    stream: str, response: Response, verdict: type, error: type[PenstockError] | None
+) -> None:
     """
     Every answer gets the documented verdict, and no message quotes a token that the answer holds.
     """
@@ -457,7 +459,7 @@ def test_unknown_address_names_the_other_generation() -> None:
     assert "path_prefix" in str(found.error)
 
 
-def test_last_page() -> None:
+def test_the_last_page_has_no_next_link() -> None:
     """
     Links are read from Location, where this provider puts them, and from Link; a plain address is no link.
     """
@@ -521,7 +523,7 @@ def test_handle_is_refused(headers: dict[str, str], error: type[PenstockError]) 
     ],
     ids=["in progress", "ready", "failed", "failed without data", "another state", "404", "410"],
 )
-def test_states(response: Response, state: Any) -> None:
+def test_the_state_in_the_body_decides_about_a_report(response: Response, state: Any) -> None:
     """
     The state in the body decides; an unknown one means waiting, with a note; an unknown report is gone.
     """
@@ -529,7 +531,7 @@ def test_states(response: Response, state: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "expired"), [(404, True), (410, True), (400, False), (500, False)], ids=str)
-def test_expired(status: int, expired: bool) -> None:
+def test_a_missing_page_means_an_expired_report(status: int, expired: bool) -> None:
     """
     A page that is no more means that the report expired.
     """

@@ -78,7 +78,7 @@ def test_life_of_a_report(app: TargetCircle) -> None:
     assert send(app, "GET", f"{path}?page=1").status == 404
 
 
-def test_links(app: TargetCircle) -> None:
+def test_a_report_has_links_to_its_pages(app: TargetCircle) -> None:
     """
     Location names ten pages while the report is in progress, and the right ones when it is ready.
     """
@@ -193,7 +193,7 @@ def test_queries_are_checked(app: TargetCircle, target: str) -> None:
     ],
     ids=["other generation", "no prefix", "unknown offer", "wrong method", "unknown report", "unknown type"],
 )
-def test_unknown_addresses(app: TargetCircle, method: str, target: str) -> None:
+def test_unknown_addresses_are_404(app: TargetCircle, method: str, target: str) -> None:
     """
     What is not there is a 404.
     """
@@ -212,7 +212,7 @@ def test_a_report_belongs_to_its_kind(app: TargetCircle) -> None:
     assert send(app, "GET", f"{path_of_clicks}?page=2").status == 404
 
 
-def test_limit_as_total(app: TargetCircle) -> None:
+def test_limit_as_total_ends_the_report(app: TargetCircle) -> None:
     """
     In the other reading of limit, the report ends there.
     """
@@ -228,7 +228,7 @@ def test_limit_as_total(app: TargetCircle) -> None:
     [(408, (408, b"Request Time Out")), (503, (503, b"Something is wrong"))],
     ids=["408", "503"],
 )
-def test_next_request_fails(app: TargetCircle, how: int, expected: tuple[int, bytes]) -> None:
+def test_a_requested_failure_comes_once(app: TargetCircle, how: int, expected: tuple[int, bytes]) -> None:
     """
     A failure that was requested comes once.
     """
@@ -240,7 +240,7 @@ def test_next_request_fails(app: TargetCircle, how: int, expected: tuple[int, by
     assert send(app, "GET", "/api/offers").status == 200
 
 
-def test_next_report_fails(app: TargetCircle) -> None:
+def test_a_report_that_was_made_to_fail_fails_alone(app: TargetCircle) -> None:
     """
     A report that was made to fail fails after its polls; the one after it does not.
     """

@@ -118,7 +118,7 @@ def test_parameters_get_their_types(given: dict[str, Any], text: bool, expected:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_does_not_fit_is_reported(given: dict[str, Any], reported: str) -> None:
+def test_a_value_that_does_not_fit_is_reported(given: dict[str, Any], reported: str) -> None:
     """
     With what was found and what is expected.
     """
@@ -137,7 +137,7 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
     assert "other is no parameter" in str(refused.value)
 
 
-def test_what_is_missing_and_what_the_action_refuses() -> None:
+def test_missing_and_refused_values_are_reported() -> None:
     """
     Required fields by name; then the action's own look at the values.
     """
@@ -214,7 +214,7 @@ def test_an_action_without_body_fields_sends_none() -> None:
     ],
     ids=["members", "open", "a list of one", "a list", "bare list"],
 )
-def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
+def test_bodies_are_built_as_declared(action: Action, given: dict[str, Any], body: Any) -> None:
     """
     An object of members, or a list, or whatever is given where the document leaves members open.
     """

@@ -413,7 +413,7 @@ def previous(counts: dict[str, int], *, finished: bool = False, at: str = "") ->
         pytest.param(previous(DONE, at="prod"), "resume", Resume(7, is_finished=False), id="the same address"),
     ],
 )
-def test_what_a_command_does_about_a_job(
+def test_the_decision_about_a_job_depends_on_its_state_and_the_options(
     before: PreviousJob | None, options: str, decision: Start | Resume | str
 ) -> None:
     """

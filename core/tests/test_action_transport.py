@@ -79,7 +79,7 @@ def test_a_host_that_does_not_resolve_got_nothing() -> None:
     ],
     ids=["reset", "closed", "cut", "no http", "too large"],
 )
-def test_what_fails_after_the_connection_may_have_left(server: Server, answer: SandboxResponse) -> None:
+def test_a_request_that_fails_after_the_connection_may_have_left(server: Server, answer: SandboxResponse) -> None:
     """
     The request may have left, whatever went wrong with the answer.
     """
@@ -109,7 +109,7 @@ def test_a_stop_after_sending_may_have_left(server: Server) -> None:
     assert failed.sent
 
 
-def test_what_http_cannot_carry_was_not_sent(server: Server) -> None:
+def test_a_header_that_http_cannot_carry_is_not_sent(server: Server) -> None:
     """
     A header with a line break is noticed before the first byte.
     """

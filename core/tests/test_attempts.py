@@ -83,7 +83,7 @@ def test_a_retry_with_another_signature_is_reported_as_one() -> None:
     assert [(failed.pause_s, failed.renewed) for failed in reported] == [(0.0, True)]
 
 
-def test_what_is_sent_is_reported_before_the_response() -> None:
+def test_a_request_is_reported_before_its_response() -> None:
     """
     A request that a stop overtakes left all the same.
     """

@@ -155,7 +155,7 @@ def test_a_broken_date_corrects_nothing(date: str):
     assert signer.correct_clock(a_response(status=401, headers=(("date", date),)), timedelta(0)) is False
 
 
-def test_what_was_signed_can_be_shown():
+def test_the_signed_text_can_be_shown():
     """
     The explanation is of the corrected time.
     """

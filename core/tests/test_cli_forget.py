@@ -62,7 +62,7 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
         pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
     ],
 )
-def test_forget_is_exact_about_what(here: Here, arguments: list[str], message: str) -> None:
+def test_forget_refuses_unknown_names_accounts_and_days(here: Here, arguments: list[str], message: str) -> None:
     """
     A name, account or day that does not exist is an error, and nothing is forgotten.
     """

@@ -25,7 +25,7 @@ from penstock.settings import OpenFor
 from shop_commands import SHOP, Here, ShopPlugin, completions
 
 
-def test_connectors_lists_what_is_installed(here: Here) -> None:
+def test_connectors_lists_installed_connectors_and_sinks(here: Here) -> None:
     """
     Connectors, sinks with what ``--to`` takes, broken plugins.
     """
@@ -87,7 +87,7 @@ def test_streams_names_the_column_of_a_currency(capsys: pytest.CaptureFixture[st
     assert re.search(r"fee +decimal +in fee_currency +additive", capsys.readouterr().out)
 
 
-def test_what_init_prints_loads_again(here: Here, tmp_path: Path) -> None:
+def test_the_configuration_that_init_prints_loads_again(here: Here, tmp_path: Path) -> None:
     """
     With the secret in the environment and what is open filled in, the printed configuration is complete, and also with
     every default written out.
@@ -134,7 +134,7 @@ def test_init_writes_several_sources_into_one_file(here: Here, monkeypatch: pyte
     assert '# To read it every day, add "shop_2" to the key source of [pipeline.daily].' in more
 
 
-def test_init_marks_what_is_required_and_secret() -> None:
+def test_init_marks_required_and_secret_keys() -> None:
     """
     Required keys stand open, all others behind ``#`` with their default; the help is the comment.
     """
@@ -240,7 +240,7 @@ def test_completion_prints_a_script(here: Here) -> None:
     here("completion", code=2)
 
 
-def test_the_schema_holds_what_the_configuration_may(here: Here) -> None:
+def test_the_schema_accepts_exactly_valid_configurations(here: Here) -> None:
     """
     What init prints is valid, filled in; a wrong key, a wrong type and a missing one are not.
     """

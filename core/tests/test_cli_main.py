@@ -425,7 +425,7 @@ def test_a_closed_stderr_is_no_defect() -> None:
 
 
 @pytest.mark.parametrize("words", ["connectors", "--help", "--version"])
-def test_what_is_printed_to_a_closed_output_does_not_vanish(words: str) -> None:
+def test_a_closed_output_fails_the_command_that_prints(words: str) -> None:
     """
     The command fails, as those of the shell do; what prints nothing there does not.
     """

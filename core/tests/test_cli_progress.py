@@ -232,7 +232,7 @@ def test_the_total_of_the_bars_is_that_of_the_summary(bars: Bars) -> None:
     assert "10 records" in lines[1]
 
 
-def test_bars_show_what_is_waited_for(bars: Bars) -> None:
+def test_bars_show_reports_and_pauses_that_are_waited_for(bars: Bars) -> None:
     """
     Reports that the provider makes, and a pause before a retry, for as long as they last.
     """

@@ -60,7 +60,7 @@ def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, mess
     ],
     ids=["key", "key of a stream", "partition", "plain http"],
 )
-def test_every_verb_refuses_what_no_run_could_do(here: Here, verb: str, setting: str, message: str) -> None:
+def test_every_verb_refuses_settings_that_no_run_can_use(here: Here, verb: str, setting: str, message: str) -> None:
     """
     Settings that the reading itself would fail at are refused when the source is configured, before any request.
     """
@@ -81,7 +81,7 @@ def test_a_key_of_a_stream_that_is_not_read_may_be_left_out(here: Here) -> None:
     assert "3 records" in here.err
 
 
-def test_check_reports_what_was_seen_in_a_line(here: Here) -> None:
+def test_check_reports_each_source_in_one_line(here: Here) -> None:
     """
     One request, one line, nothing recorded.
     """
@@ -109,7 +109,7 @@ def test_check_opens_one_sink(here: Here) -> None:
     assert here.server.requests == []
 
 
-def test_check_reports_what_is_wrong_with_the_file_once(here: Here) -> None:
+def test_check_reports_a_fault_of_the_file_once(here: Here) -> None:
     """
     A problem of a pipeline concerns every source and sink. It has one line, and each of them is checked nevertheless.
     """
@@ -195,7 +195,7 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here) -> None:
     ids=["nothing", "unknown sink of a pipeline", "unknown --to", "unknown source of a pipeline"],
 )
 @pytest.mark.parametrize("verb", ["plan", "run"])
-def test_what_cannot_be_read_is_one_sentence(here: Here, verb: str, arguments: list[str], message: str) -> None:
+def test_an_unreadable_configuration_is_one_sentence(here: Here, verb: str, arguments: list[str], message: str) -> None:
     """
     The sentence has the place of the wrong word, and what would have been right.
     """
@@ -544,7 +544,7 @@ def test_the_name_of_a_connector_is_answered_with_its_sources(here: Here) -> Non
     assert "shop is a connector; name a source of it: shop_us" in here.err
 
 
-def test_what_is_rejected_is_reported_also_quietly(here: Here) -> None:
+def test_rejected_records_are_reported_with_quiet_too(here: Here) -> None:
     """
     One line with the number, the place and the command, also with ``-q``; the exit code is 5, unless it is allowed.
     """

@@ -150,7 +150,7 @@ class Order:
     first: str = column(path="buyer.name")
 
 
-def test_what_else_an_outer_member_holds_is_kept() -> None:
+def test_the_rest_of_an_outer_member_is_kept() -> None:
     """
     A column may be read from inside of a member; the rest of that member is unknown, and in ``_extra``.
     """
@@ -251,7 +251,7 @@ def test_numbers_in_text_are_read_by_their_format(form: str, text: str, number: 
         assert coerce(one, text) is None
 
 
-def test_whole_numbers_are_never_a_thousandth_of_what_was_sent() -> None:
+def test_whole_numbers_are_never_a_thousandth_of_the_sent_one() -> None:
     """
     ``1.200`` is no 1, and no 1200 either, unless the format states so; nor is ``1.000`` one.
     """
@@ -283,7 +283,7 @@ def test_times_are_read_by_their_format(form: str, zone: Any, value: Any, moment
     assert coerce(Column(name="at", type="datetime", zone=zone, format=form), value) == moment
 
 
-def test_a_record_class_may_declare_what_holds_for_its_columns() -> None:
+def test_a_record_class_may_declare_defaults_of_its_columns() -> None:
     """
     ``null`` and ``number`` of the class are the defaults of its columns; words for null do not touch texts.
     """

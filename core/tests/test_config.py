@@ -421,7 +421,7 @@ def test_settings_that_end_the_process_are_a_defect_of_the_connector(
         pytest.param("file", b"\xef\xbb\xbfhunter2-long\n", id="file with a mark of UTF-8"),
     ],
 )
-def test_what_storing_a_secret_added_is_no_part_of_it(tmp_path: Path, stored: str, content: bytes) -> None:
+def test_newlines_around_a_stored_secret_are_no_part_of_it(tmp_path: Path, stored: str, content: bytes) -> None:
     """
     The newline of a command's output, and what an editor writes around a text.
     """

@@ -241,7 +241,7 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("kind", ["report", "changes"])
-def test_what_repeats_does_not_depend_on_the_bound_of_memory(kind: Any, seed: int) -> None:
+def test_repeated_keys_do_not_depend_on_the_bound_of_memory(kind: Any, seed: int) -> None:
     """
     The same rows are delivered, counted and rejected with the keys in memory and on file.
     """

@@ -44,7 +44,9 @@ from penstock.records import Column, column, personal, record, secret, snake
         pytest.param("clickId", "12345678901234567890123", "click_id", "12345678901234567890123", id="a number as key"),
     ],
 )
-def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, value: Any, many: int) -> None:
+def test_values_of_another_type_that_lose_nothing_are_taken(
+    member: str, sent: str, column_name: str, value: Any, many: int
+) -> None:
     """
     A value of another type that holds the same is taken to the column's type, exactly.
     """

@@ -71,7 +71,7 @@ def test_secrets_and_personal_data_do_not_leave(
         "JSON in place of the element",
     ],
 )
-def test_secrets_are_masked_at_every_depth_of_what_is_rejected(element: Any) -> None:
+def test_secrets_are_masked_at_every_depth_of_a_rejected_record(element: Any) -> None:
     """
     By member name and by name and value pairs, whatever the shape of the element.
     """
@@ -159,7 +159,7 @@ def test_secrets_are_masked_in_unknown_members(more: Any, fits: bool, nested: An
 @pytest.mark.parametrize(
     "more", [{"token": "{}"}, {"u": {"w": ["x {}"]}}, {"size": "{}"}], ids=["whole", "deep", "unfit"]
 )
-def test_a_secret_of_the_configuration_is_masked_in_what_extra_keeps(more: Any, fits: bool, nested: Any) -> None:
+def test_a_secret_of_the_configuration_is_masked_in_extra(more: Any, fits: bool, nested: Any) -> None:
     """
     A provider that adds the account's token to its records: under any name, since its value is known.
     """
@@ -321,7 +321,7 @@ def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
         pytest.param(lambda: compiled(columns=[Column(name="price", type="integer", member="p")]), id="declared twice"),
     ],
 )
-def test_what_cannot_be_missed_cannot_be_left_out(make: Callable[[], StreamDecoder]) -> None:
+def test_key_and_partition_columns_cannot_be_left_out(make: Callable[[], StreamDecoder]) -> None:
     """
     A configuration that takes a key or partition column, or declares a column again, is refused.
     """

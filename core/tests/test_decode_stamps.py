@@ -256,7 +256,7 @@ def test_days_are_cut_in_the_sources_zone() -> None:
     assert [path for path, _ in reasons(decoded)] == ["$[2].saved", "$[3].saved"]
 
 
-def test_what_is_of_another_request_is_dropped() -> None:
+def test_rows_of_another_request_are_dropped() -> None:
     """
     Where the provider may include the end of a period, rows of that moment are dropped and counted as repeated, and so
     is what is earlier or later but still of the days requested; a row of any other day is rejected.

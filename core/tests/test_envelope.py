@@ -101,7 +101,7 @@ def test_optional_items_may_be_empty_in_every_spelling(body: str) -> None:
         pytest.param(Envelope(items="d", total="n"), '{"d": [], "n": 1.5}', "1.5", id="half a record"),
     ],
 )
-def test_another_shape_is_a_problem_that_names_what_is_there(envelope: Envelope, body: str, problem: str) -> None:
+def test_another_shape_is_a_problem_that_names_the_members_found(envelope: Envelope, body: str, problem: str) -> None:
     """
     JSON of another shape leaves the decision to the judge, with no items and a problem that states what was seen.
     """

@@ -43,7 +43,7 @@ def test_parts_are_joined_as_sentences(parts: tuple[str, ...], text: str) -> Non
 @pytest.mark.parametrize(
     ("given", "text"), [((), ""), ((OSError("it is down"),), "it is down"), (("down", ValueError("a 5")), "down. a 5")]
 )
-def test_a_providers_error_takes_what_an_author_passes_on(given: tuple[object, ...], text: str) -> None:
+def test_a_providers_error_takes_any_argument_of_an_author(given: tuple[object, ...], text: str) -> None:
     """
     The error of a library, or no text, is no mistake that hides what happened.
     """

@@ -119,7 +119,7 @@ def test_share_of_requests() -> None:
     assert 30 < struck < 90
 
 
-def test_whether_the_request_arrives() -> None:
+def test_a_refused_request_never_arrives() -> None:
     """
     A refused request never reaches the provider; one whose answer was lost did its work there.
     """
@@ -225,7 +225,7 @@ BROKEN: dict[str, Callable[[bytes], bool]] = {
 
 
 @pytest.mark.parametrize(("name", "holds"), BROKEN.items(), ids=BROKEN)
-def test_a_fault_breaks_what_its_name_states(name: str, holds: Callable[[bytes], bool]) -> None:
+def test_a_fault_breaks_the_one_thing_of_its_name(name: str, holds: Callable[[bytes], bool]) -> None:
     """
     The answer has status 200 and the one thing wrong.
     """
@@ -439,7 +439,7 @@ def test_a_body_that_is_too_large_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize("name", ["FAULTS", "Fault", "Server", "faults_named", "serve", "with_faults"])
-def test_what_is_in_sandbox_is_named_where_tests_look_for_it(name: str) -> None:
+def test_testing_names_the_sandbox_for_names_that_moved_there(name: str) -> None:
     """
     An import of a server or a fault from penstock.testing, where they were, states where it is.
     """

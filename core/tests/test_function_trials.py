@@ -176,7 +176,7 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
     ],
     ids=lambda value: value[:50] if isinstance(value, str) else "",
 )
-def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], output: str) -> None:
+def test_a_wrong_result_is_named_with_its_correction(stream: dict[str, Any], output: str) -> None:
     """
     By ``penstock connectors`` and the kit, before any request.
     """
@@ -213,7 +213,7 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
         ({"requests": with_a_secret_object}, "the value of key is Secret, and no text; write secret.reveal(), in an "),
     ],
 )
-def test_what_other_functions_return_is_checked(stream: dict[str, Any], output: str) -> None:
+def test_results_of_other_functions_are_checked(stream: dict[str, Any], output: str) -> None:
     """
     Components, verdicts, days and accounts; a function that fails does not end the listing.
     """

@@ -92,7 +92,7 @@ def test_a_delivery_comes_back_as_it_was(ledger):
     assert ledger.entries("talroo", "other") == ledger.entries("other", "clicks") == {}
 
 
-def test_it_is_durable_and_readable_by_others(ledger):
+def test_recorded_entries_are_durable_and_readable_by_others(ledger):
     """
     What a method recorded is there for another process at once, also for one that may only read.
     """
@@ -199,7 +199,7 @@ def test_an_intent_can_be_completed_or_taken_back(ledger):
     assert [one for _, one in ledger.rejected()] == [BAD]
 
 
-def test_forgetting_makes_missing(ledger):
+def test_forgotten_readings_are_missing(ledger):
     """
     Forgotten readings are gone, with their rejected records; others stay.
     """
@@ -535,7 +535,7 @@ def test_rejected_records_are_found_by_source_and_stream(ledger):
     assert found(None, "jobs") == []
 
 
-def test_reports_under_way(ledger):
+def test_reports_under_way_are_kept_until_they_are_dropped(ledger):
     """
     A submitted report comes back for another process to go on with, until it is dropped.
     """
@@ -658,7 +658,7 @@ def _cut(path: Path) -> None:
         pytest.param(_cut, "damaged", id="cut in half"),
     ],
 )
-def test_what_is_no_ledger_is_refused_and_kept(tmp_path, make, output, readonly):
+def test_a_file_that_is_no_ledger_is_refused_and_kept(tmp_path, make, output, readonly):
     """
     The error names the file and what to do; nothing of it is changed.
     """
@@ -784,7 +784,7 @@ def test_rejected_records_cost_two_queries(ledger, window):
     assert {step for plan in plans for step in plan if "SCAN" in step} == {"SCAN json_each VIRTUAL TABLE INDEX 1:"}
 
 
-def test_what_forget_deleted_is_found_by_an_index(ledger):
+def test_restatements_by_forget_are_found_by_an_index(ledger):
     """
     The restatements that ``forget`` recorded are read without those of the provider, and these by their time.
     """
@@ -806,7 +806,7 @@ def test_what_forget_deleted_is_found_by_an_index(ledger):
     ]
 
 
-def test_what_needs_attention_is_read_without_the_rest(many):
+def test_entries_that_need_attention_are_read_without_the_rest(many):
     """
     The days of an account with an error, with rejected records or values not read, and truncated ones are read.
     """

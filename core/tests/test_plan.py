@@ -169,7 +169,7 @@ def test_without_a_window_everything_the_provider_serves_is_read():
     back=st.integers(-5, 200),
     length=st.integers(0, 40),
 )
-def test_a_window_never_leaves_what_is_served(today: date, back: int, length: int):
+def test_a_window_never_leaves_the_served_days(today: date, back: int, length: int):
     """
     Whatever window is requested: the days are inside it, inside retention, not in the future, ascending and without a
     gap, and what was left out is named; a window wholly outside is refused, never empty without a word.
@@ -301,7 +301,7 @@ def test_a_longer_memory_reopens_days(read_at: date, reason: str | None, target_
 
 
 @both_targets
-def test_full_reads_final_days_again_but_not_what_left_retention(target_of: type[FakeTarget]):
+def test_full_reads_final_days_again_but_none_beyond_retention(target_of: type[FakeTarget]):
     """
     --full ignores final; a day before the retention floor keeps its last reading.
     """

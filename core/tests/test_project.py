@@ -126,7 +126,7 @@ def test_a_callback_that_raises_changes_nothing(project: Project, caplog: pytest
     ] * 2
 
 
-def test_what_fails_during_a_run_is_in_its_result(project: Project, shop: Shop) -> None:
+def test_a_failure_during_a_run_is_in_its_result(project: Project, shop: Shop) -> None:
     """
     A provider's failure raises nothing: the partition is in the errors, the rest is delivered.
     """
@@ -213,7 +213,7 @@ def test_the_plan_is_what_a_run_fetches(project: Project, shop: Shop) -> None:
     }
 
 
-def test_check_reports_what_was_seen(project: Project, shop: Shop) -> None:
+def test_check_reports_refused_credentials(project: Project, shop: Shop) -> None:
     """
     Refused credentials are a result with exit code 3.
     """
@@ -255,9 +255,7 @@ def test_check_tries_everything_side_by_side(server: Server, tmp_path: Path) -> 
         ({"notify": [{"url": {"env": "HOOK"}}]}, "the environment variable HOOK is not set"),
     ],
 )
-def test_check_reports_what_a_run_of_the_pipeline_would_refuse(
-    server: Server, tmp_path: Path, wrong: dict[str, Any], named: str
-) -> None:
+def test_check_reports_faults_of_a_pipeline(server: Server, tmp_path: Path, wrong: dict[str, Any], named: str) -> None:
     """
     The faults are those of the pipeline that is named, or of all; a pipeline without a fault has no line.
     """

@@ -63,7 +63,7 @@ def test_the_end_of_a_run_is_sent(
         assert len(message["text"].splitlines()) == 1 + len(reasons), "a line for each reason, not for each stream"
 
 
-def test_a_message_has_the_command_that_lists_what_was_restated(server: Server, shop: Shop, tmp_path: Path) -> None:
+def test_a_message_has_the_command_that_lists_restatements(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
     With the day of the run: whoever reads the message a week later sees the same.
     """

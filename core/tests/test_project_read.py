@@ -150,7 +150,7 @@ def test_a_layout_prints_its_columns(project: Project) -> None:
 
 
 @pytest.mark.parametrize("since", [20260309, datetime(2026, 3, 9, tzinfo=UTC)], ids=["a number", "a time"])
-def test_what_is_no_day_is_refused(project: Project, since: Any) -> None:
+def test_a_value_that_is_no_day_is_refused(project: Project, since: Any) -> None:
     """
     A time is not cut to a day: its zone need not be that of the source.
     """

@@ -328,7 +328,9 @@ def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: 
     assert by_source["mall"].report["errors"][0]["error"] == "RefusedError"
 
 
-def test_status_names_what_needs_attention(project: Project, shop: Shop, server: Server, tmp_path: Path) -> None:
+def test_status_names_the_problems_of_streams_and_accounts(
+    project: Project, shop: Shop, server: Server, tmp_path: Path
+) -> None:
     """
     Failed days by reason, gaps, rejected records, accounts that were not read; with days and the last good reading.
     """
@@ -349,7 +351,7 @@ def test_status_names_what_needs_attention(project: Project, shop: Shop, server:
     assert (found["7", "rejected"].count, found["7", "missing"].count) == (2, 5)
 
 
-def test_status_counts_what_another_reader_rejected(project: Project, shop: Shop, tmp_path: Path) -> None:
+def test_status_counts_rejected_records_of_another_reader(project: Project, shop: Shop, tmp_path: Path) -> None:
     """
     A day with records that an older record class or connector version rejected is read again: status has their number.
     """
@@ -402,7 +404,7 @@ def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp
     assert [one.kind for one in late.targets[0].problems] == ["overdue"]
 
 
-def test_what_left_the_configuration_needs_no_attention(server: Server, shop: Shop, tmp_path: Path) -> None:
+def test_removed_accounts_and_sources_need_no_attention(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
     An account that was failing is left out of the source on purpose; a source that went is marked, and does not age.
     """

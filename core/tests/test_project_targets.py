@@ -194,7 +194,7 @@ def run_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
-def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, tmp_path: Path) -> None:
+def test_rows_that_differ_from_the_ledger_are_found_and_read_again(project: Project, tmp_path: Path) -> None:
     """
     An edited file of the same size and one that is gone differ, and a repair makes exactly their days missing.
     """
@@ -220,7 +220,7 @@ def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, 
     assert project.verify("daily").exit_code == 0
 
 
-def test_what_the_ledger_does_not_count_is_named(project: Project, tmp_path: Path) -> None:
+def test_files_that_the_ledger_does_not_count_are_named(project: Project, tmp_path: Path) -> None:
     """
     Files of a forgotten day, and a copy that somebody made: readers of the directory read them. None is marked.
     """

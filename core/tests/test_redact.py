@@ -161,7 +161,7 @@ def test_a_signed_link_in_a_body_is_shown_without_its_query(link: str) -> None:
     assert text == f'{{"url": "{link}?***", "state": "done?"}}'
 
 
-def test_what_is_secret_for_a_moment_is_forgotten() -> None:
+def test_old_signatures_are_forgotten() -> None:
     """
     Signatures are many: the latest are masked, and the memory does not grow.
     """

@@ -168,7 +168,7 @@ class Static:
     ],
     ids=["None", "text", "tuple by a comma", "module without hooks", "class", "class of an author"],
 )
-def test_what_has_no_hook_that_can_be_called_is_broken(named: Any, reason: str) -> None:
+def test_a_plugin_without_a_callable_hook_is_broken(named: Any, reason: str) -> None:
     """
     It would offer nothing, and its connector would be one that is not installed.
     """
@@ -223,7 +223,7 @@ CONNECTOR = Connector(
         ("CONNECTOR =", "CONECTOR =", 'connector_m.source has no CONNECTOR. Did you mean "CONECTOR"'),
     ],
 )
-def test_a_mistake_of_an_author_names_what_to_write(
+def test_a_mistake_of_an_author_names_its_correction(
     right: str, wrong: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """

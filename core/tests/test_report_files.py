@@ -205,7 +205,7 @@ class Loose:
     ],
     ids=["lines", "array"],
 )
-def test_what_has_no_declared_member_is_no_record(body: str) -> None:
+def test_an_element_without_a_declared_member_is_no_record(body: str) -> None:
     """
     An error or a summary among the records is rejected, also where a record may lack each single member.
     """
@@ -255,7 +255,7 @@ def test_a_header_alone_states_that_there_are_no_rows(body: bytes | str) -> None
         *("unknown encoding", "preamble", "another header", "a message", "a second file without a header"),
     ],
 )
-def test_what_is_no_report_is_an_error_that_names_the_remedy(
+def test_a_body_that_is_no_report_is_an_error_with_its_remedy(
     body: bytes | str, options: dict[str, Any], message: str
 ) -> None:
     """

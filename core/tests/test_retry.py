@@ -159,7 +159,7 @@ wait, park = partial(NextStep, "wait"), partial(NextStep, "park")
         pytest.param({"renewals": 1}, EITHER, ANY, TOKEN, False, CORRECT_CLOCK, id="then the clock"),
     ],
 )
-def test_what_follows_an_attempt(
+def test_the_next_step_depends_on_the_attempts_before(
     before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: NextStep
 ):
     """
@@ -227,7 +227,7 @@ def test_some_errors_stand_at_once(error: PenstockError):
     assert exchange.requested == 1
 
 
-def test_what_is_refused_is_handed_back():
+def test_a_refusal_is_handed_back_to_the_caller():
     """
     A refusal is a verdict like any other: the caller decides.
     """

@@ -62,7 +62,7 @@ def test_anything_else_is_no_allowance(value: str) -> None:
         ({"records": 99, "rejected": 1, "truncated": 1}, False, False, 1),
     ],
 )
-def test_what_is_rejected_decides_the_exit_code(
+def test_rejected_records_decide_the_exit_code(
     counts: dict[str, object], allowed: bool | int | str, strict: bool, code: int
 ) -> None:
     """

@@ -91,7 +91,7 @@ def test_calls_added_later_come_before_those_already_waiting():
     assert got == ["a1", "a2", "a3", "b1"]
 
 
-def test_what_nobody_has_taken_yet_is_bounded_in_number():
+def test_responses_that_nobody_has_taken_are_bounded_in_number():
     """
     A reading that is slower than its provider has no more than twice the client's requests ahead of it.
     """
@@ -219,7 +219,7 @@ def test_an_error_ends_its_reading_only():
     assert sorted(type(error).__name__ for error in errors) == ["NoneType", "TransportError"]
 
 
-def test_a_task_starts_when_what_it_waits_for_is_over():
+def test_a_task_starts_when_its_predecessor_is_over():
     """
     ``after`` holds a task back until its key was released; a task that is added later starts at once.
     """
@@ -311,7 +311,7 @@ class Counted(Task):
 
 @pytest.mark.parametrize("after", [None, "rows"], ids=["queued", "blocked"])
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_the_cost_of_an_answer_does_not_depend_on_what_waits(after: str | None, concurrency: int):
+def test_the_cost_of_an_answer_does_not_depend_on_waiting_tasks(after: str | None, concurrency: int):
     """
     With ten times as many tasks, each is looked at as often as before.
     """

@@ -99,7 +99,7 @@ class SignsUrl:
     "path", ["", "?a=%5b]", "/a/../b//%7e", "/ä b?c=d\ne#part", "/a?q=[1]&r=%e4", "//a", "/%", "/a|b^c`{}"]
 )
 @pytest.mark.parametrize("params", [(), (("q", "ä !*'()/%"),)])
-def test_what_is_signed_is_what_leaves(
+def test_the_signed_url_is_the_sent_url(
     server: Server, make: Make, path: str, params: tuple[tuple[str, str], ...]
 ) -> None:
     """

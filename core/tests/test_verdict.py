@@ -97,7 +97,7 @@ def test_a_token_that_ended_early_is_worth_a_new_one():
     assert type(bare.error) is RefusedError
 
 
-def test_a_refusal_states_what_was_seen_without_secrets():
+def test_a_refusal_quotes_the_answer_without_secrets():
     """
     The message names provider, status and the text of the body, but no secret in it.
     """

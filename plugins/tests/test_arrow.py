@@ -103,7 +103,7 @@ def test_hostile_values_come_back_as_they_were() -> None:
         pytest.param({"url": 5}, "url: ", id="number"),
     ],
 )
-def test_what_does_not_fit_raises(values: dict[str, Any], reason: str) -> None:
+def test_a_value_that_arrow_cannot_hold_raises(values: dict[str, Any], reason: str) -> None:
     """
     Nothing is rounded or cut: the row and the column are named.
     """
@@ -116,7 +116,7 @@ def test_what_does_not_fit_raises(values: dict[str, Any], reason: str) -> None:
 
 
 @pytest.mark.parametrize("price", ["0.100000000000", "-0.123456789", "99999999999999999999999999999.999999999", "1E+5"])
-def test_what_fits_is_exact(price: str) -> None:
+def test_a_value_that_arrow_can_hold_is_exact(price: str) -> None:
     """
     Trailing zeros beyond the scale are no digits.
     """

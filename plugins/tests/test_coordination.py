@@ -103,7 +103,7 @@ def test_rejected_records_pass_in_a_file(sink: FileSink) -> None:
     assert list(sink.directory.glob(".penstock/staged/*/*")) == []
 
 
-def test_what_the_coordinator_does_not_find_replaces_nothing(sink: FileSink) -> None:
+def test_a_staged_file_that_is_gone_or_cut_replaces_nothing(sink: FileSink) -> None:
     """
     A staged file that is not there, or was cut, is an error of its partition that names the file. The others of the
     group are delivered.

@@ -213,7 +213,7 @@ def test_an_emptied_or_dropped_table_is_read_again(place: Path, statement: str, 
     ]
 
 
-def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:
+def test_foreign_tables_and_files_are_not_touched(place: Path) -> None:
     """
     A table of somebody else, or of a source whose name differs in case only, a file that is no DuckDB file, and a file
     named like a schema in it.

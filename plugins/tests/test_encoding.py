@@ -60,7 +60,7 @@ def a_cell(type_: Any, value: Any, *, nullable: bool = True, escape_formulas: bo
         ("json", 0, '"0"'),
     ],
 )
-def test_a_csv_cell(type_, value, cell):
+def test_a_csv_cell_keeps_null_apart_from_empty_text(type_, value, cell):
     """
     Null is nothing, an empty text is quoted, digits are kept, nested values are JSON.
     """

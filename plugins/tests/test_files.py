@@ -90,7 +90,7 @@ def run(sink: FileSink, partition: Partition, *streams, run_id: str = "r1") -> N
         pytest.param("Köln", "K%C3%B6ln", id="letters beyond ASCII"),
     ],
 )
-def test_names_of_files(text, name):
+def test_file_names_are_percent_encoded(text, name):
     """
     What is no plain letter, digit or sign is percent-encoded, and no name begins with a dot.
     """
@@ -110,7 +110,7 @@ def test_long_names_are_bounded_and_differ(text):
     assert not any(one.partition("~")[0].endswith(cut) for cut in ("%", "%2", "%C", "%A"))
 
 
-def test_where_things_are(sink):
+def test_partitions_are_under_source_and_stream(sink):
     """
     Data under source, stream and partition; everything else in .penstock, for its owner only.
     """
@@ -191,7 +191,7 @@ def lines(sink: FileSink, stream: str) -> list[str]:
     )
 
 
-def test_what_cannot_be_completed_concerns_its_partition_only(sink):
+def test_an_intent_that_cannot_be_completed_concerns_its_partition_only(sink):
     """
     After a kill between intent and place, a directory stands where a file must go: the other partitions go on, and this
     one is completed once the directory is gone.
@@ -610,7 +610,7 @@ def _directory_as_file(directory: Path) -> None:
         pytest.param(_directory_as_file, "is a directory", id="a directory as file"),
     ],
 )
-def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, output):
+def test_a_file_in_the_way_is_named_and_kept(tmp_path, make, output):
     """
     The error names it; nothing of it is touched, nothing is left behind, and the next run is not confused.
     """
@@ -846,7 +846,9 @@ def test_the_files_of_a_stream_are_listed_without_the_rows_of_empty_days(sink: F
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
-def test_what_a_group_of_small_partitions_costs(again: bool, sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_small_partitions_syncs_each_file_and_directory_once(
+    again: bool, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Partitions that are committed together cost a sync of each file and of each directory that changed, several at the
     same time, and two changes of the ledger each, in two transactions. Nothing is searched in the ledger partition by

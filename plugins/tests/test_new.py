@@ -269,7 +269,7 @@ def test_a_new_connector_passes_its_own_tests(name: str, place: Path, monkeypatc
     assert done.returncode == 0, done.stdout
 
 
-def test_its_modules_are_formatted_and_checked(place: Path) -> None:
+def test_modules_of_a_new_connector_are_formatted_and_checked(place: Path) -> None:
     """
     What an author gets has no unused import, and reads as the other connectors do.
     """
@@ -540,7 +540,7 @@ def test_the_url_of_a_sample_states_origin_path_and_parameters(place: Path, caps
     assert "s3cr3t" not in source
 
 
-def test_what_no_option_states_is_prompted_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_are_missing_are_prompted_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The questions of sample, address, login, kind and paging, in this order.
     """
@@ -626,7 +626,7 @@ def test_pip_installs_it_and_its_tests_pass(place: Path) -> None:
         ('{"lineItems": [{"id": 1}]}', "line_items"),
     ],
 )
-def test_a_stream_is_named_after_what_its_records_are(sample: str, stream: str, place: Path) -> None:
+def test_a_stream_is_named_after_its_records(sample: str, stream: str, place: Path) -> None:
     """
     By the nearest member, or the file, whose name is none of every API.
     """
@@ -636,7 +636,7 @@ def test_a_stream_is_named_after_what_its_records_are(sample: str, stream: str, 
     assert f'name="{stream}"' in (place / "connector_acme/src/connector_acme/source.py").read_text()
 
 
-def test_a_query_of_graphql_selects_what_the_sample_has(place: Path) -> None:
+def test_a_query_of_graphql_selects_the_members_of_the_sample(place: Path) -> None:
     """
     With the variables of days, account and cursor; their types are to be reviewed.
     """

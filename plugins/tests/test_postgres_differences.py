@@ -115,7 +115,7 @@ def test_an_error_of_a_trigger_names_it(dsn: str):
         delivered(dsn, [click(2)], run_id="r2")
 
 
-def test_a_table_of_the_ledger_that_is_gone_is_named_with_what_to_do(dsn: str):
+def test_a_table_of_the_ledger_that_is_gone_is_named_with_its_remedies(dsn: str):
     """
     It is an error of the target, with the ways to have a ledger again.
     """

@@ -187,7 +187,7 @@ def test_a_table_that_was_moved_without_its_comment_is_adopted(dsn: str):
         ),
     ],
 )
-def test_what_cannot_be_adopted_is_refused(dsn: str, done: str, place: str, message: str):
+def test_a_table_that_cannot_hold_the_stream_is_not_adopted(dsn: str, done: str, place: str, message: str):
     """
     A table that is none, or that cannot hold the stream, or is another stream's.
     """
@@ -311,7 +311,7 @@ def test_rows_are_erased_by_their_ids(dsn: str, monkeypatch: pytest.MonkeyPatch)
         pytest.param(None, id="a rule"),
     ],
 )
-def test_what_a_trigger_brings_back_is_not_erased(dsn: str, done: str | None):
+def test_an_erasure_that_a_trigger_undoes_fails(dsn: str, done: str | None):
     """
     Nothing counts as erased that is still there: the erasure fails, and changes nothing.
     """

@@ -140,7 +140,7 @@ def test_a_server_that_is_set_read_only(dsn: str):
     seen.close()
 
 
-def test_settings_of_the_user_do_not_change_what_is_read(dsn: str):
+def test_settings_of_the_user_do_not_change_the_rows_read(dsn: str):
     """
     Forms of dates, texts and transactions are those of the session, whatever role and database prefer.
     """

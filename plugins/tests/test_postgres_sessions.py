@@ -443,7 +443,7 @@ def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch:
     assert query(dsn, "select count(*) from acme.clicks") == [(2,)]
 
 
-def test_what_cannot_be_looked_at_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_locked_table_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
     A table that another session has locked is opened without a long wait, and nothing of it counts as lost.
     """

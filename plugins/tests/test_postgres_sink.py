@@ -525,7 +525,7 @@ def test_a_new_column_is_added(dsn: str):
         pytest.param("datetime", "date", MORNING.date(), MORNING, id="time stays, for dates"),
     ],
 )
-def test_types_widen(dsn: str, before: Any, after: Any, value: Any, found: Any):
+def test_column_types_widen_and_never_narrow(dsn: str, before: Any, after: Any, value: Any, found: Any):
     """
     A type that holds every former value takes its place, and a wider one that is there stays.
     """
@@ -603,7 +603,7 @@ def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
 # --- what changed ---------------------------------------------------------------------------------------------------
 
 
-def test_restatements_record_what_moved(dsn: str):
+def test_restatements_record_rows_and_sums_that_moved(dsn: str):
     """
     A partition that is read again leaves a row with the numbers of rows that came, went and changed, and the sums.
     """
@@ -644,7 +644,7 @@ def test_rows_of_a_day_that_had_none(dsn: str):
 
 
 @pytest.mark.parametrize("key", [("click_id",), ()], ids=["key", "no key"])
-def test_what_the_settings_changed_is_no_restatement(dsn: str, key: tuple[str, ...]):
+def test_a_change_by_the_settings_is_no_restatement(dsn: str, key: tuple[str, ...]):
     """
     A column that was left out and comes back, or is new, does not make every row a changed one; what the provider
     moved besides is reported.

@@ -60,7 +60,7 @@ def test_a_table_of_an_earlier_version_gets_the_index_and_the_settings(dsn: str,
     assert query(dsn, index) == [(1,)]
 
 
-def test_what_a_table_lacks_is_no_reason_to_wait(dsn: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_index_is_no_reason_to_wait(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
     Where another session holds the table, one short try is made for the index, and the partition is delivered.
     """

@@ -239,7 +239,9 @@ def test_refused_rows_are_found_by_halving(dsn: str, monkeypatch: pytest.MonkeyP
         pytest.param({"paid": "not a boolean at all", "job_id": "7"}, "bigint", id="another type"),
     ],
 )
-def test_what_a_column_cannot_hold_is_rejected(dsn: str, values: dict[str, Any], reason: str, memory_bytes: int):
+def test_a_value_that_a_column_cannot_hold_is_rejected(
+    dsn: str, values: dict[str, Any], reason: str, memory_bytes: int
+):
     """
     The record is rejected with its reason, its neighbours are delivered, and the counts agree.
     """

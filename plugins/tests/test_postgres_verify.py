@@ -29,7 +29,7 @@ from postgres_runs import a_click_of, deliver, delivered, query, sink, verified
     ],
 )
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, output: str | None, shared: bool):
+def test_rows_and_sums_of_the_table_are_compared_with_the_ledger(dsn: str, done: str, output: str | None, shared: bool):
     """
     Rows and sums of each partition; a day that is as it was delivered is not named, nor is another source.
     """

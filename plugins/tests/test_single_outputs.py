@@ -153,7 +153,7 @@ def test_somebody_else_s_file_is_not_replaced(tmp_path, name, content, ours):
     assert path.read_bytes() == content
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path):
+def test_parts_of_a_killed_run_are_removed(tmp_path):
     """
     Its parts are not joined to the next run's.
     """

@@ -70,7 +70,7 @@ def test_a_token_inside_of_another_member_is_named_by_its_path() -> None:
         pytest.param("invalid_grant", "authorise penstock at the provider again and set refresh_token", id="its token"),
     ],
 )
-def test_a_refused_refresh_names_what_was_refused(error: str, advice: str) -> None:
+def test_a_refused_refresh_names_the_refused_credential(error: str, advice: str) -> None:
     """
     A wrong secret of the client needs no new authorisation.
     """
