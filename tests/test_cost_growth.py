@@ -40,7 +40,7 @@ from penstock.sandbox.server import serve
 from python_calls import calls_of
 
 FEW, MORE = 64, 192  # one group of partitions, and three
-MOST_CALLS = 700  # of a partition; 675 with Python 3.11 and urllib3 2.8
+MOST_CALLS = 690  # of a partition; 669 with Python 3.11 and urllib3 2.8
 FIRST = date(2025, 1, 1)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

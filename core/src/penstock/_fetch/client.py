@@ -203,7 +203,8 @@ class SourceClient:
     def count_request(self, call: Call) -> None:
         """Count a request before it leaves: whether a response comes is not known yet. ParkedError: none may leave."""
         self.check_not_parked()
-        self.count(call, requests=1)
+        if call.stream is not None and self.report is not None:
+            self.report.count(self.source.name, call.stream.name, requests=1)
 
     def count(self, call: Call, **more: int) -> None:
         """Add to the figures of the call's stream in the run report."""

@@ -149,7 +149,8 @@ class Scheduler:
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks; may be called from within a reading or an ``on_end``."""
         for task in tasks:
-            task.client_queue = self._queue_of(task.client)
+            queued = self._client_queues.get(id(task.client))
+            task.client_queue = queued if queued is not None else self._new_queue(task.client)
             if task.after is None or task.after in self._released:
                 task.client_queue.waiting.append(task)
             else:
@@ -244,9 +245,8 @@ class Scheduler:
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD * client_queue.concurrency
 
-    def _queue_of(self, client: Client) -> "ClientQueue":
-        if (client_queue := self._client_queues.get(id(client))) is None:
-            client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
+    def _new_queue(self, client: Client) -> "ClientQueue":
+        client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
         return client_queue
 
     # --- receiving --------------------------------------------------------------------------------------------------

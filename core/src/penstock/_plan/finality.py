@@ -38,7 +38,7 @@ def closes_at(source: ConfiguredSource, stream: Stream, day: date) -> datetime:
         closes = datetime.combine(day + timedelta(days=1), time(), source.zone) + max(stream.lookback, stream.lag)
     else:
         closes = (source.settings.open_for or stream.open_for).until(day, source.zone)
-    parent = parent_with_days(source, stream)
+    parent = parent_with_days(source, stream) if stream.parent is not None else None
     return closes if parent is None else max(closes, closes_at(source, parent, day))
 
 

@@ -142,6 +142,9 @@ class Listing:
         counts = self.counts
         counts.fetched += loaded.count
         counts.distinct += loaded.fresh
+        longest = loaded.count
+        if not self._is_one_page:
+            longest = self.stream_reads.longest(self.paginator.size_of(outcome.call.request), loaded.count)
         page = Page(
             request=outcome.call.request,
             response=outcome.response,
@@ -151,7 +154,7 @@ class Listing:
             fresh=loaded.fresh,
             listed=counts.fetched,
             distinct=counts.distinct,
-            longest=self.stream_reads.longest(self.paginator.size_of(outcome.call.request), loaded.count),
+            longest=longest,
         )
         counts.pages += 1
         self._empty = [] if loaded.count else [*self._empty, page.request]

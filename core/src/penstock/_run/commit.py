@@ -156,7 +156,8 @@ class Committer:
         not counted as planned yet.
         """
         for entry in entries:
-            self._count(entry)
+            self._delivered.add(entry.partition.stream)
+            self.log.count_delivered(entry, ())
             self.log.count(entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
@@ -292,11 +293,8 @@ class Committer:
     def _log_delivered(self, of_read: PartitionOfRead, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         result, _, (counts, _) = of_read
         fault_point("partition.delivered")
-        self._count(entry, counts.derived_rejected)
+        self._delivered.add(entry.partition.stream)
+        self.log.count_delivered(entry, counts.derived_rejected)
         self.log.log_delivered(entry, former)
         if result.absent:
             self._lost_measures.note_absent(result)
-
-    def _count(self, entry: LedgerEntry, derived_rejected: Sequence[Rejected] = ()) -> None:
-        self._delivered.add(entry.partition.stream)
-        self.log.count_delivered(entry, derived_rejected)
