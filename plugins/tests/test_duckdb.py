@@ -213,6 +213,54 @@ def test_an_emptied_or_dropped_table_is_read_again(place: Path, statement: str, 
     ]
 
 
+@pytest.mark.parametrize(
+    ("statement", "known"),
+    [
+        pytest.param('alter table "acme"."old" rename to "clicks"', 2, id="renamed back"),
+        pytest.param('comment on table "acme"."old" is null', 0, id="given up"),
+    ],
+)
+def test_a_table_that_was_renamed_is_refused(place: Path, statement: str, known: int) -> None:
+    """
+    The ledger keeps its days, and is right again once the table has its name back. Without the mark of the stream, the
+    table is its user's own, and all days are missing.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    for day in (1, 2):
+        deliver(target, a_day(day), [(CLICKS, [click(day)])])
+    target.close()
+    with duckdb.connect(str(place / "warehouse.duckdb")) as other:
+        other.execute("alter table acme.clicks rename to old")
+    with pytest.raises(TargetError, match=rf"acme\.clicks are in the table acme\.old: .*{statement}"):
+        sink(place).open(SOURCE, "r2")
+    with duckdb.connect(str(place / "warehouse.duckdb")) as other:
+        other.execute(statement)
+    target = sink(place).open(SOURCE, "r3")
+    entries = target.ledger.entries(SOURCE, "clicks")
+    assert all(map(target.is_intact, entries.values()))
+    target.close()
+
+    assert len(entries) == known
+
+
+def test_a_table_is_known_in_any_letter_case(place: Path) -> None:
+    """
+    DuckDB ignores the case of names.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(1), [(CLICKS, [click(1)])])
+    target.close()
+    with duckdb.connect(str(place / "warehouse.duckdb")) as other:
+        other.execute("alter table acme.clicks rename to other; alter table acme.other rename to Clicks")
+    target = sink(place).open(SOURCE, "r2")
+    target.prepare([CLICKS])
+    deliver(target, a_day(2), [(CLICKS, [click(2, report_date=date(2026, 3, 2))])])
+    differences = list(target.verify("clicks", list(target.ledger.entries(SOURCE, "clicks").values())))
+    target.close()
+
+    assert (target.notices, differences) == ([], [])
+
+
 def test_foreign_tables_and_files_are_not_touched(place: Path) -> None:
     """
     A table of somebody else, or of a source whose name differs in case only, a file that is no DuckDB file, and a file

@@ -449,6 +449,22 @@ def test_a_table_in_which_former_rows_are_not_found_is_refused(dsn: str, layout:
     target.close()
 
 
+def test_a_table_is_made_anew_once_the_former_one_has_another_name_and_no_mark(dsn: str):
+    """
+    With the mark, the former table counts as moved by mistake: its rows are those of the ledger.
+    """
+    delivered(dsn, [click(1)])
+    query(dsn, "alter table acme.clicks drop constraint clicks_pkey; alter table acme.clicks rename to old")
+    with pytest.raises(TargetError, match=r'the rows of acme.clicks are in the table "?acme"?\."?old"?'):
+        delivered(dsn, [click(2)], run_id="r2", partition=a_day(2))
+    query(dsn, "comment on table acme.old is null")
+    delivered(dsn, [click(2)], run_id="r3", partition=a_day(2))
+
+    assert query(dsn, "select click_id from acme.old") == [("c1",)]
+    assert query(dsn, "select click_id from acme.clicks") == [("c2",)]
+    assert query(dsn, "select day from penstock.partitions") == [("2026-03-02",)]
+
+
 def test_looking_at_tables_that_fit_makes_none(dsn: str):
     """
     Streams whose tables are not there yet pass, and the first delivery makes them. A column that a table lacks is added

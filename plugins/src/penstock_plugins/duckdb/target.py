@@ -101,7 +101,7 @@ class DuckTarget(BaseTarget):
         """The columns of a stream's table, with their types."""
         rows = self.database.run(
             "select column_name, data_type from duckdb_columns() where database_name = current_database() "
-            "and schema_name = ? and table_name = ?",
+            "and lower(schema_name) = lower(?) and lower(table_name) = lower(?)",
             [self.source, stream],
         ).rows
         return dict(rows)
@@ -110,11 +110,12 @@ class DuckTarget(BaseTarget):
         """
         Delete, with a notice, the ledger rows of tables that were dropped or emptied, so that their partitions are read
         again: those outside of a run's window, too, of which nothing else shows that they are lost once the table has
-        rows of the window.
+        rows of the window. Raises TargetError where a table was renamed.
         """
         for stream, of_stream in self.ledger.delivered_tables(self.source):
             if self._holds_rows(stream):
                 continue
+            self._refuse_renamed(stream)
             entries = self.ledger.entries(self.source, of_stream)
             lost = [partition for partition, entry in entries.items() if rows_in(entry, stream)]
             if lost:
@@ -123,6 +124,23 @@ class DuckTarget(BaseTarget):
                     lost_notice(f"the table {self.source}.{stream} {what}", f"{self.source}.{of_stream}", lost)
                 )
                 self.ledger.forget(self.source, lost)
+
+    def _refuse_renamed(self, stream: str) -> None:
+        """Raises TargetError if there is no table of a stream, and another one has its mark."""
+        mark = self._mark(stream)
+        there = self.database.run(
+            "select schema_name, table_name from duckdb_tables() where database_name = current_database() "
+            "and comment in (?, ?) limit 1",
+            [mark, mark + _MERGED],
+        ).rows
+        if there and self._comment(stream) is None:
+            ((schema, table),) = there
+            place = f"{quoted(schema)}.{quoted(table)}"
+            raise TargetError(
+                f"{self.name}: the rows of {self.source}.{stream} are in the table {schema}.{table}: somebody renamed "
+                f"it. Rename it back: alter table {place} rename to {quoted(stream)}. Or run: comment on table {place} "
+                "is null; then the next run makes and fills the table anew. Nothing was changed."
+            )
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """Add the columns that are missing in existing tables. Raises TargetError for a table of something else."""
@@ -146,16 +164,16 @@ class DuckTarget(BaseTarget):
                 columns = ", ".join(f"{quoted(column.name)} {self.type_of(column)}" for column in layout.columns)
                 self.database.run(f"create schema if not exists {self.database.catalog}.{quoted(self.source)}")
                 self.database.run(f"create table {table} ({columns})")
-                self.database.run(f"comment on table {table} is {literal(self._mark(layout) + merged)}")
+                self.database.run(f"comment on table {table} is {literal(self._mark(layout.stream) + merged)}")
                 for column in layout.columns:
                     self._describe(table, column)
         self._made.add(layout.stream)
 
-    def _mark(self, layout: Layout) -> str:
-        return f"{_MARK}{self.source}.{layout.stream}"
+    def _mark(self, stream: str) -> str:
+        return f"{_MARK}{self.source}.{stream}"
 
     def _check(self, layout: Layout, comment: str) -> None:
-        if comment.removesuffix(_MERGED) != self._mark(layout):
+        if comment.removesuffix(_MERGED) != self._mark(layout.stream):
             raise TargetError(
                 f"{self.name}: the table {self.source}.{layout.stream} was not made by penstock. Rename it, or name "
                 "another target; it was not touched."
@@ -167,8 +185,8 @@ class DuckTarget(BaseTarget):
             fact = f"has no column {', '.join(sorted(lacking))}" if lacking else merged
             raise TargetError(
                 f"{self.name}: {self.source}.{layout.stream} was declared otherwise when its table was made: the table "
-                f"{fact}, so that new rows would stand beside those that they replace. Rename the table and run again: "
-                "then it is made and filled anew. Nothing was changed."
+                f"{fact}, so that new rows would stand beside those that they replace. Rename the table, remove its "
+                "comment, and run again: then it is made and filled anew. Nothing was changed."
             )
         added = [column.name for column in layout.columns if column.name not in types]
         if added:
@@ -256,7 +274,7 @@ class DuckTarget(BaseTarget):
             if not self.database.run(f"select 1 from {self.table(name)} limit 1").rows:
                 yield from all_lost(entries, name, "there is no row")
             return
-        ours = comment == f"{_MARK}{self.source}.{name}"
+        ours = comment == self._mark(name)
         if first.day is None or types[columns[-1]] != "DATE":
             yield from self._differences_of(name, list(entries), types, ours=ours)
             return

@@ -136,8 +136,8 @@ class Candidate:
         uniqueness = f"is unique by {unique}" if unique else "has no unique index"
         raise TargetError(
             f"the table {self.location.name} {uniqueness}, and {self.stream} declares the key ({', '.join(self.key)}). "
-            "Make a unique index on these columns, or rename the table and run again: then it is made and filled anew. "
-            "Nothing was changed."
+            "Make a unique index on these columns; or rename the table, remove its comment, and run again: then it is "
+            "made and filled anew. Nothing was changed."
         )
 
     def check_heirs(self) -> None:
@@ -189,8 +189,8 @@ class Candidate:
                 raise TargetError(
                     f"the table {self.location.name} has no column {column.name}, by which {self.stream} finds the "
                     "rows that new ones replace: it was renamed or dropped, or it was declared otherwise when the "
-                    "table was made. Rename the column back; or rename the table and run again: then it is made and "
-                    "filled anew. Nothing was changed."
+                    "table was made. Rename the column back; or rename the table, remove its comment, and run again: "
+                    "then it is made and filled anew. Nothing was changed."
                 )
             if there is None:
                 changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))
