@@ -42,7 +42,9 @@ MOST_ACTIVE = 64
 # Maximum delay until a stop or a deadline takes effect.
 TICK_S = 0.2
 
-# An outcome that comes within this time is no reason to be idle: with one request at a time, each would be one.
+# An outcome that comes within this time is no reason to be idle, and so to end a group of commits: a source with one
+# request at a time has no response waiting, and each of its partitions would be a group (five syncs, two transactions).
+# A commit after a slower response is this much later; a kill loses up to a group of partitions, as of other sources.
 SOON_S = 0.01
 
 # How long a run that ends waits for the responses to submissions of reports that are under way.
