@@ -5,7 +5,7 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
@@ -61,14 +61,24 @@ class CommitOrder:
         return ready
 
 
-PartitionOfRead = tuple[ReadResult, Partition, LoadedPartition]
+@frozen(eq=False, repr=False)
+class PartitionRead:
+    """One partition of a read, to be committed."""
+
+    result: ReadResult
+    partition: Partition
+    loaded: LoadedPartition
+
+
+def _partitions_of(result: ReadResult) -> list[PartitionRead]:
+    return [PartitionRead(result, partition, loaded) for partition, loaded in result.partitions.items()]
 
 
 @define(eq=False, repr=False)
 class CommitGroup:
     """The partitions that wait to be committed together."""
 
-    partitions: list[PartitionOfRead] = field(factory=list, init=False)
+    partitions: list[PartitionRead] = field(factory=list, init=False)
     _rows: int = field(default=0, init=False)
 
     def add(self, result: ReadResult) -> bool:
@@ -79,7 +89,7 @@ class CommitGroup:
         rows = sum([loaded.counts.rows for loaded in result.partitions.values()])
         if rows > GROUP_ROWS or result.undated:
             return False
-        self.partitions += [(result, partition, loaded) for partition, loaded in result.partitions.items()]
+        self.partitions += _partitions_of(result)
         self._rows += rows
         return True
 
@@ -87,7 +97,7 @@ class CommitGroup:
     def is_full(self) -> bool:
         return len(self.partitions) >= GROUP_PARTITIONS or self._rows > GROUP_ROWS
 
-    def take(self) -> list[PartitionOfRead]:
+    def take(self) -> list[PartitionRead]:
         """The partitions of the group, which is empty afterwards."""
         partitions, self.partitions, self._rows = self.partitions, [], 0
         return partitions
@@ -140,7 +150,7 @@ class Committer:
         """
         rejected = [
             *result.undated,
-            *(record for read in result.partitions.values() for record in read.counts.rejected),
+            *(record for loaded in result.partitions.values() for record in loaded.counts.rejected),
         ]
         if rejected:
             stream = result.planned.stream.name
@@ -195,47 +205,45 @@ class Committer:
     def _commit_alone(self, result: ReadResult) -> None:
         """Commit partitions one by one; the first that is committed has the undated records."""
         undated, committed = tuple(result.undated), False
-        for partition, loaded in result.partitions.items():
-            if self._commit([(result, partition, loaded)], undated):
+        for read in _partitions_of(result):
+            if self._commit([read], undated):
                 undated, committed = (), True
         if committed and result.on_demand is not None:
             result.on_demand.drop_delivered()
 
-    def _commit(self, partitions: Iterable[PartitionOfRead], undated: Sequence[Rejected] = ()) -> list[ReadResult]:
+    def _commit(self, partitions: Iterable[PartitionRead], undated: Sequence[Rejected] = ()) -> list[ReadResult]:
         """
         Commit partitions, in four steps; if one cannot be, the others still are. Returns the reads of those committed.
         """
         recorded_until = self.context.recorded_until
-        to_commit = [
-            (of_read, self._entry(of_read, undated))  # 2. Make the new ledger row.
-            for of_read in partitions
-            if self._may_replace(of_read, recorded_until)  # 1. Check that the rows may replace the former ones.
-        ]
-        commits = [(loaded.writer, entry) for (_, _, loaded), entry in to_commit]
-        outcomes = commit_all(self.target, commits)  # 3. Commit rows and ledger row in one step.
+        # 1. Check that the rows may replace the former ones.
+        replacing = [read for read in partitions if self._may_replace(read, recorded_until)]
+        entries = [self._entry(read, undated) for read in replacing]  # 2. Make the new ledger rows.
+        writers = [read.loaded.writer for read in replacing]
+        # 3. Commit rows and ledger row in one step.
+        outcomes = commit_all(self.target, list(zip(writers, entries, strict=True)))
         committed: list[ReadResult] = []
-        for (of_read, entry), outcome in zip(to_commit, outcomes, strict=True):  # 4. Log what became of it.
-            result, partition, _ = of_read
+        for read, entry, outcome in zip(replacing, entries, outcomes, strict=True):  # 4. Log what became of it.
             if isinstance(outcome, Exception):
-                self.failures.add(result.planned, (partition,), outcome)
+                self.failures.add(read.result.planned, (read.partition,), outcome)
             else:
-                self._log_delivered(of_read, outcome, entry.replaces)
-                committed.append(result)
+                self._log_delivered(read, outcome, entry.replaces)
+                committed.append(read.result)
         return committed
 
     # --- 1: what may be replaced --------------------------------------------------------------------------------------
 
-    def _may_replace(self, of_read: PartitionOfRead, recorded_until: datetime | None) -> bool:
+    def _may_replace(self, read: PartitionRead, recorded_until: datetime | None) -> bool:
         """Whether a partition may be replaced. If not, its rows are dropped, and the reason is logged."""
-        result, partition, loaded = of_read
-        assert loaded.writer is not None
-        if recorded_until is not None and self._has_newer(result.planned, partition, recorded_until):
-            loaded.writer.abort()
+        partition, writer, errors = read.partition, read.loaded.writer, read.result.replacement_errors
+        assert writer is not None
+        if recorded_until is not None and self._has_newer(read.result.planned, partition, recorded_until):
+            writer.abort()
             self._keep_newer(partition)
             return False
-        if result.replacement_errors and (error := result.replacement_errors.get(partition)) is not None:
-            loaded.writer.abort()
-            self.failures.add(result.planned, (partition,), error)
+        if errors and (error := errors.get(partition)) is not None:
+            writer.abort()
+            self.failures.add(read.result.planned, (partition,), error)
             return False
         return True
 
@@ -258,8 +266,8 @@ class Committer:
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 
-    def _entry(self, of_read: PartitionOfRead, undated: Sequence[Rejected]) -> LedgerEntry:
-        result, partition, (counts, _) = of_read
+    def _entry(self, read: PartitionRead, undated: Sequence[Rejected]) -> LedgerEntry:
+        result, partition, counts = read.result, read.partition, read.loaded.counts
         planned = result.planned
         former = planned.entries.get(partition) if planned.entries else None
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
@@ -290,11 +298,10 @@ class Committer:
 
     # --- 4: what became of it -----------------------------------------------------------------------------------------
 
-    def _log_delivered(self, of_read: PartitionOfRead, entry: LedgerEntry, former: LedgerEntry | None) -> None:
-        result, _, (counts, _) = of_read
+    def _log_delivered(self, read: PartitionRead, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         fault_point("partition.delivered")
         self._delivered.add(entry.partition.stream)
-        self.log.count_delivered(entry, counts.derived_rejected)
+        self.log.count_delivered(entry, read.loaded.counts.derived_rejected)
         self.log.log_delivered(entry, former)
-        if result.absent:
-            self._lost_measures.note_absent(result)
+        if read.result.absent:
+            self._lost_measures.note_absent(read.result)
