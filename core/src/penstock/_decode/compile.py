@@ -87,7 +87,7 @@ class _Declared(NamedTuple):
         return f"{self.source}.{self.stream.name}"
 
     @property
-    def divided_as(self) -> Stream:
+    def partitioned_as(self) -> Stream:
         """The stream that determines the partitions of the rows."""
         return self.parent or self.stream
 
@@ -98,12 +98,12 @@ class _Declared(NamedTuple):
     @property
     def day(self) -> str | None:
         """The column of the day, where the rows have one."""
-        return self.divided_as.day if self.divided_as.day in self.columns else None
+        return self.partitioned_as.day if self.partitioned_as.day in self.columns else None
 
     @property
     def identifying(self) -> tuple[str, ...]:
         """The columns that a row cannot do without: its key, its partition, its day."""
-        return (*self.stream.key, *self.divided_as.partition_columns, *([self.day_of] if self.day_of else ()))
+        return (*self.stream.key, *self.partitioned_as.partition_columns, *([self.day_of] if self.day_of else ()))
 
     @property
     def parent_key(self) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def _dimensions(declared: _Declared) -> Iterable[Column]:
     stream = declared.stream
     decoders = (stream.envelope, stream.downloads)
     unmarked = any(isinstance(decoder, ReportFile) and decoder.unmarked_totals for decoder in decoders)
-    partition = declared.divided_as.partition_columns
+    partition = declared.partitioned_as.partition_columns
     return dimensions_of(declared.columns.values(), partition) if unmarked else ()
 
 
@@ -221,8 +221,8 @@ def _check_columns(declared: _Declared) -> None:
 
 def _identity(declared: _Declared) -> Sequence[str]:
     """The columns that identify a row in one listing: one response for two days may have a row of a key on each."""
-    key, day = declared.stream.key, declared.divided_as.day
-    several_days = (_value(declared.divided_as.days_per_request, int) or 1) > 1
+    key, day = declared.stream.key, declared.partitioned_as.day
+    several_days = (_value(declared.partitioned_as.days_per_request, int) or 1) > 1
     return (*key, day) if several_days and day and day not in key else key
 
 
@@ -282,7 +282,7 @@ def _layout(declared: _Declared, rejects: Rejects) -> Layout:
         kind=stream.kind,
         columns=tuple(delivered),
         key=stream.key,
-        partition_columns=declared.divided_as.partition_columns,
+        partition_columns=declared.partitioned_as.partition_columns,
         summary=stream.summary,
         derived_by=declared.parent_key,
         connector=declared.options.connector,

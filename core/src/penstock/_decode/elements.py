@@ -1,5 +1,5 @@
 """
-From the items of an answer to the elements of pages: small runs are joined, large arrays are divided, CSV becomes JSON
+From the items of an answer to the elements of pages: small runs are joined, large arrays are split, CSV becomes JSON
 objects.
 """
 

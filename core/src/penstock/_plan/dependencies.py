@@ -74,8 +74,8 @@ class Dependencies:
     needs only these.
 
     ``first``: the streams that can be read at once, parents first: the chosen ones, and those that are read only
-    because a chosen one needs them. ``dependents`` follow later: the streams that are divided by the accounts of
-    another, by that one.
+    because a chosen one needs them. ``dependents`` follow later: the streams with the accounts of another, by
+    that one.
     """
 
     source: ConfiguredSource
@@ -121,7 +121,7 @@ class Dependencies:
         return [stream for stream in needed.values() if stream.name not in names]
 
     def columns(self, stream: Stream) -> tuple[str, ...]:
-        """The columns of a stream that other streams are requested or divided by."""
+        """The columns of a stream by which other streams are requested, or that have their accounts."""
         dependents = self.dependents.get(stream.name)
         if not dependents and stream.name not in self._needed:
             return ()

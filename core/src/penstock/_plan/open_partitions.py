@@ -141,8 +141,8 @@ class OpenPartitions:
 
     def _plan_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, AccountPlan]:
         """
-        By account: its partition is read, unless this run has delivered it. One by whose rows others are requested, or
-        divided, is read by each worker of the run.
+        By account: its partition is read, unless this run has delivered it. One whose rows other streams are requested
+        by, or have their accounts from, is read by each worker of the run.
         """
         partitions = {account: account_partition(stream, account) for account in accounts}
         rows = self.query.rows(stream, dict.fromkeys(partitions, ()))

@@ -19,8 +19,8 @@ from penstock.report_files import ReportFile
 class Components(NamedTuple):
     """
     A stream's paginator, poller and body decoders, and the decoder of its records. ``may_cap``: see
-    :meth:`Paginator.may_cap`. ``needed``: the columns by which other streams are requested or divided.
-    ``batch_hooks``: see :meth:`Registry.batch_hooks`.
+    :meth:`Paginator.may_cap`. ``needed``: see :meth:`Dependencies.columns`. ``batch_hooks``: see
+    :meth:`Registry.batch_hooks`.
     """
 
     paginator: Paginator

@@ -51,8 +51,8 @@ class Reader:
     _counts: ReadCounts = field(init=False)  # of the reading under way
     _loader: Loader = field(init=False)
     _rereads: int = field(default=0, init=False)
-    _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
-    _whole_days: bool = field(default=False, init=False)  # days are not divided, see _returned_whole_days
+    _capped: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
+    _whole_days: bool = field(default=False, init=False)  # days are not halved, see _returned_whole_days
 
     def read(self) -> Steps[ReadResult]:
         """
@@ -82,8 +82,8 @@ class Reader:
 
     def _read_once(self) -> Steps[ReadResult | None]:
         """
-        Read the planned slice from its start. None where a part of it must be divided whose rows are partly written:
-        the next read divides it at once. In that case, and on failure, the loaded rows are dropped.
+        Read the planned slice from its start. None where a part of it must be halved whose rows are partly written:
+        the next read halves it at once. In that case, and on failure, the loaded rows are dropped.
         """
         if self.on_demand is not None:
             self.on_demand.restart()
@@ -99,7 +99,7 @@ class Reader:
         try:
             self._loader.begin()
             slice_ = self.planned.slice
-            read = self._read_or_divide(slice_) if self.components.may_cap else self._read_slice(slice_)
+            read = self._read_or_halve(slice_) if self.components.may_cap else self._read_slice(slice_)
             if not (yield from read):
                 self._loader.abort()
                 return None
@@ -114,21 +114,21 @@ class Reader:
             raise
         return self._counts.result(self.on_demand)
 
-    def _read_or_divide(self, slice_: Slice) -> Steps[bool]:
+    def _read_or_halve(self, slice_: Slice) -> Steps[bool]:
         """
-        Read a slice, or its halves if its response reaches a ceiling. The rows of a slice that may be divided are held
+        Read a slice, or its halves if its response reaches a ceiling. The rows of a slice that may be halved are held
         until it is complete, so that no other slice must be read again because of it. False where they were too many
         to be held.
         """
         halved = self._halves(slice_)
         if not halved:
             return (yield from self._read_slice(slice_))
-        if slice_ not in self._divided:
+        if slice_ not in self._capped:
             self._loader.hold()
-            if (yield from self._read_slice(slice_, divisible=True)):
+            if (yield from self._read_slice(slice_, may_halve=True)):
                 self._loader.release()
                 return True
-            self._divided.append(slice_)
+            self._capped.append(slice_)
             if self._returned_whole_days(slice_):
                 self._whole_days = True
                 self._note("a part of a day brings what is outside of it; requesting whole days")
@@ -136,14 +136,14 @@ class Reader:
             if not self._loader.discard():
                 return False
         for half in halved:
-            if not (yield from self._read_or_divide(half)):
+            if not (yield from self._read_or_halve(half)):
                 return False
         return True
 
-    def _read_slice(self, slice_: Slice, *, divisible: bool = False) -> Steps[bool]:
+    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[bool]:
         """
         Read all pages of a slice, in seven steps. Signing, sending, judging and retrying are the client's part of
-        step 3. False where a ``divisible`` slice reached a ceiling.
+        step 3. False where a slice that ``may_halve`` reached a ceiling.
         """
         requests = self._requests(slice_)  # 1. The requests of the slice.
         only_page = type(self.components.paginator) is SinglePage and len(requests) == 1 and self.on_demand is None
@@ -168,10 +168,10 @@ class Reader:
                     repeat = listing.check(outcome)  # 4. Check it against the pages before it.
                     loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
                     page = listing.add(outcome, loaded, repeat=repeat)
-                    if divisible and page.index == 0 and listing.is_capped:
+                    if may_halve and page.index == 0 and listing.is_capped:
                         return False
                     calls = listing.calls_after(page)  # 6. The next page.
-                if divisible and listing.is_capped:
+                if may_halve and listing.is_capped:
                     return False
                 self._reconcile(listing)  # 7. Compare with the counts that the provider states.
                 if self.stream_reads.searched < LISTINGS:
@@ -321,7 +321,7 @@ class Reader:
     def _returned_whole_days(self, slice_: Slice) -> bool:
         """
         Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
-        returns whole days, so that dividing a day has no effect.
+        returns whole days, so that halving a day has no effect.
         """
         within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
         return within_a_day and self.planned.stream.inexact_bounds and self._counts.has_overrun

@@ -22,7 +22,7 @@ from penstock.settings import zone_exists
 @define(eq=False, repr=False)
 class ListedAccounts:
     """
-    The listed accounts of one job, for the streams that are divided by them. It adds to ``notices``, and its zones to
+    The listed accounts of one job, for the streams that have these accounts. It adds to ``notices``, and its zones to
     ``accounts``.
     """
 
@@ -35,9 +35,9 @@ class ListedAccounts:
 
     def dependents_of(self, planned: PlannedSlice) -> list[tuple[Stream, Sequence[str | None]]]:
         """
-        The streams that are divided by the accounts of this slice, which was read, each with its accounts; these are
-        remembered. After a failure they are the remembered ones. A stream whose accounts cannot be known fails, and is
-        left out. The streams are dependents no more.
+        The streams with the accounts of this slice, which was read, each with its accounts; these are remembered. After
+        a failure they are the remembered ones. A stream whose accounts cannot be known fails, and is left out. The
+        streams are dependents no more.
         """
         dependents = self.dependencies.dependents.pop(planned.stream.name, [])
         if not dependents:
@@ -176,7 +176,7 @@ class ListedAccounts:
 
 class _Listing(NamedTuple):
     """
-    The rows of a stream that lists accounts, and the streams that are divided by these. ``column``: of the account.
+    The rows of a stream that lists accounts, and the streams that have these. ``column``: of the account.
     ``accounts``: each once, in the order of the rows. ``unnamed``: the number of rows without an account.
     """
 

@@ -122,7 +122,7 @@ class SourceFiles:
                 self.check_ours(self.directory_of(stream))
 
     def columns_of_places(self, stream: str) -> tuple[str, ...] | None:
-        """The columns by which the files of a stream are divided, from the first one found; None: it has no file."""
+        """The columns by which the files of a stream are placed, from the first one found; None: it has no file."""
         names = _columns_below(str(self.directory_of(stream)))
         return None if names is None else tuple(names)
 

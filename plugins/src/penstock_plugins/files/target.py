@@ -217,10 +217,10 @@ class FileTarget(BaseTarget):
 
     def close(self) -> None:
         try:
-            divided = self._lock is not None and self._lock.part is not None
+            is_part = self._lock is not None and self._lock.part is not None
             # The other parts of the run describe the same files.
             path = self.files.directory / STATE / f"{file_name(self.source)}.description.lock"
-            with hold(path) if divided else nullcontext():
+            with hold(path) if is_part else nullcontext():
                 describe(self.files, self.ledger, self._claimed, self._layouts)
         finally:
             self.files.close()

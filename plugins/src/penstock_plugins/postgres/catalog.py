@@ -94,8 +94,8 @@ class CatalogTable:
     required: Sequence[str]  # columns that need a value in each row
     keys: Sequence[Sequence[str]]  # the columns of each unique index; it may include others
     guarded: bool  # row-level security holds for this user
-    is_table: bool  # be it divided into partitions; no view or the like
-    is_plain: bool  # a table that is not divided into partitions
+    is_table: bool  # also a partitioned one; no view or the like
+    is_plain: bool  # a table that is not partitioned
     inherited: bool  # other tables inherit from it, whose rows its indexes do not have
     options: frozenset[str] = field(converter=frozenset)  # names of its storage settings
     indexed: frozenset[str] = field(converter=frozenset)  # the first columns of its indexes

@@ -117,7 +117,7 @@ class _TableErasure:
     def _changed_rows(self) -> Iterator[tuple[Any, ...]]:
         """
         The table and the row id of each row whose nested values change, and all of its nested values as they are to be.
-        In a table that is divided into partitions, rows of several partitions have the same row id (``ctid``).
+        In a partitioned table, rows of several partitions have the same row id (``ctid``).
         """
         texts = ", ".join(f"{quoted(name)}::text" for name in self._nested)
         some = " or ".join(f"{quoted(name)} is not null" for name in self._nested)

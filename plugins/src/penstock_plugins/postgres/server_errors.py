@@ -137,7 +137,7 @@ def unreachable(error: psycopg.Error, label: str) -> TargetError:
 
 
 def is_without_partition(error: Exception) -> bool:
-    """Whether a row was refused because its table is divided into partitions, and none is for it."""
+    """Whether a row was refused because its table is partitioned, and no partition is for it."""
     return isinstance(error, errors.CheckViolation) and error.diag.constraint_name is None and not _is_of_code(error)
 
 

@@ -53,7 +53,7 @@ class StreamContent:
 
     place: Place
     first: date
-    days: int  # 1 for a stream that is not divided by days
+    days: int  # 1 for a stream without days
     dated: bool
     accounts: dict[Account, AccountStatus]
     partitions: dict[Account, dict[int, PartitionStatus]] = field(factory=dict)
