@@ -30,6 +30,7 @@ from penstock import (
 from penstock._fetch.auth import Signer
 from penstock.errors import PluginError
 from penstock.testing import FakeClock, a_response
+from penstock.testing.memory import MemorySink, MemoryTarget
 from scripted_provider import ScriptedProvider
 
 
@@ -203,6 +204,50 @@ def test_a_wrong_result_fails_by_name(result: str, tmp_path: Path) -> None:
 
     assert report.exit_code == 1
     assert any(re.search(message, error["message"]) for error in report.errors), report.errors
+
+
+class ForgetfulSink(MemorySink):
+    """A sink whose author left out a ``return``."""
+
+    def open(self, *arguments: Any, **options: Any) -> Any:
+        super().open(*arguments, **options)
+
+
+class ForgetfulTarget(MemoryTarget):
+    def begin(self, *arguments: Any) -> Any:
+        super().begin(*arguments)
+
+
+class SinkOfForgetfulTarget(MemorySink):
+    def open(self, *arguments: Any, **options: Any) -> Any:
+        target = super().open(*arguments, **options)
+        return ForgetfulTarget(target.sink, target.ledger)
+
+
+def test_a_sink_that_opens_nothing_is_named(tmp_path: Path) -> None:
+    """
+    The error has the method, its file and line.
+    """
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = ForgetfulSink(tmp_path / "ledger.sqlite")
+
+    with pytest.raises(
+        PluginError, match=rf"ForgetfulSink\.open {HERE} returned nothing; write return the opened target"
+    ):
+        provider.run()
+
+
+def test_a_target_that_begins_nothing_fails_by_name(tmp_path: Path) -> None:
+    """
+    The error blames the method of the target, not the connector.
+    """
+    provider = ScriptedProvider(folder=tmp_path, streams=[SALES], answer=lambda request: [{"id": "1"}])
+    provider.sink = SinkOfForgetfulTarget(tmp_path / "ledger.sqlite")
+
+    report = provider.run()
+
+    assert report.exit_code == 1
+    assert re.search(rf"ForgetfulTarget\.begin {HERE} returned nothing; write return", report.errors[0]["message"])
 
 
 def test_an_interrupted_thread_ends_the_run(tmp_path: Path) -> None:

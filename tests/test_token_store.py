@@ -32,7 +32,7 @@ from penstock import (
     setting,
 )
 from penstock._fetch.token_store import TokenStore
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PluginError
 from penstock.sandbox.server import serve
 from penstock.testing.clock import Clock, FakeClock
 from penstock.testing.memory import MemorySink
@@ -169,6 +169,20 @@ def test_a_new_authorisation_begins_with_the_configured_token(store: TokenStore)
     assert other.used == ["refresh-token-of-today"]
     store.log_in(None, signer(), provider.send)
     assert provider.used == [FIRST, "refresh-token-1"]
+
+
+def test_an_authenticator_that_requests_no_second_token_is_named(store: TokenStore) -> None:
+    """
+    Its ``grant_request`` returned a request before, since else it would not be logged in.
+    """
+
+    class Once(OAuthRefresh):
+        def grant_request(self) -> None:  # type: ignore[override]
+            return None
+
+    once = Once(provider="Shop", url="https://login.example/token", refresh_token=Secret(FIRST), client_id="me")
+    with pytest.raises(PluginError, match=r"Once\.grant_request .*returned nothing; write return the Request"):
+        store.log_in(None, once, Provider().send)
 
 
 def test_threads_take_turns(tmp_path: Path) -> None:

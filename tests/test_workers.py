@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
@@ -19,7 +20,8 @@ import pytest
 import thread_engine
 from market import SHOPS, Market
 from market_runs import DividedRuns, base_url, counts, is_running, linux, worker_pids
-from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
+from penstock import BaseSink, PluginError, Project, SandboxRequest, SandboxResponse, Secret, UsageError
+from penstock._run import job_run
 from penstock._run.divided import coordinator, worker
 from penstock._run_report.report import RunReport, StreamCounts
 from penstock.engines import Assignment
@@ -291,6 +293,18 @@ def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture
 
     assert lost == ["KeyError: 'token=***'"]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("job", [{"to_coordinator": object()}, {"to_coordinator": None, "lock_part": object()}])
+def test_a_sink_of_another_version_in_a_worker_is_named(job: dict[str, Any]) -> None:
+    """
+    Its class there cannot share a target with other processes.
+    """
+    source = SimpleNamespace(name="shop", derived_from=lambda stream: ())
+    one = SimpleNamespace(source=source, chosen=(), sink=BaseSink(), sink_name="lake", **job)
+
+    with pytest.raises(PluginError, match=r"lake: the plugin with BaseSink has another version in this worker"):
+        job_run._open_target(cast(Any, one), "r")
 
 
 def test_an_error_that_leaves_a_worker_is_masked() -> None:

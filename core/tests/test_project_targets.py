@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,24 @@ def test_forget_makes_days_missing(project: Project) -> None:
     assert [(one.target, one.partitions) for one in forgotten.targets] == [("files", 3)]
     reasons = {one.partition.values[0][1]: one.reason for one in project.plan("daily", **DAYS).partitions}
     assert reasons == {"7": "missing", "8": "open"}
+
+
+def test_a_target_without_the_ledger_that_its_sink_states_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    ``forget`` names the class of the sink, which is wrong about it.
+    """
+    project.run("daily", **DAYS)
+    opened = FileSink.open
+
+    def without_ledger(*arguments: Any) -> Any:
+        return SimpleNamespace(close=opened(*arguments).close, notices=(), ledger=None)
+
+    monkeypatch.setattr(FileSink, "open", without_ledger)
+
+    with pytest.raises(UsageError, match=r"FileSink\.keeps_ledger is true, and its target has no ledger"):
+        project.forget("shop", "sales", **DAYS)
 
 
 def test_forget_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,9 @@ class TokenStore:
         One process and thread at a time: another one waits, and then uses the tokens of this one. Raises
         AuthenticationError when everything was refused, ConfigError for a file that cannot be used, before any request.
         """
-        configured = authenticator.grant_request()
-        assert configured is not None, "an authenticator with renew_request has a grant_request"
+        configured = check_returned(
+            authenticator.grant_request, authenticator.grant_request(), Request, "the Request(...) of the call before"
+        )
         with self._hold_lock():
             store = self._read()
             key = _key(store["salt"], account, configured)

@@ -17,7 +17,7 @@ from penstock._project.target_query import Days, SourceLedger, TargetQuery, noth
 from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock._run.failures import GROUP_PARTITIONS
-from penstock.errors import LockHeldError, TargetError, UsageError
+from penstock.errors import LockHeldError, PluginError, TargetError, UsageError
 from penstock.ledger import FORGET_PREFIX, windows_of_rows
 from penstock.ledger_interface import LedgerEntry, Restatement
 from penstock.model import Kind, Partition
@@ -68,7 +68,8 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                     continue
                 stack.callback(target.close)
                 notice(*target.notices)
-                assert target.ledger is not None  # else ``keeps_ledger`` is false
+                if target.ledger is None:
+                    raise PluginError(f"{type(sink).__name__}.keeps_ledger is true, and its target has no ledger")
                 targets.append(LockedTarget(shown, source, target.ledger, own_id, target))
         if query.failed and not targets:
             raise TargetError(f"none of the targets of {source} can be used: {'; '.join(query.failed)}")

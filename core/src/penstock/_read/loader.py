@@ -23,6 +23,7 @@ from penstock._read.result import LoadedPartition, ReadCounts
 from penstock._run_report.log import RunLog
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
+from penstock.protocols import check_returned
 from penstock.records import Column
 from penstock.sinks import Target
 
@@ -70,6 +71,8 @@ class Loader:
         self.days = frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
         for partition in self.planned.partitions:
             writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
+            if writer is None and self.target is not None:
+                check_returned(self.target.begin, None, (), "the writer of the partition")
             self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
         self._first_partition = self.counts.partitions[self.planned.partitions[0]]
 

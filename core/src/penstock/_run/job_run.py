@@ -25,8 +25,9 @@ from penstock._run.reader_factory import PendingReports, ReaderFactory
 from penstock._run.refusals import Refusals
 from penstock._run_report.log import RunLog
 from penstock.connector import Stream
-from penstock.errors import PenstockError, ProviderError
+from penstock.errors import PenstockError, PluginError, ProviderError
 from penstock.ledger_interface import RunRecord
+from penstock.protocols import check_returned
 from penstock.sinks import BaseTarget, Divisible, Interruptible, Preparing, Staging, Target, add_defaults
 
 ERRORS_RECORDED = 50  # of a source, in the record of a run
@@ -272,15 +273,26 @@ def _open_target(job: Job, run_id: str) -> Target:
     streams = [each.name for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
     target: Target
     if job.to_coordinator is not None:
-        assert isinstance(job.sink, Staging)
+        if not isinstance(job.sink, Staging):
+            raise other_version(job)
         target = job.sink.open_staging(name, run_id, job.to_coordinator)
     elif job.lock_part is not None:
-        assert isinstance(job.sink, Divisible)
+        if not isinstance(job.sink, Divisible):
+            raise other_version(job)
         target = job.sink.open(name, run_id, streams, part=job.lock_part)
     else:
         target = job.sink.open(name, run_id, streams)
+    check_returned(job.sink.open, target, () if target is None else object, "the opened target")
     add_defaults(target, BaseTarget)
     return target
+
+
+def other_version(job: Job) -> PluginError:
+    """The error of a worker whose sink cannot do what that of the process that started the run can."""
+    return PluginError(
+        f"{job.sink_name}: the plugin with {type(job.sink).__name__} has another version in this worker than where the "
+        "run was started. Install the same version on both."
+    )
 
 
 def _parent_of(planned: PlannedSlice) -> Key:

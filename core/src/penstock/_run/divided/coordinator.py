@@ -42,6 +42,7 @@ from penstock.engines.calls import Failure
 from penstock.errors import (
     ParkedError,
     PenstockError,
+    PluginError,
     WorkerLostError,
     sentences,
 )
@@ -186,7 +187,9 @@ class RunCoordinator:
             current = signer.current
             expired = current if current is not None and request.used == current.token.reveal() else None
             grant = signer.grant(expired)
-            assert grant is not None, "a worker requests a grant only if the authenticator of the account needs one"
+            if grant is None:
+                authenticator = type(signer.authenticator).__name__
+                raise PluginError(f"{authenticator}.grant_request returned a request in a worker, and none here")
         except ParkedError as error:
             with self._lock:
                 parked = self._parked.setdefault(request.source, Parked.of(request.source, error))

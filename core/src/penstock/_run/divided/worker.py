@@ -30,6 +30,7 @@ from penstock._run.divided.messages import (
     reply_to,
 )
 from penstock._run.divided.shared_targets import TargetChannel
+from penstock._run.job_run import other_version
 from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
@@ -70,7 +71,8 @@ class WorkerTask:
         jobs = self.read_jobs()
         for job in jobs:
             if job.source.name in self.marks:
-                assert isinstance(job.sink, Staging)
+                if not isinstance(job.sink, Staging):
+                    raise other_version(job)
                 job.sink.find_mark(job.source.name, self.marks[job.source.name])
         return jobs
 
