@@ -230,7 +230,8 @@ def hosts(count: int) -> Iterator[list[str]]:
             ip("-n", name, "route", "add", "default", "via", f"10.77.{number}.1")
         yield names
     finally:
-        for name in names:
+        for name in names:  # the kernel removes the link of a namespace some time after it
+            subprocess.run(["ip", "link", "del", name], capture_output=True)
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
@@ -247,6 +248,17 @@ def database_for_hosts() -> Iterator[str]:
         with postgres(listen_addresses=HERE, hba_file=rules.name).database() as local:
             user, database = local.partition("://")[2].partition("@")[0], local.partition("@/")[2].partition("?")[0]
             yield f"postgresql://{user}@{HERE}/{database}"
+
+
+def is_under_way(world: DividedRuns) -> bool:
+    """Whether the tables are made: a host that is lost while it makes one keeps the others from theirs for a minute."""
+    if sum(world.app.counts.values()) <= 30:
+        return False
+    if world.target.startswith("jsonl:"):
+        return True
+    with psycopg.connect(world.target) as connection:
+        made = connection.execute("select count(*) from pg_tables where schemaname = 'market'").fetchone()
+    return made is not None and made[0] >= len(market.ALL)
 
 
 @pytest.mark.soak
@@ -275,7 +287,7 @@ def test_workers_on_hosts_of_their_own(
             empty(world)
             cluster.start_on(HERE, {f"10.77.{number}.2": name for number, name in enumerate(names, 1)})
             process = world.start(engine=cluster.engine, workers=2)
-            eventually(lambda: sum(app.counts.values()) > 30 or process.poll() is not None)  # noqa: B023
+            eventually(lambda: is_under_way(world) or process.poll() is not None)  # noqa: B023
             began = time.monotonic()
             if victim == "killed":
                 cluster.workers[0].kill()
