@@ -310,7 +310,7 @@ def test_deep_nesting_is_bounded(body: str) -> None:
     A body that is nested to exhaust the stack ends in an error of its own.
     """
     with pytest.raises(BoundExceededError, match="nested"):
-        Envelope(items=("data", ""))(an_answer(body % ("[" * 100_000 + "]" * 100_000)))
+        Envelope(items=("data", ""))(an_answer(body % ("[" * 1_000_000 + "]" * 1_000_000)))
 
 
 @pytest.mark.parametrize(
