@@ -312,7 +312,7 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
 
 def test_streams_whose_accounts_were_never_listed_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Whatever the reason, a run that reads nothing of them does not end well.
+    A run that reads nothing of them does not end well, for any reason.
     """
     plan_stream = Planner.plan_stream
     monkeypatch.setattr(

@@ -84,7 +84,7 @@ def answer(request: SandboxRequest) -> SandboxResponse:
 
 def test_a_small_partition_costs_a_bounded_number_of_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    What can be done once per run, stream or group of commits is not done for each partition.
+    Work that can be done once per run, stream or group of commits is not done for each partition.
     """
     monkeypatch.setattr("penstock._fetch.scheduler.SOON_S", 60.0)  # groups are full, however slow this machine is
     with serve(answer) as server:

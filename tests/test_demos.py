@@ -55,7 +55,7 @@ class PerAccount(SourceSettings):
 
 def test_a_demo_may_have_accounts_with_tokens_of_their_own() -> None:
     """
-    What is secret in the table of an account is one in the demo, too.
+    A secret in the table of an account is one in the demo, too.
     """
     made = with_secrets(PerAccount, {"base_url": "x", "accounts": {"1": {"token": "abc", "timezone": "Asia/Tokyo"}}})
 

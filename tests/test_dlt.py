@@ -123,7 +123,7 @@ def test_how_streams_are_written(world: World) -> None:
 
 def test_a_report_replaces_its_partition(world: World) -> None:
     """
-    By account and day, with exact decimals; a partition without rows is one row that states it.
+    Rows are replaced by account and day, with exact decimals; a partition without rows is one row that states it.
     """
     (clicks,) = world.project.layouts("talroo")
 

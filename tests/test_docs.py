@@ -401,7 +401,7 @@ def test_a_readme_lists_the_keys_streams_and_actions_of_its_connector(path: Path
 )
 def test_nothing_is_installed_that_no_registry_has(path: Path) -> None:
     """
-    What is of this repository is installed from a path in it. A message may name an extra of what is installed already.
+    A distribution of this repository is installed from a path in it. A message may name an extra of an installed one.
     """
     commands = [one for one in re.findall(r"pip install([^\n`#\\]*)", path.read_text()) if "--find-links" not in one]
     own = r"(?<![\w./-])(?:penstock|connector-)[\w-]*" + (r"(?![\w\[-])" if path.suffix == ".py" else "")
@@ -475,7 +475,7 @@ def test_a_template_is_a_configuration_to_be_filled_in(
     connector: str, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    What init prints has every section in place; the errors name every key that is still empty, and nothing else.
+    The output of init has every section in place; the errors name every key that is still empty, and nothing else.
     """
     assert main(["init", connector], environ={}) == 0
     template = capsys.readouterr().out
@@ -501,7 +501,7 @@ def test_lines_end_at_120(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_blocks_of_toml_and_python_can_be_read(path: Path) -> None:
     """
-    What a reader copies is TOML, or Python, to begin with.
+    A block that a reader copies is TOML, or Python, to begin with.
     """
     for language, text in blocks(path):
         if language == "toml":
@@ -541,7 +541,7 @@ def test_a_newcomers_mistake_is_one_line(
     command: str, output: str, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    What is missing, and what to do, in one line on stderr; exit code 2, and nothing written.
+    One line on stderr has the cause and the remedy; the exit code is 2, and nothing is written.
     """
     assert main(command.split(), environ={}) == 2
     reported = capsys.readouterr()

@@ -343,8 +343,8 @@ def test_test_files_have_names_of_their_own() -> None:
 
 def test_tests_hold_tests_and_helpers_only() -> None:
     """
-    What test files share is in ``tests/helpers``, or the imitation of a connector's provider beside its tests; no test
-    file imports another one.
+    Code that test files share is in ``tests/helpers``, or the imitation of a connector's provider beside its tests; no
+    test file imports another one.
     """
     folders = [ROOT / member / "tests" for member in (*MEMBERS, ".")]
     tests = [path for folder in folders for path in folder.glob("test_*.py")]

@@ -158,7 +158,7 @@ def test_days_of_several_accounts_are_counted_as_partitions(opens: Opens) -> Non
 
 def test_search_narrows_streams_accounts_and_problems(opens: Opens) -> None:
     """
-    By parts of names and by states; a word that nothing has is stated; without words all is back.
+    Words are parts of names, or states; a word that nothing has is stated; without words all is back.
     """
     page = opens(SMALL)
     rows = page.locator("tr.account:visible")

@@ -433,7 +433,7 @@ def a_page(*, request: Request, head: dict[str, Any] | None = None, **more: Any)
 )
 def test_the_link_header_names_the_next_page(headers: Any, following: str | None) -> None:
     """
-    By RFC 8288, relations are words in any case, and URLs are relative to the page's.
+    Relations are words in any case (RFC 8288), and URLs are relative to the page's.
     """
     request = Request(url="https://provider.example/a/list", params=(("page", "1"),), headers=(("Accept", "x/y"),))
 

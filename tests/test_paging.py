@@ -557,7 +557,7 @@ def test_rows_of_a_cut_answer_are_not_delivered_twice(
 @pytest.mark.parametrize("included", [True, False], ids=["the end is included", "the end is excluded"])
 def test_the_end_of_a_period_arrives_once(included: bool, tmp_path: Path) -> None:
     """
-    Also where a provider includes the end of a requested period and its answers are cut: a row of that moment is no
+    A provider may include the end of a requested period, also where its answers are cut: a row of that moment is no
     sign that parts of a day cannot be requested.
     """
     times = at(*(number / 2 for number in range(97)))

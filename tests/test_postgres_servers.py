@@ -95,8 +95,8 @@ def test_a_certificate_of_the_named_authority_is_trusted(keys: Path, encrypted: 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform bounds no unacknowledged data")
 def test_the_server_ends_the_session_of_a_lost_host_within_a_minute(encrypted: Callable[..., str]) -> None:
     """
-    Also where it waits for the acknowledgement of what it sent: it sends no probe then, and the session would hold the
-    lock of the source for a quarter of an hour.
+    It does so while it waits for an acknowledgement, too: it sends no probe then, and the session would hold the lock
+    of the source for a quarter of an hour.
     """
     target = PostgresSink(dsn=Secret(encrypted(sslmode="require"))).open(SOURCE, "r1")
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
@@ -246,8 +246,8 @@ def finals_are_there(bench: Bench) -> bool:
 @pytest.mark.large
 def test_the_disk_of_the_server_is_full(tmp_path: Path) -> None:
     """
-    What cannot be stored fails, the server's words are in the message, and what is delivered is there; once there is
-    space again, and the server runs, the next run delivers the rest.
+    Partitions that cannot be stored fail with the server's words, and the delivered ones are there; once there is space
+    again, and the server runs, the next run delivers the rest.
     """
     disk = Path("/tmp") / f"pgd{os.getpid()}"
     disk.mkdir()

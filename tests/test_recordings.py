@@ -437,7 +437,7 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
 
 def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path) -> None:
     """
-    By the replacement that the settings of the recording have, so that a run from it makes the recorded requests.
+    The settings of the recording have the same replacement, so that a run from it makes the recorded requests.
     """
     address = "ann@canary.example"
     recorder = Recorder(tmp_path / "tape", full=False)
@@ -474,7 +474,7 @@ def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [None, 0, 1], ids=["missing", "empty", "cut"])
 def test_a_recording_that_was_cut_costs_no_row(kept: int | None, tmp_path: Path) -> None:
     """
-    Of a report of lines, the first lines are a report, too. Its partition fails, and nothing is delivered.
+    The first lines of a report of lines are a report, too. Its partition fails, and nothing is delivered.
     """
     lines = "".join(f"b{number},Ann,1985-03-12,,7,," + "\n" for number in range(3))
     report = f"id,name,born,phone,visits,hash,note\n{lines}".encode()
@@ -605,7 +605,7 @@ def test_children_are_found_by_masked_parents(tmp_path: Path) -> None:
 
 def test_a_body_that_cannot_be_masked_is_not_kept(tmp_path: Path) -> None:
     """
-    Of a decoder whose records are not found in the body; the run and its replay name it.
+    The records of its decoder are not found in the body; the run and its replay name it.
     """
 
     @frozen
@@ -659,7 +659,7 @@ class Spoken(Polled):
 
 def test_a_link_in_plain_text_is_masked(tmp_path: Path) -> None:
     """
-    By what the download's request had in its query.
+    The query of the download's request shows which texts are secret.
     """
 
     def answer(request: SandboxRequest) -> Any:

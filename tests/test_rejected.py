@@ -302,7 +302,7 @@ def test_a_value_not_read_counts_until_another_reader_reads_it(tmp_path: Path) -
 
 def test_a_provisional_answer_keeps_its_day_open(tmp_path: Path) -> None:
     """
-    What the provider calls provisional is delivered, noted, and read again by the next run.
+    Rows that the provider calls provisional are delivered, noted, and read again by the next run.
     """
     shop = a_shop(tmp_path, good())
     complete = shop.answer

@@ -89,7 +89,7 @@ def test_a_measure_that_earlier_days_have_ends_the_run_with_5(
 
 def test_days_of_a_renamed_measure_are_read_again_when_the_column_is_mended(tmp_path: Path) -> None:
     """
-    Although they are final, and those before them are not.
+    The days are final, and those before them are not read again.
     """
     shop = a_shop(tmp_path, of_days(spend_usd="2.50", price="300"), open_for=0)
     shop.run()
@@ -157,7 +157,7 @@ def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> Non
 
 def test_a_measure_that_came_later_is_no_loss_of_earlier_days(tmp_path: Path) -> None:
     """
-    Whatever the order in which the days of a run are read.
+    The order in which the days of a run are read does not matter.
     """
 
     def answer(request: SandboxRequest) -> Any:

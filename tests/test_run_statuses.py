@@ -128,7 +128,7 @@ def test_an_unauthorized_request_ends_all_that_share_the_credentials(tmp_path: P
 )
 def test_a_long_wait_parks_the_source(header: str, value: str, tmp_path: Path) -> None:
     """
-    What came before is delivered, nothing more is requested, nothing fails: the rest is for a later run.
+    Days read before are delivered, nothing more is requested, nothing fails: the rest is for a later run.
     """
     throttled = SandboxResponse(status=429, headers={header: value}, body=b'{"message": "daily quota used up"}')
     shop = a_shop(tmp_path, lambda request: good(request) if len(shop.requests) <= 4 else throttled)

@@ -420,7 +420,7 @@ class ClosingSink(MemorySink):
 
 def test_a_target_that_fails_when_it_is_closed(tmp_path: Path) -> None:
     """
-    What was delivered stays so: the error is one of the run, and its exit code is 1.
+    Delivered rows stay so: the error is one of the run, and its exit code is 1.
     """
 
     report, _, _ = shopping(tmp_path, {"/things/a": a_page(1)}, sink=ClosingSink(tmp_path / "ledger.sqlite"))

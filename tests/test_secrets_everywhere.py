@@ -191,7 +191,7 @@ def test_nothing_leaks_to_other_tools(bench: Bench, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("option", ["--record", "--record-full"])
 def test_nothing_leaks_into_a_recording(bench: Bench, option: str) -> None:
     """
-    Of a run, and of one whose provider repeats the secrets in every answer: neither they nor granted tokens are kept.
+    A recording keeps neither secrets nor granted tokens, also of a provider that repeats the secrets in every answer.
     """
     held = [form for secret in sorted(bench.secrets) for form in repeated(secret)]
     bench.read("--to", "jsonl:out", option, "tape")

@@ -270,7 +270,7 @@ def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
 )
 def test_a_target_holds_the_rows_of_any_provider(seed: int, target: str) -> None:
     """
-    Whatever the provider's traits are together, and whatever went wrong before.
+    The traits of the provider may be any together, after any fault.
     """
     weeks(seed, target, STEPS, 3)
 

@@ -273,7 +273,7 @@ def sent(seed: int, folder: Path, capture: Any, *, kills: bool) -> None:
 @pytest.mark.parametrize("seed", FEW)
 def test_receipts_are_true_whatever_the_provider(seed: int, tmp_path: Path, capsys: Any) -> None:
     """
-    Whatever the provider's traits are together, and whatever its requests met with.
+    The traits of the provider may be any together, and its requests may meet any fault.
     """
     sent(seed, tmp_path, capsys, kills=False)
 

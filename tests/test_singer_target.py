@@ -288,7 +288,7 @@ def test_a_target_that_outlives_its_run_is_waited_for(
     warehouse: Warehouse, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    What it still writes would replace newer rows. If it does not end in time, the run ends with exit code 6.
+    Rows that it still writes would replace newer ones. If it does not end in time, the run ends with exit code 6.
     """
     warehouse.behave("waits")
     killed = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.started"})

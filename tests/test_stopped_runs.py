@@ -48,7 +48,7 @@ def test_complete_accounts_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["full", "forget"])
 def test_the_next_run_reads_the_rest_of_changes_of_a_stopped_run(tmp_path: Path, how: str) -> None:
     """
-    Of ``changes``, a run that reads a day once more reads those after it, too, since rows of an older day must not
+    A run of ``changes`` that reads a day once more reads those after it, too, since rows of an older day must not
     overwrite newer ones. Where it is stopped in between, the next run reads the rest, final days included.
     """
     stop = threading.Event()

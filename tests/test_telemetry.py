@@ -288,7 +288,7 @@ def test_a_failed_run_keeps_the_time_of_the_last_success(tmp_path: Path) -> None
 )
 def test_a_source_is_well_by_itself(more: dict[str, Any], well: int) -> None:
     """
-    What happened to another source of the run does not count.
+    A failure of another source of the run does not count.
     """
     report = a_report(**more)
     text = rendered(report, "shop", report["sources"]["shop"]["streams"], 1772000000.0, None)
@@ -315,7 +315,7 @@ def test_a_directory_that_is_gone_fails_no_run(
 
 def test_the_end_of_a_run_and_of_a_job_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    By source and stream, from the report; a job of ``act`` by the outcome of its rows.
+    The report counts it by source and stream; a job of ``act`` is counted by the outcome of its rows.
     """
     metrics = pytest.importorskip("opentelemetry.metrics", reason="needs OpenTelemetry: the dependency group telemetry")
     sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="needs OpenTelemetry: the dependency group telemetry")

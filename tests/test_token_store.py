@@ -157,7 +157,7 @@ def test_tokens_that_are_all_refused_are_an_error_with_advice(store: TokenStore)
 
 def test_a_new_authorisation_begins_with_the_configured_token(store: TokenStore) -> None:
     """
-    What an older one kept is not used for it, and not lost.
+    Tokens kept for an older one are not used for it, and not lost.
     """
     provider = Provider()
     store.log_in(None, signer(), provider.send)

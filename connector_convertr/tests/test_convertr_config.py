@@ -35,7 +35,7 @@ def test_base_url_is_always_final(given: dict[str, Any], base_url: str) -> None:
 )
 def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str) -> None:
     """
-    What could lead the credentials to another host is refused.
+    A value that could lead the credentials to another host is refused.
     """
     with pytest.raises(ValueError, match="sub-domain"):
         ConvertrSettings(**LOGIN, enterprise=enterprise)

@@ -349,7 +349,7 @@ def test_trouble_on_the_way(bench: Bench) -> None:
 
 def test_filters_are_applied(bench: Bench) -> None:
     """
-    What a filter keeps is what arrives; a list is any of its values.
+    Only the records that a filter keeps arrive; a list is any of its values.
     """
     report = bench.run("campaigns", filters={"campaigns": {"status[]": ["Active", "Paused"], "advertiser.id": 303}})
 

@@ -354,7 +354,7 @@ def test_faults_come_once_and_in_order(app: ConvertrSandbox) -> None:
 
 def test_requests_are_limited(app: ConvertrSandbox, ticks: Ticks) -> None:
     """
-    Beyond the limit every answer is 429 until the window has moved on.
+    Every answer beyond the limit is 429 until the window has moved on.
     """
     app.requests_per_window = 2
     token = token_of(app)
@@ -394,7 +394,7 @@ def test_the_data_does_not_depend_on_chance() -> None:
 
 def test_truth_holds_no_secret(app: ConvertrSandbox) -> None:
     """
-    What must never leave is in the answers, and not in what a reader should have.
+    Secrets are in the answers, and not in the rows that a reader should have.
     """
     sent = json.dumps(listed(app, "/api/v4/campaigns")["hydra:member"])
     day = datetime(2026, 3, 10, tzinfo=UTC)

@@ -239,7 +239,7 @@ def test_an_error_under_200_is_requested_again() -> None:
 )
 def test_the_reason_is_read_in_every_spelling(body: Any, output: str) -> None:
     """
-    Whatever the error body looks like, its reason is in the message, and a long one is cut.
+    The message has the reason of every form of error body; a long one is cut.
     """
     verdict = verdict_on(answered(body, 400), CONNECTOR)
 

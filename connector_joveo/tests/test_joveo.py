@@ -640,7 +640,7 @@ def test_a_file_listed_twice_by_other_signatures_is_fetched_once() -> None:
 )
 def test_a_short_parameter_belongs_to_a_signature_only_beside_one(links: list[str], files: int) -> None:
     """
-    Else a file that differs in it would not be fetched, and its rows would be missing.
+    A file that differs in it would otherwise not be fetched, and its rows would be missing.
     """
     state = REPORT.state(answer({"status": "SUCCESS", "location": links}), 9)
 

@@ -291,7 +291,7 @@ def test_jobs_are_whole_whatever_summary_counts(
     reading: Reading, server: Server, summary: Callable[[Any, Any], Any], most: int, promised: set[int | None]
 ) -> None:
     """
-    That ``summary`` is the number of all jobs is inferred: if it is something else, no run fails, and no page is lost.
+    No run fails and no page is lost if ``summary`` is not the number of all jobs, which is inferred.
     """
     app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(1203, 37))
 

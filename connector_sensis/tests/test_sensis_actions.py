@@ -146,7 +146,7 @@ def test_the_answers_of_the_gateway(status: int, header: str | None, body: bytes
 @pytest.mark.parametrize("retry_after", [None, "86400"])
 def test_a_quota_is_waited_for_where_the_gateway_states_how_long(retry_after: str | None) -> None:
     """
-    Else the job ends at once: nobody knows when there is a new one.
+    Without a stated wait the job ends at once: nobody knows when there is a new quota.
     """
     headers = (("x-mashery-error-code", "ERR_403_DEVELOPER_OVER_RATE"),)
     headers += (("retry-after", retry_after),) if retry_after else ()
@@ -179,7 +179,7 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
 )
 def test_unsendable_events_are_refused(values: dict[str, Any], reported: str) -> None:
     """
-    What the document rules out is refused here; which events need content, the source may override.
+    Events that the document rules out are refused here; the source may override which events need content.
     """
     settings = SensisSettings(key=Secret("k" * 8))
     row = {"user_ip": "2001:db8::1", "event_name": "appearance"}
@@ -192,7 +192,7 @@ def test_unsendable_events_are_refused(values: dict[str, Any], reported: str) ->
 
 def test_events_go_to_the_test_environment_by_default() -> None:
     """
-    By GET, as the older edition of the document has it.
+    They are sent by GET, as the older edition of the document has it.
     """
     settings = SensisSettings(key=Secret("k" * 8))
 

@@ -85,7 +85,7 @@ def test_a_long_wait_ends_the_job(sensis: Bench) -> None:
 
 def test_a_wrong_key_ends_with_three_and_is_not_shown(sensis: Bench) -> None:
     """
-    Although it travels in the URL.
+    The URL that holds the key is not shown.
     """
     sensis.app.key = "another-one"
 

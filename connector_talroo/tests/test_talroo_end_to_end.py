@@ -184,8 +184,8 @@ def test_a_passing_trouble_is_waited_out(bench: Bench, trouble: Any, pause_s: fl
 
 def test_a_day_that_stays_broken_costs_its_retries_and_no_more(bench: Bench) -> None:
     """
-    What every attempt brought broken is not read again from its start: that would multiply the attempts. The report
-    counts the retries that were made, not the attempts that failed.
+    A page that every attempt brought broken is not read again from the start of its day: that would multiply the
+    attempts. The report counts the retries that were made, not the attempts that failed.
     """
     bench.sandbox.fail_next(SandboxResponse(status=200, body=b"<html>captive portal</html>"), times=100)
 

@@ -137,7 +137,7 @@ def test_an_unknown_message_is_final_and_passed_on(message: Any, shown: str) -> 
 @pytest.mark.parametrize("status", [429, 500, 503], ids=str)
 def test_an_unknown_message_leaves_a_passing_trouble_to_the_http_status(status: int) -> None:
     """
-    What is tried again for its status is tried again with a body, too.
+    A status that is tried again is tried again with a body, too.
     """
     verdict = verdict_of({"status": 0, "message": "maintenance"}, status)
 

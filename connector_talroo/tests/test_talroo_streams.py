@@ -198,7 +198,7 @@ def test_a_report_without_clicks_has_many_forms(report: dict[str, Any]) -> None:
 
 def test_every_member_of_the_sample_is_a_column_of_its_name_in_its_order() -> None:
     """
-    What the provider documents is what the record declares, nothing renamed or left out.
+    The record declares the members that the provider documents, nothing renamed or left out.
     """
     sample = json.loads((FIXTURES / "get_clicks.json").read_bytes())["clicks_report"]["2019-05-01"][0]
 

@@ -195,7 +195,7 @@ def test_queries_are_checked(app: TargetCircle, target: str) -> None:
 )
 def test_unknown_addresses_are_404(app: TargetCircle, method: str, target: str) -> None:
     """
-    What is not there is a 404.
+    A report, a page or an operation that does not exist is a 404.
     """
     assert send(app, method, target, {} if method == "POST" else None).status == 404
 

@@ -89,7 +89,7 @@ SEEN = Action(
 )
 def test_parameters_get_their_types(given: dict[str, Any], text: bool, expected: dict[str, Any]) -> None:
     """
-    By name or the provider's spelling, numbers exact, absent ones left out.
+    They are named as declared or in the provider's spelling, numbers are exact, absent ones are left out.
     """
     assert typed(ACTION, given, text=text) == expected
 
@@ -251,7 +251,7 @@ def rows_by_request(action: Action, values: list[dict[str, Any]]) -> list[Any]:
 
 def test_rows_of_one_list_share_a_request() -> None:
     """
-    Up to the limit, and only if all else is equal.
+    Rows share a request up to the limit, and only if all else is equal.
     """
     accounts = ["a", "a", "b", "a", "a", "b"]
     rows: list[dict[str, Any]] = [{"account": account, "event_id": str(n)} for n, account in enumerate(accounts)]

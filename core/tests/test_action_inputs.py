@@ -37,7 +37,8 @@ def rows(path: Path) -> list[Any]:
 )
 def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, expected: list[Any]) -> None:
     """
-    By the file's suffix, else by its first sign; a bad line is a row with a problem, and the next one is read.
+    The file's suffix, else its first sign, decides the format; a bad line is a row with a problem, and the next one is
+    read.
     """
     path = tmp_path / name
     path.write_bytes(content)

@@ -169,7 +169,8 @@ def test_the_signed_text_can_be_shown():
 
 def test_a_signature_that_comes_back_is_masked():
     """
-    What the authenticator declares masked and puts on a request is not shown by an error that quotes the provider.
+    An error that quotes the provider does not show a value that the authenticator declares masked and puts on a
+    request.
     """
 
     class Signs(Unsigned):

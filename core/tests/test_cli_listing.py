@@ -148,7 +148,7 @@ def test_init_marks_required_and_secret_keys() -> None:
 
 def test_init_distinguishes_an_example_from_a_default() -> None:
     """
-    What a connector declares as its limits is the default of the keys that change them.
+    The limits that a connector declares are the default of the keys that change them.
     """
     text = "\n".join(source_lines(evolve(SHOP, limits=Limits(requests_per_second=4.0, concurrency=3))))
 
@@ -177,14 +177,14 @@ def test_init_distinguishes_an_example_from_a_default() -> None:
 )
 def test_values_are_written_as_toml_reads_them(value: object) -> None:
     """
-    What is printed reads back equal.
+    A printed value reads back equal.
     """
     assert tomllib.loads(f"value = {toml_value(value)}")["value"] == value
 
 
 def test_streams_can_be_searched(here: Here) -> None:
     """
-    By a stream's name or a part of it, or by a text in any name or description.
+    The text is a stream's name, a part of it, or a part of any name or description.
     """
     assert [one["name"] for one in json.loads(here("streams", "shop", "sal", "--json"))["streams"]] == ["sales"]
     found = json.loads(here("streams", "shop", "--search", "CALLED", "--json"))["streams"]
@@ -242,7 +242,7 @@ def test_completion_prints_a_script(here: Here) -> None:
 
 def test_the_schema_accepts_exactly_valid_configurations(here: Here) -> None:
     """
-    What init prints is valid, filled in; a wrong key, a wrong type and a missing one are not.
+    The filled-in output of init is valid; a wrong key, a wrong type and a missing one are not.
     """
     validator = jsonschema.Draft7Validator(json.loads(here("schema")))
     validator.check_schema(validator.schema)

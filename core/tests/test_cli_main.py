@@ -261,7 +261,8 @@ def test_sigterm_before_a_verb_begins_is_exit_130(tmp_path: Path) -> None:
 
 def test_a_terminal_is_sent_nothing_that_it_obeys(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    What a provider's text would do to a terminal (title, colours, hidden or turned words) is shown as an escape.
+    A sequence in a provider's text that would change a terminal (title, colours, hidden or turned words) is shown as an
+    escape.
     """
     evil = "no \x1b]0;title\x07 \x9b2J \x7f \u202edrow"
     plain, logged = Session(), Session()

@@ -21,7 +21,7 @@ from shop_commands import Here, days
 
 def test_only_a_retry_that_comes_is_announced(here: Here) -> None:
     """
-    What the last attempt brought is reported for the partition that failed only; the URL stands there once.
+    The outcome of the last attempt is reported for the partition that failed only; the URL stands there once.
     """
     here.configure(["503"])
     here("--set", "source.shop.retries=1", "--set", "source.shop.retry_first_s=0.01", "run", "daily", *days(1), code=1)

@@ -74,7 +74,7 @@ def test_every_verb_refuses_settings_that_no_run_can_use(here: Here, verb: str, 
 
 def test_a_key_of_a_stream_that_is_not_read_may_be_left_out(here: Here) -> None:
     """
-    What is left out is a matter of the streams that are read.
+    Only the streams that are read decide which columns can be left out.
     """
     here("run", "shop", "--set", "source.shop.exclude=shop_id", "--streams", "items", "--to", "jsonl:data")
 
@@ -284,8 +284,8 @@ def test_a_failed_partition_is_exit_1_and_reported_once(here: Here) -> None:
 
 def test_one_reason_is_reported_once(here: Here) -> None:
     """
-    What many partitions fail of word for word is printed for the first, with the number of the others; the report and
-    the JSON log name each.
+    A reason that many partitions share word for word is printed for the first, with the number of the others; the
+    report and the JSON log name each.
     """
     here.configure(["401"])
 

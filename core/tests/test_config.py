@@ -329,7 +329,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 )
 def test_text_is_read_by_the_declared_type(tmp_path: Path, key: str, text: str, expected: object) -> None:
     """
-    What comes from ``--set`` or the environment has no type of its own.
+    A value of ``--set`` or of the environment has no type of its own.
     """
     by_option = loaded(tmp_path, GOOD, (f"source.x.{key}={text}",))
     by_variable = loaded(tmp_path, GOOD, (), {variable_of(f"source.x.{key}"): text})
@@ -405,7 +405,7 @@ def test_settings_that_end_the_process_are_a_defect_of_the_connector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    By name and place: the command would end with exit code 0, as if it had read everything.
+    The error has name and place: the command would end with exit code 0, as if it had read everything.
     """
     monkeypatch.setattr(f"{__name__}.Settings", EndingSettings)
 
@@ -472,7 +472,7 @@ def test_a_shell_variable_as_a_secret_is_reported(tmp_path: Path) -> None:
 )
 def test_a_path_that_nobody_means_is_reported(tmp_path: Path, path: str, problem: str) -> None:
     """
-    Else a directory of that name is made, beside the configuration.
+    A directory of that name would be made beside the configuration.
     """
     text = f'[source.x]\nreference = "r"\nkey = {{ env = "KEY" }}\nfolder = "{path}"'
 

@@ -396,7 +396,7 @@ def reference(element: Any, columns: Sequence[Column]) -> dict[str, Any]:
 @settings(max_examples=300, deadline=None)
 def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, form: Any) -> None:
     """
-    Whatever a page holds, its rows and what it rejects are those of a decoder that takes one element at a time.
+    The rows and rejected records of any page are those of a decoder that takes one element at a time.
     """
     shape = compiled(key=(), nested=nested)
     encoder = msgspec.json.Encoder(decimal_format="number")

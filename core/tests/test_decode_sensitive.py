@@ -73,7 +73,7 @@ def test_secrets_and_personal_data_do_not_leave(
 )
 def test_secrets_are_masked_at_every_depth_of_a_rejected_record(element: Any) -> None:
     """
-    By member name and by name and value pairs, whatever the shape of the element.
+    Member names, and name and value pairs, are found in every shape of the element.
     """
     (rejected,) = decode_one(compiled(Lead), an_array(element)).batch.rejected
 

@@ -35,7 +35,7 @@ def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
 
 def test_money_may_come_as_text_on_one_page_and_as_a_number_on_the_next() -> None:
     """
-    What was seen of a column on one page changes nothing on the next, whatever comes there.
+    The form of a column on one page changes nothing on the next, whatever comes there.
     """
     shape = compiled()
     pages: list[list[Any]] = [["0.10", "1.5", None], [2, 0.25, None], ["3.00", 4, "1_000"], [True, "7"], ["1e2"]]
@@ -165,7 +165,7 @@ def test_rows_without_a_key_that_come_again_in_another_part_are_fresh() -> None:
 @pytest.mark.large
 def test_a_large_array_is_never_cut_inside_an_element(inside: Any) -> None:
     """
-    What looks like the end of an element and is none does not change what is read, nor is anything read twice.
+    A sign that only looks like the end of an element does not change the rows, nor is anything read twice.
     """
     elements: list[Any] = [{"clickId": str(n), "offer": inside} for n in range(3600)]
     elements[2500] = {"clickId": None}

@@ -189,7 +189,7 @@ MALFORMED = {
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_json_is_broken_wherever_it_is(body: str) -> None:
     """
-    What is no JSON is refused as a whole, inside the elements too, although they are not decoded yet.
+    A body that is no JSON is refused as a whole, inside the elements too, although they are not decoded yet.
     """
     with pytest.raises(BrokenBodyError, match="no JSON"):
         Envelope(items="data")(an_answer(body))
@@ -263,7 +263,7 @@ def test_records_in_two_places_are_a_problem(items: tuple[str, ...], body: str, 
 )
 def test_a_failure_is_found_beside_records_of_any_size(members: str, failure: str) -> None:
     """
-    By the members that mean one anywhere. One that the envelope reads is left to the judge of the connector.
+    The members that mean a failure anywhere show it. One that the envelope reads is left to the judge of the connector.
     """
     body = f'{{"data": {LONG}, {members}}}'
 
@@ -376,7 +376,7 @@ def test_a_report_file_shows_its_format(pack: Any, body: str, form: str, records
 )
 def test_csv_is_detected_by_its_header(body: str, header: tuple[str, ...], delimiter: str) -> None:
     """
-    What is not JSON and begins with a row of distinct names is CSV: its header comes first, then its rows.
+    A body that is not JSON and begins with a row of distinct names is CSV: its header comes first, then its rows.
     """
     head, *blocks = ReportFile()(an_answer(body + "\n1")).items
 

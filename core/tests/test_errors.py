@@ -35,7 +35,7 @@ REQUEST = Request(url="https://api.example.com/clicks", params=(("day", "2026-03
 )
 def test_parts_are_joined_as_sentences(parts: tuple[str, ...], text: str) -> None:
     """
-    Whether or not a part ends with a stop, there is one between two.
+    Two parts have one stop between them, whether or not the first ends with one.
     """
     assert sentences(*parts) == text
 
@@ -90,7 +90,8 @@ def test_an_error_is_shown_with_its_place(place: dict[str, object], text: str) -
 
 def test_the_place_where_an_error_occurred_stays() -> None:
     """
-    What passes an error on adds only what is not known yet: a login's request is not replaced by the page's.
+    Code that passes an error on adds only a place that is not known yet: a login's request is not replaced by the
+    page's.
     """
     error = ServerError("down").at(request="POST /login").at(source="shop", request=REQUEST)
 

@@ -71,7 +71,7 @@ def test_transient_fault_goes_away() -> None:
 )
 def test_request_signed_anew_is_the_same_request(first: SandboxRequest, second: SandboxRequest) -> None:
     """
-    What changes with every attempt does not make another request of it.
+    A header that changes with every attempt does not make another request of it.
     """
     app = with_faults(lambda request: SandboxResponse(), [FAULTS["bad_gateway"]])
 
@@ -292,8 +292,7 @@ def test_retry_after_as_a_date_lies_ahead() -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_can_be_served(name: str) -> None:
     """
-    Whatever a fault does, the client ends in time with an answer or an error that is meant to be read, and the
-    server goes on.
+    The client ends in time with an answer or an error that is meant to be read, and the server goes on.
     """
     with serve() as server:
         transport = a_transport(server.base_url, timeout_s=0.2, total_timeout_s=0.3, max_body_bytes=1 << 16)
@@ -423,7 +422,7 @@ def test_scripted_exchange() -> None:
 
 def test_a_body_that_is_too_large_is_refused_unread() -> None:
     """
-    By its stated length, before the app sees the request and before anything is held in memory.
+    Its stated length decides, before the app sees the request and before anything is held in memory.
     """
     seen: list[SandboxRequest] = []
     with (

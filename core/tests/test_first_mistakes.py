@@ -387,7 +387,7 @@ def test_a_sound_connector_has_no_problem() -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_reported_before_the_first_run(mistake: str) -> None:
     """
-    By one message, which states what was written and what to write.
+    One message states what was written and what to write.
     """
     plugin, message = MISTAKES[mistake]
 

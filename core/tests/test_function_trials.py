@@ -178,7 +178,7 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
 )
 def test_a_wrong_result_is_named_with_its_correction(stream: dict[str, Any], output: str) -> None:
     """
-    By ``penstock connectors`` and the kit, before any request.
+    ``penstock connectors`` and the kit name it, before any request.
     """
     registry = acme(**stream)
 
@@ -356,7 +356,8 @@ def test_an_installed_connector_without_an_entry_point_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    By ``penstock connectors``, and when the connector is needed. Distributions without penstock are left alone.
+    ``penstock connectors`` names it, and so does a run that needs the connector. Distributions without penstock are
+    left alone.
     """
     for name, requires in (("connector_shop", "penstock-core>=1"), ("connector_cable", "usb")):
         info = tmp_path / f"{name}-1.dist-info"
@@ -391,7 +392,7 @@ class Signer(Unsigned):
 )
 def test_wrong_functions_of_a_connector_are_named(fields: dict[str, Any], output: str) -> None:
     """
-    What an authenticator function and the check return.
+    The results of an authenticator function and of the check are examined.
     """
     problems = trial_problems_of(acme(fields=fields), "acme")
 

@@ -94,7 +94,7 @@ def test_a_delivery_comes_back_as_it_was(ledger):
 
 def test_recorded_entries_are_durable_and_readable_by_others(ledger):
     """
-    What a method recorded is there for another process at once, also for one that may only read.
+    An entry that a method recorded is there for another process at once, also for one that may only read.
     """
     ledger.deliver(DELIVERY)
     reader = SqliteLedger(ledger.path, readonly=True)
@@ -418,7 +418,7 @@ def test_a_restatement_is_recorded_with_the_delivery(ledger):
 
 def test_a_refused_commit_records_no_restatement(ledger):
     """
-    What another run delivered meanwhile is not compared with a reading that is not stored.
+    A day that another run delivered meanwhile is not compared with a reading that is not stored.
     """
     ledger.deliver(DELIVERY)
     with pytest.raises(SinkError, match="changed in the ledger"):

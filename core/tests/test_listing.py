@@ -306,7 +306,7 @@ def test_pages_that_cannot_be_those_of_one_listing(
 )
 def test_an_empty_last_page_that_is_no_defect(came: list[Came], first_read: bool) -> None:
     """
-    What the second reading finds, too, is the provider's way; a total shows that nothing is missing.
+    A page that is empty in the second reading, too, is the provider's way; a total shows that nothing is missing.
     """
     assert read(a_listing(first_read=first_read), came) == [["2"], None]
 

@@ -171,8 +171,8 @@ def test_without_a_window_everything_the_provider_serves_is_read():
 )
 def test_a_window_never_leaves_the_served_days(today: date, back: int, length: int):
     """
-    Whatever window is requested: the days are inside it, inside retention, not in the future, ascending and without a
-    gap, and what was left out is named; a window wholly outside is refused, never empty without a word.
+    The days of any window are inside it, inside retention, not in the future, ascending and without a gap, and those
+    left out are named; a window wholly outside is refused, never empty without a word.
     """
     since = today - timedelta(days=back)
     until = since + timedelta(days=length)
@@ -253,7 +253,7 @@ def test_a_list_of_final_days_and_their_rows_give_the_same_plan(
     reading: dict[str, Any], gone: bool, run_id: str | None
 ) -> None:
     """
-    Whether a day is final does not depend on how the target states it, whatever its ledger row has.
+    A day is final in whatever way the target states it, and whatever its ledger row has besides.
     """
     day = date(2026, 8, 1)
     job = a_job(since=day, until=day)
@@ -314,7 +314,7 @@ def test_full_reads_final_days_again_but_none_beyond_retention(target_of: type[F
 @both_targets
 def test_a_file_that_is_gone_is_missing(target_of: type[FakeTarget]):
     """
-    What the ledger calls delivered but the target does not hold any more is planned again.
+    A day that the ledger calls delivered but the target does not hold any more is planned again.
     """
     partition, entry = read("2026-07-01", NOW)
     target = target_of(FakeLedger({partition: entry}), gone={partition})
@@ -444,7 +444,7 @@ def test_a_stream_that_cannot_run_is_refused(names: list[str], message: str):
 )
 def test_another_host_has_other_rows(other: str, same: bool) -> None:
     """
-    What was read of an imitation, a test system, or another stage of a gateway, is not final at the provider.
+    A day that was read of an imitation, a test system, or another stage of a gateway, is not final at the provider.
     """
     of_first = fingerprint(SourceSettings(base_url="https://api.example.com"), CLICKS)
     of_other = fingerprint(SourceSettings(base_url=other), CLICKS)
@@ -670,8 +670,8 @@ def test_changes_after_a_day_of_a_run_that_ended_early_are_read_again(
     runs: str, reread: str, target_of: type[FakeTarget]
 ) -> None:
     """
-    Of ``changes``, a run reads every day after one that it reads. Where it ended before that (killed, or stopped), the
-    next run reads the others, though the target has them as final. Within a run, days are read in any order.
+    A run of ``changes`` reads every day after one that it reads. If it ended before that (killed, or stopped), the next
+    run reads the others, though the target has them as final. Within a run, days are read in any order.
     """
     held = {}
     for number, run in enumerate(runs):

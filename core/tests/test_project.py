@@ -371,7 +371,7 @@ def test_days_have_names(project: Project, since: str, until: str | None, days: 
 )
 def test_usage_and_configuration_raise(project: Project, call: Any, error: type[Exception], text: str) -> None:
     """
-    What cannot be done is an exception with the message of the command line.
+    A call that cannot be carried out is an exception with the message of the command line.
     """
     if text:
         with pytest.raises(error, match=text.replace("?", r"\?")):

@@ -60,8 +60,8 @@ def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> No
 
 def test_a_month_that_is_over_and_changed_is_a_problem(project: Project, shop: Shop) -> None:
     """
-    By stream and month, with what moved: it may have been invoiced. A change of this month is none, and neither is one
-    that leaves rows and sums as they were.
+    The problem has the stream, the month and the rows and sums that moved: it may have been invoiced. A change of this
+    month is none, and neither is one that leaves rows and sums as they were.
     """
     february = {"since": date(2026, 2, 26), "until": LAST}
     project.run("daily", **february)
@@ -86,7 +86,7 @@ def test_a_month_that_is_over_and_changed_is_a_problem(project: Project, shop: S
 
 def test_the_problems_of_accounts_are_theirs(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
-    Of a source that has none of the accounts, nothing is shown; a pause concerns each of its accounts, a restated month
+    Nothing is shown of a source that has none of the accounts; a pause concerns each of its accounts, a restated month
     and a new member those only that have them.
     """
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
@@ -115,7 +115,7 @@ def test_the_problems_of_accounts_are_theirs(server: Server, shop: Shop, tmp_pat
 
 def test_a_parked_source_states_its_last_reading(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
-    Also if no run of it ended well: the run that was parked delivered what came before.
+    The run that was parked delivered the days before, so its time is stated even if no run ended well.
     """
     project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
     shop.change = lambda name, day, answer: (

@@ -426,7 +426,7 @@ class DroppingInPlace:
 @pytest.mark.parametrize("plugin", [Dropping, DroppingInPlace])
 def test_a_batch_hook_that_removes_rows_is_refused(plugin: type) -> None:
     """
-    Else fewer rows would be delivered than were fetched, without a word.
+    Fewer rows would be delivered than were fetched, without a word.
     """
     (hook,) = Registry([plugin()]).batch_hooks()
 
@@ -477,7 +477,7 @@ def test_a_follower_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture
 
 def test_installed_plugins_are_found_by_their_entry_points() -> None:
     """
-    What is installed here is read through the entry-point group, with distribution and version.
+    The plugins installed here are read through the entry-point group, with distribution and version.
     """
     registry = Registry()
 

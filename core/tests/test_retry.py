@@ -163,7 +163,7 @@ def test_the_next_step_depends_on_the_attempts_before(
     before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: NextStep
 ):
     """
-    What follows depends on the verdict and the response of the attempts before, and on nothing else.
+    Verdicts and responses decide it, and nothing else.
     """
     attempts = Attempts(policy=POLICY, **before)
 
@@ -400,7 +400,7 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
 @pytest.mark.parametrize("verdict", [REFUSED, SKEWED, DOWN, BUSY], ids=["renew", "clock", "wait", "throttled"])
 def test_no_attempt_follows_a_stop(verdict: Retry):
     """
-    Whatever would be next: no login, and no request with another signature.
+    Neither a login nor a request with another signature is sent.
     """
     clock, exchange = FakeClock(), Provider([GOOD] * 2, current=TOKEN)
 

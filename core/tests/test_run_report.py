@@ -37,7 +37,7 @@ def test_allowance_is_true_a_number_or_a_share(value: bool | int | str, expected
 @pytest.mark.parametrize("value", ["", "some", "-1", "1.5", "101%", "%", "1 %%", "nan%"])
 def test_anything_else_is_no_allowance(value: str) -> None:
     """
-    What is none of these is refused, with what is expected.
+    Any other value is refused, with the values that are expected.
     """
     with pytest.raises(ValueError, match="expected true, a number of records, or a share"):
         Allowance.parse(value)
@@ -100,7 +100,7 @@ def test_the_first_exit_code_that_applies_is_returned(
 
 def test_the_line_has_the_number_the_place_and_the_command() -> None:
     """
-    What was rejected is named by stream, with the command that shows it; without any there is no line.
+    Rejected records are named by stream, with the command that shows them; without any there is no line.
     """
     report = a_report(rejected=1, unread_values=2, unread_example="$.data[0].paid: 'N/A' is no decimal")
     report.streams["shop", "items"] = StreamCounts(records=7)

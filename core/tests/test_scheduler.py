@@ -405,7 +405,7 @@ def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pyte
 
 def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.MonkeyPatch):
     """
-    What waits for the loop to be idle is done while a provider takes its time.
+    Work that waits for the loop to be idle is done while a provider takes its time.
     """
     monkeypatch.setattr(module, "SOON_S", 0.001)
     idle = threading.Event()

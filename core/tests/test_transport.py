@@ -313,7 +313,7 @@ def test_body_of_exactly_the_bound_is_taken(server: Server, make: Make) -> None:
 
 def test_gzip_bomb_is_unpacked_up_to_the_bound_only() -> None:
     """
-    What is held of a body that would become 1 GiB is about the bound.
+    The part held in memory of a body that would become 1 GiB is about the bound.
     """
     bomb = gzip.compress(b"\0" * (64 << 20)) * 16
     tracemalloc.start()

@@ -30,7 +30,7 @@ def halved(slice_: Slice, times: int) -> list[Slice]:
 )
 def test_the_parts_of_a_day_neither_overlap_nor_leave_a_gap(month: int, day: int, hours: int) -> None:
     """
-    Also on the days on which clocks are set, the parts follow each other and take the time that there is.
+    The parts follow each other and take the time that there is, also on the days on which clocks are set.
     """
     whole = a_slice(datetime(2026, month, day, tzinfo=BERLIN), datetime(2026, month, day + 1, tzinfo=BERLIN))
 

@@ -57,7 +57,7 @@ def test_a_part_without_a_range_request_is_no_answer(content_range: str, taken: 
 @pytest.mark.parametrize("status", sorted(RETRIED_STATUSES))
 def test_trouble_is_tried_again(status: int):
     """
-    What may be better later is requested again; 429 slows the whole source down.
+    An answer that may be better later is requested again; 429 slows the whole source down.
     """
     verdict = by_status("shop", REQUEST, a_response(status=status))
 
@@ -286,7 +286,7 @@ def test_the_first_judge_with_a_word_decides():
 
 def test_a_judge_may_replace_the_answer():
     """
-    What an accepting judge read replaces what the envelope could not.
+    The answer of an accepting judge replaces one that the envelope could not read.
     """
     better = Answer(total=0)
 

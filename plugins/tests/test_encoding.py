@@ -135,7 +135,7 @@ LAYOUT = a_layout(
 @given(ROWS)
 def test_csv_is_what_the_standard_library_reads(rows):
     """
-    Whatever the texts hold, a reader of RFC 4180 gets them back, a NUL as U+2400.
+    A reader of RFC 4180 gets any text back, a NUL as U+2400.
     """
     written = Csv().encoder(LAYOUT).rows(rows_of(LAYOUT, *rows)).decode()
 
@@ -237,7 +237,7 @@ def test_csv_records_are_fitted_to_new_columns():
 )
 def test_a_damaged_file_is_detected(codec, content):
     """
-    What is no record is an error, never a key.
+    A line that is no record is an error, never a key.
     """
     records = codec.read(io.BytesIO(content))
 

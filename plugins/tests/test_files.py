@@ -92,7 +92,7 @@ def run(sink: FileSink, partition: Partition, *streams, run_id: str = "r1") -> N
 )
 def test_file_names_are_percent_encoded(text, name):
     """
-    What is no plain letter, digit or sign is percent-encoded, and no name begins with a dot.
+    Any sign but plain letters, digits and some signs is percent-encoded, and no name begins with a dot.
     """
     assert file_name(text) == name
 
@@ -300,8 +300,8 @@ def test_a_file_system_that_ignores_case(sink, monkeypatch, other):
 @pytest.mark.parametrize("point", ["day.staged", "merge.intended"])
 def test_days_of_changes_wait_for_a_volume_that_is_not_mounted(sink, tmp_path, point):
     """
-    What was merged into a file behind a link to nothing is not missing, and a day that a killed run left is kept until
-    the file can be written.
+    Days that were merged into a file behind a link to nothing are not missing, and a day that a killed run left is kept
+    until the file can be written.
     """
     run(sink, a_lead_day(1), (LEADS, [lead(1)]))
     assert killed_at(point, lambda: run(sink, a_lead_day(2), (LEADS, [lead(2)])))
@@ -425,7 +425,7 @@ def test_half_a_commit_with_damage_is_missing(sink):
 
 def test_drafts_of_nobody_are_removed(sink):
     """
-    What a killed or failed run wrote and never intended does not pile up.
+    Files that a killed or failed run wrote and never intended do not pile up.
     """
     crash(sink, "files.staged", a_day(), (CLICKS, [click(2)]))
     drafts = sink.directory / ".penstock" / "staged" / SOURCE

@@ -271,7 +271,7 @@ def test_a_new_connector_passes_its_own_tests(name: str, place: Path, monkeypatc
 
 def test_modules_of_a_new_connector_are_formatted_and_checked(place: Path) -> None:
     """
-    What an author gets has no unused import, and reads as the other connectors do.
+    They have no unused import, and read as the other connectors do.
     """
     for name in MADE:
         written(name, place)
@@ -628,7 +628,7 @@ def test_pip_installs_it_and_its_tests_pass(place: Path) -> None:
 )
 def test_a_stream_is_named_after_its_records(sample: str, stream: str, place: Path) -> None:
     """
-    By the nearest member, or the file, whose name is none of every API.
+    The name is that of the nearest member, or of the file, that is not used by every API.
     """
     (place / "export.json").write_text(sample)
 

@@ -149,7 +149,7 @@ def test_a_unique_index_of_the_user_s(dsn: str):
 )
 def test_a_trigger_that_drops_rows_fails_the_partition(dsn: str, event: str, again: list[int], key: tuple[str, ...]):
     """
-    What was stored is compared with what was sent: the partition fails, and all of it is as before.
+    The stored rows are compared with the sent ones: the partition fails, and all of it is as before.
     """
     layout = evolve(CLICKS, key=key)
     delivered(dsn, [click(1), click(2)], layout)
@@ -218,7 +218,7 @@ ALTERING = {
 @pytest.mark.parametrize(("when", "does"), ALTERING.values(), ids=ALTERING)
 def test_a_trigger_that_alters_rows_fails_the_partition(dsn: str, when: str, does: str, rows: int):
     """
-    What is stored is what was sent: a day that is new and one that is replaced fail, and nothing of them changes.
+    The stored rows are the sent ones: a day that is new and one that is replaced fail, and nothing of them changes.
     """
     delivered(dsn, [click(1)])
     a_trigger(dsn, "acme.clicks", when, does)
@@ -526,7 +526,7 @@ def test_a_small_partition_costs_six_statements(dsn: str, monkeypatch: pytest.Mo
 
 def test_tables_are_examined_once_when_a_source_is_opened(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    Whether the rows of a partition are there needs no further statement while a run is planned.
+    A plan needs no further statement to know that the rows of a partition are there.
     """
     delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")

@@ -199,7 +199,7 @@ def test_a_table_that_cannot_hold_the_stream_is_not_adopted(dsn: str, done: str,
 
 def test_a_number_that_names_another_table_is_ignored(dsn: str):
     """
-    What the catalog number of the ledger points to counts for nothing where the table is gone.
+    The catalog number of the ledger counts for nothing where its table is gone.
     """
     delivered(dsn, [click(1)])
     query(dsn, "drop table acme.clicks; create table public.others (id int); insert into public.others values (1)")

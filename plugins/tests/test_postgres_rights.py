@@ -242,7 +242,7 @@ def test_a_right_that_is_missing_is_named_with_its_statement(
     dsn: str, role: str, done: str, opened: str, cure: str
 ) -> None:
     """
-    Whatever is done with a target of another owner: the message has the statement that helps, which then helps.
+    For every use of another owner's target, the message has the statement that helps, which then helps.
     """
     delivered(dsn, [click(1)], grant_to=(role,))
     mine = sink(as_role(dsn, role))

@@ -198,8 +198,8 @@ def test_a_server_that_lost_commits_fails_the_run():
 
 def test_a_run_that_ended_is_on_the_disk():
     """
-    Whatever ``synchronous_commit`` is: deliveries are there after a crash once their target is closed, and the record
-    of a run is written in a new session where the former one was lost.
+    Deliveries are there after a crash once their target is closed, with any ``synchronous_commit``, and the record of a
+    run is written in a new session where the former one was lost.
     """
     with crashing() as dsn:
         delivered(dsn, [a_click_of(1, 1)], partition=a_day(1))
@@ -377,8 +377,8 @@ os.kill(os.getpid(), 9)
 @pytest.mark.parametrize("more", [{}, {"default_pool_size": 1}], ids=["", "one session"])
 def test_a_pooler_that_resets_nothing_is_used(dsn: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     """
-    What a run leaves in its session reaches neither the next run nor other clients, and what a killed one left in it
-    is cleared: locks, temporary tables, settings.
+    The settings of a run reach neither the next run nor other clients, and the rest of a killed one is cleared: locks,
+    temporary tables, settings.
     """
     monkeypatch.setattr("penstock_plugins.postgres.connection.PROBE_S", 1)  # the pooler of one session answers no probe
     settings = "select current_setting('default_transaction_read_only'), current_setting('enable_nestloop')"

@@ -251,7 +251,7 @@ def test_two_streams_of_one_table_are_refused(dsn: str):
 
 def test_a_table_of_somebody_else_is_refused(dsn: str):
     """
-    What penstock did not make is not touched, not even when its columns would fit.
+    A table that penstock did not make is not touched, not even when its columns would fit.
     """
     query(dsn, "create schema acme; create table acme.clicks (click_id text); insert into acme.clicks values ('mine')")
 
@@ -439,7 +439,7 @@ def test_a_missing_right_is_reported_beforehand(dsn: str, done: str, message: st
 )
 def test_a_table_in_which_former_rows_are_not_found_is_refused(dsn: str, layout: Layout, done: str, message: str):
     """
-    Else the rows of a new reading would be there beside the former ones.
+    The rows of a new reading would be there beside the former ones.
     """
     delivered(dsn, [click(1) if layout.stream == "clicks" else lead(1)], layout)
     query(dsn, done)
@@ -603,7 +603,7 @@ def test_another_account_of_rows_without_a_key_is_refused(dsn: str):
 
 def test_a_column_of_somebody_else_that_needs_values_is_refused(dsn: str):
     """
-    What was delivered stays, and no record is rejected for it. One with a default is filled.
+    Delivered rows stay, and no record is rejected for it. A column with a default is filled.
     """
     delivered(dsn, [click(1)])
     query(dsn, "alter table acme.clicks add column team text not null default 'a'")

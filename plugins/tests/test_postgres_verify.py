@@ -80,7 +80,8 @@ def test_rows_of_no_delivery_are_named(dsn: str):
 
 def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    By the index on the day, also where the column of the day was widened; what lies outside of the window is not read.
+    The index on the day finds them, also where the column of the day was widened; rows outside of the window are not
+    read.
     """
     for day in (1, 2):
         delivered(dsn, [a_click_of(day, 1)], run_id=f"r{day}", partition=a_day(day))
@@ -109,7 +110,8 @@ def test_verify_of_some_days_reads_their_rows_only(dsn: str, monkeypatch: pytest
 
 def test_a_history_is_compared_some_days_at_a_time(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    What is found is the same, also of days between two parts, and no statement returns more than the rows of its days.
+    The differences found are the same, also of days between two parts, and no statement returns more than the rows of
+    its days.
     """
     target = sink(dsn).open(SOURCE, "r1")
     for day in range(1, 9):
