@@ -40,14 +40,14 @@ test: setup lint  ## lint, types and the default suite
 	@$(BIN)/pytest -n $(WORKERS) $(PYTEST)
 
 quick: setup  ## the tests without sockets and processes, for the person who edits
-	@$(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket
+	@$(BIN)/pytest -n $(WORKERS) --quick
 
 integrations: setup  ## the integrations with the real clients, each installed into an environment of its own below .integrations
 	@$(BIN)/pytest -n $(WORKERS) -m integrations tests/test_integrations.py tests/test_schedulers.py $(PYTEST)
 
 dates: setup  ## the quick tests on the days of DATES
 	@for at in $(DATES); do echo "at $$at"; \
-	    $(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket --at $$at:00+00:00 || exit 1; done
+	    $(BIN)/pytest -n $(WORKERS) --quick --at $$at:00+00:00 || exit 1; done
 
 test-all: test dates  ## all tests, the quick ones on several days, and those that need other programs
 	@$(UV) sync -q --all-packages $(OPTIONAL) --python $(PYTHON)

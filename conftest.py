@@ -7,10 +7,13 @@ collected: pytest would otherwise take each directory for a package of that name
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import pytest
 import time_machine
@@ -27,19 +30,6 @@ for _name in ("talroo", "joveo", "targetcircle", "convertr", "sensis"):
 # A busy machine is no failure.
 settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any load")
-
-# A test module that imports one of these uses a socket or a process: it is not quick.
-SLOW_NAMES = {
-    *("subprocess", "socket", "Process", "serve", "Server", "conforms", "problems_with", "SinkSuite"),
-    *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure", "first_run"),
-}
-
-SLOW_FIXTURES = {"dsn", "here", "project"}
-
-# Helpers of the tests that serve a provider or start a process.
-HELPERS = {
-    *("command_line", "market", "project_shop", "providers", "scripted_provider", "seeded_provider", "shop_commands"),
-}
 
 # Longer than the bound of other tests, however they are selected: rounds of kills take minutes on a busy machine.
 LONG_S = {"soak": 3600, "integrations": 3600, "large": 900}
@@ -65,11 +55,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_travel].stop()
 
 
-def _is_slow(test: pytest.Function) -> bool:
-    """Whether the test has a fixture of ``SLOW_FIXTURES``, or its module a name of ``SLOW_NAMES`` or of ``HELPERS``."""
-    names = vars(test.module)
-    helpers = {getattr(value, "__module__", None) for value in names.values()} & HELPERS
-    return bool(helpers or SLOW_NAMES & set(names) or SLOW_FIXTURES & set(test.fixturenames))
+def _is_slow(test: pytest.Item) -> bool:
+    """The test may start processes and use the network: its module has the marker ``slow``, or a longer bound."""
+    return any(test.get_closest_marker(name) for name in ("slow", *LONG_S))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -79,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(max(bounds)))
     if not config.getoption("--quick"):
         return
-    slow = [item for item in items if isinstance(item, pytest.Function) and _is_slow(item)]
+    slow = [item for item in items if _is_slow(item)]
     items[:] = [item for item in items if item not in set(slow)]
     config.hook.pytest_deselected(items=slow)
 
@@ -115,14 +103,31 @@ def dsn() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_process_in_quick_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quick test that starts a process fails. Sockets are refused by pytest-socket (``--disable-socket``)."""
-    if request.config.getoption("--quick"):
+def _no_process_and_no_network_in_quick_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test without the marker ``slow`` that starts a process, or uses the network, fails, in any run."""
+    if _is_slow(request.node):
+        yield
+        return
 
-        def refuse(*_: object, **__: object) -> None:
-            raise AssertionError("a quick test starts no process: name what it uses in conftest.SLOW_NAMES")
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a quick test starts no process: give its module pytestmark = pytest.mark.slow")
 
-        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    def local_only(name: str) -> Callable[..., Any]:
+        method = getattr(socket.socket, name)
+
+        def checked(self: socket.socket, address: Any) -> Any:
+            if self.family != socket.AF_UNIX:
+                raise AssertionError("a quick test uses no network: give its module pytestmark = pytest.mark.slow")
+            return method(self, address)
+
+        return checked
+
+    with pytest.MonkeyPatch.context() as guard:
+        guard.setattr(subprocess.Popen, "__init__", refuse)
+        guard.setattr(BaseProcess, "start", refuse)
+        for name in ("bind", "connect", "connect_ex"):
+            guard.setattr(socket.socket, name, local_only(name))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -44,6 +44,8 @@ from penstock.testing.clock import FakeClock
 from penstock.testing.memory import MemorySink
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 # 05:30 of the 3rd in Auckland, where the 2nd is over; 08:30 of the 2nd in Los Angeles, where it is not.
 NOW = datetime(2026, 3, 2, 16, 30, tzinfo=UTC)
 

@@ -22,6 +22,8 @@ from penstock.testing.conformance import QUICK
 from penstock_plugins.integrations.airbyte import ENDED_EARLY, AirbyteMessages
 from providers import CONVERTR, JOVEO, TALROO, TODAY, Provider, bag, then
 
+pytestmark = pytest.mark.slow
+
 Message = dict[str, Any]
 FINAL = (TODAY - timedelta(days=5)).isoformat()
 

@@ -36,6 +36,8 @@ from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.tokens import Basic, Bearer, HmacSigned, OAuthClient, OAuthRefresh
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 READ = Request(url="https://api.example/v1/rows", params=(("page", "1"), ("day", "2026-03-01")))
 

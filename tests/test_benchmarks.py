@@ -15,6 +15,8 @@ import pytest
 from connector_run import configured, read
 from penstock.testing.memory import MemorySink
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FIRST_DAY = date(2016, 3, 1)
 

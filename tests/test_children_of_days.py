@@ -11,6 +11,8 @@ from attrs import evolve
 from penstock import Envelope, OpenFor, Parent, SandboxRequest, Stream, added, column, record
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 ORDERS = {"2026-06-14": ("a", "b"), "2026-06-15": (), "2026-06-16": ("c",)}
 
 

@@ -27,6 +27,8 @@ from penstock.ledger import SqliteLedger
 from penstock.testing.memory import MemorySink, MemoryTarget, MemoryWriter
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record()
 class Click:

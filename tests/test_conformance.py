@@ -46,6 +46,8 @@ from penstock_plugins.paging import Cursor, PageNumber
 from penstock_plugins.tokens import HeaderTokens
 from providers import PROVIDERS, Provider
 
+pytestmark = pytest.mark.slow
+
 # How a provider refuses a token that ran out.
 EXPIRED = {"joveo": 403}
 

@@ -12,6 +12,8 @@ import pytest
 from command_line import MAIN, configure
 from providers import PROVIDERS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 RECIPE = (ROOT / "Containerfile").read_text()
 INSTRUCTIONS = [

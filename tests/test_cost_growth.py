@@ -39,6 +39,8 @@ from penstock._util.clock import StandingClock
 from penstock.sandbox.server import serve
 from python_calls import calls_of
 
+pytestmark = pytest.mark.slow
+
 FEW, MORE = 64, 192  # one group of partitions, and three
 MOST_CALLS = 690  # of a partition; 669 with Python 3.11 and urllib3 2.8
 FIRST = date(2025, 1, 1)

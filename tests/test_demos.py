@@ -16,6 +16,8 @@ from penstock._cli.sandbox import left_out, with_secrets
 from penstock.testing.conformance import Subject, first_run, wrong_credentials
 from providers import REGISTRY
 
+pytestmark = pytest.mark.slow
+
 READING = [name for name in REGISTRY.sandboxes() if REGISTRY.streams(name)]
 
 

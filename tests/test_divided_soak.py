@@ -27,7 +27,7 @@ from waits import eventually
 
 __all__ = ["cluster", "world"]  # fixtures
 
-pytestmark = linux
+pytestmark = [linux, pytest.mark.slow]
 REQUESTS = 96  # of a run, at least
 PER_SECOND = 40
 ROUNDS = int(os.environ.get("PENSTOCK_ROUNDS", "10"))  # of each seed

@@ -27,6 +27,8 @@ from penstock_plugins.files.sink import FileSink
 from penstock_plugins.postgres.sink import PostgresSink
 from postgres_server import server as postgres
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

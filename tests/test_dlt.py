@@ -18,6 +18,8 @@ from penstock_plugins.integrations.dlt import CommittedPartition, deliveries
 from penstock_plugins.integrations.state_ledger import StateLedger
 from providers import CONVERTR, TALROO, TODAY, Provider, bag, then
 
+pytestmark = pytest.mark.slow
+
 DAYS = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
 
 

@@ -39,6 +39,8 @@ from penstock._plugins.built_in import COMMANDS
 from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")])
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)

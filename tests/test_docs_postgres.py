@@ -14,6 +14,8 @@ from penstock import Project, Secret
 from penstock.sandbox.server import serve
 from postgres_server import server as postgres
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[1] / "docs"
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 BLOCK = re.compile(r"^```sql\n(.*?)^```", re.MULTILINE | re.DOTALL)

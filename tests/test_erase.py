@@ -44,6 +44,8 @@ from penstock.sandbox.server import Server, serve
 from penstock.testing import FakeClock
 from postgres_server import server as postgres
 
+pytestmark = pytest.mark.slow
+
 LIBRARIES = {"parquet": "pyarrow", "duckdb": "duckdb"}
 NOW = datetime(2026, 6, 10, 8, tzinfo=UTC)
 DAYS: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 2)}

@@ -21,6 +21,8 @@ from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to, no
 from penstock.testing.memory import MemorySink
 from providers import PROVIDERS, TALROO, Provider, bag
 
+pytestmark = pytest.mark.slow
+
 PARKS = "throttled_hours"
 TRANSIENT = sorted(name for name, fault in FAULTS.items() if fault.kind == "transient" and name != PARKS)
 # Faults that end by the timeout of a request. A loaded machine answers other requests late: no shorter than it must be.

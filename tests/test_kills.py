@@ -27,6 +27,8 @@ from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
 from providers import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, TODAY, Provider, Row, bag
 
+pytestmark = pytest.mark.slow
+
 SINKS = ("jsonl", "csv")
 
 # Every point that the code marks; a test below holds this list against the source.

@@ -13,6 +13,8 @@ from penstock import ReportFile, Request, Stream, column, record
 from penstock._fetch import body
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record()
 class Spend:

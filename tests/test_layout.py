@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core" / "src" / "penstock"
 CONNECTORS = sorted(path.name for path in ROOT.glob("connector_*") if (path / "pyproject.toml").exists())

@@ -47,6 +47,8 @@ from penstock.testing.clock import ShiftedClock
 from penstock.testing.memory import MemorySink, MemoryTarget
 from providers import then
 
+pytestmark = pytest.mark.slow
+
 MOST = 3
 SOURCES = [f"shop-{number:02}" for number in range(10)]
 

@@ -45,6 +45,8 @@ from penstock_plugins.integrations.singer_messages import SingerMessages
 from penstock_plugins.integrations.state_ledger import StateLedger
 from python_calls import calls_of
 
+pytestmark = pytest.mark.slow
+
 FEW, MORE = 1000, 2000  # records a page
 PAGES = 3
 SLACK = 1000  # calls by which two runs may differ: threads wake in another order

@@ -47,6 +47,8 @@ from penstock_plugins.status_page.content import Content, content
 from penstock_plugins.status_page.render import policy, render
 from penstock_plugins.status_page.streams import STATES, Facts
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 

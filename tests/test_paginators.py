@@ -15,6 +15,8 @@ from penstock import Answer, Envelope, Page, Request, Response, SandboxRequest, 
 from penstock_plugins.paging import Cursor, Link, Offset, PageNumber
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3
 READINGS = 6  # how often a slice is read whose pages do not fit together: they may have moved meanwhile
 

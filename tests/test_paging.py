@@ -33,6 +33,8 @@ from penstock import (
 from penstock_plugins.paging import Offset, PageNumber
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record()
 class Order:

@@ -33,6 +33,8 @@ from penstock.testing import FakeClock, a_response
 from penstock.testing.memory import MemorySink, MemoryTarget
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record(kind="snapshot", key="id")
 class Sale:

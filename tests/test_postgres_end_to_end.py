@@ -21,6 +21,8 @@ from postgres_server import server as postgres
 from providers import CONVERTR, PROVIDERS, TALROO, Provider, Row
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
 
 

@@ -23,6 +23,8 @@ from postgres_cluster import Cluster, cluster, dsn_of, free_port, standby_of
 from providers import TALROO
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def bench_for(folder: Path, dsn: str) -> Iterator[Bench]:

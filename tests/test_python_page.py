@@ -15,6 +15,8 @@ import time_machine
 from connector_run import sandbox_of
 from penstock.sandbox.server import Server, serve
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[1] / "docs"
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 

@@ -11,6 +11,8 @@ import pytest
 from penstock import Envelope, OpenFor, Request, SandboxRequest, SandboxResponse, Stream, record
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 MIDNIGHT = datetime(2026, 6, 17, tzinfo=UTC)
 
 

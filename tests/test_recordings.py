@@ -41,6 +41,8 @@ from penstock.testing import FakeClock, replayed
 from providers import PROVIDERS, Provider, then
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 HOW = ("record", "record_full")
 
 

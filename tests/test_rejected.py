@@ -27,6 +27,8 @@ from penstock import (
 )
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 DAYS = ("2026-06-14", "2026-06-15", "2026-06-16")
 
 

@@ -11,6 +11,8 @@ import pytest
 from penstock import Envelope, ReportFile, SandboxRequest, Stream, column, derived, record
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record()
 class Spend:

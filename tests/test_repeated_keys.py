@@ -18,6 +18,8 @@ from penstock import Envelope, Partition, Request, SandboxRequest, SandboxRespon
 from postgres_server import server as postgres
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record()
 class Entry:

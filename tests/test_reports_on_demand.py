@@ -42,6 +42,8 @@ from penstock_plugins.polling import Polled
 from providers import then
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 ROWS = [{"id": number} for number in range(1, 6)]
 
 

@@ -31,6 +31,8 @@ from penstock.testing import a_response
 from penstock.testing.memory import MemoryWriter
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = ("a", "b", "c", "d", "e", "f")
 FORBIDS = SandboxResponse(status=403, body=b'{"message": "account b is not yours"}')
 DAYS = 3

@@ -41,6 +41,8 @@ from penstock.testing.memory import MemorySink, MemoryTarget
 from providers import CONVERTR, TALROO, TODAY, bag, then
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 # --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
 
 

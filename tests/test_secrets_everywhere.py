@@ -24,6 +24,8 @@ from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve
 from providers import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider
 
+pytestmark = pytest.mark.slow
+
 # Signs that every encoding changes: JSON, percent, base64 at each alignment.
 MARK = 'S3cr3t"&/+ö~{n}'
 

@@ -31,6 +31,8 @@ from penstock.testing import FakeClock
 from postgres_server import server as postgres
 from seeded_provider import Plain, SeededProvider, plain
 
+pytestmark = pytest.mark.slow
+
 TARGETS = ("jsonl", "csv", "postgresql", "parquet", "duckdb")
 FEW = (8, 14, 20, 33, 61, 103)  # most traits, in the time of a test run
 _FROM, _TO = map(int, os.environ.get("PENSTOCK_SEEDS", "200-300").split("-"))

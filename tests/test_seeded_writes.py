@@ -35,6 +35,8 @@ from penstock import (
 )
 from penstock.sandbox.server import Reset, Scripted, serve
 
+pytestmark = pytest.mark.slow
+
 PLUGINS = (penstock_plugins,)
 FEW = range(12)
 _FROM, _TO = map(int, os.environ.get("PENSTOCK_SEEDS", "200-300").split("-"))

@@ -18,6 +18,8 @@ from penstock import Project, SandboxResponse, SinkError, TargetError
 from penstock.sandbox.server import serve
 from penstock_plugins.files.target import FileTarget
 
+pytestmark = pytest.mark.slow
+
 
 class Shared(MarketRuns):
     """A world whose target is a directory that all workers share."""

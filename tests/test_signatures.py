@@ -39,6 +39,8 @@ from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
 from penstock_plugins.sink_kinds import POSTGRES
 from penstock_plugins.tokens import HmacSigned
 
+pytestmark = pytest.mark.slow
+
 jwt = pytest.importorskip("jwt", reason="needs the dependency group signatures")
 oauth1 = pytest.importorskip("oauthlib.oauth1", reason="needs the dependency group signatures")
 

@@ -33,6 +33,8 @@ from penstock_plugins.integrations.messages import Texts
 from penstock_plugins.integrations.state_ledger import MOST_REPORTS, StateLedger
 from providers import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
+pytestmark = pytest.mark.slow
+
 Message = dict[str, Any]
 FINAL, OPEN = TODAY - timedelta(days=5), TODAY - timedelta(days=2)  # Talroo's days stay open for three days
 

@@ -28,6 +28,8 @@ from penstock_plugins.sink_kinds import SINGER
 from providers import TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 # Appends what it reads to a file, then prints the last state, as a target does after it stored everything.
 TARGET = """
 import json, os, sys

@@ -14,6 +14,8 @@ from market import SHOPS, WINDOW, Market, shown
 from penstock import Project, SandboxRequest, SandboxResponse
 from penstock.sandbox.server import serve
 
+pytestmark = pytest.mark.slow
+
 
 def test_complete_accounts_are_kept(tmp_path: Path) -> None:
     """

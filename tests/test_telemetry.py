@@ -35,6 +35,8 @@ from penstock.sandbox.server import Server, serve
 from penstock_plugins import telemetry
 from penstock_plugins.telemetry.textfile import last_success, rendered, write
 
+pytestmark = pytest.mark.slow
+
 
 @frozen(kw_only=True)
 class ShopSettings(SourceSettings):

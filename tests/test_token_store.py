@@ -38,6 +38,8 @@ from penstock.testing.clock import Clock, FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.tokens import OAuthRefresh
 
+pytestmark = pytest.mark.slow
+
 FIRST = "refresh-token-0"
 
 

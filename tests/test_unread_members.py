@@ -10,6 +10,8 @@ import pytest
 from penstock import Envelope, ReportFile, SandboxRequest, Stream, graphql_judge, named, record
 from scripted_provider import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 
 @record()
 class Sale:

@@ -31,6 +31,8 @@ from penstock_plugins.engines.processes import Processes
 from postgres_server import server as postgres
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

@@ -49,6 +49,8 @@ from write_bench import (
     turned_away,
 )
 
+pytestmark = pytest.mark.slow
+
 TODAY = date(2026, 3, 2)
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 

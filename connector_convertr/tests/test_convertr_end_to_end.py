@@ -19,6 +19,8 @@ from penstock import AuthenticationError, SandboxRequest, Secret
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 BUSY = date(2026, 3, 8)  # more than one page of leads
 SINCE = date(2026, 3, 6)

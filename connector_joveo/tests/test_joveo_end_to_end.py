@@ -22,6 +22,8 @@ from penstock.sandbox.server import Server, serve
 from penstock.testing.conformance import noon_of, source_of
 from penstock.testing.memory import MemorySink
 
+pytestmark = pytest.mark.slow
+
 TODAY = date(2026, 6, 17)
 DETAILS = tuple(stream.name for stream in STREAMS if not stream.on_by_default and not stream.not_built)
 

@@ -14,6 +14,8 @@ from imitation_joveo import JoveoSandbox
 from penstock.sandbox.server import Server, serve
 from write_bench import UNKNOWN, Bench, Trouble, Troubled, a_bench, client_of, statuses
 
+pytestmark = pytest.mark.slow
+
 TODAY = date(2026, 3, 2)
 
 

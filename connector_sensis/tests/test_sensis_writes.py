@@ -15,6 +15,8 @@ from penstock import SandboxResponse
 from penstock.sandbox.server import Server, serve
 from write_bench import Bench, Troubled, a_bench, event, main, statuses
 
+pytestmark = pytest.mark.slow
+
 TODAY = date(2026, 3, 2)
 
 

@@ -19,6 +19,8 @@ from penstock import AuthenticationError, SandboxResponse, Secret
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SINCE, UNTIL = date(2026, 2, 20), date(2026, 3, 9)
 DAYS = [SINCE + timedelta(days=number) for number in range((UNTIL - SINCE).days + 1)]

@@ -25,6 +25,8 @@ from penstock.testing import FakeClock
 
 import connector_targetcircle
 
+pytestmark = pytest.mark.slow
+
 Row = dict[str, Any]
 
 FIRST = date(2026, 2, 27)

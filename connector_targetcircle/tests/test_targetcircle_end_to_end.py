@@ -21,6 +21,8 @@ from penstock.events import Event
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
 
+pytestmark = pytest.mark.slow
+
 TODAY = date(2026, 3, 10)
 SINCE, UNTIL = date(2026, 2, 25), date(2026, 3, 9)
 DAYS = [SINCE + timedelta(days=number) for number in range((UNTIL - SINCE).days + 1)]

@@ -12,6 +12,8 @@ from imitation_targetcircle import TargetCircle
 from penstock.sandbox.server import Server, serve
 from write_bench import a_bench
 
+pytestmark = pytest.mark.slow
+
 TODAY = date(2026, 3, 2)
 
 

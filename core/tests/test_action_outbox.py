@@ -20,6 +20,8 @@ from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY = JobKey(source="acme", action="send", digest="d1", what="events.jsonl")
 

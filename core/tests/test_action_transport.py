@@ -13,6 +13,8 @@ from penstock.model import Request
 from penstock.sandbox.app import SandboxResponse
 from penstock.sandbox.server import Reset, Scripted, Server, serve
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:

@@ -20,6 +20,8 @@ from penstock._decode.conversion import MisfitError, coerce
 from penstock.ledger import SqliteLedger
 from shop_commands import TODAY, Here, days
 
+pytestmark = pytest.mark.slow
+
 
 def test_rows_are_deleted_only_on_demand(here: Here) -> None:
     """

@@ -24,6 +24,8 @@ from penstock.redact import Secret
 from penstock.settings import OpenFor
 from shop_commands import SHOP, Here, ShopPlugin, completions
 
+pytestmark = pytest.mark.slow
+
 
 def test_connectors_lists_installed_connectors_and_sinks(here: Here) -> None:
     """

@@ -32,6 +32,8 @@ from penstock.errors import (
 )
 from penstock.redact import Secret
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_imports_nothing_heavy() -> None:
     """

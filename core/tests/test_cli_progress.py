@@ -18,6 +18,8 @@ from penstock._util.clock import Clock
 from rich.console import Console
 from shop_commands import Here, days
 
+pytestmark = pytest.mark.slow
+
 
 def test_only_a_retry_that_comes_is_announced(here: Here) -> None:
     """

@@ -25,6 +25,8 @@ from penstock._run_report.report import RunReport
 from penstock.connector import Stream
 from shop_commands import TODAY, YESTERDAY, Here, ShopPlugin, days
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "code", "message"),

@@ -21,6 +21,8 @@ from penstock._project.used_targets import UsedTargets
 from penstock.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
 from shop_commands import NOW, TODAY, YESTERDAY, Here, Shop, days
 
+pytestmark = pytest.mark.slow
+
 
 def test_status_counts_final_open_missing_and_failed(here: Here) -> None:
     """

@@ -28,6 +28,8 @@ from penstock.testing import FakeClock, ScriptedExchange, ShiftedClock, a_respon
 from transports import a_transport
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 
 def a_page(request: SandboxRequest) -> SandboxResponse:
     page = int(dict(pair.split("=") for pair in request.query.split("&") if pair).get("page", 1))

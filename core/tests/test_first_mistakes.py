@@ -36,6 +36,8 @@ from penstock import (
 )
 from penstock.testing.conformance import UNKNOWN, NotConforming, conforms
 
+pytestmark = pytest.mark.slow
+
 
 @frozen(kw_only=True)
 class Settings(SourceSettings):

@@ -30,6 +30,8 @@ from penstock.sandbox.server import serve
 from penstock.settings import SourceSettings, setting
 from penstock.testing.conformance import conforms
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("penstock_"))
 DAY = date(2026, 3, 1)

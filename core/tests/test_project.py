@@ -19,6 +19,8 @@ from penstock.sandbox.server import Server
 from penstock.testing.memory import MemorySink
 from project_shop import DAYS, LAST, PLUGINS, TWO, Shop, Stopped, config
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_is_a_frozen_result(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """

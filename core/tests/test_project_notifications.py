@@ -15,6 +15,8 @@ from penstock._run_report.report import RunReport
 from penstock.sandbox.server import Server, serve
 from project_shop import DAYS, NOW, PLUGINS, AnHourLater, Shop, Stopped, config
 
+pytestmark = pytest.mark.slow
+
 
 class Inbox:
     """Receives what is posted; answers with ``status``."""

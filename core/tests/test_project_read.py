@@ -12,6 +12,8 @@ import pytest
 from penstock import AuthenticationError, CountMismatchError, Project, RejectedRecordsError, SandboxResponse, UsageError
 from project_shop import DAYS, LAST, Shop
 
+pytestmark = pytest.mark.slow
+
 
 def test_read_yields_typed_records(project: Project, tmp_path: Path) -> None:
     """

@@ -21,6 +21,8 @@ from penstock.testing.memory import MemorySink
 from penstock_plugins.files.sink import FileSink
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, TWO, AnHourLater, Shop, Stopped, config, without_id
 
+pytestmark = pytest.mark.slow
+
 
 def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> None:
     """

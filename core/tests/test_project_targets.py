@@ -20,6 +20,8 @@ from penstock_plugins.files.sink import FileSink
 from penstock_plugins.files.target import FileTarget
 from project_shop import DAYS, FIRST, LAST, NOW, PLUGINS, Shop, Stopped, config
 
+pytestmark = pytest.mark.slow
+
 STAMP = f"{NOW:%Y%m%dT%H%M%SZ}"
 
 

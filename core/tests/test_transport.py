@@ -34,6 +34,8 @@ from penstock.testing import FakeClock
 from transports import GOOD, Make, good, transports
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:

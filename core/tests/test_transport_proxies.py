@@ -22,6 +22,8 @@ from penstock.sandbox import FAULTS, with_faults
 from penstock.sandbox.server import Server, serve
 from transports import GOOD, Make, good, transports
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:

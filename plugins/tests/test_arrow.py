@@ -41,6 +41,8 @@ from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.sinks import CLICKS, HOSTILE, click, rows_of
 
+pytestmark = pytest.mark.slow
+
 pa = pytest.importorskip("pyarrow", reason="needs the extra arrow")
 ColumnMisfitError, Columns = (
     getattr(importlib.import_module("penstock_plugins.arrow.columns"), name)

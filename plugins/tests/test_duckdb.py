@@ -38,6 +38,8 @@ from penstock.testing.sinks import (
 )
 from penstock_plugins.sink_kinds import KINDS
 
+pytestmark = pytest.mark.slow
+
 duckdb = pytest.importorskip("duckdb", reason="needs the extra duckdb")
 (KIND,) = (kind for kind in KINDS if kind.name == "duckdb")
 

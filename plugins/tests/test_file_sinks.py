@@ -35,6 +35,8 @@ from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.files.target import FileTarget
 
+pytestmark = pytest.mark.slow
+
 COMMIT_POINTS = (
     "files.staged",
     "files.intended",

@@ -24,6 +24,8 @@ from penstock.testing.conformance import Subject, first_run, one_reading_check, 
 from penstock_plugins.scaffold.infer import guess_columns
 from penstock_plugins.scaffold.sample import read_sample
 
+pytestmark = pytest.mark.slow
+
 
 def zipped(name: str, *files: str | bytes) -> bytes:
     """A zip with these files."""

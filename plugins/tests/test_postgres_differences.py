@@ -29,6 +29,8 @@ from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.target import PostgresTarget
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, query, sink
 
+pytestmark = pytest.mark.slow
+
 
 def a_writer(target: PostgresTarget, day: int, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, LedgerEntry]:
     """A writer with the rows of a day, and the entry to commit."""

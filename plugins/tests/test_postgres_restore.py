@@ -18,6 +18,8 @@ from penstock_plugins.postgres.ledger import PostgresLedger
 from postgres_runs import a_click_of, a_trigger, deliver, delivered, query, sink
 from postgres_server import binaries, server
 
+pytestmark = pytest.mark.slow
+
 
 def restored(dsn: str, *options: str) -> "Iterator[str]":
     """The database dumped and restored into another one, whose catalog numbers everything anew."""

@@ -16,6 +16,8 @@ from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.query import rows_of as queried
 from postgres_runs import as_role, deliver, delivered, name_of, query, sink, verified
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def role(dsn: str) -> Iterator[str]:

@@ -44,6 +44,8 @@ from postgres_runs import a_click_of, a_trigger, deliver, delivered, name_of, qu
 from postgres_server import server, with_database
 from waits import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def reading(dsn: str) -> Iterator[None]:

@@ -47,6 +47,8 @@ from postgres_runs import as_role, changed, deliver, delivered, query, sink
 from postgres_server import server
 from psycopg.types.json import set_json_loads
 
+pytestmark = pytest.mark.slow
+
 MORNING = datetime(2026, 3, 2)  # noqa: DTZ001 (a provider that names no zone)
 
 

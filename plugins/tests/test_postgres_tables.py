@@ -13,6 +13,8 @@ from penstock_plugins.postgres import table_creation
 from penstock_plugins.postgres.database import Database
 from postgres_runs import delivered, query, sink
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_day_has_an_index_and_autovacuum_keeps_up(dsn: str):
     """

@@ -19,6 +19,8 @@ from penstock.testing.sinks import CLICKS, SOURCE, a_day, click
 from penstock_plugins.postgres.database import Database
 from postgres_runs import changed, delivered, query
 
+pytestmark = pytest.mark.slow
+
 TYPES: dict[str, Any] = {
     "text": "text",
     "number": "decimal",

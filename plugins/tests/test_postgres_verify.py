@@ -16,6 +16,8 @@ from penstock_plugins.postgres.target import PostgresTarget
 from penstock_plugins.sink_support import table_verification
 from postgres_runs import a_click_of, deliver, delivered, query, sink, verified
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("done", "output"),

@@ -32,6 +32,8 @@ from penstock_plugins import penstock_sinks
 from penstock_plugins.files.single import SingleFileSink
 from penstock_plugins.files.stdout import StdoutSink
 
+pytestmark = pytest.mark.slow
+
 FORMER = '{"advertiser_id":"2112","report_date":"2026-03-01","click_id":"c0"}\n'
 KINDS = {kind.name: kind for kind in penstock_sinks()}
 
