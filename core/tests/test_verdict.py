@@ -293,12 +293,34 @@ def test_a_judge_may_replace_the_answer():
     assert output(a_response(b"none"), judges=(lambda r, a: Accept(better),)) == (Accept(better), better)
 
 
-def test_a_download_needs_no_new_token():
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "of_judge",
+    [
+        Retry(AuthenticationError("HTTP 401", "Check api_key."), renew=True),
+        Refuse(AuthenticationError("HTTP 401", "Check api_key.")),
+    ],
+)
+def test_a_refused_download_refuses_no_credentials(status: int, of_judge: Any) -> None:
     """
-    Where no token was sent, a refusal is final instead of a reason to log in again.
+    A connector's judge or table of statuses is for requests with credentials. Where none were sent, the refusal is
+    final, and must not end all that uses them, with the advice to check them.
     """
     request = Request(url="http://localhost/file", credentials=False)
-    refusal = Retry(AuthenticationError("expired link"), renew=True)
+
+    verdict, _ = judge_response("shop", Call(request, None), a_response(status=status), (lambda r, a: of_judge,))
+
+    assert isinstance(verdict, Refuse)
+    assert type(verdict.error) is RefusedError
+    assert "HTTP 401. A download, which is requested without credentials, was refused" in str(verdict.error)
+
+
+def test_a_download_needs_no_new_token():
+    """
+    Where no token was sent, a refusal is no reason to log in again.
+    """
+    request = Request(url="http://localhost/file", credentials=False)
+    refusal = Retry(RefusedError("expired link"), renew=True)
 
     verdict, _ = judge_response("shop", Call(request, None), a_response(status=403), (lambda r, a: refusal,))
 

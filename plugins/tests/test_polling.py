@@ -119,3 +119,12 @@ def test_a_report_that_is_unknown_is_gone(status: int) -> None:
     """
     assert isinstance(Polled().state(a_response({}, status=status), 1.0), Gone)
     assert Polled().expired(a_response({}, status=status))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_download_that_is_refused_has_an_expired_link(status: int) -> None:
+    """
+    The report is polled for a fresh link. The refusal of rows at the provider is one of the credentials.
+    """
+    assert Polled(download_at="url").expired(a_response({}, status=status))
+    assert not Polled(rows_at="href").expired(a_response({}, status=status))

@@ -20,6 +20,8 @@ from penstock import (
 )
 from penstock.names import as_names
 
+_GONE = (404, 410)
+
 
 def _words(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(str.lower, as_names(value)))
@@ -42,7 +44,7 @@ class Polled:
         ``state_at=None`` any good response but one with status 202 is the report itself.
     ``download_at``
         the path of the link, or of an array of links, to the files of a finished report. They may be at any origin and
-        are requested without credentials.
+        are requested without credentials. A file that is refused (401, 403, 404, 410) is requested by a fresh link.
     ``rows_at``, ``rows_url``
         the path of the link to the rows at the provider itself; or their URL, relative to that of the poll, in which
         ``{name}`` stands for a member of the response to the poll. Both are requested with credentials. With none of
@@ -83,7 +85,7 @@ class Polled:
         return Request.link(submitted.url, fill_path(self.state_url or below, {"id": handle}))
 
     def state(self, response: Response, age_s: float) -> ReportState:
-        if self.expired(response):
+        if response.status in _GONE:
             return Gone(f"the provider has no such report (HTTP {response.status})")
         answer = response.json()
         if self.state_at is not None:
@@ -104,7 +106,8 @@ class Polled:
         return self._ready(answer)
 
     def expired(self, response: Response) -> bool:
-        return response.status in (404, 410)
+        """A download, which has no credentials, is also answered with 401 or 403 once its link has expired."""
+        return response.status in _GONE or (self.download_at is not None and response.status in (401, 403))
 
     def _ready(self, answer: Any) -> Ready:
         if self.download_at is not None:

@@ -44,6 +44,7 @@ from penstock.report_files import reads_files
 _ACCEPTED = Accept()
 
 _OF_ACCOUNT = "the credentials may not read the account"
+_DOWNLOAD_REFUSED = "A download, which is requested without credentials, was refused; its link may have expired."
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -92,12 +93,15 @@ def _by_status(provider: str, call: Call, response: Response, reason: Sequence[s
 
 
 def _with_credentials_in_mind(verdict: Verdict, call: Call, response: Response) -> Verdict:
-    """A 403 concerns the account whose credentials were sent; a request without credentials renews no token."""
-    if response.status == 403 and call.request.credentials:
-        return _narrowed_to_account(verdict, call.account)
-    if isinstance(verdict, Retry) and verdict.renew and not call.request.credentials:
-        return Refuse(verdict.error)
-    return verdict
+    """
+    A 403 concerns the account whose credentials were sent. The refusal of a request without credentials refuses none,
+    whatever a connector's judge or table of statuses makes of it, and renews no token.
+    """
+    if call.request.credentials or not isinstance(verdict, (Retry, Refuse)):
+        return _narrowed_to_account(verdict, call.account) if response.status == 403 else verdict
+    if isinstance(verdict.error, AuthenticationError):
+        return Refuse(RefusedError(verdict.error.seen, _DOWNLOAD_REFUSED))
+    return Refuse(verdict.error) if isinstance(verdict, Retry) and verdict.renew else verdict
 
 
 def _error_in_accepted(
@@ -229,8 +233,7 @@ def by_status(
     if status in RETRIED_STATUSES:
         return Retry(ServerError(seen, "It may be better later."))
     if status in (401, 403) and not request.credentials:
-        advice = "A download, which is requested without credentials, was refused; its link may have expired."
-        return Refuse(RefusedError(seen, advice))
+        return Refuse(RefusedError(seen, _DOWNLOAD_REFUSED))
     if status == 403 and account is not None:
         advice = "Check that it is one of theirs, and their rights."
         return Refuse(ForbiddenError(f"{seen}; {_OF_ACCOUNT} {account}", advice))
