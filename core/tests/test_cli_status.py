@@ -18,7 +18,7 @@ from penstock._cli.changes import _print_changes
 from penstock._cli.output import column_widths, print_table
 from penstock._cli.status import _print_problems, _print_sources
 from penstock._project.used_targets import UsedTargets
-from penstock.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
+from penstock.results import AccountStatus, Change, Problem, RunInfo, SourceStatus, TargetStatus
 from shop_commands import NOW, TODAY, YESTERDAY, Here, Shop, days
 
 pytestmark = pytest.mark.slow
@@ -167,7 +167,8 @@ def test_a_failure_of_one_account_is_one_line_for_all_its_streams(capsys: pytest
     dated = evolve(one, first_day=date(2026, 11, 1), last_day=date(2026, 11, 2))
     parked = Problem(source="mall", kind="parked", count=1, last_read=None, reason="a wait until 18:00")
 
-    _print_problems({"files": [dated, evolve(one, stream="items", count=1), parked], "lake": [one]}, NOW)
+    files = TargetStatus(target="files", sources=(), problems=(dated, evolve(one, stream="items", count=1), parked))
+    _print_problems([files, TargetStatus(target="lake", sources=(), problems=(one,))], NOW)
 
     assert capsys.readouterr().out.splitlines() == [
         "target files",

@@ -410,6 +410,14 @@ class ActResult(Result):
         return ", ".join(counted) or "no rows"
 
 
+def by_reason(problems: Iterable[Problem]) -> list[list[Problem]]:
+    """The problems in groups, each of one source, kind and reason."""
+    groups: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
+    return list(groups.values())
+
+
 # --- changes, joined and summed up ------------------------------------------------------------------------------------
 
 

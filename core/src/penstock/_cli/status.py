@@ -3,7 +3,7 @@
 """
 
 from calendar import monthrange
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import listed
 from penstock.errors import UsageError
 from penstock.names import counted
-from penstock.results import AccountStatus, Problem, SourceStatus, TargetStatus, Total
+from penstock.results import AccountStatus, Problem, SourceStatus, TargetStatus, Total, by_reason
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
@@ -74,17 +74,36 @@ def status(
     now = Clock().now()
     if session.print_if_json(result, json_):
         pass
-    elif csv_ and problems:
-        _print_csv(result.targets, _problem_rows, ("target", *fields_dict(Problem)))
     elif csv_:
-        _print_csv(result.targets, _stream_rows, ACCOUNT_COLUMNS)
+        (_print_problems_as_csv if problems else _print_streams_as_csv)(result.targets)
     elif problems:
-        _print_problems({target.target: target.problems for target in result.targets if target.problems}, now)
+        _print_problems(result.targets, now)
     else:
         _print_targets(result.targets, now, verbose=session.verbose)
+    _complain_of_overdue(session, result.targets, now)
+    return result.exit_code
+
+
+def _print_problems_as_csv(targets: Iterable[TargetStatus]) -> None:
+    problems = ((target.target, problem) for target in targets for problem in target.problems)
+    rows = [{"target": target, **asdict(problem, recurse=False)} for target, problem in problems]
+    print_csv(rows, ("target", *fields_dict(Problem)))
+
+
+def _print_streams_as_csv(targets: Iterable[TargetStatus]) -> None:
+    sources = ((target.target, source) for target in targets for source in target.sources)
+    rows = [
+        {"target": target, "source": source.source, **asdict(stream, recurse=False)}
+        for target, source in sources
+        for stream in source.streams
+    ]
+    print_csv(rows, ACCOUNT_COLUMNS)
+
+
+def _complain_of_overdue(session: Session, targets: Sequence[TargetStatus], now: datetime) -> None:
     overdue = [
-        f"{_overdue_text(problem, now)}{f' in {target.target}' if len(result.targets) > 1 else ''}"
-        for target in result.targets
+        f"{_overdue_text(problem, now)}{f' in {target.target}' if len(targets) > 1 else ''}"
+        for target in targets
         for problem in target.problems
         if problem.kind == "overdue"
     ]
@@ -92,24 +111,6 @@ def status(
         places = ", ".join(overdue[:5])
         more = f" and {len(overdue) - 5} more (penstock status --problems --max-age ...)" if len(overdue) > 5 else ""
         session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}{more}")
-    return result.exit_code
-
-
-def _print_csv(
-    targets: Iterable[TargetStatus], rows: Callable[[TargetStatus], Iterable[dict[str, Any]]], columns: Sequence[str]
-) -> None:
-    print_csv([{"target": target.target, **row} for target in targets for row in rows(target)], columns)
-
-
-def _problem_rows(target: TargetStatus) -> Iterator[dict[str, Any]]:
-    for problem in target.problems:
-        yield asdict(problem, recurse=False)
-
-
-def _stream_rows(target: TargetStatus) -> Iterator[dict[str, Any]]:
-    for source in target.sources:
-        for stream in source.streams:
-            yield {"source": source.source, **asdict(stream, recurse=False)}
 
 
 def _print_targets(targets: Iterable[TargetStatus], now: datetime, *, verbose: bool) -> None:
@@ -242,17 +243,15 @@ def _status_row(source: str, group: Sequence[AccountStatus], now: datetime, *, v
     ]
 
 
-def _print_problems(problems: Mapping[str, Sequence[Problem]], now: datetime) -> None:
+def _print_problems(targets: Iterable[TargetStatus], now: datetime) -> None:
     """By target, a line for the problems of one source that have one reason."""
-    if not problems:
+    with_problems = [target for target in targets if target.problems]
+    if not with_problems:
         print("nothing needs attention")
-    for number, (target, problems_of_target) in enumerate(problems.items()):
-        if len(problems) > 1:
-            print(f"{chr(10) if number else ''}target {target}")
-        groups: dict[tuple[str, ...], list[Problem]] = {}
-        for problem in problems_of_target:
-            groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
-        for same_reason in groups.values():
+    for number, target in enumerate(with_problems):
+        if len(with_problems) > 1:
+            print(f"{chr(10) if number else ''}target {target.target}")
+        for same_reason in by_reason(target.problems):
             print_text(_problem_text(same_reason, now))
 
 
@@ -279,29 +278,33 @@ def _span(days: Sequence[date]) -> str:
 def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **options: Any) -> int:
     result = session.project.totals(name, **options)
     if session.print_if_json(result, json_):
-        return result.exit_code
-    if csv_:
+        pass
+    elif csv_:
         dated = [total for total in result.totals if total.period]  # a list of what there is now invoices no period
         rows = [{**{name: getattr(total, name) for name in TOTAL_COLUMNS}, **total.sums} for total in dated]
         print_csv(rows, TOTAL_COLUMNS)
-        return result.exit_code
-    if not result.totals:
+    else:
+        _print_totals(result.totals, daily=options["daily"])
+    return result.exit_code
+
+
+def _print_totals(all_totals: Sequence[Total], *, daily: bool) -> None:
+    if not all_totals:
         print("nothing was delivered of these days and accounts")
     # No period is invoiced by a list of what there is now.
-    undated = [f"{total.source}.{total.stream}" for total in result.totals if not total.period]
-    targets = {total.target for total in result.totals}
+    undated = [f"{total.source}.{total.stream}" for total in all_totals if not total.period]
+    targets = {total.target for total in all_totals}
     streams: dict[tuple[str, str, str], list[Total]] = {}
-    for total in result.totals:
+    for total in all_totals:
         if total.period:
             streams.setdefault((total.target, total.source, total.stream), []).append(total)
     for (target, source, stream), totals in streams.items():
         print(f"{source}.{stream}" + (f" in {target}" if len(targets) > 1 else ""))
-        columns = _columns_of_totals(totals, daily=options["daily"])
+        columns = _columns_of_totals(totals, daily=daily)
         print_table(list(columns), list(zip(*columns.values(), strict=True)))
         print()
     if undated:
         print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(undated))}")
-    return result.exit_code
 
 
 def _columns_of_totals(totals: Sequence[Total], *, daily: bool) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from penstock import mask
-from penstock.results import NEWS, Change, Problem, RunInfo, TargetStatus, joined, moved_sums
+from penstock.results import NEWS, Change, Problem, RunInfo, TargetStatus, by_reason, joined, moved_sums
 
 from penstock_plugins.status_page.streams import (
     FAILED,
@@ -52,12 +52,9 @@ def problem_entries(facts: Facts, streams: Mapping[Place, StreamContent]) -> lis
     runs = facts.runs_by_source()
     problems = [_unreadable(target) for target in facts.status.targets if target.error is not None]
     for target in facts.status.targets:
-        groups: dict[tuple[str, str, str], list[Problem]] = {}
-        for problem in target.problems:
-            if problem.kind in ("restated", "new"):
-                continue  # the news has them, with more detail
-            groups.setdefault((problem.source, problem.kind, problem.reason), []).append(problem)
-        problems += [_problem(target.target, same_reason, streams) for same_reason in groups.values()]
+        # The news has the others, with more detail.
+        shown = [problem for problem in target.problems if problem.kind not in ("restated", "new")]
+        problems += [_problem(target.target, same_reason, streams) for same_reason in by_reason(shown)]
         for source in target.sources:
             kinds = {problem.kind for problem in target.problems if problem.source == source.source}
             last = next(iter(runs.get((target.target, source.source), ())), None)
