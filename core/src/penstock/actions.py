@@ -5,7 +5,7 @@ Declarations of writes to a provider: actions and their fields.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from penstock.model import Receipt, Response
 from penstock.protocols import StatusRule, Verdict, check_statuses
@@ -37,7 +37,7 @@ class Field:
     """
 
     name: str
-    member: str = field()
+    member: str = field(default=Factory(lambda parameter: parameter.name, takes_self=True))
     place: Place = "body"
     type: FieldType = "text"
     required: bool = False
@@ -45,10 +45,6 @@ class Field:
     choices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     description: str = ""
-
-    @member.default
-    def _default_member(self) -> str:
-        return self.name
 
 
 @frozen(kw_only=True, eq=False, repr=False)

@@ -441,11 +441,7 @@ class Connector:
     streams: Iterable[Stream] | str = ()
     actions: Iterable[Action] | str = ()
     sandbox: Sandbox | str | None = None
-    title: str = field()
-
-    @title.default
-    def _default_title(self) -> str:
-        return self.name
+    title: str = field(default=attrs.Factory(lambda connector: connector.name, takes_self=True))
 
 
 @frozen(eq=False, repr=False)

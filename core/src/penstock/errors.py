@@ -40,7 +40,7 @@ class PenstockError(Exception):
     request: str | None = None
 
     def at(self, *, source: str | None = None, partition: object | None = None, request: object | None = None) -> Self:
-        """The same error with its place. What is known of the place already stays."""
+        """A copy with its place, since one error may fail several partitions. A place that is known stays."""
         placed = type(self).__new__(type(self), *self.args)
         placed.__dict__.update(self.__dict__)
         placed.__cause__, placed.__suppress_context__ = self.__cause__, self.__suppress_context__

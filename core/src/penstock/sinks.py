@@ -51,7 +51,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from penstock.errors import PenstockError
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry
@@ -275,11 +275,7 @@ class SinkKind:
     query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
     named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None
     workers: Literal["processes", "machines"] | None = None
-    example: str = field()
-
-    @example.default
-    def _default_example(self) -> str:
-        return f"{self.scheme}:DIR"
+    example: str = field(default=Factory(lambda kind: f"{kind.scheme}:DIR", takes_self=True))
 
 
 # --- what a target may have besides -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import urllib3
-from attrs import define, field
+from attrs import Factory, define, field
 from urllib3 import exceptions as failures
 
 from penstock import __version__
@@ -67,7 +67,8 @@ class Transport:
 
     timeout_s: float
     max_body_bytes: int
-    max_file_bytes: int = field()  # of a report
+    # Of a report.
+    max_file_bytes: int = field(default=Factory(lambda transport: transport.max_body_bytes, takes_self=True))
     connections: int
     proxy: str | None
     ca_file: str | None
@@ -75,21 +76,13 @@ class Transport:
     base_origin: str
     origins: Iterable[str] = ()
     clock: Clock
-    total_timeout_s: float = field()
+    total_timeout_s: float = field(default=Factory(lambda transport: 10 * transport.timeout_s, takes_self=True))
     _boundary: Boundary = field(init=False)
     _connections: Connections = field(init=False)
     _timeout: urllib3.Timeout = field(init=False)
     _body_bound: Bound = field(init=False)
     _file_bound: Bound = field(init=False)
     _deadlines: Deadlines = field(factory=Deadlines, init=False)
-
-    @max_file_bytes.default
-    def _default_max_file_bytes(self) -> int:
-        return self.max_body_bytes
-
-    @total_timeout_s.default
-    def _default_total_timeout_s(self) -> float:
-        return 10 * self.timeout_s
 
     def __attrs_post_init__(self) -> None:
         self._body_bound = Bound(self.max_body_bytes)

@@ -69,7 +69,7 @@ class Failures:
     def flush(self) -> None:
         """Record the failures in the ledger: together, or if that fails one by one."""
         failures, self._unrecorded = self._unrecorded, []
-        if not failures:
+        if self.ledger is None or not failures:
             return
         if isinstance(self.ledger, GroupingLedger):
             try:
@@ -79,16 +79,11 @@ class Failures:
             else:
                 return
         for partition, text in failures:
-            self._record(partition, text)
-
-    def _record(self, partition: Partition, text: str) -> None:
-        """Record a failure in the ledger. If the target is lost, only the report has it."""
-        assert self.ledger is not None
-        try:
-            self.ledger.fail(self.log.source, partition, text, self.context.report.run_id)
-        except PenstockError as error:
-            text = f"{partition}, and what fails after it, is not recorded in the ledger: {error}"
-            self.log.note_once(str(error), text)
+            try:
+                self.ledger.fail(self.log.source, partition, text, self.context.report.run_id)
+            except PenstockError as error:  # the target is lost: only the report has the failure
+                note = f"{partition}, and what fails after it, is not recorded in the ledger: {error}"
+                self.log.note_once(str(error), note)
 
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""

@@ -63,11 +63,10 @@ def rows_of(layout: Layout, values: Iterable[Row]) -> list[Any]:
 def plain(layout: Layout, values: Iterable[Row]) -> list[dict[str, Any]]:
     """The rows as a suite's ``rows`` must give them: every column, null where absent, by key."""
     names = [column.name for column in layout.columns]
-    return sorted(({name: row.get(name) for name in names} for row in values), key=lambda row: _key(layout, row))
-
-
-def _key(layout: Layout, row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in layout.key)
+    return sorted(
+        ({name: row.get(name) for name in names} for row in values),
+        key=lambda row: [str(row[name]) for name in layout.key],
+    )
 
 
 def lead(number: int, status: str = "new") -> dict[str, Any]:
