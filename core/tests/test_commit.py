@@ -169,6 +169,32 @@ def test_counted_rows_decide_whether_a_day_was_restated(
     assert restated_sums(former, evolve(BEFORE, sums={"spend": Decimal(2)}, changes=changes)) == restated
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "restated"),
+    [
+        ((2, {"spend": 5}), (0, {}), {"spend": (5, 0)}),
+        ((0, {}), (2, {"spend": 5}), {"spend": (0, 5)}),
+        ((2, {"spend[EUR]": 5}), (2, {"spend[USD]": 5}), {"spend[EUR]": (5, 0), "spend[USD]": (0, 5)}),
+        ((2, {"clicks": 1}), (3, {"clicks": 2, "spend": 5}), {"clicks": (1, 2)}),
+        ((2, {"clicks": 1, "spend[EUR]": 5}), (3, {"clicks": 2}), {"clicks": (1, 2)}),
+    ],
+    ids=["no row any more", "rows where none were", "another currency", "a new column", "a column left out"],
+)
+def test_a_measure_of_one_reading_only_is_restated_where_the_other_has_none_of_it(
+    before: tuple[int, dict[str, int]], after: tuple[int, dict[str, int]], restated: dict[str, tuple[int, int]]
+) -> None:
+    """
+    A measure that one reading has is 0 in another without rows, or with other currencies; else the other did not read
+    it.
+    """
+    former, entry = (
+        evolve(BEFORE, kind="report", rows=rows, sums={name: Decimal(amount) for name, amount in sums.items()})
+        for rows, sums in (before, after)
+    )
+
+    assert restated_sums(former, entry) == restated
+
+
 class Counting(SqliteLedger):
     """A ledger that counts its changes, and cannot hold one of the failures."""
 

@@ -639,6 +639,21 @@ def test_restatements_record_rows_and_sums_that_moved(dsn: str):
     ) == [("r3", "clicks", "2026-03-01", 3, 4, 2, 1, 1, {"price": ["0.30", "0.45"]})]
 
 
+def test_restatements_record_amounts_of_each_currency(dsn: str):
+    """
+    An amount with a currency in each row is among the sums, also where only one of the readings has the currency.
+    """
+    columns = (evolve(column, unit_of="url") if column.name == "price" else column for column in CLICKS.columns)
+    priced = evolve(CLICKS, columns=tuple(columns))
+    delivered(dsn, [click(1, url="EUR")], priced, sums={"price[EUR]": Decimal("0.10")})
+    rows = [click(1, url="USD", price=Decimal("0.25"))]
+    delivered(dsn, rows, priced, run_id="r2", sums={"price[USD]": Decimal("0.25")})
+
+    assert query(dsn, "select run_id, sums from penstock.restatements") == [
+        ("r2", {"price[EUR]": ["0.10", "0"], "price[USD]": ["0", "0.25"]})
+    ]
+
+
 def test_restatements_of_rows_without_a_key(dsn: str):
     """
     Rows without a key are compared as they are, each as often as it occurs.

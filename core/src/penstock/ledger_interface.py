@@ -229,17 +229,29 @@ def restated_sums(former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, t
     ``former``: the partition's row before. Only a day of a ``report`` is restated: a later day of ``changes``, or the
     next snapshot, holds other rows as a matter of course. Where the target counts the rows that differ
     (``entry.changes``), they decide; else the number of rows and the sums do.
+
+    A measure that only one of the readings has is 0 in the other where that has no rows, or has amounts in other
+    currencies; else the other did not read it, and it is left out.
     """
     if entry.kind != "report" or entry.partition.day is None or former is None or not former.delivered:
         return None
     sums = {
-        column: (former.sums[column], total)
-        for column, total in entry.sums.items()
-        if column in former.sums and former.sums[column] != total
+        name: (before, after)
+        for name in dict.fromkeys((*former.sums, *entry.sums))
+        if (before := _sum_of(former, name)) != (after := _sum_of(entry, name))
+        and before is not None
+        and after is not None
     }
     if entry.changes is not None:
         return sums if any(entry.changes.values()) else None
     return sums if sums or former.rows != entry.rows else None
+
+
+def _sum_of(entry: LedgerEntry, name: str) -> Decimal | None:
+    """The sum of a measure, such as ``clicks`` or ``spend[EUR]``; None where the reading has no such measure."""
+    column, sign, _ = name.partition("[")
+    has_others = bool(sign) and any(other.startswith(f"{column}[") for other in entry.sums)
+    return entry.sums.get(name, None if entry.rows and not has_others else Decimal(0))
 
 
 class Ledger(Protocol):

@@ -20,6 +20,7 @@ from penstock.ledger.schema import FORGET_PREFIX, SCHEMA_VERSION, STANDING, UNSE
 from penstock.ledger.sql import Retention, SqlLedger
 from penstock.ledger.sqlite import SqliteLedger
 from penstock.ledger.stored_values import files_from, files_text, partition_of
+from penstock.ledger_interface import restated_sums
 
 __all__ = [
     "FORGET_PREFIX",
@@ -34,5 +35,6 @@ __all__ = [
     "files_from",
     "files_text",
     "partition_of",
+    "restated_sums",
     "windows_of_rows",
 ]

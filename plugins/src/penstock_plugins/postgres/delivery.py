@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from attrs import define, evolve, field
 from penstock import LedgerEntry, Partition, SinkError, fault_point
+from penstock.ledger import restated_sums
 
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import PostgresLedger
@@ -201,6 +202,8 @@ class ReplacingDelivery(Delivery):
             before = dict(zip(measures, found.sums_before, strict=True))
             after = {**entry.sums, **dict(zip(measures, found.sums_after, strict=True))}
             sums = {name: (old, after[name]) for name, old in before.items() if old != after[name]}
+            of_readings = restated_sums(self._former, evolve(entry, changes=changes)) or {}
+            sums |= {name: moved for name, moved in of_readings.items() if name not in rows.layout.measures}
             self.ledger.restate(entry, (found.before, found.after), sums, changes)
         return changes
 
