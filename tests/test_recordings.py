@@ -27,6 +27,7 @@ from penstock import (
     Waiting,
     added,
     column,
+    named,
     personal,
     record,
     secret,
@@ -470,6 +471,49 @@ def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
 
     assert report.exit_code == 0
     assert b"madeBy" in kept
+    assert b"canary" not in kept
+
+
+def test_an_address_in_a_link_leads_a_masked_run_on(tmp_path: Path) -> None:
+    """
+    Addresses of persons in headers, in links and in sentences are masked, and a run from the recording follows these
+    links; one in a plain column stays, and requests have it as it is.
+    """
+    link = '<http://{}/buyers?by=ann%40canary.example&after=1>; rel="next"'
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        if request.path.startswith("/buyers/"):
+            return SandboxResponse(body=json.dumps({"data": [{"order": request.path[8]}]}).encode())
+        is_last = "after" in request.params
+        body = {"data": [{"id": f"{int(is_last)}@shop.example"}], "note": "Call ann@canary.example."}
+        headers = {
+            "X-User": "ann@canary.example",
+            **({} if is_last else {"Link": link.format(request.headers["host"])}),
+        }
+        return SandboxResponse(headers=headers, body=json.dumps(body).encode())
+
+    shop = a_shop(tmp_path, answer, paginator=named("link"))
+    orders = Stream(
+        name="orders",
+        summary="",
+        record=Order,
+        kind="snapshot",
+        parent=Parent(stream="buyers", columns=("id",)),
+        requests=lambda settings, slice_: [
+            Request(
+                url=settings.url("/buyers/{id}/orders", id=slice_.parent["id"]),
+                columns={"buyer": slice_.parent["id"]},
+            )
+        ],
+        envelope=Envelope(items="data"),
+    )
+    shop.streams.append(orders)
+
+    first, kept = taped(shop, tmp_path / "tape")
+    second = again(shop, tmp_path / "tape")
+
+    assert first.errors == second.errors == []
+    assert len(shop.rows("buyers")) == len(shop.rows("orders")) == 2
     assert b"canary" not in kept
 
 

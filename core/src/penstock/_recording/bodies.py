@@ -211,9 +211,10 @@ class Downloads:
                 for form in (value, quote(value, safe=""), html.escape(value)):
                     content = content.replace(form.encode(), self.masking.alias(value).encode())
         if body.suffix in (".json", ".txt"):
-            content = self.masking.without_hidden(content.decode(errors="surrogateescape")).encode(
-                errors="surrogateescape"
-            )
+            text = self.masking.without_hidden(content.decode(errors="surrogateescape"))
+            if body.suffix == ".txt":
+                text = self.masking.without_addresses(text)
+            content = text.encode(errors="surrogateescape")
         return evolve(body, content=[content], altered=False)  # no record is in it
 
     def masked_request(self, request: Request) -> Request:
@@ -222,10 +223,9 @@ class Downloads:
         return evolve(request, url=self.masked_link(request.url), params=params)
 
     def masked_header(self, value: str) -> str:
-        """A header without hidden values, and without the grants of a link."""
-        return self.masking.without_hidden(
-            self.masked_link(value) if "?" in value and self.is_download(value) else value
-        )
+        """A header without hidden values and addresses of persons, and without the grants of a link."""
+        link = self.masked_link(value) if "?" in value and self.is_download(value) else value
+        return self.masking.without_addresses(self.masking.without_hidden(link))
 
     def _link(self, names: object, start: int, token: bytes) -> bytes | None:
         if token[:1] != b'"' or b"?" not in token:

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import unquote
 
 from attrs import define, field, frozen
 
@@ -37,8 +38,9 @@ Replace = Callable[[Names, int, bytes], bytes | None]
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _DIGIT = re.compile(rb"[0-9]")
 _WHOLE = re.compile(rb"-?[0-9]+")
-_MAIL = re.compile(r"[^\s@/?]+@[^\s@/?]+\.[^\s@/?]+")
-LONGEST_MAIL = 254  # RFC 5321
+_ADDRESS = re.compile(  # of a person, also in a link; one that begins in the middle of a word is none
+    r"(?:(?<=%[0-9A-Fa-f]{2})|(?<![\w.+%-]))(?:[\w.+-]|%2[Bb]){1,64}(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63})+"
+)
 _BRACKETS = (b"{", b"[", b"}", b"]")
 
 
@@ -228,9 +230,18 @@ class Masking:
                 text = re.sub(pattern, self.alias(value), text)
         return text
 
+    def without_addresses(self, text: str) -> str:
+        """A text beside the records without addresses of persons; a full recording keeps them."""
+        return text if self.full else _ADDRESS.sub(lambda hit: self.alias(unquote(hit[0])), text)
+
+    def linked_text(self, text: str) -> str:
+        """A text of a request as a later run makes it, from masked responses and settings."""
+        return self.linked[text] if text in self.linked else self.without_addresses(text)
+
     def mask_text(self, value: str, nature: Nature, column: Column | None, fields: Fields) -> str:
         """The replacement of a text, which keeps its form where its column has another type."""
         if nature == "plain" or (self.full and nature != "secret") or not value.strip():
+            self._keep_linked(value, column, fields)
             return value
         if nature == "secret":
             return MASK
@@ -243,9 +254,16 @@ class Masking:
             self.linked[value] = replacement
         return replacement
 
+    def _keep_linked(self, value: str, column: Column | None, fields: Fields) -> None:
+        """Let requests keep an address that a plain column has, unless it is one of the settings, too."""
+        if "@" in value and column is not None and column.name in fields.linked:
+            self.linked.setdefault(value, value)
+
     def mask_value(self, token: bytes, nature: Nature, column: Column | None, fields: Fields) -> bytes | None:
         """The replacement of a value in JSON; None: it stays."""
         if nature == "plain" or (self.full and nature != "secret") or token == b"null":
+            if b"@" in token:
+                self._keep_linked(text_of(token), column, fields)
             return None
         if token[:1] == b'"':
             return json.dumps(self.mask_text(text_of(token), nature, column, fields)).encode()
@@ -274,10 +292,6 @@ class Masking:
         value counts as one inside of a record. ``stamps``: column -> path in the objects around the records.
         """
         return replaced_json(body, _Replacement.of(self, body, fields, items, stamps))
-
-    def hides(self, text: str) -> bool:
-        """Whether a text beside the records is a value that requests mask, or an address of a person."""
-        return text in self.hidden or (len(text) <= LONGEST_MAIL and _MAIL.fullmatch(text) is not None)
 
     def mask_rows(self, items: Items, raw: bytes, fields: Fields) -> bytes:
         """Rows of CSV. The first cell of a footer or a row of totals stays."""
@@ -370,8 +384,12 @@ class _Replacement:
 
     def _outside(self, names: Names, token: bytes) -> bytes | None:
         nature = self.fields.nature_outside(names)
-        is_hidden = nature == "plain" and token[:1] == b'"' and self.masking.hides(text_of(token))
-        return self.masking.mask_value(token, "personal" if is_hidden else nature, None, self.fields)
+        if nature != "plain" or token[:1] != b'"':
+            return self.masking.mask_value(token, nature, None, self.fields)
+        if (text := text_of(token)) in self.masking.hidden:
+            return self.masking.mask_value(token, "personal", None, self.fields)
+        masked = self.masking.without_addresses(text)
+        return json.dumps(masked).encode() if masked != text else None
 
 
 def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:

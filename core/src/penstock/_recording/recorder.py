@@ -184,20 +184,26 @@ class Recorder:
         request = call.request
         if not request.credentials:
             request = self._downloads.masked_request(request)
-        linked = self._masking.linked
-        if linked:
-            segments = [(segment, linked.get(unquote(segment))) for segment in request.url.split("/")]
+        if not self.full:
+            linked = self._masking.linked_text
             request = evolve(
                 request,
-                url="/".join(segment if new is None else quote(new, safe="") for segment, new in segments),
-                params=tuple((name, linked.get(value, value)) for name, value in request.params),
+                url="/".join(map(self._linked_segment, request.url.split("/"))),
+                params=tuple((name, linked(value)) for name, value in request.params),
+                headers=tuple((name, linked(value)) for name, value in request.headers),
                 body=replaced_json(request.body, self._linked_value) if request.body is not None else None,
             )
-        return described_request(request, linked.get(call.account or "", call.account))
+        return described_request(request, self._masking.linked.get(call.account or "", call.account))
+
+    def _linked_segment(self, segment: str) -> str:
+        text = unquote(segment)
+        new = self._masking.linked_text(text)
+        return segment if new == text else quote(new, safe="")
 
     def _linked_value(self, names: object, start: int, token: bytes) -> bytes | None:
-        new = self._masking.linked.get(text_of(token))
-        return None if new is None else json.dumps(new).encode() if token[:1] == b'"' else new.encode()
+        text = text_of(token)
+        new = self._masking.linked_text(text)
+        return None if new == text else json.dumps(new).encode() if token[:1] == b'"' else new.encode()
 
     def _write(self, exchange: Exchange, body: Body) -> None:
         call, response, error = exchange.call, exchange.outcome.response, exchange.outcome.error
@@ -210,7 +216,7 @@ class Recorder:
         }
         if response is None:
             reason = error.without_place if isinstance(error, PenstockError) else str(error)
-            about["error"] = self._masking.without_hidden(reason)
+            about["error"] = self._masking.without_addresses(self._masking.without_hidden(reason))
         else:
             about |= {
                 "status": response.status,
