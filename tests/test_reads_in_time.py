@@ -77,7 +77,8 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
 
     shop.run(since="2026-06-16")
     days_behind = timedelta(days=-31) < theirs < timedelta(days=-2)
-    assert [note for note in shop.notes if "days old" in note] == shop.notes[:1] * days_behind
+    noted = [note for note in shop.notes if "days old, and its days are open or final as of then" in note]
+    assert len(noted) == int(days_behind)
     sales.append("2")
     shop.now += timedelta(hours=12)
     headers["Date"] = format_datetime(shop.now, usegmt=True)
