@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +92,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"{len(_skipped)} skipped, which --no-skips does not allow:", red=True)
         for name in _skipped:
             terminalreporter.write_line(f"  {name}")
+
+
+@pytest.fixture
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new, empty directory, which is the current one during the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -59,13 +59,12 @@ QUERIES = {"Polars": _polars, "DuckDB": _duckdb, "pandas": _pandas, "pyarrow": _
 
 
 @pytest.fixture
-def talroo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def talroo(working_directory: Path) -> Iterator[Server]:
     """Talroo's imitation on the day of the tests, and a configuration for it."""
-    monkeypatch.chdir(tmp_path)
     noon = datetime.datetime.combine(TODAY, datetime.time(12), datetime.UTC)
     with time_machine.travel(noon, tick=True), serve() as server:
         server.app = TALROO.make(server.base_url, TODAY)
-        configure(tmp_path, TALROO, server.base_url)
+        configure(working_directory, TALROO, server.base_url)
         yield server
 
 

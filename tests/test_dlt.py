@@ -37,9 +37,8 @@ class World:
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, working_directory: Path) -> Iterator[World]:
     provider: Provider = getattr(request, "param", TALROO)
-    monkeypatch.chdir(tmp_path)
     with provider.served() as (server, app):
         keys = {**provider.settings, **QUICK, "base_url": server.base_url}
         source = {key: Secret(one) if key in provider.secrets else one for key, one in keys.items()}

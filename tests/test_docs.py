@@ -167,10 +167,9 @@ def clock() -> Iterator[Any]:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+def shell(working_directory: Path) -> Shell:
     """An empty directory as a newcomer has it."""
-    monkeypatch.chdir(tmp_path)
-    return Shell(tmp_path, 0, {"PATH": os.environ["PATH"]})
+    return Shell(working_directory, 0, {"PATH": os.environ["PATH"]})
 
 
 @pytest.fixture

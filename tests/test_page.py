@@ -494,12 +494,11 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(working_directory: Path) -> Iterator[Run]:
     """Commands in an empty directory, with a source that answers."""
-    monkeypatch.chdir(tmp_path)
     with serve(sales) as server:
         shops = json.dumps(list(SHOPS))
-        (tmp_path / "penstock.toml").write_text(
+        (working_directory / "penstock.toml").write_text(
             f'[source.shop]\nbase_url = "{server.base_url}"\nshop_ids = {shops}\n'
             '[sink.files]\nkind = "jsonl"\npath = "data"\n[pipeline.daily]\nsource = "shop"\nsink = "files"\n'
         )

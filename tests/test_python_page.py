@@ -22,15 +22,14 @@ NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
 @pytest.fixture
-def talroo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def talroo(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The guide's configuration in an empty directory, and the imitation that it names."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TALROO_SECRET", "Jobs2CareersDemo")
     with time_machine.travel(NOW, tick=True), serve() as server:
         server.app = sandbox_of("talroo").make(server.base_url, NOW.date())
         blocks = re.findall(r"^```toml\n(.*?)^```", (DOCS / "guide.md").read_text(), re.MULTILINE | re.DOTALL)
         configuration = next(block for block in blocks if block.startswith("# penstock.toml"))
-        (tmp_path / "penstock.toml").write_text(configuration.replace("8977", str(server.port)))
+        (working_directory / "penstock.toml").write_text(configuration.replace("8977", str(server.port)))
         yield server
 
 

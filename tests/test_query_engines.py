@@ -65,15 +65,12 @@ def in_spark(recipe: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("recipe", "name"), RECIPES, ids=[f"{name}-{number}" for number, (_, name) in enumerate(RECIPES)]
 )
-def test_a_recipe_of_the_guide_reads_every_click(
-    recipe: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recipe_of_the_guide_reads_every_click(recipe: str, name: str, working_directory: Path) -> None:
     """
     Each recipe gives all clicks, with text for ids, a date for the day and the exact sum of the money.
     """
-    app = delivered(tmp_path, TALROO, ("jsonl:data", "csv:csv", "parquet:parquet"))
+    app = delivered(working_directory, TALROO, ("jsonl:data", "csv:csv", "parquet:parquet"))
     truth = [row for rows in TALROO.expected(app, TALROO.window(TODAY)).values() for row in rows]
-    monkeypatch.chdir(tmp_path)
 
     if name == "Spark":
         rows = in_spark(recipe)

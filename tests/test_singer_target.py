@@ -138,13 +138,14 @@ class Warehouse:
 
 
 @pytest.fixture
-def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+def warehouse(
+    request: pytest.FixtureRequest, working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Warehouse]:
     provider: Provider = getattr(request, "param", TALROO)
-    (tmp_path / "target.py").write_text(TARGET)
-    monkeypatch.chdir(tmp_path)
+    (working_directory / "target.py").write_text(TARGET)
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "correct-horse-battery")
     with provider.served() as (server, app):
-        yield Warehouse(tmp_path, provider, app, server.base_url, monkeypatch)
+        yield Warehouse(working_directory, provider, app, server.base_url, monkeypatch)
 
 
 def test_the_target_holds_every_row_and_the_ledger_its_days(warehouse: Warehouse) -> None:
@@ -396,12 +397,11 @@ def test_a_snapshot_replaces_its_table(warehouse: Warehouse) -> None:
         assert {one["version"] for one in own} == {version}
 
 
-def test_a_target_is_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_is_named_on_the_command_line(working_directory: Path) -> None:
     """
     ``singer:COMMAND`` with arguments keeps its ledger in the current directory; without a command it is refused, and so
     is a program that is not there.
     """
-    monkeypatch.chdir(tmp_path)
     settings = SINGER.parse("singer:target-x --config t.json")
     assert isinstance(settings, singer_target.SingerTargetSettings)
     assert (settings.command, settings.ledger) == ("target-x --config t.json", Path(".penstock/singer-target-x"))

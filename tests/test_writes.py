@@ -63,15 +63,13 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def sensis(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
-    monkeypatch.chdir(tmp_path)
-    return a_bench("sensis", SensisSandbox(server.base_url, TODAY), server, tmp_path, capsys)
+def sensis(server: Server, working_directory: Path, capsys: Any) -> Bench:
+    return a_bench("sensis", SensisSandbox(server.base_url, TODAY), server, working_directory, capsys)
 
 
 @pytest.fixture
-def joveo(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
-    monkeypatch.chdir(tmp_path)
-    return a_bench("joveo", JoveoSandbox(server.base_url, TODAY), server, tmp_path, capsys, allow_writes=True)
+def joveo(server: Server, working_directory: Path, capsys: Any) -> Bench:
+    return a_bench("joveo", JoveoSandbox(server.base_url, TODAY), server, working_directory, capsys, allow_writes=True)
 
 
 # --- nothing twice, nothing silently lost -----------------------------------------------------------------------------

@@ -27,9 +27,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def joveo(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
-    monkeypatch.chdir(tmp_path)
-    return a_bench("joveo", JoveoSandbox(server.base_url, TODAY), server, tmp_path, capsys, allow_writes=True)
+def joveo(server: Server, working_directory: Path, capsys: Any) -> Bench:
+    return a_bench("joveo", JoveoSandbox(server.base_url, TODAY), server, working_directory, capsys, allow_writes=True)
 
 
 def test_create_update_pause_enable_change_the_provider(joveo: Bench) -> None:

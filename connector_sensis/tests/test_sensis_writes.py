@@ -28,9 +28,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def sensis(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
-    monkeypatch.chdir(tmp_path)
-    return a_bench("sensis", SensisSandbox(server.base_url, TODAY), server, tmp_path, capsys)
+def sensis(server: Server, working_directory: Path, capsys: Any) -> Bench:
+    return a_bench("sensis", SensisSandbox(server.base_url, TODAY), server, working_directory, capsys)
 
 
 def test_a_used_up_quota_ends_the_job_and_resume_goes_on(sensis: Bench) -> None:

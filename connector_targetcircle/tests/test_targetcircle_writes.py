@@ -24,15 +24,12 @@ def server() -> Iterator[Server]:
         assert made.errors == []
 
 
-def test_ad_codes_come_with_the_receipt(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_ad_codes_come_with_the_receipt(server: Server, working_directory: Path, capsys: Any) -> None:
     """
     The ad codes that a write creates are in its receipt.
     """
-    monkeypatch.chdir(tmp_path)
     app = TargetCircle(server.base_url, TODAY)
-    bench = a_bench("targetcircle", app, server, tmp_path, capsys, allow_writes=True)
+    bench = a_bench("targetcircle", app, server, working_directory, capsys, allow_writes=True)
     slug = next(slug for slug in app._slugs() if app._ads(slug))
 
     code, receipts, _ = bench.act(

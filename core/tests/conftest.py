@@ -26,9 +26,8 @@ def server(shop: Shop) -> Iterator[Server]:
 
 
 @pytest.fixture
-def project(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.chdir(tmp_path)
-    return Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+def project(server: Server, working_directory: Path) -> Project:
+    return Project(config(server, working_directory), plugins=PLUGINS, environ={}, clock=Stopped)
 
 
 @pytest.fixture
@@ -39,9 +38,6 @@ def at_noon() -> Iterator[None]:
 
 
 @pytest.fixture
-def here(
-    at_noon: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Here]:
-    monkeypatch.chdir(tmp_path)
+def here(at_noon: None, working_directory: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
     with serve(shop_commands.Shop()) as running:
-        yield Here(tmp_path, running, capsys)
+        yield Here(working_directory, running, capsys)

@@ -166,13 +166,11 @@ def test_a_users_mistake_is_one_paragraph_and_exit_2(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    working_directory: Path,
 ) -> None:
     """
     No traceback, nothing on stdout, what was found and what is expected.
     """
-    monkeypatch.chdir(tmp_path)
 
     assert main(arguments, plugins=[], environ={}) == 2
 

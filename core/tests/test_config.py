@@ -578,11 +578,10 @@ def test_a_file_that_is_no_toml_is_reported(tmp_path: Path, text: str, problem: 
         loaded(tmp_path, text)
 
 
-def test_a_named_file_must_exist_and_the_default_one_need_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_file_must_exist_and_the_default_one_need_not(working_directory: Path) -> None:
     """
     ``--config FILE`` names a file that is there; ``./penstock.toml`` may be absent.
     """
-    monkeypatch.chdir(tmp_path)
 
     assert load(None).path is None
     with pytest.raises(ConfigError, match=r"no such file; `penstock init"):

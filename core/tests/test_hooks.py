@@ -102,10 +102,9 @@ class Provider:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_directory: Path) -> Path:
     """An empty directory, where commands are given."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return working_directory
 
 
 Answer = Callable[[SandboxRequest], SandboxResponse]

@@ -172,16 +172,15 @@ PAGED = ["--login", "param", "--paging", "page_number", "--kind", "report"]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory for the package, which is importable as if it were installed."""
     for name, text in SAMPLES.items():
-        (tmp_path / f"{name}.{'json' if text.startswith(('{', '[')) else 'csv'}").write_text(text)
+        (working_directory / f"{name}.{'json' if text.startswith(('{', '[')) else 'csv'}").write_text(text)
     for name, body in PACKED.items():
-        (tmp_path / name).write_bytes(body)
-    monkeypatch.chdir(tmp_path)
+        (working_directory / name).write_bytes(body)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     before = set(sys.modules)
-    yield tmp_path
+    yield working_directory
     for name in set(sys.modules) - before:
         if name.startswith("connector_"):
             del sys.modules[name]
