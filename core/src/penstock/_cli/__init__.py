@@ -59,7 +59,7 @@ class Commands(click.Group):
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from penstock.names import did_you_mean
 
-            commands = [*COMMANDS, *_session(ctx).registry.commands()]
+            commands = [*COMMANDS, *_session(ctx).setup.registry.commands()]
             if args[0] not in commands:
                 meant = did_you_mean(args[0], commands) or f" There are {', '.join(commands)}."
                 raise click.UsageError(f"no command {args[0]!r}.{meant}", ctx)
@@ -93,7 +93,7 @@ def _session(ctx: click.Context) -> Session:
 def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     """A command that a plugin offers, imported now; its context object is the project."""
     session = _session(ctx)
-    offered = session.registry.commands().get(name)
+    offered = session.setup.registry.commands().get(name)
     if offered is None:
         return None
     from penstock._plugins.plugin_errors import describe_error
@@ -121,7 +121,7 @@ def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError
     if error.ctx is None:
         return error
     root, takers = Commands(), []
-    for name in (*COMMANDS, *session.registry.commands()):
+    for name in (*COMMANDS, *session.setup.registry.commands()):
         try:
             command = root.get_command(error.ctx, name)
         except PenstockError:  # a broken command takes no option

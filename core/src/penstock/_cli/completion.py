@@ -5,12 +5,16 @@ cannot be read.
 
 import os
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from penstock._cli.session import Session, command
 from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock._project.setup import Setup
 
 _INSTALL = {
     "bash": 'eval "$(penstock completion bash)"  # in ~/.bashrc',
@@ -38,12 +42,12 @@ def completion(session: Session, shell: str | None) -> None:
 
 def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Sources of the configuration."""
-    return _items(ctx, incomplete, lambda session: session.config.sources)
+    return _items(ctx, incomplete, lambda setup: setup.config.sources)
 
 
 def pipelines_and_sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Pipelines and sources, for ``run``, ``plan``, ``status`` and others."""
-    return _items(ctx, incomplete, lambda session: [*session.config.pipelines, *session.config.sources])
+    return _items(ctx, incomplete, lambda setup: [*setup.config.pipelines, *setup.config.sources])
 
 
 def pipelines_sources_and_sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -51,13 +55,13 @@ def pipelines_sources_and_sinks(ctx: click.Context, param: click.Parameter, inco
     return _items(
         ctx,
         incomplete,
-        lambda session: [*session.config.pipelines, *session.config.sources, *session.config.sinks],
+        lambda setup: [*setup.config.pipelines, *setup.config.sources, *setup.config.sinks],
     )
 
 
 def connectors(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Installed connectors."""
-    return _items(ctx, incomplete, lambda session: session.registry.connectors())
+    return _items(ctx, incomplete, lambda setup: setup.registry.connectors())
 
 
 def sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -65,7 +69,7 @@ def sinks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
     return _items(
         ctx,
         incomplete,
-        lambda session: [*session.config.sinks, *(f"{kind.scheme}:" for kind in session.registry.sinks().values())],
+        lambda setup: [*setup.config.sinks, *(f"{kind.scheme}:" for kind in setup.registry.sinks().values())],
     )
 
 
@@ -76,8 +80,8 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     """
     former, comma, last = incomplete.rpartition(",")
 
-    def names(session: Session) -> Iterable[str]:
-        streams = _streams(ctx, session)
+    def names(setup: "Setup") -> Iterable[str]:
+        streams = _streams(ctx, setup)
         yield from (stream for _, stream in streams)
         if last:
             yield from (f"{source}.{stream}" for source, stream in streams)
@@ -87,7 +91,7 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 def one_stream(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The streams of the one source, or connector, on the line."""
-    return _items(ctx, incomplete, lambda session: [stream for _, stream in _streams(ctx, session)])
+    return _items(ctx, incomplete, lambda setup: [stream for _, stream in _streams(ctx, setup)])
 
 
 def actions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -95,37 +99,37 @@ def actions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return _items(
         ctx,
         incomplete,
-        lambda session: [
+        lambda setup: [
             action.name
-            for source in _sources(ctx, session)
-            for action in session.registry.actions(session.config.connector_of(source))
+            for source in _sources(ctx, setup)
+            for action in setup.registry.actions(setup.config.connector_of(source))
         ],
     )
 
 
-def _sources(ctx: click.Context, session: Session) -> Iterable[str]:
+def _sources(ctx: click.Context, setup: "Setup") -> Iterable[str]:
     """The source on the line, or those of the pipeline; all of the configuration where none is named yet."""
     arguments = (ctx.params.get(name) for name in ("name", "source", "connector"))
     # click leaves the arguments in ctx.args while the value of the last option is missing.
     named = str(next(filter(None, arguments), None) or next(iter(ctx.args), ""))
-    pipeline = session.config.pipelines.get(named)
-    return pipeline.source if pipeline is not None else [named] if named else session.config.sources
+    pipeline = setup.config.pipelines.get(named)
+    return pipeline.source if pipeline is not None else [named] if named else setup.config.sources
 
 
-def _streams(ctx: click.Context, session: Session) -> list[tuple[str, str]]:
+def _streams(ctx: click.Context, setup: "Setup") -> list[tuple[str, str]]:
     """Source and stream of all that can be read of these sources."""
     return [
         (source, stream.name)
-        for source in _sources(ctx, session)
-        for stream in session.registry.streams(session.config.connector_of(source))
+        for source in _sources(ctx, setup)
+        for stream in setup.registry.streams(setup.config.connector_of(source))
         if not stream.not_built
     ]
 
 
-def _items(ctx: click.Context, incomplete: str, names: Callable[[Session], Iterable[str]]) -> list[CompletionItem]:
+def _items(ctx: click.Context, incomplete: str, names: "Callable[[Setup], Iterable[str]]") -> list[CompletionItem]:
     session = ctx.find_object(Session)
     try:
-        candidates = list(names(session)) if session is not None else []
+        candidates = list(names(session.setup)) if session is not None else []
     except PenstockError:
         return []
     return [CompletionItem(name) for name in dict.fromkeys(candidates) if name.startswith(incomplete)]

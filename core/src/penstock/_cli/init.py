@@ -51,12 +51,13 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
 
     Sections that ./penstock.toml already has are not printed again, so that the output can be appended to it.
     """
-    offered = session.registry.connectors()
+    registry = session.setup.registry
+    offered = registry.connectors()
     for name in connectors:
-        if name in session.registry.sinks() and name not in offered:
+        if name in registry.sinks() and name not in offered:
             raise UsageError(f"{name} is a sink: `penstock init CONNECTOR` prints the keys of every sink, too")
-    chosen = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
-    reads = [connector.name for connector in chosen if session.registry.streams(connector.name)]
+    chosen = [registry.connector(name) for name in dict.fromkeys(connectors)]
+    reads = [connector.name for connector in chosen if registry.streams(connector.name)]
     configured = _configured_names(session)
     lines: list[str] = []
     if not configured["source"]:
@@ -71,7 +72,7 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
         listed = ", ".join(f'"{name}"' for name in names)
         lines += [f"# To read it every day, add {listed} to the key source of [pipeline.daily].", ""]
     elif reads:
-        sinks = sink_sections(session.registry.sinks(), configured["sink"])
+        sinks = sink_sections(registry.sinks(), configured["sink"])
         lines += [*chain.from_iterable(sinks[:1]), *pipeline_lines(names)]
         lines += ["", "# --- other sinks ---", "", *chain.from_iterable(sinks[1:])]
     elif not reads:
@@ -86,7 +87,7 @@ def schema(session: Session) -> None:
 
     Editors (taplo, Even Better TOML) use it with the first line `#:schema ./penstock.schema.json` of penstock.toml.
     """
-    registry = session.registry
+    registry = session.setup.registry
     sinks = {name: kind for name, kind in registry.sinks().items() if kind.scheme != "-"}
     print_json(json_schema(registry.connectors(), sinks, registry.secrets()))
 
@@ -94,7 +95,7 @@ def schema(session: Session) -> None:
 def _configured_names(session: Session) -> dict[str, list[str]]:
     """The names that the configuration already has, by section; none, if it cannot be read."""
     try:
-        config = session.config
+        config = session.setup.config
     except ConfigError:
         return {"source": [], "sink": [], "pipeline": []}
     return {"source": [*config.sources], "sink": [*config.sinks], "pipeline": [*config.pipelines]}

@@ -38,7 +38,7 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
     before it, and the exit code is 1.
     """
     if name is None:
-        raise unnamed_error(session.config, planning=True)
+        raise unnamed_error(session.setup.config, planning=True)
     result = session.project.plan(name, **options)
     session.notice(*result.notices)
     if json_:

@@ -59,7 +59,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
         raise UsageError(f"--report {report}: there is no directory {report.parent}; make it, or name another file")
     try:
         if name is None:
-            raise unnamed_error(session.config, planning=False)
+            raise unnamed_error(session.setup.config, planning=False)
         result = run_and_follow(
             session, lambda follow, stop: session.project.run(name, **options, on_event=follow, stop=stop)
         )

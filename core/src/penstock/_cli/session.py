@@ -15,8 +15,6 @@ import click
 from penstock._cli.stderr import json_line, to_stderr
 
 if TYPE_CHECKING:
-    from penstock._config.config import Config
-    from penstock._plugins.registry import Registry
     from penstock._project.project import Project
     from penstock._project.setup import Setup
     from penstock.results import Result
@@ -54,14 +52,6 @@ class Session:
         from penstock._project.project import Project
 
         return Project.of(self.setup)
-
-    @property
-    def registry(self) -> "Registry":
-        return self.setup.registry
-
-    @property
-    def config(self) -> "Config":
-        return self.setup.config
 
     # --- output to stderr -------------------------------------------------------------------------------------------
 
