@@ -192,15 +192,22 @@ def _problems_in_stream(source: ConfiguredSource, stream: Stream) -> Iterator[st
         yield problem
         return
     yield from _problems_in_judge(stream.judge)
-    first = stream.earliest(DAY) if stream.earliest is not None else DAY
-    if isinstance(first, datetime) or not isinstance(first, date):
-        line = source_line(stream.earliest)
-        yield f"earliest ({line}) returned {_type_of(first)}; write return today - timedelta(...)"
+    yield from _problems_in_earliest(stream)
     account = next(iter(accounts or ()), "1") if stream.account is not None else None
     source = source.for_account(account)
     yield from _problems_in_components(source, stream)
     yield from _problems_in_poller(source, stream)
-    slice_ = _slice(source, stream, account)
+    yield from _problems_in_requests(source, stream, _slice(source, stream, account))
+
+
+def _problems_in_earliest(stream: Stream) -> Iterator[str]:
+    first = stream.earliest(DAY) if stream.earliest is not None else DAY
+    if isinstance(first, datetime) or not isinstance(first, date):
+        line = source_line(stream.earliest)
+        yield f"earliest ({line}) returned {_type_of(first)}; write return today - timedelta(...)"
+
+
+def _problems_in_requests(source: ConfiguredSource, stream: Stream, slice_: Slice) -> Iterator[str]:
     if stream.parent is not None:
         try:
             rows = _rows_of_parent(stream.parent)
