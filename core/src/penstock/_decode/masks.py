@@ -101,7 +101,7 @@ def _selected(item: Any, name: str, selected_value: str | None) -> bool:
     return isinstance(item, dict) and str(item.get(name)).casefold() == selected_value.casefold()
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """A member's name as masks compare it: leadHash, LEADHASH and lead_hash are one."""
     return name.lower().replace("_", "").replace("-", "")
 
@@ -128,10 +128,10 @@ class Masks(NamedTuple):
         names may label others; False: only those that a path selects, since a row may be called as any member is.
         """
         ends = [steps_of(path)[-1] for path in paths]
-        selected = {(_folded(name), _folded(value)) for name, value in ends if value is not None}
+        selected = {(folded(name), folded(value)) for name, value in ends if value is not None}
         last = {name for name, value in ends if value is None and name != "*"}
         values = frozenset(value for _, value in selected)
-        every = frozenset(map(_folded, {*names, *last, *values}))
+        every = frozenset(map(folded, {*names, *last, *values}))
         return cls(every, frozenset(selected), every if labels else values)
 
     def __bool__(self) -> bool:
@@ -147,21 +147,21 @@ class Masks(NamedTuple):
         if isinstance(value, str):
             return self._applied_to_text(value)
         if isinstance(value, list):
-            if len(value) > 1 and isinstance(value[0], str) and _folded(value[0]) in self.labels:
+            if len(value) > 1 and isinstance(value[0], str) and folded(value[0]) in self.labels:
                 return [value[0], *([MASK] * (len(value) - 1))]
             return [self.apply(item) for item in value]
         if not isinstance(value, dict):
             return value
-        selectors = {name for name, item in value.items() if self._selects_others(_folded(name), item)}
+        selectors = {name for name, item in value.items() if self._selects_others(folded(name), item)}
         if selectors:
             return {name: item if name in selectors else MASK for name, item in value.items()}
-        return {name: MASK if _folded(name) in self.names else self.apply(item) for name, item in value.items()}
+        return {name: MASK if folded(name) in self.names else self.apply(item) for name, item in value.items()}
 
     def _selects_others(self, name: str, item: Any) -> bool:
         """Whether this member states that its object's other members are masked."""
         if isinstance(item, (dict, list)):
             return False
-        text = _folded(str(item))
+        text = folded(str(item))
         return (name, text) in self.pairs or (name in _LABELS and text in self.labels)
 
     def _applied_to_text(self, text: str) -> str:

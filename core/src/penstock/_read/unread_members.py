@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from penstock._decode.masks import folded
 from penstock.envelope import Envelope
 from penstock.model import Page
 from penstock.protocols import Paginator
@@ -24,7 +25,7 @@ than one, since the first account or day often has one page or no records, and t
 
 _LARGEST = 1 << 20  # bytes of a body that is read
 
-# Names of members, in lower case and without _ and -.
+# Names of members, folded.
 _NEXT = frozenset(
     {"endcursor", "next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nexturl", "cursor"}
 )
@@ -120,4 +121,5 @@ def _around(members: Mapping[str, Any], items: Iterable[str]) -> dict[str, Any]:
 
 
 def _folded(path: str) -> str:
-    return path.rpartition(".")[2].lower().replace("_", "").replace("-", "")
+    """The last name of a path."""
+    return folded(path.rpartition(".")[2])

@@ -51,11 +51,6 @@ from penstock.sandbox.fault_effects import (
     wrong_length,
 )
 
-
-def _always(request: SandboxRequest) -> bool:
-    return True
-
-
 _TOKEN = re.compile("token|ticket|authorization", re.I)
 
 
@@ -85,7 +80,7 @@ class Fault:
     kind: Literal["transient", "fatal"] = "transient"
     times: int = 1
     after: int = 0
-    when: Callable[[SandboxRequest], bool] = field(default=_always, repr=False)
+    when: Callable[[SandboxRequest], bool] = field(default=lambda request: True, repr=False)
 
 
 _VOLATILE = "sign|timestamp|ticket|nonce|token|expires|secret|key|cache"

@@ -124,7 +124,7 @@ class PostgresLedger(SqlLedger):
                 self._deferred = database.one("show synchronous_commit") == "off"
                 self._prepare_once()
                 for role in grant_to:
-                    self._grant(role)
+                    grant(database, role, schema, [*WRITTEN, "meta", "days"])
         elif self.exists():
             check_rights(database, schema, READING)
             self._check_version()
@@ -155,9 +155,6 @@ class PostgresLedger(SqlLedger):
             self._prepare()
             comment(self._database, self.schema)
             self.set_fact("postgres", LAYOUT_VERSION)
-
-    def _grant(self, role: str) -> None:
-        grant(self._database, role, self.schema, [*WRITTEN, "meta", "days"])
 
     def check_division(self, source: str, division: str, *, first: bool) -> None:
         """
