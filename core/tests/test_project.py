@@ -5,7 +5,7 @@ The Python API: runs, plans and checks, selections of streams and days, what it 
 import asyncio
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -180,12 +180,21 @@ def test_a_locked_source_is_left_to_the_other_run(server: Server, tmp_path: Path
     assert "another run writes shop" in both.report["locked"]["shop"]
 
 
-def test_a_deadline_is_a_number(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda project: project.run("daily", deadline_s="2h"), "deadline_s: found '2h', expected a number of seconds"),
+        (lambda project: project.run("daily", workers="2"), "workers: found '2', expected a number"),
+        (lambda project: project.plan("daily", shards="3"), "shards: found '3', expected a number"),
+        (lambda project: project.status(max_age_s="26h"), "max_age_s: found '26h', expected a number of seconds"),
+    ],
+)
+def test_a_number_is_no_text(project: Project, call: Callable[[Project], object], message: str) -> None:
     """
     The text of the command line is refused before anything is requested.
     """
-    with pytest.raises(UsageError, match="deadline_s: found '2h', expected a number of seconds"):
-        project.run("daily", deadline_s="2h")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=message):
+        call(project)
 
 
 def test_a_run_ends_when_its_event_is_set(project: Project) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from penstock._project.setup import Notices, Setup, names_in, unfailing, window_of
+from penstock._project.setup import Notices, Setup, names_in, number_in, unfailing, window_of
 from penstock._util.clock import Clock
 from penstock.events import OnEvent, ignore
 
@@ -189,6 +189,7 @@ class Project:
             until=until,
             full=full,
         )
+        shards = number_in("shards", shards, "a number such as 16")
         return plan(self._setup, name, selection, shards, self._clock(None).now())
 
     def run(
@@ -253,10 +254,10 @@ class Project:
             self._setup,
             name,
             selection,
-            DivisionOptions(shard=shard, workers=workers, engine=engine),
+            DivisionOptions(shard=shard, workers=number_in("workers", workers, "a number such as 4"), engine=engine),
             RecordingOptions(record=record, record_full=record_full, replay=replay),
             clock=self._clock(stop),
-            deadline_s=deadline_s,
+            deadline_s=number_in("deadline_s", deadline_s, "a number of seconds, such as 7200"),
             on_event=unfailing(on_event),
         )
 
@@ -362,6 +363,7 @@ class Project:
         """
         from penstock._project.status import status
 
+        max_age_s = number_in("max_age_s", max_age_s, "a number of seconds, such as 93600")
         return status(self._query(name, to), names_in("accounts", accounts), max_age_s)
 
     def totals(

@@ -58,8 +58,6 @@ def run(
     on_event: OnEvent,
 ) -> RunResult:
     """See :meth:`penstock.Project.run`."""
-    if not isinstance(deadline_s, int | float | None):
-        raise UsageError(f"deadline_s: found {deadline_s!r}, expected a number of seconds, such as 7200")
     notices, configured = Notices(on_event), setup
     recording = recording_of(recordings, notices.add)
     if recording is not None:

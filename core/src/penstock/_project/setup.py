@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.connector import Connector
 
 Notice = Callable[[str], None]
+Number = TypeVar("Number", int | None, float | None)
 
 _logger = logging.getLogger("penstock")
 
@@ -51,6 +53,13 @@ def names_in(key: str, names: Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(names, str):
         raise UsageError(f"{key}: found the text {names!r}, expected a list of names: [{names!r}]")
     return tuple(names or ())
+
+
+def number_in(key: str, number: Number, expected: str) -> Number:
+    """The number that a caller passed as ``key``, or None. Raises UsageError for a text of the command line."""
+    if not isinstance(number, Real | None):
+        raise UsageError(f"{key}: found {number!r}, expected {expected}")
+    return number
 
 
 def window_of(since: date | str | None, until: date | str | None, today: date) -> tuple[date | None, date | None]:
