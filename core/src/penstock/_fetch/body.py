@@ -109,7 +109,7 @@ def read_body(reply: urllib3.BaseHTTPResponse, bound: Bound) -> bytes | Spool:
 
 
 def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spool:
-    """The body without its content coding, which is not empty."""
+    """The body without its content coding."""
     coding = coding.strip().lower()
     if not body or coding in ("", "identity"):
         return body

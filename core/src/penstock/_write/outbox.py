@@ -28,7 +28,7 @@ from penstock.redact import mask, mask_json
 
 SCHEMA_VERSION = 1
 RETENTION_DAYS = 180  # finished jobs are forgotten after that
-UNRECORDED = "it was sent, and its outcome was not recorded; it may have arrived"
+UNRECORDED = "it was sent, or about to be, and its outcome was not recorded; it may have arrived"
 
 _TABLES = (
     "create table if not exists meta (name text primary key, value text not null)",
