@@ -86,7 +86,7 @@ def test_a_certificate_of_the_named_authority_is_trusted(keys: Path, encrypted: 
     dsn = encrypted(sslmode="verify-full", sslrootcert=str(keys / "ca.crt"))
     target = PostgresSink(dsn=Secret(dsn)).open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])
-    over_tls = target.database.one("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+    over_tls = target.database.value("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
     target.close()
 
     assert over_tls is True
@@ -103,7 +103,7 @@ def test_the_server_ends_the_session_of_a_lost_host_within_a_minute(encrypted: C
     target = PostgresSink(dsn=Secret(encrypted(sslmode="require"))).open(SOURCE, "r1")
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
     idle, interval, count, unacknowledged = (
-        int(target.database.one("select current_setting(%s)", (name,))) for name in names
+        int(target.database.value("select current_setting(%s)", (name,))) for name in names
     )
     target.close()
 

@@ -294,7 +294,7 @@ def test_rows_are_erased_by_their_ids(dsn: str, monkeypatch: pytest.MonkeyPatch)
     def at(point: str) -> None:
         if point == "postgres.erased":
             statement = "select seq_scan from pg_stat_xact_user_tables where relid = 'acme.clicks'::regclass"
-            scans.append(target.database.one(statement))
+            scans.append(target.database.value(statement))
 
     monkeypatch.setattr("penstock_plugins.postgres.target.fault_point", at)
     erased = target.erase(OF_CLICKS, [])

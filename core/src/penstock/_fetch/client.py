@@ -286,7 +286,7 @@ def url_template(call: Call) -> str:
     """
     origin, words = _origin_and_words(call.request.url)
     columns = {value: column for partition in call.partitions for column, value in partition.values}
-    segments = [f"{{{columns[word]}}}" if word in columns else shown for word, shown in words]
+    segments = [f"{{{columns[word]}}}" if word in columns else replacement for word, replacement in words]
     return mask(f"{origin}{'/'.join(segments)}")
 
 
@@ -310,5 +310,5 @@ def digest_of(answer: Answer) -> int | None:
     for items in answer.items:
         crc = zlib.crc32(items.raw, crc)
         size += len(items.raw)
-    listed = size > len(b"[]") or any(items.format == "object" for items in answer.items)
-    return (size << 32) | crc if listed else None
+    has_items = size > len(b"[]") or any(items.format == "object" for items in answer.items)
+    return (size << 32) | crc if has_items else None

@@ -108,22 +108,22 @@ def _error_in_accepted(
     provider: str, call: Call, response: Response, answer: Answer | None, problem: BrokenBodyError | None
 ) -> BrokenBodyError | None:
     """Why a response cannot be used, although judges and status accept it; None where it can."""
-    what = ""
+    defect = ""
     if problem is not None:
-        what = f", but {problem}"
+        defect = f", but {problem}"
     elif answer is not None and (other := echo_of_another_request(call.envelope, call.request, answer)):
-        what = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
+        defect = f" and states {other}: the response to another request, of a cache perhaps. Nothing was replaced."
     elif answer is not None and answer.failure and _states_failure(call, answer):
         name = answer.failure.partition(" ")[0]
         records = "records" if _has_records(answer) else "no records"
-        what = (
+        defect = (
             f" and {records}, and states {answer.failure}. Nothing was replaced. If that is no failure, the connector "
             f"must name {name} in the head of its envelope."
         )
-    if not what:
+    if not defect:
         return None
     error = WrongFormatError if isinstance(problem, WrongFormatError) else BrokenBodyError
-    return error(f"{provider} answered with HTTP {response.status}{what}")
+    return error(f"{provider} answered with HTTP {response.status}{defect}")
 
 
 def echo_of_another_request(envelope: BodyDecoder | None, request: Request, answer: Answer) -> str:

@@ -106,8 +106,8 @@ class Accounts:
             zones: dict[str, str] = {}
             for stream in self.source.streams:
                 zoned = stream.zone_from is not None and self.families.reads(stream)
-                named = self.source.lister_of(stream) if zoned else None
-                if self.ledger is not None and named is not None and named[0] == lister:
+                accounts_from = self.source.lister_of(stream) if zoned else None
+                if self.ledger is not None and accounts_from is not None and accounts_from[0] == lister:
                     zones.update(map(zone_of, self.ledger.accounts(self.source.name, zone_memory(stream))))
             self._remembered[lister] = zones
         return self._remembered[lister]

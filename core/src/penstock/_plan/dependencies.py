@@ -96,8 +96,8 @@ class Dependencies:
         for stream in (*self._for_others_only(), *self.chosen):
             if stream.parent is not None:
                 self._needed.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
-            if named := self.source.lister_of(stream):
-                self.dependents.setdefault(named[0], []).append(stream)
+            if accounts_from := self.source.lister_of(stream):
+                self.dependents.setdefault(accounts_from[0], []).append(stream)
             else:
                 self.first.append(stream)
 
@@ -106,8 +106,8 @@ class Dependencies:
         needed: dict[str, Stream] = {}
 
         def need(stream: Stream) -> None:
-            if named := self.source.lister_of(stream):
-                visit(self.source.stream(named[0]))
+            if accounts_from := self.source.lister_of(stream):
+                visit(self.source.stream(accounts_from[0]))
             if stream.parent is not None:
                 visit(self.source.stream(stream.parent.stream))
 

@@ -184,8 +184,8 @@ def _needed_columns(source: ConfiguredSource, names: Iterable[str]) -> dict[str,
         needed[name].update(stream.key, stream.partition_columns, [day_of] if day_of is not None else [])
         if stream.parent is not None:
             visit(stream.parent.stream, stream.parent.columns)
-        if named := source.lister_of(stream):
-            visit(named[0], named[1:])
+        if accounts_from := source.lister_of(stream):
+            visit(accounts_from[0], accounts_from[1:])
         for child in source.derived_from(name):
             assert child.derived is not None
             visit(child.name, (*stream.partition_columns, *child.derived.stamps))

@@ -85,7 +85,7 @@ def _erase_in(
     )
     if dry_run or not delivered:
         return done
-    shapes = {each.layout.stream: each for each in decoder.streams}
+    shapes = {shape.layout.stream: shape for shape in decoder.streams}
     rejected: dict[Partition, list[Rejected]] = {}
     for entry, record in locked.ledger.rejected(source.name, stream.name):
         if entry.partition.stream == stream.name:

@@ -107,20 +107,20 @@ def forget(
 
     Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
-    named = {stream: _layouts(query, source, stream)} if rows and stream is not None else {}
+    named_layouts = {stream: _layouts(query, source, stream)} if rows and stream is not None else {}
     check_order(days.since, days.until)
     with locked_targets(query, source) as targets:
         layouts: Mapping[str, Sequence[Layout] | None]  # of each stream whose rows are deleted
         if rows:
             _check_deletes_rows(targets)
             _check_is_configured(query.setup, source)
-            layouts = named or _all_layouts(query, source, _all_streams(query, source, targets, days))
+            layouts = named_layouts or _all_layouts(query, source, _all_streams(query, source, targets, days))
         elif stream is None:
             layouts = dict.fromkeys(_all_streams(query, source, targets, days))
         else:
             layouts = dict.fromkeys(delivered_streams(targets, source, stream))
         chosen = [(locked, name, _chosen(locked, name, days, layouts[name])) for name in layouts for locked in targets]
-        if named and not any(partitions for _, _, partitions in chosen):
+        if named_layouts and not any(partitions for _, _, partitions in chosen):
             delivered_streams(targets, source, stream)
         for locked, name, partitions in chosen if not dry_run else ():
             if deleted_from := layouts[name]:

@@ -45,11 +45,11 @@ def rejected_records(source_ledger: SourceLedger, stream: str | None, days: Days
     if "since" in inspect.signature(rejected).parameters:
         rejected = partial(rejected, since=days.since, until=days.until)
     # else: a ledger as the documentation of development versions had it, decision 72. Other days are dropped here.
-    for entry, of_partition in groupby(rejected(source_ledger.source, stream), itemgetter(0)):
+    for entry, records in groupby(rejected(source_ledger.source, stream), itemgetter(0)):
         if not days.holds(entry.partition):
             continue
         partition = entry.partition.as_dict()
-        for _, record in of_partition:
+        for _, record in records:
             yield RejectedRecord(
                 target=source_ledger.target_name,
                 source=source_ledger.source,

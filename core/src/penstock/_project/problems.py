@@ -76,15 +76,15 @@ def _flawed_entries(source_ledger: SourceLedger, accounts: Iterable[AccountStatu
     The rows with a problem of each account, in the order of the accounts, which is by stream. One query has those of
     several accounts: a database without indexes reads all rows for each query.
     """
-    for stream, of_stream in groupby(accounts, attrgetter("stream")):
-        while some := list(islice(of_stream, ACCOUNTS_AT_ONCE)):
-            of_accounts = all(account.account for account in some)  # else also rows of a time without accounts
-            names = [value for account in some for value in account.account.values()] if of_accounts else None
+    for stream, stream_accounts in groupby(accounts, attrgetter("stream")):
+        while chunk := list(islice(stream_accounts, ACCOUNTS_AT_ONCE)):
+            have_names = all(account.account for account in chunk)  # else also rows of a time without accounts
+            names = [value for account in chunk for value in account.account.values()] if have_names else None
             by_account: dict[Pairs, list[LedgerEntry]] = {}
             entries = source_ledger.ledger.entries(source_ledger.source, stream, accounts=names, flawed=True)
             for partition, entry in entries.items():
                 by_account.setdefault(partition.without_day.values, []).append(entry)
-            yield from (by_account.get(tuple(account.account.items()), []) for account in some)
+            yield from (by_account.get(tuple(account.account.items()), []) for account in chunk)
 
 
 def never_read(expected: Iterable[str], in_ledger: Collection[str]) -> list[Problem]:

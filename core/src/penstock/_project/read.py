@@ -73,11 +73,11 @@ class Records:
 
         def committed(entry: LedgerEntry, batches: Sequence[Batch]) -> Sequence[Batch]:
             rejected.extend(record for record in entry.rejected_records if record.stream == self.stream)
-            of_stream = [batch for batch in batches if batch.layout.stream == self.stream]
+            stream_batches = [batch for batch in batches if batch.layout.stream == self.stream]
             if plain:
-                for batch in of_stream:
+                for batch in stream_batches:
                     _make_plain(batch)
-            return of_stream
+            return stream_batches
 
         def stop_on_failure(event: Event) -> None:
             if event["event"] == "partition_failed":

@@ -72,14 +72,14 @@ class RunResult:
     @classmethod
     def not_started(cls, error: PenstockError) -> "RunResult":
         """The result of a run that an error prevented."""
-        of_run = {"source": None, "stream": None, "partition": None, "request": None, "error": type(error).__name__}
+        run_error = {"source": None, "stream": None, "partition": None, "request": None, "error": type(error).__name__}
         report: dict[str, Any] = {
             "run_id": None,
             "status": "not started",
             "exit_code": error.exit_code,
             "seconds": 0.0,
             "sources": {},
-            "errors": [{**of_run, "reason": error.without_place, "message": str(error)}],
+            "errors": [{**run_error, "reason": error.without_place, "message": str(error)}],
         }
         return cls(
             exit_code=error.exit_code,

@@ -57,8 +57,8 @@ class SelectedTarget:
         return address or self.sink.shown
 
 
-def _each_once(targets: Sequence[SelectedTarget], named: Collection[str]) -> list[SelectedTarget]:
-    """Targets of one address as one, with the sources of all, under the name that it has in ``named``, if any."""
+def _each_once(targets: Sequence[SelectedTarget], preferred: Collection[str]) -> list[SelectedTarget]:
+    """Targets of one address as one, with the sources of all, under the name that it has in ``preferred``, if any."""
     by_address: dict[str, SelectedTarget] = {}
     for selected in targets:
         address = selected.address
@@ -66,7 +66,9 @@ def _each_once(targets: Sequence[SelectedTarget], named: Collection[str]) -> lis
             sources = None
             if other.sources is not None and selected.sources is not None:
                 sources = tuple(dict.fromkeys((*other.sources, *selected.sources)))
-            sink = selected.sink if selected.sink.shown in named and other.sink.shown not in named else other.sink
+            sink = (
+                selected.sink if selected.sink.shown in preferred and other.sink.shown not in preferred else other.sink
+            )
             selected = SelectedTarget(sink=sink, sources=sources)
         by_address[address] = selected
     return list(by_address.values())
@@ -142,25 +144,25 @@ def ledgers(selected: SelectedTarget) -> Iterator[list[SourceLedger]]:
     sink, sources = selected.sink.open(), selected.sources
     with ExitStack() as opened:
 
-        def shown(name: str, to_show: Sequence[str] | None) -> dict[str, Ledger]:
+        def ledgers_under(name: str, to_show: Sequence[str] | None) -> dict[str, Ledger]:
             """The sources to show in the ledger of the target, opened under this name. One without any is closed."""
             if (target := sink.open_readonly(name)) is None:
                 return {}
             with ExitStack() as closing:
                 closing.callback(target.close)
                 ledger = target.ledger
-                found = {} if ledger is None else dict.fromkeys(_sources_to_show(ledger, to_show), ledger)
-                if found:
+                by_name = {} if ledger is None else dict.fromkeys(_sources_to_show(ledger, to_show), ledger)
+                if by_name:
                     opened.push(closing.pop_all())
-            return found
+            return by_name
 
         if sources is None or len(sources) == 1:
-            by_source = shown("" if sources is None else sources[0], sources)
+            by_source = ledgers_under("" if sources is None else sources[0], sources)
         else:
-            by_source = shown("", sources)
+            by_source = ledgers_under("", sources)
             for source in sources:
                 if source not in by_source:
-                    by_source |= shown(source, (source,))
+                    by_source |= ledgers_under(source, (source,))
         in_order = by_source if sources is None else filter(by_source.__contains__, sources)
         yield [SourceLedger(selected.sink.shown, source, by_source[source]) for source in in_order]
 

@@ -207,7 +207,7 @@ class Reader:
             check_rows(outcome)
             return self._open_listings(slice_, [submission], envelope, polled=outcome)
         polled = outcome.call.request.url
-        named = [
+        downloads = [
             evolve(
                 download,
                 url=download.url if "://" in download.url else urljoin(polled, download.url),
@@ -218,7 +218,7 @@ class Reader:
         ]
         files: set[int] | None = set() if len(state.downloads) > 1 else None
         body = self.components.downloads if state.downloads else envelope
-        return self._open_listings(slice_, named, body, files=files)
+        return self._open_listings(slice_, downloads, body, files=files)
 
     def _open_listings(
         self,

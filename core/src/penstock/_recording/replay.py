@@ -57,7 +57,7 @@ class Recording:
                 exchanges += [(source, path, json.loads(path.read_text())) for path in paths]
             responses: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = {}
             masked = "it was made with --record, which masks personal data" if manifest["masked"] else ""
-            for source, path, about in sorted(exchanges, key=lambda one: int(one[2]["number"])):
+            for source, path, about in sorted(exchanges, key=lambda exchange: int(exchange[2]["number"])):
                 base_url = manifest["sources"][source]["settings"].get("base_url", "")
                 key = _key(source, about["stream"], about["request"], base_url)
                 responses.setdefault(key, deque()).append((path, about))

@@ -123,11 +123,11 @@ def emitter(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> O
     plugins = dict.fromkeys(registries)  # jobs share one
 
     def emit(event: Event) -> None:
-        of_run = cast(Event, {**event, "run_id": run_id})
+        event_of_run = cast(Event, {**event, "run_id": run_id})
         with lock:
-            on_event(of_run)
+            on_event(event_of_run)
             for registry in plugins:
-                registry.event(of_run)
+                registry.event(event_of_run)
 
     return emit
 

@@ -270,7 +270,11 @@ class JobRun:
 def _open_target(job: Job, run_id: str) -> Target:
     """The target of a job, of a whole run or of a part of one."""
     name = job.source.name
-    streams = [each.name for stream in job.chosen for each in (stream, *job.source.derived_from(stream.name))]
+    streams = [
+        own_or_derived.name
+        for stream in job.chosen
+        for own_or_derived in (stream, *job.source.derived_from(stream.name))
+    ]
     target: Target
     if job.to_coordinator is not None:
         if not isinstance(job.sink, Staging):

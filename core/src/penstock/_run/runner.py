@@ -91,19 +91,19 @@ class OpenJobs:
 
     def open(self, jobs: Sequence[Job]) -> None:
         """Open and prepare all jobs. Raises LockHeldError if other runs hold the sources of all."""
-        held: list[LockHeldError] = []
+        lock_errors: list[LockHeldError] = []
         for number, job in enumerate(jobs):
             try:
                 job_run = self._open(number, job)
             except LockHeldError as error:
-                held.append(error)
+                lock_errors.append(error)
                 continue
             self.sources.append(job.source)
             if len(self.job_runs) > self.most:
                 self._waiting.append((number, job))
                 self._close(job_run)
-        if held and not self.job_runs:
-            raise held[0]
+        if lock_errors and not self.job_runs:
+            raise lock_errors[0]
 
     def _open(self, number: int, job: Job) -> JobRun:
         """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""

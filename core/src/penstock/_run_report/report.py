@@ -196,8 +196,8 @@ class RunReport:
     def only(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""
 
-        def of_source(credentials: set[Credentials]) -> set[Credentials]:
-            return {one for one in credentials if one[0] == source}
+        def only_source(credentials: set[Credentials]) -> set[Credentials]:
+            return {credential for credential in credentials if credential[0] == source}
 
         return evolve(
             self,
@@ -205,9 +205,9 @@ class RunReport:
             errors=[error for error in self.errors if error["source"] == source],
             first_error=None,
             notices=[],
-            refused=of_source(self.refused),
-            forbidden=of_source(self.forbidden),
-            accepted=of_source(self.accepted),
+            refused=only_source(self.refused),
+            forbidden=only_source(self.forbidden),
+            accepted=only_source(self.accepted),
             parked={name: why for name, why in self.parked.items() if name == source},
             locked={},
             output_closed=False,
@@ -253,8 +253,8 @@ class RunReport:
         places = [
             f"{source}.{stream}: "
             + " and ".join(
-                f"{counted(number, noun)} {what}"
-                for number, noun, what in (
+                f"{counted(number, noun)} {outcome}"
+                for number, noun, outcome in (
                     (counts.rejected, "record", "rejected"),
                     (counts.unread_values, "value", "not read"),
                 )
@@ -264,12 +264,12 @@ class RunReport:
             if counts.rejected or counts.unread_values
         ]
         examples = [stream.unread_example for stream in self.streams.values() if stream.unread_example]
-        shown = ["`penstock rejected list` shows why"] if self.total("rejected") else []
+        explanations = ["`penstock rejected list` shows why"] if self.total("rejected") else []
         if self.total("unread_values"):
-            shown.append(
+            explanations.append(
                 f"a value that is not read is null, and kept in _extra{f' ({examples[0]})' if examples else ''}"
             )
-        return f"{'; '.join(places)}. {'; '.join(shown)}"
+        return f"{'; '.join(places)}. {'; '.join(explanations)}"
 
     @property
     def lost_line(self) -> str | None:
@@ -320,8 +320,8 @@ class RunReport:
         ]
         if self.total("final"):
             phrases.append(f"{self.total('final')} final")
-        named = ("failed", "rejected", "repeated", "truncated")
-        phrases.extend(f"{self.total(name)} {name}" for name in named if self.total(name))
+        counters = ("failed", "rejected", "repeated", "truncated")
+        phrases.extend(f"{self.total(name)} {name}" for name in counters if self.total(name))
         if self.total("unread_values"):
             phrases.append(f"{counted(self.total('unread_values'), 'value')} not read")
         if retries := self.total("retries"):

@@ -127,8 +127,10 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     if answer is None and response.status == 202:
         return _Done("accepted (HTTP 202), to be carried out later")
     if answer is None:
-        what = response.text(80) or "an empty body"
-        return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
+        body_text = response.text(80) or "an empty body"
+        return Retry(
+            ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {body_text}")
+        )
     if answer is False:
         return Refuse(RefusedError(f"{provider} states false"))
     text = f"{provider} answered {action.name} with HTTP {response.status} and"

@@ -104,8 +104,8 @@ def _body_object(action: Action, members: Mapping[str, Any]) -> dict[str, Any]:
     spellings = _spellings(object_action)
     extra = {name: value for name, value in members.items() if name not in spellings}
     if extra and not action.open_body:
-        listed = ", ".join(field.member for field in fields)
-        raise ValueError(f"{', '.join(extra)} is no member of it; there are {listed}")
+        names = ", ".join(field.member for field in fields)
+        raise ValueError(f"{', '.join(extra)} is no member of it; there are {names}")
     values = typed(object_action, {name: value for name, value in members.items() if name in spellings})
     _complete(fields, values)
     return members_of(object_action, values) | extra
@@ -113,11 +113,11 @@ def _body_object(action: Action, members: Mapping[str, Any]) -> dict[str, Any]:
 
 def _converted(field: Field, value: Any, text: bool) -> Any:
     if field.repeated:
-        several = _json(value) if text and isinstance(value, str) and value.lstrip().startswith("[") else value
-        several = several if isinstance(several, list) else [several]
-        if not several:
+        values = _json(value) if text and isinstance(value, str) and value.lstrip().startswith("[") else value
+        values = values if isinstance(values, list) else [values]
+        if not values:
             raise ValueError("expected at least one")
-        return [_one(field, item, text) for item in several]
+        return [_one(field, item, text) for item in values]
     return _one(field, value, text)
 
 

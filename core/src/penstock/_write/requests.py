@@ -150,10 +150,10 @@ def _batches(action: Action, rows: Iterable[Row]) -> Iterable[list[Row]]:
 
 
 def _beyond(limits: MostValues, values: Values, length: int) -> str:
-    several = values.get(limits.field, ())
-    if len(several) > limits.most:
-        return f"{limits.field}: {len(several)} in one row, at most {limits.most} fit one request; split the row"
-    if len(set(several)) < len(several):
+    field_values = values.get(limits.field, ())
+    if len(field_values) > limits.most:
+        return f"{limits.field}: {len(field_values)} in one row, at most {limits.most} fit one request; split the row"
+    if len(set(field_values)) < len(field_values):
         return f"{limits.field}: the same value twice in one row"
     if length > limits.most_url:
         return f"its URL would have {length} characters, more than {limits.most_url}; split the row"

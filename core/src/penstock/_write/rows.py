@@ -247,8 +247,8 @@ def _why(error: Exception) -> str:
 
 
 def _format_of(path: Path, name: str) -> Literal["jsonl", "csv"]:
-    named = [suffix for suffix in _suffixes(path) if suffix != ".gz"][-1:]
-    if named == [".csv"]:
+    last_suffix = [suffix for suffix in _suffixes(path) if suffix != ".gz"][-1:]
+    if last_suffix == [".csv"]:
         return "csv"
     with path.open("rb") as file:
         start = _unpacked(path, file).read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -257,7 +257,7 @@ def _format_of(path: Path, name: str) -> Literal["jsonl", "csv"]:
             f"--from {name}: it is one JSON value, and no JSON lines; nothing was sent. Write each row as an object on "
             "a line of its own, as `jq -c '.[]'` does with an array"
         )
-    jsonl = (named and named[0] in (".jsonl", ".ndjson", ".json")) or start[:1] == b"{" or not start
+    jsonl = (last_suffix and last_suffix[0] in (".jsonl", ".ndjson", ".json")) or start[:1] == b"{" or not start
     return "jsonl" if jsonl else "csv"
 
 

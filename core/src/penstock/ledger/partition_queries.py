@@ -146,8 +146,8 @@ class PartitionQueries(SqlTables):
             for account, day, fingerprint, run_id, read_at, read_by, complete, files, rows in self._sql(
                 f"{_FINAL_DAYS}{where}", *values
             ):
-                of_day = FinalDay(account, day, fingerprint, run_id, known_moment(read_at), read_by, complete)
-                yield of_day, files, rows
+                final_day = FinalDay(account, day, fingerprint, run_id, known_moment(read_at), read_by, complete)
+                yield final_day, files, rows
 
     def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         ((count,),) = self._sql(_UNREAD, source, stream, reader_version).fetchall()
@@ -164,10 +164,10 @@ class PartitionQueries(SqlTables):
         last = (source or "", "")
         # From one to the next by the index: `distinct` would read every row, and SQLite reads those that are equal to
         # the row of a comparison of rows.
-        of_source = "select source, stream from {t}partitions where source = ? and stream > ?"
-        of_next = " union all select source, stream from {t}partitions where source > ?" if source is None else ""
+        one_source = "select source, stream from {t}partitions where source = ? and stream > ?"
+        other_sources = " union all select source, stream from {t}partitions where source > ?" if source is None else ""
         while rows := self._sql(
-            f"{of_source}{of_next} order by source, stream limit 1", *last, *(last[:1] if source is None else ())
+            f"{one_source}{other_sources} order by source, stream limit 1", *last, *(last[:1] if source is None else ())
         ).fetchall():
             last = tuple(rows[0])
             pairs.append(last)
@@ -182,21 +182,21 @@ class PartitionQueries(SqlTables):
         until: date | None = None,
     ) -> Iterator[tuple[LedgerEntry, Rejected]]:
         """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
-        where, of_source = ("true", ()) if source is None else ("source = ?", (source,))
-        terms: dict[str, tuple[str, ...]] = {where: of_source}
+        where, source_values = ("true", ()) if source is None else ("source = ?", (source,))
+        terms: dict[str, tuple[str, ...]] = {where: source_values}
         if stream is not None:
             terms["(stream = ? or of_stream = ?)"] = (stream, stream)
         if since is not None or until is not None:
             days = ((since or date.min).isoformat(), (until or date.max).isoformat())
-            terms[_OF_DAYS.replace("{where}", where)] = (*of_source, *days)
+            terms[_OF_DAYS.replace("{where}", where)] = (*source_values, *days)
         rows = self._rows(
             "select source, stream, partition, of_stream, path, reason, raw from {t}rejected "
             f"where {' and '.join(terms)} order by source, stream, partition, number",
             *(value for values in terms.values() for value in values),
         )
-        while some := list(islice(rows, ROWS_AT_ONCE)):
-            entries = self._entries_of({row[:3] for row in some})
-            for *key, of_stream, path, reason, raw in some:
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            entries = self._entries_of({row[:3] for row in chunk})
+            for *key, of_stream, path, reason, raw in chunk:
                 if (entry := entries.get(tuple(key))) is not None:
                     yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 

@@ -356,10 +356,10 @@ class DuckTarget(BaseTarget):
                 )
             lost.update(changed)
         if gone:
-            some = f"{block} and ({' or '.join(f'{quoted(name)} is not null' for name in gone)})"
-            lost.update(row_id for (row_id,) in self.database.run(f"select rowid from {table} where {some}").rows)
+            any_filled = f"{block} and ({' or '.join(f'{quoted(name)} is not null' for name in gone)})"
+            lost.update(row_id for (row_id,) in self.database.run(f"select rowid from {table} where {any_filled}").rows)
             nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
-            self.database.run(f"update {table} set {nulls} where {some}")
+            self.database.run(f"update {table} set {nulls} where {any_filled}")
         return len(lost)
 
     def close(self) -> None:

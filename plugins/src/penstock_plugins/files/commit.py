@@ -208,5 +208,5 @@ class FileCommitter:
 
 def kept_files(files: SourceFiles, former: Sequence[LedgerFile], placed: Sequence[LedgerFile]) -> list[LedgerFile]:
     """The former files of derived streams that this run does not read: they stay."""
-    named = {file.path for file in placed} | {files.other_place(file.path) for file in placed}
-    return [file for file in former if file.path not in named and file.size is not None]
+    new_paths = {file.path for file in placed} | {files.other_place(file.path) for file in placed}
+    return [file for file in former if file.path not in new_paths and file.size is not None]

@@ -82,8 +82,8 @@ class Coordination:
 
     def commit_staged(self, staged: Sequence[Staged]) -> list[Failure | None]:
         """Commit partitions that a worker has staged. Returns the error of each, None where it was committed."""
-        done = self._target.committer.commit_group([self._receive(one) for one in staged])
-        return [Failure.of(one) if isinstance(one, Exception) else None for one in done]
+        outcomes = self._target.committer.commit_group([self._receive(partition) for partition in staged])
+        return [Failure.of(outcome) if isinstance(outcome, Exception) else None for outcome in outcomes]
 
     def _receive(self, staged: Staged) -> Staged | Exception:
         """What a worker staged, as this process sees it, with its rejected records."""
@@ -241,14 +241,14 @@ class StagingTarget(BaseTarget):
         """See :class:`penstock.sinks.Grouping`."""
         outcomes: list[LedgerEntry | Exception] = []
         staged = stage_all(self._files, commits)
-        sent = [self._prepare_for_sending(one) for one in staged if isinstance(one, Staged)]
+        sent = [self._prepare_for_sending(result) for result in staged if isinstance(result, Staged)]
         failures = iter(self._coordinator.commit_staged(sent))
-        for one in staged:
-            if isinstance(one, Staged):
+        for result in staged:
+            if isinstance(result, Staged):
                 failure = next(failures)
-                outcomes.append(one.entry if failure is None else failure.error)
+                outcomes.append(result.entry if failure is None else failure.error)
             else:
-                outcomes.append(one)
+                outcomes.append(result)
         return outcomes
 
     def _prepare_for_sending(self, staged: Staged) -> Staged:

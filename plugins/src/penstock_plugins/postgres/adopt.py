@@ -12,25 +12,25 @@ from penstock_plugins.postgres.tables import Tables
 from penstock_plugins.postgres.verify import Verification
 
 
-def adopt(tables: Tables, layouts: Sequence[Layout], named: str, *, confirmed: bool) -> Adoption:
+def adopt(tables: Tables, layouts: Sequence[Layout], table_name: str, *, confirmed: bool) -> Adoption:
     """
-    See :class:`penstock.Adopting`. ``layouts``: of all streams of the source; ``named``: the table.
+    See :class:`penstock.Adopting`. ``layouts``: of all streams of the source; ``table_name``: the table.
     """
     database, ledger, source = tables.database, tables.ledger, tables.source
     names = {layout.stream: tables.location_of(layout).name for layout in layouts}
-    chosen = next((layout for layout in layouts if names[layout.stream] == named.replace('"', "")), None)
+    chosen = next((layout for layout in layouts if names[layout.stream] == table_name.replace('"', "")), None)
     if chosen is None:
-        listed = ", ".join(f"{stream} to {name}" for stream, name in names.items())
+        destinations = ", ".join(f"{stream} to {name}" for stream, name in names.items())
         raise TargetError(
-            f"no stream of {source} is written to {named}. By the settings of the sink it writes {listed}. Set schema "
-            "or table of the sink first, or rename the table."
+            f"no stream of {source} is written to {table_name}. By the settings of the sink it writes {destinations}. "
+            "Set schema or table of the sink first, or rename the table."
         )
     with database.explained():
         candidate = tables.adoptable(chosen)
         table = candidate.recorded
         entries = DeliveredEntries(ledger, source, table.of_stream)
         where, values = source_condition(source, shared=candidate.shared)
-        rows = database.one(f"select count(*) from {table.sql} where {where}", values)
+        rows = database.value(f"select count(*) from {table.sql} where {where}", values)
         differing = Verification(database, source, table).differences(entries)
         differences = tuple(difference for difference in differing if not difference.uncounted)
         if confirmed and not differences:

@@ -172,12 +172,12 @@ def _moved(database: Database, source: str, recorded: LedgerTable) -> CatalogTab
 
 def size_of(database: Database, table: CatalogTable) -> int:
     """The bytes of a table, without its indexes. Waits for the lock of a session that changes the table."""
-    return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (table.oid,)))
+    return int(database.value("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (table.oid,)))
 
 
 def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
     """The types of these columns of a table, and its triggers and rules, as a text to compare."""
-    definition: str | None = database.one(
+    definition: str | None = database.value(
         f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}), ', ' order by attnum) "
         f"from pg_attribute where attrelid = t.oid and not attisdropped and attname::text = any(%s)), '') "
         f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid",
@@ -204,11 +204,11 @@ def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> 
 
     Raises TargetError if the role does not exist.
     """
-    if not database.one("select exists (select from pg_roles where rolname = %s)", (role,)):
+    if not database.value("select exists (select from pg_roles where rolname = %s)", (role,)):
         raise TargetError(f"grant_to: {database.label} has no role {role}. Create it, or correct the name.")
-    if not database.one("select has_schema_privilege(%s, %s, 'usage')", (role, short(schema))):
+    if not database.value("select has_schema_privilege(%s, %s, 'usage')", (role, short(schema))):
         database.run(f"grant usage on schema {quoted(schema)} to {quoted(role)}")
     for table in tables:
         name = table_sql(schema, table)
-        if not database.one("select has_table_privilege(%s, %s, 'select')", (role, name)):
+        if not database.value("select has_table_privilege(%s, %s, 'select')", (role, name)):
             database.run(f"grant select on {name} to {quoted(role)}")

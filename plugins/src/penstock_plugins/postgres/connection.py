@@ -34,11 +34,11 @@ _UNREADABLE = (
 def database_of(dsn: Secret) -> str | None:
     """Hosts, ports and name of the database that a DSN names, in one form; None for a DSN that cannot be read."""
     try:
-        named = conninfo.conninfo_to_dict(dsn.reveal())
+        conn = conninfo.conninfo_to_dict(dsn.reveal())
     except (psycopg.ProgrammingError, UnicodeEncodeError):
         return None
-    host = named.get("host") or named.get("hostaddr") or ""
-    return f"Postgres at {host} port {named.get('port') or 5432}, {named.get('dbname') or named.get('user') or ''}"
+    host = conn.get("host") or conn.get("hostaddr") or ""
+    return f"Postgres at {host} port {conn.get('port') or 5432}, {conn.get('dbname') or conn.get('user') or ''}"
 
 
 def connection_parameters(dsn: Secret, application: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def is_in_transaction_pool(database: "Database", parameters: dict[str, Any]) -> 
     """
     if not database.is_pooled:
         return False
-    if database.one("select pg_backend_pid()") != database.pid:
+    if database.value("select pg_backend_pid()") != database.pid:
         return True
     parameters = {**parameters, "connect_timeout": PROBE_S}
     for _ in range(POOLER_PROBES):
@@ -104,7 +104,9 @@ def is_in_transaction_pool(database: "Database", parameters: dict[str, Any]) -> 
             with closing(psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)) as other:
                 pid = _pid_in_a_transaction(other)
                 # The other one is in a transaction: in a pool of transactions this one now gets another session.
-                if pid == database.pid or (pid is not None and database.one("select pg_backend_pid()") != database.pid):
+                if pid == database.pid or (
+                    pid is not None and database.value("select pg_backend_pid()") != database.pid
+                ):
                     return True
         except errors.ProtocolViolation:  # a pooler of statements refuses transactions
             return True

@@ -144,14 +144,14 @@ class Database:
         version = self.connection.info.server_version // 10_000
         if version < OLDEST:
             raise TargetError(f"{self.label} is version {version}; penstock needs {OLDEST} or newer.")
-        encoding = self.one("show server_encoding")
+        encoding = self.value("show server_encoding")
         if encoding != "UTF8":
             raise TargetError(
                 f"{self.label} stores text as {encoding}, which cannot hold every record. Create a database with "
                 "encoding UTF8."
             )
         self.binary = False
-        self.pid = self.one("select pg_backend_pid()")
+        self.pid = self.value("select pg_backend_pid()")
         if is_in_transaction_pool(self, self._parameters):
             if not self._readonly:
                 raise pooled_error(self.label)
@@ -200,7 +200,7 @@ class Database:
 
     def check_writable(self) -> None:
         """Raises TargetError if transactions of this session are read-only."""
-        if self.one("show transaction_read_only") == "on":
+        if self.value("show transaction_read_only") == "on":
             raise TargetError(f"{self.label}: no table can be written. {READ_ONLY}")
 
     # --- statements -------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Database:
         assert row is not None
         return row
 
-    def one(self, statement: str, values: Values = ()) -> Any:
+    def value(self, statement: str, values: Values = ()) -> Any:
         """The first value of the first row, None without a row."""
         row = self.run(statement, values).fetchone()
         return row[0] if row is not None else None

@@ -163,7 +163,7 @@ class ReplacingDelivery(Delivery):
             return True
         scope = self._of_partition(table)
         return bool(
-            self.database.one(f"select exists (select from {table.sql} as old where {scope.where})", scope.values)
+            self.database.value(f"select exists (select from {table.sql} as old where {scope.where})", scope.values)
         )
 
     def _is_copied_directly(self, stream: str) -> bool:
@@ -195,16 +195,16 @@ class ReplacingDelivery(Delivery):
         compared = self._compared(scope, rows.table.columns if reshaped else rows.table.added)
         measures = tuple(name for name in rows.layout.measures if name in compared)
         replacement = self._replacement(rows, relation, scope, compared, measures)
-        found = replacement.carry_out(rows.count, delete_first=delete_first)
+        differences = replacement.carry_out(rows.count, delete_first=delete_first)
         # Names of the ledger: inserted rows came, deleted rows went, restated rows changed in a compared column.
-        changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
+        changes = {"came": differences.inserted, "went": differences.deleted, "changed": differences.restated}
         if any(changes.values()):
-            before = dict(zip(measures, found.sums_before, strict=True))
-            after = {**entry.sums, **dict(zip(measures, found.sums_after, strict=True))}
+            before = dict(zip(measures, differences.sums_before, strict=True))
+            after = {**entry.sums, **dict(zip(measures, differences.sums_after, strict=True))}
             sums = {name: (old, after[name]) for name, old in before.items() if old != after[name]}
             of_readings = restated_sums(self._former, evolve(entry, changes=changes)) or {}
             sums |= {name: moved for name, moved in of_readings.items() if name not in rows.layout.measures}
-            self.ledger.restate(entry, (found.before, found.after), sums, changes)
+            self.ledger.restate(entry, (differences.before, differences.after), sums, changes)
         return changes
 
     def _compared(self, scope: Scope, doubtful: Collection[str]) -> Sequence[str]:
@@ -239,14 +239,14 @@ class MergingDelivery(Delivery):
             self.database.run("select set_config('enable_nestloop', 'on', true)")
         for rows in self.rows.values():
             if rows is not self.main:
-                found = self._children(rows).carry_out(rows.count, delete_first=delete_first)
-                self._count_children(rows.layout.stream, found)
+                differences = self._children(rows).carry_out(rows.count, delete_first=delete_first)
+                self._count_children(rows.layout.stream, differences)
         self._merge().carry_out(self.main.count)
         return entry
 
-    def _count_children(self, stream: str, found: RowDifferences) -> None:
+    def _count_children(self, stream: str, differences: RowDifferences) -> None:
         """Add what a derived stream gained to the ledger's count of its rows."""
-        if more := found.after - found.before:
+        if more := differences.after - differences.before:
             values = {"more": more, "source": self.source, "stream": stream}
             self.database.run(self.ledger.add_merged_rows_sql("%(more)s::bigint"), values)
 

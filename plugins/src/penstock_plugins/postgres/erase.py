@@ -105,7 +105,7 @@ class _TableErasure:
     def _check_triggers(self) -> None:
         """Raises SinkError where triggers or rules bring values back, also those at the end of the transaction."""
         self._database.run("set constraints all immediate")
-        remains = bool(self._nulled) and self._database.one(
+        remains = bool(self._nulled) and self._database.value(
             f"select exists (select from {self._table.sql} where {self._with_values()})", self._values
         )
         if remains or (self._nested and any(self._changed_rows())):
@@ -120,9 +120,9 @@ class _TableErasure:
         In a partitioned table, rows of several partitions have the same row id (``ctid``).
         """
         texts = ", ".join(f"{quoted(name)}::text" for name in self._nested)
-        some = " or ".join(f"{quoted(name)} is not null" for name in self._nested)
+        filled = " or ".join(f"{quoted(name)} is not null" for name in self._nested)
         for part, row_id, *former in self._database.stream(
-            f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({some}) and {self._where}",
+            f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({filled}) and {self._where}",
             self._values,
         ):
             erased = [

@@ -59,7 +59,7 @@ def division_of(database: Database, schema: str, source: str) -> str | None:
         return None
     check_rights(database, schema, WRITING)
     statement = f"select value from {quoted(schema)}.meta where name = %s"
-    division: str | None = database.one(statement, (f"division of {source}",))
+    division: str | None = database.value(statement, (f"division of {source}",))
     return division
 
 
@@ -121,7 +121,7 @@ class PostgresLedger(SqlLedger):
         if not readonly:
             database.when_reopened = self._check_kept
             with database.explained():
-                self._deferred = database.one("show synchronous_commit") == "off"
+                self._deferred = database.value("show synchronous_commit") == "off"
                 self._prepare_once()
                 for role in grant_to:
                     grant(database, role, schema, [*WRITTEN, "meta", "days"])
@@ -145,7 +145,7 @@ class PostgresLedger(SqlLedger):
                 self._check_version()
                 if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT_VERSION):
                     return
-            elif self._database.one("select count(*) from pg_tables where schemaname = %s", (short(self.schema),)):
+            elif self._database.value("select count(*) from pg_tables where schemaname = %s", (short(self.schema),)):
                 raise TargetError(
                     f"{self._database.label} has a schema {self.schema} that penstock did not make, and its ledger "
                     "needs this name. Set another ledger_schema, rename that schema, or name another database; it was "
@@ -165,9 +165,9 @@ class PostgresLedger(SqlLedger):
         self._division = (source, division)
         if first:
             self.set_fact(fact, division)
-        elif (held := self.fact(fact)) != division:
+        elif (former := self.fact(fact)) != division:
             raise LockHeldError(
-                f"another run writes {source} to {self._database.label}, divided into {held or 'other parts'}. Wait "
+                f"another run writes {source} to {self._database.label}, divided into {former or 'other parts'}. Wait "
                 f"for it to end, or divide this one alike: it is divided into {division}."
             )
 

@@ -89,7 +89,7 @@ def is_made(database: Database, schema: str) -> bool:
         "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = %s and "
         "relname = 'meta' and relkind in ('r', 'p'))"
     )
-    return database.one(statement, (short(schema),)) is True
+    return database.value(statement, (short(schema),)) is True
 
 
 def check_rights(database: Database, schema: str, rights: Sequence[str]) -> None:

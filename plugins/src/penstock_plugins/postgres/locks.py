@@ -61,14 +61,14 @@ class SourceLock:
         key = lock_key(source)
         if part is not None:
             self._take(lock_key(f"{source} {part.name}"), f"{part.name} of {source}", wait_ms)
-        if self._database.one("select pg_try_advisory_lock(%s)", (key,)):
+        if self._database.value("select pg_try_advisory_lock(%s)", (key,)):
             return True
         self._take(key, source, wait_ms, shared=part is not None)
         return part is None
 
     def _take(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:
         kind = "_shared" if shared else ""
-        if self._database.one(f"select pg_try_advisory_lock{kind}(%s)", (key,)):
+        if self._database.value(f"select pg_try_advisory_lock{kind}(%s)", (key,)):
             return
         try:
             self._database.run("select set_config('lock_timeout', %s, false)", (f"{wait_ms}ms",))

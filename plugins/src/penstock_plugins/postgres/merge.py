@@ -70,7 +70,7 @@ class Merge:
     def is_stored(self) -> bool:
         """Whether each new row is in the table, under its key."""
         table = self.table
-        missing: int = self.database.one(
+        missing: int = self.database.value(
             f"""
             {with_sql([self.relation])}
             select count(*) from {self.relation.name} as new

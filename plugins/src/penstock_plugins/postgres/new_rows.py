@@ -187,10 +187,10 @@ class NewRows:
             lines, unfit = self._formatter.without_nul(chunk)
             copied = 0
 
-            def copy(some: Sequence[bytes]) -> None:
+            def copy(blocks: Sequence[bytes]) -> None:
                 nonlocal copied
                 with self._database.connection.transaction():
-                    copied += self._copy(Chunk.of(chunk.columns, some), into)
+                    copied += self._copy(Chunk.of(chunk.columns, blocks), into)
 
             with self._database.transaction():
                 for line, error in _refused_by_halving(lines, copy, VALUE_ERRORS):

@@ -116,14 +116,14 @@ class Replacement:
         Raises NotStoredError if the table does not have ``count`` rows of the scope then.
         """
         if not self.table.comparable:
-            found = self._replace_all()
+            differences = self._replace_all()
         elif delete_first:
-            found = self._apply_in_order()
+            differences = self._apply_in_order()
         else:
-            found = self._apply_in_one_statement()
-        if found.after != count:
+            differences = self._apply_in_one_statement()
+        if differences.after != count:
             raise NotStoredError
-        return found
+        return differences
 
     def is_stored(self) -> bool:
         """Whether the rows of ``scope`` are the new rows, each as often."""
@@ -246,16 +246,16 @@ class Replacement:
 
     def _replace_all(self) -> RowDifferences:
         """Compare rows without a key as multisets; if they differ, replace all of them."""
-        found = self._multiset_differences(self.table.columns)
+        differences = self._multiset_differences(self.table.columns)
         is_narrower = len(self.compared) < len(self.table.columns)
-        restated = self._multiset_differences(self.compared) if is_narrower else found
-        if found.inserted or found.deleted:
+        restated = self._multiset_differences(self.compared) if is_narrower else differences
+        if differences.inserted or differences.deleted:
             delete = f"{with_sql(self.scope.relations)} delete from {self.table.sql} as old where {self.scope.where}"
             values = {**parameters_of(self.scope.relations), **self.scope.values}
-            if self.database.run(delete, values).rowcount != found.before:
+            if self.database.run(delete, values).rowcount != differences.before:
                 raise NotStoredError
-            insert(self.database, self.table, self.relation, found.after)
-        return found._replace(deleted=restated.deleted, inserted=restated.inserted)
+            insert(self.database, self.table, self.relation, differences.after)
+        return differences._replace(deleted=restated.deleted, inserted=restated.inserted)
 
     def _multiset_differences(self, columns: Sequence[str]) -> RowDifferences:
         """The rows that only one side has, by these columns; both sides are counted and added up."""

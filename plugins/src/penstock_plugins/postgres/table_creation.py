@@ -118,7 +118,7 @@ def _describe(database: Database, table: str, column: Column) -> None:
     texts = [column.description, f"Unit: {column.unit}" if column.unit else ""]
     if column.type == "datetime" and column.zone == "naive":
         texts.append("The provider states no time zone")
-    text = ". ".join(each.rstrip(".") for each in texts if each)
+    text = ". ".join(phrase.rstrip(".") for phrase in texts if phrase)
     if not text and column.name != EXTRA:
         text = f"The provider's {column.member}" if column.member and not column.added else "Added by penstock"
     set_comment(
@@ -128,5 +128,5 @@ def _describe(database: Database, table: str, column: Column) -> None:
 
 def set_comment(database: Database, on: str, text: str) -> None:
     # COMMENT takes no parameters; the server quotes the text.
-    escaped = database.one("select quote_literal(%s)", (text.replace("\0", ""),))
+    escaped = database.value("select quote_literal(%s)", (text.replace("\0", ""),))
     database.run(f"comment on {on} is {escaped.replace('%', '%%')}")

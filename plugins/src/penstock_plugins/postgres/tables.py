@@ -187,7 +187,7 @@ class Tables:
             self.ledger.record_table(layout.source, recorded)
         if layout.kind == "changes" and self.ledger.merged_rows(layout.source, layout.stream) is None:
             where, values = source_condition(layout.source, shared=candidate.shared)
-            rows = self.database.one(f"select count(*) from {candidate.location.sql} where {where}", values)
+            rows = self.database.value(f"select count(*) from {candidate.location.sql} where {where}", values)
             self.ledger.set_merged_rows(layout.source, layout.stream, rows)
         for role in candidate.location.grant_to:
             grant(self.database, role, candidate.location.schema, [candidate.location.table])
@@ -242,7 +242,7 @@ class Tables:
             return
         location, catalog = candidate.location, candidate.catalog
         with short_wait(self.database):  # the server locks the table to write an expression
-            default = self.database.one(
+            default = self.database.value(
                 "select pg_get_expr(adbin, adrelid) from pg_attrdef join pg_attribute on attrelid = adrelid and "
                 "attnum = adnum where adrelid = %s::bigint::oid and attname = %s",
                 (catalog.oid, SOURCE_COLUMN),

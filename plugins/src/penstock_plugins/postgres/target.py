@@ -274,7 +274,7 @@ class PostgresTarget(BaseTarget):
         where, values = source_condition(self.source, shared=table.shared)
         try:
             with short_wait(self.database):
-                return bool(self.database.one(f"select exists (select from {table.sql} where {where})", values))
+                return bool(self.database.value(f"select exists (select from {table.sql} where {where})", values))
         except LockedTableError:
             return True
 

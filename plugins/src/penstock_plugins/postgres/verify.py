@@ -56,14 +56,14 @@ class Verification:
         if not all(short(column) in types for column in columns) or _is_merged(table, columns):
             yield from self._merged_differences(table, entries)
             return
-        of_partition = {column: types[short(column)] for column in columns}
-        has_days = entries[0].partition.day is not None and of_partition[columns[-1]] in ("date", NAIVE)
+        column_types = {column: types[short(column)] for column in columns}
+        has_days = entries[0].partition.day is not None and column_types[columns[-1]] in ("date", NAIVE)
         if not has_days:
-            yield from self._differences_of(list(entries), table, of_partition, types)
+            yield from self._differences_of(list(entries), table, column_types, types)
             return
         for since, until, group in by_days(entries, self.since, self.until):
             condition = rows_of_days(quoted(columns[-1]), since, until, "%s")
-            yield from self._differences_of(group, table, of_partition, types, condition)
+            yield from self._differences_of(group, table, column_types, types, condition)
 
     def _differences_of(
         self,
@@ -105,7 +105,7 @@ class Verification:
     def _merged_differences(self, table: CatalogTable, entries: Sequence[LedgerEntry]) -> Iterator[Difference]:
         stream, name = self.recorded.stream, self.recorded.name
         where, values = source_condition(self.source, shared=table.shared)
-        rows = self.database.one(f"select count(*) from {table.sql} where {where}", values)
+        rows = self.database.value(f"select count(*) from {table.sql} where {where}", values)
         if self.merged is not None and rows != self.merged:
             what = f"{stream}: {rows} rows in {name}, {self.merged} were left there by its commits"
         elif not rows:

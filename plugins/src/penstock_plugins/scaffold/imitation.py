@@ -216,7 +216,7 @@ def _served_records(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
     records, account = stream.choices.sample.records[:MOST_SERVED], account_column(stream)
     if account is None or account.name not in stream.record.key:
         return records
-    return [one for one in records if one.get(account.member) == records[0].get(account.member)]
+    return [record for record in records if record.get(account.member) == records[0].get(account.member)]
 
 
 def _largest_listing(stream: StreamTexts) -> int:

@@ -64,10 +64,10 @@ def content(facts: Facts) -> Content:
         sources = []
         for source in target.sources:
             key = (target.target, source.source)
-            of_source = by_source.get(key, [])
-            shown = [{**stream.summary(), "block": len(blocks) + number} for number, stream in enumerate(of_source)]
-            blocks += [stream.block() for stream in of_source]
-            sources.append(_source(source, of_source, shown, runs.get(key, ())))
+            contents = by_source.get(key, [])
+            summaries = [{**stream.summary(), "block": len(blocks) + number} for number, stream in enumerate(contents)]
+            blocks += [stream.block() for stream in contents]
+            sources.append(_source(source, contents, summaries, runs.get(key, ())))
         targets.append({"name": target.target, "sources": sources})
     summary = {
         "made": epoch_s(facts.now),
@@ -84,11 +84,11 @@ def content(facts: Facts) -> Content:
 def _source(
     source: SourceStatus,
     streams: Sequence[StreamContent],
-    shown: Sequence[Mapping[str, Any]],
+    summaries: Sequence[Mapping[str, Any]],
     runs: Sequence[RunInfo],
 ) -> dict[str, Any]:
     changes = sorted(
-        (change for stream in streams for several in stream.changes.values() for change in several),
+        (change for stream in streams for restatements in stream.changes.values() for change in restatements),
         key=lambda change: change.changed_at,
         reverse=True,
     )
@@ -98,7 +98,7 @@ def _source(
         "good": epoch_s(source.last_good),
         "requests": source.requests_this_month,
         "changed": dict(source.changed),
-        "streams": shown,
+        "streams": summaries,
         "openings": sorted(
             openings, key=lambda opening: (opening["closes"] is None, opening["closes"] or 0, opening["stream"])
         ),

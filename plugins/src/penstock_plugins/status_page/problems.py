@@ -117,8 +117,8 @@ def _first_cell(
 
 def _bad_run(last: RunInfo, known: Collection[str]) -> dict[str, Any] | None:
     """The last run of a source, if it ended badly for a reason that no problem of the ``known`` kinds shows."""
-    shown = {1: {"failed", "truncated"}, 4: {"parked"}}
-    if last.exit_code in (None, 0, 5) or not shown.get(last.exit_code, set()).isdisjoint(known):
+    kinds_shown = {1: {"failed", "truncated"}, 4: {"parked"}}
+    if last.exit_code in (None, 0, 5) or not kinds_shown.get(last.exit_code, set()).isdisjoint(known):
         return None
     return {
         "kind": "run",

@@ -68,21 +68,21 @@ class StreamContent:
     def measures(self) -> list[str]:
         names = {
             name: None
-            for of_account in self.partitions.values()
-            for partition in of_account.values()
+            for partitions in self.partitions.values()
+            for partition in partitions.values()
             for name in partition.sums
         }
         return list(names)
 
     def states(self, account: Account) -> str:
         """One letter per day."""
-        status, of_account = self.accounts[account], self.partitions.get(account, {})
+        status, partitions = self.accounts[account], self.partitions.get(account, {})
         gap = range(0)
         if self.dated and status.first_day is not None and status.last_day is not None:
             gap = range((status.first_day - self.first).days, (status.last_day - self.first).days + 1)
         return "".join(
-            _state(of_account[day], restated=(account, day) in self.changes)
-            if day in of_account
+            _state(partitions[day], restated=(account, day) in self.changes)
+            if day in partitions
             else (MISSING if day in gap else NOTHING)
             for day in range(self.days)
         )
@@ -91,15 +91,15 @@ class StreamContent:
         """What is shown before the stream is opened."""
         measures = self.measures
         states = {account: self.states(account) for account in self.accounts}
-        every = [self.partitions.get(account, {}) for account in self.accounts]
-        by_day = [[of_account[day] for of_account in every if day in of_account] for day in range(self.days)]
+        by_account = [self.partitions.get(account, {}) for account in self.accounts]
+        by_day = [[partitions[day] for partitions in by_account if day in partitions] for day in range(self.days)]
         return {
             "name": self.place[2],
             "dated": self.dated,
             "measures": measures,
             "states": "".join(map(_of_all, zip(*states.values(), strict=True))),
-            "rows": [sum(partition.rows for partition in several) if several else None for several in by_day],
-            "sums": [[_sum(several, name) for several in by_day] for name in measures],
+            "rows": [sum(partition.rows for partition in same_day) if same_day else None for same_day in by_day],
+            "sums": [[_sum(same_day, name) for same_day in by_day] for name in measures],
             "counts": Counter("".join(states.values())),
             "read": epoch_s(
                 max((account.last_read for account in self.accounts.values() if account.last_read), default=None)
@@ -108,14 +108,14 @@ class StreamContent:
                 {
                     "name": ", ".join(account),
                     "states": states[account],
-                    "rows": sum(partition.rows for partition in of_account.values()),
-                    "sums": [_sum(of_account.values(), name) for name in measures],
+                    "rows": sum(partition.rows for partition in partitions.values()),
+                    "sums": [_sum(partitions.values(), name) for name in measures],
                     "read": epoch_s(status.last_read),
                     **({"zone": status.timezone} if status.timezone else {}),
                     **({"left": _left(status)} if status.configured is False else {}),
                     **({"overdue": True} if status.overdue else {}),
                 }
-                for (account, status), of_account in zip(self.accounts.items(), every, strict=True)
+                for (account, status), partitions in zip(self.accounts.items(), by_account, strict=True)
             ],
         }
 
@@ -124,8 +124,8 @@ class StreamContent:
         measures, runs, closings = self.measures, _Numbered(), _Numbered()
         columns, notes, changes = [], {}, {}
         for number, account in enumerate(self.accounts):
-            of_account = self.partitions.get(account, {})
-            cells = [of_account.get(day) for day in range(self.days)]
+            partitions = self.partitions.get(account, {})
+            cells = [partitions.get(day) for day in range(self.days)]
             columns.append(
                 {
                     "rows": [cell and cell.rows for cell in cells],
@@ -136,7 +136,7 @@ class StreamContent:
                     "sums": [[cell and decimal_text(cell.sums.get(name)) for cell in cells] for name in measures],
                 }
             )
-            for day, partition in of_account.items():
+            for day, partition in partitions.items():
                 if about := _notes(partition):
                     notes[f"{number}:{day}"] = about
                 if (account, day) in self.changes:
@@ -156,20 +156,20 @@ class StreamContent:
     def openings(self) -> list[dict[str, Any]]:
         """The open partitions, by the time at which they close."""
         by_closing: dict[int | None, list[tuple[Account, int]]] = {}
-        for account, of_account in self.partitions.items():
-            for day, partition in of_account.items():
+        for account, partitions in self.partitions.items():
+            for day, partition in partitions.items():
                 if partition.standing == "open":
                     by_closing.setdefault(epoch_s(partition.open_until), []).append((account, day))
         return [
             {
                 "stream": self.place[2],
                 "closes": closes,
-                "accounts": len({account for account, _ in several}),
-                "partitions": len(several),
-                "first": self._day(min(day for _, day in several)),
-                "last": self._day(max(day for _, day in several)),
+                "accounts": len({account for account, _ in closing}),
+                "partitions": len(closing),
+                "first": self._day(min(day for _, day in closing)),
+                "last": self._day(max(day for _, day in closing)),
             }
-            for closes, several in by_closing.items()
+            for closes, closing in by_closing.items()
         ]
 
     def _day(self, number: int) -> str | None:
@@ -215,8 +215,8 @@ def streams_of(facts: Facts) -> dict[Place, StreamContent]:
     return contents
 
 
-def account_of(of: AccountStatus | PartitionStatus | Change | Problem) -> Account:
-    return tuple(of.account.values())
+def account_of(item: AccountStatus | PartitionStatus | Change | Problem) -> Account:
+    return tuple(item.account.values())
 
 
 def _left(status: AccountStatus) -> str:
@@ -297,8 +297,8 @@ def read_again(target: str, source: str, streams: Sequence[str], accounts: Seque
     their names cannot be listed.
     """
     names = [name for account in accounts for name in account]
-    listed = 0 < len(names) <= ACCOUNTS_NAMED and not any("," in name or name != name.strip() for name in names)
-    chosen = ["--accounts", ",".join(map(glob.escape, names))] if listed else []
+    may_list = 0 < len(names) <= ACCOUNTS_NAMED and not any("," in name or name != name.strip() for name in names)
+    chosen = ["--accounts", ",".join(map(glob.escape, names))] if may_list else []
     return shlex.join(["penstock", "run", source, "--to", target, "--streams", ",".join(streams), *chosen, *options])
 
 

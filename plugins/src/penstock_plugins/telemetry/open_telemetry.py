@@ -201,8 +201,8 @@ def count(event: Event) -> None:
     """
     meter = metrics.get_meter("penstock")
     if event["event"] == "run_finished":
-        for source, of_source in event["sources"].items():
-            for stream, counts in of_source["streams"].items():
+        for source, source_report in event["sources"].items():
+            for stream, counts in source_report["streams"].items():
                 place = {"penstock.source": source, "penstock.stream": stream}
                 for name, text in OF_STREAM.items():
                     meter.create_counter(f"penstock.{name}", description=text).add(counts[name], place)

@@ -39,9 +39,9 @@ OF_STREAM = {
 
 def write(folder: Path, event: RunFinished) -> None:
     """Write the file of each source of a finished run. Raises OSError."""
-    for source, of_source in event["sources"].items():
+    for source, source_report in event["sources"].items():
         file = folder / f"penstock_{source}.prom"
-        text = rendered(event, source, of_source["streams"], round(time.time(), 3), last_success(file))
+        text = rendered(event, source, source_report["streams"], round(time.time(), 3), last_success(file))
         write_whole(file, text, mode=0o644)
 
 

@@ -52,7 +52,9 @@ class SharedTargets:
     def open(self, part: int, source: str) -> Lease:
         """A new lease. It ends those of the same source that earlier workers of the part had."""
         with self._lock:
-            self._end([number for number, one in self._leases.items() if (one.part, one.source) == (part, source)])
+            self._end(
+                [number for number, lease in self._leases.items() if (lease.part, lease.source) == (part, source)]
+            )
             number = next(self._numbers)
             self._leases[number] = _LeasedTarget(source=source, part=part)
         return Lease(number)
@@ -60,7 +62,7 @@ class SharedTargets:
     def end(self, part: int) -> None:
         """The part is lost: its leases end."""
         with self._lock:
-            self._end([number for number, one in self._leases.items() if one.part == part])
+            self._end([number for number, lease in self._leases.items() if lease.part == part])
 
     def _end(self, numbers: list[int]) -> None:
         for number in numbers:

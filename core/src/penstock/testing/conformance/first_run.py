@@ -34,8 +34,8 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
             *_check_empty_streams(report, chosen, rows),
             *(
                 finding
-                for key, of_partition in rows.items()
-                for finding in _check_keys(streams[key[0]], key, of_partition)
+                for key, partition_rows in rows.items()
+                for finding in _check_keys(streams[key[0]], key, partition_rows)
             ),
             *(finding for stream in streams.values() for finding in _check_keys_of_accounts(stream, rows)),
         ]
@@ -77,7 +77,7 @@ def _check_empty_streams(report: RunReport, chosen: Iterable[str], rows: Rows) -
     """Streams that did not fail, and of which the sandbox has no record."""
     for name in chosen:
         failed = any(error["stream"] == name for error in report.errors)
-        if not failed and not any(of_partition for key, of_partition in rows.items() if key[0] == name):
+        if not failed and not any(partition_rows for key, partition_rows in rows.items() if key[0] == name):
             text = f"{name}: the sandbox has no record of it, so that nothing was tried"
             yield Finding("nothing to read", text)
 
@@ -104,8 +104,8 @@ def _check_keys_of_accounts(stream: Stream, rows: Rows) -> Iterator[Finding]:
     if stream.kind != "changes" or stream.account is None:
         return
     accounts: dict[tuple[Any, ...], str] = {}
-    for key, of_partition in rows.items():
-        for row in of_partition if key[0] == stream.name else ():
+    for key, partition_rows in rows.items():
+        for row in partition_rows if key[0] == stream.name else ():
             values = tuple(map(row.get, stream.key))
             if accounts.setdefault(values, key[1][0]) != key[1][0]:
                 text = f"{stream.name}: the key {values} is in the accounts {accounts[values]} and {key[1][0]}; changes"

@@ -50,12 +50,12 @@ def check_truths(
     """
     unknown: set[str] = set()
     untrue: dict[str, list[Finding]] = {}
-    for key, of_partition in rows.items():
+    for key, partition_rows in rows.items():
         true = true_rows(key)
         if true is None:
             unknown.add(key[0])
         else:
-            untrue.setdefault(key[0], []).extend(_check_truth(streams[key[0]], key, of_partition, true))
+            untrue.setdefault(key[0], []).extend(_check_truth(streams[key[0]], key, partition_rows, true))
     for problems in untrue.values():
         more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
         yield from (Finding("truth", f"{problem}{more}") for problem in sorted(problems)[:1])
