@@ -629,8 +629,14 @@ class NoSandbox(Acme):
         (Acme(stream={"account": "shop"}), None, r"it is read account by account \(shop\), and the settings of the sa"),
     ],
     ids=[
-        *("sandbox that fails", "truth of other parameters", "no sandbox", "sandbox that answers a dictionary"),
-        *("sandbox that was made", "declaration", "truth without a column", "no accounts"),
+        "sandbox that fails",
+        "truth of other parameters",
+        "no sandbox",
+        "sandbox that answers a dictionary",
+        "sandbox that was made",
+        "declaration",
+        "truth without a column",
+        "no accounts",
     ],
 )
 def test_a_mistake_in_the_test_itself_is_named(plugin: Acme, truth: Any, text: str, tmp_path: Path) -> None:

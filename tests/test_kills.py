@@ -33,10 +33,20 @@ SINKS = ("jsonl", "csv")
 
 # Every point that the code marks; a test below holds this list against the source.
 PARTITION_POINTS = (
-    *("files.staged", "files.intended", "file.renamed", "files.in_place", "files.delivered", "partition.delivered"),
+    "files.staged",
+    "files.intended",
+    "file.renamed",
+    "files.in_place",
+    "files.delivered",
+    "partition.delivered",
 )
 CHANGES_POINTS = (
-    *("day.written", "day.staged", "merge.written", "merge.intended", "file.renamed", "files.in_place"),
+    "day.written",
+    "day.staged",
+    "merge.written",
+    "merge.intended",
+    "file.renamed",
+    "files.in_place",
     "merge.delivered",
 )
 REPORT_POINTS = ("report.submitted",)

@@ -26,20 +26,21 @@ PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 # The private folders of the core, in the order in which a run uses them. The Python API is built from all stages before
 # it, and the command line from it.
 STAGES = (
-    *(
-        "_util",
-        "_plugins",
-        "_config",
-        "_run_report",
-        "_plan",
-        "_fetch",
-        "_decode",
-        "_recording",
-        "_read",
-        "_run",
-        "_write",
-    ),
-    *("_project", "_cli", "__main__", "testing"),
+    "_util",
+    "_plugins",
+    "_config",
+    "_run_report",
+    "_plan",
+    "_fetch",
+    "_decode",
+    "_recording",
+    "_read",
+    "_run",
+    "_write",
+    "_project",
+    "_cli",
+    "__main__",
+    "testing",
 )
 
 # The modules and folders of the core that may import a large library; an empty set: only plugins.

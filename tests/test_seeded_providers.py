@@ -39,8 +39,18 @@ _FROM, _TO = map(int, os.environ.get("PENSTOCK_SEEDS", "200-300").split("-"))
 
 # What happens between two looks at the target.
 STEPS = (
-    *("read", "read", "failures", "failures", "stopped", "forgotten", "rows forgotten"),
-    *("some accounts", "some days", "in shards", "unfit", "another column"),
+    "read",
+    "read",
+    "failures",
+    "failures",
+    "stopped",
+    "forgotten",
+    "rows forgotten",
+    "some accounts",
+    "some days",
+    "in shards",
+    "unfit",
+    "another column",
 )
 
 

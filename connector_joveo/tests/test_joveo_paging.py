@@ -26,8 +26,16 @@ UNCERTAIN = UncertainPages(size=2)
         (2, 1, 1, None),
     ],
     ids=[
-        *("first, full", "first, short", "first, empty", "second, full", "second, repeats a full one"),
-        *("second, repeats a short one", "second, empty", "third, full", "third, repeats", "third, short"),
+        "first, full",
+        "first, short",
+        "first, empty",
+        "second, full",
+        "second, repeats a full one",
+        "second, repeats a short one",
+        "second, empty",
+        "third, full",
+        "third, repeats",
+        "third, short",
     ],
 )
 def test_page_one_is_requested_and_may_repeat_page_zero(
@@ -62,8 +70,12 @@ def test_page_one_is_requested_and_may_repeat_page_zero(
         (3, 2, 8, 4, True, "0"),
     ],
     ids=[
-        *("the second", "a third, all short", "a third, all full", "a third, after longer ones"),
-        *("a third, after two that differ", "after the last one"),
+        "the second",
+        "a third, all short",
+        "a third, all full",
+        "a third, after longer ones",
+        "a third, after two that differ",
+        "after the last one",
     ],
 )
 def test_a_provider_that_always_serves_its_only_page(
@@ -104,8 +116,14 @@ def test_a_provider_that_always_serves_its_only_page(
         ("3", 2, None, None),
     ],
     ids=[
-        *("not at the end", "at the end", "nothing at all", "nothing, stated", "a total", "after that page"),
-        *("short of the ceiling", "cut at the ceiling"),
+        "not at the end",
+        "at the end",
+        "nothing at all",
+        "nothing, stated",
+        "a total",
+        "after that page",
+        "short of the ceiling",
+        "cut at the ceiling",
     ],
 )
 def test_the_page_before_the_first_is_requested_last(

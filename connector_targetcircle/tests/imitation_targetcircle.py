@@ -33,10 +33,19 @@ _PARAMETERS = {f"parameters[{name}]" for name in ("idfa", "gaid", "waid", "click
     f"parameters[ref{number}]" for number in range(1, 6)
 }
 _OFFERS_OPTIONS = {"limit", "offerId", "offerName", "adInventory", "status", "startDateFrom", "startDateTo"} | {
-    *("endDateFrom", "endDateTo", "provider", "category", "advertiser", "vertical", "country")
+    "endDateFrom",
+    "endDateTo",
+    "provider",
+    "category",
+    "advertiser",
+    "vertical",
+    "country",
 }
 _CODES_OPTIONS = {"offerId", "adInventory", "limit", "deeplink", "type", "maxHeight", "minHeight"} | {
-    *("maxWidth", "minWidth", "maxSize", "minSize"),
+    "maxWidth",
+    "minWidth",
+    "maxSize",
+    "minSize",
     *_PARAMETERS,
 }
 
@@ -48,8 +57,16 @@ _SUBMISSIONS: dict[str, dict[str, bool]] = {
     | dict.fromkeys(("adInventory", "country", "offer", "reference", "limit"), False),
     "trades": dict.fromkeys(
         (
-            *("limit", "offer", "adInventory", "provider", "category", "conversionType", "engagementType"),
-            *("vertical", "adType", "targetCountries"),
+            "limit",
+            "offer",
+            "adInventory",
+            "provider",
+            "category",
+            "conversionType",
+            "engagementType",
+            "vertical",
+            "adType",
+            "targetCountries",
         ),
         False,
     ),

@@ -93,7 +93,13 @@ def test_offers_one_source_and_its_streams_only() -> None:
     assert [source.name for source in plugin.penstock_sources()] == ["targetcircle"]
     assert not plugin.penstock_record_streams(source="talroo")
     assert {stream.name for stream in plugin.penstock_record_streams(source="targetcircle")} == {
-        *("transactions", "clicks", "trades", "offers", "offer_details", "offer_ads", "codes")
+        "transactions",
+        "clicks",
+        "trades",
+        "offers",
+        "offer_details",
+        "offer_ads",
+        "codes",
     }
 
 
@@ -419,19 +425,31 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
         ("clicks", an_answer("", 503), Retry, ServerError),
     ],
     ids=[
-        *("clicks", "trades", "offers", "codes", "unready report whose links differ", "links agree"),
-        *("links name fewer pages", "links name more pages", "Link names more pages", "cut body", "HTML", "no body"),
-        *(
-            "no rows",
-            "no number of pages",
-            "null pages",
-            "401 as documented",
-            "401 with a token",
-            "408",
-            "404 of a report",
-            "404 of a list",
-        ),
-        *("an array for an offer", "404 of an offer", "404 of ads", "codes refused", "503"),
+        "clicks",
+        "trades",
+        "offers",
+        "codes",
+        "unready report whose links differ",
+        "links agree",
+        "links name fewer pages",
+        "links name more pages",
+        "Link names more pages",
+        "cut body",
+        "HTML",
+        "no body",
+        "no rows",
+        "no number of pages",
+        "null pages",
+        "401 as documented",
+        "401 with a token",
+        "408",
+        "404 of a report",
+        "404 of a list",
+        "an array for an offer",
+        "404 of an offer",
+        "404 of ads",
+        "codes refused",
+        "503",
     ],
 )
 def test_every_answer_has_the_documented_verdict(

@@ -151,8 +151,16 @@ def test_days_without_rows(app: TargetCircle, day: date) -> None:
         ("trades", []),
     ],
     ids=[
-        *("no end", "days for times", "backwards", "limit too large", "limit as text", "currency of clicks"),
-        *("no currency", "unknown currency", "trades of a day", "no object"),
+        "no end",
+        "days for times",
+        "backwards",
+        "limit too large",
+        "limit as text",
+        "currency of clicks",
+        "no currency",
+        "unknown currency",
+        "trades of a day",
+        "no object",
     ],
 )
 def test_submissions_are_checked(app: TargetCircle, kind: str, body: Any) -> None:

@@ -215,9 +215,14 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         (read("2026-08-01", NOW, settings=Settings(ids=("1",), currency="USD")), "changed"),
     ],
     ids=[
-        *("final", "read before it closed", "read when it closed", "read by a clock that was ahead"),
-        *("read while another rule kept it open", "failed since"),
-        *("never delivered", "other settings"),
+        "final",
+        "read before it closed",
+        "read when it closed",
+        "read by a clock that was ahead",
+        "read while another rule kept it open",
+        "failed since",
+        "never delivered",
+        "other settings",
     ],
 )
 def test_why_a_day_is_read(held: tuple[Partition, LedgerEntry], reason: str | None, target_of: type[FakeTarget]):

@@ -502,8 +502,14 @@ def test_no_header_is_too_odd(text: str):
         (NOW + timedelta(hours=10)).isoformat().replace("+00:00", "Z"),
     ],
     ids=[
-        *("seconds", "since 1970", "milliseconds since 1970", "HTTP date"),
-        *("HTTP date without a zone", "ISO 8601", "ISO 8601 without a zone", "ISO 8601 with Z"),
+        "seconds",
+        "since 1970",
+        "milliseconds since 1970",
+        "HTTP date",
+        "HTTP date without a zone",
+        "ISO 8601",
+        "ISO 8601 without a zone",
+        "ISO 8601 with Z",
     ],
 )
 def test_a_stated_wait_has_several_forms(name: str, text: str):

@@ -22,8 +22,14 @@ from penstock_plugins.paging import PageNumber
         (0, 0, 0, 0, False),
     ],
     ids=[
-        *("one full page", "one full page, pages not stated", "small pages that add up to it", "first of several"),
-        *("last of several, full", "last of several, half", "one short page", "none"),
+        "one full page",
+        "one full page, pages not stated",
+        "small pages that add up to it",
+        "first of several",
+        "last of several, full",
+        "last of several, half",
+        "one short page",
+        "none",
     ],
 )
 def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, listed: int, cut: bool) -> None:
@@ -86,8 +92,13 @@ def test_a_page_is_the_last_where_that_is_stated(count: int, longest: int, short
         (1, 1000, 1000, 10_001, True),
     ],
     ids=[
-        *("full to the ceiling", "and stated", "last page short", "and stated", "smaller pages up to the last one"),
-        *("before it", "more stated than is listed"),
+        "full to the ceiling",
+        "and stated",
+        "last page short",
+        "and stated",
+        "smaller pages up to the last one",
+        "before it",
+        "more stated than is listed",
     ],
 )
 def test_ceiling_is_reached_by_a_full_last_page(

@@ -119,8 +119,17 @@ MANY_DIGITS = "12345678901234567890123456789012345678"
         ("nested", [UNSET, Raw(b"null"), {"a": 1}], [None, None, '{"a": 1}']),
     ],
     ids=[
-        *("texts", "numbers", "no finite numbers", "integers", "booleans", "days", "naive times", "aware times"),
-        *("offsets with seconds", "nested values", "nested nulls"),
+        "texts",
+        "numbers",
+        "no finite numbers",
+        "integers",
+        "booleans",
+        "days",
+        "naive times",
+        "aware times",
+        "offsets with seconds",
+        "nested values",
+        "nested nulls",
     ],
 )
 def test_a_value_arrives_as_it_was(dsn: str, column: str, values: list[Any], shown: list[str | None]) -> None:

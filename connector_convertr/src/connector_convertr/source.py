@@ -141,8 +141,16 @@ STATUSES: Mapping[int, StatusRule] = {
 
 # Both spellings of this framework, and that of OAuth.
 REASON = (
-    *("hydra:description", "detail", "description", "error_description", "message"),
-    *("hydra:title", "title", "error.message", "error.description", "error"),
+    "hydra:description",
+    "detail",
+    "description",
+    "error_description",
+    "message",
+    "hydra:title",
+    "title",
+    "error.message",
+    "error.description",
+    "error",
 )
 
 

@@ -52,8 +52,18 @@ LINK_MEMBERS = ("location", "url", "reportUrl", "downloadUrl", "link")
 FAILED = frozenset({"FAILED", "FAILURE", "ERROR", "CANCELLED", "EXPIRED"})
 UNDER_WAY = frozenset(
     {
-        *("ACCEPTED", "CREATED", "INITIATED", "IN_PROGRESS", "NEW", "PENDING"),
-        *("PROCESSING", "QUEUED", "RUNNING", "SCHEDULED", "STARTED", "SUBMITTED"),
+        "ACCEPTED",
+        "CREATED",
+        "INITIATED",
+        "IN_PROGRESS",
+        "NEW",
+        "PENDING",
+        "PROCESSING",
+        "QUEUED",
+        "RUNNING",
+        "SCHEDULED",
+        "STARTED",
+        "SUBMITTED",
     }
 )
 

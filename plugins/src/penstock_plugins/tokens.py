@@ -352,7 +352,17 @@ class HmacSigned(Unsigned):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIGNABLE = {
-    *("method", "host", "path", "query", "sorted_query", "body", "body_sha256", "time", "epoch_s", "epoch_ms", "key")
+    "method",
+    "host",
+    "path",
+    "query",
+    "sorted_query",
+    "body",
+    "body_sha256",
+    "time",
+    "epoch_s",
+    "epoch_ms",
+    "key",
 }
 
 

@@ -18,8 +18,17 @@ from penstock.results import RunInfo
 REASON_SHOWN = 80  # characters of a run's reason in a list
 
 RUN_COLUMNS = (
-    *("run_id", "target", "source", "started_at", "seconds", "exit_code"),
-    *("records", "rejected", "requests", "failed", "why"),
+    "run_id",
+    "target",
+    "source",
+    "started_at",
+    "seconds",
+    "exit_code",
+    "records",
+    "rejected",
+    "requests",
+    "failed",
+    "why",
 )
 
 

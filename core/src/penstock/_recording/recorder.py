@@ -41,9 +41,22 @@ Send = Callable[[], Outcome]
 
 _CREDENTIALS = frozenset(  # headers
     {
-        *("set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info", "authorization", "cookie"),
-        *("x-auth-token", "x-access-token", "x-refresh-token", "x-subject-token", "x-csrf-token", "x-xsrf-token"),
-        *("x-api-key", "x-session-id", "x-session-token", "x-amz-security-token"),
+        "set-cookie",
+        "www-authenticate",
+        "proxy-authenticate",
+        "authentication-info",
+        "authorization",
+        "cookie",
+        "x-auth-token",
+        "x-access-token",
+        "x-refresh-token",
+        "x-subject-token",
+        "x-csrf-token",
+        "x-xsrf-token",
+        "x-api-key",
+        "x-session-id",
+        "x-session-token",
+        "x-amz-security-token",
     }
 )
 MOST_HELD_BYTES = 256 << 20  # of responses without records, in memory until the end of the run

@@ -28,7 +28,16 @@ class Merge:
 
 # What is kept of a column: what the header of a file, or its schema, is made of.
 _KEPT = (
-    *("name", "type", "nullable", "zone", "description", "unit", "unit_of", "member", "additive", "personal"),
+    "name",
+    "type",
+    "nullable",
+    "zone",
+    "description",
+    "unit",
+    "unit_of",
+    "member",
+    "additive",
+    "personal",
     "decimal_scale",
 )
 
