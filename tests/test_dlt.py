@@ -179,10 +179,10 @@ def test_a_decimal_is_never_rounded(world: World, text: str, scale: int, fits: b
     """
     (clicks,) = world.project.layouts("talroo")
     if fits:
-        dlt.refuse_rounding([{"price_amount": Decimal(text)}, {"price_amount": None}], clicks, scale)
+        dlt.check_rounding([{"price_amount": Decimal(text)}, {"price_amount": None}], clicks, scale)
     else:
         with pytest.raises(ProviderError, match=r"decimal_scale=18"):
-            dlt.refuse_rounding([{"price_amount": Decimal(text)}], clicks, scale)
+            dlt.check_rounding([{"price_amount": Decimal(text)}], clicks, scale)
 
 
 def test_nested_values_are_json_in_json(world: World) -> None:

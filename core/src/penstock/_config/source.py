@@ -122,7 +122,7 @@ class ConfiguredSource:
         component = declared(self.settings) if isinstance(declared, FunctionType) else declared
         return self.registry.component(kind, component) if isinstance(component, Named) else component
 
-    def refuse_unusable_credentials(self) -> None:
+    def check_credentials(self) -> None:
         """
         Make every authenticator once, before any request. Raises ConfigError with the credentials that make none, such
         as a private key that is no PEM.

@@ -164,7 +164,7 @@ def act(
     notices: Notices,
 ) -> ActResult:
     """Send the rows of an action, or prepare their requests only; see :meth:`penstock.Project.act`."""
-    _refuse_unusable(action, input_, options)
+    _check_options(action, input_, options)
     parameters = values_of(action, values)
     configured = setup.source(source, notices.add)
     emit = partial(_emit, setup, callbacks.on_event)
@@ -194,7 +194,7 @@ def act(
         return _send(job, sender, options, callbacks.on_receipt, notices, emit)
 
 
-def _refuse_unusable(action: Action, input_: Input, options: ActOptions) -> None:
+def _check_options(action: Action, input_: Input, options: ActOptions) -> None:
     """Raises UsageError for an action or a combination of options that cannot be carried out."""
     if action.not_built:
         raise UsageError(f"{action.name} is not built: {action.not_built}")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from penstock._config.config import Config
 from penstock._plan.selection import chosen_streams
-from penstock._project.jobs import Selection, jobs_for, refuse_missed
+from penstock._project.jobs import Selection, check_missed_columns, jobs_for
 from penstock._project.setup import Notice, Notices, Setup, connector_errors
 from penstock._run.check import check as check_credentials
 from penstock._util.clock import Clock
@@ -76,7 +76,7 @@ def _check_pipeline(setup: Setup, name: str, clock: Clock) -> str:
 
 def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
     configured = setup.source(name, notice)
-    refuse_missed(setup.config, [configured], {name: chosen_streams(configured, None)})
+    check_missed_columns(setup.config, [configured], {name: chosen_streams(configured, None)})
     with connector_errors(configured.connector):
         return check_credentials(configured, clock)
 

@@ -91,14 +91,16 @@ def selected_streams(
     return chosen
 
 
-def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]]) -> None:
+def check_missed_columns(
+    config: Config, sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]]
+) -> None:
     """Raise ConfigError where the settings exclude a column that reading these streams depends on."""
     problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
     if problems:
         raise ConfigError([f"{config.where}: {text}" for text in problems])
 
 
-def refuse_unknown_accounts(
+def check_accounts(
     sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]], patterns: Sequence[str]
 ) -> None:
     """
@@ -158,8 +160,8 @@ def jobs_for(
     config, named = setup.config, _sources_and_sink(setup, name, selection, planning=planning, used=used)
     configured, configured_sink = setup.configured(named.sources, named.to, sink_named_by=named.to_where, notice=notice)
     chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
-    refuse_unknown_accounts(configured, chosen, selection.accounts)
-    refuse_missed(config, configured, chosen)
+    check_accounts(configured, chosen, selection.accounts)
+    check_missed_columns(config, configured, chosen)
     sink = _sink_of(selection, configured_sink)
     allowed = selection.allow_rejected or (
         named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
@@ -231,7 +233,7 @@ def plan_of(job: Job, now: datetime) -> Plan:
         return plan_job(job, now)
 
 
-def refuse_indivisible(jobs: Iterable[Job]) -> None:
+def check_divisible(jobs: Iterable[Job]) -> None:
     """Raises TargetError for a sink that one process at a time can write."""
     for job in jobs:
         if not isinstance(job.sink, Divisible):

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from penstock._config.source import ConfiguredSource
 from penstock._plan.plan import Job
 from penstock._plan.selection import chosen_streams
-from penstock._project.jobs import PlanOnlySink, refuse_missed
+from penstock._project.jobs import PlanOnlySink, check_missed_columns
 from penstock._project.setup import Notices, Setup, window_of
 from penstock._read.components import components_of
 from penstock._run.context import new_run
@@ -162,7 +162,7 @@ def read(
     """See :meth:`penstock.Project.read`."""
     configured = setup.source(source, Notices(on_event).add)
     streams = chosen_streams(configured, [stream])
-    refuse_missed(setup.config, [configured], {source: streams})
+    check_missed_columns(setup.config, [configured], {source: streams})
     first, last = window_of(since, until, clock(None).now().astimezone(configured.zone).date())
     job = Job(
         source=configured, streams=streams, accounts=accounts, sink=PlanOnlySink(), since=first, until=last, full=True

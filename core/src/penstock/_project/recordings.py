@@ -61,7 +61,7 @@ def as_recorded(selection: Selection, recording: "Recording") -> Selection:
     )
 
 
-def refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
+def check_unmasked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
     """Raise UsageError for a masked recording and a target with a ledger."""
     if recording.masked and any(job.sink.keeps_ledger for job in jobs):
         raise UsageError(

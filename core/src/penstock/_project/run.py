@@ -12,9 +12,9 @@ from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._plan.division import shard_of
 from penstock._plan.plan import Job
-from penstock._project.jobs import Selection, jobs_for, pipeline_of, refuse_indivisible
+from penstock._project.jobs import Selection, check_divisible, jobs_for, pipeline_of
 from penstock._project.notify import notify
-from penstock._project.recordings import RecordingOptions, as_recorded, recorder_of, recording_of, refuse_masked
+from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
 from penstock._project.setup import Notice, Notices, Setup
 from penstock._run.context import RunContext, new_run
@@ -68,7 +68,7 @@ def run(
         jobs, sink = jobs_for(configured, name, selection, clock.now(), notices.add)
         for fault in setup.registry.not_loaded:  # it may be one that is to mask values
             notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
-        _refuse_unusable(jobs, sink, recording)
+        _check_usable(jobs, sink, recording)
         exchange_log = recording or recorder_of(recordings, selection)
         if division.shard is not None:
             jobs = _sharded(jobs, division.shard, notices.add)
@@ -125,13 +125,13 @@ def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str],
         )
 
 
-def _refuse_unusable(jobs: Sequence[Job], sink: ConfiguredSink | None, recording: "Recording | None") -> None:
+def _check_usable(jobs: Sequence[Job], sink: ConfiguredSink | None, recording: "Recording | None") -> None:
     """Raise UsageError for credentials that cannot be used, or for a recording that the target must not have."""
     if recording is not None:
-        refuse_masked(recording, jobs, sink)
+        check_unmasked(recording, jobs, sink)
         return
     for job in jobs:
-        job.source.refuse_unusable_credentials()
+        job.source.check_credentials()
 
 
 def _follow(on_event: OnEvent, remember: Callable[[], None], event: Event) -> None:
@@ -159,7 +159,7 @@ def _carry_out(
 
 def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
-    refuse_indivisible(jobs)
+    check_divisible(jobs)
     this_part = shard_of(shard, [job.source for job in jobs])
     in_part = []
     for job in jobs:

@@ -18,7 +18,7 @@ from attrs import frozen
 from penstock._config.target_text import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Unit, divide, most_parts, unit_of_partition
 from penstock._plan.plan import Job
-from penstock._project.jobs import Selection, jobs_for, plan_of, refuse_indivisible, sinks_for
+from penstock._project.jobs import Selection, check_divisible, jobs_for, plan_of, sinks_for
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided
@@ -86,11 +86,11 @@ def run_by_workers(
     Raises UsageError for what cannot be divided, before anything is requested.
     """
     with closing(engine_of(setup, engine_name, workers)) as engine:
-        _refuse_what_stays_here(setup, selection, engine)
-        _refuse_sinks(context.jobs, engine)
+        _check_workers_can_read(setup, selection, engine)
+        _check_sinks(context.jobs, engine)
         if not engine.carries_secrets:
             for job in context.jobs:
-                _refuse_changing_tokens(job, setup.registry.engine(_name_of(engine_name)).summary)
+                _check_tokens(job, setup.registry.engine(_name_of(engine_name)).summary)
         worker_jobs = _WorkerJobs(
             file=None if setup.config.path is None else str(setup.config.path.absolute()),
             sets=tuple(setup.sets),
@@ -123,9 +123,9 @@ def _divide(context: RunContext, engine: Engine) -> Division:
 # --- what cannot be divided -------------------------------------------------------------------------------------------
 
 
-def _refuse_sinks(jobs: Sequence[Job], engine: Engine) -> None:
+def _check_sinks(jobs: Sequence[Job], engine: Engine) -> None:
     """Raises TargetError for a sink that the workers of this engine cannot write."""
-    refuse_indivisible(jobs)
+    check_divisible(jobs)
     for job in jobs:
         by_machines = isinstance(job.sink, Staging) or (isinstance(job.sink, Divisible) and not job.sink.one_machine)
         if not engine.is_local and not by_machines:
@@ -136,7 +136,7 @@ def _refuse_sinks(jobs: Sequence[Job], engine: Engine) -> None:
             )
 
 
-def _refuse_what_stays_here(setup: Setup, selection: Selection, engine: Engine) -> None:
+def _check_workers_can_read(setup: Setup, selection: Selection, engine: Engine) -> None:
     """Workers read the configuration, the environment and the plugins by themselves."""
     if isinstance(setup.file, Mapping) or setup.environ is not os.environ:
         raise UsageError(
@@ -153,7 +153,7 @@ def _refuse_what_stays_here(setup: Setup, selection: Selection, engine: Engine) 
         )
 
 
-def _refuse_changing_tokens(job: Job, engine: str) -> None:
+def _check_tokens(job: Job, engine: str) -> None:
     """
     Raises UsageError where a grant ends the token before it: several workers would end each other's. ``engine``: its
     summary.

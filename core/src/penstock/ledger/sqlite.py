@@ -57,7 +57,7 @@ class SqliteLedger(SqlLedger):
             else:
                 self._create()
                 self._connect("rw")
-                self._refuse_foreign()
+                self._check_is_ledger()
                 self._execute("pragma journal_mode = wal")
                 self._execute("pragma synchronous = full")
                 self._prepare()
@@ -100,7 +100,7 @@ class SqliteLedger(SqlLedger):
             self._connection = sqlite3.connect(":memory:", isolation_level=None)
             self._prepare()
             return
-        self._refuse_foreign()
+        self._check_is_ledger()
         self._check_version()
         # Development versions (decision 72).
         if self.outdated:
@@ -129,7 +129,7 @@ class SqliteLedger(SqlLedger):
         rows = self._execute("select name from sqlite_master where type = 'table'").fetchall()
         return {name for (name,) in rows}
 
-    def _refuse_foreign(self) -> None:
+    def _check_is_ledger(self) -> None:
         tables = self._tables()
         if tables and not {"meta", "partitions"} <= tables:
             raise TargetError(

@@ -115,7 +115,7 @@ class DuckTarget(BaseTarget):
         for stream, of_stream in self.ledger.delivered_tables(self.source):
             if self._holds_rows(stream):
                 continue
-            self._refuse_renamed(stream)
+            self._check_not_renamed(stream)
             entries = self.ledger.entries(self.source, of_stream)
             lost = [partition for partition, entry in entries.items() if rows_in(entry, stream)]
             if lost:
@@ -125,7 +125,7 @@ class DuckTarget(BaseTarget):
                 )
                 self.ledger.forget(self.source, lost)
 
-    def _refuse_renamed(self, stream: str) -> None:
+    def _check_not_renamed(self, stream: str) -> None:
         """Raises TargetError if there is no table of a stream, and another one has its mark."""
         mark = self._mark(stream)
         there = self.database.run(

@@ -89,7 +89,7 @@ def dlt_source(
     def resource(layout: Layout) -> Any:
         def read() -> Iterator[list[dict[str, Any]]]:
             for rows in _read(dlt.current.resource_state(), project, source, layouts, layout, options):
-                refuse_rounding(rows, layout, decimal_scale)
+                check_rounding(rows, layout, decimal_scale)
                 yield rows
 
         return dlt.resource(
@@ -218,7 +218,7 @@ def _decimal_places(value: Any) -> int:
     return -exponent
 
 
-def refuse_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: int) -> None:
+def check_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: int) -> None:
     """Raise ProviderError for a decimal with more digits after the point than its column has."""
     for column in layout.columns:
         if column.type != "decimal":

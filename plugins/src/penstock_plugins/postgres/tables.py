@@ -219,11 +219,11 @@ class Tables:
         candidate.check_names(self.ledger.schema)
         if candidate.catalog.oid is None:
             if recorded is not None:
-                self._refuse_moved(candidate, recorded)
+                self._check_not_moved(candidate, recorded)
             candidate.check_rights()
             return []
-        self._refuse_taken(candidate)
-        self._refuse_foreign(candidate, recorded)
+        self._check_not_taken(candidate)
+        self._check_recognised(candidate, recorded)
         return self._possible_changes(candidate)
 
     def _possible_changes(self, candidate: Candidate) -> list[TableChange]:
@@ -263,7 +263,7 @@ class Tables:
             raise TargetError(
                 f"{what} {candidate.location.name} in the database {candidate.catalog.database}. Nothing was changed."
             )
-        self._refuse_taken(candidate)
+        self._check_not_taken(candidate)
         candidate.check_mark()
         self._possible_changes(candidate)
         return candidate
@@ -294,21 +294,21 @@ class Tables:
         is_same = bool(recorded) and recorded[0].oid == candidate.catalog.oid
         return candidate.catalog.is_table and (candidate.is_marked or is_same)
 
-    def _refuse_taken(self, candidate: Candidate) -> None:
+    def _check_not_taken(self, candidate: Candidate) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         stream = candidate.layout.stream
         for source, other in self.ledger.recorded_at(candidate.location.schema, candidate.location.table):
             if other.stream != stream or (source != self.source and not candidate.shared):
                 raise candidate.taken_error(source, other.stream)
 
-    def _refuse_foreign(self, candidate: Candidate, recorded: LedgerTable | None) -> None:
+    def _check_recognised(self, candidate: Candidate, recorded: LedgerTable | None) -> None:
         """Refuse a table that is not penstock's, or not the one that has the stream's rows."""
         if not self._is_recognised(candidate):
             raise candidate.foreign_error()
         if recorded is not None and recorded.name != candidate.location.name:
-            self._refuse_moved(candidate, recorded)
+            self._check_not_moved(candidate, recorded)
 
-    def _refuse_moved(self, candidate: Candidate, recorded: LedgerTable) -> None:
+    def _check_not_moved(self, candidate: Candidate, recorded: LedgerTable) -> None:
         """Refuse another table than the one that has the stream's rows."""
         (former,) = locate(self.database, self.source, [recorded])
         if former is not None and former.oid != candidate.catalog.oid:
