@@ -15,7 +15,7 @@ TABLES: list[tuple[str, str, str, set[ColumnType]]] = [
     ("penstock_plugins.arrow.columns", "ARROW_TYPES", "pyarrow", {"decimal", "datetime"}),
     ("penstock_plugins.duckdb.target", "SQL_TYPES", "duckdb", {"decimal", "datetime"}),
     ("penstock_plugins.integrations.dlt", "DLT_TYPES", "", set()),
-    ("penstock_plugins.integrations.schema", "JSON_SCHEMA_TYPES", "", set()),
+    ("penstock_plugins.integrations.stream_schema", "JSON_SCHEMA_TYPES", "", set()),
     ("penstock_plugins.postgres.column_types", "SQL_TYPES", "psycopg", {"datetime"}),
     ("penstock_plugins.postgres.column_types", "VALUE_TYPES", "psycopg", {"datetime"}),
 ]

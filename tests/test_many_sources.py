@@ -38,7 +38,7 @@ from penstock._plugins.registry import Registry
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._run.divided.coordinator import run_divided
-from penstock._run.divided.messages import PartResult, message_of
+from penstock._run.divided.wire_values import PartResult, message_of
 from penstock._run_report.report import RunReport
 from penstock.engines import Assignment, Coordinator, Trial, Work
 from penstock.ledger import SqliteLedger

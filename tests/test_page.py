@@ -45,7 +45,7 @@ from penstock.sandbox.server import serve
 from penstock_plugins.status_page.command import PageServer, seconds, write
 from penstock_plugins.status_page.content import Content, content
 from penstock_plugins.status_page.render import policy, render
-from penstock_plugins.status_page.streams import STATES, Facts
+from penstock_plugins.status_page.stream_content import STATES, Facts
 
 pytestmark = pytest.mark.slow
 

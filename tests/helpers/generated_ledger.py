@@ -20,7 +20,7 @@ from penstock.results import (
     StatusResult,
     TargetStatus,
 )
-from penstock_plugins.status_page.streams import Facts
+from penstock_plugins.status_page.stream_content import Facts
 
 NOW = datetime(2026, 11, 28, 6, 40, tzinfo=UTC)
 LAST = date(2026, 11, 27)

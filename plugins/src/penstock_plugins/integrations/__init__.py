@@ -5,6 +5,6 @@ Integrations: penstock as a part of other tools, and other tools as a part of pe
 - ``singer_target``: any Singer target as a sink, with its settings in ``singer_kind``
 - ``dlt``, ``dagster``: functions for Python programs
 - ``messages``, ``singer_messages``: records as messages of JSON
-- ``schema``: a stream in the terms of other tools
+- ``stream_schema``: a stream in the terms of other tools
 - ``state_ledger``: the ledger of a run whose state another tool stores
 """

@@ -14,7 +14,7 @@ import click
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, mask
 
-from penstock_plugins.integrations import schema
+from penstock_plugins.integrations import stream_schema
 from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to, standard_output
 from penstock_plugins.integrations.messages import RECORD, Texts, message, now_ms, split_at_record
 
@@ -102,7 +102,7 @@ def stream_of(layout: Layout) -> dict[str, Any]:
     day = layout.day_column
     return {
         "name": layout.stream,
-        "json_schema": schema.json_schema(layout, Texts()),
+        "json_schema": stream_schema.json_schema(layout, Texts()),
         "supported_sync_modes": ["full_refresh", "incremental"] if day else ["full_refresh"],
         "source_defined_primary_key": [[column] for column in layout.unique_columns],
         **({"source_defined_cursor": True, "default_cursor_field": [day], "is_resumable": True} if day else {}),

@@ -11,7 +11,7 @@ from typing import Any
 from penstock import Layout, Project
 
 from penstock_plugins.extras import installed
-from penstock_plugins.integrations import schema
+from penstock_plugins.integrations import stream_schema
 
 RETRY_S = 600
 """Seconds until a run that stopped at a deadline, or at the provider's quota, is tried again."""
@@ -41,7 +41,7 @@ def dagster_assets(
     """
     with installed("dagster"):
         import dagster
-    layouts_by_stream = schema.groups(project.layouts(source, streams))
+    layouts_by_stream = stream_schema.groups(project.layouts(source, streams))
     return [
         _asset(dagster, project, source, layouts, to=to, since=since, timezone=timezone, deadline_s=deadline_s)
         for layouts in layouts_by_stream.values()
@@ -153,7 +153,7 @@ def _columns(dagster: Any, layout: Layout) -> Any:
             dagster.TableColumn(
                 column.name,
                 column.type,
-                description=schema.described(column) or None,
+                description=stream_schema.described(column) or None,
                 constraints=dagster.TableColumnConstraints(nullable=column.nullable),
             )
             for column in layout.columns

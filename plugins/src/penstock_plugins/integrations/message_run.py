@@ -31,8 +31,8 @@ from penstock import (
 from penstock.commands.process import discard_output, is_closed, stop_on_signals
 
 from penstock_plugins.integrations.messages import Messages, RecordWriter
-from penstock_plugins.integrations.schema import groups
 from penstock_plugins.integrations.state_ledger import StateLedger
+from penstock_plugins.integrations.stream_schema import groups
 
 T = TypeVar("T")
 JSON_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from penstock import Layout, Project, UsageError, __version__
 
-from penstock_plugins.integrations import schema
+from penstock_plugins.integrations import stream_schema
 from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to
 from penstock_plugins.integrations.messages import Texts, now_ms
 from penstock_plugins.integrations.singer_messages import SingerMessages
@@ -27,7 +27,7 @@ def catalog(layouts: Sequence[Layout], by_default: Sequence[str], texts: Texts) 
 
 
 def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
-    key, day, fixed = list(layout.unique_columns), layout.day_column, schema.automatic(layout)
+    key, day, fixed = list(layout.unique_columns), layout.day_column, stream_schema.automatic(layout)
     method = "FULL_TABLE" if layout.kind == "snapshot" else "INCREMENTAL"
     stream = {
         "inclusion": "available",
@@ -50,7 +50,7 @@ def _entry(layout: Layout, by_default: bool, texts: Texts) -> dict[str, Any]:
     return {
         "tap_stream_id": layout.stream,
         "stream": layout.stream,
-        "schema": schema.json_schema(layout, texts),
+        "schema": stream_schema.json_schema(layout, texts),
         "key_properties": key,
         "replication_method": method,
         **({"replication_key": day} if day else {}),
@@ -87,7 +87,7 @@ def selected(catalog: Any, layouts: Sequence[Layout], by_default: Sequence[str])
 
 
 def _excluded(layout: Layout, metadata: Mapping[tuple[str, ...], Mapping[str, Any]]) -> list[str]:
-    fixed = schema.automatic(layout)
+    fixed = stream_schema.automatic(layout)
     return [
         f"{layout.stream}.{column.name}"
         for column in layout.columns

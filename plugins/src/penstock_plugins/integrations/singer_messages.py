@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 from penstock import Layout, LedgerEntry
 
-from penstock_plugins.integrations import schema
+from penstock_plugins.integrations import stream_schema
 from penstock_plugins.integrations.messages import RECORD, Texts, message, split_at_record
 
 
@@ -38,7 +38,7 @@ class SingerMessages:
             {
                 "type": "SCHEMA",
                 "stream": layout.stream,
-                "schema": schema.json_schema(layout, self.texts),
+                "schema": stream_schema.json_schema(layout, self.texts),
                 "key_properties": list(layout.unique_columns),
                 **({"bookmark_properties": [day]} if day else {}),
             }

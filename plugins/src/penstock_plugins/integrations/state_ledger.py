@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from attrs import define, field
 from penstock import Layout, Ledger, LedgerEntry, Partition, PendingReport, RunRecord, UsageError, mask
 
-from penstock_plugins.integrations.schema import groups
+from penstock_plugins.integrations.stream_schema import groups
 
 MOST_REPORTS = 100  # in the state of one stream, the newest: a state is written many times, and stays small
 

@@ -2,7 +2,7 @@
 The content of the page: what the ledgers hold, as compact JSON-like data.
 
 The page's summary holds what is shown at once: problems, sources, streams, and one letter per account and day, see
-:data:`penstock_plugins.status_page.streams.STATES`. Counts, sums, times and restatements are in a block for each
+:data:`penstock_plugins.status_page.stream_content.STATES`. Counts, sums, times and restatements are in a block for each
 stream, which the browser reads when the stream is looked at. Times are seconds since 1970-01-01 UTC; sums are decimal
 text, never floats.
 """
@@ -15,8 +15,8 @@ from attrs import frozen
 from penstock import Project, mask
 from penstock.results import Change, RunInfo, SourceStatus
 
-from penstock_plugins.status_page.problems import new_members, problem_entries, reasons_of, restated
-from penstock_plugins.status_page.streams import Facts, StreamContent, account_of, change_of, epoch_s, streams_of
+from penstock_plugins.status_page.attention_entries import new_members, problem_entries, reasons_of, restated
+from penstock_plugins.status_page.stream_content import Facts, StreamContent, account_of, change_of, epoch_s, streams_of
 
 RUNS_SHOWN = 30  # of each source
 CHANGES_SHOWN = 100  # of each source, in its list

@@ -3,7 +3,7 @@
 // order. Text is set by textContent only, so that no name can become HTML. The summary is drawn at once; a stream's
 // rows, and its block of details, when the stream is opened.
 
-// --- what the letters mean (see streams.py); what is wrong first ---
+// --- what the letters mean (see stream_content.py); what is wrong first ---
 
 const STATES = {
   x: { name: "failed", style: "failed", sign: "F" },

@@ -17,7 +17,8 @@ from penstock._fetch.auth import RENEWED_AT
 from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
-from penstock._run.divided.messages import (
+from penstock._run.divided.shared_targets import SharedTargets
+from penstock._run.divided.wire_values import (
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -32,7 +33,6 @@ from penstock._run.divided.messages import (
     requested_of,
     sent_of,
 )
-from penstock._run.divided.shared_targets import SharedTargets
 from penstock._run.divided.worker import WorkerTask, lock_part_of, try_worker, work
 from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs

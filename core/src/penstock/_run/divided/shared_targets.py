@@ -14,7 +14,7 @@ from itertools import count
 
 from attrs import define, field
 
-from penstock._run.divided.messages import Lease, TargetReply, TargetRequest, reply_to
+from penstock._run.divided.wire_values import Lease, TargetReply, TargetRequest, reply_to
 from penstock.engines import Message
 from penstock.engines.calls import Failure
 from penstock.errors import StoppedError

@@ -15,7 +15,8 @@ from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, PartOfDivision
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
-from penstock._run.divided.messages import (
+from penstock._run.divided.shared_targets import TargetChannel
+from penstock._run.divided.wire_values import (
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -29,7 +30,6 @@ from penstock._run.divided.messages import (
     message_of,
     reply_to,
 )
-from penstock._run.divided.shared_targets import TargetChannel
 from penstock._run.job_run import other_version
 from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport

@@ -10,7 +10,7 @@ from typing import Any
 from penstock import mask
 from penstock.results import NEWS, Change, Problem, RunInfo, TargetStatus, by_reason, joined, moved_sums
 
-from penstock_plugins.status_page.streams import (
+from penstock_plugins.status_page.stream_content import (
     FAILED,
     MISSING,
     REJECTED,
