@@ -30,12 +30,13 @@ import pytest
 import time_machine
 from attrs import define, field
 from command_here import main
-from connector_run import RunReport, loaded
+from connector_run import loaded
 from penstock import SandboxRequest, SandboxResponse, Secret, errors
 from penstock._cli import Commands, _group as command_line
 from penstock._cli.init import toml_value
 from penstock._cli.session import Session
 from penstock._plugins.built_in import COMMANDS
+from penstock._run_report.exit_codes import STATUS
 from penstock.sandbox import FAULTS
 from penstock.sandbox.server import Server, serve
 
@@ -519,7 +520,7 @@ def test_the_pages_list_every_exit_code_and_verb() -> None:
     reported = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PenstockError)]
 
-    assert reported == {one.exit_code for one in kinds} | set(RunReport.STATUS)
+    assert reported == {one.exit_code for one in kinds} | set(STATUS)
     index = (ROOT / "docs" / "index.md").read_text()
     rows = "\n".join(re.findall(r"^\|(.*?)\|.*\|.*\|$", index, re.MULTILINE))
     assert [verb for verb in {*COMMANDS, *loaded().commands()} if f"`penstock {verb}`" not in rows] == []

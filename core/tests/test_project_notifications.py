@@ -11,7 +11,7 @@ import pytest
 from penstock import ConfigError, Project, SandboxRequest, SandboxResponse
 from penstock._config.pipeline import Occasion
 from penstock._project.notify import OCCASIONS
-from penstock._run_report.report import RunReport
+from penstock._run_report.exit_codes import STATUS
 from penstock.sandbox.server import Server, serve
 from project_shop import DAYS, NOW, PLUGINS, AnHourLater, Shop, Stopped, config
 
@@ -88,7 +88,7 @@ def test_a_message_has_the_command_that_lists_restatements(server: Server, shop:
     assert message["text"].endswith(f"restated: penstock changes daily --since {NOW.date()}")
 
 
-@pytest.mark.parametrize("status", [*RunReport.STATUS.values(), "parked", "closed", "not started"])
+@pytest.mark.parametrize("status", [*STATUS.values(), "parked", "closed", "not started"])
 def test_every_status_is_an_occasion(status: str) -> None:
     """
     A receiver can name each way in which a run may end, and a run that did not fail is not reported as failed.

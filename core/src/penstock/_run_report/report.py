@@ -4,12 +4,13 @@ The run report: the result of every partition. It is written as JSON, printed as
 
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 from attrs import asdict, define, evolve, field, fields
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
+from penstock._run_report.exit_codes import STATUS, exit_code_of
 from penstock.errors import PenstockError
 from penstock.events import ReportedError, ReportMembers
 from penstock.model import Partition
@@ -114,16 +115,6 @@ class RunReport:
     _noticed: set[str] = field(factory=set, init=False, repr=False)  # the notices
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    STATUS: ClassVar[Mapping[int, str]] = {
-        0: "delivered",
-        1: "failed",
-        3: "refused",
-        4: "deadline",
-        5: "rejected",
-        6: "locked",
-        130: "interrupted",
-    }
-
     def stream(self, source: str, stream: str) -> StreamCounts:
         """The counts of one stream, zeros at first."""
         if (counts := self.streams.get((source, stream))) is None:
@@ -215,25 +206,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """The first that applies of 130, 3, 1, 4, 6, 5; else 0."""
-        counts = self.streams.values()
-        if self.interrupted:
-            return 130
-        if self.refused or self.forbidden - self.accepted:
-            return 3
-        if self.errors or any(count.failed or count.truncated for count in counts):
-            return 1
-        if self.deadline or self.parked:
-            return 4
-        if self.locked:
-            return 6
-        if not self.allowed.covers(self.rejected_or_unread, self.fetched):
-            return 5
-        if self.allowed.share != 1 and any(count.lost for count in counts):
-            return 5
-        if self.allowed.strict and any(count.unknown_members for count in counts):
-            return 5
-        return 0
+        return exit_code_of(self)
 
     @property
     def rejected_or_unread(self) -> int:
@@ -303,7 +276,7 @@ class RunReport:
         """The exit code as a word; 4 is a deadline, or a source that was parked."""
         if self.exit_code == 4 and not self.deadline:
             return "parked"
-        return "closed" if self.output_closed and not self.exit_code else self.STATUS[self.exit_code]
+        return "closed" if self.output_closed and not self.exit_code else STATUS[self.exit_code]
 
     def total(self, name: str) -> int:
         """The sum of one counter over all streams."""
