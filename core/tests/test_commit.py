@@ -61,12 +61,12 @@ def planned(partition: Partition) -> PlannedSlice:
 def a_committer(ledger: SqliteLedger, events: list[Event]) -> Committer:
     """A committer into memory, with this ledger."""
     context = RunContext(
-        jobs=(), clock=StandingClock(NOW), started_at=NOW, report=RunReport(run_id="r1"), emit=events.append
+        jobs=(), clock=StandingClock(NOW), started_at=NOW, run_report=RunReport(run_id="r1"), emit=events.append
     )
     return Committer(
         source=SOURCE,
         target=MemoryTarget(MemorySink(None), ledger),
-        log=RunLog("s", context.report, context.emit),
+        log=RunLog("s", context.run_report, context.emit),
         context=context,
     )
 
@@ -226,7 +226,7 @@ def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
     for number, error in enumerate(errors):
         committer.fail(planned(Partition("clicks", (("account", str(number)),))), ServerError(error))
     committer.flush()
-    assert [error["reason"] for error in committer.context.report.errors] == errors
+    assert [error["reason"] for error in committer.context.run_report.errors] == errors
     return [event["message"] for event in events if event["event"] == "note"]
 
 

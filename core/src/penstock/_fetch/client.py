@@ -79,7 +79,7 @@ class SourceClient:
     source: ConfiguredSource
     clock: Clock
     budget: Budget
-    report: RunReport | None = None  # counts the requests of streams
+    run_report: RunReport | None = None  # counts the requests of streams
     emit: OnEvent = ignore
     exchange_log: ExchangeLog | None = None  # of a run that is recorded or replayed
     peers: Peers | None = None
@@ -203,13 +203,13 @@ class SourceClient:
     def count_request(self, call: Call) -> None:
         """Count a request before it leaves: whether a response comes is not known yet. ParkedError: none may leave."""
         self.check_not_parked()
-        if call.stream is not None and self.report is not None:
-            self.report.count(self.source.name, call.stream.name, requests=1)
+        if call.stream is not None and self.run_report is not None:
+            self.run_report.count(self.source.name, call.stream.name, requests=1)
 
     def count(self, call: Call, **more: int) -> None:
         """Add to the figures of the call's stream in the run report."""
-        if call.stream is not None and self.report is not None:
-            self.report.count(self.source.name, call.stream.name, **more)
+        if call.stream is not None and self.run_report is not None:
+            self.run_report.count(self.source.name, call.stream.name, **more)
 
     def park(self, error: ParkedError) -> None:
         """Make no further request: another process met a wait that is too long."""

@@ -177,7 +177,7 @@ class Committer:
         for name in sorted(self._delivered):
             counts = self.log.stream(name)
             if self.target.whole_stream and counts.delivered < counts.planned:
-                self.context.report.notice(
+                self.context.run_report.notice(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
                     f"a target that remembers nothing is written whole or not at all: it was left as it was"
                 )
@@ -262,7 +262,7 @@ class Committer:
     def _keep_newer(self, partition: Partition) -> None:
         """Count a partition as final, whose delivered rows are newer than the recording."""
         self.log.count(partition.stream, planned=-1, final=1)
-        self.context.report.notice(f"{self.source.name}: what was read after the recording stays as it is")
+        self.context.run_report.notice(f"{self.source.name}: what was read after the recording stays as it is")
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Committer:
             source=self.source.name,
             partition=partition,
             state="delivered",
-            run_id=self.context.report.run_id,
+            run_id=self.context.run_report.run_id,
             read_at=result.read_at,
             open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,

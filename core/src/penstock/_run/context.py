@@ -32,7 +32,7 @@ class RunContext:
     jobs: Sequence[Job]
     clock: Clock
     started_at: datetime  # of the whole run
-    report: RunReport
+    run_report: RunReport
     emit: OnEvent
     deadline: float | None = None  # on the monotonic clock
     exchange_log: ExchangeLog | None = None
@@ -84,7 +84,7 @@ class RunContext:
                     source,
                     clock=self.clock,
                     budget=self.budget,
-                    report=self.report,
+                    run_report=self.run_report,
                     emit=self.emit,
                     exchange_log=self.exchange_log,
                     peers=self.peers,
@@ -105,13 +105,13 @@ def new_run(
     events.
     """
     now = clock.now()
-    report = RunReport(run_id=run_id(now), allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
+    run_report = RunReport(run_id=run_id(now), allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     return RunContext(
         jobs=jobs,
         clock=clock,
         started_at=now,
-        report=report,
-        emit=emitter(on_event, [job.source.registry for job in jobs], report.run_id),
+        run_report=run_report,
+        emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
         deadline=None if deadline_s is None else clock.monotonic() + deadline_s,
         exchange_log=exchange_log,
     )

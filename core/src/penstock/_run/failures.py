@@ -49,19 +49,19 @@ class Failures:
 
     def _ends_run(self, error: BaseException) -> bool:
         """Whether an error ends the run, or its reads of this source; the report then has the reason."""
-        report = self.context.report
+        run_report = self.context.run_report
         match error:
             case OutputClosedError():
-                report.output_closed = True
+                run_report.output_closed = True
                 self.context.clock.stop.set()
             case StoppedError():
-                report.interrupted = True
+                run_report.interrupted = True
             case ParkedError():
-                if self.log.source not in report.parked:
-                    report.parked[self.log.source] = str(error)
+                if self.log.source not in run_report.parked:
+                    run_report.parked[self.log.source] = str(error)
                     self.log.note(str(error), parked=True)
             case DeadlineReachedError():
-                report.deadline = True
+                run_report.deadline = True
             case _:
                 return isinstance(error, GeneratorExit)
         return True
@@ -73,14 +73,14 @@ class Failures:
             return
         if isinstance(self.ledger, GroupingLedger):
             try:
-                self.ledger.fail_all(self.log.source, failures, self.context.report.run_id)
+                self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
             except PenstockError:
                 pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
             else:
                 return
         for partition, text in failures:
             try:
-                self.ledger.fail(self.log.source, partition, text, self.context.report.run_id)
+                self.ledger.fail(self.log.source, partition, text, self.context.run_report.run_id)
             except PenstockError as error:  # the target is lost: only the report has the failure
                 note = f"{partition}, and what fails after it, is not recorded in the ledger: {error}"
                 self.log.note_once(str(error), note)

@@ -70,9 +70,9 @@ class JobRun:
 
     def __attrs_post_init__(self) -> None:
         job, context, ledger = self.job, self.context, self.target.ledger
-        self.log = RunLog(self.source.name, context.report, context.emit)
+        self.log = RunLog(self.source.name, context.run_report, context.emit)
         self.committer = Committer(self.source, self.target, self.log, context)
-        this_run = context.report.run_id if context.peers is not None else None
+        this_run = context.run_report.run_id if context.peers is not None else None
         self._planner = Planner(job, context.started_at, self.target, this_run)
         self._dependencies = Dependencies(self.source, self._planner.families.chosen)
         self._listed = ListedAccounts(
@@ -96,7 +96,7 @@ class JobRun:
     def open(cls, job: Job, number: int, context: RunContext, when_over: Callable[["JobRun"], None]) -> "JobRun":
         """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         return cls(
-            job, number, context, context.client(job.source), _open_target(job, context.report.run_id), when_over
+            job, number, context, context.client(job.source), _open_target(job, context.run_report.run_id), when_over
         )
 
     @property
@@ -118,7 +118,7 @@ class JobRun:
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
         finally:
-            self.context.report.notice(*self.target.notices)
+            self.context.run_report.notice(*self.target.notices)
 
     def start(self) -> None:
         """Add the slices that can be read now. Others follow when the streams that they need are read."""
@@ -223,15 +223,15 @@ class JobRun:
         After the last read: let the target complete its streams; report refused credentials and what was never read;
         drop stale reports; and record the run.
         """
-        report = self.context.report
+        run_report = self.context.run_report
         for stream, began in self._began.items():
             self.log.stream(stream).seconds = self._ended.get(stream, began) - began
         self.committer.finish()
-        self._refusals.add_to(report)
-        if not report.interrupted and not report.deadline:
+        self._refusals.add_to(run_report)
+        if not run_report.interrupted and not run_report.deadline:
             self._listed.fail_unlisted()
             self._pending_reports.drop_stale(self.context.clock.now())
-        report.notice(*self._planner.notices)
+        run_report.notice(*self._planner.notices)
         if self.context.peers is None:
             self.record_run()
 
@@ -242,22 +242,22 @@ class JobRun:
         """
         if self.target.ledger is None:
             return
-        name, own_report = self.source.name, self.context.report.only(self.source.name)
-        report = own_report.as_dict()
-        errors = {"errors": report["errors"][:ERRORS_RECORDED]}
-        parked = {"parked": report["parked"]} if own_report.parked else {}
+        name, source_report = self.source.name, self.context.run_report.only(self.source.name)
+        report_dict = source_report.as_dict()
+        errors = {"errors": report_dict["errors"][:ERRORS_RECORDED]}
+        parked = {"parked": report_dict["parked"]} if source_report.parked else {}
         record = RunRecord(
-            run_id=self.context.report.run_id,
+            run_id=self.context.run_report.run_id,
             source=name,
             started_at=self.context.started_at,
             finished_at=self._ended_at or self.context.clock.now(),
-            exit_code=own_report.exit_code,
-            report={**report["sources"].get(name, {}), **errors, **parked},
+            exit_code=source_report.exit_code,
+            report={**report_dict["sources"].get(name, {}), **errors, **parked},
         )
         try:
             self.target.ledger.record_run(record)
         except PenstockError as error:
-            self.context.report.notice(f"{name}: this run is not in the ledger: {error}")
+            self.context.run_report.notice(f"{name}: this run is not in the ledger: {error}")
 
     def close(self) -> None:
         """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""

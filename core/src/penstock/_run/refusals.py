@@ -43,14 +43,14 @@ class Refusals:
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
 
-    def add_to(self, report: RunReport) -> None:
+    def add_to(self, run_report: RunReport) -> None:
         """
         Add the credentials that were refused, those with which an account was forbidden, and those that were accepted:
         only all processes of a run together know whether every request with them was forbidden.
         """
         name = self.source.name
-        report.refused |= {
+        run_report.refused |= {
             (name, owner) for owner, error in self._credentials.items() if not isinstance(error, ForbiddenError)
         }
-        report.forbidden |= {(name, self.source.credentials_of(account)) for _, account in self._accounts}
-        report.accepted |= {(name, owner) for owner in list(self.client.accepted)}  # threads may add
+        run_report.forbidden |= {(name, self.source.credentials_of(account)) for _, account in self._accounts}
+        run_report.accepted |= {(name, owner) for owner in list(self.client.accepted)}  # threads may add

@@ -30,25 +30,25 @@ def run_jobs(context: RunContext) -> RunReport:
     Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request; all
     later failures are in the report.
     """
-    report, exchange_log = context.report, context.exchange_log
+    run_report, exchange_log = context.run_report, context.exchange_log
     with open_jobs(context.jobs, context) as jobs:
         if exchange_log is not None:
             exchange_log.begin(context.started_at, jobs.sources)
         context.emit(
-            {"event": "run_started", "run_id": report.run_id, "sources": [source.name for source in jobs.sources]}
+            {"event": "run_started", "run_id": run_report.run_id, "sources": [source.name for source in jobs.sources]}
         )
         jobs.start()
         ended_by = context.scheduler.run(idle=jobs.flush)
-        report.deadline |= isinstance(ended_by, DeadlineReachedError)
-        report.interrupted |= isinstance(ended_by, StoppedError)
+        run_report.deadline |= isinstance(ended_by, DeadlineReachedError)
+        run_report.interrupted |= isinstance(ended_by, StoppedError)
         jobs.finish()
         if exchange_log is not None:
             try:
-                report.notice(*exchange_log.finish())
+                run_report.notice(*exchange_log.finish())
             except PenstockError as error:
-                RunLog(jobs.sources[0].name, report, context.emit).fail(None, None, error)
-    context.emit({"event": "run_finished", **report.as_dict()})
-    return report
+                RunLog(jobs.sources[0].name, run_report, context.emit).fail(None, None, error)
+    context.emit({"event": "run_finished", **run_report.as_dict()})
+    return run_report
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def open_jobs(jobs: Sequence[Job], context: RunContext, *, all_at_once: bool = F
         opened.open(jobs)
         yield opened
     finally:
-        context.report.seconds = time.monotonic() - began
+        context.run_report.seconds = time.monotonic() - began
         run_ended.set()
         watch.join()
         for client in context.clients.values():
@@ -116,8 +116,8 @@ class OpenJobs:
             if job_run is not None:
                 self._close(job_run)
             if isinstance(error, LockHeldError):
-                self.context.report.locked[job.source.name] = str(error)
-                self.context.report.notice(f"{job.source.name} was not read: {error}")
+                self.context.run_report.locked[job.source.name] = str(error)
+                self.context.run_report.notice(f"{job.source.name} was not read: {error}")
             raise
         return job_run
 
@@ -135,14 +135,14 @@ class OpenJobs:
 
     def finish(self) -> None:
         """After the last read: finish the jobs that are still open."""
-        report = self.context.report
-        report.interrupted &= not report.output_closed  # such a run stops itself
+        run_report = self.context.run_report
+        run_report.interrupted &= not run_report.output_closed  # such a run stops itself
         if self._waiting:
             names = ", ".join(job.source.name for _, job in self._waiting)
-            report.notice(f"the run ended before it came to {clip(names, 200)}")
+            run_report.notice(f"the run ended before it came to {clip(names, 200)}")
         for job_run in self.job_runs:
             job_run.finish()
-        report.interrupted &= not report.output_closed  # a target may notice it at its end only
+        run_report.interrupted &= not run_report.output_closed  # a target may notice it at its end only
 
     # --- jobs that wait -----------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class OpenJobs:
             try:
                 job_run = JobRun.open(job, number, self.context, self._replace)
             except PenstockError as error:
-                self.context.report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
+                self.context.run_report.notice(f"{job.source.name}: this run is not in the ledger: {error}")
                 continue
             self.job_runs.append(job_run)
             yield job_run
@@ -176,7 +176,7 @@ class OpenJobs:
                 self._waiting.appendleft((number, job))
                 return
             except PenstockError as error:
-                RunLog(job.source.name, self.context.report, self.context.emit).fail(None, None, error)
+                RunLog(job.source.name, self.context.run_report, self.context.emit).fail(None, None, error)
 
     def _close(self, job_run: JobRun) -> None:
         """Close a job, and the client of its source if no other job needs it."""

@@ -23,21 +23,21 @@ class RunLog:
     """
 
     source: str
-    report: RunReport
+    run_report: RunReport
     emit: OnEvent
     _noted: set[Hashable] = field(factory=set, init=False)
 
     def stream(self, name: str) -> StreamCounts:
         """The counts of a stream."""
-        return self.report.stream(self.source, name)
+        return self.run_report.stream(self.source, name)
 
     def count(self, stream: str, **amounts: int) -> None:
         """Add to the counts of a stream."""
-        self.report.count(self.source, stream, **amounts)
+        self.run_report.count(self.source, stream, **amounts)
 
     def fail(self, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
         """Record an error of a partition, a stream or the source, and send it to all that follow the run."""
-        self.emit({"event": "partition_failed", **self.report.error(self.source, stream, partition, error)})
+        self.emit({"event": "partition_failed", **self.run_report.error(self.source, stream, partition, error)})
 
     def note(self, text: str, *, parked: bool = False) -> None:
         """Emit the event ``note``: it is no failure. ``parked``: the source is left for a later run."""
@@ -73,7 +73,7 @@ class RunLog:
 
         ``derived_rejected``: the records of these streams that were rejected.
         """
-        counts = self.report.stream(self.source, entry.partition.stream)
+        counts = self.run_report.stream(self.source, entry.partition.stream)
         counts.delivered += 1
         counts.records += entry.rows
         counts.rejected += entry.rejected - len(derived_rejected)

@@ -61,8 +61,8 @@ def run_divided(
     Run the jobs by the workers of an engine; see :func:`penstock._run.runner.run_jobs`. ``read_jobs`` and
     ``versions``: for each worker, see :class:`WorkerTask`.
     """
-    report = context.report
-    lock_part = lock_part_of(report.run_id, None)
+    run_report = context.run_report
+    lock_part = lock_part_of(run_report.run_id, None)
     jobs = [job if workers_stage(job.sink, engine) else evolve(job, lock_part=lock_part) for job in context.jobs]
     # The coordinator commits to the targets for which workers stage.
     with open_jobs(jobs, context, all_at_once=any(workers_stage(job.sink, engine) for job in jobs)) as opened:
@@ -85,15 +85,15 @@ def run_divided(
         with closing(SharedTargets(shared)) as targets:
             sources = {source.name: source for source in opened.sources}
             coordinator = RunCoordinator(context=context, division=division, sources=sources, targets=targets)
-            context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(sources)})
+            context.emit({"event": "run_started", "run_id": run_report.run_id, "sources": list(sources)})
             assignments = [
-                Assignment(number=number, run_id=report.run_id, sources=names, task=task)
+                Assignment(number=number, run_id=run_report.run_id, sources=names, task=task)
                 for number, names in coordinator.parts.items()
             ]
             engine.run(assignments, work, coordinator)
         coordinator.finish(opened.each())
-    context.emit({"event": "run_finished", **report.as_dict()})
-    return report
+    context.emit({"event": "run_finished", **run_report.as_dict()})
+    return run_report
 
 
 def workers_stage(sink: Sink, engine: Engine) -> bool:
@@ -214,18 +214,18 @@ class RunCoordinator:
         Make one report of all parts, and record the run. The workers have ended, or are not heard any more.
         ``job_runs``: of all sources, open.
         """
-        report = self.context.report
+        run_report = self.context.run_report
         for _, result in sorted(self._results.items()):
             if result.report is not None:
-                report.add_part(result.report)
+                run_report.add_part(result.report)
         lost = self._lost_parts()
         if lost and self.over:  # they ended, or were not begun, before they could send a report
-            report.deadline |= not self.context.clock.stop.is_set()
+            run_report.deadline |= not self.context.clock.stop.is_set()
             lost = {}
-        report.interrupted |= self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
+        run_report.interrupted |= self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         for number, reason in lost.items():
             for name in self.parts[number]:
-                report.error(name, None, None, _lost_error(number, reason))
+                run_report.error(name, None, None, _lost_error(number, reason))
         for job_run in job_runs:
             name = job_run.source.name
             for stream in job_run.job.chosen if name in self.targets.targets else ():
@@ -249,7 +249,7 @@ class RunCoordinator:
         name, ledger = job_run.source.name, job_run.target.ledger
         for stream in job_run.job.chosen:
             planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
-            self.context.report.count(name, stream.name, planned=planned, final=final)
+            self.context.run_report.count(name, stream.name, planned=planned, final=final)
             entries = (
                 ledger.entries(name, stream.name, since=job_run.job.since, until=job_run.job.until) if ledger else {}
             )
@@ -258,7 +258,7 @@ class RunCoordinator:
                     entry
                     for partition, entry in entries.items()
                     if entry.delivered
-                    and entry.run_id == self.context.report.run_id
+                    and entry.run_id == self.context.run_report.run_id
                     and self.division.part_of(unit_of_partition(job_run.source, partition)) == number
                 ],
                 planned=not planned,

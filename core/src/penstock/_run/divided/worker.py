@@ -133,7 +133,7 @@ def work(assignment: Assignment, channel: Channel) -> Message:
         jobs = _jobs_of_part(assignment)  # of a worker that joined the cluster late, too, which was not tried
         while True:
             try:
-                report = _run_part(jobs, assignment, channel, clock, leases)
+                run_report = _run_part(jobs, assignment, channel, clock, leases)
                 break
             except LockHeldError:  # by the worker in whose place this one is
                 if clock.monotonic() >= end:
@@ -141,7 +141,7 @@ def work(assignment: Assignment, channel: Channel) -> Message:
                 clock.sleep(LOCK_EVERY_S)
     except PenstockError as error:
         return message_of(PartResult(failed=str(error)))
-    return message_of(PartResult(report=report.as_part()))
+    return message_of(PartResult(report=run_report.as_part()))
 
 
 def _jobs_of_part(assignment: Assignment) -> list[Job]:
@@ -179,16 +179,16 @@ def _run_part(
         ],
         clock=clock,
         started_at=task.started_at,
-        report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
+        run_report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=send_event,
         deadline=None if left_s is None else clock.monotonic() + left_s,
         peers=peers,
     )
     with _following(peers, context.clients):
-        report = run_jobs(context)
-    if report.interrupted and peers.lost:  # nobody interrupted the run
+        run_report = run_jobs(context)
+    if run_report.interrupted and peers.lost:  # nobody interrupted the run
         raise WorkerLostError(peers.lost)
-    return report
+    return run_report
 
 
 @define(eq=False, repr=False, kw_only=True)
