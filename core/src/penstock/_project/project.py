@@ -83,8 +83,8 @@ class Project:
     @classmethod
     def of(cls, setup: Setup, clock: Clocks = Clock) -> Self:
         """The object of a setup that is there already."""
-        project = cls.__new__(cls)
-        project._setup, project._clock = setup, clock
+        project = cls(clock=clock)
+        project._setup = setup
         return project
 
     def with_source(
