@@ -144,6 +144,38 @@ def test_a_wait_is_interrupted(dsn: str, step: str):
     assert query(dsn, "select _run_id from acme.clicks") == [("r1",)]
 
 
+def test_a_server_that_does_not_respond_is_given_up(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Its disk stalls, and no cancellation has an effect: once the run is to end, the connection is cut, and nothing of
+    the statement is delivered.
+    """
+    monkeypatch.setattr("penstock_plugins.postgres.database.INTERRUPTED_AFTER_S", 0.2)
+    monkeypatch.setattr("penstock_plugins.postgres.database.CUT_AFTER_S", 0.5)
+    target = sink(dsn).open(SOURCE, "r1")
+    deliver(target, [click(1)], run_id="r1")
+    session, stop = target.database.pid, threading.Event()
+
+    def interrupt() -> None:
+        while not stop.wait(0.1):
+            target.interrupt(StoppedError("stopped"))
+
+    query(dsn, f"copy (select 1) to program 'cat; kill -STOP {session}'")
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(StoppedError):
+            deliver(target, [click(1, url="new")], run_id="r2")
+        with pytest.raises(StoppedError):
+            target.begin([CLICKS], a_day())
+    finally:
+        stop.set()
+        thread.join()
+        query(dsn, f"copy (select 1) to program 'cat; kill -CONT {session}'")
+    with suppress(StoppedError):  # whether a server that commits late has it on its disk is not known
+        target.close()
+    assert query(dsn, "select _run_id from acme.clicks") == [("r1",)]
+
+
 @contextmanager
 def crashing() -> Iterator[str]:
     """A database of a server that writes commits to the disk late."""

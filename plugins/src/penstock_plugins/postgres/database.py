@@ -3,6 +3,8 @@ One session with a Postgres server: statements, transactions and COPY, also afte
 """
 
 import math
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +32,7 @@ REOPEN_S, REOPEN_PAUSE_S = 30.0, 2.0  # tries to open a lost session again: a se
 UNREACHABLE_S = 60.0  # after these tries were in vain, a run tries once in so many seconds
 ROWS_AT_ONCE = 1000  # of a cursor
 INTERRUPTED_AFTER_S = 2.0  # statements that have run for longer are cancelled when the run is to end
+CUT_AFTER_S = 6.0  # without an effect of the cancellation, the connection is cut
 
 # Forms of values, and how transactions see each other: a role or a database may have other defaults.
 _FORMS = {
@@ -67,6 +70,7 @@ class Database:
         self._began: float | None = None  # when the statement under way began
         self._transactions = 0  # that are open
         self._interrupted = threading.Event()
+        self._interrupted_at = math.inf
         self._reason: PenstockError | None = None
         self.when_reopened: Callable[[], None] = lambda: None  # may raise, in the session that is open again
         try:
@@ -231,14 +235,22 @@ class Database:
     def interrupt(self, reason: PenstockError) -> None:
         """
         End the run: cancel the current statement if it has run for :data:`INTERRUPTED_AFTER_S`; it then raises
-        ``reason``. A younger one may complete; to be called again until the run has ended.
+        ``reason``. A younger one may complete; to be called again until the run has ended. A server that does not
+        respond (a stalled disk) cancels nothing: its connection is cut.
         """
         self._reason = reason
+        now = time.monotonic()
+        self._interrupted_at = min(self._interrupted_at, now)
         self._interrupted.set()
         began = self._began
-        if began is not None and time.monotonic() - began >= INTERRUPTED_AFTER_S:
-            with suppress(psycopg.Error):
-                self.connection.cancel_safe(timeout=5.0)
+        if began is None or now - began < INTERRUPTED_AFTER_S:
+            return
+        if now - max(began, self._interrupted_at) >= CUT_AFTER_S:
+            with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+            return
+        with suppress(psycopg.Error):
+            self.connection.cancel_safe(timeout=5.0)
 
     @property
     def reason(self) -> PenstockError | None:

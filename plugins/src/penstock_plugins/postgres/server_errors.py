@@ -89,7 +89,7 @@ def explanation(error: psycopg.Error, database: "Database") -> PenstockError:
     """The error of a statement as penstock's."""
     message, state = message_of(error), error.sqlstate or ""
     seen = f"{database.label}: {message}"
-    if state == "57014" and database.reason is not None:
+    if (state == "57014" or database.connection.closed) and database.reason is not None:
         return database.reason
     if state == "08P01" and "pooling mode" in message:  # in which there are no transactions
         return pooled_error(database.label)
