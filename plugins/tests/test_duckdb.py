@@ -343,6 +343,26 @@ def test_verify_compares_rows_and_sums(place: Path) -> None:
     assert not intact
 
 
+def test_verify_compares_amounts_with_a_currency(place: Path) -> None:
+    """
+    Over all currencies of a partition.
+    """
+    columns = (evolve(column, unit_of="url") if column.name == "price" else column for column in CLICKS.columns)
+    priced = evolve(CLICKS, columns=tuple(columns))
+    target = sink(place).open(SOURCE, "r1")
+    sums = {"price[EUR]": Decimal("0.10"), "price[USD]": Decimal("0.25")}
+    rows = [click(1, url="EUR"), click(2, url="USD", price=Decimal("0.25"))]
+    deliver(target, a_day(), [(priced, rows)], sums=sums)
+    entries = list(target.ledger.entries(SOURCE, "clicks").values())
+    assert list(target.verify("clicks", entries)) == []
+    target.database.run("update acme.clicks set price = 9 where click_id = 'c2'")
+
+    found = [one.what for one in target.verify("clicks", entries)]
+    target.close()
+
+    assert found == ["clicks: the sum of price is 9.100000000, 0.35 was delivered"]
+
+
 def test_verify_of_some_days_reads_their_rows_only(place: Path) -> None:
     """
     One query for a table, whatever the number of partitions, that skips the rows of other days.

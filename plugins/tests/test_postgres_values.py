@@ -304,6 +304,22 @@ def test_a_key_that_comes_twice_is_kept_once(dsn: str):
     assert (entry.rows, entry.repeated, entry.sums) == (2, 1, {"price": Decimal("0.20")})
 
 
+def test_a_key_that_comes_twice_leaves_the_sums_of_each_currency(dsn: str):
+    """
+    Without the amounts of the rows that count as repeated.
+    """
+    columns = (evolve(column, unit_of="url") if column.name == "price" else column for column in CLICKS.columns)
+    rows = [click(1, url="EUR"), click(2, url="USD"), click(1, url="EUR", price=Decimal(5))]
+    entry = delivered(
+        dsn,
+        rows,
+        evolve(CLICKS, columns=tuple(columns)),
+        sums={"price[EUR]": Decimal("5.1"), "price[USD]": Decimal("0.1")},
+    )
+
+    assert entry.sums == {"price[EUR]": Decimal("0.10"), "price[USD]": Decimal("0.10")}
+
+
 def test_sums_leave_out_a_long_number_exactly(dsn: str):
     """
     A number that is rejected, however long, takes no digit from the sum of those that were delivered.

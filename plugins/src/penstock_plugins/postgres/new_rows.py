@@ -213,11 +213,16 @@ class NewRows:
 
     def _sums(self) -> dict[str, Decimal] | None:
         """The sums of the rows that are left, where some were dropped; else None."""
-        if not self._repeated or self.spilled_to is None or not self.layout.measures:
+        if not self._repeated or self.spilled_to is None:
             return None
-        total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in self.layout.measures)
-        totals = self._database.row(f"select {total} from {self.spilled_to}")
-        return {name: Decimal(value) for name, value in zip(self.layout.measures, totals, strict=True)}
+        total = ", ".join(["count(*)", *(f"coalesce(sum({quoted(name)}), 0)" for name in self.layout.measures)])
+        _, *totals = self._database.row(f"select {total} from {self.spilled_to}")
+        sums = {name: Decimal(value) for name, value in zip(self.layout.measures, totals, strict=True)}
+        for column in self.layout.priced:
+            unit = f"coalesce({quoted(column.unit_of)}, '')"
+            total = f"select {unit}, coalesce(sum({quoted(column.name)}), 0) from {self.spilled_to} group by 1"
+            sums |= {f"{column.name}[{code}]": Decimal(value) for code, value in self._database.run(total)}
+        return sums
 
     def _reject(self, unfit: Sequence[Unfit]) -> None:
         self.unfit += unfit

@@ -5,7 +5,7 @@ the history.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, NamedTuple
 
 from penstock import Difference, LedgerEntry, Partition
@@ -44,8 +44,9 @@ def lost_notice(what: str, of: str, lost: Iterable[Partition]) -> str:
 
 
 def measures_in(entries: Iterable[LedgerEntry], stream: str) -> list[str]:
-    """The measures of which the entries have sums, if the rows of the table are those of ``stream`` itself."""
-    return list(dict.fromkeys(name for entry in entries if entry.partition.stream == stream for name in entry.sums))
+    """The columns of which the entries have sums, if the rows of the table are those of ``stream`` itself."""
+    names = (name for entry in entries if entry.partition.stream == stream for name in entry.sums)
+    return list(dict.fromkeys(name.partition("[")[0] for name in names))
 
 
 def all_lost(entries: Iterable[LedgerEntry], stream: str, what: str) -> Iterator[Difference]:
@@ -97,10 +98,15 @@ def differences(
 
 
 def _other_sum(entry: LedgerEntry, sums: Mapping[str, Decimal]) -> str:
-    """The first measure of an entry whose sum is another one in the table, in a phrase; empty: there is none."""
-    for name, total in sums.items():
-        if name in entry.sums and total != entry.sums[name]:
-            return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
+    """
+    The first measure of an entry whose sum is another one in the table, in a phrase; empty: there is none. An amount
+    with a currency in each row is compared over all currencies.
+    """
+    with localcontext(prec=1000):
+        for name, total in sums.items():
+            amounts = [amount for key, amount in entry.sums.items() if key.partition("[")[0] == name]
+            if amounts and total != (delivered := sum(amounts, Decimal(0))):
+                return f"the sum of {name} is {total}, {delivered} was delivered"
     return ""
 
 
