@@ -13,6 +13,7 @@ from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reason
 from penstock._decode import Decoded, SliceKeys, compile_stream
 from penstock._decode.slice_keys import KEYS_IN_MEMORY
 from penstock._read.loader import HELD_RECORDS
+from penstock.errors import PenstockError
 from penstock.model import Items
 
 
@@ -271,3 +272,17 @@ def test_rows_that_are_held_have_their_keys_in_memory() -> None:
     halves would count as repeated.
     """
     assert HELD_RECORDS < KEYS_IN_MEMORY
+
+
+def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is no defect: the message states what to do.
+    """
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("penstock._decode.slice_keys._TemporaryTable.add", full)
+
+    with pytest.raises(PenstockError, match=r"a temporary file cannot be written: database or disk is full\. .*TMPDIR"):
+        SliceKeys(bound=1).add({"a": 0, "b": 0})

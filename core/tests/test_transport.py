@@ -2,12 +2,14 @@
 The transport against a real server on this machine: what leaves it, what it takes for whole, what it refuses.
 """
 
+import errno
 import gzip
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from penstock._fetch import body as body_module
@@ -19,6 +21,7 @@ from penstock.errors import (
     BoundExceededError,
     ConfigError,
     ForeignOriginError,
+    PenstockError,
     RefusedError,
     StoppedError,
     TransportError,
@@ -753,3 +756,17 @@ def test_a_small_body_of_a_report_stays_in_memory(server: Server, make: Make) ->
     response = make()(Request(url=server.base_url, as_file=True))
 
     assert (response.file, response.body) == (None, GOOD)
+
+
+def test_a_full_directory_of_temporary_files_is_no_fault_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The provider is not asked again for the file, and is not named as one that cannot be reached.
+    """
+
+    def full(**_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+
+    with pytest.raises(PenstockError, match=r"a temporary file cannot be written: No space left on device\. .*TMPDIR"):
+        body_module.Spool()

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, KeysView, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from penstock._util.temporary_files import temporary_file_errors
 from penstock.model import EXACT_JSON
 
 KEYS_IN_MEMORY = 100_000
@@ -107,8 +108,9 @@ class SliceKeys:
             if held <= self._bound:
                 break
             if stored:
-                self._file = self._file or _TemporaryTable()
-                self._file.add(stored, page, self._first_page)
+                with temporary_file_errors():
+                    self._file = self._file or _TemporaryTable()
+                    self._file.add(stored, page, self._first_page)
             held -= len(stored)
             stored.clear()
 

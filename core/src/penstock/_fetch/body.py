@@ -14,6 +14,8 @@ from typing import BinaryIO, NamedTuple
 
 import urllib3
 
+from penstock._util.temporary_files import temporary_file_errors
+
 BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
 SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
 FILE_START = 1 << 17  # of such a body, what is kept in memory, for messages
@@ -27,14 +29,16 @@ class Spool:
 
     def __init__(self) -> None:
         self.size = 0
-        self._file = tempfile.TemporaryFile(prefix="penstock-", buffering=0)  # noqa: SIM115  closed with this object
+        with temporary_file_errors():
+            self._file = tempfile.TemporaryFile(prefix="penstock-", buffering=0)  # noqa: SIM115  closed below
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 
     def write(self, block: bytes) -> None:
         view = memoryview(block)
         while view:
-            written = self._file.write(view)
+            with temporary_file_errors():
+                written = self._file.write(view)
             self.size += written
             view = view[written:]
 
