@@ -16,10 +16,10 @@ from penstock._plan.plan import Job, Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._project.setup import Notice, Setup, connector_errors, window_of
-from penstock.errors import ConfigError, TargetError, UsageError
+from penstock.errors import ConfigError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip
-from penstock.sinks import BaseSink, Divisible, Sink, Target, add_defaults
+from penstock.sinks import BaseSink, Sink, Target, add_defaults
 
 # --- selection --------------------------------------------------------------------------------------------------------
 
@@ -157,14 +157,16 @@ def jobs_for(
 
     ``planning``: a source without ``to`` takes the target that it ``used``, or none. Raises UsageError and ConfigError.
     """
-    config, named = setup.config, _sources_and_sink(setup, name, selection, planning=planning, used=used)
-    configured, configured_sink = setup.configured(named.sources, named.to, sink_named_by=named.to_where, notice=notice)
-    chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
+    config, selected = setup.config, _sources_and_sink(setup, name, selection, planning=planning, used=used)
+    configured, configured_sink = setup.configured(
+        selected.sources, selected.to, sink_named_by=selected.to_where, notice=notice
+    )
+    chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, selected.pipeline, notice)
     check_accounts(configured, chosen, selection.accounts)
     check_missed_columns(config, configured, chosen)
     sink = _sink_of(selection, configured_sink)
     allowed = selection.allow_rejected or (
-        named.pipeline.allow_rejected if named.pipeline is not None else NONE_ALLOWED
+        selected.pipeline.allow_rejected if selected.pipeline is not None else NONE_ALLOWED
     )
     jobs = []
     for source in configured:
@@ -231,21 +233,6 @@ def plan_of(job: Job, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
     with connector_errors(job.source.connector):
         return plan_job(job, now)
-
-
-def check_divisible(jobs: Iterable[Job]) -> None:
-    """Raises TargetError for a sink that one process at a time can write."""
-    for job in jobs:
-        if not isinstance(job.sink, Divisible):
-            raise TargetError(
-                f"{job.sink_name} cannot be written by several processes at once. Choose a sink that can be "
-                f"({sinks_for(job, 'processes', 'machines')}), or run without --workers, --engine and --shard."
-            )
-
-
-def sinks_for(job: Job, *workers: str) -> str:
-    """Examples of the sinks that any of these workers can write, as ``--to`` takes them."""
-    return ", ".join(kind.example for kind in job.source.registry.sinks().values() if kind.workers in workers)
 
 
 def unnamed_error(config: Config, *, planning: bool) -> UsageError:

@@ -12,7 +12,7 @@ from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._plan.division import shard_of
 from penstock._plan.plan import Job
-from penstock._project.jobs import Selection, check_divisible, jobs_for, pipeline_of
+from penstock._project.jobs import Selection, jobs_for, pipeline_of
 from penstock._project.notify import notify
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
@@ -159,9 +159,11 @@ def _carry_out(
 
 def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
+    from penstock._run.divided.divisible import check_divisible  # a whole run starts without it
+
     check_divisible(jobs)
     this_part = shard_of(shard, [job.source for job in jobs])
-    in_part = []
+    shard_jobs = []
     for job in jobs:
         name, parts = job.source.name, this_part.division.parts
         readers = len(this_part.division.parts_by_source[name])
@@ -172,5 +174,5 @@ def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
         lock_part = Part(
             division=f"{parts} shards by days, {readers} for this source", name=f"shard {this_part.number} of {parts}"
         )
-        in_part.append(evolve(job, source=this_part.limited(job.source), part=this_part, lock_part=lock_part))
-    return in_part
+        shard_jobs.append(evolve(job, source=this_part.limited(job.source), part=this_part, lock_part=lock_part))
+    return shard_jobs

@@ -1,11 +1,11 @@
 """
-Runs by several workers: what can be divided, into how many parts, and how a worker makes its jobs.
+Runs by several workers: into how many parts they are divided, and how a worker makes its jobs.
 """
 
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from importlib import import_module
@@ -18,15 +18,15 @@ from attrs import frozen
 from penstock._config.target_text import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Unit, divide, most_parts, unit_of_partition
 from penstock._plan.plan import Job
-from penstock._project.jobs import Selection, check_divisible, jobs_for, plan_of, sinks_for
+from penstock._project.jobs import Selection, jobs_for, plan_of
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext
 from penstock._run.divided.coordinator import run_divided
+from penstock._run.divided.divisible import check_sinks, check_tokens
 from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
 from penstock.engines import Engine
-from penstock.errors import TargetError, UsageError
-from penstock.sinks import Divisible, Staging
+from penstock.errors import UsageError
 
 PROCESSES = "processes"  # the engine of --workers without --engine
 
@@ -87,10 +87,10 @@ def run_by_workers(
     """
     with closing(engine_of(setup, engine_name, workers)) as engine:
         _check_workers_can_read(setup, selection, engine)
-        _check_sinks(context.jobs, engine)
+        check_sinks(context.jobs, engine)
         if not engine.carries_secrets:
             for job in context.jobs:
-                _check_tokens(job, setup.registry.engine(_name_of(engine_name)).summary)
+                check_tokens(job, setup.registry.engine(_name_of(engine_name)).summary)
         worker_jobs = _WorkerJobs(
             file=None if setup.config.path is None else str(setup.config.path.absolute()),
             sets=tuple(setup.sets),
@@ -120,22 +120,6 @@ def _divide(context: RunContext, engine: Engine) -> Division:
     return divide(engine.workers, most, weights, listed)
 
 
-# --- what cannot be divided -------------------------------------------------------------------------------------------
-
-
-def _check_sinks(jobs: Sequence[Job], engine: Engine) -> None:
-    """Raises TargetError for a sink that the workers of this engine cannot write."""
-    check_divisible(jobs)
-    for job in jobs:
-        by_machines = isinstance(job.sink, Staging) or (isinstance(job.sink, Divisible) and not job.sink.one_machine)
-        if not engine.is_local and not by_machines:
-            raise TargetError(
-                f"{job.sink_name} can be written by the processes of one machine only. Choose a sink that can be "
-                f"written by several machines ({sinks_for(job, 'machines')}), or divide the run among processes with "
-                "--workers."
-            )
-
-
 def _check_workers_can_read(setup: Setup, selection: Selection, engine: Engine) -> None:
     """Workers read the configuration, the environment and the plugins by themselves."""
     if isinstance(setup.file, Mapping) or setup.environ is not os.environ:
@@ -151,20 +135,6 @@ def _check_workers_can_read(setup: Setup, selection: Selection, engine: Engine) 
             "the password of --to would be sent to the workers. Name a sink of the configuration, whose dsn each "
             'worker reads by itself: dsn = { env = "NAME" }'
         )
-
-
-def _check_tokens(job: Job, engine: str) -> None:
-    """
-    Raises UsageError where a grant ends the token before it: several workers would end each other's. ``engine``: its
-    summary.
-    """
-    source = job.source
-    for account in (None, *source.settings.account_tables):
-        if hasattr(source.authenticator(account), "renew_request"):
-            raise UsageError(
-                f"{source.name} gets a token that changes with every grant, and one token can be shared with workers "
-                f"over TLS only. Name an address with TLS ({engine}), or use --workers on one machine."
-            )
 
 
 def _modules(setup: Setup) -> tuple[str, ...] | None:

@@ -1,0 +1,52 @@
+"""
+Which jobs can be divided: by their sinks, and by the tokens of their sources.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from penstock._plan.plan import Job
+from penstock.engines import Engine
+from penstock.errors import TargetError, UsageError
+from penstock.sinks import Divisible, Staging
+
+
+def check_divisible(jobs: Iterable[Job]) -> None:
+    """Raises TargetError for a sink that one process at a time can write."""
+    for job in jobs:
+        if not isinstance(job.sink, Divisible):
+            raise TargetError(
+                f"{job.sink_name} cannot be written by several processes at once. Choose a sink that can be "
+                f"({_sinks_for(job, 'processes', 'machines')}), or run without --workers, --engine and --shard."
+            )
+
+
+def _sinks_for(job: Job, *workers: str) -> str:
+    """Examples of the sinks that any of these workers can write, as ``--to`` takes them."""
+    return ", ".join(kind.example for kind in job.source.registry.sinks().values() if kind.workers in workers)
+
+
+def check_sinks(jobs: Sequence[Job], engine: Engine) -> None:
+    """Raises TargetError for a sink that the workers of this engine cannot write."""
+    check_divisible(jobs)
+    for job in jobs:
+        by_machines = isinstance(job.sink, Staging) or (isinstance(job.sink, Divisible) and not job.sink.one_machine)
+        if not engine.is_local and not by_machines:
+            raise TargetError(
+                f"{job.sink_name} can be written by the processes of one machine only. Choose a sink that can be "
+                f"written by several machines ({_sinks_for(job, 'machines')}), or divide the run among processes with "
+                "--workers."
+            )
+
+
+def check_tokens(job: Job, engine: str) -> None:
+    """
+    Raises UsageError where a grant ends the token before it: several workers would end each other's. ``engine``: its
+    summary.
+    """
+    source = job.source
+    for account in (None, *source.settings.account_tables):
+        if hasattr(source.authenticator(account), "renew_request"):
+            raise UsageError(
+                f"{source.name} gets a token that changes with every grant, and one token can be shared with workers "
+                f"over TLS only. Name an address with TLS ({engine}), or use --workers on one machine."
+            )
