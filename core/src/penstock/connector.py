@@ -347,13 +347,13 @@ class Stream:
         where ``accounts`` returns something else than texts.
         """
         if self.accounts is not None:
-            given = self.accounts(settings)
-            if given is None and self.accounts_from is not None:
+            returned = self.accounts(settings)
+            if returned is None and self.accounts_from is not None:
                 return None
-            listed = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else None
-            is_right = listed is not None and all(isinstance(account, str) for account in listed)
-            check_returned(self.accounts, given, object if is_right else (), 'the accounts as texts, ["17", "18"]')
-            return listed
+            names = tuple(returned) if isinstance(returned, Iterable) and not isinstance(returned, str) else None
+            is_right = names is not None and all(isinstance(account, str) for account in names)
+            check_returned(self.accounts, returned, object if is_right else (), 'the accounts as texts, ["17", "18"]')
+            return names
         accounts: Sequence[str] | None = getattr(settings, f"{self.account}s", None) if self.account else None
         return accounts or None if self.accounts_from is not None else accounts
 

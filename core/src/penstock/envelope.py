@@ -188,9 +188,11 @@ class Envelope:
         """The items of an object that has these members, and the problem with them."""
         if self.items == ("",):
             return self._items_of(RAW.decode(body), "$")
-        stated = {path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)}
-        if stated:
-            return self._of_one_path(stated)
+        found_items = {
+            path: value for path in self.items if path and (value := _follow(members, path)) not in (None, _NULL)
+        }
+        if found_items:
+            return self._of_one_path(found_items)
         if self.optional:
             barriers = [text for path in self.items if (text := _obstacle(members, path))]
             return (), f"{barriers[0]}, not {self._shape()}" if barriers else None
@@ -264,9 +266,9 @@ class Envelope:
             yield _items(inner, f"{path}[{index}].{within}", columns)
 
     def _shape(self) -> str:
-        named = " or ".join(repr(path) for path in self.items if path)
+        paths = " or ".join(repr(path) for path in self.items if path)
         shape = "a map of arrays" if self.keyed_by is not None else "one object" if self.single else "an array"
-        return f"{shape} in {named}" if named else shape
+        return f"{shape} in {paths}" if paths else shape
 
 
 # --- failures -------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class PenstockError(Exception):
         return mask(super().__str__())
 
     def __str__(self) -> str:
-        place = ".".join(str(part) for part in (self.source, self.partition) if part is not None)
+        place = ".".join(str(value) for value in (self.source, self.partition) if value is not None)
         return mask(in_place(super().__str__(), place, self.request))
 
 

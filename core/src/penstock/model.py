@@ -381,8 +381,8 @@ def _at(value: Any, path: Sequence[str]) -> Iterator[str]:
         return
     name = path[0].removesuffix("[]")
     inner = value.get(name) if isinstance(value, dict) else None
-    several = inner if path[0].endswith("[]") and isinstance(inner, list) else [inner]
-    for element in several:
+    values = inner if path[0].endswith("[]") and isinstance(inner, list) else [inner]
+    for element in values:
         yield from _at(element, path[1:])
 
 

@@ -132,8 +132,8 @@ class Totals:
                 self.sums[key] = self.sums.get(key, Decimal(0)) + total
 
     def _compare(self, row: Mapping[str, str], column: Column, unit: str | None) -> None:
-        stated, total = _value(column, row), self.sums.get((column.name, unit), Decimal(0))
-        if stated is not None and stated != total:
+        amount, total = _value(column, row), self.sums.get((column.name, unit), Decimal(0))
+        if amount is not None and amount != total:
             raise CountMismatchError(
                 f"the row of totals in the report states {column.member} "
                 f"{row[column.member or '']}{f' {unit}' if unit else ''}, and its rows have {total} together. The "

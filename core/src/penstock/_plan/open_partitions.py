@@ -87,17 +87,17 @@ def _first_unfollowed(delivered: Mapping[date, DeliveredDay]) -> date | None:
     The first day of ``changes`` that a run read, and ended before it read a later day again, which another run had read
     before: rows of the first day may have overwritten the same rows of the later one. None: each day was followed.
     """
-    found: date | None = None
+    first_day: date | None = None
     oldest: DeliveredDay | None = None  # reading of the days after
     for day in sorted(delivered, reverse=True):
         reading = delivered[day]
         if reading.read_at is None:
             continue
         if oldest is not None and oldest.read_at is not None and oldest.read_at < reading.read_at:
-            found = day if oldest.run_id != reading.run_id else found
+            first_day = day if oldest.run_id != reading.run_id else first_day
         else:
             oldest = reading
-    return found
+    return first_day
 
 
 NeededDays = Mapping[str | None, Collection[date]]

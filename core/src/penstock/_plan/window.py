@@ -51,9 +51,9 @@ def requested_window(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> t
     parent = parent_with_days(job.source, stream)
     if parent is None:
         return window, notices
-    of_parent, notices_of_parent = requested_window(job, parent, zone, now)
-    both = Window(since=max(window.since, of_parent.since), until=min(window.until, of_parent.until))
-    return both, [*notices, *notices_of_parent]
+    parent_window, parent_notices = requested_window(job, parent, zone, now)
+    common = Window(since=max(window.since, parent_window.since), until=min(window.until, parent_window.until))
+    return common, [*notices, *parent_notices]
 
 
 def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime) -> tuple[Window, list[str]]:

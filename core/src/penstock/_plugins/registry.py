@@ -103,22 +103,22 @@ class Registry:
         """The named components of this kind."""
         return self._values(f"penstock_{kind}s")
 
-    def component(self, kind: ComponentKind, named: Named) -> Any:
-        """The component ``named``, made with its options. Raises PluginError."""
-        offer = self._offer(f"penstock_{kind}s", named.name)
+    def component(self, kind: ComponentKind, component: Named) -> Any:
+        """The component of this name, made with its options. Raises PluginError."""
+        offer = self._offer(f"penstock_{kind}s", component.name)
         try:
-            return offer.value.factory(**named.options)
+            return offer.value.factory(**component.options)
         except UsageError:  # such as: the library that it needs is not installed
             raise
         except Exception as error:
             options = options_of(offer.value.factory)
-            unknown = sorted(named.options.keys() - options)
+            unknown = sorted(component.options.keys() - options)
             why = (
                 f"it has no option {unknown[0]!r}.{did_you_mean(unknown[0], options)}" if options and unknown else error
             )
             raise PluginError(
-                f"the {kind} {named.name!r} of {offer.plugin} cannot be made with the options "
-                f"{sorted(named.options)}: {why}"
+                f"the {kind} {component.name!r} of {offer.plugin} cannot be made with the options "
+                f"{sorted(component.options)}: {why}"
             ) from error
 
     def secrets(self) -> dict[str, Callable[[str], str]]:
@@ -217,8 +217,8 @@ class Registry:
 
     def _connector(self, name: str) -> Offer:
         """The connector of this name, for which no plugin that states another name is imported. Raises PluginError."""
-        stated = self._offers("penstock_sources", name).usable
-        return stated[name] if name in stated else self._offer("penstock_sources", name)
+        connectors = self._offers("penstock_sources", name).usable
+        return connectors[name] if name in connectors else self._offer("penstock_sources", name)
 
     def _all_of(self, connector: str, hook: str) -> tuple[Any, ...]:
         plugin = self.origin(connector)

@@ -201,9 +201,9 @@ def _check_options(action: Action, input_: Input, options: ActOptions) -> None:
     if options.dry_run and (options.resume or options.retry_unknown):
         raise UsageError("--dry-run sends nothing, so there is nothing to resume: give one of --dry-run and --resume")
     # An output file that is also the input or the other output: its rows would be lost.
-    named = [("--from", input_), ("--receipts", options.receipts), ("--refused", options.refused)]
+    files = [("--from", input_), ("--receipts", options.receipts), ("--refused", options.refused)]
     option_by_path: dict[Path, str] = {}
-    for option, path in named:
+    for option, path in files:
         if isinstance(path, Path) and (other := option_by_path.setdefault(path.resolve(), option)) != option:
             raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
 

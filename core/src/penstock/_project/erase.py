@@ -125,8 +125,8 @@ class _Fingerprints:
     def of_today(self, entry: LedgerEntry) -> str:
         account = entry.partition.as_dict().get(self._stream.account or "")
         if account not in self._known:
-            listed = self._stream.accounts_from
-            zone = self._zones.get((listed[0], account)) if listed and account else None
+            accounts_from = self._stream.accounts_from
+            zone = self._zones.get((accounts_from[0], account)) if accounts_from and account else None
             settings = self._source.for_account(account, zone).settings
             before = fingerprint(evolve(settings, include_personal=True), self._stream)
             self._known[account] = (before, fingerprint(settings, self._stream))

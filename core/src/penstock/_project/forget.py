@@ -276,6 +276,6 @@ def _chosen(locked: LockedTarget, stream: str, days: Days, deleted_from: Sequenc
         first, *derived = deleted_from
         names = [layout.stream for layout in derived]
         nothing = nothing_of(locked.source, stream, first.partition_columns, first.day_column, names)
-        held = locked.target.verify(stream, [nothing], since=days.since, until=days.until)
-        partitions += [difference.partition for difference in held]
+        differences = locked.target.verify(stream, [nothing], since=days.since, until=days.until)
+        partitions += [difference.partition for difference in differences]
     return [partition for partition in dict.fromkeys(partitions) if days.holds(partition)]

@@ -226,10 +226,10 @@ class Setup:
 
         if configured_sink.kind.named_streams is None:
             return []
-        named = configured_sink.kind.named_streams(configured_sink.settings)
-        stated = {name for names in named.values() for name in names}
+        streams_by_key = configured_sink.kind.named_streams(configured_sink.settings)
+        names_stated = {name for names in streams_by_key.values() for name in names}
         stream_names = {stream.name for source in sources for stream in source.streams}
-        if stated <= stream_names:
+        if names_stated <= stream_names:
             return []
         connectors = {self.config.connector_of(name) for name in self.config.sources}
         for connector in connectors & self.registry.connectors().keys():
@@ -237,7 +237,7 @@ class Setup:
         return [
             f"{self.config.where}: sink.{configured_sink.shown}.{key}: {name!r} is no stream of any source here."
             f"{did_you_mean(name, sorted(stream_names))} There are {', '.join(sorted(stream_names))}"
-            for key, names in named.items()
+            for key, names in streams_by_key.items()
             for name in names
             if name not in stream_names
         ]

@@ -179,10 +179,10 @@ class Loader:
         column = self.planned.stream.day
         if self.days is None or not isinstance(answer.items, tuple):
             return  # a file that is read as a stream has no envelope
-        stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
-        if not stated or stated & {str(day) for day in self.days}:
+        days_stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
+        if not days_stated or days_stated & {str(day) for day in self.days}:
             return
-        raise BrokenPageError(f"the response is of {', '.join(sorted(stated)[:3])}, not of the requested days").at(
+        raise BrokenPageError(f"the response is of {', '.join(sorted(days_stated)[:3])}, not of the requested days").at(
             request=request
         )
 

@@ -159,12 +159,16 @@ def _has_failed_part(answer: Any) -> bool:
     """Whether an element of a list states a failure; of an object, of a list in it that is not for errors."""
     members = answer if isinstance(answer, dict) else {"": answer}
     lists = [value for name, value in members.items() if isinstance(value, list) and name not in ERROR_MEMBERS]
-    return any(part is False or (isinstance(part, dict) and _fails(part)) for parts in lists for part in parts)
+    return any(
+        element is False or (isinstance(element, dict) and _fails(element))
+        for elements in lists
+        for element in elements
+    )
 
 
-def _fails(part: Mapping[str, Any]) -> bool:
-    names = (name for name in (*OUTCOME_MEMBERS, *ERROR_MEMBERS) if part.get(name) is not None)
-    return any(stated(name, part[name]) is False for name in names)
+def _fails(element: Mapping[str, Any]) -> bool:
+    names = (name for name in (*OUTCOME_MEMBERS, *ERROR_MEMBERS) if element.get(name) is not None)
+    return any(stated(name, element[name]) is False for name in names)
 
 
 def _contradicts(

@@ -38,8 +38,8 @@ class Failure:
     def of(cls, error: Exception) -> "Failure":
         """An error of a plugin's class is one of the nearest class of penstock; any other a SinkError that names it."""
         if isinstance(error, PenstockError):
-            kind = next(each for each in type(error).__mro__ if vars(errors).get(each.__name__) is each)
-            place = (None if part is None else mask(part) for part in (error.source, error.partition, error.request))
+            kind = next(class_ for class_ in type(error).__mro__ if vars(errors).get(class_.__name__) is class_)
+            place = (None if value is None else mask(value) for value in (error.source, error.partition, error.request))
             return cls(kind.__name__, error.without_place, *place)
         return cls(SinkError.__name__, mask(f"{type(error).__name__}: {error}. This is a defect of the sink."))
 
@@ -95,8 +95,8 @@ class Calls:
         return _text(list(result.items()) if _has_keys_of_a_class(hints["return"]) else result)
 
 
-def _call(_: object, round_trip: RoundTrip, method: _Method, /, *values: Any, **named: Any) -> Any:
-    _self, *arguments = method.signature.bind(None, *values, **named).arguments.items()
+def _call(_: object, round_trip: RoundTrip, method: _Method, /, *values: Any, **keywords: Any) -> Any:
+    _self, *arguments = method.signature.bind(None, *values, **keywords).arguments.items()
     reply = round_trip(_text((method.name, dict(arguments))))
     return _converter().structure(msgspec.json.decode(reply), method.hints["return"])
 

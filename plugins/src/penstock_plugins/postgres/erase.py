@@ -121,7 +121,7 @@ class _TableErasure:
         """
         texts = ", ".join(f"{quoted(name)}::text" for name in self._nested)
         filled = " or ".join(f"{quoted(name)} is not null" for name in self._nested)
-        for part, row_id, *former in self._database.stream(
+        for table, row_id, *former in self._database.stream(
             f"select tableoid::bigint, ctid::text, {texts} from {self._table.sql} where ({filled}) and {self._where}",
             self._values,
         ):
@@ -130,4 +130,4 @@ class _TableErasure:
                 for name, text in zip(self._nested, former, strict=True)
             ]
             if erased != former:
-                yield (part, row_id, *erased)
+                yield (table, row_id, *erased)

@@ -20,52 +20,52 @@ def problems_in_templates(stream: Stream, settings: type | None) -> Iterator[str
     """The names in the templates of ``path``, ``params`` and ``json``."""
     parent = stream.parent
     texts = {"path": stream.path} | {f"params[{name!r}]": value for name, value in stream.params.items()}
-    if wrong := [(what, value) for what, value in texts.items() if not isinstance(value, str)]:
-        yield from (f'{what} is {kind_of(value)}; write a text, "{value}"' for what, value in wrong)
+    if wrong := [(place, value) for place, value in texts.items() if not isinstance(value, str)]:
+        yield from (f'{place} is {kind_of(value)}; write a text, "{value}"' for place, value in wrong)
         return
-    named = [(what, name, False) for what, template in texts.items() for name in placeholders(template)]
+    placed_names = [(place, name, False) for place, template in texts.items() for name in placeholders(template)]
     if stream.json is not None:
-        named += json_placeholders(stream.json)
+        placed_names += json_placeholders(stream.json)
         if not stream.path or stream.requests is not None:
             yield "json is the body of the request that path names; write path=, and no requests="
-    for what, template in (("path", stream.path), ("params", stream.params), ("json", stream.json)):
-        yield from (f"{what} names {{{name}:{format_}}}, {wrong}" for name, format_, wrong in _wrong_formats(template))
+    for place, template in (("path", stream.path), ("params", stream.params), ("json", stream.json)):
+        yield from (f"{place} names {{{name}:{format_}}}, {wrong}" for name, format_, wrong in _wrong_formats(template))
     if parent is not None and stream.path and parent.per_request != 1:
-        of_parent = [(what, repeated) for what, name, repeated in named if name in parent.columns]
-        if not of_parent or not all(repeated for _, repeated in of_parent):
-            single = next((what for what, repeated in of_parent if not repeated), "path")
+        parent_columns = [(place, repeated) for place, name, repeated in placed_names if name in parent.columns]
+        if not parent_columns or not all(repeated for _, repeated in parent_columns):
+            single = next((place for place, repeated in parent_columns if not repeated), "path")
             yield (
                 f"{single} takes one parent row, and per_request is {parent.per_request}; name the column in a list of "
                 "one element of json, or write requests="
             )
-    names = {name for _, name, _ in named}
+    names = {name for _, name, _ in placed_names}
     if stream.days_per_request not in (0, 1) and names & {"since", "start"} and not names & {"until", "end"}:
         yield (
             "its requests name the first day only, and days_per_request is more than 1; name {until} or {end}, too, or "
             "leave days_per_request out; if the provider returns all later days without it, write requests="
         )
     if parent is None or parent.links is _NO_LINKS:  # else the names that links gives a row are not known
-        yield from _unknown_names(stream, settings, [(what, name) for what, name, _ in named])
+        yield from _unknown_names(stream, settings, [(place, name) for place, name, _ in placed_names])
 
 
-def _unknown_names(stream: Stream, settings: type | None, named: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """The names in templates (``named``: place and name) that no request of the stream has a value for."""
+def _unknown_names(stream: Stream, settings: type | None, placed_names: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The names in templates (``placed_names``: place and name) that no request of the stream has a value for."""
     parent = stream.parent
     fields = {field.name: field for field in attrs.fields(settings)} if settings is not None else {}
-    for what, name in named:
+    for place, name in placed_names:
         if parent is not None and name in parent.columns:
             continue
         if name in SLICE_VALUES:
             if (stream.account if name == "account" else stream.day) is None:
-                yield f"{what} names {{{name}}}, and the stream has no {'account' if name == 'account' else 'day'}"
+                yield f"{place} names {{{name}}}, and the stream has no {'account' if name == 'account' else 'day'}"
         elif name in fields:
             if "Secret" in str(fields[name].type):
-                yield f"{what} names the secret {name}; the authenticator sends it, not a template"
+                yield f"{place} names the secret {name}; the authenticator sends it, not a template"
         elif settings is not None and not hasattr(settings, name):
             names = (*SLICE_VALUES, *fields, *(parent.columns if parent is not None else ()))
             meant = did_you_mean(name, names)
-            blanks = f"Braces of the provider's own have blanks: {{ {name} }}" if what.startswith("json") else ""
-            yield sentences(f"{what} names {{{name}}}, which is no value of a request", meant, blanks)
+            blanks = f"Braces of the provider's own have blanks: {{ {name} }}" if place.startswith("json") else ""
+            yield sentences(f"{place} names {{{name}}}, which is no value of a request", meant, blanks)
 
 
 def _wrong_formats(template: Any) -> Iterator[tuple[str, str, str]]:
