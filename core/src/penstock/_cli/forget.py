@@ -81,8 +81,8 @@ def _confirm_rows(source: str, result: ForgetResult) -> None:
         f" in {forgotten.target}"
         for forgotten in result.targets
     )
-    of_source = ", ".join(f"{source}.{stream}" for stream in streams) or "no stream"
-    _confirm(f"--rows deletes the rows of {of_source}: {places}")
+    stream_names = ", ".join(f"{source}.{stream}" for stream in streams) or "no stream"
+    _confirm(f"--rows deletes the rows of {stream_names}: {places}")
 
 
 def _confirm(what: str) -> None:

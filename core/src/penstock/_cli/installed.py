@@ -28,14 +28,16 @@ def connectors(session: Session, json_: bool) -> None:
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
     registry = session.setup.registry
-    listed = _installed_plugins(registry)
-    if listed["broken"] and session.strict_plugins:  # others were refused when they were loaded
-        reasons = "\n".join(f"{each['distribution']} {each['version']}: {each['reason']}" for each in listed["broken"])
+    installed = _installed_plugins(registry)
+    if installed["broken"] and session.strict_plugins:  # others were refused when they were loaded
+        reasons = "\n".join(
+            f"{each['distribution']} {each['version']}: {each['reason']}" for each in installed["broken"]
+        )
         raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{reasons}")
     if json_:
-        print_json(listed)
+        print_json(installed)
         return
-    _print_installed(listed)
+    _print_installed(installed)
     if session.debug:
         for plugin in registry.broken():
             to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
@@ -69,14 +71,14 @@ def _installed_plugins(registry: "Registry") -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _print_installed(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def _print_installed(installed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """A table of each kind of which there is any."""
-    if listed["connectors"]:
+    if installed["connectors"]:
         print_table(
             ["connector", "version", "sandbox", "summary"],
             [
                 [connector["name"], connector["version"], "yes" if connector["sandbox"] else "", connector["summary"]]
-                for connector in listed["connectors"]
+                for connector in installed["connectors"]
             ],
         )
     else:
@@ -86,9 +88,9 @@ def _print_installed(listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         ("commands", ["command", "summary"], ["name", "summary"]),
         ("broken", ["broken plugin", "version", "reason"], ["distribution", "version", "reason"]),
     ):
-        if listed[kind]:
+        if installed[kind]:
             print()
-            print_table(header, [[each[key] for key in keys] for each in listed[kind]])
+            print_table(header, [[each[key] for key in keys] for each in installed[kind]])
 
 
 @command()
@@ -170,10 +172,14 @@ def _print_offered(offered: Sequence[dict[str, Any]], actions: Sequence[dict[str
         )
 
 
-def _contains_text(listed: dict[str, Any], text: str) -> bool:
+def _contains_text(element: dict[str, Any], text: str) -> bool:
     """Whether a stream or an action has this text in its name, its summary, or a field's name or description."""
-    fields = listed.get("fields", [])
-    texts = [listed["name"], listed["summary"], *(field[key] for field in fields for key in ("name", "description"))]
+    fields = element.get("fields", [])
+    texts = [
+        element["name"],
+        element["summary"],
+        *(field[key] for field in fields for key in ("name", "description")),
+    ]
     return any(text in str(each).lower() for each in texts)
 
 

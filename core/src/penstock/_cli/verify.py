@@ -59,10 +59,10 @@ def verify(
     return result.exit_code
 
 
-def _place(found: DifferenceInfo | Deleted) -> str:
+def _place(difference: DifferenceInfo | Deleted) -> str:
     """``shop.sales[account=7, day=2026-03-01]``"""
-    where = ", ".join(f"{column}={value}" for column, value in found.partition.items())
-    return f"{found.source}.{found.stream}[{where}]"
+    where = ", ".join(f"{column}={value}" for column, value in difference.partition.items())
+    return f"{difference.source}.{difference.stream}[{where}]"
 
 
 def _print_difference(difference: DifferenceInfo) -> None:

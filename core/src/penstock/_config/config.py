@@ -164,8 +164,8 @@ class Config:
         schemes = {name for kind in registry.sinks().values() for name in (kind.scheme, kind.name)}
         if scheme not in schemes and not colon:
             ways = ", ".join(sorted(kind.example for kind in registry.sinks().values() if kind.scheme != "-"))
-            named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
-            expected = f"{named_by} {text!r}: expected {named}{ways}, or - for stdout"
+            sink_list = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
+            expected = f"{named_by} {text!r}: expected {sink_list}{ways}, or - for stdout"
             raise ConfigError([*self.problems, sentences(expected, self._meant_sink(text, schemes, registry))])
         kind = registry.sink(scheme)
         if text != "-" and text in (scheme, f"{scheme}:"):

@@ -160,8 +160,8 @@ class _SectionCheck:
         for key, text in refused:
             self.found.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
         for account, table in tables.items() if not refused else ():
-            of_account = unread - table.keys() | self._unread(accounts[account], table, required=False)
-            for key, text in _instance(self.cls, {**values, **table}, self.urls, of_account)[1]:
+            account_keys = unread - table.keys() | self._unread(accounts[account], table, required=False)
+            for key, text in _instance(self.cls, {**values, **table}, self.urls, account_keys)[1]:
                 place = f"{self._place(accounts[account].get(key))}.accounts.{account}"
                 self.found.append(f"{place}{f'.{key}' if key else ''}: {text}")
         return settings

@@ -96,13 +96,16 @@ class Division:
 
 
 def divide(
-    parts: int, most: Mapping[str, int], weights: Mapping[Unit, int] | None = None, listed: Iterable[str] = ()
+    parts: int,
+    most: Mapping[str, int],
+    weights: Mapping[Unit, int] | None = None,
+    sources_with_lists: Iterable[str] = (),
 ) -> Division:
     """
     Divide sources into ``parts``. The same arguments give the same division, in any process.
 
     ``most``: by source, the largest number of parts that may read it at once (:func:`most_parts`). ``weights``: the
-    work of each known unit; None: nothing is known beforehand. ``listed``: the sources whose accounts are only known
+    work of each known unit; None: nothing is known beforehand. ``sources_with_lists``: their accounts are only known
     after a stream of theirs was read; with ``weights``, a source that is not among them is held by the parts that have
     a unit of it, and no other.
 
@@ -122,7 +125,7 @@ def divide(
         load[part] += weights[unit]
         chosen[unit.source].add(part)
         assigned[unit] = part
-    growing = set(listed)
+    growing = set(sources_with_lists)
     numbers = {
         source: allowed[source] if source in growing else tuple(sorted(chosen[source])) or allowed[source][:1]
         for source in most

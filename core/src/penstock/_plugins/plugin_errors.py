@@ -123,8 +123,8 @@ def how_to_mend(plugin: Plugin, reasons: Sequence[str]) -> str:
     )
     if len(reasons) == 1:
         return sentences(f"{plugin} is broken: {reasons[0]}", advice)
-    listed = "".join(f"\n  - {reason}" for reason in reasons)
-    return f"{plugin} is broken: {listed}\n{advice}"
+    reason_lines = "".join(f"\n  - {reason}" for reason in reasons)
+    return f"{plugin} is broken: {reason_lines}\n{advice}"
 
 
 def options_of(factory: Callable[..., Any]) -> frozenset[str]:

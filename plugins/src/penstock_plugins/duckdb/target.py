@@ -247,8 +247,8 @@ class DuckTarget(BaseTarget):
     def _holds_rows(self, stream: str) -> bool:
         if stream not in self._has_rows:
             exists = self._comment(stream) is not None
-            found = exists and self.database.run(f"select 1 from {self.table(stream)} limit 1").rows
-            self._has_rows[stream] = bool(found)
+            row = exists and self.database.run(f"select 1 from {self.table(stream)} limit 1").rows
+            self._has_rows[stream] = bool(row)
         return self._has_rows[stream]
 
     def verify(

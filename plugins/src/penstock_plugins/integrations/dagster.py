@@ -79,8 +79,8 @@ def _asset(
         _check(dagster, result)
         for layout in layouts:
             for day in context.partition_keys if dated else ():
-                of_day = [event for event in delivered if event["partition"][read.day_column] == day]
-                context.add_asset_metadata(_counted(layout, of_day), dagster.AssetKey([source, layout.stream]), day)
+                day_events = [event for event in delivered if event["partition"][read.day_column] == day]
+                context.add_asset_metadata(_counted(layout, day_events), dagster.AssetKey([source, layout.stream]), day)
             yield _result(dagster, source, layout, result, {} if dated else _counted(layout, delivered))
 
     return dagster.multi_asset(

@@ -69,7 +69,7 @@ def package_files(choices: Choices) -> PackageFiles:
     texts = _Texts(choices=choices, streams=_streams(choices))
     package = f"src/{choices.folder}"
     modules = {stream.record_class: f"{choices.folder}.records" for stream in texts.streams}
-    of_source = dict.fromkeys(("CONNECTOR", texts.stream.constant), f"{choices.folder}.source")
+    source_imports = dict.fromkeys(("CONNECTOR", texts.stream.constant), f"{choices.folder}.source")
     samples = {
         f"{package}/{stream.choices.name}.{stream.choices.sample.format}": stream.choices.sample.text
         for stream in texts.streams
@@ -83,7 +83,7 @@ def package_files(choices: Choices) -> PackageFiles:
             f"{package}/source.py": with_imports(texts.filled("source.py"), modules),
             f"{package}/sandbox.py": with_imports(texts.sandbox()),
             **samples,
-            f"tests/test_{choices.name}.py": with_imports(texts.filled("test.py"), of_source),
+            f"tests/test_{choices.name}.py": with_imports(texts.filled("test.py"), source_imports),
         }
     )
 
@@ -239,19 +239,19 @@ class _Texts:
     def sandbox(self) -> str:
         """The module of the sandbox, without its imports."""
         streams = self.streams
-        of_streams = [imitation.stream_values(stream) for stream in streams]
+        stream_texts = [imitation.stream_values(stream) for stream in streams]
         routes = [
-            *(texts["route"] for texts in of_streams),
+            *(texts["route"] for texts in stream_texts),
             *(['f"POST {TOKEN_PATH}": token'] if self._has_token else []),
         ]
         methods = [
             self._login("attribute"),
             self._admit_method(),
             imitation.truth(streams),
-            *(texts["code"] for texts in of_streams),
+            *(texts["code"] for texts in stream_texts),
             self._login("route"),
         ]
-        constants = [*(texts["constants"] for texts in of_streams), *self._constants()]
+        constants = [*(texts["constants"] for texts in stream_texts), *self._constants()]
         rows = [imitation.row_function(stream) for stream in streams]
         moving = [imitation.moving(stream) for stream in streams]
         is_paged = any(stream.choices.paging != "none" for stream in streams)

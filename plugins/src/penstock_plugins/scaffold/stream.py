@@ -140,7 +140,8 @@ class StreamTexts:
             record = _of_child(record, link)
         if account is not None:
             record = evolve(
-                record, columns=tuple(_account(one) if one.name == account else one for one in record.columns)
+                record,
+                columns=tuple(_account(column) if column.name == account else column for column in record.columns),
             )
         return cls(
             choices=choices,

@@ -76,8 +76,8 @@ class RunSpans:
     def partition(self, event: OfStream, values: Mapping[str, str], began_ns: int) -> Span:
         key = _key(event, values)
         if key not in self.partitions:
-            named = {f"penstock.partition.{column}": value for column, value in values.items()}
-            attributes = {**_place(event), **named}
+            partition_values = {f"penstock.partition.{column}": value for column, value in values.items()}
+            attributes = {**_place(event), **partition_values}
             self.partitions[key] = self._start("penstock.partition", self.stream(event), attributes, began_ns)
         return self.partitions[key]
 
