@@ -105,7 +105,7 @@ class Bars:
 
     def __call__(self, event: Event) -> None:
         self._count(event)
-        for level, text in self.lines.of(event):
+        for level, text in self.lines.lines_of(event):
             if event["event"] not in PLAN or self.lines.verbose:  # the bars show the plan
                 self.console.print(Text(harmless(mask(text)), style="red" if level == "ERROR" else ""))
 
@@ -179,12 +179,12 @@ class Bars:
         task = next(task for task in self._progress.tasks if task.id == self._total)
         seconds = task.elapsed or 0.0
         records = sum(bar.records + bar.derived_records for bar in bars)  # as the summary of the run counts them
-        phrases = [f"{records:,} records", _clock(seconds)]
+        phrases = [f"{records:,} records", _duration(seconds)]
         if seconds >= 1:
             phrases.insert(1, f"{records / seconds:,.0f} records/s")
         left, done = sum(bar.left for bar in bars), sum(bar.done for bar in bars)
         if seconds >= 1 and left and done:
-            phrases.append(f"{_clock(seconds * left / done)} left")
+            phrases.append(f"{_duration(seconds * left / done)} left")
         return ", ".join(phrases)
 
     def _waits(self) -> str:
@@ -206,7 +206,7 @@ def _folded(bars: list[StreamBar]) -> str:
     return f"and {counted(len(bars), 'more stream')}: {numbers}" if bars else ""
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds_left:02}"

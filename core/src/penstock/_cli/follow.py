@@ -65,7 +65,7 @@ class _Log:
         self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
 
     def __call__(self, event: Event) -> None:
-        for level, text in self._lines.of(event):
+        for level, text in self._lines.lines_of(event):
             _print(level, text)
         if self._lines.quiet:
             return

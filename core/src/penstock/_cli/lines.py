@@ -88,7 +88,7 @@ class Lines:
     debug: bool = False
     _failures: dict[tuple[str, str], Counter[str]] = field(factory=dict, init=False)  # by stream
 
-    def of(self, event: Event) -> Iterator[tuple[str, str]]:
+    def lines_of(self, event: Event) -> Iterator[tuple[str, str]]:
         """The lines of an event, each with its level: ``ERROR``, ``WARNING``, ``INFO``; empty for a traceback."""
         text = in_words(event, full_urls=self.debug) or ""
         match event["event"]:

@@ -190,8 +190,8 @@ def _print_last_runs(sources: Sequence[SourceStatus], now: datetime, *, verbose:
     for number, source in enumerate(ran):
         if number:
             print()
-        named = f"last runs of {source.source}" if len(ran) > 1 else "last runs"
-        print_table([named, "started", "took", "exit", "records"], list(map(run_row, source.runs)))
+        heading = f"last runs of {source.source}" if len(ran) > 1 else "last runs"
+        print_table([heading, "started", "took", "exit", "records"], list(map(run_row, source.runs)))
         good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
         print(f"{good}, {counted(source.requests_this_month, 'request')} this month")
 
@@ -226,10 +226,10 @@ def _status_row(source: str, group: Sequence[AccountStatus], now: datetime, *, v
     days = [(account.first_day, account.last_day) for account in group if account.first_day and account.last_day]
     if days:
         states.append(_span([day for several in days for day in several]).removeprefix(", "))
-    left = {tuple(account.account.items()) for account in group if account.configured is False}
-    if left:
+    departed = {tuple(account.account.items()) for account in group if account.configured is False}
+    if departed:
         where = "listed by the provider" if all(account.listed for account in group) else "in the configuration"
-        what = f"{counted(len(left), 'account')} " if any(left) else ""
+        what = f"{counted(len(departed), 'account')} " if any(departed) else ""
         states.append(f"{what}not {where} any more")
     read = max((account.last_read for account in group if account.last_read), default=None)
     streams = {account.stream for account in group}

@@ -123,20 +123,20 @@ class SourceClient:
         The chain of a request: the loop of attempts, which signs with its ``signer`` and sends with ``Transport``. The
         signer has the credentials of this account, if its table has any, else those of the source.
         """
-        whose = self.source.credentials_of(account)
+        owner = self.source.credentials_of(account)
         with self._lock:
-            if whose not in self._by_credentials:
+            if owner not in self._by_credentials:
                 sharing = self.peers if self.peers is not None and self.peers.shares_tokens else None
                 signer = Signer(
-                    self.source.authenticator(whose),
+                    self.source.authenticator(owner),
                     self._log_in,
                     self.clock,
                     store=TokenStore(self.source.token_store, self.clock),
-                    account=whose,
-                    granted=partial(sharing.grant, self.source.name, whose) if sharing is not None else None,
+                    account=owner,
+                    granted=partial(sharing.grant, self.source.name, owner) if sharing is not None else None,
                 )
-                self._by_credentials[whose] = self._retrying(signer)
-            return self._by_credentials[whose]
+                self._by_credentials[owner] = self._retrying(signer)
+            return self._by_credentials[owner]
 
     def _retrying(self, signer: Signer) -> Retrying:
         return Retrying(signer, self._transport, self._policy, self.rate_limit, self.budget, self.source.name)

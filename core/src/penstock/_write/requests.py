@@ -63,10 +63,10 @@ def build_request(action: Action, settings: Any, rows: Sequence[Values]) -> Requ
     params: list[tuple[str, str]] = []
     headers: list[tuple[str, str]] = []
     for field in action.fields:
-        several = [first.get(field.name)]
+        values = [first.get(field.name)]
         if field.repeated:
-            several = [value for row in rows for value in row.get(field.name, ())]
-        pairs = [(field.member, _written(value)) for value in several if value is not None]
+            values = [value for row in rows for value in row.get(field.name, ())]
+        pairs = [(field.member, _written(value)) for value in values if value is not None]
         if field.place == "query":
             params += pairs
         elif field.place == "header":

@@ -69,8 +69,8 @@ class Coordination:
 
     def reply(self, request: str) -> str:
         """The reply to a request of a worker."""
-        of, _, call = request.partition(" ")
-        return _LEDGER.reply(self._target.ledger, call) if of == "ledger" else _TARGET.reply(self, call)
+        receiver, _, call = request.partition(" ")
+        return _LEDGER.reply(self._target.ledger, call) if receiver == "ledger" else _TARGET.reply(self, call)
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """See :meth:`.target.FileTarget.prepare`."""

@@ -76,8 +76,8 @@ class Eraser:
 
     def _altered(self, files: Sequence[LedgerFile]) -> str | None:
         """In which way a file that is there differs from its ledger row, and what to do then."""
-        there = [file for file in files if file.size is not None and (self.files.directory / file.path).exists()]
-        difference = self.files.difference(there)
+        present = [file for file in files if file.size is not None and (self.files.directory / file.path).exists()]
+        difference = self.files.difference(present)
         if difference is None:
             return None
         return f"{difference}. Move the file away, so that the day is read again; or run penstock verify --repair first"

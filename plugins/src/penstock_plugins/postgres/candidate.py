@@ -184,30 +184,30 @@ class Candidate:
         """
         changes = []
         for column in self.layout.columns:
-            there, declared = self.catalog.types.get(short(column.name)), type_of(column)
-            if there is None and column.name in self.layout.replaced_by:
+            stored_type, declared = self.catalog.types.get(short(column.name)), type_of(column)
+            if stored_type is None and column.name in self.layout.replaced_by:
                 raise TargetError(
                     f"the table {self.location.name} has no column {column.name}, by which {self.stream} finds the "
                     "rows that new ones replace: it was renamed or dropped, or it was declared otherwise when the "
                     "table was made. Rename the column back; or rename the table, remove its comment, and run again: "
                     "then it is made and filled anew. Nothing was changed."
                 )
-            if there is None:
+            if stored_type is None:
                 changes.append(TableChange(sql=f"add column {quoted(column.name)} {declared}", added=column))
-            elif there == declared or declared in HOLDS.get(there, ()):
+            elif stored_type == declared or declared in HOLDS.get(stored_type, ()):
                 continue
-            elif declared in WIDER.get(there, ()):
+            elif declared in WIDER.get(stored_type, ()):
                 changes.append(TableChange(sql=f"alter column {quoted(column.name)} type {declared}"))
             else:
-                raise self._contradiction(column, there, declared)
+                raise self._contradiction(column, stored_type, declared)
         for name, (type_, default, _) in STAMPS.items():
             if name not in self.catalog.types:
                 changes.append(TableChange(sql=f"add column {quoted(name)} {type_} default {default}"))
         return changes
 
-    def _contradiction(self, column: Column, there: str, declared: str) -> TargetError:
+    def _contradiction(self, column: Column, stored_type: str, declared: str) -> TargetError:
         return TargetError(
-            f"the column {self.location.name}.{column.name} has the type {there}, and {self.stream} declares "
+            f"the column {self.location.name}.{column.name} has the type {stored_type}, and {self.stream} declares "
             f"{declared}; a run does not convert the one to the other. Choose: rename the column, and the next run "
             f"adds a new one; or convert it (alter table ... alter column ... type {declared} using ...); or leave it "
             f'out (exclude = ["{self.layout.stream}.{column.name}"]). Nothing was changed.'

@@ -84,13 +84,13 @@ def differences(
         content = contents.pop(tuple(value for _, value in entry.partition.values), nothing)
         delivered = rows_in(entry, stream)
         if content.rows == delivered:
-            what = _other_sum(entry, content.sums)
+            difference = _other_sum(entry, content.sums)
         elif delivered or is_ours:
-            what = f"{content.rows} rows in {place}, {delivered} were delivered"
+            difference = f"{content.rows} rows in {place}, {delivered} were delivered"
         else:
-            what = ""
-        if what:
-            yield Difference(partition=entry.partition, what=f"{stream}: {what}")
+            difference = ""
+        if difference:
+            yield Difference(partition=entry.partition, what=f"{stream}: {difference}")
     of, columns = entries[0].partition.stream, [name for name, _ in entries[0].partition.values]
     for values, content in contents.items() if is_ours else ():
         partition = Partition(stream=of, values=tuple(zip(columns, values, strict=True)))
