@@ -179,16 +179,8 @@ def act(
                 clock=clock,
                 stack=stack,
             )
-            if not options.dry_run:
-                job.check_allowed(confirmed=options.confirmed)
-                sender = job.open(
-                    Outbox(setup.config.folder / ".penstock"),
-                    resume=options.resume,
-                    retry_unknown=options.retry_unknown,
-                    confirmed=options.confirmed,
-                    emit=emit,
-                )
-        if options.dry_run:
+            sender = None if options.dry_run else _open_sender(setup, job, options, emit)
+        if sender is None:
             return _dry_run(job, callbacks, notices)
         _notice_state(sender.job, options, notices)
         return _send(job, sender, options, callbacks.on_receipt, notices, emit)
@@ -206,6 +198,18 @@ def _check_options(action: Action, input_: Input, options: ActOptions) -> None:
     for option, path in files:
         if isinstance(path, Path) and (other := option_by_path.setdefault(path.resolve(), option)) != option:
             raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
+
+
+def _open_sender(setup: Setup, job: ActionJob, options: ActOptions, emit: OnEvent) -> Sender:
+    """The opened sender of a job. Raises UsageError if nothing may be sent."""
+    job.check_allowed(confirmed=options.confirmed)
+    return job.open(
+        Outbox(setup.config.folder / ".penstock"),
+        resume=options.resume,
+        retry_unknown=options.retry_unknown,
+        confirmed=options.confirmed,
+        emit=emit,
+    )
 
 
 def _emit(setup: Setup, on_event: OnEvent, event: Event) -> None:
