@@ -1,4 +1,4 @@
-"""What may take the place of a partition, and of the rows that were delivered before; and what failures cost."""
+"""What a commit records as restated, and how failures are recorded."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,7 +23,7 @@ from penstock.errors import ServerError, SinkError
 from penstock.events import Event
 from penstock.ledger import SqliteLedger
 from penstock.ledger_interface import LedgerEntry, restated_sums
-from penstock.model import Kind, Pairs, Partition, Rejected, Slice
+from penstock.model import Kind, Pairs, Partition, Slice
 from penstock.records import record
 from penstock.testing.memory import MemorySink, MemoryTarget
 
@@ -36,7 +36,6 @@ class Row:
 
 
 STREAM = Stream(name="clicks", summary="", record=Row, kind="snapshot", key="id", requests=lambda *_: ())
-BAD = Rejected(stream="clicks", path="$[0].price", reason="no number", raw="{}")
 DAY = Partition("clicks", (("report_date", "2026-08-01"),))
 BEFORE = LedgerEntry(
     source="s", partition=DAY, state="delivered", run_id="r1", read_at=datetime(2026, 8, 2, tzinfo=UTC), rows=7
@@ -69,50 +68,6 @@ def a_committer(ledger: SqliteLedger, events: list[Event]) -> Committer:
         log=RunLog("s", context.run_report, context.emit),
         context=context,
     )
-
-
-@pytest.mark.parametrize(
-    ("former", "rows", "rejected", "undated", "refused"),
-    [
-        (BEFORE, 0, 3, 0, "all 3 records were rejected"),
-        (None, 0, 3, 0, "all 3 records were rejected"),
-        (evolve(BEFORE, rows=0), 0, 3, 0, "all 3 records were rejected"),
-        (BEFORE, 0, 0, 0, None),
-        (BEFORE, 1, 3, 0, None),
-        (BEFORE, 0, 0, 2, "no record was found, and 2 without a day were rejected"),
-        (None, 0, 0, 2, None),
-        (BEFORE, 1, 0, 2, None),
-    ],
-    ids=[
-        "all rejected",
-        "first read",
-        "nothing was there",
-        "the provider states none",
-        "some are good",
-        "its records may be those without a day",
-        "nothing to lose",
-        "a day was read",
-    ],
-)
-def test_rejected_records_do_not_empty_a_partition(
-    former: LedgerEntry | None, rows: int, rejected: int, undated: int, refused: str | None
-) -> None:
-    """
-    A partition of which every record was rejected fails, also on its first read; rows that were there stay.
-    """
-    counts = PartitionCounts(rows=rows, rejected=[BAD] * rejected)
-    read = ReadCounts(
-        planned=evolve(planned(DAY), entries={} if former is None else {DAY: former}),
-        began_at=NOW,
-        partitions={DAY: LoadedPartition(counts, None)},
-        undated=[BAD] * undated,
-    )
-    error = read.result(None).replacement_errors.get(DAY)
-
-    assert (error is None) == (refused is None)
-    if refused is not None:
-        assert refused in str(error)
-        assert "$[0].price: no number" in str(error)
 
 
 @pytest.mark.parametrize(
