@@ -41,6 +41,7 @@ class PenstockError(Exception):
 
     def at(self, *, source: str | None = None, partition: object | None = None, request: object | None = None) -> Self:
         """A copy with its place, since one error may fail several partitions. A place that is known stays."""
+        # Not copy.copy: it calls the constructor with ``args`` alone, and the one of ParkedError needs ``until``.
         placed = type(self).__new__(type(self), *self.args)
         placed.__dict__.update(self.__dict__)
         placed.__cause__, placed.__suppress_context__ = self.__cause__, self.__suppress_context__

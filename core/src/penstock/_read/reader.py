@@ -63,7 +63,7 @@ class Reader:
             try:
                 if (result := (yield from self._read_once())) is not None:
                     return result
-            except InconsistentReadError as error:
+            except InconsistentReadError as error:  # before BrokenBodyError: a BrokenPageError is both, and is reread
                 self._rereads += 1
                 if self._rereads > REREADS:
                     self._drop_reports()
