@@ -37,7 +37,7 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.files import source_files, target as files_target, verify as files_verify
+from penstock_plugins.files import source_files, target as files_target
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
@@ -279,7 +279,6 @@ def test_a_file_system_that_ignores_case(sink, monkeypatch, other):
     """
     monkeypatch.setattr(source_files, "ignores_case", lambda path: True)
     monkeypatch.setattr(files_target, "ignores_case", lambda path: True)
-    monkeypatch.setattr(files_verify, "ignores_case", lambda path: True)
     run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
     run(sink, a_day(2, "Acme"), (CLICKS, [click(2)]))
     target = sink.open(SOURCE, "r2")
