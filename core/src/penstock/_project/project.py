@@ -357,9 +357,9 @@ class Project:
 
         ``name``: a pipeline or a source; None: all sources in the targets' ledgers. ``to`` None: the targets last used.
         ``accounts``: names or patterns; a source that has none of them is left out. ``max_age_s``: an account whose
-        last reading is older is overdue, and makes the exit code 1; accounts and sources that left the configuration do
-        not age. A source that was never read into the target is overdue, too, if it is named or, without a name, in a
-        pipeline of the target; so is an account that was never read, of a source in such a pipeline.
+        last reading is older is overdue, and makes the exit code 1; accounts and sources that left the configuration
+        never count as overdue. A source that was never read into the target is overdue, too, if it is named or, without
+        a name, in a pipeline of the target; so is an account that was never read, of a source in such a pipeline.
         """
         from penstock._project.status import status
 
