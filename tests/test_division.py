@@ -114,7 +114,9 @@ def test_shares_of_the_limits_make_the_whole() -> None:
     """
     source = many_source(concurrency=7, requests_per_second=3.0)
     division = divide(3, {"market": 7})
-    settings = [PartOfDivision(division=division, number=number).limited(source).settings for number in (1, 2, 3)]
+    settings = [
+        PartOfDivision(division=division, number=number).with_share_of_limits(source).settings for number in (1, 2, 3)
+    ]
 
     assert sorted(one.concurrency for one in settings) == [2, 2, 3]
     assert sum(one.requests_per_second for one in settings) == pytest.approx(3.0)
@@ -136,7 +138,9 @@ def test_no_second_has_more_requests_than_the_source_allows(
     starts = []
     for number in division.parts_by_source["market"]:
         clock = FakeClock()
-        limit = RateLimit(clock, PartOfDivision(division=division, number=number).limited(source).requests_per_second)
+        limit = RateLimit(
+            clock, PartOfDivision(division=division, number=number).with_share_of_limits(source).requests_per_second
+        )
         for part, wait in waits:
             clock.advance(wait if part == number else 0.0)
             limit.wait_turn()

@@ -219,7 +219,7 @@ def test_a_coordinator_has_a_bounded_number_of_targets_open(tmp_path: Path, fail
 
     report = run_divided(
         new_run(jobs, clock=ShiftedClock(then().now())),
-        Division(parts=2, parts_by_source=parts),
+        Division(part_count=2, parts_by_source=parts),
         EndingEngine(),
         lambda: jobs,
         {},

@@ -82,7 +82,7 @@ class Division:
     of days go to successive parts.
     """
 
-    parts: int
+    part_count: int
     parts_by_source: Mapping[str, tuple[int, ...]]
     assigned: Mapping[Unit, int] = field(factory=dict)
 
@@ -91,7 +91,7 @@ class Division:
         part = self.assigned.get(unit)
         if part is None:
             numbers = self.parts_by_source[unit.source]
-            part = numbers[(_number(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
+            part = numbers[(_hash(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
         return part
 
 
@@ -113,7 +113,7 @@ def divide(
     """
     allowed = {source: _allowed_parts(source, parts, count) for source, count in most.items()}
     if weights is None:
-        return Division(parts=parts, parts_by_source=allowed)
+        return Division(part_count=parts, parts_by_source=allowed)
     load = dict.fromkeys(range(1, parts + 1), 0)
     chosen: dict[str, set[int]] = {source: set() for source in most}
     assigned: dict[Unit, int] = {}
@@ -130,16 +130,16 @@ def divide(
         source: allowed[source] if source in growing else tuple(sorted(chosen[source])) or allowed[source][:1]
         for source in most
     }
-    return Division(parts=parts, parts_by_source=numbers, assigned=assigned)
+    return Division(part_count=parts, parts_by_source=numbers, assigned=assigned)
 
 
 def _allowed_parts(source: str, parts: int, most: int) -> tuple[int, ...]:
     """So many parts, beginning at one that depends on the source: sources that allow few spread over all parts."""
-    count, first = min(parts, max(1, most)), _number(source)
+    count, first = min(parts, max(1, most)), _hash(source)
     return tuple(sorted((first + number) % parts + 1 for number in range(count)))
 
 
-def _number(*texts: str | None) -> int:
+def _hash(*texts: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest(), "big")
 
 
@@ -173,7 +173,7 @@ class PartOfDivision(NamedTuple):
         """Whether this part reads anything of the source."""
         return self.number in self.division.parts_by_source[source]
 
-    def limited(self, source: ConfiguredSource) -> ConfiguredSource:
+    def with_share_of_limits(self, source: ConfiguredSource) -> ConfiguredSource:
         """The source with this part's share of its concurrent requests and of its requests per second."""
         numbers = self.division.parts_by_source[source.name]
         if len(numbers) == 1:

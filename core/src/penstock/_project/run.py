@@ -165,14 +165,17 @@ def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     this_part = shard_of(shard, [job.source for job in jobs])
     shard_jobs = []
     for job in jobs:
-        name, parts = job.source.name, this_part.division.parts
+        name, part_count = job.source.name, this_part.division.part_count
         readers = len(this_part.division.parts_by_source[name])
         if not this_part.reads(name):
             allowed = counted(readers, "request")
-            notice(f"{name} allows {allowed} at once, so {readers} of {parts} shards read it; not this one")
+            notice(f"{name} allows {allowed} at once, so {readers} of {part_count} shards read it; not this one")
             continue
         lock_part = Part(
-            division=f"{parts} shards by days, {readers} for this source", name=f"shard {this_part.number} of {parts}"
+            division=f"{part_count} shards by days, {readers} for this source",
+            name=f"shard {this_part.number} of {part_count}",
         )
-        shard_jobs.append(evolve(job, source=this_part.limited(job.source), part=this_part, lock_part=lock_part))
+        shard_jobs.append(
+            evolve(job, source=this_part.with_share_of_limits(job.source), part=this_part, lock_part=lock_part)
+        )
     return shard_jobs

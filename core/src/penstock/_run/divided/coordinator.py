@@ -88,7 +88,7 @@ def run_divided(
             context.emit({"event": "run_started", "run_id": run_report.run_id, "sources": list(sources)})
             assignments = [
                 Assignment(number=number, run_id=run_report.run_id, sources=names, task=task)
-                for number, names in coordinator.parts.items()
+                for number, names in coordinator.sources_by_part.items()
             ]
             engine.run(assignments, work, coordinator)
         coordinator.finish(opened.each())
@@ -109,7 +109,7 @@ class RunCoordinator:
     division: Division
     sources: Mapping[str, ConfiguredSource]  # by name; their targets could be opened
     targets: SharedTargets
-    parts: Mapping[int, tuple[str, ...]] = field(init=False)  # part -> its sources
+    sources_by_part: Mapping[int, tuple[str, ...]] = field(init=False)
     _results: dict[int, PartResult] = field(factory=dict, init=False)
     _lost: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
@@ -117,10 +117,10 @@ class RunCoordinator:
     _parked: dict[str, Parked] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    @parts.default
-    def _default_parts(self) -> dict[int, tuple[str, ...]]:
+    @sources_by_part.default
+    def _default_sources_by_part(self) -> dict[int, tuple[str, ...]]:
         parts_of = self.division.parts_by_source
-        part_numbers = range(1, self.division.parts + 1)
+        part_numbers = range(1, self.division.part_count + 1)
         sources = {number: tuple(name for name in self.sources if number in parts_of[name]) for number in part_numbers}
         return {number: names for number, names in sources.items() if names}
 
@@ -222,22 +222,22 @@ class RunCoordinator:
         if lost and self.over:  # they ended, or were not begun, before they could send a report
             run_report.deadline |= not self.context.clock.stop.is_set()
             lost = {}
-        run_report.interrupted |= self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
+        run_report.interrupted |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_part)
         for number, reason in lost.items():
-            for name in self.parts[number]:
+            for name in self.sources_by_part[number]:
                 run_report.error(name, None, None, _lost_error(number, reason))
         for job_run in job_runs:
             name = job_run.source.name
             for stream in job_run.job.chosen if name in self.targets.targets else ():
                 job_run.committer.complete(stream.name)
             for number in lost:
-                if name in self.parts[number]:
+                if name in self.sources_by_part[number]:
                     self._count_lost(number, job_run)
             job_run.record_run()
 
     def _lost_parts(self) -> dict[int, str]:
         """The numbers of the parts without a report, and the reasons."""
-        results = {number: self._results.get(number, PartResult()) for number in sorted(self.parts)}
+        results = {number: self._results.get(number, PartResult()) for number in sorted(self.sources_by_part)}
         return {
             number: result.failed or self._lost.get(number, "it sent no result")
             for number, result in results.items()

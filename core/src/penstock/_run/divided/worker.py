@@ -149,7 +149,7 @@ def _jobs_of_part(assignment: Assignment) -> list[Job]:
     part = PartOfDivision(division=task.division, number=assignment.number)
     lock_part = lock_part_of(assignment.run_id, assignment.number)
     return [
-        evolve(job, source=part.limited(job.source), part=part, lock_part=lock_part)
+        evolve(job, source=part.with_share_of_limits(job.source), part=part, lock_part=lock_part)
         for job in task.jobs()
         if job.source.name in assignment.sources
     ]
