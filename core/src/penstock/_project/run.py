@@ -13,7 +13,6 @@ from penstock._config.pipeline import Notification
 from penstock._plan.division import shard_of
 from penstock._plan.plan import Job
 from penstock._project.jobs import Selection, jobs_for, pipeline_of
-from penstock._project.notify import notify
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
 from penstock._project.setup import Notice, Notices, Setup
@@ -83,11 +82,20 @@ def run(
         )
         result = _carry_out(configured, name, selection, context, division)
     except PenstockError as error:
-        notices.add(*notify(receivers, name, RunResult.not_started(error)))
+        notices.add(*_notify(receivers, name, RunResult.not_started(error)))
         raise
-    unsent = notify(receivers, name, result) if receivers else []
+    unsent = _notify(receivers, name, result)
     notices.add(*unsent)
     return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))), unsent=tuple(unsent))
+
+
+def _notify(receivers: Sequence[Notification], name: str, result: RunResult) -> list[str]:
+    """Send the result to the receivers; a message for each that did not take it."""
+    if not receivers:
+        return []
+    from penstock._project.notify import notify
+
+    return notify(receivers, name, result)
 
 
 def _receivers(setup: Setup, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
