@@ -37,7 +37,7 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.files import source_files, target as files_target
+from penstock_plugins.files import source_files, target as files_target, verify as files_verify
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
@@ -294,6 +294,24 @@ def test_a_file_system_that_ignores_case(sink, monkeypatch, other):
     monkeypatch.undo()
     run(sink, a_day(1, other), (CLICKS, [click(1)]))
     sink.open(SOURCE.upper(), "r3").close()
+
+
+@pytest.mark.parametrize("ignores_case", [True, False])
+def test_a_file_in_a_directory_of_another_case_is_counted_where_case_is_ignored(sink, monkeypatch, ignores_case):
+    """
+    A copy of the directory may have other names: they are those of the ledger only where the file system ignores case.
+    """
+    monkeypatch.setattr(files_verify, "ignores_case", lambda path: ignores_case)
+    run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
+    account = sink.directory / SOURCE / "clicks" / "by_advertiser_id=Acme"
+    account.rename(account.with_name("by_advertiser_id=ACME"))
+    target = sink.open_readonly(SOURCE)
+    entries = target.ledger.entries(SOURCE, "clicks")
+
+    found = list(target.verify("clicks", list(entries.values())))
+    target.close()
+
+    assert any(difference.uncounted for difference in found) is not ignores_case
 
 
 @pytest.mark.parametrize("point", ["day.staged", "merge.intended"])
