@@ -4,6 +4,7 @@ The sandbox of a new connector: a module that serves the samples, and states the
 
 import re
 from collections.abc import Mapping, Sequence
+from textwrap import dedent
 from typing import Any
 
 from penstock_plugins.scaffold.code import literal, snippet, snippets, used_names
@@ -20,10 +21,11 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
     format_values = _format_values(stream)
     body = snippet("format", sample.format, "body", **format_values)
     page, arguments, check = _page(stream), _arguments(stream), _account_check(stream)
-    asked = "request.params"
+    params = "request.params"
     if stream.is_graphql or stream.on_demand:
-        asked = 'json_body(request)["variables"]' if stream.is_graphql else "json_body(request)"
-    reads = any("asked" in text for text in (check, *arguments, *([] if stream.on_demand else [page, body])))
+        params = 'json_body(request)["variables"]' if stream.is_graphql else "json_body(request)"
+    lines = [check, *(f"        {argument}" for argument in arguments), *([] if stream.on_demand else [page, body])]
+    reads = "params" in used_names(dedent("\n".join(lines)))
     packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{choices.name}.{sample.format}", body)'}
     is_file = sample.format == "csv" or stream.on_demand
     records = f"{choices.name.upper()}_RECORDS"
@@ -32,7 +34,7 @@ def stream_values(stream: StreamTexts) -> dict[str, str]:
         "verb": "POST" if stream.is_graphql else "GET",
         "path": literal(stream.path)[1:-1],
         "argument": f", {stream.link.name}" if stream.link is not None else "",
-        "asked": f"        asked = {asked}\n" if reads else "",
+        "params": f"        params = {params}\n" if reads else "",
         "checks": check,
         "records": f"self.{choices.name}_of({', '.join(arguments)})" if arguments else records,
         "page": page,
@@ -76,9 +78,9 @@ def _arguments(stream: StreamTexts) -> list[str]:
     """What the method with the records of a request is called with: account, day, the row of the parent."""
     params, link, arguments = stream.params(), stream.link, []
     if stream.account:
-        arguments.append(f"asked[{_param_of(params, '{account}')}]")
+        arguments.append(f"params[{_param_of(params, '{account}')}]")
     if _moves_records(stream):
-        arguments.append(f"date.fromisoformat(asked[{_param_of(params, '{since}')}])")
+        arguments.append(f"date.fromisoformat(params[{_param_of(params, '{since}')}])")
     if link is not None:
         parents = f"{link.stream.name.upper()}_RECORDS"
         arguments.append(f"found({parents}, {literal(link.member)}, {link.name})")
@@ -90,7 +92,7 @@ def _account_check(stream: StreamTexts) -> str:
     if not stream.account:
         return ""
     param = _param_of(stream.params(), "{account}")
-    return f'        if asked.get({param}) not in ACCOUNTS:\n            raise SandboxError(404, "unknown account")\n'
+    return f'        if params.get({param}) not in ACCOUNTS:\n            raise SandboxError(404, "unknown account")\n'
 
 
 def _param_of(params: Mapping[str, str], value: str) -> str:
@@ -101,7 +103,7 @@ def _param_of(params: Mapping[str, str], value: str) -> str:
 def _records_expression(stream: StreamTexts, records: str) -> str:
     """The expression of a sample's records, each with all its members."""
     within = stream.choices.sample.within
-    return f"[one | one[{literal(within)}] for one in {records}]" if within else records
+    return f"[raw | raw[{literal(within)}] for raw in {records}]" if within else records
 
 
 def _headers(stream: StreamTexts) -> str:
@@ -115,7 +117,7 @@ def _answer(stream: StreamTexts) -> list[str]:
     """The sandbox's lines that make the JSON of a page."""
     sample, upper = stream.choices.sample, stream.choices.name.upper()
     is_paged = stream.choices.paging != "none"
-    page = f"[wrapped(one, {literal(sample.within)}) for one in page]" if sample.within else "page"
+    page = f"[wrapped(raw, {literal(sample.within)}) for raw in page]" if sample.within else "page"
     if not sample.items:
         lines = [f"answer = {page}" if sample.is_array else f"answer = {page}[0]"]
     else:
@@ -146,7 +148,9 @@ def account_column(stream: StreamTexts) -> Guess | None:
 def is_numbered(stream: StreamTexts) -> bool:
     """Whether the records state their account as a number."""
     column = account_column(stream)
-    return column is not None and any(isinstance(one.get(column.member), int) for one in stream.choices.sample.records)
+    return column is not None and any(
+        isinstance(record.get(column.member), int) for record in stream.choices.sample.records
+    )
 
 
 def accounts(streams: Sequence[StreamTexts]) -> tuple[str, ...]:
@@ -171,12 +175,12 @@ def _records_method(stream: StreamTexts) -> str:
     changed = []
     if _moves_records(stream) and stream.record.day is not None:
         member = literal(stream.record.day.member)
-        changed.append(f"{member}: moved_to(day, one[{member}])")
+        changed.append(f"{member}: moved_to(day, raw[{member}])")
     if stream.account and account is not None:
         changed.append(f"{literal(account.member)}: {'int(account)' if is_numbered(stream) else 'account'}")
     if link is not None and link.child_member is not None:
         changed.append(f"{literal(link.child_member)}: {link.stream.singular}[{literal(link.member)}]")
-    changed_records = f"[{{**one, {', '.join(changed)}}} for one in {records}]" if changed else records
+    changed_records = f"[{{**raw, {', '.join(changed)}}} for raw in {records}]" if changed else records
     head = f"    def {choices.name}_of(self, {', '.join(names)}):"
     return "\n".join([head, *lines, f"        return {changed_records}"])
 
@@ -189,7 +193,7 @@ def _records_of_day(stream: StreamTexts, records: str) -> tuple[str, list[str]]:
         member = literal(account.member)
         lines = [
             f"        first = {records}[0][{member}]  # the key tells accounts apart",
-            f"        records = [one for one in {records} if one[{member}] == first]",
+            f"        records = [raw for raw in {records} if raw[{member}] == first]",
         ]
         records = "records"
     if not _moves_records(stream) or day is None:
@@ -200,9 +204,9 @@ def _records_of_day(stream: StreamTexts, records: str) -> tuple[str, list[str]]:
     return "records", [
         '        """The records of one of the sample\'s days, moved to ``day``."""',
         *lines,
-        f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
+        f"        days = sorted({{day_of(raw[{member}]) for raw in {records}}})",
         "        chosen = days[day.toordinal() % len(days)]",
-        f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
+        f"        records = [raw for raw in {records} if day_of(raw[{member}]) == chosen]",
     ]
 
 
@@ -264,7 +268,7 @@ def truth(streams: Sequence[StreamTexts]) -> str:
 
 def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
     choices, link = stream.choices, stream.link
-    row = f"{choices.singular}_row(one)"
+    row = f"{choices.singular}_row(raw)"
     arguments = [*(["account"] if stream.account else []), *(["day"] if _moves_records(stream) else [])]
     loop = ""
     if link is not None:
@@ -275,9 +279,9 @@ def _rows_of_stream(stream: StreamTexts, *, is_last: bool) -> list[str]:
         if link.child_member is None:
             row += f' | {{"{link.name}": {parent}[{literal(link.member)}]}}'
     records = f"self.{choices.name}_of({', '.join(arguments)})" if arguments else f"{choices.name.upper()}_RECORDS"
-    lines = [f"return [{row} for one in {records}]"]
+    lines = [f"return [{row} for raw in {records}]"]
     if loop:
-        lines = ["return [", *(f"    {line}" for line in (row, loop, f"for one in {records}")), "]"]
+        lines = ["return [", *(f"    {line}" for line in (row, loop, f"for raw in {records}")), "]"]
     if "day" in arguments:
         lines.insert(0, f'day = date.fromisoformat(partition["{stream.day_column}"])')
     if is_last:
@@ -291,7 +295,7 @@ def row_function(stream: StreamTexts) -> str:
     lines = [line for column in stream.record.columns for line in _row_lines(column, is_csv=is_csv)]
     inner = "\n".join(f"        {line}" for line in lines)
     return (
-        f"def {stream.choices.singular}_row(one):\n"
+        f"def {stream.choices.singular}_row(raw):\n"
         f'    """The columns of a record; numbers as their digits."""\n'
         f"    return {{\n{inner}\n    }}"
     )
@@ -308,13 +312,13 @@ def _row_lines(column: Guess, *, is_csv: bool) -> list[str]:
                 f'"{column.name}_currency": {_nested(currency)},',
             ]
         # The amount is a member of the record, and so is its currency, which has a column of its own.
-    value = f"one[{literal(column.member)}]"
+    value = f"raw[{literal(column.member)}]"
     blanks = tuple(column.options.get("null", ()))
     optional = column.nullable or bool(blanks)
     typed = _value(column, value)
     if not optional:
         return [f'"{column.name}": {typed},']
-    got = f"one.get({literal(column.member)})"
+    got = f"raw.get({literal(column.member)})"
     if is_csv or blanks:
         nothing = literal(("", *blanks)) if is_csv else literal((None, *blanks))
         return [f'"{column.name}": None if {got} in {nothing} else {typed},']
@@ -331,7 +335,7 @@ def _money_paths(column: Guess) -> tuple[str, str]:
 
 def _nested(path: str) -> str:
     outer, _, last = path.rpartition(".")
-    return f"(one.get({literal(outer)}) or {{}}).get({literal(last)})" if outer else f"one.get({literal(last)})"
+    return f"(raw.get({literal(outer)}) or {{}}).get({literal(last)})" if outer else f"raw.get({literal(last)})"
 
 
 def _value(column: Guess, value: str) -> str:

@@ -79,7 +79,7 @@ class StreamChoices:
             name = f"{name[:-3]}y"
         elif name.endswith("s") and not name.endswith("ss"):
             name = name[:-1]
-        is_free = not keyword.iskeyword(name) and name not in (*IMPORTABLE, "day", "one", "self")
+        is_free = not keyword.iskeyword(name) and name not in (*IMPORTABLE, "day", "raw", "self")
         return name if is_free else f"{name}_record"
 
 
