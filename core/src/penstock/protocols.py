@@ -204,7 +204,7 @@ class Authenticator(Protocol):
         """The request as it is sent; ``grant`` is None where ``grant_request`` is."""
 
     def grant_request(self) -> Request | None:
-        """The login or token call, sent as it is; None when no token is needed."""
+        """The login or token call, sent as it is; None when no token is needed: it is then not called again."""
 
     def read_grant(self, response: Response) -> Grant:
         """
