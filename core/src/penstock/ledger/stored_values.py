@@ -61,16 +61,9 @@ def sums_from(text: str) -> dict[str, Decimal]:
 
 def files_text(files: Iterable[LedgerFile]) -> str:
     """Files as the JSON text a ledger holds: without the members that are null."""
-    stored: list[dict[str, Any]] = []
-    for file in files:
-        stored.append({"path": file.path})
-        if file.size is not None:
-            stored[-1]["size"] = file.size
-        if file.checksum is not None:
-            stored[-1]["checksum"] = file.checksum
-        if file.staged is not None:
-            stored[-1]["staged"] = file.staged
-    return encoded(stored)
+    return encoded(
+        [{name: value for name in _FILE_MEMBERS if (value := getattr(file, name)) is not None} for file in files]
+    )
 
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
@@ -78,6 +71,7 @@ def files_from(text: str) -> tuple[LedgerFile, ...]:
     return _FILES.decode(text) if text != "[]" else ()
 
 
+_FILE_MEMBERS = ("path", "size", "checksum", "staged")
 _FILES = msgspec.json.Decoder(tuple[LedgerFile, ...])
 
 
