@@ -1,8 +1,8 @@
 """
 Read one planned slice: from its first request to written partitions that are ready to be committed.
 
-:meth:`Reader._read_slice` has the seven steps of a page. The methods are generators: they yield the calls to make, and
-the scheduler resumes them with the outcomes.
+The seven steps of a slice are numbered, from :meth:`Reader._read_slice` on. The methods are generators: they yield the
+calls to make, and the scheduler resumes them with the outcomes.
 """
 
 import json
@@ -33,6 +33,14 @@ from penstock.sinks import Target
 REREADS = 5  # of a slice, after an InconsistentReadError
 
 
+class CeilingReachedError(Exception):
+    """The provider cut a listing at its ceiling, and the slice can be halved."""
+
+
+class HalvesNeededError(Exception):
+    """A slice must be halved whose rows are partly written. It is read again, in halves from the start."""
+
+
 @define(eq=False, repr=False, kw_only=True)
 class Reader:
     """
@@ -61,8 +69,9 @@ class Reader:
         """
         while True:
             try:
-                if (result := (yield from self._read_once())) is not None:
-                    return result
+                return (yield from self._read_once())
+            except HalvesNeededError:
+                pass
             except InconsistentReadError as error:  # before BrokenBodyError: a BrokenPageError is both, and is reread
                 self._rereads += 1
                 if self._rereads > REREADS:
@@ -80,11 +89,8 @@ class Reader:
         if self.on_demand is not None:
             self.on_demand.drop_ready()
 
-    def _read_once(self) -> Steps[ReadResult | None]:
-        """
-        Read the planned slice from its start. None where a part of it must be halved whose rows are partly written:
-        the next read halves it at once. In that case, and on failure, the loaded rows are dropped.
-        """
+    def _read_once(self) -> Steps[ReadResult]:
+        """Read the planned slice from its start. If that fails, the loaded rows are dropped."""
         if self.on_demand is not None:
             self.on_demand.restart()
         self._counts = ReadCounts(planned=self.planned, began_at=self.clock.now())
@@ -98,11 +104,7 @@ class Reader:
         )
         try:
             self._loader.begin()
-            slice_ = self.planned.slice
-            read = self._read_or_halve(slice_) if self.components.may_cap else self._read_slice(slice_)
-            if not (yield from read):
-                self._loader.abort()
-                return None
+            yield from self._read_or_halve(self.planned.slice)
             self._counts.check(self.stream_reads, first_read=not self._rereads)
             if self._counts.has_mixed_derived:
                 self._note(
@@ -114,69 +116,100 @@ class Reader:
             raise
         return self._counts.result(self.on_demand)
 
-    def _read_or_halve(self, slice_: Slice) -> Steps[bool]:
+    # --- a slice, or its halves ---------------------------------------------------------------------------------------
+
+    def _read_or_halve(self, slice_: Slice) -> Steps[None]:
         """
-        Read a slice, or its halves if its response reaches a ceiling. The rows of a slice that may be halved are held
-        until it is complete, so that no other slice must be read again because of it. False where they were too many
-        to be held.
+        Read a slice, or its halves if a listing of it reaches a ceiling. The rows of a slice that may be halved are
+        held until it is complete, so that no other slice must be read again because of it.
         """
         halved = self._halves(slice_)
         if not halved:
-            return (yield from self._read_slice(slice_))
+            yield from self._read_slice(slice_)
+            return
         if slice_ not in self._capped:
             self._loader.hold()
-            if (yield from self._read_slice(slice_, may_halve=True)):
+            try:
+                yield from self._read_slice(slice_, may_halve=True)
+            except CeilingReachedError:
+                self._capped.append(slice_)
+                self._discard(slice_)
+            else:
                 self._loader.release()
-                return True
-            self._capped.append(slice_)
-            if self._returned_whole_days(slice_):
-                self._whole_days = True
-                self._note("a part of a day brings what is outside of it; requesting whole days")
-                return False
-            if not self._loader.discard():
-                return False
+                return
         for half in halved:
-            if not (yield from self._read_or_halve(half)):
-                return False
-        return True
+            yield from self._read_or_halve(half)
 
-    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[bool]:
+    def _halves(self, slice_: Slice) -> list[Slice]:
+        """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
+        if not self.components.may_cap:
+            return []
+        halved = halves(slice_, DAY if self._whole_days else UNITS[self.planned.stream.smallest])
+        if not halved:
+            return []
+        same = [request.identity for request in self._requests(slice_)]
+        return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
+
+    def _discard(self, slice_: Slice) -> None:
         """
-        Read all pages of a slice, in seven steps. Signing, sending, judging and retrying are the client's part of
-        step 3. False where a slice that ``may_halve`` reached a ceiling.
+        Drop the rows of a slice that reached a ceiling. Raises HalvesNeededError where they were too many to be held,
+        and where halves of a day have no effect, since the provider returns whole days.
         """
+        if self._returned_whole_days(slice_):
+            self._whole_days = True
+            self._note("a part of a day brings what is outside of it; requesting whole days")
+            raise HalvesNeededError
+        if not self._loader.discard():
+            raise HalvesNeededError
+
+    def _returned_whole_days(self, slice_: Slice) -> bool:
+        """Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``)."""
+        within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
+        return within_a_day and self.planned.stream.inexact_bounds and self._counts.has_overrun
+
+    # --- the seven steps ----------------------------------------------------------------------------------------------
+
+    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[None]:
+        """Read all listings of a slice. Raises CeilingReachedError where it ``may_halve`` and one reached a ceiling."""
         requests = self._requests(slice_)  # 1. The requests of the slice.
-        only_page = type(self.components.paginator) is SinglePage and len(requests) == 1 and self.on_demand is None
-        if self.on_demand is not None:
-            yield from self.on_demand.submit_all(requests)
-        for group in [requests] if self.on_demand is None else [[request] for request in requests]:
-            listings: Sequence[Listing]
-            if self.on_demand is None:
-                listings, first_calls = self._open_listings(slice_, group, self.components.envelope)
-            else:  # 2. A report is polled until it is ready.
-                listings, first_calls = yield from self._listings_of_report(slice_, group[0], self.on_demand)
-            for listing in listings:
-                self._loader.keys.next_listing(only_page=only_page)
-                # The first pages of all listings are requested together, before the first listing is read.
-                calls = first_calls if listing is listings[0] else ()
-                while not listing.has_ended:
-                    outcome = self._received((yield calls)) if listing.polled is None else listing.take_polled()
-                    if isinstance(outcome.verdict, Refuse):  # 3. Fetch a page.
-                        self._check_expired(outcome)
-                        calls = listing.calls_after_refusal(outcome)
-                        continue
-                    repeat = listing.check(outcome)  # 4. Check it against the pages before it.
-                    loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
-                    page = listing.add(outcome, loaded, repeat=repeat)
-                    if may_halve and page.index == 0 and listing.is_capped:
-                        return False
-                    calls = listing.calls_after(page)  # 6. The next page.
-                if may_halve and listing.is_capped:
-                    return False
-                self._reconcile(listing)  # 7. Compare with the counts that the provider states.
-                if self.stream_reads.searched < LISTINGS:
-                    self._note_unread(listing)
-        return True
+        if self.on_demand is None:
+            listings, calls = self._open_listings(slice_, requests, self.components.envelope)
+            only_page = type(self.components.paginator) is SinglePage and len(requests) == 1
+            yield from self._read_listings(listings, calls, only_page=only_page, may_halve=may_halve)
+            return
+        yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
+        for request in requests:
+            of_report, calls = yield from self._listings_of_report(slice_, request, self.on_demand)
+            yield from self._read_listings(of_report, calls, may_halve=may_halve)
+
+    def _read_listings(
+        self, listings: Sequence[Listing], calls: tuple[Call, ...], *, only_page: bool = False, may_halve: bool
+    ) -> Steps[None]:
+        """Read listings one after the other; ``calls``: of the first pages of all of them, which are made together."""
+        for listing in listings:
+            self._loader.keys.next_listing(only_page=only_page)
+            yield from self._read_pages(listing, calls, may_halve=may_halve)
+            self._reconcile(listing)  # 7. Compare with the counts that the provider states.
+            if self.stream_reads.searched < LISTINGS:
+                self._note_unread(listing)
+            calls = ()
+
+    def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[None]:
+        """Read the pages of a listing. Signing, sending, judging and retrying are the client's part of step 3."""
+        while not listing.has_ended:
+            outcome = self._received((yield calls)) if listing.polled is None else listing.take_polled()
+            if isinstance(outcome.verdict, Refuse):  # 3. Fetch a page.
+                self._check_expired(outcome)
+                calls = listing.calls_after_refusal(outcome)
+                continue
+            repeat = listing.check(outcome)  # 4. Check it against the pages before it.
+            loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
+            page = listing.add(outcome, loaded, repeat=repeat)
+            if may_halve and page.index == 0 and listing.is_capped:
+                raise CeilingReachedError
+            calls = listing.calls_after(page)  # 6. The next page.
+        if may_halve and listing.is_capped:
+            raise CeilingReachedError
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
@@ -286,7 +319,7 @@ class Reader:
             self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
         return self._loader.load(listing, outcome, repeat=repeat)
 
-    # --- 7: counts, and responses cut at a ceiling ------------------------------------------------------------------
+    # --- 7: counts ----------------------------------------------------------------------------------------------------
 
     def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
@@ -309,22 +342,6 @@ class Reader:
         if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS
             self.log.note(f"{self.planned.stream.name}: {note}")
-
-    def _halves(self, slice_: Slice) -> list[Slice]:
-        """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
-        halved = halves(slice_, DAY if self._whole_days else UNITS[self.planned.stream.smallest])
-        if not halved:
-            return []
-        same = [request.identity for request in self._requests(slice_)]
-        return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
-
-    def _returned_whole_days(self, slice_: Slice) -> bool:
-        """
-        Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
-        returns whole days, so that halving a day has no effect.
-        """
-        within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
-        return within_a_day and self.planned.stream.inexact_bounds and self._counts.has_overrun
 
     def _note(self, text: str) -> None:
         self.log.note(f"{self.planned}: {text}")
