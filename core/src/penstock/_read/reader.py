@@ -22,7 +22,7 @@ from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows
 from penstock._read.result import ReadCounts, ReadResult
-from penstock._read.unread_members import LISTINGS, unread_members
+from penstock._read.unread_members import LISTINGS_SEARCHED, unread_members
 from penstock._run_report.log import RunLog
 from penstock._util.clock import Clock
 from penstock.errors import BrokenBodyError, InconsistentReadError
@@ -190,7 +190,7 @@ class Reader:
             self._loader.keys.next_listing(only_page=only_page)
             yield from self._read_pages(listing, calls, may_halve=may_halve)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
-            if self.stream_reads.searched < LISTINGS:
+            if self.stream_reads.searched < LISTINGS_SEARCHED:
                 self._note_unread(listing)
             calls = ()
 
@@ -340,7 +340,7 @@ class Reader:
         self.stream_reads.searched += 1
         counted = listing.counts.total is not None
         if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
-            self.stream_reads.searched = LISTINGS
+            self.stream_reads.searched = LISTINGS_SEARCHED
             self.log.note(f"{self.planned.stream.name}: {note}")
 
     def _note(self, text: str) -> None:

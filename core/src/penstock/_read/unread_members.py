@@ -17,7 +17,7 @@ from penstock.model import Page
 from penstock.protocols import Paginator
 from penstock.report_files import ReportFile
 
-LISTINGS = 5
+LISTINGS_SEARCHED = 5
 """
 Listings of a stream that are searched in a run, until one brings a note: each costs a plain read of its last body. More
 than one, since the first account or day often has one page or no records, and then no member that leads further.
