@@ -39,7 +39,7 @@ from penstock import (
     record,
     setting,
 )
-from penstock.engines import Assignment, Line, Message
+from penstock.engines import Assignment, Channel, Message
 
 FIRST = date(2026, 1, 5)
 DAYS = 4
@@ -411,7 +411,7 @@ def _days(since: str, until: str) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def fail(assignment: Assignment, line: Line) -> Message:
+def fail(assignment: Assignment, channel: Channel) -> Message:
     """Work that fails with a secret which only the worker knows."""
     secret = Secret("only-in-the-worker")
     raise KeyError(f"token={secret.reveal()}")
@@ -426,10 +426,10 @@ def end_once(marker: Path) -> None:
     os._exit(9)
 
 
-def wait(assignment: Assignment, line: Line) -> Message:
-    """Work that requests the state of the run until its line is cut."""
+def wait(assignment: Assignment, channel: Channel) -> Message:
+    """Work that requests the state of the run until its channel is cut."""
     while True:
-        line.request({"kind": "state"})
+        channel.request({"kind": "state"})
         time.sleep(0.1)
 
 

@@ -43,10 +43,6 @@ class Channel(Protocol):
         """The reply of :meth:`Coordinator.reply`. It may take as long as a login."""
 
 
-# Development versions (decision 72).
-Line = Channel
-"""The former name of :class:`Channel`."""
-
 Work = Callable[[Assignment, Channel], Message]
 """
 Carries out an assignment in a worker, and returns its result. It can be pickled. What it raises is a defect, or an
