@@ -305,20 +305,18 @@ def test_standard_output_shows_committed_partitions_only():
 
 
 @pytest.mark.parametrize(
-    ("name_streams", "streams", "named"),
+    ("streams", "named"),
     [
-        pytest.param(None, ["leads"], False, id="one stream"),
-        pytest.param(None, ["leads", "lead_data"], True, id="several streams"),
-        pytest.param(True, ["leads"], True, id="requested"),
-        pytest.param(False, ["leads", "lead_data"], False, id="not chosen"),
+        pytest.param(["leads"], False, id="one stream"),
+        pytest.param(["leads", "lead_data"], True, id="several streams"),
     ],
 )
-def test_lines_name_their_stream_when_there_are_several(name_streams, streams, named):
+def test_lines_name_their_stream_when_there_are_several(streams, named):
     """
     ``_stream`` comes first in each line, of derived streams too.
     """
     output = io.BytesIO()
-    target = StdoutSink(name_streams=name_streams, output=lambda: output).open(SOURCE, "r1", streams)
+    target = StdoutSink(output=lambda: output).open(SOURCE, "r1", streams)
     data = [{"lead_id": 1, "name": "{", "value": "\n{"}, {"lead_id": 1, "name": "b", "value": "}"}]
     deliver(target, a_lead_day(1), [(LEADS, [lead(1), lead(2)]), (ANSWERS, data)])
 

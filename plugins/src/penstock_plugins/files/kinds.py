@@ -125,15 +125,13 @@ PARQUET = SinkKind(
 
 @frozen(kw_only=True, eq=False, repr=False)
 class StdoutSettings:
-    name_streams: bool | None = setting(
-        None, help="write the stream's name as _stream first in each line; default: only if there are several streams"
-    )
+    """None: each line begins with ``_stream`` if there are several streams."""
 
 
 def _stdout(settings: StdoutSettings) -> Sink:
     from penstock_plugins.files.stdout import StdoutSink
 
-    return StdoutSink(name_streams=settings.name_streams)
+    return StdoutSink()
 
 
 STDOUT = SinkKind(

@@ -41,26 +41,24 @@ def _standard_output() -> BinaryIO:
 
 @frozen(kw_only=True)
 class StdoutSink(BaseSink):
-    """``name_streams``: whether each line begins with ``_stream``; None: when the run has several streams."""
+    """Each line begins with ``_stream`` if the run has several streams."""
 
     keeps_ledger: ClassVar[bool] = False
 
-    name_streams: bool | None = None
     output: Callable[[], BinaryIO] = field(default=_standard_output, repr=False)
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "StdoutTarget":
         """Raises TargetError where standard output is closed: rows would be lost."""
-        name_streams = len(set(streams)) > 1 if self.name_streams is None else self.name_streams
         if self.output is _standard_output and is_closed(sys.stdout):
             raise TargetError("standard output is closed. Redirect it to a file, or name another target")
-        return StdoutTarget(self.output(), name_streams)
+        return StdoutTarget(self.output(), name_streams=len(set(streams)) > 1)
 
     def open_readonly(self, source: str) -> None:
         return None
 
 
 class StdoutTarget(BaseTarget):
-    def __init__(self, output: BinaryIO, name_streams: bool) -> None:
+    def __init__(self, output: BinaryIO, *, name_streams: bool) -> None:
         self._output = output
         self._name_streams = name_streams
 
