@@ -67,16 +67,16 @@ BOUNDS = (
 # Bounds that no key sets: (module, constant, unit, what).
 FIXED = (
     ("_fetch.transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
-    ("_fetch.transport", "CONNECT_S", "s", "making a connection"),
+    ("_fetch.transport", "MAX_CONNECT_S", "s", "making a connection"),
     (
         "_fetch.limits",
-        "SILENT",
+        "MAX_SILENT_REQUESTS",
         "",
         "consecutive requests to a source without a response; then nothing is retried there",
     ),
     (
         "_fetch.retry_policy",
-        "RENEWALS",
+        "MAX_RENEWALS",
         "",
         "tokens that one request may use up, each of them good for another request before",
     ),
@@ -86,7 +86,7 @@ FIXED = (
         "MiB",
         "fetched and not yet written, of all partitions (or one body)",
     ),
-    ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
+    ("_fetch.scheduler", "MAX_ACTIVE_READINGS", "", "partitions under way at once"),
     (
         "_run.runner",
         "OPEN_TARGETS",

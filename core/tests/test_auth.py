@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 from attrs import evolve, field, frozen
-from penstock._fetch.auth import RENEWED_AT, Signer
+from penstock._fetch.auth import RENEWED_AT_SHARE, Signer
 from penstock.model import Request, Response
 from penstock.protocols import Grant, Unsigned
 from penstock.redact import Secret, mask
@@ -76,7 +76,7 @@ def test_a_grant_is_kept_while_it_lives():
     clock, tickets = FakeClock(), Tickets(logs_in=True, life_s=100.0)
     signer, tokens = signing(tickets, clock), []
 
-    for seconds in (0, 10, 100 * RENEWED_AT - 11, 2):
+    for seconds in (0, 10, 100 * RENEWED_AT_SHARE - 11, 2):
         clock.advance(seconds)
         tokens.append(signer.sign(REQUEST).request.param("token"))
 

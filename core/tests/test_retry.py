@@ -11,9 +11,9 @@ import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
 from penstock._fetch.auth import Signed
-from penstock._fetch.limits import SILENT, Budget
+from penstock._fetch.limits import MAX_SILENT_REQUESTS, Budget
 from penstock._fetch.retry import Retrying
-from penstock._fetch.retry_policy import BOUND_RETRIES, RENEWALS, Attempts, NextStep, RetryPolicy, stated_wait
+from penstock._fetch.retry_policy import MAX_BOUND_RETRIES, MAX_RENEWALS, Attempts, NextStep, RetryPolicy, stated_wait
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -137,7 +137,7 @@ wait, park = partial(NextStep, "wait"), partial(NextStep, "park")
         pytest.param({"failures": 2}, DOWN, None, None, False, wait(2.0), id="a third failure, no response"),
         pytest.param({"failures": 3}, DOWN, ANY, None, False, GIVE_UP, id="one more than the retries"),
         pytest.param({"failures": 1}, LATE, None, None, False, wait(1.0), id="a bound, once more"),
-        pytest.param({"failures": BOUND_RETRIES}, LATE, None, None, False, GIVE_UP, id="a bound, too often"),
+        pytest.param({"failures": MAX_BOUND_RETRIES}, LATE, None, None, False, GIVE_UP, id="a bound, too often"),
         pytest.param({}, DOWN, IN_SEVEN, None, False, wait(7.5), id="the provider states a wait"),
         pytest.param({}, BUSY, IN_SEVEN, None, False, wait(7.5, 7.0), id="throttled, with a wait"),
         pytest.param({}, BUSY, ANY, None, False, wait(60.5, 60.0), id="throttled, without one"),
@@ -152,7 +152,7 @@ wait, park = partial(NextStep, "wait"), partial(NextStep, "park")
         pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, RENEW, id="a renewal is no failure"),
         pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GIVE_UP, id="a new token refused"),
         pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, True, RENEW, id="a token that others used up"),
-        pytest.param({"renewals": RENEWALS}, REFUSED, ANY, TOKEN, True, GIVE_UP, id="too many tokens"),
+        pytest.param({"renewals": MAX_RENEWALS}, REFUSED, ANY, TOKEN, True, GIVE_UP, id="too many tokens"),
         pytest.param({}, REFUSED, ANY, None, False, GIVE_UP, id="a key that nobody granted"),
         pytest.param({}, SKEWED, ANY, None, False, CORRECT_CLOCK, id="a clock"),
         pytest.param({"clock_corrected": True}, SKEWED, ANY, None, False, GIVE_UP, id="a clock, again"),
@@ -211,7 +211,7 @@ def test_a_bound_is_tried_less_often():
 
     with pytest.raises(BoundExceededError):
         retrying(exchange)(RecordingOperation(REQUEST, by_status))
-    assert exchange.requested == 1 + BOUND_RETRIES
+    assert exchange.requested == 1 + MAX_BOUND_RETRIES
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_token_that_others_used_up_is_renewed_again():
 
     with pytest.raises(AuthenticationError):
         shared(RecordingOperation(REQUEST, refused))
-    assert exchange.renewed == RENEWALS
+    assert exchange.renewed == MAX_RENEWALS
 
 
 def test_a_late_response_to_an_older_token_hides_no_expiry():
@@ -317,7 +317,9 @@ def test_an_outage_costs_little():
     When requests in a row stay without any answer through all their retries, the next ones are tried once each; the
     first answer, be it a bad one, ends that.
     """
-    exchange = Provider([*[TransportError("down")] * (4 * SILENT + 2), *[a_response(status=503)] * 4, *[GOOD] * 2])
+    exchange = Provider(
+        [*[TransportError("down")] * (4 * MAX_SILENT_REQUESTS + 2), *[a_response(status=503)] * 4, *[GOOD] * 2]
+    )
     once_down = retrying(exchange)
 
     def requested() -> int:
@@ -326,7 +328,7 @@ def test_an_outage_costs_little():
             once_down(RecordingOperation(REQUEST, by_status))
         return exchange.requested - before
 
-    assert [requested() for _ in range(SILENT + 3)] == [4] * SILENT + [1, 1, 4]
+    assert [requested() for _ in range(MAX_SILENT_REQUESTS + 3)] == [4] * MAX_SILENT_REQUESTS + [1, 1, 4]
     assert requested() == 1
 
 

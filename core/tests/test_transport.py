@@ -716,7 +716,7 @@ def test_a_large_body_of_a_report_comes_as_a_file(
     response = make(max_file_bytes=1 << 22)(Request(url=server.base_url, as_file=True))
 
     assert response.file is not None
-    assert (response.size, response.body) == (len(whole), whole[: body_module.FILE_START])
+    assert (response.size, response.body) == (len(whole), whole[: body_module.FILE_START_BYTES])
     first, second = response.open(), response.open()
     assert (first.read(6), second.read(), first.read()) == (whole[:6], whole, whole[6:])
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import evolve, field, frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import SILENT, Budget, RateLimit
+from penstock._fetch.limits import MAX_SILENT_REQUESTS, Budget, RateLimit
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._write.outbox import UNRECORDED, Outbox
@@ -266,10 +266,10 @@ def test_an_outage_costs_a_job_of_repeatable_rows_little(tmp_path: Path) -> None
     """
     After requests in a row without a response each further one is tried once, until one succeeds.
     """
-    answers: list[Answer] = [lost() for _ in range(3 * SILENT + 1)]
-    job = Job(tmp_path, [*answers, a_response(status=503), CAPTURED], action=PAUSE, rows=SILENT + 2)
+    answers: list[Answer] = [lost() for _ in range(3 * MAX_SILENT_REQUESTS + 1)]
+    job = Job(tmp_path, [*answers, a_response(status=503), CAPTURED], action=PAUSE, rows=MAX_SILENT_REQUESTS + 2)
 
-    assert job.send() == ["unknown"] * (SILENT + 1) + ["done"]
+    assert job.send() == ["unknown"] * (MAX_SILENT_REQUESTS + 1) + ["done"]
 
 
 def test_a_long_wait_ends_the_job_before_the_row(tmp_path: Path) -> None:

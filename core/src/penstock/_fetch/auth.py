@@ -21,10 +21,10 @@ from penstock.redact import mask_temporarily
 TOLERATED_SKEW = timedelta(seconds=60)
 
 # A larger difference is an invalid date, not a wrong clock. Applying it could exceed the range of datetime.
-LARGEST_SKEW = timedelta(days=3650)
+MAX_SKEW = timedelta(days=3650)
 
 # A token is renewed after this share of its lifetime, so that it does not expire between two pages.
-RENEWED_AT = 0.8
+RENEWED_AT_SHARE = 0.8
 
 
 class Signed(NamedTuple):
@@ -108,7 +108,7 @@ class Signer:
         if theirs is None:
             return False
         skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))
-        if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > LARGEST_SKEW:
+        if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > MAX_SKEW:
             return False
         self.skew = skew
         return True
@@ -144,7 +144,7 @@ class Signer:
             self._final_error = error
             raise
         life_s = self.current.life_s
-        self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s
+        self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT_SHARE * life_s
 
     def _send_login(self, request: Request) -> Response:
         """The response to the login, which is signed first where the authenticator does that."""

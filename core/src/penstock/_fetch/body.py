@@ -16,9 +16,9 @@ import urllib3
 
 from penstock._util.temporary_files import temporary_file_errors
 
-BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
+BLOCK_BYTES = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
 SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
-FILE_START = 1 << 17  # of such a body, what is kept in memory, for messages
+FILE_START_BYTES = 1 << 17  # of such a body, what is kept in memory, for messages
 
 
 class Spool:
@@ -77,7 +77,7 @@ class _View(io.RawIOBase):
 class Bound(NamedTuple):
     """The most bytes of a body. ``as_file``: of a report, which may be put into a file."""
 
-    most: int
+    max_bytes: int
     as_file: bool = False
 
 
@@ -86,7 +86,7 @@ class TooLargeError(Exception):
 
     def __init__(self, bound: Bound, form: str = "") -> None:
         self.bound, self.form = bound, form
-        super().__init__(f"more than {bound.most} bytes{form}")
+        super().__init__(f"more than {bound.max_bytes} bytes{form}")
 
 
 class NotWholeError(Exception):
@@ -105,11 +105,11 @@ def check_framing(headers: Mapping[str, str], length: int | None) -> None:
 def read_body(reply: urllib3.BaseHTTPResponse, bound: Bound) -> bytes | Spool:
     """The body as it was sent. Raises TooLargeError."""
     length = reply.length_remaining
-    if length is not None and length > bound.most:
+    if length is not None and length > bound.max_bytes:
         raise TooLargeError(bound)
     if length is not None and (length <= SPOOL_BYTES or not bound.as_file):
         return reply.read()  # one call, into one buffer of that size
-    return _collected(iter(partial(reply.read, BLOCK), b""), bound)
+    return _collected(iter(partial(reply.read, BLOCK_BYTES), b""), bound)
 
 
 def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spool:
@@ -121,7 +121,7 @@ def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spoo
         raise NotWholeError("compresses its response in a way that the request did not allow")
     try:
         with gzip.open(io.BytesIO(body) if isinstance(body, bytes) else body.open()) as packed:
-            return _collected(iter(partial(packed.read, BLOCK), b""), bound, " when decompressed")
+            return _collected(iter(partial(packed.read, BLOCK_BYTES), b""), bound, " when decompressed")
     except EOFError:
         raise NotWholeError("cut its gzip body") from None
     except (gzip.BadGzipFile, zlib.error):
@@ -134,7 +134,7 @@ def _collected(blocks: Iterable[bytes], bound: Bound, form: str = "") -> bytes |
     size = 0
     for block in blocks:
         size += len(block)
-        if size > bound.most:
+        if size > bound.max_bytes:
             raise TooLargeError(bound, form)
         collected.write(block)
     if isinstance(collected, Spool):

@@ -35,11 +35,11 @@ _SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 @define(eq=False, repr=False, kw_only=True)
 class Connections:
     """
-    Pools of connections, at most ``most`` open to each host. ``proxy`` and ``ca_file`` as in
+    Pools of connections, at most ``max_connections`` open to each host. ``proxy`` and ``ca_file`` as in
     :class:`~penstock._fetch.transport.Transport`. ``base_origin``: that of the source, which has a pool of its own.
     """
 
-    most: int
+    max_connections: int
     proxy: str | None
     ca_file: str | None
     base_origin: str
@@ -84,7 +84,7 @@ class Connections:
             manager.clear()
 
     def _new_manager(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
-        options: dict[str, Any] = {"maxsize": self.most, "block": True}
+        options: dict[str, Any] = {"maxsize": self.max_connections, "block": True}
         if scheme == "https":
             options["ssl_context"] = self._tls()
         if proxy is None:

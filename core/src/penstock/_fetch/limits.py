@@ -12,14 +12,14 @@ from penstock.errors import DeadlineReachedError
 
 # Circuit breaker: after this many consecutive requests to a source without a response, nothing is retried there until
 # one succeeds. An outage then costs a run minutes, not the patience for one request times its partitions.
-SILENT = 3
+MAX_SILENT_REQUESTS = 3
 
 
 @define(eq=False, repr=False)
 class Budget:
     """
     The retries that one run may make: a number over all its sources, none past its deadline, and none at a source that
-    does not respond (see ``SILENT``).
+    does not respond (see ``MAX_SILENT_REQUESTS``).
     """
 
     clock: Clock
@@ -31,7 +31,7 @@ class Budget:
     def use_retry(self, source: str) -> bool:
         """Count one retry at a source. False if none is left for it."""
         with self._lock:
-            if self._silent.get(source, 0) >= SILENT:
+            if self._silent.get(source, 0) >= MAX_SILENT_REQUESTS:
                 return False
             self.retries -= 1
             return self.retries >= 0

@@ -35,7 +35,7 @@ from penstock.redact import mask
 REPEATED_AFTER = (TransportError, BoundExceededError, BrokenBodyError)
 
 # Accepted grants that are remembered: the response to a request with an older grant may come last.
-GRANTS_NOTED = 64
+MAX_NOTED_GRANTS = 64
 
 Result = TypeVar("Result")
 
@@ -116,7 +116,7 @@ class Retrying:
     budget: Budget
     source: str = ""
     random_fraction: Callable[[], float] = random.random
-    _accepted: deque[Grant] = field(factory=lambda: deque(maxlen=GRANTS_NOTED), init=False)  # the last ones
+    _accepted: deque[Grant] = field(factory=lambda: deque(maxlen=MAX_NOTED_GRANTS), init=False)  # the last ones
 
     def __call__(self, operation: Operation[Result]) -> Result:
         """The result of the operation. Raises its error, that of a refused login, or StoppedError."""

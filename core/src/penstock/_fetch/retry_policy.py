@@ -12,10 +12,10 @@ from penstock.model import Response
 from penstock.protocols import Grant, Retry
 
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
-BOUND_RETRIES = 2
+MAX_BOUND_RETRIES = 2
 
 # The most grants that one request uses up, where each was good for another request before it expired.
-RENEWALS = 5
+MAX_RENEWALS = 5
 
 
 class RetryPolicy(NamedTuple):
@@ -40,7 +40,7 @@ class RetryPolicy(NamedTuple):
 
     def retries_after(self, error: ProviderError) -> int:
         """How often a request that failed with this error is repeated."""
-        return min(self.retries, BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.retries
+        return min(self.retries, MAX_BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.retries
 
 
 class NextStep(NamedTuple):
@@ -80,7 +80,7 @@ class Attempts(NamedTuple):
         nothing to renew. ``proven``: this grant was accepted for another request, so it has expired, and a second
         renewal does not repeat a login with bad credentials.
         """
-        if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < RENEWALS)):
+        if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < MAX_RENEWALS)):
             return NextStep("renew"), self._replace(renewals=self.renewals + 1)
         if verdict.correct_clock and response is not None and not self.clock_corrected:
             return NextStep("correct_clock"), self._replace(clock_corrected=True)
@@ -102,12 +102,12 @@ class Attempts(NamedTuple):
 
 
 # The longest wait that is stated in a message; a longer one is nonsense, and would leave the calendar.
-_LONGEST_S = 366 * 86_400.0
+_MAX_STATED_S = 366 * 86_400.0
 
 
 def parked(error: ProviderError, seconds: float, policy: RetryPolicy, response: Response) -> ParkedError:
     """The error that ends the requests to a source, with the time to come back and the provider's words."""
-    until = response.received_at + timedelta(seconds=min(seconds, _LONGEST_S))
+    until = response.received_at + timedelta(seconds=min(seconds, _MAX_STATED_S))
     return ParkedError(
         sentences(
             f"no request before {until:%Y-%m-%d %H:%M:%S} UTC, a wait longer than throttle_wait_s "

@@ -34,10 +34,10 @@ READ_AHEAD_BYTES = 32 * 1024 * 1024
 
 # The most responses of a source that are under way or not yet taken, as a multiple of its ``concurrency``
 # (back-pressure: where the writer is slower than the provider, the threads do not all compete for the processor).
-READ_AHEAD = 2
+READ_AHEAD_FACTOR = 2
 
 # Maximum of unfinished readings. One that waits for a report counts, although it occupies no thread.
-MOST_ACTIVE = 64
+MAX_ACTIVE_READINGS = 64
 
 # Maximum delay until a stop or a deadline takes effect.
 TICK_S = 0.2
@@ -220,7 +220,7 @@ class Scheduler:
         for client_queue in list(self._client_queues.values()):
             while (
                 client_queue.waiting
-                and len(self._active) < MOST_ACTIVE
+                and len(self._active) < MAX_ACTIVE_READINGS
                 and client_queue.busy < client_queue.concurrency
                 and self._has_room(client_queue)
             ):
@@ -245,7 +245,7 @@ class Scheduler:
     def _has_room(self, client_queue: "ClientQueue") -> bool:
         """Whether this client may have another body in flight."""
         bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
-        return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD * client_queue.concurrency
+        return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD_FACTOR * client_queue.concurrency
 
     def _new_queue(self, client: Client) -> "ClientQueue":
         client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)

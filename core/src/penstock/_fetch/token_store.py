@@ -25,7 +25,7 @@ from penstock.redact import Secret
 
 # The newest tokens, and those before them: a process that is killed between the provider's response and the write
 # leaves used tokens in the file, which some providers accept once more.
-MOST_TOKENS = 2
+MAX_KEPT_TOKENS = 2
 
 LOCK_TRY_S = 0.1
 LOCK_WAIT_S = 300.0
@@ -80,7 +80,7 @@ class TokenStore:
     def _keep(self, store: dict[str, Any], key: str, grant: Grant, used: Mapping[str, str] | None) -> None:
         former = [dict(used)] if used is not None else []
         newest = [{name: value.reveal() for name, value in grant.keep.items()}] if grant.keep else []
-        tokens = [*newest, *(token for token in former if token not in newest)][:MOST_TOKENS]
+        tokens = [*newest, *(token for token in former if token not in newest)][:MAX_KEPT_TOKENS]
         # Entries of other accounts and former credentials stay, however many: each may hold the only valid token.
         if tokens:
             self._write({**store, "entries": {**store["entries"], key: tokens}})

@@ -17,7 +17,15 @@ from attrs import Factory, define, field
 from urllib3 import exceptions as failures
 
 from penstock import __version__
-from penstock._fetch.body import FILE_START, Bound, NotWholeError, TooLargeError, check_framing, decompressed, read_body
+from penstock._fetch.body import (
+    FILE_START_BYTES,
+    Bound,
+    NotWholeError,
+    TooLargeError,
+    check_framing,
+    decompressed,
+    read_body,
+)
 from penstock._fetch.connections import Connections
 from penstock._fetch.deadlines import IDLE_S, Deadlines, NetworkAttempt, current
 from penstock._fetch.network_errors import reason_of
@@ -34,7 +42,7 @@ from penstock.errors import (
 from penstock.model import Request, Response
 
 MAX_REDIRECTS = 5
-CONNECT_S = 10.0  # at most: a connection attempt cannot be interrupted, and a stop must not take longer than this
+MAX_CONNECT_S = 10.0  # a connection attempt cannot be interrupted, and a stop must not take longer than this
 IDLE_WRITE_S = 4.0  # an idle connection is used within this time for what must not be sent twice (see ``IDLE_S``)
 
 _ONCE = urllib3.Retry(False, redirect=False)
@@ -90,12 +98,12 @@ class Transport:
         self._timeout = urllib3.Timeout(connect=self._connect_s, read=self.timeout_s)
         self._boundary = Boundary(self.base_origin, allow_http=self.allow_http, further=self.origins)
         self._connections = Connections(
-            most=self.connections, proxy=self.proxy, ca_file=self.ca_file, base_origin=self._boundary.base
+            max_connections=self.connections, proxy=self.proxy, ca_file=self.ca_file, base_origin=self._boundary.base
         )
 
     @property
     def _connect_s(self) -> float:
-        return min(self.timeout_s, CONNECT_S)
+        return min(self.timeout_s, MAX_CONNECT_S)
 
     def __call__(self, request: Request) -> Response:
         """
@@ -191,7 +199,7 @@ class Transport:
             raise TimeoutError
         plain = decompressed(body, coding, bound) if coding != "identity" else body
         reply.release_conn()
-        start, file = (plain, None) if isinstance(plain, bytes) else (plain.open().read(FILE_START), plain)
+        start, file = (plain, None) if isinstance(plain, bytes) else (plain.open().read(FILE_START_BYTES), plain)
         return Response(
             status=reply.status, headers=headers, body=start, file=file, received_at=received_at, measured=measured
         )
@@ -230,7 +238,7 @@ class Transport:
             )
         if isinstance(error, TooLargeError):
             return BoundExceededError(
-                f"{host} sends more than {error.bound.most / (1 << 20):g} MiB{error.form}. If that "
+                f"{host} sends more than {error.bound.max_bytes / (1 << 20):g} MiB{error.form}. If that "
                 f"is right, raise {'max_report_mib' if error.bound.as_file else 'max_body_mib'} or request fewer days "
                 "at once."
             )

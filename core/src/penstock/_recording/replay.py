@@ -14,7 +14,7 @@ from urllib.parse import quote
 from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.body import FILE_START, SPOOL_BYTES
+from penstock._fetch.body import FILE_START_BYTES, SPOOL_BYTES
 from penstock._fetch.call import Call, Outcome
 from penstock._fetch.client import Judged
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
@@ -134,7 +134,7 @@ class Recording:
         return Response(
             status=about["status"],
             headers=tuple((name, value) for name, value in about["headers"]),
-            body=path.read_bytes() if file is None else file.open().read(FILE_START),
+            body=path.read_bytes() if file is None else file.open().read(FILE_START_BYTES),
             file=file,
             received_at=datetime.fromisoformat(about["received_at"]),
             measured=about["measured"],

@@ -13,7 +13,7 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.auth import RENEWED_AT
+from penstock._fetch.auth import RENEWED_AT_SHARE
 from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
@@ -197,7 +197,7 @@ class RunCoordinator:
         except PenstockError as error:
             return GrantReply(failure=Failure.of(error))
         renews_in_s = signer.renews_in_s
-        life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT
+        life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT_SHARE
         return GrantReply(grant.token.reveal(), life_s)
 
     def done(self, number: int, result: Message) -> None:
