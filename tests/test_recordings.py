@@ -260,14 +260,14 @@ def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any)
 
 def taped(shop: ScriptedProvider, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
     """The report of a recorded run, and every byte of the recording."""
-    report = shop.run(exchange_log=Recorder(folder, full))
+    report = shop.run(tape=Recorder(folder, full))
     return report, content(folder)
 
 
 def again(shop: ScriptedProvider, folder: Path) -> Any:
     """The report of a run from the recording, whose provider answers nothing."""
     other = ScriptedProvider(folder=folder / "again", streams=shop.streams, answer=lambda request: 500)
-    report: Any = other.run(exchange_log=Recording.open(folder))
+    report: Any = other.run(tape=Recording.open(folder))
     assert other.requests == []
     shop.sink = other.sink
     return report
@@ -431,7 +431,7 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
     shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
     recorder = Recorder(tmp_path / "tape", full=True)
 
-    shop.run(exchange_log=recorder)
+    shop.run(tape=recorder)
     again_report = again(shop, tmp_path / "tape")
 
     assert b"xxxx" not in content(tmp_path / "tape")

@@ -31,10 +31,10 @@ from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Judge, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.redact import mask
 
-Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
+JudgeCall = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 
-class ExchangeLog(Protocol):
+class ExchangeTape(Protocol):
     """
     Records the calls of a run, or replays a recording (:mod:`penstock._recording`). ``until``: when the last response
     of a recording came; None for one that records.
@@ -46,7 +46,7 @@ class ExchangeLog(Protocol):
     def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
         """Called before the first call, with the start of the run. Raises UsageError."""
 
-    def exchange(self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Judged) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: JudgeCall) -> Outcome:
         """The outcome of a call; ``send`` makes it, ``judge`` judges a response to it. Called in fetching threads."""
 
     def finish(self) -> Sequence[str]:
@@ -81,7 +81,7 @@ class SourceClient:
     budget: Budget
     run_report: RunReport | None = None  # counts the requests of streams
     emit: OnEvent = ignore
-    exchange_log: ExchangeLog | None = None  # of a run that is recorded or replayed
+    tape: ExchangeTape | None = None  # of a run that is recorded or replayed
     peers: Peers | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
@@ -95,7 +95,7 @@ class SourceClient:
 
     def __attrs_post_init__(self) -> None:
         settings, connector = self.source.settings, self.source.connector
-        self.concurrency = self.source.concurrency if self.exchange_log is None else 1
+        self.concurrency = self.source.concurrency if self.tape is None else 1
         self._transport = Transport(
             timeout_s=settings.timeout_s,
             max_body_bytes=settings.max_body_mib * 1024 * 1024,
@@ -145,8 +145,8 @@ class SourceClient:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
         outcome = (
             self._attempt_call(call)
-            if self.exchange_log is None
-            else self.exchange_log.exchange(self.source, call, partial(self._attempt_call, call), self._replay)
+            if self.tape is None
+            else self.tape.exchange(self.source, call, partial(self._attempt_call, call), self._replay)
         )
         response = outcome.response
         if outcome.error is not None or response is None:
@@ -228,7 +228,7 @@ class ReadOperation(Operation[Outcome]):
     client: SourceClient
     call: Call
     request: Request
-    judged: Judged
+    judge_call: JudgeCall
     response: Response | None = field(default=None, init=False)  # the last one
 
     def sending(self) -> None:
@@ -253,7 +253,7 @@ class ReadOperation(Operation[Outcome]):
 
     def judge(self, response: Response) -> tuple[Verdict, Outcome]:
         try:
-            verdict, answer = self.judged(self.call, response)
+            verdict, answer = self.judge_call(self.call, response)
         except REPEATED_AFTER as error:
             verdict, answer = Retry(error), Answer()
         if isinstance(verdict, Retry):

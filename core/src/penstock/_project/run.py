@@ -68,17 +68,17 @@ def run(
         for fault in setup.registry.not_loaded:  # it may be one that is to mask values
             notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
         _check_usable(jobs, sink, recording)
-        exchange_log = recording or recorder_of(recordings, selection)
+        tape = recording or recorder_of(recordings, selection)
         if division.shard is not None:
             jobs = _sharded(jobs, division.shard, notices.add)
-        division = _division_of(setup, name, division, recorded=exchange_log is not None)
+        division = _division_of(setup, name, division, recorded=tape is not None)
         remember = partial(_remember, setup, sink, [job.source.name for job in jobs], clock, notices.add)
         context = new_run(
             jobs,
             clock=clock,
             deadline_s=deadline_s,
             on_event=partial(_follow, on_event, remember),
-            exchange_log=exchange_log,
+            tape=tape,
         )
         result = _carry_out(configured, name, selection, context, division)
     except PenstockError as error:

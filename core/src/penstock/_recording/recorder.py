@@ -1,12 +1,12 @@
 """
 Record the exchanges of a run in a directory, which :mod:`penstock._recording.replay` replays in a later run.
 
-Both are exchange logs (:class:`penstock._fetch.client.ExchangeLog`), which see a call before its request is signed and
+Both are tapes (:class:`penstock._fetch.client.ExchangeTape`), which see a call before its request is signed and
 repeated. So a recording holds neither signatures nor logins, and only the last response to a request that was repeated.
 ``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
 beside it: without content coding, else as it was received.
 
-With an exchange log, a source has one request in flight. What is requested next may depend on which response comes
+With a tape, a source has one request in flight. What is requested next may depend on which response comes
 first (a page shorter than those of other accounts is the last of its listing), so the order must be the same in both
 runs.
 """
@@ -25,7 +25,7 @@ from attrs import define, evolve, field
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call, Outcome
-from penstock._fetch.client import Judged
+from penstock._fetch.client import JudgeCall
 from penstock._recording.bodies import Bodies, Body, Downloads, Exchange
 from penstock._recording.masking import Masking, replaced_json, text_of
 from penstock._util.files import write_json
@@ -134,7 +134,7 @@ class Recorder:
             f"{MOST_HELD_BYTES >> 20} MiB of responses had no records",
         )
 
-    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> Outcome:
         """Make the call, and keep it. A response without records is kept in memory until the end of the run."""
         with self._lock:
             self._number += 1

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.body import FILE_START_BYTES, SPOOL_BYTES
 from penstock._fetch.call import Call, Outcome
-from penstock._fetch.client import Judged
+from penstock._fetch.client import JudgeCall
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response
@@ -89,7 +89,7 @@ class Recording:
     def finish(self) -> Sequence[str]:
         return ()
 
-    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+    def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> Outcome:
         """The recorded outcome, judged anew."""
         stream = call.stream.name if call.stream is not None else None
         recorded = self.sources.get(source.name, {}).get("settings", {}).get("base_url", "")

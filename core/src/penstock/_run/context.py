@@ -12,7 +12,7 @@ from attrs import define, field
 
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import ExchangeLog, Peers, SourceClient
+from penstock._fetch.client import ExchangeTape, Peers, SourceClient
 from penstock._fetch.limits import Budget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
@@ -25,7 +25,7 @@ from penstock.events import Event, OnEvent, ignore
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``exchange_log``: records the exchanges, or replays them. ``peers``: in
+    The jobs of one run, and what they share. ``tape``: records the exchanges, or replays them. ``peers``: in
     one part of a divided run, the other processes; the coordinator passes events to plugins, and records the run.
     """
 
@@ -35,7 +35,7 @@ class RunContext:
     run_report: RunReport
     emit: OnEvent
     deadline: float | None = None  # on the monotonic clock
-    exchange_log: ExchangeLog | None = None
+    tape: ExchangeTape | None = None
     peers: Peers | None = None
     budget: Budget = field(init=False)
     scheduler: Scheduler = field(init=False)
@@ -49,7 +49,7 @@ class RunContext:
     @property
     def recorded_until(self) -> datetime | None:
         """The time of the last response of a recording that is replayed."""
-        return self.exchange_log.until if self.exchange_log is not None else None
+        return self.tape.until if self.tape is not None else None
 
     @property
     def deadline_at(self) -> datetime | None:
@@ -86,7 +86,7 @@ class RunContext:
                     budget=self.budget,
                     run_report=self.run_report,
                     emit=self.emit,
-                    exchange_log=self.exchange_log,
+                    tape=self.tape,
                     peers=self.peers,
                 )
             return self.clients[source.name]
@@ -98,7 +98,7 @@ def new_run(
     clock: Clock,
     deadline_s: float | None = None,
     on_event: OnEvent = ignore,
-    exchange_log: ExchangeLog | None = None,
+    tape: ExchangeTape | None = None,
 ) -> RunContext:
     """
     The context of a run that begins now. ``deadline_s``: how long it may take. ``on_event`` and every plugin get its
@@ -113,7 +113,7 @@ def new_run(
         run_report=run_report,
         emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
         deadline=None if deadline_s is None else clock.monotonic() + deadline_s,
-        exchange_log=exchange_log,
+        tape=tape,
     )
 
 

@@ -30,10 +30,10 @@ def run_jobs(context: RunContext) -> RunReport:
     Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request; all
     later failures are in the report.
     """
-    run_report, exchange_log = context.run_report, context.exchange_log
+    run_report, tape = context.run_report, context.tape
     with open_jobs(context.jobs, context) as jobs:
-        if exchange_log is not None:
-            exchange_log.begin(context.started_at, jobs.sources)
+        if tape is not None:
+            tape.begin(context.started_at, jobs.sources)
         context.emit(
             {"event": "run_started", "run_id": run_report.run_id, "sources": [source.name for source in jobs.sources]}
         )
@@ -42,9 +42,9 @@ def run_jobs(context: RunContext) -> RunReport:
         run_report.deadline |= isinstance(ended_by, DeadlineReachedError)
         run_report.interrupted |= isinstance(ended_by, StoppedError)
         jobs.finish()
-        if exchange_log is not None:
+        if tape is not None:
             try:
-                run_report.notice(*exchange_log.finish())
+                run_report.notice(*tape.finish())
             except PenstockError as error:
                 RunLog(jobs.sources[0].name, run_report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **run_report.as_dict()})

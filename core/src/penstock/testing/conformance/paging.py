@@ -124,9 +124,9 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
         subject.run(server.base_url, MemorySink(folder / "watched.sqlite"), watch=watch)
         chosen = chosen_streams(subject.source(server.base_url), subject.streams)
         server.app = subject.make(server.base_url, subject.today)  # it responds as at first, from the same address
-        exchange_log, sink = _MovedRecord(pages), MemorySink(folder / "moved.sqlite")
-        report = subject.run(server.base_url, sink, exchange_log=exchange_log)
-    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in exchange_log.streams)
+        tape, sink = _MovedRecord(pages), MemorySink(folder / "moved.sqlite")
+        report = subject.run(server.base_url, sink, tape=tape)
+    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in tape.streams)
     unpaged = sorted(declared.intersection(chosen) - pages.paged)
     return [*map(_no_second_page, unpaged), *(_moved_record(key, report) for key in differ[:1])]
 
