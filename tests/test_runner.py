@@ -530,7 +530,7 @@ def test_rejected_records_are_exit_code_5(what: str, strict: bool, code: int, tm
 @pytest.mark.parametrize(
     ("happened", "code"),
     [
-        ({"interrupted": True, "refused": {("shop", None)}, "deadline": True}, 130),
+        ({"stopped": True, "refused": {("shop", None)}, "deadline": True}, 130),
         ({"refused": {("shop", None)}, "deadline": True, "errors": [{}]}, 3),
         ({"errors": [{}], "deadline": True}, 1),
         ({"deadline": True}, 4),

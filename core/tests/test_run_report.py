@@ -89,7 +89,7 @@ def test_the_first_exit_code_that_applies_is_returned(
     In the order 130, 3, 1, 4, 5.
     """
     report = a_report(rejected=1)
-    report.interrupted, report.deadline = interrupted, deadline
+    report.stopped, report.deadline = interrupted, deadline
     if refused:
         report.refused.add(("shop", None))
     if errors:

@@ -4,6 +4,7 @@ Commit the results of reads: :meth:`Committer.commit` puts them in order, ``_com
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Literal
 
 from attrs import define, field, frozen
 
@@ -22,6 +23,9 @@ from penstock.model import Partition, Rejected
 from penstock.sinks import Grouping, Target, commit_all
 
 GROUP_ROWS = 5000
+
+ReasonToKeep = PenstockError | Literal["newer"]
+"""Why former rows are kept: an error of the new ones, or that they were read after the recording that is read."""
 
 
 @define(eq=False, repr=False)
@@ -215,9 +219,12 @@ class Committer:
         """
         Commit partitions, in four steps; if one cannot be, the others still are. Returns the reads of those committed.
         """
-        recorded_until = self.context.recorded_until
-        # 1. Check that the rows may replace the former ones.
-        replacing = [read for read in partitions if self._may_replace(read, recorded_until)]
+        replacing: list[PartitionRead] = []
+        for read in partitions:  # 1. Check that the rows may replace the former ones.
+            if (reason := self._reason_to_keep(read)) is None:
+                replacing.append(read)
+            else:
+                self._keep_former(read, reason)
         entries = [self._entry(read, undated) for read in replacing]  # 2. Make the new ledger rows.
         writers = [read.loaded.writer for read in replacing]
         # 3. Commit rows and ledger row in one step.
@@ -233,19 +240,22 @@ class Committer:
 
     # --- 1: what may be replaced --------------------------------------------------------------------------------------
 
-    def _may_replace(self, read: PartitionRead, recorded_until: datetime | None) -> bool:
-        """Whether a partition may be replaced. If not, its rows are dropped, and the reason is logged."""
-        partition, writer, errors = read.partition, read.loaded.writer, read.result.replacement_errors
-        assert writer is not None
-        if recorded_until is not None and self._has_newer(read.result.planned, partition, recorded_until):
-            writer.abort()
-            self._keep_newer(partition)
-            return False
-        if errors and (error := errors.get(partition)) is not None:
-            writer.abort()
-            self.failures.add(read.result.planned, (partition,), error)
-            return False
-        return True
+    def _reason_to_keep(self, read: PartitionRead) -> ReasonToKeep | None:
+        """Why the former rows of a partition must be kept; None: the new ones replace them."""
+        until = self.context.recorded_until
+        if until is not None and self._has_newer(read.result.planned, read.partition, until):
+            return "newer"
+        return read.result.replacement_errors.get(read.partition)
+
+    def _keep_former(self, read: PartitionRead, reason: ReasonToKeep) -> None:
+        """Drop the new rows of a partition. It fails, or is counted as final where the delivered ones are newer."""
+        assert read.loaded.writer is not None
+        read.loaded.writer.abort()
+        if isinstance(reason, PenstockError):
+            self.failures.add(read.result.planned, (read.partition,), reason)
+            return
+        self.log.count(read.partition.stream, planned=-1, final=1)
+        self.context.run_report.notice(f"{self.source.name}: what was read after the recording stays as it is")
 
     def _has_newer(self, planned: PlannedSlice, partition: Partition, until: datetime) -> bool:
         """
@@ -258,11 +268,6 @@ class Committer:
             accounts = [partition.values[0][1]] if stream.account is not None else None
             former = ledger.entries(self.source.name, stream.name, since=partition.day, accounts=accounts).values()
         return any(entry.delivered and entry.read_at is not None and entry.read_at > until for entry in former)
-
-    def _keep_newer(self, partition: Partition) -> None:
-        """Count a partition as final, whose delivered rows are newer than the recording."""
-        self.log.count(partition.stream, planned=-1, final=1)
-        self.context.run_report.notice(f"{self.source.name}: what was read after the recording stays as it is")
 
     # --- 2: the ledger row --------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def run_jobs(context: RunContext) -> RunReport:
         jobs.start()
         ended_by = context.scheduler.run(idle=jobs.flush)
         run_report.deadline |= isinstance(ended_by, DeadlineReachedError)
-        run_report.interrupted |= isinstance(ended_by, StoppedError)
+        run_report.stopped |= isinstance(ended_by, StoppedError)
         jobs.finish()
         if tape is not None:
             try:
@@ -135,14 +135,11 @@ class OpenJobs:
 
     def finish(self) -> None:
         """After the last read: finish the jobs that are still open."""
-        run_report = self.context.run_report
-        run_report.interrupted &= not run_report.output_closed  # such a run stops itself
         if self._waiting:
             names = ", ".join(job.source.name for _, job in self._waiting)
-            run_report.notice(f"the run ended before it came to {clip(names, 200)}")
+            self.context.run_report.notice(f"the run ended before it came to {clip(names, 200)}")
         for job_run in self.job_runs:
             job_run.finish()
-        run_report.interrupted &= not run_report.output_closed  # a target may notice it at its end only
 
     # --- jobs that wait -----------------------------------------------------------------------------------------------
 

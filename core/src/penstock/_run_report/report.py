@@ -88,7 +88,7 @@ Credentials = tuple[str, str | None]
 """A source, and the account that has credentials of its own; None: the source's."""
 
 _CREDENTIALS = ("refused", "forbidden", "accepted")
-_FLAGS = ("deadline", "interrupted", "output_closed")
+_FLAGS = ("deadline", "stopped", "output_closed")
 
 
 @define(eq=False, repr=False)
@@ -109,7 +109,7 @@ class RunReport:
     accepted: set[Credentials] = field(factory=set)
     deadline: bool = False
     parked: dict[str, str] = field(factory=dict)  # source -> why nothing more was requested from it
-    interrupted: bool = False
+    stopped: bool = False  # before its end; see ``interrupted``
     locked: dict[str, str] = field(factory=dict)  # source -> the other run that holds its lock, and reads it
     output_closed: bool = False  # the reader of stdout closed it: the end of the run, and no fault
     _noticed: set[str] = field(factory=set, init=False, repr=False)  # the notices
@@ -201,8 +201,14 @@ class RunReport:
             accepted=only_source(self.accepted),
             parked={name: why for name, why in self.parked.items() if name == source},
             locked={},
+            stopped=self.interrupted,
             output_closed=False,
         )
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped from outside: one whose output was closed stops itself."""
+        return self.stopped and not self.output_closed
 
     @property
     def exit_code(self) -> int:

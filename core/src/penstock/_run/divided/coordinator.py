@@ -222,7 +222,7 @@ class RunCoordinator:
         if lost and self.over:  # they ended, or were not begun, before they could send a report
             run_report.deadline |= not self.context.clock.stop.is_set()
             lost = {}
-        run_report.interrupted |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_part)
+        run_report.stopped |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_part)
         for number, reason in lost.items():
             for name in self.sources_by_part[number]:
                 run_report.error(name, None, None, _lost_error(number, reason))
