@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import ReportFile, Request, Stream, column, record
+from penstock import Answer, BodyDecoder, ReportFile, Request, Response, Stream, column, record
 from penstock._fetch import body
 from scripted_provider import ScriptedProvider
 
@@ -25,7 +25,16 @@ class Spend:
     spend: Decimal = column(member="Spend", default=..., additive=True)
 
 
-def a_shop(folder: Path, body: bytes) -> ScriptedProvider:
+class Unwrapped:
+    """An author's own decoder, which reads the report by a ReportFile."""
+
+    reads_files = True
+
+    def __call__(self, response: Response) -> Answer:
+        return ReportFile()(response)
+
+
+def a_shop(folder: Path, body: bytes, envelope: BodyDecoder | None = None) -> ScriptedProvider:
     stream = Stream(
         name="spend",
         summary="",
@@ -36,7 +45,7 @@ def a_shop(folder: Path, body: bytes) -> ScriptedProvider:
         day_of="spent_on",
         days_per_request=3,
         requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/spend")],
-        envelope=ReportFile(totals="Total"),
+        envelope=envelope or ReportFile(totals="Total"),
     )
     return ScriptedProvider(folder=folder, streams=[stream], answer=lambda request: body)
 
@@ -69,11 +78,12 @@ def test_a_report_is_delivered_whole_or_not_at_all(
     assert "the row of totals in the report states Spend 30000.50" in broken.errors[0]["message"]
 
 
-def test_the_bound_of_a_report_is_a_setting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("envelope", [ReportFile(), Unwrapped()], ids=["declared", "in a decoder of the author"])
+def test_the_bound_of_a_report_is_a_setting(envelope: BodyDecoder, tmp_path: Path) -> None:
     """
     ``max_report_mib`` bounds the report unpacked; the message names it.
     """
-    report: Any = a_shop(tmp_path, a_report(100_000, "50000")).run(max_report_mib=1)
+    report: Any = a_shop(tmp_path, a_report(100_000, "50000"), envelope).run(max_report_mib=1)
 
     assert report.exit_code == 1
     assert "raise max_report_mib" in report.errors[0]["message"]

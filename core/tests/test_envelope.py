@@ -411,7 +411,7 @@ def test_a_packed_bomb_is_bounded() -> None:
     A file that grows beyond the bound when unpacked is not unpacked.
     """
     with pytest.raises(BoundExceededError, match="1 MiB"):
-        ReportFile(max_mib=1)(an_answer(gzip.compress(b" " * 3_000_000 + b"[]")))
+        ReportFile()(evolve(an_answer(gzip.compress(b" " * 3_000_000 + b"[]")), max_unpacked_bytes=2**20))
 
 
 @pytest.mark.parametrize(

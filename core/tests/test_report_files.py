@@ -471,7 +471,7 @@ def test_a_report_is_bounded() -> None:
     Unpacked, a report has a bound of its own, and a quote that is never closed does not collect the file in memory.
     """
     with pytest.raises(BoundExceededError, match=r"larger than 1 MiB when unpacked.*raise max_report_mib"):
-        read(gzip.compress(GOOD.encode() + b" " * 2_000_000), max_mib=1)
+        ReportFile()(evolve(a_file(gzip.compress(GOOD.encode() + b" " * 2_000_000)), max_unpacked_bytes=2**20))
     with pytest.raises(BrokenBodyError, match="a quote is not closed"):
         read(gzip.compress(GOOD.encode() + b'"' + b"x\n" * 40_000_000))
 

@@ -277,6 +277,9 @@ class Response:
 
     ``file``: where a large body is, whose decoder reads files (:class:`~penstock.report_files.ReportFile`); ``body`` is
     then its beginning.
+
+    ``max_unpacked_bytes``: the largest size that a file in the body may have, unpacked: the source's
+    ``max_report_mib``.
     """
 
     status: int
@@ -285,6 +288,7 @@ class Response:
     received_at: datetime
     measured: bool = True
     file: "BodyFile | None" = field(default=None, repr=False, eq=False)
+    max_unpacked_bytes: int = 2**30
 
     @property
     def size(self) -> int:

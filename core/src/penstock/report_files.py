@@ -70,8 +70,6 @@ class ReportFile:
     ``unmarked_totals``
         a row of totals may be among the records with nothing that marks it. The only row without a dimension whose
         measures are the sums of all others, at least two, is rejected as such a row.
-    ``max_mib``
-        the largest size of a file, unpacked; default: the source's ``max_report_mib``.
     """
 
     items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=as_names)
@@ -81,7 +79,6 @@ class ReportFile:
     footer: tuple[str, ...] = field(default=(), converter=as_names)
     totals: tuple[str, ...] = field(default=(), converter=as_names)
     unmarked_totals: bool = False
-    max_mib: int | None = None
 
     reads_files: ClassVar[bool] = True
     """A large body may come as a file (``Response.file``) and not in memory."""
@@ -124,7 +121,6 @@ class ReportFile:
 
     def _as_utf8(self, response: Response, content: Open) -> Open:
         """The content as UTF-8 without a byte order mark. One pass checks that it is whole, bounded, and text."""
-        limit = (self.max_mib or 1024) * 2**20
         start = content().read(4)
         marked = _marked_encoding(start)
         charset = re.search(r"charset=\"?([\w.:-]+)", response.header("content-type") or "", re.IGNORECASE)
@@ -134,7 +130,7 @@ class ReportFile:
         problem = ""
         for encoding in candidates:
             try:
-                _check_text(content, encoding, limit)
+                _check_text(content, encoding, response.max_unpacked_bytes)
             except LookupError:
                 problem = f"the encoding {encoding!r} is not known"
             except UnicodeError as error:

@@ -201,7 +201,13 @@ class Transport:
         reply.release_conn()
         start, file = (plain, None) if isinstance(plain, bytes) else (plain.open().read(FILE_START_BYTES), plain)
         return Response(
-            status=reply.status, headers=headers, body=start, file=file, received_at=received_at, measured=measured
+            status=reply.status,
+            headers=headers,
+            body=start,
+            file=file,
+            received_at=received_at,
+            measured=measured,
+            max_unpacked_bytes=self.max_file_bytes,
         )
 
     def _headers(self, request: Request, origin: str) -> dict[str, str]:

@@ -3,7 +3,7 @@ The components with which a stream is read, made for one configured source.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from attrs import evolve
 
@@ -13,7 +13,6 @@ from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.model import Batch
 from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
-from penstock.report_files import ReportFile
 
 
 class Components(NamedTuple):
@@ -39,25 +38,18 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
     read, which are decoded even if the settings leave them out.
     """
 
-    envelope = _decoder_of(source, stream.envelope) or Envelope()
+    envelope = source.component("decoder", stream.envelope) or Envelope()
     paginator = source.component("paginator", stream.paginator) or SinglePage()
     return Components(
         paginator=paginator,
         poller=source.component("poller", stream.poller),
         envelope=envelope,
-        downloads=_decoder_of(source, stream.downloads) or envelope,
+        downloads=source.component("decoder", stream.downloads) or envelope,
         decoder=_stream_decoder_of(source, stream, needed),
         may_cap=paginator.may_cap(),
         needed=needed,
         batch_hooks=source.registry.batch_hooks(),
     )
-
-
-def _decoder_of(source: ConfiguredSource, declared: Any) -> Any:
-    decoder = source.component("decoder", declared)
-    if isinstance(decoder, ReportFile) and decoder.max_mib is None:
-        return evolve(decoder, max_mib=source.settings.max_report_mib)
-    return decoder
 
 
 def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> StreamDecoder:

@@ -119,7 +119,7 @@ class Recording:
                 f'or, if you edited it, correct "bytes" in {path.name}'
             )
             return Outcome(call=call, error=ProviderError(why))
-        response = self._response(body, about, call)
+        response = self._response(body, about, call, source.settings.max_report_mib << 20)
         try:
             verdict, answer = judge(call, response)
         except Exception as error:
@@ -129,7 +129,7 @@ class Recording:
         return Outcome(call=call, response=response, verdict=verdict, answer=answer)
 
     @staticmethod
-    def _response(path: Path, about: Mapping[str, Any], call: Call) -> Response:
+    def _response(path: Path, about: Mapping[str, Any], call: Call, max_unpacked_bytes: int) -> Response:
         file = _File(path) if call.request.as_file and path.stat().st_size > SPOOL_BYTES else None
         return Response(
             status=about["status"],
@@ -138,6 +138,7 @@ class Recording:
             file=file,
             received_at=datetime.fromisoformat(about["received_at"]),
             measured=about["measured"],
+            max_unpacked_bytes=max_unpacked_bytes,
         )
 
     def settings_of(self, source: str, settings: type) -> dict[str, Any]:
