@@ -192,7 +192,7 @@ def test_repair_and_adopt_use_the_clock_of_the_project(project: Project, monkeyp
 
     project.verify("daily", repair=True)
     project.adopt("shop", "public.sales")
-    project.adopt_all()
+    project.adopt()
 
     assert [run_id[: len(STAMP)] for run_id in locked_by] == [STAMP] * 3
 

@@ -57,7 +57,7 @@ _NAMES = {
     "redact": "MASK Secret clip mask mask_always",
     "report_files": "ReportFile",
     "results": """
-        AccountStatus ActResult AdoptAllResult AdoptResult Change ChangesResult Checked CheckResult Deleted
+        AccountStatus ActResult Adopted AdoptResult Change ChangesResult Checked CheckResult Deleted
         DifferenceInfo ForgetResult Forgotten PartitionsResult PartitionStatus Problem RejectedRecord RejectedResult
         RunInfo RunsResult SourceStatus StatusResult TargetStatus Total TotalsResult VerifyResult
     """,

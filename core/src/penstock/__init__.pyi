@@ -164,7 +164,7 @@ from penstock.report_files import ReportFile as ReportFile
 from penstock.results import (
     AccountStatus as AccountStatus,
     ActResult as ActResult,
-    AdoptAllResult as AdoptAllResult,
+    Adopted as Adopted,
     AdoptResult as AdoptResult,
     Change as Change,
     ChangesResult as ChangesResult,

@@ -301,10 +301,10 @@ class VerifyResult(Result):
 
 
 @frozen(kw_only=True)
-class AdoptResult(Result):
+class Adopted:
     """
     A table that was, or could be, adopted as the place of a stream: its rows, and those that the ledger counts in it,
-    of how many partitions. ``differences``: how the partitions differ; then nothing was changed. ``exit_code``: 1 then.
+    of how many partitions. ``differences``: how the partitions differ; then nothing was changed.
     """
 
     target: str
@@ -319,13 +319,13 @@ class AdoptResult(Result):
 
 
 @frozen(kw_only=True)
-class AdoptAllResult(Result):
+class AdoptResult(Result):
     """
     The tables that were, or could be, adopted. ``refused``: by table, why it cannot be. ``exit_code``: 2 where any is
     refused, 1 where any has differences.
     """
 
-    tables: tuple[AdoptResult, ...]
+    tables: tuple[Adopted, ...]
     refused: Mapping[str, str]
 
 

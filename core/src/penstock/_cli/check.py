@@ -10,10 +10,9 @@ from penstock._cli.completion import pipelines_sources_and_sinks
 from penstock._cli.options import TO
 from penstock._cli.output import print_text
 from penstock._cli.session import Session, command
-from penstock._project.project import Project
 from penstock.errors import UsageError
 from penstock.names import counted
-from penstock.results import AdoptAllResult, AdoptResult
+from penstock.results import Adopted
 
 ALL = "all"  # a table's name has its schema
 
@@ -52,9 +51,8 @@ def check(session: Session, name: str | None, adopt: str | None, to: str | None,
 
 def _adopt(session: Session, name: str | None, place: str, to: str | None, *, yes: bool) -> int:
     project = session.project
-    if name is None and place != ALL:
-        raise UsageError("--adopt needs the source: penstock check SOURCE --adopt SCHEMA.TABLE")
-    adoptions = _tables_to_adopt(project, name, place, to, confirmed=False)
+    table_or_all = None if place == ALL else place
+    adoptions = project.adopt(name, table_or_all, to=to)
     code = adoptions.exit_code
     session.notice(*adoptions.notices)
     for text in adoptions.refused.values():
@@ -80,22 +78,13 @@ def _adopt(session: Session, name: str | None, place: str, to: str | None, *, ye
         for table in fine:
             session.say(_counts(table), event="note")
         click.confirm(f"Adopt {what}?", abort=True, err=True)
-    for table in _tables_to_adopt(project, name, place, to, confirmed=True).tables:
+    for table in project.adopt(name, table_or_all, to=to, confirmed=True).tables:
         if table.adopted:
             print_text(f"{_counts(table)}: adopted")
     return code
 
 
-def _tables_to_adopt(
-    project: Project, name: str | None, place: str, to: str | None, *, confirmed: bool
-) -> AdoptAllResult:
-    if name is None or place == ALL:
-        return project.adopt_all(name, to=to, confirmed=confirmed)
-    table = project.adopt(name, place, to=to, confirmed=confirmed)
-    return AdoptAllResult(tables=(table,), refused={}, notices=table.notices, exit_code=table.exit_code)
-
-
-def _counts(table: AdoptResult) -> str:
+def _counts(table: Adopted) -> str:
     return (
         f"the table {table.place} has {counted(table.rows, 'row')}, and the ledger counts {table.delivered} in "
         f"{counted(table.partitions, 'partition')} of {table.source}.{table.stream}"

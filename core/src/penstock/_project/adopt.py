@@ -6,15 +6,27 @@ from penstock._project.target_query import TargetQuery
 from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
-from penstock.results import AdoptAllResult, AdoptResult
+from penstock.results import Adopted, AdoptResult
 from penstock.sinks import Adopting, Layout
 
 
-def adopt(query: TargetQuery, source: str, place: str, *, confirmed: bool) -> AdoptResult:
+def adopt(query: TargetQuery, name: str | None, place: str | None, *, confirmed: bool) -> AdoptResult:
     """
-    Let one of the source's streams be written to an existing table. Raises UsageError if there is not one target, or
-    if it has no tables.
+    Let streams of a source, of a pipeline's sources, or of all sources, be written to existing tables: to ``place``, or
+    to all that their targets do not recognise. Raises UsageError if no target has tables, and for a ``place`` without a
+    source, or with more than one target.
     """
+    if place is None:
+        tables, refused = _adopt_unrecognised(query, confirmed=confirmed)
+    elif name is None:
+        raise UsageError("--adopt needs the source: penstock check SOURCE --adopt SCHEMA.TABLE")
+    else:
+        tables, refused = [_adopt_named(query, name, place, confirmed=confirmed)], {}
+    code = 2 if refused else int(any(table.differences for table in tables))
+    return AdoptResult(tables=tuple(tables), refused=refused, exit_code=code)
+
+
+def _adopt_named(query: TargetQuery, source: str, place: str, *, confirmed: bool) -> Adopted:
     streams = _layouts(query, source)
     if len(query.targets) + len(query.failed) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
@@ -24,12 +36,9 @@ def adopt(query: TargetQuery, source: str, place: str, *, confirmed: bool) -> Ad
     return _adopt_in(query, sink, shown, source, streams, place, confirmed=confirmed)
 
 
-def adopt_all(query: TargetQuery, *, confirmed: bool) -> AdoptAllResult:
-    """
-    Let the streams of a source, of a pipeline's sources, or of all sources, be written to the tables that their targets
-    do not recognise. Raises UsageError if no target has tables.
-    """
-    tables: list[AdoptResult] = []
+def _adopt_unrecognised(query: TargetQuery, *, confirmed: bool) -> tuple[list[Adopted], dict[str, str]]:
+    """The tables that are adopted, or could be; by table, why it is refused."""
+    tables: list[Adopted] = []
     refused: dict[str, str] = {}
     chosen = [(selected, selected.sink.open()) for selected in query.targets]
     adopting = [(selected, sink) for selected, sink in chosen if isinstance(sink, Adopting)]
@@ -44,8 +53,7 @@ def adopt_all(query: TargetQuery, *, confirmed: bool) -> AdoptAllResult:
                     tables.append(_adopt_in(query, sink, shown, source, streams, place, confirmed=confirmed))
                 except PenstockError as error:
                     refused[place] = str(error)
-    code = 2 if refused else int(any(table.differences for table in tables))
-    return AdoptAllResult(tables=tuple(tables), refused=refused, exit_code=code)
+    return tables, refused
 
 
 def _layouts(query: TargetQuery, source: str) -> list[tuple[Layout, ...]]:
@@ -65,9 +73,9 @@ def _adopt_in(
     place: str,
     *,
     confirmed: bool,
-) -> AdoptResult:
+) -> Adopted:
     adoption = sink.adopt(source, run_id(query.clock.now()), streams, place, confirmed=confirmed)
-    return AdoptResult(
+    return Adopted(
         target=shown,
         source=source,
         stream=adoption.stream,
@@ -77,5 +85,4 @@ def _adopt_in(
         delivered=adoption.delivered,
         differences=tuple(f"{difference.partition}: {difference.what}" for difference in adoption.differences),
         adopted=confirmed and not adoption.differences,
-        exit_code=int(bool(adoption.differences)),
     )

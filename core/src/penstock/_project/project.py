@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from penstock.model import Receipt
     from penstock.results import (
         ActResult,
-        AdoptAllResult,
         AdoptResult,
         ChangesResult,
         CheckResult,
@@ -479,28 +478,22 @@ class Project:
         query, days = self._query(name, to), self._days(since, until, accounts)
         return query.with_notices(verify(query, days, repair=repair))
 
-    def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> "AdoptResult":
+    def adopt(
+        self, name: str | None = None, place: str | None = None, *, to: str | None = None, confirmed: bool = False
+    ) -> "AdoptResult":
         """
-        Let a stream be written to an existing table that the target does not recognise: restored without comments,
-        moved, or made anew by its owner.
+        Let streams be written to existing tables that the target does not recognise: restored without comments, moved,
+        or made anew by their owner.
 
-        ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
-        differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
+        ``name``: a source, or a pipeline; None: all sources. ``place``: ``SCHEMA.TABLE``, of the source ``name``; None:
+        every table that the targets do not recognise, and that the ledger has a stream for. The rows of a table must be
+        those that the ledger counts; otherwise the result has the differences, and nothing of it is changed. Without
+        ``confirmed`` nothing is changed, either.
         """
         from penstock._project.adopt import adopt
 
-        query = self._query(source, to, used_by_source=True)
-        return query.with_notices(adopt(query, source, place, confirmed=confirmed))
-
-    def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> "AdoptAllResult":
-        """
-        :meth:`adopt` every table that the targets of a pipeline or source (None: of all sources) do not recognise, and
-        that the ledger has a stream for. A table whose rows differ is left as it is.
-        """
-        from penstock._project.adopt import adopt_all
-
-        query = self._query(name, to)
-        return query.with_notices(adopt_all(query, confirmed=confirmed))
+        query = self._query(name, to, used_by_source=place is not None)
+        return query.with_notices(adopt(query, name, place, confirmed=confirmed))
 
     def rejected(
         self,
