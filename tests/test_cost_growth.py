@@ -31,7 +31,7 @@ from penstock import (
 )
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
-from penstock._fetch.limits import Budget
+from penstock._fetch.limits import RetryBudget
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.plan import PlannedSlice
 from penstock._run.refusals import Refusals
@@ -177,7 +177,7 @@ def test_an_account_that_is_forbidden_costs_the_same_among_many() -> None:
     def calls(accounts: int) -> int:
         stream = Stream(name="sales", summary="", record=Sale, kind="snapshot", key="id", account="shop", path="/")
         source = a_source(stream)
-        client = SourceClient(source, clock=StandingClock(NOW), budget=Budget(StandingClock(NOW)))
+        client = SourceClient(source, clock=StandingClock(NOW), budget=RetryBudget())
         client.accepted.add(None)
         refusals = Refusals(source, client)
         slices = [a_slice(source, stream, str(account), None) for account in range(accounts)]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import Budget, RateLimit
+from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import StandingClock
@@ -35,8 +35,8 @@ def test_the_length_of_a_url_is_that_at_the_time_of_the_clock() -> None:
     def sign(request: Request, now: datetime, grant: object) -> Request:
         return request.with_param("at", now.isoformat())
 
-    signer = SimpleNamespace(authenticator=SimpleNamespace(sign=sign), now=StandingClock(NOW).now)
-    client: Any = SimpleNamespace(retrying_for=lambda: SimpleNamespace(signer=signer))
+    authenticator: Any = SimpleNamespace(sign=sign)
+    client: Any = SimpleNamespace(signer=lambda: Signer(authenticator, login=a_response, clock=StandingClock(NOW)))
 
     assert url_length(client)(REQUEST) == len(REQUEST.with_param("at", NOW.isoformat()).full_url)
 
@@ -60,7 +60,8 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
         send=exchange,
         policy=RetryPolicy(first_s=10.0),
         rate_limit=RateLimit(clock),
-        budget=Budget(clock),
+        budget=RetryBudget(),
+        clock=clock,
         random_fraction=lambda: 0.5,
     )
     source = SimpleNamespace(name="acme", connector=CONNECTOR)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import Budget, RateLimit
+from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import FailedAttempt, Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._util.clock import Clock
@@ -43,7 +43,8 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[FailedAt
         scripted,
         RetryPolicy(retries=2),
         RateLimit(clock),
-        Budget(clock, retries=budget),
+        RetryBudget(retries=budget),
+        clock,
     )
     with contextlib.suppress(ServerError, AuthenticationError):
         retrying(operation)
@@ -89,7 +90,9 @@ def test_a_request_is_reported_before_its_response() -> None:
     """
     operation = RecordingOperation(REQUEST, busy)
     clock, exchange = FakeClock(), ScriptedExchange([StoppedError("stopped")])
-    retrying = Retrying(Signer(Unsigned(), no_login, clock), exchange, RetryPolicy(), RateLimit(clock), Budget(clock))
+    retrying = Retrying(
+        Signer(Unsigned(), no_login, clock), exchange, RetryPolicy(), RateLimit(clock), RetryBudget(), clock
+    )
 
     with pytest.raises(StoppedError):
         retrying(operation)

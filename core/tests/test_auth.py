@@ -121,7 +121,7 @@ def test_a_refused_token_is_renewed_by_one_thread():
         thread.join()
 
     assert len(tickets.grants) == 2
-    assert signer.current is not used
+    assert signer.grant() is not used
 
 
 @pytest.mark.parametrize(

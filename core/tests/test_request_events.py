@@ -7,7 +7,7 @@ from penstock import Partition, Request, Secret
 from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call
 from penstock._fetch.client import url_template
-from penstock._fetch.limits import Budget, RateLimit
+from penstock._fetch.limits import RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError
@@ -60,7 +60,8 @@ def test_each_attempt_ends_once() -> None:
         ScriptedExchange([reset, answer]),
         RetryPolicy(retries=2),
         RateLimit(clock),
-        Budget(clock),
+        RetryBudget(),
+        clock,
     )
     retrying(operation)
 

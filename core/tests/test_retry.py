@@ -11,7 +11,7 @@ import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
 from penstock._fetch.auth import Signed
-from penstock._fetch.limits import MAX_SILENT_REQUESTS, Budget
+from penstock._fetch.limits import MAX_SILENT_REQUESTS, Deadline, RetryBudget
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import MAX_BOUND_RETRIES, MAX_RENEWALS, Attempts, NextStep, RetryPolicy, stated_wait
 from penstock.errors import (
@@ -96,7 +96,8 @@ def retrying(exchange: Provider, clock: FakeClock | None = None, **more: Any) ->
         exchange.send,
         policy,
         rate_limit,
-        more.pop("budget", Budget(clock)),
+        more.pop("budget", RetryBudget()),
+        clock,
         random_fraction=lambda: 0.5,
         **more,
     )
@@ -396,7 +397,7 @@ def test_a_pause_beyond_the_deadline_is_not_begun():
     exchange = Provider([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
 
     with pytest.raises(DeadlineReachedError):
-        retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(operation)
+        retrying(exchange, clock, deadline=Deadline(clock, 30.0))(operation)
     assert (clock.slept, operation.retries) == ([], [])
 
 
@@ -420,8 +421,7 @@ def test_a_run_has_a_budget_of_retries():
     """
     When the run's retries are used up, the error stands, however many this request had left.
     """
-    clock = FakeClock()
-    budget = Budget(clock, retries=1)
+    clock, budget = FakeClock(), RetryBudget(retries=1)
     exchange = Provider([TransportError("gone")] * 5)
 
     with pytest.raises(TransportError):

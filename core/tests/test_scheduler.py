@@ -9,6 +9,7 @@ import pytest
 from attrs import define, field
 from penstock._fetch import scheduler as module
 from penstock._fetch.call import Call, Outcome, Pause, Reading
+from penstock._fetch.limits import Deadline
 from penstock._fetch.scheduler import Scheduler, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
@@ -351,7 +352,7 @@ def test_the_end_is_detected_while_a_call_hangs(how: str):
         yield (a_call("slow"),)
 
     client = FakeClient(delay_s=hang)
-    scheduler = Scheduler(clock, clock.monotonic() + 0.3 if how == "deadline" else None)
+    scheduler = Scheduler(clock, Deadline.after(clock, 0.3 if how == "deadline" else None))
     scheduler.add([Task(client, reading, on_end=errors.append) for _ in range(3)])
     over = scheduler.run()
     over_now.set()
@@ -376,7 +377,7 @@ def test_the_answer_to_a_submission_under_way_is_handed_over_at_the_end(how: str
     def page() -> Reading:
         got.append(name_of((yield (a_call("page"),))))
 
-    scheduler = Scheduler(clock, clock.monotonic() + 0.3 if how == "deadline" else None)
+    scheduler = Scheduler(clock, Deadline.after(clock, 0.3 if how == "deadline" else None))
     scheduler.add([Task(client, lambda: submission("a")), Task(client, lambda: submission("b")), Task(client, page)])
     if how == "stop":
         threading.Timer(0.3, clock.stop.set).start()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import evolve, field, frozen
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import MAX_SILENT_REQUESTS, Budget, RateLimit
+from penstock._fetch.limits import MAX_SILENT_REQUESTS, RateLimit, RetryBudget
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._write.outbox import UNRECORDED, Outbox
@@ -104,7 +104,13 @@ class Job:
         self.signer = Signer(authenticator, more.pop("login", lambda request: a_response({})), self.clock)
         self.rate_limit = RateLimit(self.clock, more.pop("requests_per_second", None))
         self.retrying = Retrying(
-            self.signer, self._exchange, RetryPolicy(retries=2), self.rate_limit, Budget(self.clock), "acme"
+            signer=self.signer,
+            send=self._exchange,
+            policy=RetryPolicy(retries=2),
+            rate_limit=self.rate_limit,
+            budget=RetryBudget(),
+            clock=self.clock,
+            source="acme",
         )
         connector = evolve(CONNECTOR, **more)
         self.client: Any = SimpleNamespace(
@@ -113,7 +119,8 @@ class Job:
             ),
             clock=self.clock,
             emit=self.events.append,
-            retrying_for=lambda: self.retrying,
+            send=self.retrying,
+            signer=lambda: self.signer,
         )
 
     def send(self, **how: Any) -> list[str]:

@@ -15,7 +15,7 @@ from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, ParkedError, PluginError
 from penstock.model import Request, Response
 from penstock.protocols import GRANT, Authenticator, Grant, LoginSigning, Renewing, check_returned
-from penstock.redact import mask_temporarily
+from penstock.redact import Secret, mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.
 TOLERATED_SKEW = timedelta(seconds=60)
@@ -53,7 +53,7 @@ class Signer:
     account: str | None = None  # whose credentials these are, where accounts have their own
     granted: Callable[[Grant | None], Grant] | None = None  # of a divided run: the grant that all its processes use
     skew: timedelta = field(default=timedelta(0), init=False)  # how far the provider's clock is ahead of ours
-    current: Grant | None = field(default=None, init=False)  # not renewed when its time is near, as by grant()
+    _current: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
     _final_error: AuthenticationError | ParkedError | None = field(default=None, init=False)
     _needs_grant: bool = field(default=True, init=False)  # until the authenticator names no login
@@ -86,14 +86,23 @@ class Signer:
             return None
         with self._lock:
             due = self._renew_at is not None and self.clock.monotonic() >= self._renew_at
-            if self.current is None or self.current is expired or due:
+            if self._current is None or self._current is expired or due:
                 self._log_in()
-            return self.current
+            return self._current
 
-    @property
-    def renews_in_s(self) -> float | None:
-        """Seconds until the grant is renewed; None: not before it is refused."""
-        return None if self._renew_at is None else self._renew_at - self.clock.monotonic()
+    def lend(self, used: str | None) -> Grant:
+        """
+        The grant for another process, which renews it as this one does; renewed first if it is still ``used``, the
+        token that was refused there. Raises PluginError if the authenticator needs none here.
+        """
+        current = self._current
+        grant = self.grant(current if current is not None and used == current.token.reveal() else None)
+        if grant is None:
+            authenticator = type(self.authenticator).__name__
+            raise PluginError(f"{authenticator}.grant_request returned a request in a worker, and none here")
+        if self._renew_at is None:
+            return Grant(grant.token)
+        return Grant(grant.token, max(0.0, self._renew_at - self.clock.monotonic()) / RENEWED_AT_SHARE)
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         """
@@ -117,6 +126,11 @@ class Signer:
         """What would be signed for this request now."""
         return self.authenticator.explain(request, self.now())
 
+    def preview(self, request: Request, token: Secret | None = None) -> Request:
+        """The request as it would be sent now, without a login: with ``token`` if one needs a grant."""
+        grant = None if token is None or self.authenticator.grant_request() is None else Grant(token)
+        return self.authenticator.sign(request, self.now(), grant)
+
     def _log_in(self) -> None:
         request = self.authenticator.grant_request()
         check_returned(self.authenticator.grant_request, request, Request | None, "Request(...), or None")
@@ -127,14 +141,14 @@ class Signer:
             raise self._final_error
         try:
             if self.granted is not None:
-                self.current = self.granted(self.current)
+                self._current = self.granted(self._current)
             elif hasattr(self.authenticator, "renew_request"):
                 assert self.store is not None, "a source has a token store"
                 renewing = cast("Renewing", self.authenticator)
-                self.current = self.store.log_in(self.account, renewing, self._send_login)
+                self._current = self.store.log_in(self.account, renewing, self._send_login)
             else:
                 granted = self.authenticator.read_grant(self._send_login(request))
-                self.current = grant = check_returned(self.authenticator.read_grant, granted, Grant, GRANT)
+                self._current = grant = check_returned(self.authenticator.read_grant, granted, Grant, GRANT)
                 if grant.keep:
                     raise PluginError(
                         f"{type(self.authenticator).__name__} returned Grant(keep=...) and has no renew_request, so "
@@ -143,7 +157,7 @@ class Signer:
         except (AuthenticationError, ParkedError) as error:
             self._final_error = error
             raise
-        life_s = self.current.life_s
+        life_s = self._current.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT_SHARE * life_s
 
     def _send_login(self, request: Request) -> Response:

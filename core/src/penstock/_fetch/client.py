@@ -16,8 +16,8 @@ from attrs import define, evolve, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call, Outcome
-from penstock._fetch.limits import Budget, RateLimit
-from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation, Retrying
+from penstock._fetch.limits import NO_DEADLINE, Deadline, RateLimit, RetryBudget
+from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation, Result, Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
@@ -78,7 +78,8 @@ class SourceClient:
 
     source: ConfiguredSource
     clock: Clock
-    budget: Budget
+    budget: RetryBudget
+    deadline: Deadline = NO_DEADLINE
     run_report: RunReport | None = None  # counts the requests of streams
     emit: OnEvent = ignore
     tape: ExchangeTape | None = None  # of a run that is recorded or replayed
@@ -118,11 +119,16 @@ class SourceClient:
             cool_down_s=connector.limits.cool_down_s,
         )
 
-    def retrying_for(self, account: str | None = None) -> Retrying:
-        """
-        The chain of a request: the loop of attempts, which signs with its ``signer`` and sends with ``Transport``. The
-        signer has the credentials of this account, if its table has any, else those of the source.
-        """
+    def send(self, operation: Operation[Result], account: str | None = None) -> Result:
+        """The result of an operation with the credentials of this account; raises its error."""
+        return self._retrying_for(account)(operation)
+
+    def signer(self, account: str | None = None) -> Signer:
+        """It has the credentials of this account, if its table has any, else those of the source."""
+        return self._retrying_for(account).signer
+
+    def _retrying_for(self, account: str | None) -> Retrying:
+        """The loop of attempts, which signs with its ``signer`` and sends with ``Transport``."""
         owner = self.source.credentials_of(account)
         with self._lock:
             if owner not in self._by_credentials:
@@ -139,7 +145,16 @@ class SourceClient:
             return self._by_credentials[owner]
 
     def _retrying(self, signer: Signer) -> Retrying:
-        return Retrying(signer, self._transport, self._policy, self.rate_limit, self.budget, self.source.name)
+        return Retrying(
+            signer=signer,
+            send=self._transport,
+            policy=self._policy,
+            rate_limit=self.rate_limit,
+            budget=self.budget,
+            clock=self.clock,
+            deadline=self.deadline,
+            source=self.source.name,
+        )
 
     def fetch(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
@@ -162,7 +177,7 @@ class SourceClient:
         read = ReadOperation(self, call, call.request, self._judge)
         try:
             self.check_not_parked()
-            return self.retrying_for(call.account)(read)
+            return self.send(read, call.account)
         except ParkedError as error:
             if self._parked is None and self.peers is not None:
                 self.peers.parked(self.source.name, error)

@@ -1,11 +1,12 @@
 """
-The limits of one run: the number of its retries, and of one source: its requests per second.
+The limits of one run: its deadline and the number of its retries, and of one source: its requests per second.
 """
 
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
-from attrs import define, field
+from attrs import Factory, define, field, frozen
 
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError
@@ -15,15 +16,47 @@ from penstock.errors import DeadlineReachedError
 MAX_SILENT_REQUESTS = 3
 
 
-@define(eq=False, repr=False)
-class Budget:
-    """
-    The retries that one run may make: a number over all its sources, none past its deadline, and none at a source that
-    does not respond (see ``MAX_SILENT_REQUESTS``).
-    """
+@frozen(eq=False, repr=False)
+class Deadline:
+    """The time when a run must end. ``at``: on the monotonic clock; None: there is none."""
 
     clock: Clock
-    deadline: float | None = None  # on the monotonic clock
+    at: float | None = None
+
+    @classmethod
+    def after(cls, clock: Clock, seconds: float | None) -> "Deadline":
+        return cls(clock, None if seconds is None else clock.monotonic() + seconds)
+
+    @property
+    def time_of_day(self) -> datetime | None:
+        """The deadline for other processes, aware, UTC."""
+        return None if self.at is None else self.clock.now() + timedelta(seconds=self.at - self.clock.monotonic())
+
+    @property
+    def run_is_ending(self) -> bool:
+        """Whether the run is to end: stopped, or past its deadline."""
+        return self.clock.stop.is_set() or (self.at is not None and self.clock.monotonic() >= self.at)
+
+    def check_pause(self, seconds: float) -> None:
+        """Raises DeadlineReachedError if the deadline comes within so many seconds."""
+        if self.at is not None and self.clock.monotonic() + seconds >= self.at:
+            raise self.error(f"comes before the next try in {seconds:.0f} s")
+
+    def error(self, event: str = "was reached") -> DeadlineReachedError:
+        return DeadlineReachedError(f"the deadline {event}; the next run goes on with what is left")
+
+
+NO_DEADLINE = Factory(lambda owner: Deadline(owner.clock), takes_self=True)
+"""The default of a field ``deadline``, in a class with a field ``clock`` before it."""
+
+
+@define(eq=False, repr=False)
+class RetryBudget:
+    """
+    The retries that one run may make: a number over all its sources, and none at a source that does not respond (see
+    ``MAX_SILENT_REQUESTS``).
+    """
+
     retries: float = 10_000
     _silent: dict[str, int] = field(factory=dict, init=False)  # source -> consecutive requests without a response
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
@@ -45,13 +78,6 @@ class Budget:
         """Record that a request to the source was given up without a response."""
         with self._lock:
             self._silent[source] = self._silent.get(source, 0) + 1
-
-    def check_deadline(self, seconds: float) -> None:
-        """Raises DeadlineReachedError if the deadline comes within so many seconds."""
-        if self.deadline is not None and self.clock.monotonic() + seconds >= self.deadline:
-            raise DeadlineReachedError(
-                f"the deadline comes before the next try in {seconds:.0f} s; the next run goes on with what is left"
-            )
 
 
 @define(eq=False, repr=False)

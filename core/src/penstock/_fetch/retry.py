@@ -15,8 +15,9 @@ from typing import Generic, NamedTuple, TypeGuard, TypeVar
 from attrs import define, field
 
 from penstock._fetch.auth import Signer
-from penstock._fetch.limits import Budget, RateLimit
-from penstock._fetch.retry_policy import Attempts, NextStep, RetryPolicy, parked
+from penstock._fetch.limits import NO_DEADLINE, Deadline, RateLimit, RetryBudget
+from penstock._fetch.retry_policy import GIVE_UP, Attempts, NextStep, RetryPolicy, parked
+from penstock._util.clock import Clock
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -113,7 +114,9 @@ class Retrying:
     send: Exchange
     policy: RetryPolicy
     rate_limit: RateLimit
-    budget: Budget
+    budget: RetryBudget
+    clock: Clock
+    deadline: Deadline = NO_DEADLINE
     source: str = ""
     random_fraction: Callable[[], float] = random.random
     _accepted: deque[Grant] = field(factory=lambda: deque(maxlen=MAX_NOTED_GRANTS), init=False)  # the last ones
@@ -134,28 +137,40 @@ class Retrying:
                 proven=any(grant is attempt.grant for grant in list(self._accepted)),
                 random_fraction=self.random_fraction(),
             )
-            match step:
+            match self._begin(step, attempt):
                 case NextStep("renew"):
                     expired = attempt.grant
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case NextStep("correct_clock") if response and self.signer.correct_clock(response, attempt.skew):
+                case NextStep("correct_clock"):
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=0.0, renewed=True))
-                case NextStep("wait", seconds, cool_down_s) if self.budget.use_retry(self.source):
-                    if cool_down_s is not None:
-                        self.rate_limit.cool_down(cool_down_s)
-                    self.budget.check_deadline(seconds)
+                case NextStep("wait", seconds):
+                    self.deadline.check_pause(seconds)
                     operation.retried(FailedAttempt(error=verdict.error, pause_s=seconds))
-                    self.budget.clock.sleep(seconds)
-                case NextStep("park", seconds) if response is not None:
+                    self.clock.sleep(seconds)
+                case NextStep("park", seconds):
+                    assert response is not None, "a wait is stated in a response"
                     return operation.give_up(verdict, parked(verdict.error, seconds, self.policy, response))
-                case _:
+                case NextStep("give_up"):
                     if response is None:
                         self.budget.gave_up(self.source)
                     return operation.give_up(verdict, verdict.error)
 
+    def _begin(self, step: NextStep, attempt: _AttemptResult[Result]) -> NextStep:
+        """Correct the clock, or use up a retry. Returns the step, or ``give_up`` if that is not possible."""
+        if step.what == "correct_clock":
+            assert attempt.response is not None, "the provider's time is in a response"
+            if not self.signer.correct_clock(attempt.response, attempt.skew):
+                return GIVE_UP
+        if step.what == "wait":
+            if not self.budget.use_retry(self.source):
+                return GIVE_UP
+            if step.cool_down_s is not None:
+                self.rate_limit.cool_down(step.cool_down_s)
+        return step
+
     def _attempt(self, operation: Operation[Result], expired: Grant | None) -> _AttemptResult[Result]:
         """Make one attempt when its turn has come; ``expired``: the grant that was refused, to be renewed first."""
-        if self.budget.clock.stop.is_set():
+        if self.clock.stop.is_set():
             raise StoppedError("interrupted")
         try:
             if operation.request.credentials:
@@ -165,12 +180,12 @@ class Retrying:
         except REPEATED_AFTER as failed:  # of the login
             return _AttemptResult(outcome=Retry(failed))
         operation.sending()
-        response, began = None, self.budget.clock.monotonic()
+        response, began = None, self.clock.monotonic()
         try:
             try:
                 response = self.send(signed.request)
             finally:
-                operation.attempted(response, self.budget.clock.monotonic() - began)
+                operation.attempted(response, self.clock.monotonic() - began)
         except PenstockError as error:
             return _AttemptResult(outcome=operation.lost(error), grant=signed.grant, skew=signed.skew)
         self.budget.responded(self.source)

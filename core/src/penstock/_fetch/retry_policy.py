@@ -62,6 +62,9 @@ class NextStep(NamedTuple):
     cool_down_s: float | None = None
 
 
+GIVE_UP = NextStep("give_up")
+
+
 class Attempts(NamedTuple):
     """The attempts of one request, and the decision about the next. Values in, value out."""
 
@@ -85,14 +88,14 @@ class Attempts(NamedTuple):
         if verdict.correct_clock and response is not None and not self.clock_corrected:
             return NextStep("correct_clock"), self._replace(clock_corrected=True)
         if verdict.renew or verdict.correct_clock:
-            return NextStep("give_up"), self
+            return GIVE_UP, self
         stated_s = verdict.wait_s
         if response is not None and (header_s := stated_wait(response, throttled=verdict.throttle)) is not None:
             stated_s = max(header_s, stated_s or 0.0)
         if stated_s is not None and stated_s > self.policy.throttle_wait_s:
             return NextStep("park", stated_s), self
         if self.failures >= self.policy.retries_after(verdict.error):
-            return NextStep("give_up"), self
+            return GIVE_UP, self
         failures, cool_down_s = self.failures + 1, None
         if verdict.throttle:
             stated_s = self.policy.cool_down_s if stated_s is None else stated_s

@@ -25,9 +25,10 @@ from typing import Any
 from attrs import define, field
 
 from penstock._fetch.call import Call, Client, Outcome, Pause, Reading
+from penstock._fetch.limits import NO_DEADLINE, Deadline
 from penstock._plugins.plugin_errors import FAILURES
 from penstock._util.clock import Clock
-from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
+from penstock.errors import PenstockError, StoppedError
 
 # Maximum bytes of fetched, unread bodies in memory. One more body is always allowed, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
@@ -128,12 +129,12 @@ class Scheduler:
     """
     Runs tasks until none is left. It does not raise their errors, but passes each to the task's ``on_end``.
 
-    ``deadline`` is on the monotonic clock. When it passes, or the clock's ``stop`` is set, no new call is made,
-    every unfinished task is ended with that error, and :meth:`run` returns it.
+    When the deadline passes, or the clock's ``stop`` is set, no new call is made, every unfinished task is ended with
+    that error, and :meth:`run` returns it.
     """
 
     clock: Clock
-    deadline: float | None = None
+    deadline: Deadline = NO_DEADLINE
     read_ahead_bytes: int = READ_AHEAD_BYTES
     _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
     _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
@@ -181,10 +182,8 @@ class Scheduler:
         """
         try:
             while True:
-                stopped_by = self._stopped_by()
-                if stopped_by is not None:
-                    self._end_all(stopped_by)
-                    return stopped_by
+                if self.deadline.run_is_ending:
+                    return self._end_all()
                 self._receive_all()
                 self._submit_all()  # before resuming: decoding and writing take a while
                 if self._resumable:
@@ -201,14 +200,6 @@ class Scheduler:
         finally:
             for client_queue in self._client_queues.values():
                 client_queue.stop_threads()
-
-    def _stopped_by(self) -> PenstockError | None:
-        """The error that ends the run early, if there is one."""
-        if self.clock.stop.is_set():
-            return StoppedError("interrupted; what was delivered so far is kept, the next run goes on from it")
-        if self.deadline is not None and self.clock.monotonic() >= self.deadline:
-            return DeadlineReachedError("the deadline was reached; the next run goes on with what is left")
-        return None
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
@@ -260,7 +251,7 @@ class Scheduler:
             due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
             if self._under_way == 0 and self._timers:
                 with contextlib.suppress(StoppedError):  # run() looks at the stop itself
-                    self.clock.sleep(min(due_s, TICK_S) if self.deadline is not None else due_s)
+                    self.clock.sleep(min(due_s, TICK_S) if self.deadline.at is not None else due_s)
             else:
                 self._receive_one(min(due_s, TICK_S))
         while self._timers and self._timers[0][0] <= self.clock.monotonic():
@@ -349,7 +340,11 @@ class Scheduler:
         task.unsubmitted = 0
         task.on_end(error)
 
-    def _end_all(self, error: PenstockError) -> None:
+    def _end_all(self) -> PenstockError:
+        """End every task with the error that ends the run early, and return that."""
+        error: PenstockError = self.deadline.error()
+        if self.clock.stop.is_set():
+            error = StoppedError("interrupted; what was delivered so far is kept, the next run goes on from it")
         self._receive_submissions()
         for task in list(self._active):
             if task.reading is not None:
@@ -360,6 +355,7 @@ class Scheduler:
         for client_queue in self._client_queues.values():
             while client_queue.waiting:
                 client_queue.waiting.popleft().on_end(error)
+        return error
 
     def _receive_submissions(self) -> None:
         """

@@ -5,7 +5,7 @@ Try a source's credentials.
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Call
 from penstock._fetch.client import SourceClient
-from penstock._fetch.limits import Budget
+from penstock._fetch.limits import RetryBudget
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, ParkedError, PenstockError, ServerError, ThrottledError
 from penstock.model import Slice
@@ -24,7 +24,7 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
             f"nothing, so the credentials were not tried."
         )
     # One request without retries: a user who waits for a check prefers the message that the provider is busy.
-    client = SourceClient(source, clock=clock, budget=Budget(clock, retries=0))
+    client = SourceClient(source, clock=clock, budget=RetryBudget(retries=0))
     with_credentials: list[str | None] = [
         account for account in source.settings.account_tables if source.credentials_of(account) is not None
     ]
@@ -49,8 +49,7 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
     request = source.connector.check(source.settings, slice_)
     outcome = client.fetch(Call(request=request, envelope=None, lenient=True, account=account))
-    signer = client.retrying_for(account).signer
-    if isinstance(outcome.error, AuthenticationError) and (signed := signer.explain(request)):
+    if isinstance(outcome.error, AuthenticationError) and (signed := client.signer(account).explain(request)):
         raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
     if isinstance(outcome.error, (ThrottledError, ServerError, ParkedError)):
         return f"{name}: not checked, the provider is busy ({outcome.error}). Try again later"

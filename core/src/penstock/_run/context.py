@@ -5,7 +5,7 @@ What the jobs of one run share, and how a run begins.
 import secrets
 import threading
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import cast
 
 from attrs import define, field
@@ -13,7 +13,7 @@ from attrs import define, field
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeTape, Peers, SourceClient
-from penstock._fetch.limits import Budget
+from penstock._fetch.limits import NO_DEADLINE, Deadline, RetryBudget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.plan import Job
 from penstock._plugins.registry import Registry
@@ -34,39 +34,21 @@ class RunContext:
     started_at: datetime  # of the whole run
     run_report: RunReport
     emit: OnEvent
-    deadline: float | None = None  # on the monotonic clock
+    deadline: Deadline = NO_DEADLINE
     tape: ExchangeTape | None = None
     peers: Peers | None = None
-    budget: Budget = field(init=False)
+    budget: RetryBudget = field(factory=RetryBudget, init=False)
     scheduler: Scheduler = field(init=False)
     clients: dict[str, SourceClient] = field(factory=dict, init=False)  # by source
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.budget = Budget(self.clock, self.deadline)
         self.scheduler = Scheduler(self.clock, self.deadline)
 
     @property
     def recorded_until(self) -> datetime | None:
         """The time of the last response of a recording that is replayed."""
         return self.tape.until if self.tape is not None else None
-
-    @property
-    def deadline_at(self) -> datetime | None:
-        """The deadline as a time of day, for other processes."""
-        if self.deadline is None:
-            return None
-        return self.clock.now() + timedelta(seconds=self.deadline - self.clock.monotonic())
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline is not None and self.clock.monotonic() >= self.deadline
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether the run is to end: stopped, or past its deadline."""
-        return self.clock.stop.is_set() or self.is_late
 
     def close_client(self, source: ConfiguredSource) -> None:
         """Close the client of a source that has no task any more, unless one of its requests is still under way."""
@@ -84,6 +66,7 @@ class RunContext:
                     source,
                     clock=self.clock,
                     budget=self.budget,
+                    deadline=self.deadline,
                     run_report=self.run_report,
                     emit=self.emit,
                     tape=self.tape,
@@ -112,7 +95,7 @@ def new_run(
         started_at=now,
         run_report=run_report,
         emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
-        deadline=None if deadline_s is None else clock.monotonic() + deadline_s,
+        deadline=Deadline.after(clock, deadline_s),
         tape=tape,
     )
 

@@ -159,7 +159,7 @@ class OpenJobs:
 
     def _replace(self, ended: JobRun) -> None:
         """If a job waits, close this one, which has ended, and start the first of those that wait."""
-        while self._waiting and ended.is_over and not self.context.is_ending:
+        while self._waiting and ended.is_over and not self.context.deadline.run_is_ending:
             if ended in self.job_runs:
                 ended.finish()
                 self._close(ended)
@@ -186,14 +186,10 @@ class OpenJobs:
     def interrupt(self, run_ended: threading.Event) -> None:
         """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run has ended."""
         while not run_ended.wait(INTERRUPT_EVERY_S):
-            reason: PenstockError
+            if not self.context.deadline.run_is_ending:
+                continue
+            reason: PenstockError = self.context.deadline.error("was reached while the target was waited for")
             if self.context.clock.stop.is_set():
                 reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")
-            elif self.context.is_late:
-                reason = DeadlineReachedError(
-                    "the deadline was reached while the target was waited for; the next run goes on with what is left"
-                )
-            else:
-                continue
             for job_run in list(self.job_runs):
                 job_run.interrupt(reason)

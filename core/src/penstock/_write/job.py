@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from penstock._config.config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
-from penstock._fetch.limits import Budget
+from penstock._fetch.limits import RetryBudget
 from penstock._util.clock import Clock
 from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey
@@ -29,7 +29,6 @@ from penstock.actions import Action
 from penstock.errors import UsageError, sentences
 from penstock.events import OnEvent, ignore
 from penstock.model import Receipt
-from penstock.protocols import Grant
 from penstock.redact import Secret, mask
 
 
@@ -154,8 +153,7 @@ class ActionJob:
         Nothing is sent, not even a login, so that a token shows as ``***`` too.
         """
         client = self._client(ignore)
-        action, settings, authenticator = self.action, self.source.settings, client.retrying_for().signer.authenticator
-        grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
+        action, settings, token = self.action, self.source.settings, Secret("token-of-the-dry-run")
         for block in blocks(self._open_rows(self._scratch_folder(), is_new=True)):
             ready = [prepare_row(action, settings, input_row, self._defaults) for input_row in block]
             yield from (receipt for receipt in ready if isinstance(receipt, Receipt))
@@ -164,7 +162,7 @@ class ActionJob:
                 if isinstance(write, Receipt):
                     yield write
                     continue
-                signed = authenticator.sign(write.request, self.clock.now(), grant)
+                signed = client.signer().preview(write.request, token)
                 yield {
                     "rows": list(write.numbers),
                     "request": str(signed),
@@ -192,8 +190,7 @@ class ActionJob:
             self._copy.unlink(missing_ok=True)
 
     def _client(self, emit: OnEvent) -> SourceClient:
-        budget = Budget(self.clock, retries=math.inf)
-        client = SourceClient(self.source, clock=self.clock, budget=budget, emit=emit)
+        client = SourceClient(self.source, clock=self.clock, budget=RetryBudget(retries=math.inf), emit=emit)
         self.stack.callback(client.close)
         return client
 

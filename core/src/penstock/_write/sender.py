@@ -51,11 +51,7 @@ def prepare_row(action: Action, settings: Any, input_row: InputRow, defaults: Ma
 def url_length(client: SourceClient) -> Callable[[Request], int]:
     """Characters of a request's URL as sent, with what the authenticator puts there."""
 
-    def length(request: Request) -> int:
-        signer = client.retrying_for().signer
-        return len(signer.authenticator.sign(request, signer.now(), None).full_url)
-
-    return length
+    return lambda request: len(client.signer().preview(request).full_url)
 
 
 def blocks(rows: Iterable[InputRow]) -> Iterator[list[InputRow]]:
@@ -170,7 +166,7 @@ class Sender:
             return
         try:
             operation = WriteOperation(write, self.client, self.action, self.job)
-            self._settle(write, self.client.retrying_for()(operation))
+            self._settle(write, self.client.send(operation))
         except PenstockError as error:
             self._end(error)
         except FAILURES as error:

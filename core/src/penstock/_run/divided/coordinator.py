@@ -13,7 +13,6 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.auth import RENEWED_AT_SHARE
 from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
@@ -42,7 +41,6 @@ from penstock.engines.calls import Failure
 from penstock.errors import (
     ParkedError,
     PenstockError,
-    PluginError,
     WorkerLostError,
     sentences,
 )
@@ -78,7 +76,7 @@ def run_divided(
             shared_tokens=engine.carries_secrets,
             may_be_replaced=not engine.is_local,
             started_at=context.started_at,
-            deadline_at=context.deadline_at,
+            deadline_at=context.deadline.time_of_day,
             marks={name: target.mark() for name, target in shared.items()},
         )
         engine.check(partial(try_worker, task))
@@ -126,7 +124,7 @@ class RunCoordinator:
 
     @property
     def over(self) -> bool:
-        return self.context.is_ending
+        return self.context.deadline.run_is_ending
 
     # --- what workers send --------------------------------------------------------------------------------------------
 
@@ -183,22 +181,14 @@ class RunCoordinator:
             return GrantReply(parked=parked)
         try:
             client = self.context.client(self.sources[request.source])
-            signer = client.retrying_for(request.account).signer
-            current = signer.current
-            expired = current if current is not None and request.used == current.token.reveal() else None
-            grant = signer.grant(expired)
-            if grant is None:
-                authenticator = type(signer.authenticator).__name__
-                raise PluginError(f"{authenticator}.grant_request returned a request in a worker, and none here")
+            grant = client.signer(request.account).lend(request.used)
         except ParkedError as error:
             with self._lock:
                 parked = self._parked.setdefault(request.source, Parked.of(request.source, error))
             return GrantReply(parked=parked)
         except PenstockError as error:
             return GrantReply(failure=Failure.of(error))
-        renews_in_s = signer.renews_in_s
-        life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT_SHARE
-        return GrantReply(grant.token.reveal(), life_s)
+        return GrantReply(grant.token.reveal(), grant.life_s)
 
     def done(self, number: int, result: Message) -> None:
         self._results[number] = msgspec.convert(result, PartResult)

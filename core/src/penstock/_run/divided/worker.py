@@ -12,6 +12,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._fetch.client import SourceClient
+from penstock._fetch.limits import Deadline
 from penstock._plan.division import Division, PartOfDivision
 from penstock._plan.plan import Job
 from penstock._run.context import RunContext
@@ -181,7 +182,7 @@ def _run_part(
         started_at=task.started_at,
         run_report=RunReport(run_id=assignment.run_id, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
         emit=send_event,
-        deadline=None if left_s is None else clock.monotonic() + left_s,
+        deadline=Deadline.after(clock, left_s),
         peers=peers,
     )
     with _following(peers, context.clients):
