@@ -95,7 +95,7 @@ def test_report_event_and_ledger_have_the_same_restatements(
         counts = ReadCounts(
             planned=plan, began_at=NOW, partitions={partition: LoadedPartition(PartitionCounts(rows=rows), writer)}
         )
-        committer.order.expect([plan])
+        committer.expect([plan])
         committer.commit(counts.result(None))
     committer.flush()
 

@@ -131,6 +131,10 @@ class Dependencies:
             needed.update(dependent.zone_from for dependent in dependents if dependent.zone_from is not None)
         return tuple(sorted(needed))
 
+    def take_dependents(self, lister: Stream) -> Sequence[Stream]:
+        """The streams with the accounts that this stream lists, which are dependents no more."""
+        return self.dependents.pop(lister.name, ())
+
     # --- rows for other streams ---------------------------------------------------------------------------------------
 
     def add_rows(self, planned: PlannedSlice, partition: Partition, columns: Iterable[str], batch: Batch) -> None:

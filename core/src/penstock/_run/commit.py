@@ -117,7 +117,7 @@ class Committer:
     context: RunContext
     failures: Failures = field(init=False)
     _lost_measures: LostMeasures = field(init=False)
-    order: CommitOrder = field(factory=CommitOrder, init=False)
+    _order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
     _commits_groups: bool = field(init=False)
@@ -127,18 +127,22 @@ class Committer:
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
         self._lost_measures = LostMeasures(self.target.ledger, self.log)
 
+    def expect(self, slices: Sequence[PlannedSlice]) -> None:
+        """Register the slices of a stream that will be committed, before they are read; days ascending."""
+        self._order.expect([planned for planned in slices if planned.stream.kind == "changes"])
+
     def commit(self, result: ReadResult) -> None:
         """
         Commit the result of a read, and those that waited for it. A day of ``changes`` waits until those before it are
         committed or have failed; small partitions wait for others to be committed with them.
         """
         self._lost_measures.add(result)
-        self._commit_each(self.order.after_read(result))
+        self._commit_each(self._order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record a failed read, and commit the days that waited for it."""
         self.failures.add(planned, planned.partitions, error)
-        self._commit_each(self.order.after_failure(planned))
+        self._commit_each(self._order.after_failure(planned))
 
     def flush(self) -> None:
         """Commit and record what waits for others. Called when the run would wait, and at its end."""

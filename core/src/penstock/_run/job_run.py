@@ -20,7 +20,7 @@ from penstock._plan.plan import Job, Key, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext
-from penstock._run.listed_accounts import ListedAccounts
+from penstock._run.listed_accounts import AccountFailure, AccountRows, ListedAccounts, never_listed
 from penstock._run.reader_factory import PendingReports, ReaderFactory
 from penstock._run.refusals import Refusals
 from penstock._run_report.log import RunLog
@@ -41,7 +41,7 @@ class EndOfReads(NamedTuple):
     account: str | None
 
 
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, kw_only=True)
 class JobRun:
     """
     One job of a run, its target open. ``number``: of the job in the run. The runner prepares, starts and finishes it;
@@ -55,48 +55,42 @@ class JobRun:
     client: SourceClient
     target: Target
     when_over: Callable[["JobRun"], None]
-    log: RunLog = field(init=False)
-    committer: Committer = field(init=False)
-    _planner: Planner = field(init=False)
-    _dependencies: Dependencies = field(init=False)
-    _listed: ListedAccounts = field(init=False)
-    _pending_reports: PendingReports = field(init=False)
-    _reader_factory: ReaderFactory = field(init=False)
-    _refusals: Refusals = field(init=False)
+    log: RunLog
+    committer: Committer
+    _planner: Planner
+    _dependencies: Dependencies
+    _pending_reports: PendingReports
+    _reader_factory: ReaderFactory
+    _refusals: Refusals
     _tasks: int = field(default=0, init=False)  # that have not ended
     _ended_at: datetime | None = field(default=None, init=False)  # when the last task ended
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first read started
     _ended: dict[str, float] = field(factory=dict, init=False)  # stream -> when its last read ended
 
-    def __attrs_post_init__(self) -> None:
-        job, context, ledger = self.job, self.context, self.target.ledger
-        self.log = RunLog(self.source.name, context.run_report, context.emit)
-        self.committer = Committer(self.source, self.target, self.log, context)
-        this_run = context.run_report.run_id if context.peers is not None else None
-        self._planner = Planner(job, context.started_at, self.target, this_run)
-        self._dependencies = Dependencies(self.source, self._planner.families.chosen)
-        self._listed = ListedAccounts(
-            job=job,
-            log=self.log,
-            accounts=self._planner.accounts,
-            notices=self._planner.notices,
-            dependencies=self._dependencies,
-            ledger=ledger,
-        )
-        # The reports of a recording are not at the provider any more.
-        self._pending_reports = PendingReports(
-            job, ledger if context.recorded_until is None else None, context.clock, self.log
-        )
-        self._reader_factory = ReaderFactory(
-            self.target, context.clock, self.log, self._dependencies, self._pending_reports
-        )
-        self._refusals = Refusals(self.source, self.client)
-
     @classmethod
     def open(cls, job: Job, number: int, context: RunContext, when_over: Callable[["JobRun"], None]) -> "JobRun":
         """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        client, target = context.client(job.source), _open_target(job, context.run_report.run_id)
+        log = RunLog(job.source.name, context.run_report, context.emit)
+        planner = Planner(job, context.started_at, target, None if context.peers is None else context.run_report.run_id)
+        dependencies = Dependencies(job.source, planner.families.chosen)
+        # The reports of a recording are not at the provider any more.
+        ledger_of_reports = target.ledger if context.recorded_until is None else None
+        pending_reports = PendingReports(job, ledger_of_reports, context.clock, log)
         return cls(
-            job, number, context, context.client(job.source), _open_target(job, context.run_report.run_id), when_over
+            job=job,
+            number=number,
+            context=context,
+            client=client,
+            target=target,
+            when_over=when_over,
+            log=log,
+            committer=Committer(job.source, target, log, context),
+            planner=planner,
+            dependencies=dependencies,
+            pending_reports=pending_reports,
+            reader_factory=ReaderFactory(target, context.clock, log, dependencies, pending_reports),
+            refusals=Refusals(job.source, client),
         )
 
     @property
@@ -144,8 +138,7 @@ class JobRun:
             self._pending_reports.find(stream)
             self._count_planned(stream, plan)
         self._dependencies.begin(plan.slices)
-        if stream.kind == "changes":
-            self.committer.order.expect([planned for planned in plan.slices if planned.to_deliver])
+        self.committer.expect([planned for planned in plan.slices if planned.to_deliver])
         self._tasks += len(plan.slices)
         self.context.scheduler.add(map(self._task, plan.slices))
 
@@ -208,13 +201,45 @@ class JobRun:
         self._dependencies.end(planned, succeeded=error is None)
         if self._dependencies.has_ended(planned.key):
             self.context.scheduler.release(self._end_of_reads(planned.key))
-        for dependent, accounts in self._listed.dependents_of(planned):
-            self._add(dependent, accounts)
+        self._add_dependents(planned)
         self._dependencies.drop_accounts(planned)
         self._tasks -= 1
         if not self._tasks:
             self._ended_at = self.context.clock.now()
             self.when_over(self)
+
+    # --- streams with listed accounts ---------------------------------------------------------------------------------
+
+    def _add_dependents(self, planned: PlannedSlice) -> None:
+        """
+        Add the streams that have the accounts of this slice, which has ended: those that it lists, or after a failure
+        those that the ledger remembers.
+        """
+        dependents = self._dependencies.take_dependents(planned.stream)
+        if not dependents:
+            return
+        if not self._dependencies.succeeded(planned.key):
+            for stream in dependents:
+                self._add(stream, self._planner.accounts.known(stream) or ())
+            return
+        rows = AccountRows.of(planned, dependents, self._dependencies.rows(planned.key))
+        listed = ListedAccounts.of(self.job, rows, self.target.ledger)
+        self._planner.notices += listed.notices
+        for failure in listed.failures:
+            self._fail_unplanned(failure)
+        self._planner.accounts.zones.update(listed.zones)
+        if self.target.ledger is not None:
+            for name, texts in listed.to_remember.items():
+                self.target.ledger.remember_accounts(self.source.name, name, texts)
+        for stream, accounts in listed.by_stream:
+            self._add(stream, accounts)
+
+    def _fail_unplanned(self, failure: AccountFailure) -> None:
+        """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
+        stream, account = failure.stream, failure.account
+        partition = None if account is None else {stream.account or "account": account}
+        self.log.count(stream.name, planned=1, failed=1)
+        self.log.fail(stream.name, partition, ProviderError(failure.text))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -229,7 +254,8 @@ class JobRun:
         self.committer.finish()
         self._refusals.add_to(run_report)
         if not run_report.interrupted and not run_report.deadline:
-            self._listed.fail_unlisted()
+            for failure in never_listed(self.source, self._dependencies):
+                self._fail_unplanned(failure)
             self._pending_reports.drop_stale(self.context.clock.now())
         run_report.notice(*self._planner.notices)
         if self.context.peers is None:
