@@ -15,7 +15,7 @@ import penstock_plugins
 import pytest
 from attrs import evolve, frozen
 from command_here import main
-from connector_run import ConfiguredSource, RunReport, check, configured_in, plan
+from connector_run import ConfiguredSource, RunReport, check_credentials, configured_in, plan
 from penstock import (
     Connector,
     Envelope,
@@ -456,10 +456,10 @@ def test_check_tries_the_credentials_of_each_account(tmp_path: Path) -> None:
     """
     provider = Provider()
     with serve(provider) as server:
-        assert check(source(tmp_path, TWO, server.base_url), FakeClock(NOW)).count("credentials work") == 2
+        assert check_credentials(source(tmp_path, TWO, server.base_url), FakeClock(NOW)).count("credentials work") == 2
         provider.refused.add("token-of-alpha")
         with pytest.raises(AuthenticationError, match="account alpha: "):
-            check(source(tmp_path, TWO, server.base_url), FakeClock(NOW))
+            check_credentials(source(tmp_path, TWO, server.base_url), FakeClock(NOW))
     assert [one["token"] for one in provider.seen] == ["token-of-alpha", "token-of-beta", "token-of-beta"]
 
 

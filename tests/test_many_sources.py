@@ -33,7 +33,7 @@ from penstock import (
 )
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Division
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._plugins.registry import Registry
 from penstock._run import runner
 from penstock._run.context import new_run

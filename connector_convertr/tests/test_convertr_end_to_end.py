@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
-from connector_run import ConfiguredSource, RunReport, check, configured, jsonl, read
+from connector_run import ConfiguredSource, RunReport, check_credentials, configured, jsonl, read
 from imitation_convertr import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
 from penstock import AuthenticationError, SandboxRequest, Secret
 from penstock.sandbox.server import serve
@@ -452,12 +452,12 @@ def test_refused_credentials_end_check_and_run(
     assert output in json.dumps(problems(report))
     assert not [request for request in bench.sandbox.requests if request.path.startswith("/api/v4/")]
     with pytest.raises(AuthenticationError, match=output):
-        check(bench.source(**settings), bench.clock)
+        check_credentials(bench.source(**settings), bench.clock)
 
 
 def test_check_reads_one_campaign_with_working_credentials(bench: Bench) -> None:
     """
     The check logs in and reads one campaign.
     """
-    assert "credentials work" in check(bench.source(), bench.clock)
+    assert "credentials work" in check_credentials(bench.source(), bench.clock)
     assert [request.path for request in bench.sandbox.requests] == ["/api/login", "/api/v4/campaigns"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connector_run import ConfiguredSource, RunReport, check, configured, jsonl, read
+from connector_run import ConfiguredSource, RunReport, check_credentials, configured, jsonl, read
 from connector_talroo.config import TalrooSettings
 from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET
 from imitation_talroo import TalrooSandbox
@@ -206,7 +206,7 @@ def test_the_check_does_not_wait_for_a_busy_provider(bench: Bench, trouble: str)
     """
     bench.sandbox.fail_next(trouble, times=100)
 
-    assert "not checked" in check(bench.source(), bench.clock)
+    assert "not checked" in check_credentials(bench.source(), bench.clock)
     assert len(bench.sandbox.params) == 1
     assert bench.clock.slept == []
 
@@ -409,10 +409,10 @@ def test_the_check_tries_the_credentials_with_one_request(bench: Bench) -> None:
     """
     With what was refused, and the string that was signed, the reference masked.
     """
-    assert "talroo" in check(bench.source(), bench.clock)
+    assert "talroo" in check_credentials(bench.source(), bench.clock)
     assert len(bench.sandbox.params) == 1
 
     with pytest.raises(AuthenticationError, match="unauthorized request") as refused:
-        check(bench.source(customer_secret=Secret("not the secret")), bench.clock)
+        check_credentials(bench.source(customer_secret=Secret("not the secret")), bench.clock)
     assert "advertiser_id=2112&action=get_clicks" in str(refused.value)
     assert CUSTOMER_REFERENCE not in str(refused.value)

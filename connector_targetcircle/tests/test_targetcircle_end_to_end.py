@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve, field, frozen
-from connector_run import ConfiguredSource, RunReport, check, configured, jsonl, read
+from connector_run import ConfiguredSource, RunReport, check_credentials, configured, jsonl, read
 from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN
 from imitation_targetcircle import TargetCircle
@@ -307,5 +307,5 @@ def test_check_makes_no_report(world: World) -> None:
     """
     The check reads one offer and submits nothing; a wrong token is refused by name.
     """
-    assert "credentials work" in check(world.source(), a_clock())
+    assert "credentials work" in check_credentials(world.source(), a_clock())
     assert [(one.method, one.target) for one in world.server.requests] == [("GET", "/api/offers?limit=1")]

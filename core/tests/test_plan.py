@@ -9,7 +9,7 @@ from attrs import define, evolve, field, frozen
 from configured_source import a_source
 from hypothesis import example, given, strategies as st
 from penstock._plan.finality import fingerprint, is_of_today, reader_version
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._plan.planner import Planner, grouped, plan_job
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import requested_window

@@ -13,12 +13,13 @@ from penstock._config.function_trials import trial_problems
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import fingerprint, is_of_today
-from penstock._plan.plan import Job, Plan
+from penstock._plan.job import Job
+from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.registry import Registry
+from penstock._project.credentials import check_credentials
 from penstock._project.read import layouts_of
-from penstock._run.check import check
 from penstock._run.context import new_run
 from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
@@ -32,7 +33,7 @@ __all__ = [
     "ConfiguredSource",
     "Registry",
     "RunReport",
-    "check",
+    "check_credentials",
     "configured",
     "configured_in",
     "is_read_again",

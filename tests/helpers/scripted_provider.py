@@ -14,7 +14,8 @@ from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
 from penstock._config.pipeline import Allowance
 from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job, Plan
+from penstock._plan.job import Job
+from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plugins.registry import Registry
 from penstock._recording.recorder import Recorder

@@ -13,7 +13,8 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import parent_with_days
-from penstock._plan.plan import Job, Key, PlannedSlice
+from penstock._plan.job import Job
+from penstock._plan.plan import Key, PlannedSlice
 from penstock.connector import Stream
 from penstock.model import Batch, Partition
 

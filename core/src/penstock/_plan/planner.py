@@ -12,9 +12,10 @@ from penstock._plan.accounts import Accounts, StreamView
 from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
 from penstock._plan.finality import SKEW
+from penstock._plan.job import Job
 from penstock._plan.ledger_query import LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
-from penstock._plan.plan import Job, Plan, PlannedPartition, PlannedSlice, Reason
+from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice, Reason
 from penstock._plan.selection import matches
 from penstock._plan.window import RequestedDays, slice_bounds
 from penstock.connector import Stream

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from penstock._plan.accounts import Accounts
 from penstock._plan.finality import parent_with_days
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.protocols import check_returned

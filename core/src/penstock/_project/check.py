@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from penstock._config.config import Config
 from penstock._plan.selection import chosen_streams
+from penstock._project.credentials import check_credentials
 from penstock._project.jobs import Selection, check_missed_columns, jobs_for
 from penstock._project.setup import Notice, Notices, Setup, connector_errors
-from penstock._run.check import check as check_credentials
 from penstock._util.clock import Clock
 from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.results import Checked, CheckResult

@@ -12,7 +12,8 @@ from attrs import field, frozen
 from penstock._config.config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
 from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job, Plan
+from penstock._plan.job import Job
+from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._project.setup import Notice, Setup, connector_errors, window_of

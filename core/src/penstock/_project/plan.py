@@ -9,7 +9,8 @@ from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
 from penstock._plan.division import shards as divided, unit_of_partition
-from penstock._plan.plan import Job, Plan, PlannedPartition
+from penstock._plan.job import Job
+from penstock._plan.plan import Plan, PlannedPartition
 from penstock._project.jobs import Selection, jobs_for, plan_of
 from penstock._project.run_result import PlanResult
 from penstock._project.setup import Notice, Notices, Setup

@@ -12,7 +12,7 @@ import msgspec
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._plan.selection import chosen_streams
 from penstock._project.jobs import PlanOnlySink, check_missed_columns
 from penstock._project.setup import Notices, Setup, window_of

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from penstock._config.config import ConfiguredSink
 from penstock._fetch.client import ExchangeTape
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._project.jobs import Selection
 from penstock._project.setup import Notice
 from penstock.errors import UsageError

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._plan.division import shard_of
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._project.jobs import Selection, jobs_for, pipeline_of
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult

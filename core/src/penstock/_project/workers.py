@@ -17,7 +17,7 @@ from attrs import frozen
 
 from penstock._config.target_text import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Unit, divide, most_parts, unit_of_partition
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._project.jobs import Selection, jobs_for, plan_of
 from penstock._project.setup import Setup
 from penstock._run.context import RunContext

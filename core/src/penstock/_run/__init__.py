@@ -9,6 +9,5 @@ A run: one job per source and target, and its commits.
 - ``listed_accounts``: accounts that the provider lists itself
 - ``lost_measures``: measures that the provider stopped sending
 - ``context``: what the jobs of a run share
-- ``check``: tries a source's credentials
 - ``divided``: a run of several processes
 """

@@ -15,7 +15,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeTape, Peers, SourceClient
 from penstock._fetch.limits import NO_DEADLINE, Deadline, RetryBudget
 from penstock._fetch.scheduler import Scheduler
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._plugins.registry import Registry
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock

@@ -16,7 +16,8 @@ from penstock._fetch.call import Reading
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Task
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import Job, Key, PlannedSlice
+from penstock._plan.job import Job
+from penstock._plan.plan import Key, PlannedSlice
 from penstock._plan.planner import Planner, StreamPlan
 from penstock._run.commit import Committer
 from penstock._run.context import RunContext

@@ -10,7 +10,8 @@ from attrs import field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import zone_memory, zone_text
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.job import Job
+from penstock._plan.plan import PlannedSlice
 from penstock.connector import Stream
 from penstock.ledger_interface import Ledger
 from penstock.names import did_you_mean

@@ -12,7 +12,8 @@ from attrs import define, field
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import account_of
 from penstock._plan.dependencies import Dependencies
-from penstock._plan.plan import Job, PlannedSlice
+from penstock._plan.job import Job
+from penstock._plan.plan import PlannedSlice
 from penstock._read.components import Components, components_of
 from penstock._read.counts import StreamReads
 from penstock._read.on_demand import ReportClaims, ReportsOnDemand, poll_times

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
 from penstock._run_report.log import RunLog

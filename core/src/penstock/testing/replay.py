@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._plan.selection import chosen_streams
 from penstock._project.setup import Setup
 from penstock._recording.replay import Recording

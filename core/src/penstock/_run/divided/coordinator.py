@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Division, block_days, unit_of_partition
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.shared_targets import SharedTargets
 from penstock._run.divided.wire_values import (

@@ -4,7 +4,7 @@ Which jobs can be divided: by their sinks, and by the tokens of their sources.
 
 from collections.abc import Iterable, Sequence
 
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock.engines import Engine
 from penstock.errors import TargetError, UsageError
 from penstock.sinks import Divisible, Staging

@@ -14,7 +14,7 @@ from penstock._config.pipeline import NONE_ALLOWED
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Deadline
 from penstock._plan.division import Division, PartOfDivision
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.shared_targets import TargetChannel
 from penstock._run.divided.wire_values import (

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from penstock._run.check import check
+from penstock._project.credentials import check_credentials
 from penstock.errors import AuthenticationError, ConfigError, PenstockError
 from penstock.events import Event
 from penstock.model import Request, origin_of
@@ -46,7 +46,7 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
             source = subject.source(server.base_url, **{name: WRONG})
             if source.connector.check is not None:
                 try:
-                    texts.append(check(source, noon_of(subject.today)))
+                    texts.append(check_credentials(source, noon_of(subject.today)))
                     text = f"the check of a wrong {name} returned: {texts[-1]}"
                     wrong.append(Finding("check of a wrong secret", text))
                 except (AuthenticationError, ConfigError) as error:
@@ -84,7 +84,7 @@ def one_reading_check(subject: Subject) -> list[Finding]:
         if source.connector.check is None:
             return _strays(server, addresses)
         try:
-            check(source, noon_of(subject.today))
+            check_credentials(source, noon_of(subject.today))
         except PenstockError as error:
             return [Finding("check", f"the check of right credentials raised {type(error).__name__}: {error}")]
         sent = [request for request in server.requests if login is None or request.path != path_of(login, server)]

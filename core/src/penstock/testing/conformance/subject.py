@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from penstock._config.config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import ExchangeTape
-from penstock._plan.plan import Job
+from penstock._plan.job import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plugins.plugin_errors import describe_error, place_in_plugin
 from penstock._plugins.registry import Registry

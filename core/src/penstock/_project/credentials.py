@@ -13,7 +13,7 @@ from penstock.protocols import Refuse
 from penstock.redact import mask
 
 
-def check(source: ConfiguredSource, clock: Clock) -> str:
+def check_credentials(source: ConfiguredSource, clock: Clock) -> str:
     """
     Try the credentials with one cheap request that records nothing; those of each account that has its own. Returns a
     line for each. Raises AuthenticationError for the first that is refused, after all were tried.

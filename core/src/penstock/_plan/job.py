@@ -1,0 +1,70 @@
+"""
+The job of a plan or a run: one source and one sink, with the options of the run.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+
+from attrs import frozen
+
+from penstock._config.pipeline import NONE_ALLOWED, Allowance
+from penstock._config.source import ConfiguredSource
+from penstock._plan.division import PartOfDivision, block_days
+from penstock._plan.plan import PlannedSlice
+from penstock.connector import Stream
+from penstock.sinks import Part, Sink
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Job:
+    """
+    One source and one sink, with the options of the run.
+
+    ``part``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_part``: its part of
+    the lock; None: the whole lock. ``to_coordinator``: passes a request of a worker that stages to the coordinator's
+    target, and returns the reply.
+    """
+
+    source: ConfiguredSource
+    streams: tuple[str, ...]
+    accounts: tuple[str, ...] = ()  # names or patterns; empty: all
+    sink: Sink
+    sink_name: str = ""  # in messages
+    since: date | None = None
+    until: date | None = None
+    full: bool = False
+    allowed: Allowance = NONE_ALLOWED  # without exit code 5
+    part: PartOfDivision | None = None
+    lock_part: Part | None = None
+    to_coordinator: Callable[[str], str] | None = None
+
+    def has(self, stream: Stream, account: str | None) -> bool:
+        """Whether the account (None: a stream without accounts) is in this job's part, see PartOfDivision.has."""
+        return self.part is None or self.part.has(self.source, stream, account)
+
+    def counts_rejected_of(self, planned: PlannedSlice) -> bool:
+        """
+        Whether this job counts the rejected records of a slice that it reads for other streams: not those of a stream
+        that is delivered too, and once where several workers read it.
+        """
+        return planned.stream.name not in self.streams and self.has(planned.stream, planned.account)
+
+    def days_in_part(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
+        """The days of an account that are in this job's part, ascending."""
+        return days if self.part is None else self.part.days_in_part(self.source, stream, account, days)
+
+    @property
+    def chosen(self) -> list[Stream]:
+        """The streams to read, without those that are derived or in another part; in the order of declaration."""
+        return [
+            stream
+            for stream in ordered(self.source, self.streams)
+            if stream.derived is None
+            and (stream.account is not None or block_days(self.source, stream) or self.has(stream, None))
+        ]
+
+
+def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
+    """The streams of these names, in the order of their declaration."""
+    to_read = set(names)
+    return [stream for stream in source.streams if stream.name in to_read]
