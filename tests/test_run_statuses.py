@@ -24,7 +24,7 @@ from penstock import (
 )
 from penstock._fetch.call import Call
 from penstock._fetch.verdict import judge_response
-from penstock._run.refusals import FORBIDDEN
+from penstock._run.refusals import MAX_FORBIDDEN_ACCOUNTS
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.ledger_interface import LedgerEntry
 from penstock.testing import a_response
@@ -104,7 +104,7 @@ def test_credentials_that_no_account_is_answered_with_are_refused(accounts: tupl
 
     assert (report.exit_code, delivered(shop)) == (3, {})
     assert [run.exit_code for run in shop.runs()] == [3]
-    assert len(shop.requests) <= FORBIDDEN * (1 + AHEAD)
+    assert len(shop.requests) <= MAX_FORBIDDEN_ACCOUNTS * (1 + AHEAD)
     assert report.total("failed") == DAYS * len(accounts)
 
 

@@ -22,7 +22,7 @@ from penstock.errors import UsageError
 from penstock.model import Partition
 
 BLOCK_DAYS = 8
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 
 
 class Unit(NamedTuple):
@@ -214,15 +214,15 @@ def most_parts(source: ConfiguredSource) -> int:
 def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> PartOfDivision:
     """The share ``"3/16"``: the third of sixteen. Raises UsageError for any other text."""
     number, slash, parts = text.partition("/")
-    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= MOST_PARTS):
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= MAX_PARTS):
         raise UsageError(
-            f"--shard {text}: expected the number of a shard and of all, such as 3/16 (at most {MOST_PARTS})"
+            f"--shard {text}: expected the number of a shard and of all, such as 3/16 (at most {MAX_PARTS})"
         )
     return PartOfDivision(division=shards(int(parts), sources), number=int(number))
 
 
 def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:
     """A division that each part computes by itself: it depends on names and on the sources' limits only."""
-    if not 1 <= parts <= MOST_PARTS:
-        raise UsageError(f"found {parts} shards, expected a number from 1 to {MOST_PARTS}")
+    if not 1 <= parts <= MAX_PARTS:
+        raise UsageError(f"found {parts} shards, expected a number from 1 to {MAX_PARTS}")
     return divide(parts, {source.name: most_parts(source) for source in sources})

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import frozen
 
 from penstock._config.target_text import passwords_in
-from penstock._plan.division import MOST_PARTS, Division, Unit, divide, most_parts, unit_of_partition
+from penstock._plan.division import MAX_PARTS, Division, Unit, divide, most_parts, unit_of_partition
 from penstock._plan.job import Job
 from penstock._project.jobs import Selection, jobs_for, plan_of
 from penstock._project.setup import Setup
@@ -60,8 +60,8 @@ class _WorkerJobs:
 
 def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
     """The engine ``NAME`` or ``NAME:ADDRESS``; None: processes. Raises PluginError and UsageError."""
-    if workers is not None and not 1 <= workers <= MOST_PARTS:
-        raise UsageError(f"--workers {workers}: expected a number from 1 to {MOST_PARTS}")
+    if workers is not None and not 1 <= workers <= MAX_PARTS:
+        raise UsageError(f"--workers {workers}: expected a number from 1 to {MAX_PARTS}")
     address = (text or PROCESSES).partition(":")[2]
     offer = setup.registry.engine(_name_of(text))
     engine: Engine = offer.factory(address=address, workers=workers)

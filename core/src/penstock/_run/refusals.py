@@ -12,7 +12,7 @@ from penstock.errors import AuthenticationError, ForbiddenError
 
 # After 403 for so many accounts, and an accepted request of none, the credentials are refused and nothing more is
 # requested.
-FORBIDDEN = 3
+MAX_FORBIDDEN_ACCOUNTS = 3
 
 
 @define(eq=False, repr=False)
@@ -38,7 +38,7 @@ class Refusals:
             self._accounts[planned.key] = error
             if owner not in self.client.accepted and owner not in self._credentials:
                 forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
-                if len(forbidden) >= FORBIDDEN:
+                if len(forbidden) >= MAX_FORBIDDEN_ACCOUNTS:
                     self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
