@@ -83,8 +83,8 @@ def test_a_measure_that_earlier_days_have_ends_the_run_with_5(
     assert report.exit_code == (0 if line is None else 5)
     assert allowed.exit_code == 0
     assert len(shop.rows("spend")) == 3
-    assert (report.lost_line or "").startswith(line or "")
-    assert (report.lost_line is None) == (line is None)
+    assert (report.missing_measures_line or "").startswith(line or "")
+    assert (report.missing_measures_line is None) == (line is None)
     lost = report.as_dict()["sources"]["shop"]["streams"]["spend"].get("lost")
     assert (lost is None) == (line is None)
 
@@ -100,7 +100,7 @@ def test_days_of_a_renamed_measure_are_read_again_when_the_column_is_mended(tmp_
     mended.sink = shop.sink
     report: Any = mended.run(since="2026-06-16")
 
-    assert report.exit_code == 0, report.lost_line
+    assert report.exit_code == 0, report.missing_measures_line
     assert [row["spend"] for row in mended.rows("spend")] == ["2.50"] * 3
 
 
@@ -132,8 +132,8 @@ def test_a_column_of_a_report_file_is_missed_too(tmp_path: Path) -> None:
     report = shop.run()
 
     assert report.exit_code == 5
-    assert report.lost_line is not None
-    assert report.lost_line.startswith(LOST.format("spend", "cost"))
+    assert report.missing_measures_line is not None
+    assert report.missing_measures_line.startswith(LOST.format("spend", "cost"))
 
 
 def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> Non
     report = shop.run(concurrency=3)
 
     assert report.exit_code == 5
-    assert (report.lost_line or "").startswith(LOST.format("spend", "spend_usd"))
+    assert (report.missing_measures_line or "").startswith(LOST.format("spend", "spend_usd"))
 
 
 def test_a_measure_that_came_later_is_no_loss_of_earlier_days(tmp_path: Path) -> None:

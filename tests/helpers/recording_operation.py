@@ -32,7 +32,7 @@ class RecordingOperation(Operation[Judged]):
         verdict, answer = self.judged(response)
         return verdict, (response, verdict, answer)
 
-    def lost(self, error: PenstockError) -> Retry:
+    def no_response(self, error: PenstockError) -> Retry:
         if isinstance(error, REPEATED_AFTER):
             return Retry(error)
         raise error

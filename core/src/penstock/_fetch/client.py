@@ -275,7 +275,7 @@ class ReadOperation(Operation[Outcome]):
             return verdict, Outcome(call=self.call, response=response)
         return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer)
 
-    def lost(self, error: PenstockError) -> Retry:
+    def no_response(self, error: PenstockError) -> Retry:
         """A read may always be repeated."""
         if isinstance(error, REPEATED_AFTER):
             return Retry(error)

@@ -83,7 +83,7 @@ class Operation(Generic[Result]):
         """The verdict on a response, and the result of the operation, which counts unless the verdict is Retry."""
         raise NotImplementedError
 
-    def lost(self, error: PenstockError) -> Retry | Result:
+    def no_response(self, error: PenstockError) -> Retry | Result:
         """The meaning of an attempt without a response: repeat it, or the result. Raises what ends the operation."""
         raise NotImplementedError
 
@@ -187,7 +187,7 @@ class Retrying:
             finally:
                 operation.attempted(response, self.clock.monotonic() - began)
         except PenstockError as error:
-            return _AttemptResult(outcome=operation.lost(error), grant=signed.grant, skew=signed.skew)
+            return _AttemptResult(outcome=operation.no_response(error), grant=signed.grant, skew=signed.skew)
         self.budget.responded(self.source)
         verdict, result = operation.judge(response)
         if signed.grant is not None:

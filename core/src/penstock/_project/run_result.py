@@ -66,7 +66,7 @@ class RunResult:
             summary=report.summary_line,
             rejected_line=report.rejected_line,
             truncated=report.truncated_line,
-            lost=report.lost_line,
+            lost=report.missing_measures_line,
         )
 
     @classmethod

@@ -7,7 +7,7 @@ A run: one job per source and target, and its commits.
 - ``commit``: results in order, in groups, into the target
 - ``failures`` and ``refusals``: partitions that failed; credentials and accounts that the provider refuses
 - ``listed_accounts``: accounts that the provider lists itself
-- ``lost_measures``: measures that the provider stopped sending
+- ``missing_measures``: measures that the provider stopped sending
 - ``context``: what the jobs of a run share
 - ``divided``: a run of several processes
 """

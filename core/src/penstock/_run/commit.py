@@ -14,7 +14,7 @@ from penstock._plan.plan import Key, PlannedSlice
 from penstock._read.result import LoadedPartition, ReadResult
 from penstock._run.context import RunContext
 from penstock._run.failures import GROUP_PARTITIONS, Failures
-from penstock._run.lost_measures import LostMeasures
+from penstock._run.missing_measures import MissingMeasures
 from penstock._run_report.log import RunLog
 from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
@@ -116,7 +116,7 @@ class Committer:
     log: RunLog
     context: RunContext
     failures: Failures = field(init=False)
-    _lost_measures: LostMeasures = field(init=False)
+    _missing_measures: MissingMeasures = field(init=False)
     _order: CommitOrder = field(factory=CommitOrder, init=False)
     _group: CommitGroup = field(factory=CommitGroup, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
@@ -125,7 +125,7 @@ class Committer:
     def __attrs_post_init__(self) -> None:
         self._commits_groups = isinstance(self.target, Grouping)
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
-        self._lost_measures = LostMeasures(self.target.ledger, self.log)
+        self._missing_measures = MissingMeasures(self.target.ledger, self.log)
 
     def expect(self, slices: Sequence[PlannedSlice]) -> None:
         """Register the slices of a stream that will be committed, before they are read; days ascending."""
@@ -136,7 +136,7 @@ class Committer:
         Commit the result of a read, and those that waited for it. A day of ``changes`` waits until those before it are
         committed or have failed; small partitions wait for others to be committed with them.
         """
-        self._lost_measures.add(result)
+        self._missing_measures.add(result)
         self._commit_each(self._order.after_read(result))
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
@@ -181,7 +181,7 @@ class Committer:
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
         self.flush()
-        self._lost_measures.count_lost()
+        self._missing_measures.count()
         for name in sorted(self._delivered):
             counts = self.log.stream(name)
             if self.target.whole_stream and counts.delivered < counts.planned:
@@ -280,7 +280,7 @@ class Committer:
         planned = result.planned
         former = planned.entries.get(partition) if planned.entries else None
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        imperfect = result.is_imperfect or (result.absent and self._lost_measures.lost(result))
+        imperfect = result.is_imperfect or (result.absent and self._missing_measures.of(result))
         closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,
@@ -313,4 +313,4 @@ class Committer:
         self.log.count_delivered(entry, read.loaded.counts.derived_rejected)
         self.log.log_delivered(entry, former)
         if read.result.absent:
-            self._lost_measures.note_absent(read.result)
+            self._missing_measures.note_absent(read.result)

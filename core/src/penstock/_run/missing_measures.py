@@ -17,9 +17,9 @@ LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no re
 
 
 @define(eq=False, repr=False)
-class LostMeasures:
+class MissingMeasures:
     """
-    The measures of a source's streams, over one run. A lost one goes into the run report; for one that no record has
+    The measures of a source's streams, over one run. A missing one goes into the run report; for one that no record has
     and that has a likely new name, there is a note: the first run of a
     target has no earlier reading that shows the loss.
     """
@@ -57,7 +57,7 @@ class LostMeasures:
         entries = self.ledger.entries(self.log.source, stream, since=days[0] - LOOKED_BACK if days else None)
         self._former[stream] = frozenset(name for entry in entries.values() for name in _with_amounts(entry.sums))
 
-    def lost(self, result: ReadResult) -> frozenset[str]:
+    def of(self, result: ReadResult) -> frozenset[str]:
         """
         The measures that no record of a slice has, that earlier readings in the target have, and in place of which
         there are unknown members: the provider has probably renamed theirs. The result was added before.
@@ -66,21 +66,21 @@ class LostMeasures:
 
     def note_absent(self, result: ReadResult) -> None:
         """After a commit: log the measures of a slice that no record has."""
-        lost, stream = self.lost(result), result.planned.stream.name
+        missing, stream = self.of(result), result.planned.stream.name
         counts = self.log.stream(stream)
-        counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
-        for name in sorted(result.absent - lost):
+        counts.missing_measures |= dict.fromkeys(sorted(missing), tuple(result.unknown))
+        for name in sorted(result.absent - missing):
             near = nearest(name, result.unknown)
             if near is not None:
                 text = f"{stream}: no record has {name}; there is {near}, which no column reads"
                 self.log.note_once((stream, name), text)
 
-    def count_lost(self) -> None:
+    def count(self) -> None:
         """After the last commit: count the measures that earlier days of this run have, and later ones have not."""
         for (stream, name), (day, unknown) in self._absent_on.items():
             first = self._present_from.get((stream, name))
             if first is not None and first < day and self.ledger is not None:
-                self.log.stream(stream).lost.setdefault(name, unknown)
+                self.log.stream(stream).missing_measures.setdefault(name, unknown)
 
 
 def _with_amounts(sums: Mapping[str, Decimal]) -> set[str]:

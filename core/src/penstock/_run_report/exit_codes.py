@@ -34,7 +34,7 @@ def exit_code_of(report: "RunReport") -> int:
         return 6
     if not report.allowed.covers(report.rejected_or_unread, report.fetched):
         return 5
-    if report.allowed.share != 1 and any(count.lost for count in counts):
+    if report.allowed.share != 1 and any(count.missing_measures for count in counts):
         return 5
     if report.allowed.strict and any(count.unknown_members for count in counts):
         return 5

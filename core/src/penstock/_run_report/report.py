@@ -50,7 +50,8 @@ class StreamCounts:
     repeated: int = 0
     truncated: int = 0
     unknown_members: set[str] = field(factory=set)
-    lost: dict[str, tuple[str, ...]] = field(factory=dict)  # measure that no record has any more -> unknown members
+    # Measure that no record has any more -> unknown members.
+    missing_measures: dict[str, tuple[str, ...]] = field(factory=dict)
     restated: list[dict[str, Any]] = field(factory=list)
     seconds: float = 0.0
 
@@ -62,11 +63,12 @@ class StreamCounts:
             self.promised = (self.promised or 0) + other.promised
         self.unread_example = self.unread_example or other.unread_example
         self.unknown_members |= other.unknown_members
-        self.lost.update(other.lost)
+        self.missing_measures.update(other.missing_measures)
         self.restated += other.restated
         self.seconds = max(self.seconds, other.seconds)
 
     def as_dict(self) -> dict[str, Any]:
+        lost = {name: list(members) for name, members in self.missing_measures.items()}
         return {
             "partitions": {
                 "planned": self.planned,
@@ -76,7 +78,7 @@ class StreamCounts:
             },
             **{name: getattr(self, name) for name in _PUBLISHED},
             "unknown_members": sorted(self.unknown_members),
-            **({"lost": {name: list(members) for name, members in self.lost.items()}} if self.lost else {}),
+            **({"lost": lost} if lost else {}),
             "restated": self.restated,
             "seconds": round(self.seconds, 3),
         }
@@ -251,13 +253,13 @@ class RunReport:
         return f"{'; '.join(places)}. {'; '.join(explanations)}"
 
     @property
-    def lost_line(self) -> str | None:
+    def missing_measures_line(self) -> str | None:
         """The measures that earlier readings have and that no record has any more, by stream."""
         places = [
             f"{source}.{stream}: no record has {name} any more, and members that no column reads are "
             f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
             for (source, stream), counts in self.streams.items()
-            for name, members in counts.lost.items()
+            for name, members in counts.missing_measures.items()
         ]
         if not places:
             return None

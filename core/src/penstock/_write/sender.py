@@ -225,7 +225,7 @@ class WriteOperation(Operation[Sequence[Receipt]]):
             return Accept(), same_receipts(self.write.rows, "done", reason)
         return Accept(), outcome
 
-    def lost(self, error: PenstockError) -> Retry | Sequence[Receipt]:
+    def no_response(self, error: PenstockError) -> Retry | Sequence[Receipt]:
         """Repeat what was not sent, and a repeatable action; else the outcome is unknown."""
         if error.sent:
             if self.action.repeatable and isinstance(error, TransportError):

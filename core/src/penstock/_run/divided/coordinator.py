@@ -109,7 +109,7 @@ class RunCoordinator:
     targets: SharedTargets
     sources_by_part: Mapping[int, tuple[str, ...]] = field(init=False)
     _results: dict[int, PartResult] = field(factory=dict, init=False)
-    _lost: dict[int, str] = field(factory=dict, init=False)
+    _workers_lost: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Parked] = field(factory=dict, init=False)
@@ -194,7 +194,7 @@ class RunCoordinator:
         self._results[number] = msgspec.convert(result, PartResult)
 
     def lost(self, number: int, reason: str) -> None:
-        self._lost[number] = reason
+        self._workers_lost[number] = reason
         self.targets.end(number)
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class RunCoordinator:
         """The numbers of the parts without a report, and the reasons."""
         results = {number: self._results.get(number, PartResult()) for number in sorted(self.sources_by_part)}
         return {
-            number: result.failed or self._lost.get(number, "it sent no result")
+            number: result.failed or self._workers_lost.get(number, "it sent no result")
             for number, result in results.items()
             if result.report is None
         }
