@@ -97,10 +97,10 @@ FIXED = (
     ("connector", "MOST_REQUESTS", "", "first requests of one slice"),
     ("_recording.recorder", "MOST_HELD_BYTES", "MiB", "responses without records that a recording holds in memory"),
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
-    ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
+    ("_read.reader", "MAX_REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (
         "_read.loader",
-        "HELD_RECORDS",
+        "MAX_HELD_RECORDS",
         "",
         "records of a slice held in memory until its response is known to be whole",
     ),

@@ -12,7 +12,7 @@ import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
 from penstock._decode import Decoded, SliceKeys, compile_stream
 from penstock._decode.slice_keys import KEYS_IN_MEMORY
-from penstock._read.loader import HELD_RECORDS
+from penstock._read.loader import MAX_HELD_RECORDS
 from penstock.errors import PenstockError
 from penstock.model import Items
 
@@ -271,7 +271,7 @@ def test_rows_that_are_held_have_their_keys_in_memory() -> None:
     Rows are held until their slice is known to be whole. A rollback must find all of their keys in memory: rows of its
     halves would count as repeated.
     """
-    assert HELD_RECORDS < KEYS_IN_MEMORY
+    assert MAX_HELD_RECORDS < KEYS_IN_MEMORY
 
 
 def test_a_full_directory_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,7 @@ class ColumnRules:
         }
         included = before + timedelta(seconds=1)  # where the end belongs to the requested period
         page.repeated += len(beyond)
-        page.overrun = sum(1 for index in beyond if not before <= moments[index] < included)
+        page.out_of_bounds = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 
     def _fill_day(self, page: RawPage, day_column: str) -> None:

@@ -34,7 +34,7 @@ class RawPage:
     count: int = 0  # elements, once they are read
     repeated: int = 0  # rows dropped: equal to an earlier row of the slice, or of another slice by their time
     superseded: int = 0  # rows delivered before, with an earlier chunk or page, and replaced by rows of this one
-    overrun: int = 0  # of those dropped, the ones beyond the slice that are not within a second behind its end
+    out_of_bounds: int = 0  # of those dropped, the ones beyond the slice that are not within a second behind its end
 
     def row_indices(self) -> list[int]:
         """The indices of the rows among the elements of the whole array."""

@@ -33,8 +33,8 @@ class Decoded:
     The result of decoding a page: ``count`` = rows + rejected + ``repeated``.
 
     ``repeated``: rows that were dropped: those equal to an earlier row of the slice, and those outside of the requested
-    span. ``overrun``: the latter, except those up to one second after its end. ``fresh``: elements whose key was not on
-    an earlier page of the listing.
+    span. ``out_of_bounds``: the latter, except those up to one second after its end. ``fresh``: elements whose key was
+    not on an earlier page of the listing.
 
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
@@ -49,7 +49,7 @@ class Decoded:
     count: int
     fresh: int
     repeated: int = 0
-    overrun: int = 0
+    out_of_bounds: int = 0
     superseded: int = 0
     unread_values: int = 0
     unread_example: tuple[str, str] | None = None
@@ -223,7 +223,7 @@ def _decoded(layout: Layout, page: RawPage, derived: Sequence[Decoded], fresh: i
         count=page.count,
         fresh=fresh,
         repeated=page.repeated,
-        overrun=page.overrun,
+        out_of_bounds=page.out_of_bounds,
         superseded=page.superseded,
         unread_values=unread_values,
         unread_example=unread_example,

@@ -1,8 +1,8 @@
 """
 The scheduler: threads that fetch, and one loop that resumes the readings with the outcomes.
 
-A *reading* (see :mod:`penstock._read.reader`) is a generator. It yields calls, and is resumed with the outcome of each,
-in the order of the calls. The scheduler decides the order of the calls of all readings:
+A *reading* (see :mod:`penstock._read.slice_reading`) is a generator. It yields calls, and is resumed with the outcome
+of each, in the order of the calls. The scheduler decides the order of the calls of all readings:
 
 * a source has as many fetching threads as it may have concurrent requests;
 * a free thread takes the next call of the reading that began first; where no reading has named its next call, it

@@ -27,7 +27,7 @@ from penstock.protocols import check_returned
 from penstock.records import Column
 from penstock.sinks import Target
 
-HELD_RECORDS = 20_000
+MAX_HELD_RECORDS = 20_000
 """The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
 
 
@@ -41,6 +41,10 @@ class HeldPages:
     pages: list[Decoded] = field(factory=list)
     records: int = 0
     promised: int | None = None
+
+    def add(self, page: Decoded) -> None:
+        self.pages.append(page)
+        self.records += page.count
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -84,7 +88,7 @@ class Loader:
         self.dependencies.drop_rows(self.planned)
 
     def hold(self) -> None:
-        """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
+        """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or until they are too many."""
         self._held = HeldPages()
         self.keys.savepoint()
 
@@ -125,29 +129,29 @@ class Loader:
         """
         request = outcome.call.request
         self._check_envelope_days(request, outcome.answer)
-        count = fresh = 0
         span = self._span(listing.slice) if self.planned.stream.inexact_bounds else None
         requested = Requested({**self._stamps(), **request.columns}, self.days, span)
+        count = fresh = 0
         try:
             for decoded in self.components.decoder.decode(outcome.answer.items, requested, self.keys):
-                count += decoded.count
-                if repeat:
-                    nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
-                    decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
-                fresh += decoded.fresh
-                self.counts.has_overrun |= bool(decoded.overrun)
-                self.counts.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
-                if self._held is None:
-                    self._write_decoded(decoded)
-                else:
-                    self._held.pages.append(decoded)
-                    self._held.records += decoded.count
-                    if self._held.records > HELD_RECORDS:
-                        self.release()
-                del decoded  # else its rows wait for those of the next chunk
+                loaded = _as_repeated(decoded) if repeat else decoded
+                count += loaded.count
+                fresh += loaded.fresh
+                self._write_or_hold(loaded)
+                del decoded, loaded  # else their rows wait for those of the next chunk
         except BrokenBodyError as error:
             raise broken_page(error) from None
         return LoadedPage(count=count, fresh=fresh)
+
+    def _write_or_hold(self, decoded: Decoded) -> None:
+        self.counts.has_out_of_bounds |= bool(decoded.out_of_bounds)
+        self.counts.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
+        if self._held is None:
+            self._write_decoded(decoded)
+            return
+        self._held.add(decoded)
+        if self._held.records > MAX_HELD_RECORDS:
+            self.release()
 
     # --- days ---------------------------------------------------------------------------------------------------------
 
@@ -289,3 +293,9 @@ class Loader:
         for hook in self.components.batch_hooks:
             batch = hook(batch) or batch
         return batch
+
+
+def _as_repeated(decoded: Decoded) -> Decoded:
+    """A page that equals an earlier one: its elements count as repeated, and none is written."""
+    nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
+    return Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)

@@ -59,7 +59,7 @@ class ReadCounts:
 
     ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
     responses are. ``no_record_reason``: why a request found no record; "": each found one. ``uncounted``: listings
-    whose number of records is not stated. ``has_overrun``: whether a record was dropped as outside of its slice.
+    whose number of records is not stated. ``has_out_of_bounds``: whether a record was dropped as outside of its slice.
     ``has_mixed_derived``: whether a record that came again replaced one whose derived rows are written.
     ``absent``: measures; None: no page yet. The others are those of :class:`ReadResult`.
     """
@@ -73,7 +73,7 @@ class ReadCounts:
     no_record_reason: str = ""
     uncounted: int = 0
     undated: list[Rejected] = field(factory=list)
-    has_overrun: bool = False
+    has_out_of_bounds: bool = False
     has_mixed_derived: bool = False
     absent: frozenset[str] | None = None
     unknown: set[str] = field(factory=set)
@@ -123,7 +123,7 @@ class ReadCounts:
         nothing would lose them all. Either one request covers several days, and no record has a day that can be read:
         the days are in another member or format. Or all were dropped as outside of the slice.
         """
-        if self.has_overrun:
+        if self.has_out_of_bounds:
             raise BrokenBodyError(
                 "records came, and none of them is of the requested days. The provider answered for "
                 "other days. Nothing was replaced; the next run tries again."

@@ -1,0 +1,315 @@
+"""
+One reading of a planned slice: from its first request to written partitions that are ready to be committed.
+
+The seven steps of a slice are numbered, from :meth:`SliceReading._read_slice` on. The methods are generators: they
+yield the calls to make, and the scheduler resumes them with the outcomes.
+"""
+
+import json
+from collections.abc import Sequence
+from urllib.parse import urljoin
+
+from attrs import define, evolve, field
+
+from penstock._fetch.call import Call, Outcome, Steps
+from penstock._plan.dependencies import Dependencies
+from penstock._plan.halves import DAY, UNITS, halves
+from penstock._plan.plan import PlannedSlice
+from penstock._read.clock_lag import clock_lag
+from penstock._read.components import Components
+from penstock._read.counts import StreamReads
+from penstock._read.listing import Listing, LoadedPage
+from penstock._read.loader import Loader
+from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows
+from penstock._read.result import ReadCounts, ReadResult
+from penstock._read.unread_members import LISTINGS_SEARCHED, unread_members
+from penstock._run_report.log import RunLog
+from penstock.model import Request, Slice
+from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
+
+
+class CeilingReachedError(Exception):
+    """The provider cut a listing at its ceiling, and the slice can be halved."""
+
+
+class HalvesNeededError(Exception):
+    """A slice must be halved whose rows are partly written. It is read again, in halves from the start."""
+
+
+@define(eq=False, repr=False)
+class Ceilings:
+    """
+    What the readings of a planned slice have learned of the provider's ceiling: the parts that it cuts, and whether it
+    answers for ``whole_days`` only, so that halves of a day have no effect.
+    """
+
+    capped: list[Slice] = field(factory=list)
+    whole_days: bool = False
+
+
+@define(eq=False, repr=False, kw_only=True)
+class SliceReading:
+    """
+    One reading of a planned slice. ``first``: it was not read before, so that what may be a defect of the reading is an
+    error. ``counts`` and ``loader`` are of this reading, ``ceilings`` and ``on_demand`` of all readings of the slice.
+    """
+
+    planned: PlannedSlice
+    components: Components
+    on_demand: ReportsOnDemand | None
+    dependencies: Dependencies
+    stream_reads: StreamReads
+    log: RunLog
+    counts: ReadCounts
+    loader: Loader
+    ceilings: Ceilings
+    first: bool
+
+    def read(self) -> Steps[ReadResult]:
+        """
+        Read the slice. If that fails, the loaded rows are dropped. Raises HalvesNeededError where it must be read again
+        in halves.
+        """
+        try:
+            self.loader.begin()
+            yield from self._read_or_halve(self.planned.slice)
+            self.counts.check(self.stream_reads, first_read=self.first)
+            if self.counts.has_mixed_derived:
+                self._note(
+                    "a record came again with other values; rows derived from its former values stay until it is read "
+                    "again"
+                )
+        except BaseException:
+            self.loader.abort()
+            raise
+        return self.counts.result(self.on_demand)
+
+    # --- a slice, or its halves ---------------------------------------------------------------------------------------
+
+    def _read_or_halve(self, slice_: Slice) -> Steps[None]:
+        """
+        Read a slice, or its halves if a listing of it reaches a ceiling. The rows of a slice that may be halved are
+        held until it is complete, so that no other slice must be read again because of it.
+        """
+        halved = self._halves(slice_)
+        if not halved:
+            yield from self._read_slice(slice_)
+            return
+        if slice_ not in self.ceilings.capped:
+            self.loader.hold()
+            try:
+                yield from self._read_slice(slice_, may_halve=True)
+            except CeilingReachedError:
+                self.ceilings.capped.append(slice_)
+                self._discard(slice_)
+            else:
+                self.loader.release()
+                return
+        for half in halved:
+            yield from self._read_or_halve(half)
+
+    def _halves(self, slice_: Slice) -> list[Slice]:
+        """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
+        if not self.components.may_cap:
+            return []
+        halved = halves(slice_, DAY if self.ceilings.whole_days else UNITS[self.planned.stream.smallest])
+        if not halved:
+            return []
+        same = [request.identity for request in self._requests(slice_)]
+        return [] if any([request.identity for request in self._requests(half)] == same for half in halved) else halved
+
+    def _discard(self, slice_: Slice) -> None:
+        """
+        Drop the rows of a slice that reached a ceiling. Raises HalvesNeededError where they were too many to be held,
+        and where halves of a day have no effect, since the provider returns whole days.
+        """
+        if self._returned_whole_days(slice_):
+            self.ceilings.whole_days = True
+            self._note("a part of a day brings what is outside of it; requesting whole days")
+            raise HalvesNeededError
+        if not self.loader.discard():
+            raise HalvesNeededError
+
+    def _returned_whole_days(self, slice_: Slice) -> bool:
+        """Whether the response to a part of a day had records outside of it (``Stream.inexact_bounds``)."""
+        within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < DAY
+        return within_a_day and self.planned.stream.inexact_bounds and self.counts.has_out_of_bounds
+
+    # --- the seven steps ----------------------------------------------------------------------------------------------
+
+    def _read_slice(self, slice_: Slice, *, may_halve: bool = False) -> Steps[None]:
+        """Read all listings of a slice. Raises CeilingReachedError where it ``may_halve`` and one reached a ceiling."""
+        requests = self._requests(slice_)  # 1. The requests of the slice.
+        if self.on_demand is None:
+            listings, calls = self._open_listings(slice_, requests, self.components.envelope)
+            only_page = type(self.components.paginator) is SinglePage and len(requests) == 1
+            yield from self._read_listings(listings, calls, only_page=only_page, may_halve=may_halve)
+            return
+        yield from self.on_demand.submit_all(requests)  # 2. Their reports: each is polled until it is ready.
+        for request in requests:
+            of_report, calls = yield from self._listings_of_report(slice_, request, self.on_demand)
+            yield from self._read_listings(of_report, calls, may_halve=may_halve)
+
+    def _read_listings(
+        self, listings: Sequence[Listing], calls: tuple[Call, ...], *, only_page: bool = False, may_halve: bool
+    ) -> Steps[None]:
+        """Read listings one after the other; ``calls``: of the first pages of all of them, which are made together."""
+        for listing in listings:
+            self.loader.keys.next_listing(only_page=only_page)
+            yield from self._read_pages(listing, calls, may_halve=may_halve)
+            self._reconcile(listing)  # 7. Compare with the counts that the provider states.
+            if self.stream_reads.searched < LISTINGS_SEARCHED:
+                self._note_unread(listing)
+            calls = ()
+
+    def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[None]:
+        """Read the pages of a listing. Signing, sending, judging and retrying are the client's part of step 3."""
+        while not listing.has_ended:
+            outcome = self._received((yield calls)) if listing.polled is None else listing.take_polled()
+            if isinstance(outcome.verdict, Refuse):  # 3. Fetch a page.
+                self._check_expired(outcome)
+                calls = listing.calls_after_refusal(outcome)
+                continue
+            repeat = listing.check(outcome)  # 4. Check it against the pages before it.
+            loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
+            page = listing.add(outcome, loaded, repeat=repeat)
+            if may_halve and page.index == 0 and listing.is_capped:
+                raise CeilingReachedError
+            calls = listing.calls_after(page)  # 6. The next page.
+        if may_halve and listing.is_capped:
+            raise CeilingReachedError
+
+    # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
+
+    def _requests(self, slice_: Slice) -> list[Request]:
+        stream, settings = self.planned.stream, self.planned.source.settings
+        if stream.parent is None:
+            return stream.first_requests(settings, slice_)
+        rows = self.dependencies.rows((stream.parent.stream, self.planned.account), self.planned.slice.days)
+        links = [link for row in rows for link in stream.parent.linked(row)]
+        distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
+        step = stream.parent.per_request
+        chunks = [tuple(distinct[start : start + step]) for start in range(0, len(distinct), step)]
+        return [
+            request for chunk in chunks for request in stream.first_requests(settings, evolve(slice_, parents=chunk))
+        ]
+
+    def _listings_of_report(
+        self, slice_: Slice, submission: Request, on_demand: ReportsOnDemand
+    ) -> Steps[tuple[Sequence[Listing], tuple[Call, ...]]]:
+        """The listings of the report that this request submits, and the calls of their first pages."""
+        envelope = self.components.envelope
+        outcome, state = yield from on_demand.wait_until_ready(submission)
+        self.counts.began_at = on_demand.submitted_at
+        self._record_clock_lag(outcome)
+        if isinstance(state, Empty):
+            return [], ()
+        if not state.downloads and not state.pages:
+            check_rows(outcome)
+            return self._open_listings(slice_, [submission], envelope, polled=outcome)
+        polled = outcome.call.request.url
+        downloads = [
+            evolve(
+                download,
+                url=download.url if "://" in download.url else urljoin(polled, download.url),
+                credentials=not state.downloads,
+                columns={**submission.columns, **download.columns},
+            )
+            for download in state.downloads or state.pages
+        ]
+        files: set[int] | None = set() if len(state.downloads) > 1 else None
+        body = self.components.downloads if state.downloads else envelope
+        return self._open_listings(slice_, downloads, body, files=files)
+
+    def _open_listings(
+        self,
+        slice_: Slice,
+        requests: Sequence[Request],
+        envelope: BodyDecoder,
+        *,
+        polled: Outcome | None = None,
+        files: set[int] | None = None,
+    ) -> tuple[list[Listing], tuple[Call, ...]]:
+        """A listing of each request, and the calls of their first pages; none for a page that was ``polled``."""
+        paginator = self.components.paginator
+        listings: list[Listing] = []
+        calls: list[Call] = []
+        for request in requests:
+            listing = Listing(
+                planned=self.planned,
+                slice=slice_,
+                envelope=envelope,
+                paginator=paginator,
+                polled=polled,
+                files=files,
+                stream_reads=self.stream_reads,
+                first_read=self.first,
+            )
+            listings.append(listing)
+            if polled is None:
+                calls += listing.calls([paginator.first(request)])
+        return listings, tuple(calls)
+
+    # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
+
+    def _received(self, outcome: Outcome | None) -> Outcome:
+        """The outcome of a call. Raises the error of one without a response."""
+        assert outcome is not None
+        if outcome.error is not None:
+            raise outcome.error
+        self._record_clock_lag(outcome)
+        return outcome
+
+    def _check_expired(self, refused: Outcome) -> None:
+        """Raises ReportExpiredError where the refusal of a page means that its report has expired."""
+        response = refused.response
+        if self.on_demand is not None and response is not None and self.on_demand.is_expired(response):
+            raise ReportExpiredError(response)
+
+    def _record_clock_lag(self, outcome: Outcome) -> None:
+        """Record how old a response is by our clock."""
+        lag, note = clock_lag(outcome)
+        self.counts.clock_lag = max(self.counts.clock_lag, lag)
+        if note:
+            stream = self.planned.stream.name
+            self.log.note_once((stream, "Date header"), f"{stream}: {note}")
+
+    def _load(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> LoadedPage:
+        """Load a page; one without a record (Skip) has no elements."""
+        if isinstance(outcome.verdict, Skip):
+            self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
+            self.stream_reads.without_record += 1
+            self.counts.no_record_reason = outcome.verdict.reason
+            return LoadedPage(count=0, fresh=0)
+        self.stream_reads.any_accepted = True
+        if outcome.answer.provisional and not self.counts.provisional:
+            self.counts.provisional = outcome.answer.provisional
+            self._note(f"provisional by the provider's own words ({outcome.answer.provisional}); it stays open")
+        return self.loader.load(listing, outcome, repeat=repeat)
+
+    # --- 7: counts ----------------------------------------------------------------------------------------------------
+
+    def _reconcile(self, listing: Listing) -> None:
+        """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
+        if self.components.may_cap and listing.is_capped:
+            self.counts.truncated = True
+            self._note("the provider lists no more than this; there may be more records")
+            return
+        listing.counts.verify()
+        if listing.counts.total is not None:
+            self.loader.promise(listing.counts.total)
+        else:
+            self.counts.uncounted += 1
+
+    def _note_unread(self, listing: Listing) -> None:
+        """Note members of the first answers that may state more than what was read, once per stream."""
+        if listing.last is None:
+            return
+        self.stream_reads.searched += 1
+        counted = listing.counts.total is not None
+        if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
+            self.stream_reads.searched = LISTINGS_SEARCHED
+            self.log.note(f"{self.planned.stream.name}: {note}")
+
+    def _note(self, text: str) -> None:
+        self.log.note(f"{self.planned}: {text}")
