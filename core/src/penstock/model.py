@@ -504,7 +504,8 @@ class Receipt:
     """
     The result of a write to a provider, for one input row (0-based). ``unknown``: sent, without a response.
 
-    ``answer``: the body of the provider's response as JSON-like values, where it contains more than the status.
+    ``answer``: the body of the provider's response as JSON-like values, where it contains more than the status. A
+    number with a point is a Decimal.
     """
 
     row: int
@@ -555,9 +556,14 @@ def exact_json(text: str) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def is_short_integer(number: Decimal) -> bool:
+    """Whether the number is whole and has 18 digits at most. Of 1e999999999, ``int`` would take hours."""
+    return number.is_finite() and number.adjusted() < 18 and number == number.to_integral_value()
+
+
 def flag(value: Any) -> Any:
     """A member that states success or a status, also as text (``"false"``, ``"400"``) or as ``400.0``."""
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+    if isinstance(value, Decimal) and is_short_integer(value):
         return int(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false", "null"):
         return {"true": True, "false": False, "null": None}[value.strip().lower()]

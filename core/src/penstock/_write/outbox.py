@@ -10,7 +10,6 @@ refused, and applies that: :meth:`Outbox.open`. :class:`OutboxJob` then records 
 """
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -23,7 +22,7 @@ from attrs import define, field, frozen
 from penstock._util.files import exclusive_if_free
 from penstock._write.outbox_decision import CALL, JobKey, PreviousJob, Resume, SendNothing, Start, decide
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
-from penstock.model import EXACT_JSON, Receipt, ReceiptStatus
+from penstock.model import EXACT_JSON, PLAIN_JSON, Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
 
 SCHEMA_VERSION = 1
@@ -246,7 +245,7 @@ class OutboxJob:
 
 def _receipt(row: int, state: str, reason: str, answer: str | None) -> Receipt:
     status: ReceiptStatus = "unknown" if state == "sending" else state  # type: ignore[assignment]
-    return Receipt(row=row, status=status, reason=reason, answer=None if answer is None else json.loads(answer))
+    return Receipt(row=row, status=status, reason=reason, answer=None if answer is None else PLAIN_JSON.decode(answer))
 
 
 def _json(value: Any) -> str:

@@ -6,6 +6,7 @@ A write counts as done or as refused only if the response states it; otherwise i
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from attrs import frozen
@@ -29,6 +30,7 @@ from penstock.protocols import (
     Verdict,
     check_returned,
 )
+from penstock.redact import clip
 
 MOST_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
 
@@ -134,7 +136,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     if answer is False:
         return Refuse(RefusedError(f"{provider} states false"))
     text = f"{provider} answered {action.name} with HTTP {response.status} and"
-    if (action.bulk or isinstance(answer, list)) and _has_failed_part(answer):
+    if _has_failed_part(action, answer):
         return Retry(ServerError(f"{text} a part that failed: {response.text(200)}; others may have been carried out"))
     if not isinstance(answer, dict):
         return _Done()
@@ -152,12 +154,20 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     unclear = next((name for name in (*outcomes, *ERROR_MEMBERS) if _contradicts(name, answer, outcomes, warned)), None)
     if unclear is None:
         return _Done(reason)
-    return Retry(ServerError(f"{text} {unclear}: {reason}; it may have been carried out"))
+    words = reason or clip(json.dumps(answer[unclear], default=str), 100)
+    return Retry(ServerError(f"{text} {unclear}: {words}; it may have been carried out"))
 
 
-def _has_failed_part(answer: Any) -> bool:
-    """Whether an element of a list states a failure; of an object, of a list in it that is not for errors."""
+def _has_failed_part(action: Action, answer: Any) -> bool:
+    """
+    Whether an element of a list states a failure, or the object in ``result``; of several rows, also an element of a
+    list in a member that is not for errors.
+    """
     members = answer if isinstance(answer, dict) else {"": answer}
+    if any(_fails(value) for name, value in members.items() if name.lower() == "result" and isinstance(value, dict)):
+        return True
+    if isinstance(answer, dict) and not action.bulk:
+        return False
     lists = [value for name, value in members.items() if isinstance(value, list) and name not in ERROR_MEMBERS]
     return any(
         element is False or (isinstance(element, dict) and _fails(element))
@@ -179,7 +189,7 @@ def _contradicts(
     ``errors`` beside a member that states success there are warnings, unless several rows share the request.
     """
     if name in outcomes:
-        return outcomes[name] is None and isinstance(flag(answer[name]), int)  # a code that is neither
+        return outcomes[name] is None and isinstance(flag(answer[name]), (int, Decimal))  # a code that is neither
     if name not in answer or (name.lower() == "errors" and errors_are_warnings):
         return False
     return stated(name, answer[name]) is False

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from penstock._decode.conversion import NUMBER, digits_of
 from penstock.actions import Action, Field, FieldType, Values
-from penstock.model import exact_json
+from penstock.model import exact_json, is_short_integer
 from penstock.names import nearest
 from penstock.redact import mask
 
@@ -143,7 +143,7 @@ def _text(value: Any) -> str:
 def _integer(value: Any) -> int:
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         return int(value)
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+    if isinstance(value, Decimal) and is_short_integer(value):
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return value
