@@ -584,6 +584,23 @@ def test_a_mistake_is_reported_before_anything_is_sent(joveo: Bench, arguments: 
     assert reported in output
 
 
+def test_the_numbers_of_an_answer_keep_their_digits(joveo: Bench) -> None:
+    """
+    A receipt has them as the provider wrote them; a float would have other ones, or no JSON at all.
+    """
+    amounts = '"bid": 10.10, "rate": 0.12345678901234567890123, "cap": 1E+400'
+
+    def answered(request: SandboxRequest, app: Any) -> SandboxResponse:
+        return SandboxResponse(body=f'{{"result": {{{amounts}}}}}'.encode())
+
+    joveo.server.app = Troubled(joveo.app, {1: answered})  # after the login
+    assert main(["act", "joveo", "create_client", "company_name=a", "--receipts", "r.jsonl"], environ={}) == 0
+
+    printed = joveo.capture.readouterr().out
+    assert printed == f'{{"row": 0, "status": "done", "reason": "", "answer": {{"result": {{{amounts}}}}}}}\n'
+    assert (joveo.folder / "r.jsonl").read_text() == printed
+
+
 # --- what there is ----------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 ``act``: write to a provider, and collect a receipt for each row.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import msgspec
 from attrs import evolve, frozen
 
 from penstock._config.target_text import shown_target
@@ -24,7 +24,7 @@ from penstock.actions import Action
 from penstock.connector import Connector
 from penstock.errors import SinkError, UsageError
 from penstock.events import Event, OnEvent
-from penstock.model import Receipt
+from penstock.model import EXACT_JSON, Receipt
 from penstock.names import did_you_mean
 from penstock.redact import mask, mask_json
 from penstock.results import ActResult
@@ -323,4 +323,5 @@ def _blamed_items(connector: Connector, items: Iterator[_T]) -> Iterator[_T]:
 def receipt_line(receipt: Receipt) -> str:
     """A receipt as a line of JSON: row, status, reason, and the provider's answer where there is one."""
     line = {"row": receipt.row, "status": receipt.status, "reason": receipt.reason}
-    return json.dumps(line if receipt.answer is None else {**line, "answer": receipt.answer}, ensure_ascii=False)
+    answered = line if receipt.answer is None else {**line, "answer": receipt.answer}
+    return msgspec.json.format(EXACT_JSON.encode(answered), indent=0).decode()
