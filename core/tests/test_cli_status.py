@@ -274,6 +274,22 @@ def test_every_list_is_a_table_for_a_spreadsheet(here: Here, words: str, listed:
     here(*words.split(), "--csv", "--json", code=2)
 
 
+def test_verify_names_the_target_of_each_line(here: Here) -> None:
+    """
+    The same partition may differ in one of several targets, and be deleted in another.
+    """
+    for sink in ("files", "jsonl:other"):
+        here("run", "shop", "--to", sink, *days(1), "--streams", "sales")
+    here("forget", "shop", "sales", "--accounts", "7", "--rows", "--to", "jsonl:other", "--yes")
+    for path in (here.folder / "data").rglob("data.jsonl"):
+        path.unlink()
+
+    lines = here("verify", code=1).splitlines()
+
+    assert any(line.startswith("files: shop.sales[") and "data.jsonl" in line for line in lines)
+    assert any("other: shop.sales[" in line and "deleted by forget --rows" in line for line in lines)
+
+
 def test_totals_for_a_spreadsheet_are_those_of_periods(here: Here) -> None:
     """
     A snapshot has none: summed up with the others, its rows would be counted in an invoice.

@@ -60,9 +60,9 @@ def verify(
 
 
 def _place(difference: DifferenceInfo | Deleted) -> str:
-    """``shop.sales[account=7, day=2026-03-01]``"""
+    """``files: shop.sales[account=7, day=2026-03-01]``"""
     where = ", ".join(f"{column}={value}" for column, value in difference.partition.items())
-    return f"{difference.source}.{difference.stream}[{where}]"
+    return f"{difference.target}: {difference.source}.{difference.stream}[{where}]"
 
 
 def _print_difference(difference: DifferenceInfo) -> None:
