@@ -65,6 +65,23 @@ def test_the_end_of_a_run_is_sent(
         assert len(message["text"].splitlines()) == 1 + len(reasons), "a line for each reason, not for each stream"
 
 
+def test_a_run_that_could_not_start_is_sent_with_its_reason_once(server: Server, tmp_path: Path) -> None:
+    """
+    The summary is the reason, so that no line of it follows.
+    """
+    inbox = Inbox()
+    with serve(inbox) as receiver:
+        values = config(server, tmp_path)
+        values["sink"]["files"]["path"] = ""
+        values["pipeline"]["daily"]["notify"] = [{"url": receiver.base_url}]
+        with pytest.raises(ConfigError) as caught:
+            Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+
+    (message,) = inbox.messages
+    assert message["text"] == f"penstock daily: not started: {caught.value}"
+    assert [error["message"] for error in message["errors"]] == [str(caught.value)]
+
+
 def test_a_message_has_the_command_that_lists_restatements(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
     With the day of the run: whoever reads the message a week later sees the same.

@@ -71,7 +71,8 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
         reasons.setdefault((error["source"], error["reason"]), {})[error["stream"]] = None
     failures = [f"{_place(source, [*concerned])}{message}" for (source, message), concerned in reasons.items()]
     restated = sum(len(stream.get("restated", ())) for stream in streams)
-    lines = [f"penstock {pipeline}: {result.summary}", *failures[:ERRORS_SENT]]
+    lines = [f"penstock {pipeline}: {result.summary}"]
+    lines += failures[:ERRORS_SENT] if result.status != "not started" else []  # its summary is the failure
     lines += [f"and {len(failures) - ERRORS_SENT} more reasons"] if len(failures) > ERRORS_SENT else []
     parked: Mapping[str, str] = result.report.get("parked", {})
     lines += [f"{source} is parked: {why}" for source, why in parked.items()]
