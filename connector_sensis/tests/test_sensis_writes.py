@@ -144,7 +144,7 @@ def test_check_records_nothing(sensis: Bench) -> None:
 
 def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> None:
     """
-    Its configuration has no pipeline, and the message of a run names the right command.
+    Its configuration has no pipeline. The message of a run names the right command, and a pipeline that has it.
     """
     assert main(["init", "sensis"], environ={}) == 0
     text, _ = sensis.capture.readouterr()
@@ -154,6 +154,11 @@ def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> No
     assert "pipeline" not in text
     assert "penstock act sensis --list" in text
     assert "`penstock act sensis --list` shows what can be sent" in output
+    (sensis.folder / "penstock.toml").write_text(
+        f'[source.sensis]\nkey = "{KEY}"\n[pipeline.daily]\nsource = "sensis"\nsink = "jsonl:out"\n'
+    )
+    assert main(["run", "daily"], environ={}) == 2
+    assert "penstock.toml: pipeline.daily: sensis has no streams" in sensis.capture.readouterr().err
 
 
 def test_plain_http_is_allowed_with_a_notice(sensis: Bench) -> None:

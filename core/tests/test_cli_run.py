@@ -191,7 +191,8 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here) -> None:
         (["daily", "--to", "filez"], "--to 'filez': expected a sink of penstock.toml (files), "),
         (
             ["stray"],
-            "penstock.toml: no source or pipeline 'shoop', nor a connector of that name. Did you mean \"shop\"?",
+            "penstock.toml: pipeline.stray.source: no source or pipeline 'shoop', nor a connector of that name. "
+            'Did you mean "shop"?',
         ),
     ],
     ids=["nothing", "unknown sink of a pipeline", "unknown --to", "unknown source of a pipeline"],

@@ -578,6 +578,17 @@ def test_a_file_that_is_no_toml_is_reported(tmp_path: Path, text: str, problem: 
         loaded(tmp_path, text)
 
 
+def test_a_file_of_another_encoding_is_reported_with_the_line(tmp_path: Path) -> None:
+    """
+    An editor shows lines, not bytes.
+    """
+    file = tmp_path / "penstock.toml"
+    file.write_bytes(b'[source.x]\nreference = "M\xfcller"\n')
+
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text \(line 2\); save it as UTF-8"):
+        load(file)
+
+
 def test_a_named_file_must_exist_and_the_default_one_need_not(working_directory: Path) -> None:
     """
     ``--config FILE`` names a file that is there; ``./penstock.toml`` may be absent.

@@ -287,10 +287,12 @@ class Config:
         except PluginError as error:
             near = did_you_mean(name, [*self.sources, *self.pipelines])
             reason = "" if error.missing else f" ({error})"
+            naming = [f"pipeline.{key}.source: " for key, pipeline in self.pipelines.items() if name in pipeline.source]
+            place = f"{self.where}: {naming[0] if naming else ''}"
             raise ConfigError(
                 [
                     *self.problems,
-                    f"{self.where}: no source or pipeline {name!r}, nor a connector of that name."
+                    f"{place}no source or pipeline {name!r}, nor a connector of that name."
                     f"{near} It has {self._names() or 'neither; `penstock init CONNECTOR` prints a source'}.{reason}",
                 ]
             ) from None

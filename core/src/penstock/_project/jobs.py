@@ -65,9 +65,10 @@ def selected_streams(
     if pipeline is not None:
         include = include or pipeline.streams or ()
         exclude = (*exclude, *pipeline.exclude_streams)
+    named_in = f"{where}: " if pipeline is not None else ""
     for source in sources:
         if not source.streams:
-            raise _no_stream(source)
+            raise _no_stream(source, named_in)
     try:
         chosen = select_streams(sources, include, exclude)
     except UsageError as error:
@@ -78,7 +79,7 @@ def selected_streams(
         if chosen[source.name]:
             continue
         if len(sources) == 1 and not include:
-            raise _no_stream(source)
+            raise _no_stream(source, named_in)
         if selection.streams or selection.exclude_streams:
             notice(f"{source.name} is not read: none of its streams is selected")
         else:
@@ -128,15 +129,15 @@ def check_accounts(
             )
 
 
-def _no_stream(source: ConfiguredSource) -> UsageError:
+def _no_stream(source: ConfiguredSource, named_in: str) -> UsageError:
     if not source.streams:
         return UsageError(
-            f"{source.name} has no streams: it is written to, not read. `penstock act {source.name} --list` shows "
-            "what can be sent"
+            f"{named_in}{source.name} has no streams: it is written to, not read. "
+            f"`penstock act {source.name} --list` shows what can be sent"
         )
     return UsageError(
-        f"{source.name}: no stream is on by default with these settings; `penstock streams {source.connector.name}` "
-        "lists them, --streams chooses"
+        f"{named_in}{source.name}: no stream is on by default with these settings; "
+        f"`penstock streams {source.connector.name}` lists them, --streams chooses"
     )
 
 
