@@ -60,7 +60,8 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
     [
         pytest.param(["sale", "--since", "2026-01-01", "--until", "2026-01-02"], 'Did you mean "sales"?', id="stream"),
         pytest.param(["nosuch"], "no shop.nosuch was delivered yet. There is items, sales;", id="no stream"),
-        pytest.param(["sales"], "sales is divided by days: name them", id="days"),
+        pytest.param(["sales"], "sales is divided by days: name them by both --since and --until", id="days"),
+        pytest.param(["sales", "--since", "-3d"], "name them by both --since and --until", id="no last day"),
         pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
     ],
 )

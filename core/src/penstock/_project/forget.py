@@ -270,7 +270,7 @@ def _chosen(locked: LockedTarget, stream: str, days: Days, deleted_from: Sequenc
     """
     bounded = (days.since is not None and days.until is not None) or (deleted_from and days.accounts)
     if not bounded and _has_days(locked, stream, deleted_from):
-        raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
+        raise UsageError(f"{stream} is divided by days: name them by both --since and --until")
     partitions = list(locked.partitions(stream, days))
     if deleted_from and isinstance(locked.target, Verifiable):
         first, *derived = deleted_from
