@@ -290,7 +290,8 @@ function openDays(source) {
   if (!source.openings.length) return null;
   const partitions = source.openings.reduce((sum, one) => sum + one.partitions, 0);
   const next = source.openings.find((one) => one.closes !== null);
-  const closes = next ? `; the next closes ${ahead(next.closes)}` : "";
+  const verb = next && next.closes > summary.made ? "the next closes" : "the first closed";
+  const closes = next ? `; ${verb} ${ahead(next.closes)}` : "";
   const rows = source.openings.map((one) => [
     one.closes === null ? "never" : utc(one.closes),
     one.closes === null ? "read by each run" : ahead(one.closes),
