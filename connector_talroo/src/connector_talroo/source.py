@@ -191,8 +191,8 @@ def _clocks(response: Response) -> str:
     if abs(ahead_s) <= 60:
         return "the two clocks agree, so check customer_reference, customer_secret and secret_encoding"
     return (
-        f"its clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} this host's, so one ticket with its "
-        "time is tried. Correct this host's clock; if that does not help, check customer_reference and customer_secret"
+        f"its clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} this host's, and one ticket with its "
+        "time was tried. Correct this host's clock; if that does not help, check customer_reference and customer_secret"
     )
 
 
