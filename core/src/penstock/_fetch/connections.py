@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
 
 from penstock._fetch.body import NotWholeError
-from penstock._fetch.deadlines import NetworkAttempt, current
+from penstock._fetch.deadlines import current
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
 from penstock.redact import mask_always
@@ -53,13 +53,14 @@ class Connections:
         for url in (self.proxy, *self._environment.values()):
             _mask_password(url)
 
-    def opener(self, url: str, origin: str, attempt: NetworkAttempt) -> tuple[Any, str]:
+    def opener(self, url: str, origin: str) -> tuple[Any, str]:
         """
-        What opens ``url``, and the address to open there: the connections to the source's own origin, which take the
-        target alone; for another origin, and through a proxy, a manager, which parses the URL and looks for some.
+        What opens ``url``, and the address to open there: the connections to the source's own origin, which send the
+        target of their attempt; for another origin, and through a proxy, a manager, which parses the URL and looks for
+        some.
         """
         if (pool := self._base_pool) is not None and origin == self.base_origin:
-            return pool, attempt.target
+            return pool, "/"
         manager = self.manager(url)
         if origin == self.base_origin and manager.proxy is None:
             self._base_pool = manager.connection_from_url(url)

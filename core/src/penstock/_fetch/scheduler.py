@@ -283,13 +283,13 @@ class Scheduler:
             slot.outcome, slot.size = outcome, size
             self._unread_bytes += size
             client_queue.unread += 1
-            if slot is task.slots[0] and task.can_resume:
+            if slot is task.slots[0] and task.resumes_at is None:
                 self._resumable.append(task)
 
     def _resume_next(self) -> None:
         """Resume one reading with the outcome that is next in its order."""
         task = self._resumable.popleft()
-        if task.can_resume:  # else it ended meanwhile
+        if task.active:  # else it ended meanwhile
             self._resume(task, self._next_outcome(task))
 
     def _next_outcome(self, task: Task) -> Outcome:

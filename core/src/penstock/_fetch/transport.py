@@ -162,7 +162,7 @@ class Transport:
         if origin not in self._boundary.trusted:
             attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer)
         headers = self._headers(request, origin)
-        opener, address = self._connections.opener(url, origin, attempt)
+        opener, address = self._connections.opener(url, origin)
         self._deadlines.add(attempt)
         return opener.urlopen(
             request.method,

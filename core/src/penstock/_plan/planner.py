@@ -2,7 +2,7 @@
 What a run reads of a stream: the requested partitions minus those that are final. No network.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from attrs import define, field, frozen
@@ -15,7 +15,7 @@ from penstock._plan.finality import SKEW
 from penstock._plan.job import Job
 from penstock._plan.ledger_query import LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
-from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice, Reason
+from penstock._plan.plan import Plan, PlannedPartition, PlannedSlice
 from penstock._plan.selection import matches
 from penstock._plan.window import RequestedDays, slice_bounds
 from penstock.connector import Stream
@@ -120,41 +120,31 @@ def slices_of(
     else:
         days_per_request = view.source.days_per_request(view.stream)
         groups = grouped(partitions, plan.rows.reports.get(account, ()), days_per_request)
-    return [
-        _slice(
-            view,
-            account,
-            {partition: plan.to_read[partition] for partition in group},
-            plan.rows.entries,
-            now,
-            to_deliver=to_deliver,
-        )
-        for group in groups
-    ]
+    return [_slice(view, account, plan, group, now, to_deliver=to_deliver) for group in groups]
 
 
 def _slice(
     view: StreamView,
     account: str | None,
-    reasons: Mapping[Partition, Reason],
-    entries: Mapping[Partition, LedgerEntry],
+    plan: AccountPlan,
+    partitions: Sequence[Partition],
     now: datetime,
     *,
     to_deliver: bool,
 ) -> PlannedSlice:
-    stream = view.stream
-    days = () if stream.kind == "snapshot" else tuple([day for partition in reasons if (day := partition.day)])
+    stream, entries = view.stream, plan.rows.entries
+    days = () if stream.kind == "snapshot" else tuple([day for partition in partitions if (day := partition.day)])
     start, end = slice_bounds(stream, days, view.source.zone, now)
     return PlannedSlice(
         stream=stream,
-        partitions=tuple(reasons),
-        reasons=tuple(reasons.values()),
+        partitions=tuple(partitions),
+        reasons=tuple(map(plan.to_read.__getitem__, partitions)),
         slice=Slice(now=now, account=account, days=days, start=start, end=end),
         source=view.source,
         fingerprint=view.fingerprint,
         reader_version=view.reader_version,
         to_deliver=to_deliver,
-        entries={partition: entries[partition] for partition in reasons if partition in entries} if entries else {},
+        entries={partition: entries[partition] for partition in partitions if partition in entries} if entries else {},
     )
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from penstock._fetch.auth import TOLERATED_SKEW
 from penstock._fetch.call import Outcome
+from penstock.model import http_date
 
 NOTED_BEHIND = timedelta(days=2)
 FARTHEST_BEHIND = timedelta(days=31)
@@ -23,9 +24,10 @@ def clock_lag(outcome: Outcome) -> tuple[timedelta, str]:
     response = outcome.response
     if response is None or not outcome.call.request.credentials:
         return timedelta(0), ""
-    age = response.header("age") or ""
+    headers = dict(reversed(response.headers))  # the first of each name
+    age = headers.get("age", "")
     cached = timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
-    stated = response.date
+    stated = http_date(headers.get("date"))
     dated = response.received_at - stated if stated is not None else timedelta(0)
     if dated > FARTHEST_BEHIND:
         dated = timedelta(0)

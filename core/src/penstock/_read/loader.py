@@ -78,7 +78,7 @@ class Loader:
             if writer is None and self.target is not None:
                 check_returned(self.target.begin, None, (), "the writer of the partition")
             self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
-        self._first_partition = self.counts.partitions[self.planned.partitions[0]]
+        self._first_partition = next(iter(self.counts.partitions.values()))
 
     def abort(self) -> None:
         """Drop everything that was loaded."""

@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
+from typing import Any
 
 from attrs import define, field
 
@@ -106,7 +106,7 @@ def emitter(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> O
     plugins = dict.fromkeys(registries)  # jobs share one
 
     def emit(event: Event) -> None:
-        event_of_run = cast(Event, {**event, "run_id": run_id})
+        event_of_run: Any = {**event, "run_id": run_id}
         with lock:
             on_event(event_of_run)
             for registry in plugins:

@@ -92,7 +92,7 @@ class Deliveries(PartitionQueries):
         entry = write.entry
         values = {**write.values, "state": write.state, "files": files_text(write.files)}
         if write.state == "intended":
-            rejected = [rejected_texts(record) for record in entry.rejected_records]
+            rejected = list(map(rejected_texts, entry.rejected_records))
             changes: dict[str, Any] = {"intent": encoded({"entry": values, "rejected": rejected})}
             first = {**NOT_DELIVERED, **changes}  # of a partition without a row
         else:

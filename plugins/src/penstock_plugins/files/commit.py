@@ -118,7 +118,7 @@ class FileCommitter:
         """Commit what was staged. Returns the entry of each, or its error. See :class:`penstock.sinks.Grouping`."""
         durable = [partition for partition in staged if isinstance(partition, Staged)]
         group = [self._make_intent(partition) for partition in durable]
-        staged_days = any(commit.write.state == "staged" for commit in _without_error(group))
+        staged_days = "staged" in [commit.write.state for commit in _without_error(group)]
         if staged_days:
             with file_errors(self._files.staging):
                 sync_directory(self._files.staging)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import count
+from itertools import count, starmap
 from pathlib import Path
 from secrets import token_hex
 
@@ -95,7 +95,7 @@ class SourceFiles:
 
     def place(self, stream: str, partition: Partition) -> str:
         """The place of a partition's file."""
-        pairs = [pair_name(column, value) for column, value in partition.values]
+        pairs = starmap(pair_name, partition.values)
         return "/".join([self._source_name, file_name(stream), *pairs, self._file_name])
 
     def other_place(self, place: str) -> str:
