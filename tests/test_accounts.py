@@ -384,7 +384,10 @@ def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> N
         ),
         pytest.param(
             TWO.replace("Pacific/Auckland", "Pacific/Oakland").replace('"BETA"', '"GAMMA"'),
-            ["source.shop.accounts.beta.token: the environment variable GAMMA is not set"],
+            [
+                "source.shop.accounts.beta.token: the environment variable GAMMA is not set; set it for this process, "
+                'or refer to a file: { file = "..." }'
+            ],
             id="a secret that is not set",
         ),
         pytest.param(

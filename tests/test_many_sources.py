@@ -249,12 +249,15 @@ def test_a_source_that_waited_is_read_in_order(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_target_of_a_source_that_waits_is_tried_before_any_request() -> None:
     """
-    A target that cannot be used ends the run, also where it would be needed last.
+    A target that cannot be used fails its source at the start, also where it would be needed last.
     """
     sink = CountingSink(fails=SOURCES[-1])
 
-    with pytest.raises(SinkError, match="the disk is gone"):
-        read(sink)
+    report, _ = read(sink)
+
+    assert report.exit_code == 1
+    assert [(error["source"], error["reason"]) for error in report.errors] == [(SOURCES[-1], "the disk is gone")]
+    assert {source for source, _ in report.streams} == {*SOURCES[:-1]}
     assert sink.open_now == 0
 
 

@@ -213,6 +213,29 @@ def test_a_failure_is_reported_as_ever(files: DividedRuns) -> None:
     assert report["sources"]["market"]["streams"]["sales"]["partitions"]["delivered"] == 5 * market.DAYS
 
 
+def test_a_source_that_cannot_be_used_leaves_the_others_to_the_workers(files: DividedRuns) -> None:
+    """
+    Workers read the sources that the process that started the run can use; the other one is an error of the run.
+    """
+    toml = files.folder / "penstock.toml"
+    other = toml.read_text().replace("[source.market]", '[source.mall]\nconnector = "market"')
+    other = other.replace('"sesame"', '{ file = "absent" }')
+    toml.write_text(
+        toml.read_text()
+        + other
+        + f'[sink.files]\nkind = "jsonl"\npath = "{files.folder / "out"}"\n'
+        + '[pipeline.both]\nsource = ["mall", "market"]\nsink = "files"\n'
+    )
+    project = Project(toml, plugins=[market, penstock_plugins, thread_engine])
+
+    days = dict(zip(("since", "until"), market.WINDOW, strict=True))
+    result = project.run("both", streams=["market.sales", "mall.sales"], **days, engine="threads", workers=2)
+
+    assert (result.exit_code, [one["source"] for one in result.errors]) == (1, ["mall"]), result.errors
+    assert "the file" in result.errors[0]["reason"]
+    assert result.report["sources"]["market"]["streams"]["sales"]["partitions"]["delivered"] == 6 * market.DAYS
+
+
 def test_refused_credentials_are_exit_code_3(files: DividedRuns) -> None:
     """
     A login that the provider refuses is tried once for all workers.

@@ -3,6 +3,7 @@ The Python API: runs, plans and checks, selections of streams and days, what it 
 """
 
 import asyncio
+import re
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -178,6 +179,76 @@ def test_a_locked_source_is_left_to_the_other_run(server: Server, tmp_path: Path
     assert (both.exit_code, both.status, list(both.report["sources"]), both.errors) == (6, "locked", ["mall"], ())
     assert any(text.startswith("shop was not read: ") for text in both.notices)
     assert "another run writes shop" in both.report["locked"]["shop"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"key": {"env": "ABSENT"}}, "source.mall.key: the environment variable ABSENT is not set; set it"),
+        ({"key": {"file": "absent"}}, "cannot be read: No such file or directory; create it, or correct its path"),
+        ({"connector": "kiosk"}, "no connector named 'kiosk' is installed"),
+        ({"timeout": 5}, "source.mall.timeout: unknown key"),
+        ({"exclude": ["colour"]}, "source.mall.exclude: 'colour' is no column"),
+        ({"exclude": ["id"]}, "source.mall.exclude: 'id' cannot be left out"),
+    ],
+    ids=["variable", "file", "connector", "key", "column", "key column"],
+)
+@pytest.mark.parametrize("streams", [None, ["shop.sales", "mall.sales"]], ids=["all", "by source"])
+def test_a_source_that_cannot_be_used_leaves_the_others(
+    server: Server, tmp_path: Path, changed: dict[str, Any], reason: str, streams: list[str] | None
+) -> None:
+    """
+    It fails as a source, with exit code 1, and the others of the pipeline are read; ``check`` names it too.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {"connector": "shop", **values["source"]["shop"], **changed}
+    values["pipeline"]["both"] = {
+        "source": ["mall", "shop"],
+        "sink": "files",
+        **({"streams": streams} if streams else {}),
+    }
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    result = project.run("both", **DAYS)
+
+    assert (result.exit_code, result.status, list(result.report["sources"])) == (1, "failed", ["shop"])
+    assert result.report["sources"]["shop"]["streams"]["sales"]["partitions"]["failed"] == 0
+    (error,) = result.errors
+    assert error["source"] == "mall"
+    assert reason in error["reason"]
+    assert [checked.name for checked in project.check("both").checked if checked.exit_code] == ["mall"]
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        project.run("mall", to=str(f"jsonl:{tmp_path / 'other'}"))
+
+
+def test_a_run_without_a_usable_source_names_the_problems_of_all(server: Server, tmp_path: Path) -> None:
+    """
+    Nothing is read, and the error is one of the configuration.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {"connector": "shop", "base_url": server.base_url, "key": {"env": "MALL"}}
+    values["source"]["shop"]["key"] = {"env": "SHOP"}
+    values["pipeline"]["both"] = {"source": ["mall", "shop"], "sink": "files"}
+
+    with pytest.raises(ConfigError) as caught:
+        Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("both", **DAYS)
+    assert ["variable MALL" in caught.value.problems[0], "variable SHOP" in caught.value.problems[1]] == [True, True]
+
+
+def test_a_target_that_one_source_cannot_use_leaves_the_others(server: Server, tmp_path: Path) -> None:
+    """
+    Such as a directory that is a file: its source fails with the message, and the others are read.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {"connector": "shop", **values["source"]["shop"]}
+    values["pipeline"]["both"] = {"source": ["mall", "shop"], "sink": "files"}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mall").write_text("")
+
+    result = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("both", **DAYS)
+
+    assert (result.exit_code, [error["source"] for error in result.errors]) == (1, ["mall"])
+    assert result.report["sources"]["shop"]["streams"]["sales"]["partitions"]["delivered"] > 0
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,8 @@ class _SectionCheck:
                 value = _without_newline(value)
             if not value:
                 raise _InvalidError(
-                    f": the environment variable {reference} is {'not set' if value is None else 'empty'}"
+                    f": the environment variable {reference} is {'not set' if value is None else 'empty'}; set it for "
+                    'this process, or refer to a file: { file = "..." }'
                 )
             return value
         if kind == "file":
@@ -272,7 +273,8 @@ class _SectionCheck:
                 mode = os.fstat(file.fileno()).st_mode
                 value = file.read().decode("utf-8-sig")  # some editors write a mark of UTF-8
         except OSError as error:
-            raise _InvalidError(f": the file {path} cannot be read: {error.strerror}") from None
+            remedy = "create it, or correct its path" if isinstance(error, FileNotFoundError) else "make it readable"
+            raise _InvalidError(f": the file {path} cannot be read: {error.strerror}; {remedy}") from None
         except UnicodeDecodeError:
             raise _InvalidError(f": the file {path} is not UTF-8 text") from None
         if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -41,13 +41,18 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
 
 
 def select_streams(
-    sources: Sequence[ConfiguredSource], include: Sequence[str], exclude: Sequence[str] = ()
+    sources: Sequence[ConfiguredSource],
+    include: Sequence[str],
+    exclude: Sequence[str] = (),
+    *,
+    partial: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """
     The streams to run, by source. ``include`` and ``exclude``: ``STREAM`` or ``SOURCE.STREAM``, where each may hold
     ``*``, ``?`` and ``[...]``; without ``include``, the streams that are on by default.
 
-    A name without a pattern must exist in one of the sources at least, and be readable there. A source of which
+    A name without a pattern must exist in one of the sources at least, and be readable there; not with ``partial``,
+    where there are further sources. A source of which
     nothing is selected has no streams. Raises UsageError.
     """
     chosen: dict[str, tuple[str, ...]] = {}
@@ -55,7 +60,7 @@ def select_streams(
         names = _matching(source, include)
         chosen[source.name] = chosen_streams(source, names) if names or not include else ()
     for pattern in (*include, *exclude):
-        if not any(_matching(source, [pattern]) for source in sources):
+        if not partial and not any(_matching(source, [pattern]) for source in sources):
             raise _no_such_stream(sources, pattern)
     for source in sources:
         left_out = set(_matching(source, exclude))

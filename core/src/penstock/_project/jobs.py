@@ -3,7 +3,7 @@ The jobs of a call of ``plan`` or ``run``: what it selects of the sources and st
 sink. A selection that would read nothing is refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
-from penstock._project.setup import Notice, Setup, connector_errors, window_of
-from penstock.errors import ConfigError, UsageError
+from penstock._project.setup import Notice, Setup, connector_errors, one_error, window_of
+from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip
 from penstock.sinks import BaseSink, Sink, Target, add_defaults
@@ -56,10 +56,13 @@ def selected_streams(
     selection: Selection,
     pipeline: Pipeline | None,
     notice: Notice,
+    *,
+    partial: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """
     The streams of each source. A pipeline's own selection must reach each of its sources; that of a call may leave
-    sources out, with a notice. ``where``: the pipeline in the configuration, for messages.
+    sources out, with a notice. ``where``: the pipeline in the configuration, for messages. ``partial``: there are
+    further sources, so a name without a stream may be one of theirs.
     """
     include, exclude = selection.streams, selection.exclude_streams
     if pipeline is not None:
@@ -70,7 +73,7 @@ def selected_streams(
         if not source.streams:
             raise _no_stream(source, named_in)
     try:
-        chosen = select_streams(sources, include, exclude)
+        chosen = select_streams(sources, include, exclude, partial=partial)
     except UsageError as error:
         if pipeline is None or selection.streams or selection.exclude_streams:
             raise
@@ -88,7 +91,7 @@ def selected_streams(
                 f"{selector}: no stream of {source.name} is selected; add {source.name}.STREAM to streams, or take "
                 f"{source.name} out of source"
             )
-    if not any(chosen.values()):
+    if not any(chosen.values()) and not partial:
         raise UsageError("no stream is left to read: --exclude-streams leaves out all that are selected")
     return chosen
 
@@ -153,41 +156,91 @@ def jobs_for(
     *,
     planning: bool = False,
     used: str | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[list[Job], ConfiguredSink | None]:
     """
     A job for each source of the pipeline or source ``name`` of which a stream is selected, and their sink.
 
-    ``planning``: a source without ``to`` takes the target that it ``used``, or none. Raises UsageError and ConfigError.
+    ``planning``: a source without ``to`` takes the target that it ``used``, or none. ``only``: no other source.
+    Raises UsageError and ConfigError.
     """
-    config, selected = setup.config, _sources_and_sink(setup, name, selection, planning=planning, used=used)
-    configured, configured_sink = setup.configured(
-        selected.sources, selected.to, sink_named_by=selected.to_where, notice=notice
-    )
-    chosen = selected_streams(f"{config.where}: pipeline.{name}", configured, selection, selected.pipeline, notice)
-    check_accounts(configured, chosen, selection.accounts)
-    check_missed_columns(config, configured, chosen)
-    sink = _sink_of(selection, configured_sink)
-    allowed = selection.allow_rejected or (
-        selected.pipeline.allow_rejected if selected.pipeline is not None else NONE_ALLOWED
-    )
-    jobs = []
-    for source in configured:
-        since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())
-        if chosen[source.name]:
-            jobs.append(
-                Job(
-                    source=source,
-                    streams=chosen[source.name],
-                    accounts=selection.accounts,
-                    sink=sink,
-                    sink_name=configured_sink.shown if configured_sink is not None else type(sink).__name__,
-                    since=since,
-                    until=until,
-                    full=selection.full,
-                    allowed=allowed,
+    selected = _sources_and_sink(setup, name, selection, planning=planning, used=used)
+    names = [source for source in selected.sources if only is None or source in only]
+    sources, sink = setup.configured(names, selected.to, sink_named_by=selected.to_where, notice=notice)
+    making = _JobMaking(setup.config, name, selection, selected, partial=len(names) < len(selected.sources))
+    chosen = making.streams(sources, notice)
+    check_missed_columns(setup.config, sources, chosen)
+    return making.jobs(sources, chosen, sink, now), sink
+
+
+def usable_jobs_for(
+    setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice
+) -> tuple[list[Job], ConfiguredSink | None, dict[str, PenstockError]]:
+    """
+    The same without the sources that cannot be used as configured: the error of each, by name. Raises UsageError and
+    ConfigError for what concerns all, or where no source is left.
+    """
+    selected = _sources_and_sink(setup, name, selection, planning=False, used=None)
+    sources, sink, errors = setup.usable(selected.sources, selected.to, sink_named_by=selected.to_where, notice=notice)
+    making = _JobMaking(setup.config, name, selection, selected, partial=bool(errors))
+    chosen = making.streams(sources, notice)
+    for source in sources:
+        try:
+            check_missed_columns(setup.config, [source], chosen)
+        except ConfigError as error:
+            errors[source.name] = error
+    jobs = making.jobs([source for source in sources if source.name not in errors], chosen, sink, now)
+    if not jobs:
+        raise one_error(errors.values())
+    return jobs, sink, errors
+
+
+class _JobMaking(NamedTuple):
+    """What the jobs of a call are made from. ``partial``: there are sources that have none."""
+
+    config: Config
+    name: str
+    selection: Selection
+    selected: "ResolvedName"
+    partial: bool
+
+    def streams(self, sources: Sequence[ConfiguredSource], notice: Notice) -> dict[str, tuple[str, ...]]:
+        """The chosen streams of each source. Raises UsageError for a name that selects nothing."""
+        where, pipeline = f"{self.config.where}: pipeline.{self.name}", self.selected.pipeline
+        chosen = selected_streams(where, sources, self.selection, pipeline, notice, partial=self.partial)
+        if not self.partial:
+            check_accounts(sources, chosen, self.selection.accounts)
+        return chosen
+
+    def jobs(
+        self,
+        sources: Sequence[ConfiguredSource],
+        chosen: Mapping[str, tuple[str, ...]],
+        configured_sink: ConfiguredSink | None,
+        now: datetime,
+    ) -> list[Job]:
+        """A job for each source of which a stream is chosen."""
+        selection, pipeline = self.selection, self.selected.pipeline
+        sink = _sink_of(selection, configured_sink)
+        allowed = selection.allow_rejected or (pipeline.allow_rejected if pipeline is not None else NONE_ALLOWED)
+        jobs = []
+        for source in sources:
+            since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())
+            if chosen[source.name]:
+                jobs.append(
+                    Job(
+                        source=source,
+                        streams=chosen[source.name],
+                        accounts=selection.accounts,
+                        sink=sink,
+                        sink_name=configured_sink.shown if configured_sink is not None else type(sink).__name__,
+                        since=since,
+                        until=until,
+                        full=selection.full,
+                        allowed=allowed,
+                    )
                 )
-            )
-    return jobs, configured_sink
+        return jobs
 
 
 def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Sink:

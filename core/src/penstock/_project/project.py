@@ -232,7 +232,8 @@ class Project:
         the time of the recorded run; what this call leaves out (streams, accounts, days) is as it was there. A masked
         one is refused for a target with a ledger.
 
-        Failed partitions, and a lock that another run holds, are in the result.
+        Failed partitions, sources that cannot be used as configured, and a lock that another run holds, are in the
+        result. Where no source can be used, the call raises.
         """
         from penstock._project.jobs import Selection
         from penstock._project.recordings import RecordingOptions

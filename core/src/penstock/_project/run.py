@@ -4,7 +4,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
@@ -12,10 +11,10 @@ from penstock._config.config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._plan.division import shard_of
 from penstock._plan.job import Job
-from penstock._project.jobs import Selection, jobs_for, pipeline_of
+from penstock._project.jobs import Selection, pipeline_of, usable_jobs_for
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
-from penstock._project.setup import Notice, Notices, Setup
+from penstock._project.setup import Notice, Notices, Setup, one_error
 from penstock._run.context import RunContext, new_run
 from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock, StandingClock
@@ -23,9 +22,6 @@ from penstock.errors import PenstockError, UsageError
 from penstock.events import Event, OnEvent
 from penstock.names import counted
 from penstock.sinks import Part, Sink
-
-if TYPE_CHECKING:
-    from penstock._recording.replay import Recording
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -64,10 +60,13 @@ def run(
         selection = as_recorded(selection, recording)
     receivers = _receivers(setup, name, selection.to) if recording is None else ()
     try:
-        jobs, sink = jobs_for(configured, name, selection, clock.now(), notices.add)
+        jobs, sink, unusable = usable_jobs_for(configured, name, selection, clock.now(), notices.add)
         for fault in setup.registry.not_loaded:  # it may be one that is to mask values
             notices.add(f"{fault.plugin} is broken and is not used: {fault.reason}")
-        _check_usable(jobs, sink, recording)
+        if recording is not None:
+            check_unmasked(recording, jobs, sink)
+        else:
+            jobs = _with_credentials(jobs, unusable)
         tape = recording or recorder_of(recordings, selection)
         if division.shard is not None:
             jobs = _sharded(jobs, division.shard, notices.add)
@@ -77,6 +76,7 @@ def run(
             jobs,
             clock=clock,
             deadline_s=deadline_s,
+            unusable=unusable,
             on_event=partial(_follow, on_event, remember),
             tape=tape,
         )
@@ -133,13 +133,17 @@ def _remember(setup: Setup, sink: ConfiguredSink | None, sources: Sequence[str],
         )
 
 
-def _check_usable(jobs: Sequence[Job], sink: ConfiguredSink | None, recording: "Recording | None") -> None:
-    """Raise UsageError for credentials that cannot be used, or for a recording that the target must not have."""
-    if recording is not None:
-        check_unmasked(recording, jobs, sink)
-        return
+def _with_credentials(jobs: Sequence[Job], unusable: dict[str, PenstockError]) -> list[Job]:
+    """The jobs whose credentials can be used; the errors of the others are added. Raises UsageError without any."""
     for job in jobs:
-        job.source.check_credentials()
+        try:
+            job.source.check_credentials()
+        except UsageError as error:
+            unusable[job.source.name] = error
+    usable_jobs = [job for job in jobs if job.source.name not in unusable]
+    if not usable_jobs:
+        raise one_error(unusable.values())
+    return usable_jobs
 
 
 def _follow(on_event: OnEvent, remember: Callable[[], None], event: Event) -> None:

@@ -184,41 +184,56 @@ class Setup:
         """
         The sources and the sink of these names; one ConfigError with the problems of all of them, without notices.
         """
+        sections = self._sections(sources, sink, sink_named_by)
+        sections.check(strict=True)
+        sections.pass_on(notice)
+        return sections.sources, sections.sink
+
+    def usable(
+        self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
+    ) -> "tuple[list[ConfiguredSource], ConfiguredSink | None, dict[str, PenstockError]]":
+        """
+        The same without the sources that cannot be used as configured: the error of each, by name. Raises ConfigError,
+        with all problems, where that is every source, or where the sink or the whole file has a problem.
+        """
+        sections = self._sections(sources, sink, sink_named_by)
+        sections.check(strict=bool(self.config.problems))
+        sections.pass_on(notice)
+        return sections.sources, sections.sink, sections.errors
+
+    def _sections(self, sources: Sequence[str], sink: str | None, sink_named_by: str) -> "_Sections":
+        """The sections of these names, checked."""
+        sections = _Sections()
+        for name in sources:
+            try:
+                sections.sources.append(self._source(name, sections))
+            except (ConfigError, PluginError) as error:
+                sections.errors[name] = error
+        if sink is not None:
+            try:
+                sections.sink = self.config.sink_for(sink, self.registry, sink_named_by)
+            except ConfigError as error:
+                sections.problems.extend(error.problems)
+            else:
+                sections.notices += sections.sink.notices
+                sections.problems.extend(self._unknown_streams(sections.sink, sections.sources))
+        sections.problems.extend(self.config.unused_set_problems(sources, [sink] if sink is not None else []))
+        return sections
+
+    def _source(self, name: str, sections: "_Sections") -> "ConfiguredSource":
+        """The source of a section, whose notices are added. Raises ConfigError and PluginError."""
         from penstock._config.source import ConfiguredSource
         from penstock._plan.selection import unknown_accounts, unknown_exclusions
 
-        problems: list[str] = []
-        notices: list[str] = []
-        configured_sources: list[ConfiguredSource] = []
-        configured_sink: ConfiguredSink | None = None
-        for name in sources:
-            try:
-                checked = self.config.source(name, self.registry)
-            except ConfigError as error:
-                problems.extend(error.problems)
-                continue
-            notices += [*checked.notices, *checked.settings.notices()]
-            connector = self.config.connector_of(name)
-            configured_sources.append(
-                ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
-            )
-            with connector_errors(configured_sources[-1].connector):
-                unknown = (*unknown_exclusions(configured_sources[-1]), *unknown_accounts(configured_sources[-1]))
-            problems.extend(f"{self.config.where}: {problem}" for problem in unknown)
-        if sink is not None:
-            try:
-                configured_sink = self.config.sink_for(sink, self.registry, sink_named_by)
-            except ConfigError as error:
-                problems.extend(error.problems)
-            else:
-                notices += configured_sink.notices
-                problems.extend(self._unknown_streams(configured_sink, configured_sources))
-        problems.extend(self.config.unused_set_problems(sources, [sink] if sink is not None else []))
-        if problems:
-            raise ConfigError(list(dict.fromkeys(problems)))
-        for text in notices:
-            notice(text)
-        return configured_sources, configured_sink
+        checked = self.config.source(name, self.registry)
+        connector = self.config.connector_of(name)
+        source = ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
+        with connector_errors(source.connector):
+            unknown = (*unknown_exclusions(source), *unknown_accounts(source))
+        if unknown:
+            raise ConfigError([f"{self.config.where}: {problem}" for problem in unknown])
+        sections.notices += [*checked.notices, *checked.settings.notices()]
+        return source
 
     def _unknown_streams(self, configured_sink: "ConfiguredSink", sources: "Sequence[ConfiguredSource]") -> list[str]:
         """A problem for every stream that the sink's settings name and that no source of the configuration has."""
@@ -241,6 +256,39 @@ class Setup:
             for name in names
             if name not in stream_names
         ]
+
+
+@define(eq=False, repr=False)
+class _Sections:
+    """
+    The sections of a call, checked. ``errors``: of the sources that cannot be used, by name. ``problems``: of the sink
+    and of the command line.
+    """
+
+    sources: "list[ConfiguredSource]" = field(factory=list, init=False)
+    sink: "ConfiguredSink | None" = field(default=None, init=False)
+    errors: dict[str, PenstockError] = field(factory=dict, init=False)
+    problems: list[str] = field(factory=list, init=False)
+    notices: list[str] = field(factory=list, init=False)
+
+    def check(self, *, strict: bool) -> None:
+        """Raise the problems as one error. Not ``strict``: errors of some of the sources are none."""
+        if self.problems or (self.errors and (strict or not self.sources)):
+            raise one_error(self.errors.values(), self.problems)
+
+    def pass_on(self, notice: Notice) -> None:
+        """Pass the notices on."""
+        for text in self.notices:
+            notice(text)
+
+
+def one_error(errors: Iterable[PenstockError], problems: Iterable[str] = ()) -> PenstockError:
+    """One error for several: the only one itself, else a ConfigError with each problem once."""
+    errors, problems = list(errors), list(problems)
+    if len(errors) == 1 and not problems:
+        return errors[0]
+    texts = [text for error in errors for text in (error.problems if isinstance(error, ConfigError) else [str(error)])]
+    return ConfigError(list(dict.fromkeys([*texts, *problems])))
 
 
 @contextmanager

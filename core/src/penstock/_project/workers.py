@@ -42,6 +42,7 @@ class _WorkerJobs:
     strict_plugins: bool
     name: str
     selection: Selection
+    sources: tuple[str, ...]  # those that the process that started the run can use
     started_at: datetime
 
     def read(self) -> list[Job]:
@@ -54,7 +55,7 @@ class _WorkerJobs:
             environ=os.environ,
             strict_plugins=self.strict_plugins,
         )
-        jobs, _ = jobs_for(setup, self.name, self.selection, self.started_at, lambda text: None)
+        jobs, _ = jobs_for(setup, self.name, self.selection, self.started_at, lambda text: None, only=self.sources)
         return jobs
 
 
@@ -99,6 +100,7 @@ def run_by_workers(
             strict_plugins=setup.strict_plugins,
             name=name,
             selection=selection,
+            sources=tuple(job.source.name for job in context.jobs),
             started_at=context.started_at,
         )
         versions = setup.registry.versions(job.source.connector.name for job in context.jobs)

@@ -4,7 +4,7 @@ What the jobs of one run share, and how a run begins.
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,16 +17,19 @@ from penstock._fetch.limits import NO_DEADLINE, Deadline, RetryBudget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.job import Job
 from penstock._plugins.registry import Registry
+from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
 from penstock._util.clock import Clock
+from penstock.errors import PenstockError
 from penstock.events import Event, OnEvent, ignore
 
 
 @define(eq=False, repr=False, kw_only=True)
 class RunContext:
     """
-    The jobs of one run, and what they share. ``tape``: records the exchanges, or replays them. ``peers``: in
-    one part of a divided run, the other processes; the coordinator passes events to plugins, and records the run.
+    The jobs of one run, and what they share. ``unusable``: by name, why a source is not read: its configuration, or a
+    target that cannot be opened. ``tape``: records the exchanges, or replays them. ``peers``: in one part of a divided
+    run, the other processes; the coordinator passes events to plugins, and records the run.
     """
 
     jobs: Sequence[Job]
@@ -34,6 +37,7 @@ class RunContext:
     started_at: datetime  # of the whole run
     run_report: RunReport
     emit: OnEvent
+    unusable: dict[str, PenstockError] = field(factory=dict)
     deadline: Deadline = NO_DEADLINE
     tape: ExchangeTape | None = None
     peers: Peers | None = None
@@ -49,6 +53,11 @@ class RunContext:
     def recorded_until(self) -> datetime | None:
         """The time of the last response of a recording that is replayed."""
         return self.tape.until if self.tape is not None else None
+
+    def fail_unusable(self) -> None:
+        """Report the sources that are not read."""
+        for source, error in self.unusable.items():
+            RunLog(source, self.run_report, self.emit).fail(None, None, error)
 
     def close_client(self, source: ConfiguredSource) -> None:
         """Close the client of a source that has no task any more, unless one of its requests is still under way."""
@@ -79,6 +88,7 @@ def new_run(
     jobs: Sequence[Job],
     *,
     clock: Clock,
+    unusable: Mapping[str, PenstockError] | None = None,
     deadline_s: float | None = None,
     on_event: OnEvent = ignore,
     tape: ExchangeTape | None = None,
@@ -95,6 +105,7 @@ def new_run(
         started_at=now,
         run_report=run_report,
         emit=emitter(on_event, [job.source.registry for job in jobs], run_report.run_id),
+        unusable=dict(unusable or {}),
         deadline=Deadline.after(clock, deadline_s),
         tape=tape,
     )

@@ -17,7 +17,15 @@ from penstock._run.context import RunContext
 from penstock._run.job_run import JobRun
 from penstock._run_report.log import RunLog
 from penstock._run_report.report import RunReport
-from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
+from penstock.errors import (
+    DeadlineReachedError,
+    LockHeldError,
+    PenstockError,
+    PluginError,
+    SinkError,
+    StoppedError,
+    TargetError,
+)
 from penstock.redact import clip
 
 # A target has connections or open files. No more reads than this are under way at once, see _fetch.scheduler.
@@ -27,8 +35,8 @@ INTERRUPT_EVERY_S = 1.0
 
 def run_jobs(context: RunContext) -> RunReport:
     """
-    Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request; all
-    later failures are in the report.
+    Run the jobs concurrently and report. What prevents all of them is raised before any request; other failures are in
+    the report.
     """
     run_report, tape = context.run_report, context.tape
     with open_jobs(context.jobs, context) as jobs:
@@ -37,6 +45,7 @@ def run_jobs(context: RunContext) -> RunReport:
         context.emit(
             {"event": "run_started", "run_id": run_report.run_id, "sources": [source.name for source in jobs.sources]}
         )
+        context.fail_unusable()
         jobs.start()
         ended_by = context.scheduler.run(idle=jobs.flush)
         run_report.deadline |= isinstance(ended_by, DeadlineReachedError)
@@ -46,7 +55,7 @@ def run_jobs(context: RunContext) -> RunReport:
             try:
                 run_report.notice(*tape.finish())
             except PenstockError as error:
-                RunLog(jobs.sources[0].name, run_report, context.emit).fail(None, None, error)
+                RunLog(context.jobs[0].source.name, run_report, context.emit).fail(None, None, error)
     context.emit({"event": "run_finished", **run_report.as_dict()})
     return run_report
 
@@ -54,9 +63,9 @@ def run_jobs(context: RunContext) -> RunReport:
 @contextmanager
 def open_jobs(jobs: Sequence[Job], context: RunContext, *, all_at_once: bool = False) -> Iterator["OpenJobs"]:
     """
-    Open the jobs, without those whose source another run holds; close them and their clients at the end. Meanwhile
-    a target that waits for a lock is interrupted when the run is to end. ``all_at_once``: more than ``OPEN_TARGETS``
-    may be open. Raises LockHeldError if none is left.
+    Open the jobs, without those whose source another run holds, or whose target cannot be used; close them and their
+    clients at the end. Meanwhile a target that waits for a lock is interrupted when the run is to end.
+    ``all_at_once``: more than ``OPEN_TARGETS`` may be open. Raises the reason if none is left.
     """
     began = time.monotonic()
     opened = OpenJobs(context, math.inf if all_at_once else OPEN_TARGETS)
@@ -90,20 +99,32 @@ class OpenJobs:
     _waiting: deque[tuple[int, Job]] = field(factory=deque, init=False)  # with their numbers in the run
 
     def open(self, jobs: Sequence[Job]) -> None:
-        """Open and prepare all jobs. Raises LockHeldError if other runs hold the sources of all."""
-        lock_errors: list[LockHeldError] = []
+        """
+        Open and prepare all jobs. Other runs may hold the sources of some, and the targets of some may be unusable.
+        Raises the reason if there is one for all.
+        """
+        reasons: list[PenstockError] = []
+        all_configured = not self.context.unusable
         for number, job in enumerate(jobs):
             try:
                 job_run = self._open(number, job)
             except LockHeldError as error:
-                lock_errors.append(error)
+                reasons.append(error)
+                continue
+            except (TargetError, SinkError, PluginError) as error:
+                same_reason = not self.job_runs and str(error) in map(str, reasons)
+                reasons.append(error)
+                if same_reason:  # it is of the target itself, and each further source would wait for it again
+                    self.context.unusable |= {rest.source.name: error for rest in jobs[number:]}
+                    break
+                self.context.unusable[job.source.name] = error
                 continue
             self.sources.append(job.source)
             if len(self.job_runs) > self.most:
                 self._waiting.append((number, job))
                 self._close(job_run)
-        if lock_errors and not self.job_runs:
-            raise lock_errors[0]
+        if all_configured and not self.job_runs and len({type(reason) for reason in reasons}) == 1:
+            raise reasons[0]
 
     def _open(self, number: int, job: Job) -> JobRun:
         """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""
