@@ -7,9 +7,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import penstock
 import penstock_plugins
@@ -230,6 +234,67 @@ def test_stdout_has_nothing_but_data(here: Here) -> None:
 
     assert {line["_stream"] for line in lines} == {"sales", "items"}
     assert len(lines) == 5
+
+
+class Chatty:
+    """A plugin that prints wherever it is called, itself and by another program."""
+
+    @penstock.hookimpl
+    def penstock_secrets(self) -> dict[str, Any]:
+        print("looking for vaults")
+        return {}
+
+    @penstock.hookimpl
+    def penstock_event(self, event: Mapping[str, Any]) -> None:
+        print("event", event["event"])
+        subprocess.run(["echo", "program"], check=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "shop", "--to", "-", "--streams", "items"),
+        ("plan", "shop", "--to", "files", "--json"),
+        ("connectors", "--json"),
+        ("check", "shop"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_plugins_print_is_no_data(here: Here, words: tuple[str, ...]) -> None:
+    """
+    It goes to stderr: a program reads standard output.
+    """
+    expected = here(*words)
+    here.following = Chatty()
+
+    assert re.sub(r"\d+ ms", "", here(*words)) == re.sub(r"\d+ ms", "", expected)
+    assert "looking for vaults\n" in here.err
+    assert ("event run_finished\n" in here.err) == (words[0] == "run")
+
+
+def test_what_the_programs_of_plugins_print_is_no_data(here: Here) -> None:
+    """
+    They inherit the descriptor of standard output, and so do libraries that are no Python.
+    """
+    program = """
+    import sys, penstock_plugins, shop_commands, test_cli_run
+    from penstock._cli import main
+    plugins = [shop_commands.ShopPlugin(), penstock_plugins, test_cli_run.Chatty()]
+    sys.exit(main(sys.argv[1:], plugins=plugins, environ={"SHOP_KEY": "sesame-open"}))
+    """
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), "run", "shop", "--to", "-", "--streams", "items"],
+        cwd=here.folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["0", "1", "2"]
+    assert "program\n" in done.stderr
 
 
 def test_the_report_is_written_whole_and_private(here: Here) -> None:

@@ -59,7 +59,7 @@ class Commands(click.Group):
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from penstock.names import did_you_mean
 
-            commands = [*COMMANDS, *_session(ctx).setup.registry.commands()]
+            commands = [*COMMANDS, *_session(ctx).registry.commands()]
             if args[0] not in commands:
                 meant = did_you_mean(args[0], commands) or f" There are {', '.join(commands)}."
                 raise click.UsageError(f"no command {args[0]!r}.{meant}", ctx)
@@ -93,10 +93,11 @@ def _session(ctx: click.Context) -> Session:
 def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     """A command that a plugin offers, imported now; its context object is the project."""
     session = _session(ctx)
-    offered = session.setup.registry.commands().get(name)
+    offered = session.registry.commands().get(name)
     if offered is None:
         return None
     from penstock._plugins.plugin_errors import describe_error
+    from penstock._project.project import Project
     from penstock.errors import PluginError
 
     module, _, attribute = offered.target.partition(":")
@@ -110,7 +111,8 @@ def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
         raise PluginError(
             f"the command {name}: {offered.target} is {type(command).__name__}, not a click.Command: correct its plugin"
         )
-    command.context_settings = {**command.context_settings, "obj": session.project}
+    # Not session.project: some of these commands write messages while they run.
+    command.context_settings = {**command.context_settings, "obj": Project.of(session.setup)}
     return command
 
 
@@ -121,7 +123,7 @@ def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError
     if error.ctx is None:
         return error
     root, takers = Commands(), []
-    for name in (*COMMANDS, *session.setup.registry.commands()):
+    for name in (*COMMANDS, *session.registry.commands()):
         try:
             command = root.get_command(error.ctx, name)
         except PenstockError:  # a broken command takes no option

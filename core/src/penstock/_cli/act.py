@@ -20,7 +20,7 @@ from penstock._cli.stderr import harmless
 from penstock._project.act import action_of, actions_of, receipt_line
 from penstock._util.clock import Clock
 from penstock.actions import Action, Field
-from penstock.commands.process import discard_output
+from penstock.commands.process import discard_output, only_data_on_stdout, standard_output
 from penstock.connector import Connector
 from penstock.errors import SinkError, StoppedError
 from penstock.events import Event
@@ -82,12 +82,16 @@ def act(
             return 0 if help else 2
         raise click.UsageError("--list needs a SOURCE", context)
     if list_:
-        _list_actions(*actions_of(session.setup, source), json_)
+        with only_data_on_stdout():
+            connector, actions = actions_of(session.setup, source)
+        _list_actions(connector, actions, json_)
         return 0
     if action is None:
         raise click.UsageError(f"which action? `penstock act {source} --list` shows them", context)
     if help:
-        _describe(source, action_of(session.setup, source, action), json_)
+        with only_data_on_stdout():
+            described_action = action_of(session.setup, source, action)
+        _describe(source, described_action, json_)
         return 0
     if options["dry_run"]:
         return _dry_run(session, source, action, parameters, json_, options)
@@ -217,9 +221,9 @@ def _print_receipt(receipt: Receipt) -> None:
     try:
         _print_line(receipt_line(receipt))
     except BrokenPipeError:  # the reader of the receipts is gone; the rows are sent all the same
-        discard_output(sys.stdout)
+        discard_output(standard_output())
     except OSError as error:
-        discard_output(sys.stdout)
+        discard_output(standard_output())
         raise SinkError(
             f"the receipts cannot be written to standard output: {error.strerror}. No further rows were sent. "
             "The outcomes of the sent ones are recorded, and --resume prints all receipts"
@@ -287,4 +291,4 @@ def _dry_run(
 
 
 def _print_line(line: str) -> None:
-    print(harmless(line), flush=True)
+    print(harmless(line), file=standard_output(), flush=True)

@@ -51,7 +51,7 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
 
     Sections that ./penstock.toml already has are not printed again, so that the output can be appended to it.
     """
-    registry = session.setup.registry
+    registry = session.registry
     offered = registry.connectors()
     for name in connectors:
         if name in registry.sinks() and name not in offered:
@@ -87,7 +87,7 @@ def schema(session: Session) -> None:
 
     Editors (taplo, Even Better TOML) use it with the first line `#:schema ./penstock.schema.json` of penstock.toml.
     """
-    registry = session.setup.registry
+    registry = session.registry
     sinks = {name: kind for name, kind in registry.sinks().items() if kind.scheme != "-"}
     print_json(json_schema(registry.connectors(), sinks, registry.secrets()))
 

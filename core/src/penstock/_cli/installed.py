@@ -27,7 +27,7 @@ def connectors(session: Session, json_: bool) -> None:
     """
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
-    registry = session.setup.registry
+    registry = session.registry
     installed = _installed_plugins(registry)
     if installed["broken"] and session.strict_plugins:  # others were refused when they were loaded
         reasons = "\n".join(
@@ -106,7 +106,7 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
     STREAM is a name, a part of one, or a pattern. With --csv one row per field.
     """
     connector = _connector_of(session, connector)
-    offered, actions = _offered_streams(session.setup.registry, connector, stream, search)
+    offered, actions = _offered_streams(session.registry, connector, stream, search)
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
     elif csv_:
@@ -121,10 +121,10 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
 
 def _connector_of(session: Session, name: str) -> str:
     """The connector of this name, or of the source of this name, since other commands take the source's."""
-    if name in session.setup.registry.connectors():
+    if name in session.registry.connectors():
         return name
     try:
-        session.setup.registry.connector(name)
+        session.registry.connector(name)
     except PluginError:
         if name not in session.setup.config.sources:
             raise

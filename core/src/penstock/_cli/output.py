@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock._cli.stderr import harmless, wrapped
+from penstock.commands.process import standard_output
 from penstock.redact import mask, mask_json
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def printing_json(name: str) -> Iterator[Callable[[Any], None]]:
 
     def add(item: Any) -> None:
         nonlocal before
-        print(before, _json_text(item).replace("\n", "\n    "), sep="\n    ", end="")
+        print(before, _json_text(item).replace("\n", "\n    "), sep="\n    ", end="", file=standard_output())
         before = ","
 
     yield add
@@ -192,7 +193,7 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None
 def printing_csv(columns: Iterable[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Print rows with these columns, each when it is added; see :func:`print_csv`."""
     names, any_added = list(columns), False
-    write = csv.writer(sys.stdout, lineterminator="\n").writerow
+    write = csv.writer(_Data(), lineterminator="\n").writerow
 
     def add(row: Mapping[str, Any]) -> None:
         nonlocal any_added
@@ -204,6 +205,13 @@ def printing_csv(columns: Iterable[str]) -> Iterator[Callable[[Mapping[str, Any]
     yield add
     if not any_added:
         write(names)
+
+
+class _Data:
+    """Standard output at the time of each line: an item may be added while a command runs plugins' code."""
+
+    def write(self, text: str) -> int:
+        return standard_output().write(text)
 
 
 def _csv_cell(value: Any) -> str:

@@ -15,6 +15,7 @@ from penstock._cli.options import ACCOUNTS, DAY, TO
 from penstock._cli.output import print_csv, print_json, print_table, printing_csv, printing_json
 from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
+from penstock.commands.process import standard_output
 from penstock.errors import UsageError
 from penstock.model import EXACT_JSON, PLAIN_JSON
 from penstock.redact import mask
@@ -70,8 +71,8 @@ def _show(read: Read) -> int:
         nonlocal any_shown
         any_shown = True
         partition = ", ".join(f"{column}={value}" for column, value in record.partition.items())
-        print(harmless(f"{record.source}.{record.stream}[{partition}] {record.path}: {record.reason}"))
-        print(harmless(f"  {cut(_plain(record.raw))}"))
+        heading = f"{record.source}.{record.stream}[{partition}] {record.path}: {record.reason}"
+        print(harmless(heading), harmless(f"  {cut(_plain(record.raw))}"), sep="\n", file=standard_output())
 
     code = read(show)
     if not any_shown:

@@ -19,6 +19,7 @@ from penstock._project.jobs import unnamed_error
 from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock._util.files import write_json
+from penstock.commands.process import only_data_on_stdout
 from penstock.errors import PenstockError, UsageError
 from penstock.events import Event, OnEvent
 from penstock.redact import mask_json
@@ -91,7 +92,8 @@ def run_and_follow(session: Session, start: Callable[[OnEvent, threading.Event],
             else:
                 follow(event)
 
-        result = start(show, clock.stop)
+        with only_data_on_stdout():
+            result = start(show, clock.stop)
     if result.reason is None:
         summarise(session, result)
     return result

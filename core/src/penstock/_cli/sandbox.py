@@ -46,7 +46,7 @@ def demo(session: Session) -> int:
 
     Needs no credentials.
     """
-    registry = session.setup.registry
+    registry = session.registry
     today = Clock().now().date()
     sandboxes = {
         name: sandbox
@@ -156,7 +156,7 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
             ["fault", "kind", "what happens"], [[fault.name, fault.kind, fault.summary] for fault in FAULTS.values()]
         )
         return
-    registry = session.setup.registry
+    registry = session.registry
     registry.connector(connector)
     offered = registry.sandbox(connector)
     chosen = faults_named(faults) if faults else ()

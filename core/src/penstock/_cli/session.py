@@ -8,16 +8,41 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from penstock._cli.stderr import json_line, to_stderr
+from penstock.commands.process import only_data_on_stdout
 
 if TYPE_CHECKING:
+    from penstock._plugins.registry import Registry
     from penstock._project.project import Project
     from penstock._project.setup import Setup
     from penstock.results import Result
+
+
+class _PrintsNoData:
+    """
+    An object of the project whose methods run plugins' code: what that prints goes to stderr, since standard output has
+    the result of the command.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        with only_data_on_stdout():
+            member = getattr(self._make(), name)
+        if not callable(member):
+            return member
+
+        @wraps(member)
+        def call(*arguments: Any, **options: Any) -> Any:
+            with only_data_on_stdout():
+                return member(*arguments, **options)
+
+        return call
 
 
 class Session:
@@ -51,7 +76,11 @@ class Session:
     def project(self) -> "Project":
         from penstock._project.project import Project
 
-        return Project.of(self.setup)
+        return cast("Project", _PrintsNoData(lambda: Project.of(self.setup)))
+
+    @cached_property
+    def registry(self) -> "Registry":
+        return cast("Registry", _PrintsNoData(lambda: self.setup.registry))
 
     # --- output to stderr -------------------------------------------------------------------------------------------
 

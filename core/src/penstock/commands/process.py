@@ -1,16 +1,18 @@
 """
-What commands need at the ends of the process: signals, closed pipes, files that are written whole.
+What commands need at the ends of the process: signals, standard output that has only data, closed pipes, files that are
+written whole.
 """
 
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # None on Windows
 
@@ -40,6 +42,65 @@ def stop_on_signals(stop: threading.Event, on_signal: Callable[[str], None] = la
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+_data_output: list[TextIO] = []  # standard output, while what is printed goes to stderr
+
+
+def standard_output() -> TextIO:
+    """Standard output for data, also inside of :func:`only_data_on_stdout`."""
+    return _data_output[-1] if _data_output else sys.stdout
+
+
+@contextmanager
+def only_data_on_stdout() -> Iterator[None]:
+    """
+    What is printed meanwhile goes to stderr, whether Python code, a library or a started process prints it: a line of a
+    plugin would be read as data. Data is written to :func:`standard_output`. Only one thread may use it at a time.
+    """
+    if _data_output or sys.stdout is None or sys.stderr is None:
+        yield
+        return
+    printed = sys.stdout
+    printed.flush()
+    moved = _moved(printed)
+    _data_output.append(moved or printed)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = printed
+        _data_output.pop()
+        if moved is not None:
+            _move_back(moved, printed)
+
+
+def _moved(stream: TextIO) -> TextIO | None:
+    """
+    The stream at a descriptor of its own, and its former descriptor, which libraries and started processes write to, at
+    stderr. None for a stream without a descriptor.
+    """
+    try:
+        former, errors = stream.fileno(), sys.stderr.fileno()
+        descriptor = os.dup(former)
+    except OSError:
+        return None
+    os.dup2(errors, former)
+    return os.fdopen(descriptor, "w", encoding=stream.encoding, errors=stream.errors, newline="")
+
+
+def _move_back(moved: TextIO, stream: TextIO) -> None:
+    """Let the stream have its descriptor again."""
+    try:
+        moved.flush()
+    except OSError:
+        os.dup2(moved.fileno(), stream.fileno())
+        discard_output(moved)  # else it fails again when it is closed
+        raise
+    else:
+        os.dup2(moved.fileno(), stream.fileno())
+    finally:
+        moved.close()
 
 
 class _HasDescriptor(Protocol):

@@ -6,7 +6,6 @@ There is no ledger, so each run writes all that it reads: at least once.
 
 import codecs
 import io
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -15,7 +14,7 @@ from typing import IO, Any, BinaryIO, ClassVar, cast
 import msgspec
 from attrs import field, frozen
 from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition, TargetError
-from penstock.commands.process import discard_output, is_closed
+from penstock.commands.process import discard_output, is_closed, standard_output
 
 from penstock_plugins.files.disk import explained, file_errors
 from penstock_plugins.files.jsonl import encode_lines
@@ -30,12 +29,12 @@ class _Text(io.RawIOBase):
         self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a block may end inside a character
 
     def write(self, content: Any) -> int:
-        sys.stdout.write(self._decode(content))
+        standard_output().write(self._decode(content))
         return len(content)
 
 
 def _standard_output() -> BinaryIO:
-    buffer: BinaryIO | None = getattr(sys.stdout, "buffer", None)
+    buffer: BinaryIO | None = getattr(standard_output(), "buffer", None)
     return buffer if buffer is not None else cast(BinaryIO, _Text())
 
 
@@ -49,7 +48,7 @@ class StdoutSink(BaseSink):
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "StdoutTarget":
         """Raises TargetError where standard output is closed: rows would be lost."""
-        if self.output is _standard_output and is_closed(sys.stdout):
+        if self.output is _standard_output and is_closed(standard_output()):
             raise TargetError("standard output is closed. Redirect it to a file, or name another target")
         return StdoutTarget(self.output(), name_streams=len(set(streams)) > 1)
 

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, mask
 
 from penstock_plugins.integrations import stream_schema
-from penstock_plugins.integrations.message_run import JSON_FILE, read_json, run_to, standard_output
+from penstock_plugins.integrations.message_run import JSON_FILE, message_output, read_json, run_to
 from penstock_plugins.integrations.messages import RECORD, Texts, message, now_ms, split_at_record
 
 VERBS = ("spec", "check", "discover", "read")
@@ -190,13 +190,13 @@ def airbyte(
         states = {name: state for name, state in states.items() if modes.get(name) == "incremental"}
         return run_to(project, source, AirbyteMessages(), list(modes), states)
     except PenstockError as error:
-        with standard_output() as output:
+        with message_output() as output:
             output(trace_error(str(error), "config_error" if isinstance(error, UsageError) else "system_error"))
         raise
 
 
 def _print(value: Mapping[str, Any]) -> int:
-    with standard_output() as output:
+    with message_output() as output:
         output(message(value))
     return 0
 

@@ -28,7 +28,7 @@ from penstock import (
     UsageError,
     mask,
 )
-from penstock.commands.process import discard_output, is_closed, stop_on_signals
+from penstock.commands.process import discard_output, is_closed, only_data_on_stdout, standard_output, stop_on_signals
 
 from penstock_plugins.integrations.messages import Messages, RecordWriter
 from penstock_plugins.integrations.state_ledger import StateLedger
@@ -75,7 +75,7 @@ def run_to(
     ledger = StateLedger(project.layouts(source, streams), streams)
     ledger.load({stream: state for stream, state in states.items() if stream in streams})
     stop = threading.Event()
-    with standard_output() as output, stop_on_signals(stop):
+    with message_output() as output, stop_on_signals(stop):
         sink = MessageSink(messages, ledger, output)
         result = project.run(source, to=sink, streams=streams, on_event=sink.handle_event, stop=stop)
     for error in result.errors:
@@ -93,28 +93,25 @@ def print_on_stderr(text: str) -> None:
 
 
 @contextmanager
-def standard_output() -> "Iterator[Callable[[bytes], None]]":
+def message_output() -> "Iterator[Callable[[bytes], None]]":
     """
     A function that writes to standard output and flushes. Everything that is printed meanwhile goes to stderr, since a
     line that is no message breaks the reader. Raises TargetError where standard output is closed.
     """
-    real = sys.stdout
-    if is_closed(real):
+    if is_closed(sys.stdout):
         raise TargetError("standard output is closed: messages would be lost. Connect it to a reader")
+    with only_data_on_stdout():
+        output = standard_output()
 
-    def put(content: bytes) -> None:
-        try:
-            real.buffer.write(content)
-            real.buffer.flush()
-        except BrokenPipeError:
-            discard_output(real)
-            raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
+        def put(content: bytes) -> None:
+            try:
+                output.buffer.write(content)
+                output.buffer.flush()
+            except BrokenPipeError:
+                discard_output(output)
+                raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
 
-    sys.stdout = sys.stderr
-    try:
         yield put
-    finally:
-        sys.stdout = real
 
 
 @define(eq=False, repr=False)
