@@ -523,7 +523,7 @@ def test_parts_of_a_report_make_the_whole() -> None:
         part.count("market", "items", failed=1)
         part.stream("market", "items").promised = number
         part.error("market", "items", {"shop": str(number)}, UsageError("no"))
-        part.notices.append("the same")
+        part.notice_of_target("the same")
         whole.add_part(json.loads(json.dumps(part.as_part())))
 
     full = RunReport(run_id="r")
@@ -542,4 +542,5 @@ def test_parts_of_a_report_make_the_whole() -> None:
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
     assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
     assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)
+    assert whole.target_notices == ["the same"]
     assert whole.refused == {("source1", None), ("source2", None)}

@@ -601,6 +601,23 @@ def test_a_source_that_was_not_read_is_a_line_of_cron(capsys: pytest.CaptureFixt
     assert re.fullmatch(r"penstock: shop (is parked|was not read): another run writes shop\n", capsys.readouterr().err)
 
 
+def test_rows_that_are_missing_in_the_target_are_a_line_of_cron(here: Here) -> None:
+    """
+    Their rows in the ledger are deleted, and the days read again: somebody should know, with -q too.
+    """
+    duckdb = pytest.importorskip("duckdb")
+    sink = f"duckdb:{here.folder / 'data.duckdb'}"
+    window = ("--since", str(YESTERDAY), "--streams", "sales")
+    here("run", "shop", "--to", sink, *window)
+    with duckdb.connect(str(here.folder / "data.duckdb")) as database:
+        database.execute("delete from shop.sales")
+
+    here("run", "shop", "--to", sink, *window, "-q")
+
+    (line,) = here.err.splitlines()
+    assert line.startswith("penstock: the table shop.sales has no rows: what was delivered of shop.sales is missing")
+
+
 def test_the_name_of_a_connector_is_answered_with_its_sources(here: Here) -> None:
     """
     Where the sources of a connector have names of their own.

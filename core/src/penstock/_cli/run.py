@@ -115,7 +115,10 @@ def summarise(session: Session, result: RunResult) -> None:
     if not session.quiet:
         session.say(result.summary, _COLORS.get(result.exit_code, "red"))
         return
-    # Notes and notices, which -q leaves out: without these lines, cron would not name a source that was not read.
+    # Notes and notices, which -q leaves out: without these lines, cron would not name a source that was not read, nor
+    # rows that somebody deleted.
+    for text in result.target_notices:
+        session.say(text)
     for source, why in result.report.get("parked", {}).items():
         session.say(f"{source} is parked: {why}")
     for source, why in result.report.get("locked", {}).items():

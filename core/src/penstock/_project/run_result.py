@@ -25,6 +25,9 @@ class RunResult:
 
     ``lost``: the measures that no record has any more, although earlier readings have them; None without any.
 
+    ``target_notices``: those of ``notices`` that state what a target found when it was opened, such as rows that are
+    missing.
+
     ``unsent``: a message for each receiver of ``notify`` that did not take the result; also in ``notices``.
 
     ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
@@ -35,6 +38,7 @@ class RunResult:
     run_id: str | None
     report: Mapping[str, Any] = field(repr=False)
     notices: tuple[str, ...] = ()
+    target_notices: tuple[str, ...] = ()
     summary: str = ""
     rejected_line: str | None = None
     truncated: str | None = None
@@ -63,6 +67,7 @@ class RunResult:
             run_id=report.run_id,
             report=report.as_dict(),
             notices=tuple(report.notices),
+            target_notices=tuple(report.target_notices),
             summary=report.summary_line,
             rejected_line=report.rejected_line,
             truncated=report.truncated_line,

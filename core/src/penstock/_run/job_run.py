@@ -113,7 +113,7 @@ class JobRun:
                 layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
                 self.target.prepare(layouts)
         finally:
-            self.context.run_report.notice(*self.target.notices)
+            self.context.run_report.notice_of_target(*self.target.notices)
 
     def start(self) -> None:
         """Add the slices that can be read now. Others follow when the streams that they need are read."""

@@ -106,6 +106,7 @@ class RunReport:
     errors: list[ReportedError] = field(factory=list)
     first_error: PenstockError | None = field(default=None, repr=False)  # of this process, for a caller that raises it
     notices: list[str] = field(factory=list)
+    target_notices: list[str] = field(factory=list)  # of the notices, those of the targets: rows that are missing
     refused: set[Credentials] = field(factory=set)
     forbidden: set[Credentials] = field(factory=set)  # the provider answered 403 to an account
     accepted: set[Credentials] = field(factory=set)
@@ -135,6 +136,11 @@ class RunReport:
         unnoticed = dict.fromkeys(text for text in texts if text not in self._noticed)
         self._noticed.update(unnoticed)
         self.notices += unnoticed
+
+    def notice_of_target(self, *texts: str) -> None:
+        """Add notices about what a target found when it was opened."""
+        self.notice(*texts)
+        self.target_notices += [text for text in texts if text not in self.target_notices]
 
     def error(
         self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError
@@ -167,6 +173,7 @@ class RunReport:
             ],
             "errors": self.errors,
             "notices": self.notices,
+            "target_notices": self.target_notices,
             **{name: list(getattr(self, name)) for name in _CREDENTIALS},
             "parked": self.parked,
             "locked": self.locked,
@@ -179,6 +186,7 @@ class RunReport:
             self.stream(source, stream).add(msgspec.convert(added, StreamCounts))
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
         self.notice(*part["notices"])
+        self.notice_of_target(*part["target_notices"])
         for name in _CREDENTIALS:
             getattr(self, name).update(map(tuple, part[name]))
         self.parked.update(part["parked"])
@@ -198,6 +206,7 @@ class RunReport:
             errors=[error for error in self.errors if error["source"] == source],
             first_error=None,
             notices=[],
+            target_notices=[],
             refused=only_source(self.refused),
             forbidden=only_source(self.forbidden),
             accepted=only_source(self.accepted),
