@@ -165,6 +165,31 @@ def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_pat
     assert json.loads(out.read_text()) == {"content": f"penstock daily: {result.summary}"}
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:1/hook", "could not be connected to (Connection refused); check url of notify, proxy,"),
+        ("https://127.0.0.1:1/hook", "could not be connected to (Connection refused); check url of notify, proxy,"),
+        ("http://hooks.example/hook", "url is plain http, on which others could read the message. Write https,"),
+    ],
+    ids=["down", "down with TLS", "plain http"],
+)
+def test_a_receiver_that_is_not_reached_names_its_own_key(
+    server: Server, tmp_path: Path, url: str, reason: str
+) -> None:
+    """
+    Not base_url and allow_http, which are keys of a source.
+    """
+    values = config(server, tmp_path)
+    values["pipeline"]["daily"]["notify"] = [{"url": url, "on": ["always"]}]
+
+    (text,) = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS).unsent
+
+    assert reason in text
+    assert "base_url" not in text
+    assert "allow_http" not in text
+
+
 def test_a_receiver_is_checked_before_the_run(server: Server, shop: Shop, tmp_path: Path) -> None:
     """
     Unknown keys and occasions are errors of the configuration, with their places.

@@ -18,7 +18,7 @@ from penstock._project.run_result import RunResult
 from penstock._util.clock import Clock
 from penstock._util.text import listed
 from penstock.errors import PenstockError
-from penstock.model import Request, origin_of
+from penstock.model import Request, origin_of, plain_http_problem
 from penstock.names import counted
 from penstock.redact import mask, mask_json
 
@@ -121,6 +121,8 @@ def _send(receiver: Notification, content: bytes) -> None:
             raise OSError(f"it ended with {done.returncode}{f': {output}' if output else ''}")
         return
     url = receiver.url.reveal()
+    if plain_http_problem(url, allow_http=False):
+        raise ValueError("url is plain http, on which others could read the message. Write https, or use a command")
     transport = Transport(
         timeout_s=RECEIVER_TIME_S,
         total_timeout_s=RECEIVER_TIME_S,
@@ -130,6 +132,7 @@ def _send(receiver: Notification, content: bytes) -> None:
         ca_file=None,
         allow_http=False,
         base_origin=origin_of(url),
+        key="url of notify",
         clock=Clock(),
     )
     try:
