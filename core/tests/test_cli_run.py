@@ -469,6 +469,18 @@ def test_a_misspelt_name_or_file_gets_a_suggestion(here: Here) -> None:
     assert 'or - for stdout. Did you mean "jsonl:sales.jsonl.gz"?' in here.err
 
 
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_several_names_are_answered_with_a_pipeline(here: Here, verb: str) -> None:
+    """
+    One name is taken, and a list of names is none.
+    """
+    several = 'several sources are a pipeline, which the configuration names: [pipeline.all] with source = ["a", "b"]'
+    here(verb, "shop", "mall", "--to", "files", code=2)
+    assert several in here.err
+    here(verb, "shop,mall", "--to", "files", code=2)
+    assert several in here.err
+
+
 def test_a_stream_that_a_sinks_settings_misspell_is_reported(here: Here) -> None:
     """
     Before the sink is opened; what any source of the file has may be named.

@@ -207,6 +207,19 @@ def test_no_rows_make_an_empty_file(tmp_path):
     assert path.read_bytes() == b'"lead_id","status","_extra"\r\n'
 
 
+def test_one_file_holds_one_source(tmp_path):
+    """
+    Two sources of one run are a mistake in the call, and no other run that holds the file.
+    """
+    sink = a_sink(f"jsonl:{tmp_path / 'all.jsonl'}")
+    target = sink.open(SOURCE, "r1", ["clicks"])
+    with pytest.raises(UsageError, match=r"stream of one source, and this run has several sources.*jsonl:DIR"):
+        sink.open("other", "r1", ["clicks"])
+    with pytest.raises(LockHeldError):
+        sink.open("other", "r2", ["clicks"])
+    target.close()
+
+
 def test_one_file_holds_one_stream(tmp_path):
     """
     Several streams are refused, before anything is fetched where the run names what it will write.

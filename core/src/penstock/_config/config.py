@@ -16,7 +16,7 @@ from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError, sentences
-from penstock.names import did_you_mean, nearest
+from penstock.names import SEVERAL_SOURCES, did_you_mean, nearest
 from penstock.redact import mask_always
 from penstock.sinks import BaseSink, Sink, SinkKind, add_defaults
 
@@ -121,7 +121,7 @@ class Config:
                 "or write a first one: penstock init CONNECTOR > penstock.toml"
             )
         if name not in self.pipelines:
-            near = did_you_mean(name, [*self.pipelines, *self.sources])
+            near = self._meant(name)
             defined = f" It has {self._names()}." if self.pipelines or self.sources else ""
             raise ConfigError(f"{self.where}: no pipeline or source {name!r}.{near}{defined}")
         return self.pipelines[name]
@@ -268,6 +268,12 @@ class Config:
             ]
         )
 
+    def _meant(self, name: str) -> str:
+        """What a name that is neither a pipeline nor a source probably means, as a sentence; empty if not known."""
+        if {part.strip() for part in name.split(",")} & {*self.sources, *self.pipelines}:
+            return f" {SEVERAL_SOURCES}."
+        return did_you_mean(name, [*self.pipelines, *self.sources])
+
     def _names(self) -> str:
         """The names of pipelines and sources, for a message: ``the pipeline daily and the sources a, b``."""
         kinds = (("pipeline", self.pipelines), ("source", self.sources))
@@ -285,7 +291,7 @@ class Config:
         try:
             registry.connector(name)
         except PluginError as error:
-            near = did_you_mean(name, [*self.sources, *self.pipelines])
+            near = self._meant(name)
             reason = "" if error.missing else f" ({error})"
             naming = [f"pipeline.{key}.source: " for key, pipeline in self.pipelines.items() if name in pipeline.source]
             place = f"{self.where}: {naming[0] if naming else ''}"

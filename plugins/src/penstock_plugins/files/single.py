@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from attrs import frozen
-from penstock import BaseSink, BaseTarget, Batch, Layout, LedgerEntry, Partition, TargetError
+from penstock import (
+    BaseSink,
+    BaseTarget,
+    Batch,
+    Layout,
+    LedgerEntry,
+    LockHeldError,
+    Partition,
+    TargetError,
+    UsageError,
+)
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, make_directories, opened, sync_directory
@@ -81,7 +91,15 @@ class SingleFileTarget(BaseTarget):
         self._committed: dict[Partition, Path | None] = {}
         with file_errors(self._work):
             make_directories(self._work)
-            self._lock = acquire(self._work / "lock", str(sink.path), run_id)
+            try:
+                self._lock = acquire(self._work / "lock", str(sink.path), run_id)
+            except LockHeldError as error:
+                if error.run_id != run_id:
+                    raise
+                raise UsageError(
+                    f"{sink.path} holds a stream of one source, and this run has several sources. Name one of them in "
+                    f"place of the pipeline, or name a directory: --to {sink.codec.name}:DIR."
+                ) from None
             for left in self._work.iterdir():  # files of a killed run
                 if left.name != "lock":
                     left.unlink()
