@@ -140,7 +140,7 @@ def test_socks_proxy_without_its_library(make: Make, monkeypatch: pytest.MonkeyP
     """
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    with pytest.raises(ConfigError, match=r"penstock-core\[socks\]"):
+    with pytest.raises(ConfigError, match="pip install PySocks"):
         make(base_origin="https://api.example.com", proxy="socks5://127.0.0.1:9")(
             Request(url="https://api.example.com")
         )

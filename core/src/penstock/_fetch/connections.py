@@ -134,7 +134,7 @@ def _socks_manager(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
     if importlib.util.find_spec("socks") is None:
         raise ConfigError(
             f"the proxy is a {scheme} proxy, which needs the library PySocks, and that is not installed: "
-            "pip install 'penstock-core[socks]', or set proxy to an http or https proxy."
+            "pip install PySocks, or set proxy to an http or https proxy."
         )
     socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where PySocks is missing
     manager = socks.SOCKSProxyManager(proxy, **options)
