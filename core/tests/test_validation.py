@@ -3,7 +3,7 @@ Declarations that cannot work. The load of a plugin reports all of them, each wi
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -118,6 +118,10 @@ def clicks(**changed: Any) -> Stream:
     return Stream(**{**CLICKS, **changed})
 
 
+def changes(**changed: Any) -> Stream:
+    return clicks(kind="changes", day="clicked_on", **changed)
+
+
 def parts(**changed: Any) -> Stream:
     return Stream(**{**PARTS, **changed})
 
@@ -149,6 +153,12 @@ MISTAKEN = [
     (clicks(kind="snapshot"), "it is a snapshot, which has no days, with day 'report_date'"),
     (clicks(requests=Stream.__attrs_attrs__.requests.default), "it has no requests, so nothing would be fetched"),
     (clicks(accounts=("17", "18")), "accounts is tuple; write a function, such as lambda settings:"),
+    (changes(lookback=3), "lookback is 3; write timedelta(days=3), or the unit that is meant, from datetime"),
+    (changes(lag="5 min"), "lag is '5 min'; write timedelta(days=1), or the unit that is meant, from datetime"),
+    (changes(lag=-timedelta(minutes=5)), "lag is -300 s; write a time of 0 or more,"),
+    (clicks(lookback=timedelta(days=3)), "lookback without changes: a report does not use it; leave it out,"),
+    (clicks(poll_first_s=0), "poll_first_s is 0; write a number of seconds above 0"),
+    (clicks(poll_max_s=timedelta(minutes=1)), "poll_max_s is datetime.timedelta(seconds=60); write a number of"),
     (clicks(open_for=-1), "open_for is -1 days; write 0 or more days, and a day of the month from 1 to 28"),
     (clicks(open_for=OpenFor(2, month_day=31)), "write 0 or more days, and a day of the month from 1 to 28"),
     (clicks(open_for="2 days"), "open_for is '2 days'; write a number of days, open_for=2, or OpenFor(2, month_day=8)"),

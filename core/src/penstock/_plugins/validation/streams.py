@@ -3,6 +3,7 @@ The problems of the streams of one connector.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from penstock._plugins.validation.columns import columns_by_name, problems_in_columns, problems_in_record
@@ -61,6 +62,7 @@ def _problems_in_shape(stream: Stream) -> Iterator[str]:
         yield f"open_for is {stream.open_for!r}; write a number of days, open_for=2, or OpenFor(2, month_day=8)"
     elif not _can_close(stream.open_for):
         yield f"open_for is {stream.open_for}; write 0 or more days, and a day of the month from 1 to 28"
+    yield from _problems_in_times(stream)
     if stream.not_built:
         return
     if stream.kind == "report" and stream.day is None and stream.derived is None:
@@ -77,6 +79,23 @@ def _problems_in_shape(stream: Stream) -> Iterator[str]:
         yield "it has requests, which replace path and params; write one of the two"
     if stream.path and not stream.path.startswith("/"):
         yield f'path is {stream.path!r}; write a path below base_url that begins with "/"'
+
+
+def _problems_in_times(stream: Stream) -> Iterator[str]:
+    """Times of another type or below zero, and those that its kind does not use."""
+    for name in ("lookback", "lag"):
+        value: Any = getattr(stream, name)
+        if not isinstance(value, timedelta):
+            number = value if isinstance(value, int | float) else 1
+            yield f"{name} is {value!r}; write timedelta(days={number}), or the unit that is meant, from datetime"
+        elif value < timedelta(0):
+            yield f"{name} is {value.total_seconds():g} s; write a time of 0 or more, such as timedelta(minutes=5)"
+        elif value and stream.kind in ("report", "snapshot"):
+            yield f"{name} without changes: a {stream.kind} does not use it; leave it out, or write kind='changes'"
+    for name in ("poll_first_s", "poll_max_s", "poll_deadline_s"):
+        seconds: Any = getattr(stream, name)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+            yield f"{name} is {seconds!r}; write a number of seconds above 0"
 
 
 def _can_close(open_for: OpenFor) -> bool:
