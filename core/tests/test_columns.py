@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from penstock._decode import ColumnOptions, Decoded, StreamDecoder, compile_stream, sums
+from penstock._decode import ColumnOptions, DecodedPage, RowBuilder, compile_stream, sums
 from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
@@ -17,18 +17,18 @@ from penstock.model import Items
 from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, derived, money, record
 
 
-def compiled(cls: type, **expected: Any) -> StreamDecoder:
+def compiled(cls: type, **expected: Any) -> RowBuilder:
     return compile_stream(
         "s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), ColumnOptions(**expected)
     )
 
 
-def read(cls: type, *elements: Any, **expected: Any) -> Decoded:
-    (decoded,) = compiled(cls, **expected).decode([Items(raw=json.dumps(elements).encode())])
+def read(cls: type, *elements: Any, **expected: Any) -> DecodedPage:
+    (decoded,) = compiled(cls, **expected).build([Items(raw=json.dumps(elements).encode())])
     return decoded
 
 
-def extras(decoded: Decoded) -> list[Any]:
+def extras(decoded: DecodedPage) -> list[Any]:
     """Of each row, what is in ``_extra``."""
     lines = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows).splitlines()
     return [json.loads(line).get("_extra") for line in lines]

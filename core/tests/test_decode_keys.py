@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons
-from penstock._decode import Decoded, SliceKeys, compile_stream
+from penstock._decode import DecodedPage, SliceKeys, compile_stream
 from penstock._decode.slice_keys import KEYS_IN_MEMORY
 from penstock._read.loader import MAX_HELD_RECORDS
 from penstock.errors import PenstockError
@@ -66,7 +66,7 @@ def test_keys_beyond_the_bound_of_memory_are_still_found() -> None:
     """
     shape, keys = compiled(key=("click_id", "job_id")), SliceKeys(bound=4)
 
-    def page(*numbers: int) -> Decoded:
+    def page(*numbers: int) -> DecodedPage:
         return decode_one(
             shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), keys=keys
         )
@@ -180,7 +180,7 @@ def test_a_stamp_of_the_answer_that_is_no_scalar_rejects_its_records(value: Any)
     shape = compiled(account="slug")
     bad, good = an_array({"clickId": "a"}, columns={"slug": value}), an_array({"clickId": "b"}, columns={"slug": "s"})
 
-    alone, together = list(shape.decode([bad])), list(shape.decode([bad, good]))
+    alone, together = list(shape.build([bad])), list(shape.build([bad, good]))
 
     assert [len(one.batch) for one in (*alone, *together)] == [0, 1]
     assert [one.column for one in together[0].batch.rejected] == ["slug"]
@@ -221,7 +221,7 @@ def test_keys_of_other_listings(kind: Any, bound: int) -> None:
     """
     shape, keys = compile_stream("s", a_stream(kind=kind)), SliceKeys(bound)
 
-    def page(*rows: tuple[str, str]) -> Decoded:
+    def page(*rows: tuple[str, str]) -> DecodedPage:
         return decode_one(shape, an_array(*({"clickId": key, "price": price} for key, price in rows)), keys=keys)
 
     keys.next_listing()

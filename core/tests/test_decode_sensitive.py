@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from decoding import SENSITIVE, Lead, an_array, compiled, decode_one, written
-from penstock._decode import StreamDecoder
+from penstock._decode import RowBuilder
 from penstock._decode.masks import cleaner
 from penstock.errors import ConfigError
 from penstock.model import Items
@@ -321,7 +321,7 @@ def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
         pytest.param(lambda: compiled(columns=[Column(name="price", type="integer", member="p")]), id="declared twice"),
     ],
 )
-def test_key_and_partition_columns_cannot_be_left_out(make: Callable[[], StreamDecoder]) -> None:
+def test_key_and_partition_columns_cannot_be_left_out(make: Callable[[], RowBuilder]) -> None:
     """
     A configuration that takes a key or partition column, or declares a column again, is refused.
     """

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from decoding import Lead, Row, a_stream, an_array, compiled, decode_one, reasons, written
-from penstock._decode import Decoded, SliceKeys, compile_stream, split_by_day
+from penstock._decode import DecodedPage, SliceKeys, compile_stream, split_by_day
 from penstock.connector import Stream
 from penstock.errors import BrokenBodyError, PluginError
 from penstock.model import Items
@@ -27,7 +27,7 @@ def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
         an_array({"clickId": "c"}, {}, columns={"report_date": "2026-03-03"}, path="$.r.2026-03-03"),
     ]
 
-    (decoded,) = compiled(day="report_date").decode(runs)
+    (decoded,) = compiled(day="report_date").build(runs)
 
     assert [(row.click_id, row.report_date.day) for row in decoded.batch.rows] == [("a", 1), ("b", 2), ("c", 3)]
     assert [path for path, _ in reasons(decoded)] == ["$.r.2026-03-03[1].clickId"]
@@ -63,7 +63,7 @@ def test_a_large_array_comes_in_parts() -> None:
     elements[3000] = {"clickId": None}
     shape = compiled(account="advertiser_id")
 
-    parts = list(shape.decode([an_array(*elements, columns={"advertiser_id": "7"})]))
+    parts = list(shape.build([an_array(*elements, columns={"advertiser_id": "7"})]))
 
     rows = [row for part in parts for row in part.batch.rows]
     assert [row.click_id for row in rows] == [str(n) for n in range(4000) if n != 3000]
@@ -84,7 +84,7 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
     elements += [elements[1], {**elements[2], "jobId": 3}, {"clickId": "before"}]
 
-    parts = list(shape.decode([an_array(*elements)], keys=keys))
+    parts = list(shape.build([an_array(*elements)], keys=keys))
 
     assert sum(len(part.batch) for part in parts) == 4000
     assert [sum(one) for one in zip(*[(p.repeated, p.fresh) for p in parts], strict=True)] == [2, 4002]
@@ -120,11 +120,11 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     raw = json.dumps(elements, indent=None).replace('"n": ', f'"n":{space} ').encode()
     shape = compile_stream("s", a_stream(kind=kind))
 
-    both: list[list[Decoded]] = []
+    both: list[list[DecodedPage]] = []
     for only_page in (True, False):
         keys = SliceKeys(bound=bound)
         keys.next_listing(only_page=only_page)
-        both.append(list(shape.decode((Items(raw=raw),), keys=keys)))
+        both.append(list(shape.build((Items(raw=raw),), keys=keys)))
 
     found = [
         (
@@ -145,7 +145,7 @@ def test_rows_without_a_key_that_come_again_in_another_part_are_fresh() -> None:
     """
     elements = [{"title": f"{n} {'x' * 1000}"} for n in range(4000)]
 
-    parts = list(compiled(Row).decode([an_array(*elements, elements[0])]))
+    parts = list(compiled(Row).build([an_array(*elements, elements[0])]))
 
     assert sum(part.fresh for part in parts) == 4001
     assert len({row.key for part in parts for row in part.batch.rows}) == 4001
@@ -171,7 +171,7 @@ def test_a_large_array_is_never_cut_inside_an_element(inside: Any) -> None:
     elements[2500] = {"clickId": None}
     shape = compiled()
 
-    parts = list(shape.decode([an_array(*elements)]))
+    parts = list(shape.build([an_array(*elements)]))
 
     assert len(parts) > 1
     alone = [decode_one(shape, an_array(*elements[start : start + 100])) for start in range(0, len(elements), 100)]
@@ -187,7 +187,7 @@ def test_a_large_array_that_is_cut_is_no_json() -> None:
     raw = an_array(*({"clickId": str(n), "offer": "x" * 1000} for n in range(4000))).raw
 
     with pytest.raises(BrokenBodyError):
-        list(compiled().decode([Items(raw=raw[:-1])]))
+        list(compiled().build([Items(raw=raw[:-1])]))
 
 
 def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:

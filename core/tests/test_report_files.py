@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from decoding import Decoded, Requested, StreamDecoder, compiled_stream
+from decoding import DecodedPage, Requested, RowBuilder, compiled_stream
 from penstock import report_files
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError
@@ -57,21 +57,21 @@ def a_file(body: bytes | str, content_type: str = "application/octet-stream") ->
     return Response(status=200, headers=headers, body=raw, received_at=datetime(2026, 11, 4, tzinfo=UTC))
 
 
-def compiled(cls: type = Spend, file: ReportFile | None = None) -> StreamDecoder:
+def compiled(cls: type = Spend, file: ReportFile | None = None) -> RowBuilder:
     stream = Stream(name="spend", summary="", record=cls, kind="report", key="key", day="day", day_of="day")
     return compiled_stream(evolve(stream, downloads=file))
 
 
-def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[Decoded]:
+def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[DecodedPage]:
     file = ReportFile(**options)
-    return list(compiled(cls, file).decode(file(a_file(body)).items, Requested(days=DAYS)))
+    return list(compiled(cls, file).build(file(a_file(body)).items, Requested(days=DAYS)))
 
 
-def rows(decoded: list[Decoded]) -> list[tuple[Any, ...]]:
+def rows(decoded: list[DecodedPage]) -> list[tuple[Any, ...]]:
     return [(row.campaign, row.clicks, row.spend) for one in decoded for row in one.batch.rows]
 
 
-def rejected_of(decoded: list[Decoded]) -> list[tuple[str, str]]:
+def rejected_of(decoded: list[DecodedPage]) -> list[tuple[str, str]]:
     return [(rejected.path, rejected.reason) for one in decoded for rejected in one.batch.rejected]
 
 
@@ -216,7 +216,7 @@ def test_an_element_without_a_declared_member_is_no_record(body: str) -> None:
     """
     stream = Stream(name="spend", summary="", record=Loose, kind="snapshot", key="key", account="shop")
     items = ReportFile()(a_file(body)).items
-    decoded = list(compiled_stream(stream).decode(items, Requested(stamps={"shop": "s1"})))
+    decoded = list(compiled_stream(stream).build(items, Requested(stamps={"shop": "s1"})))
 
     assert [(row.campaign, row.clicks) for one in decoded for row in one.batch.rows] == [("North", 3)]
     assert [reason for _, reason in rejected_of(decoded)] == [
@@ -290,7 +290,7 @@ def test_the_encoding_is_declared_or_that_of_the_answer() -> None:
     stated = ReportFile()(a_file(body, "text/csv; charset=iso-8859-1")).items
 
     for items in (declared, stated):
-        assert rows(list(compiled().decode(items, Requested(days=DAYS)))) == [("Münster", 12, Decimal("1840.25"))]
+        assert rows(list(compiled().build(items, Requested(days=DAYS)))) == [("Münster", 12, Decimal("1840.25"))]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252"])
@@ -452,18 +452,18 @@ def test_a_large_file_is_read_as_a_stream(pack: Callable[[bytes], bytes], monkey
 
     answer = ReportFile(totals="Total")(a_file(body))
     assert not isinstance(answer.items, tuple)
-    first = list(compiled().decode(answer.items, Requested(days=DAYS)))
+    first = list(compiled().build(answer.items, Requested(days=DAYS)))
 
     assert max(one.count for one in first) < 100
     assert len(rows(first)) == 499
     assert [path.rpartition("[")[2] for path, _ in rejected_of(first)] == ["300]"]
-    assert rows(list(compiled().decode(answer.items, Requested(days=DAYS)))) == rows(first)
+    assert rows(list(compiled().build(answer.items, Requested(days=DAYS)))) == rows(first)
     whole = [one.replace("C", "D") for one in lines if "too" not in one]
     short = ReportFile(totals="Total")(
         a_file(pack(("Date,Campaign,Clicks,Spend\n" + "".join(whole) + "Total,,500,\n").encode()))
     )
     with pytest.raises(CountMismatchError, match="states Clicks 500, and its rows have 499"):
-        list(compiled().decode(short.items, Requested(days=DAYS)))
+        list(compiled().build(short.items, Requested(days=DAYS)))
 
 
 def test_a_report_is_bounded() -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from penstock._decode import ColumnOptions, Decoded, Requested, StreamDecoder, compile_stream
+from penstock._decode import ColumnOptions, DecodedPage, Requested, RowBuilder, compile_stream
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import column, derived, personal, record, row_key, secret
@@ -50,10 +50,10 @@ class Row:
     key: str = row_key("title", "clicks")
 
 
-def decode_one(shape: StreamDecoder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> Decoded:
+def decode_one(shape: RowBuilder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> DecodedPage:
     """The one batch of a run of elements."""
     keys = more.pop("keys", None)
-    (decoded,) = shape.decode((items,), Requested(columns or {}, **more), keys)
+    (decoded,) = shape.build((items,), Requested(columns or {}, **more), keys)
     return decoded
 
 
@@ -63,14 +63,14 @@ def a_stream(cls: type = Click, **output: Any) -> Stream:
     return Stream(**given)
 
 
-def compiled(cls: type = Click, **more: Any) -> StreamDecoder:
+def compiled(cls: type = Click, **more: Any) -> RowBuilder:
     output = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
     besides = {name: more.pop(name) for name in ("columns", "derived") if name in more}
     return compile_stream("source", a_stream(cls, **output), ColumnOptions(**more), **besides)
 
 
-def compiled_stream(stream: Stream) -> StreamDecoder:
-    """The decoder of a stream as it is declared."""
+def compiled_stream(stream: Stream) -> RowBuilder:
+    """The row builder of a stream as it is declared."""
     return compile_stream("shop", stream)
 
 
@@ -78,13 +78,13 @@ def an_array(*elements: Any, **more: Any) -> Items:
     return Items(raw=json.dumps(elements).encode(), **more)
 
 
-def written(decoded: Decoded) -> list[dict[str, Any]]:
+def written(decoded: DecodedPage) -> list[dict[str, Any]]:
     """The rows as a file of lines has them, numbers exact."""
     lines = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows)
     return [json.loads(line, parse_float=Decimal) for line in lines.splitlines()]
 
 
-def reasons(decoded: Decoded) -> list[tuple[str, str]]:
+def reasons(decoded: DecodedPage) -> list[tuple[str, str]]:
     return [(one.path, one.reason) for one in decoded.batch.rejected]
 
 

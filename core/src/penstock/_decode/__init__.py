@@ -1,30 +1,30 @@
 """
 Items to typed records, a page at a time, without a Python statement per record.
 
-``compile`` makes the decoder of a stream from its declarations. ``stream_decoder`` has the steps of a page, by name.
+``compile`` makes the row builder of a stream from its declarations. ``row_builder`` has the steps of a page, by name.
 
 The modules, in the order in which a page passes them: ``elements`` (bytes, joined or in chunks), ``page`` (the rows,
-column by column), ``record_decoder`` (elements to rows) by ``structs`` (Structs made from the record class),
+column by column), ``record_parser`` (elements to rows) by ``structs`` (Structs made from the record class),
 ``conversion`` (values to the type of their column), ``columns`` (stamps, days), ``amounts`` (exact money), ``totals``
 (rows of totals, absent measures), ``keys`` (repeated rows) by ``slice_keys`` (all keys of a slice), ``rejects``
 (rejected records, with path and reason), ``masks`` (secret and personal members in nested values). ``compile`` and
-``stream_decoder`` join them.
+``row_builder`` join them.
 
 See ``docs/decisions/0003-records-at-c-speed.md`` for the measurements.
 """
 
 from penstock._decode.columns import Requested, split_by_day
 from penstock._decode.compile import ColumnOptions, compile_stream
+from penstock._decode.row_builder import DecodedPage, RowBuilder
 from penstock._decode.slice_keys import SliceKeys
-from penstock._decode.stream_decoder import Decoded, StreamDecoder
 from penstock._decode.totals import sums
 
 __all__ = [
     "ColumnOptions",
-    "Decoded",
+    "DecodedPage",
     "Requested",
+    "RowBuilder",
     "SliceKeys",
-    "StreamDecoder",
     "compile_stream",
     "split_by_day",
     "sums",

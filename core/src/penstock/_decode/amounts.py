@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, field
 
 from penstock._decode.conversion import MisfitError, Misfits, all_bounded, exact, exact_all, whole_number, whole_numbers
-from penstock._decode.page import RawPage, get_column, set_column_each
+from penstock._decode.page import DecodingPage, get_column, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock.records import Column
 from penstock.redact import clip
@@ -34,7 +34,7 @@ class Amounts:
             column for column in every if column.derived_of is not None and column.name not in self.rejects.hidden
         )
 
-    def compute(self, page: RawPage) -> None:
+    def compute(self, page: DecodingPage) -> None:
         """Fill the columns of amounts: all rows at once, or each by itself where one of them is not a plain number."""
         for column in self._amounts:
             assert column.derived_of is not None
@@ -58,7 +58,7 @@ class Amounts:
             return whole_numbers(values if of_type == "text" else list(map(str, values)))
         return exact_all(values) if of_type == "text" else list(map(Decimal, values))
 
-    def _compute_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
+    def _compute_each(self, page: DecodingPage, column: Column, of_name: str, values: list[Any]) -> None:
         """
         Compute each number by itself, since some values are null, blank or no numbers. A null or blank gives null if
         both columns may be null and the amount is not ``expected``; otherwise it does not fit.

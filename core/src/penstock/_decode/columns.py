@@ -19,7 +19,7 @@ from penstock._decode.conversion import (
 )
 from penstock._decode.elements import NULL
 from penstock._decode.masks import Masks
-from penstock._decode.page import RawPage, get_column, nulls, set_column, set_column_each
+from penstock._decode.page import DecodingPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock.errors import PluginError
 from penstock.model import EXACT_JSON, PLAIN_JSON, Batch
@@ -78,7 +78,7 @@ class ColumnRules:
             column.name for column in every if column.added and not column.nullable and not column.hash_of
         )
 
-    def apply(self, page: RawPage, requested: Requested) -> None:
+    def apply(self, page: DecodingPage, requested: Requested) -> None:
         """Fill and check all columns but row keys."""
         if self._cleans_nested:
             self._clean_nested(page)
@@ -93,7 +93,7 @@ class ColumnRules:
                 self._check_days(page, self.day, requested.days)
         self._check_added(page, requested.stamps)
 
-    def _check_added(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
+    def _check_added(self, page: DecodingPage, stamps: Mapping[str, Any]) -> None:
         """Reject the rows without a value in an added column that needs one; raises PluginError if nothing fills it."""
         for name in self._stamped_not_null:
             if page.uniform.get(name) is not None:
@@ -106,7 +106,7 @@ class ColumnRules:
                 )
             self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
-    def _clean_nested(self, page: RawPage) -> None:
+    def _clean_nested(self, page: DecodingPage) -> None:
         """Make JSON's null a null, and remove or mask hidden members of nested values."""
         for name in self.raw:
             values = get_column(page.rows, name)
@@ -117,7 +117,7 @@ class ColumnRules:
         for name in self.nested if self.masks else ():
             self._mask(page, name)
 
-    def _mask(self, page: RawPage, name: str) -> None:
+    def _mask(self, page: DecodingPage, name: str) -> None:
         """Mask secret members inside of a json column, whatever its shape is."""
         values = get_column(page.rows, name)
         if not any(values):
@@ -134,7 +134,7 @@ class ColumnRules:
             return value
         return Raw(EXACT_JSON.encode(masked)) if isinstance(value, Raw) else masked
 
-    def _has_source(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
+    def _has_source(self, page: DecodingPage, name: str, stamps: Mapping[str, Any]) -> bool:
         """Whether a column that penstock adds has a source, even if that gives nulls only."""
         elements = page.elements
         stamped = name in stamps or name in elements.common_stamps or name in elements.stamps
@@ -142,7 +142,7 @@ class ColumnRules:
 
     # --- stamps -----------------------------------------------------------------------------------------------------
 
-    def _stamp(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
+    def _stamp(self, page: DecodingPage, stamps: Mapping[str, Any]) -> None:
         for name, stamp in stamps.items():
             try:
                 self._stamp_all(page, name, stamp)
@@ -159,7 +159,7 @@ class ColumnRules:
         for name, each in page.elements.stamps.items():
             self._stamp_each(page, name, each)
 
-    def _stamp_all(self, page: RawPage, name: str, stamp: Any) -> None:
+    def _stamp_all(self, page: DecodingPage, name: str, stamp: Any) -> None:
         """Stamp one value on all rows. If the provider sends the column too, compare the two."""
         value = coerce(self.columns.get(name) or self._stamped(name), stamp)
         if name in self._added:
@@ -167,7 +167,7 @@ class ColumnRules:
         else:
             self._compare_stamp(page, name, [value] * len(page.rows))
 
-    def _stamp_each(self, page: RawPage, name: str, stamps: list[Any]) -> None:
+    def _stamp_each(self, page: DecodingPage, name: str, stamps: list[Any]) -> None:
         """Stamp a value of its own on each element."""
         column = self._stamped(name)
         values = page.at_rows(stamps)
@@ -190,7 +190,7 @@ class ColumnRules:
             raise PluginError(f"a response is stamped with {name}, which the record class does not declare.")
         return self.columns[name]
 
-    def _compare_stamp(self, page: RawPage, name: str, stamps: list[Any]) -> None:
+    def _compare_stamp(self, page: DecodingPage, name: str, stamps: list[Any]) -> None:
         """Compare a stamp with the column that the provider sends: fill its nulls, reject rows with another value."""
         values = get_column(page.rows, name)
         if values == stamps:
@@ -208,7 +208,7 @@ class ColumnRules:
 
     # --- days -------------------------------------------------------------------------------------------------------
 
-    def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
+    def _drop_beyond(self, page: DecodingPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
         """
         Drop the rows that another slice returns too: those of a requested day, and those of the day after, as of a
         provider that returns whole days. Rows even earlier or later stay, to be rejected.
@@ -231,7 +231,7 @@ class ColumnRules:
         page.out_of_bounds = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 
-    def _fill_day(self, page: RawPage, day_column: str) -> None:
+    def _fill_day(self, page: DecodingPage, day_column: str) -> None:
         """Compute the day of each row, where the response has none."""
         assert self.day_of is not None
         days: list[Any] = list(days_of(get_column(page.rows, self.day_of), self.zone))
@@ -241,7 +241,7 @@ class ColumnRules:
         if filled.count(None) == len(filled):
             set_column_each(page.rows, day_column, days)
 
-    def _check_days(self, page: RawPage, day_column: str, requested: Collection[date]) -> None:
+    def _check_days(self, page: DecodingPage, day_column: str, requested: Collection[date]) -> None:
         """Reject the rows of days that were not requested."""
         stamped = page.uniform.get(day_column) if self._day_is_received else None
         if stamped in requested or (stamped is not None and days_of([stamped], self.zone)[0] in requested):

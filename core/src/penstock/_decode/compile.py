@@ -1,5 +1,5 @@
 """
-From the declarations of a stream, and the settings of its source, to the decoder of its pages.
+From the declarations of a stream, and the settings of its source, to its row builder.
 
 :func:`compile_stream` has the steps, each a function of declarations: the columns and their checks, the columns that
 are hidden, the rules for values that do not fit, the layout that is delivered.
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 from penstock._decode.columns import ColumnRules
 from penstock._decode.keys import KeyRules
 from penstock._decode.masks import Masks, cleaner, personal_cleaner
-from penstock._decode.record_decoder import RecordDecoder
+from penstock._decode.record_parser import RecordParser
 from penstock._decode.rejects import Rejects
-from penstock._decode.stream_decoder import DerivedDecoder, StreamDecoder
+from penstock._decode.row_builder import DerivedRowBuilder, RowBuilder
 from penstock._decode.structs import Nested
 from penstock._decode.totals import Measures, dimensions_of
 from penstock.connector import Stream
@@ -60,9 +60,9 @@ def compile_stream(
     *,
     columns: Sequence[Column] = (),
     derived: Sequence[Stream] = (),
-) -> StreamDecoder:
+) -> RowBuilder:
     """
-    The decoder of one stream of one source.
+    The row builder of one stream of one source.
 
     ``columns`` are those that the configuration declares in addition to the record class; ``derived`` are the streams
     cut from this one.
@@ -122,8 +122,8 @@ def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> d
     return columns
 
 
-def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDecoder:
-    """The decoder of a stream, and of the ``children`` that are derived from it."""
+def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> RowBuilder:
+    """The row builder of a stream, and of the ``children`` that are derived from it."""
     stream, columns, options = declared.stream, declared.columns, declared.options
     _check_columns(declared)
     hidden = _hidden_columns(declared)
@@ -132,9 +132,9 @@ def _compile(declared: _Declared, children: Sequence[Stream] = ()) -> StreamDeco
     raw = tuple(column.name for column in sent_json if options.nested == "raw" and column.name not in paths)
     rejects = _rejects(declared, hidden, paths)
     layout = _layout(declared, rejects)
-    return StreamDecoder(
+    return RowBuilder(
         layout=layout,
-        records=RecordDecoder(columns, raw=raw, nested=options.nested, rejects=rejects),
+        parser=RecordParser(columns, raw=raw, nested=options.nested, rejects=rejects),
         rules=ColumnRules(
             columns=columns,
             raw=raw,
@@ -168,7 +168,7 @@ def _dimensions(declared: _Declared) -> Iterable[Column]:
     return dimensions_of(declared.columns.values(), partition) if unmarked else ()
 
 
-def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> DerivedDecoder:
+def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> DerivedRowBuilder:
     """``layout``: of the parent."""
     cut = child.derived
     if cut is None or cut.column not in parent.columns:
@@ -176,7 +176,7 @@ def _compile_derived(parent: _Declared, child: Stream, layout: Layout) -> Derive
     columns = {column.name: column for column in columns_of_derived(child, layout, parent.columns)}
     options = parent.options._replace(needed=tuple(cut.stamps))
     declared = _Declared(parent.source, child, columns, options, parent=parent.stream)
-    return DerivedDecoder(_compile(declared), parent.columns[cut.column], stamps_of(child, layout))
+    return DerivedRowBuilder(_compile(declared), parent.columns[cut.column], stamps_of(child, layout))
 
 
 def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[str, Column]) -> tuple[Column, ...]:

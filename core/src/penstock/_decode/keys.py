@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, field
 from msgspec import Raw
 
-from penstock._decode.page import RawPage, get_column, nulls, set_column_each
+from penstock._decode.page import DecodingPage, get_column, nulls, set_column_each
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import EARLIER_PAGE, OTHER_LISTING, THIS_PAGE, Seen, SliceKeys, fingerprints
 from penstock.model import EXACT_JSON, PLAIN_JSON
@@ -46,7 +46,7 @@ class KeyRules:
         return tuple(name for name in self.key if self.columns[name].nullable)
 
     def check(
-        self, page: RawPage, keys: SliceKeys, read_again: Callable[[Iterable[int]], list[Any]] | None = None
+        self, page: DecodingPage, keys: SliceKeys, read_again: Callable[[Iterable[int]], list[Any]] | None = None
     ) -> int:
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count repeated rows.
@@ -79,14 +79,14 @@ class KeyRules:
         earlier = {key for key, before in seen.items() if before.where == EARLIER_PAGE}
         return page.count - sum(map(earlier.__contains__, page_keys))
 
-    def _reject_null_keys(self, page: RawPage) -> None:
+    def _reject_null_keys(self, page: DecodingPage) -> None:
         for name in self._nullable:
             empty = nulls(get_column(page.rows, name))
             self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
     def _drop_repeats(
         self,
-        page: RawPage,
+        page: DecodingPage,
         keys: Sequence[Any],
         prints: Sequence[int],
         former: Mapping[Any, int],
@@ -119,7 +119,7 @@ class KeyRules:
         page.repeated += len(repeated)
         return delivered
 
-    def _number_rows(self, page: RawPage, keys: SliceKeys) -> int:
+    def _number_rows(self, page: DecodingPage, keys: SliceKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(page.rows)
         days = get_column(page.rows, self.day) if self.day is not None else repeat(None)

@@ -17,7 +17,7 @@ from penstock.records import Column
 
 
 @define(eq=False, repr=False)
-class RawPage:
+class DecodingPage:
     """
     A page while it is decoded: its rows, and what was counted of its other elements. ``positions`` are the indices of
     the rows among the elements.
@@ -76,7 +76,7 @@ def nulls(values: list[Any]) -> list[int]:
 # --- derived streams ------------------------------------------------------------------------------------------------
 
 
-def nested_elements(page: RawPage, column: Column, stamps: Mapping[str, str]) -> Elements:
+def nested_elements(page: DecodingPage, column: Column, stamps: Mapping[str, str]) -> Elements:
     """The elements of the column over all rows of ``page``, with their paths in the body."""
     values = get_column(page.rows, column.name)
     if not set(map(type, values)) <= {Raw}:

@@ -11,7 +11,7 @@ from msgspec import UNSET, DecodeError, Raw, ValidationError
 
 from penstock._decode.conversion import Misfits, NoObject, bounded
 from penstock._decode.masks import Masks
-from penstock._decode.page import RawPage, get_column, set_column_each
+from penstock._decode.page import DecodingPage, get_column, set_column_each
 from penstock.model import EXACT_JSON, PLAIN_JSON, Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask, mask_json
@@ -61,7 +61,7 @@ class Rejects:
         """Whether a record is rejected if it has no value that fits this column."""
         return not column.nullable or column.name in self.required
 
-    def handle_misfits(self, page: RawPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
+    def handle_misfits(self, page: DecodingPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
         """
         Handle the rows whose value does not fit the column. ``values``: the received values of all rows of the page.
 
@@ -73,7 +73,7 @@ class Rejects:
         for index, reason in misfits.items():
             self.unread(page, page.positions[index], column, reason, page.rows[index], values[index])
 
-    def unread(self, page: RawPage, position: int, column: Column, reason: str, row: Any, value: Any) -> None:
+    def unread(self, page: DecodingPage, position: int, column: Column, reason: str, row: Any, value: Any) -> None:
         """Keep the value that became null in the row's ``_extra``, and count it."""
         if column.name in self.hidden:
             return
@@ -86,7 +86,7 @@ class Rejects:
         path, index = page.elements.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 
-    def mask_extras(self, page: RawPage) -> None:
+    def mask_extras(self, page: DecodingPage) -> None:
         """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
         masks = self.extra_masks
         extras = get_column(page.rows, EXTRA)
@@ -98,18 +98,18 @@ class Rejects:
                 page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain]
             )
 
-    def reject(self, page: RawPage, bad: Bad) -> None:
+    def reject(self, page: DecodingPage, bad: Bad) -> None:
         """Reject these rows and remove them from the page."""
         if bad:
             self.add(page, bad)
             page.drop(bad.keys())
 
-    def add(self, page: RawPage, bad: Bad) -> None:
+    def add(self, page: DecodingPage, bad: Bad) -> None:
         """Add these rows to the rejected ones, but leave them in the page."""
         for index, (name, reason) in bad.items():
             self.reject_element(page, page.positions[index], self.columns[name], reason)
 
-    def reject_element(self, page: RawPage, position: int, column: Column | None, reason: str) -> None:
+    def reject_element(self, page: DecodingPage, position: int, column: Column | None, reason: str) -> None:
         """Reject the element at ``position``, for the value of ``column``; None: for the whole element."""
         path, index = page.elements.locate(position)
         member = f".{column.member}" if column is not None and column.member is not None else ""

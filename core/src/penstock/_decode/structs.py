@@ -88,7 +88,7 @@ class Shape(NamedTuple):
 
     strict: Decoders
     loose: Decoders
-    wire: type
+    received: type
     out: type
 
     @classmethod
@@ -113,7 +113,7 @@ class Shape(NamedTuple):
             for forbid in (True, False)
         )
         out = msgspec.defstruct("Row", [(name, Any, UNSET) for name in rename], kw_only=True, gc=False, module=__name__)
-        return cls(strict=decoders(strict, texts=texts), loose=decoders(loose, texts=texts), wire=loose, out=out)
+        return cls(strict=decoders(strict, texts=texts), loose=decoders(loose, texts=texts), received=loose, out=out)
 
 
 def is_sent(column: Column) -> bool:

@@ -13,7 +13,7 @@ from attrs import define, field
 from msgspec import UNSET
 
 from penstock._decode.conversion import MisfitError, coerce
-from penstock._decode.page import RawPage, get_column, nulls
+from penstock._decode.page import DecodingPage, get_column, nulls
 from penstock._decode.rejects import Rejects
 from penstock.errors import BrokenBodyError, CountMismatchError
 from penstock.model import EXACT_JSON, Batch
@@ -76,7 +76,7 @@ class Measures(NamedTuple):
             dimensions=tuple(dimensions),
         )
 
-    def absent(self, page: RawPage) -> frozenset[str]:
+    def absent(self, page: DecodingPage) -> frozenset[str]:
         """
         The measures that no element has. A page of which all members are known has none: what was renamed is unknown.
         """
@@ -108,7 +108,7 @@ class Totals:
     sums: dict[tuple[str, str | None], Decimal] = field(factory=dict)  # by column and currency
     unsure: bool = False
 
-    def compare(self, page: RawPage) -> None:
+    def compare(self, page: DecodingPage) -> None:
         """
         Add the rows of a page, before repeated ones are dropped. Raises CountMismatchError if a row of totals in the
         page differs from the sums of the rows so far.
@@ -123,7 +123,7 @@ class Totals:
                 if stated is not None or len(units) == 1:
                     self._compare(row, amount, next(iter(units)) if stated is None else str(stated))
 
-    def _add(self, page: RawPage) -> None:
+    def _add(self, page: DecodingPage) -> None:
         self.unsure |= bool(page.rejected or page.unread or page.repeated)
         priced = [(amount.name, unit.name) for amount, unit in self.measures.priced]
         with localcontext(prec=1000):
@@ -180,14 +180,14 @@ class UnmarkedTotal:
     sums: dict[str, Decimal] = field(factory=dict)
     without: list[dict[str, Any]] = field(factory=list)  # measures of rows without a dimension, of a page at most two
 
-    def reject(self, page: RawPage, rejects: Rejects) -> None:
+    def reject(self, page: DecodingPage, rejects: Rejects) -> None:
         """Add the rows of a page, and reject the row of totals if it is among them."""
         if (index := self._find(page)) is not None:
             reason = "it is a row of totals: it has no dimension, and its measures are the sums of all others"
             rejects.reject_element(page, page.positions[index], None, reason)
             page.drop({index})
 
-    def _find(self, page: RawPage) -> int | None:
+    def _find(self, page: DecodingPage) -> int | None:
         """Add the rows of a page. The index of the row of totals in it; None without one."""
         names = [measure.name for measure in self.measures.summed]
         without = self._without_dimension(page)
@@ -219,7 +219,7 @@ class UnmarkedTotal:
                 "its measures are the sums of all others. Ask the provider to leave it out."
             )
 
-    def _without_dimension(self, page: RawPage) -> list[int]:
+    def _without_dimension(self, page: DecodingPage) -> list[int]:
         """The indices of the rows without a dimension, or with a word for a total as their only one."""
         without: set[int] | None = None
         for column in self.measures.dimensions:

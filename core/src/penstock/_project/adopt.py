@@ -60,7 +60,9 @@ def _layouts(query: TargetQuery, source: str) -> list[tuple[Layout, ...]]:
     """The layouts of each stream of a source, then those of the streams derived from it."""
     configured = query.setup.source(source, query.notices.add)
     return [
-        components_of(configured, stream, ()).decoder.layouts for stream in configured.streams if stream.derived is None
+        components_of(configured, stream, ()).row_builder.layouts
+        for stream in configured.streams
+        if stream.derived is None
     ]
 
 

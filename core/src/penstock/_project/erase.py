@@ -9,7 +9,7 @@ from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.masks import personal_cleaner
-from penstock._decode.stream_decoder import StreamDecoder
+from penstock._decode.row_builder import RowBuilder
 from penstock._plan.accounts import zone_memory, zone_of
 from penstock._plan.finality import fingerprint, is_of_today
 from penstock._project.forget import LockedTarget, delivered_streams, locked_targets
@@ -72,8 +72,8 @@ def erase_personal(query: TargetQuery, source: str, stream: str | None, *, dry_r
 def _erase_in(
     locked: LockedTarget, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool
 ) -> Forgotten:
-    decoder = components_of(source, stream, ()).decoder
-    erasures = tuple(map(_erasure_of, decoder.streams))
+    row_builder = components_of(source, stream, ()).row_builder
+    erasures = tuple(map(_erasure_of, row_builder.streams))
     delivered = DeliveredEntries(locked.ledger, source.name, stream.name)
     done = Forgotten(
         target=locked.target_name,
@@ -85,12 +85,12 @@ def _erase_in(
     )
     if dry_run or not delivered:
         return done
-    shapes = {shape.layout.stream: shape for shape in decoder.streams}
+    shapes = {shape.layout.stream: shape for shape in row_builder.streams}
     rejected: dict[Partition, list[Rejected]] = {}
     for entry, record in locked.ledger.rejected(source.name, stream.name):
         if entry.partition.stream == stream.name:
             # A record of a stream that is not declared any more is as unknown as one that cannot be read.
-            masked = shapes.get(record.stream, decoder).rejects.erased(record)
+            masked = shapes.get(record.stream, row_builder).rejects.erased(record)
             rejected.setdefault(entry.partition, []).append(masked)
     prints = _Fingerprints(source, stream, locked.ledger)
 
@@ -137,30 +137,30 @@ class _Fingerprints:
 # --- what is erased ---------------------------------------------------------------------------------------------------
 
 
-def _erasure_of(decoder: StreamDecoder) -> Erasure:
+def _erasure_of(row_builder: RowBuilder) -> Erasure:
     """
     The values to erase in delivered rows, so that they hold what a reading without personal data delivers.
-    ``decoder``: of a stream that is compiled without these.
+    ``row_builder``: of a stream that is compiled without these.
     """
-    rejects = decoder.rejects
-    columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in rejects.hidden)
+    rejects = row_builder.rejects
+    columns = tuple(name for name, column in row_builder.columns.items() if column.personal and name in rejects.hidden)
     nested = {
         name: _on_text(personal_cleaner(column.hidden_personal))
-        for name, column in decoder.columns.items()
+        for name, column in row_builder.columns.items()
         if column.hidden_personal and name not in columns
     }
     if not rejects.has_extra:
         columns = (*columns, EXTRA)
     elif not rejects.stores_unknown or rejects.extra_masks:
-        nested[EXTRA] = _on_text(_extra_cleaner(decoder))
-    return Erasure(layout=decoder.layout, columns=columns, nested=nested)
+        nested[EXTRA] = _on_text(_extra_cleaner(row_builder))
+    return Erasure(layout=row_builder.layout, columns=columns, nested=nested)
 
 
-def _extra_cleaner(decoder: StreamDecoder) -> Callable[[Any], Any]:
+def _extra_cleaner(row_builder: RowBuilder) -> Callable[[Any], Any]:
     """Values that did not fit a delivered column stay, unknown members only where these are kept; both masked."""
-    rejects = decoder.rejects
-    hidden = {column.member for name, column in decoder.columns.items() if name in rejects.hidden}
-    delivered = {column.member for name, column in decoder.columns.items() if name not in rejects.hidden}
+    rejects = row_builder.rejects
+    hidden = {column.member for name, column in row_builder.columns.items() if name in rejects.hidden}
+    delivered = {column.member for name, column in row_builder.columns.items() if name not in rejects.hidden}
 
     def clean(value: Any) -> Any:
         if not isinstance(value, dict):

@@ -189,7 +189,7 @@ def _layouts(query: TargetQuery, source: str, stream: str) -> tuple[Layout, ...]
             "here. Delete them in the target by its own means. "
             f"`penstock forget {source} {carrier} --since DAY --until DAY` lets the next run read days again"
         )
-    return components_of(configured, declared, ()).decoder.layouts
+    return components_of(configured, declared, ()).row_builder.layouts
 
 
 def _delete_rows(

@@ -173,7 +173,7 @@ def read(
 def layouts_of(source: ConfiguredSource, streams: Sequence[str]) -> tuple[Layout, ...]:
     """The layouts of these streams, each followed by those that are derived from it."""
     read = [stream for stream in source.streams if stream.name in streams and stream.derived is None]
-    return tuple(layout for stream in read for layout in components_of(source, stream, ()).decoder.layouts)
+    return tuple(layout for stream in read for layout in components_of(source, stream, ()).row_builder.layouts)
 
 
 def _make_plain(batch: Batch) -> None:

@@ -2,13 +2,13 @@
 The read of one slice: its pages and reports are decoded, counted and passed to the writers of its partitions.
 
 ``SliceReading._read_pages`` fetches a page, ``Listing.check`` compares it with those before it,
-``StreamDecoder.decode`` makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the
+``RowBuilder.build`` makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the
 last page ``ReadCounts`` gives the ``ReadResult``, which is committed in ``_run``.
 
 - ``reader``: a slice, read again where a reading contradicts itself
 - ``slice_reading``: one reading, step by step; a slice whose response reaches a ceiling is read in halves
 - ``clock_lag``: how old a response is by our clock
-- ``components``: the stream's decoder, paginator and poller
+- ``components``: the row builder of a stream, its paginator and poller
 - ``on_demand``: reports that are submitted and polled
 - ``listing``: the pages of one request
 - ``loader``: rows into the writers of their partitions, or held until their slice is known to be whole

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
-from penstock._decode import ColumnOptions, StreamDecoder, compile_stream
+from penstock._decode import ColumnOptions, RowBuilder, compile_stream
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.model import Batch
@@ -17,7 +17,7 @@ from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
 
 class Components(NamedTuple):
     """
-    A stream's paginator, poller and body decoders, and the decoder of its records. ``may_cap``: see
+    A stream's paginator, poller and body decoders, and the builder of its rows. ``may_cap``: see
     :meth:`Paginator.may_cap`. ``needed``: see :meth:`Dependencies.columns`. ``batch_hooks``: see
     :meth:`Registry.batch_hooks`.
     """
@@ -26,7 +26,7 @@ class Components(NamedTuple):
     poller: Poller | None
     envelope: BodyDecoder
     downloads: BodyDecoder
-    decoder: StreamDecoder
+    row_builder: RowBuilder
     may_cap: bool
     needed: Sequence[str]
     batch_hooks: Sequence[Callable[[Batch], Batch | None]]
@@ -45,14 +45,14 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str
         poller=source.component("poller", stream.poller),
         envelope=envelope,
         downloads=source.component("decoder", stream.downloads) or envelope,
-        decoder=_stream_decoder_of(source, stream, needed),
+        row_builder=_row_builder_of(source, stream, needed),
         may_cap=paginator.may_cap(),
         needed=needed,
         batch_hooks=source.registry.batch_hooks(),
     )
 
 
-def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> StreamDecoder:
+def _row_builder_of(source: ConfiguredSource, stream: Stream, needed: Sequence[str]) -> RowBuilder:
     settings, hooked = source.settings, bool(source.registry.batch_hooks())
     return compile_stream(
         source.name,

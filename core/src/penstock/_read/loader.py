@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Decoded, Requested, SliceKeys, split_by_day, sums
+from penstock._decode import DecodedPage, Requested, SliceKeys, split_by_day, sums
 from penstock._decode.conversion import coerce, days_of
 from penstock._decode.page import get_column
 from penstock._fetch.call import Outcome
@@ -38,11 +38,11 @@ class HeldPages:
     nothing.
     """
 
-    pages: list[Decoded] = field(factory=list)
+    pages: list[DecodedPage] = field(factory=list)
     records: int = 0
     promised: int | None = None
 
-    def add(self, page: Decoded) -> None:
+    def add(self, page: DecodedPage) -> None:
         self.pages.append(page)
         self.records += page.count
 
@@ -74,7 +74,9 @@ class Loader:
         stream = self.planned.stream
         self.days = frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
         for partition in self.planned.partitions:
-            writer = self.target.begin(self.components.decoder.layouts, partition) if self.target is not None else None
+            writer = (
+                self.target.begin(self.components.row_builder.layouts, partition) if self.target is not None else None
+            )
             if writer is None and self.target is not None:
                 check_returned(self.target.begin, None, (), "the writer of the partition")
             self.counts.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
@@ -133,7 +135,7 @@ class Loader:
         requested = Requested({**self._stamps(), **request.columns}, self.days, span)
         count = fresh = 0
         try:
-            for decoded in self.components.decoder.decode(outcome.answer.items, requested, self.keys):
+            for decoded in self.components.row_builder.build(outcome.answer.items, requested, self.keys):
                 loaded = _as_repeated(decoded) if repeat else decoded
                 count += loaded.count
                 fresh += loaded.fresh
@@ -143,7 +145,7 @@ class Loader:
             raise broken_page(error) from None
         return LoadedPage(count=count, fresh=fresh)
 
-    def _write_or_hold(self, decoded: Decoded) -> None:
+    def _write_or_hold(self, decoded: DecodedPage) -> None:
         self.counts.has_out_of_bounds |= bool(decoded.out_of_bounds)
         self.counts.has_mixed_derived |= bool(decoded.superseded and decoded.derived)
         if self._held is None:
@@ -157,7 +159,7 @@ class Loader:
 
     def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
         """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
-        column = self.components.decoder.columns.get(self.components.decoder.day_of or "")
+        column = self.components.row_builder.columns.get(self.components.row_builder.day_of or "")
         if column is None or column.type != "datetime":
             return None
         return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
@@ -171,10 +173,10 @@ class Loader:
         stamps: dict[str, Any] = {}
         if stream.account is not None and account is not None:
             stamps[stream.account] = account
-        decoder = self.components.decoder
-        if stream.day is None or decoder.day_of is not None or len(days) != 1:
+        row_builder = self.components.row_builder
+        if stream.day is None or row_builder.day_of is not None or len(days) != 1:
             return stamps
-        if stream.kind == "report" or decoder.columns[stream.day].added:
+        if stream.kind == "report" or row_builder.columns[stream.day].added:
             stamps[stream.day] = days[0]
         return stamps
 
@@ -192,7 +194,7 @@ class Loader:
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def _write_decoded(self, decoded: Decoded) -> None:
+    def _write_decoded(self, decoded: DecodedPage) -> None:
         """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
         self._observe(decoded)
         counts = self._first_partition.counts
@@ -210,7 +212,7 @@ class Loader:
             for partition, batch in self._by_partition(derived):
                 self._write_derived(partition, batch)
 
-    def _observe(self, decoded: Decoded) -> None:
+    def _observe(self, decoded: DecodedPage) -> None:
         """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
         stream, unknown = self.planned.stream.name, decoded.batch.unknown
         if decoded.count:
@@ -256,8 +258,8 @@ class Loader:
 
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a rejected record, where it can be read all the same."""
-        name = self.components.decoder.day_of or self.planned.stream.day
-        column = self.components.decoder.columns.get(name) if name is not None else None
+        name = self.components.row_builder.day_of or self.planned.stream.day
+        column = self.components.row_builder.columns.get(name) if name is not None else None
         if column is None or column.member is None:
             return None
         try:
@@ -295,7 +297,7 @@ class Loader:
         return batch
 
 
-def _as_repeated(decoded: Decoded) -> Decoded:
+def _as_repeated(decoded: DecodedPage) -> DecodedPage:
     """A page that equals an earlier one: its elements count as repeated, and none is written."""
     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
-    return Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
+    return DecodedPage(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)

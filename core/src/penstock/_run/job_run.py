@@ -110,7 +110,9 @@ class JobRun:
         try:
             if isinstance(self.target, Preparing):
                 components_of = self._reader_factory.components_of
-                layouts = [layout for stream in chosen for layout in components_of(stream, self.source).decoder.layouts]
+                layouts = [
+                    layout for stream in chosen for layout in components_of(stream, self.source).row_builder.layouts
+                ]
                 self.target.prepare(layouts)
         finally:
             self.context.run_report.notice_of_target(*self.target.notices)

@@ -3,7 +3,7 @@ From the bytes of a page to rows, by Structs with the provider's member names.
 
 A page is decoded at once by a Struct that refuses unknown members. If that fails, it is decoded by one that ignores
 them, and the unknown members are decoded separately. If that fails, it is decoded element by element, and elements that
-do not fit are rejected (:meth:`RecordDecoder._read_element`). Values whose JSON type is not that of their column
+do not fit are rejected (:meth:`RecordParser._read_element`). Values whose JSON type is not that of their column
 (money, times, days in another format) are decoded as they are, and then converted column by column
 (:mod:`penstock._decode.conversion`).
 """
@@ -23,7 +23,7 @@ from penstock._decode.conversion import (
     reason_of_null,
 )
 from penstock._decode.elements import DICTS, RAWS, Elements
-from penstock._decode.page import RawPage, get_column, nulls, set_column, set_column_each
+from penstock._decode.page import DecodingPage, get_column, nulls, set_column, set_column_each
 from penstock._decode.rejects import Rejects, add_extra
 from penstock._decode.structs import Nested, OuterMembers, Shape, is_sent, unknown_in, unknown_members, value_at
 from penstock.errors import BrokenBodyError
@@ -53,9 +53,9 @@ class _Unread(NamedTuple):
     value: Any
 
 
-class RecordDecoder:
+class RecordParser:
     """
-    Reads the pages of one stream. ``raw`` are the json columns that stay bytes; ``nested`` is the same for ``_extra``.
+    Parses the pages of one stream. ``raw`` are the json columns that stay bytes; ``nested`` is the same for ``_extra``.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class RecordDecoder:
         self._shapes = {texts: Shape.of(columns, raw, self._outer, texts=texts) for texts in (False, True)}
         self._sent = tuple(filter(is_sent, columns.values()))
 
-    def read(self, page: RawPage) -> type:
+    def parse(self, page: DecodingPage) -> type:
         """
         Fill ``page.rows``, ``positions``, ``unknown`` and ``count``; elements that do not fit are added to
         ``rejected``.
@@ -105,7 +105,7 @@ class RecordDecoder:
 
     # --- rows: three tries ------------------------------------------------------------------------------------------
 
-    def _read_rows(self, page: RawPage, shape: Shape) -> None:
+    def _read_rows(self, page: DecodingPage, shape: Shape) -> None:
         if self._raw:
             page.elements.compact()
         try:
@@ -114,7 +114,7 @@ class RecordDecoder:
         except ValidationError:
             self._read_with_unknown(page, shape)
 
-    def _read_with_unknown(self, page: RawPage, shape: Shape) -> None:
+    def _read_with_unknown(self, page: DecodingPage, shape: Shape) -> None:
         elements = page.elements
         elements.compact()
         try:
@@ -131,7 +131,7 @@ class RecordDecoder:
         extras = elements.decode(unknown_members(tuple(sorted(unknown)), self._nested))
         set_column_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
 
-    def _read_one_by_one(self, page: RawPage, shape: Shape) -> None:
+    def _read_one_by_one(self, page: DecodingPage, shape: Shape) -> None:
         rows: list[Any] = []
         positions: list[int] = []
         for position, element in enumerate(page.elements.raw()):
@@ -144,7 +144,7 @@ class RecordDecoder:
 
     # --- element by element -----------------------------------------------------------------------------------------
 
-    def _read_element(self, page: RawPage, position: int, element: Raw, shape: Shape) -> Any:
+    def _read_element(self, page: DecodingPage, position: int, element: Raw, shape: Shape) -> Any:
         """The row of an element. Values that do not fit a nullable column are null. Raises RejectedElementError."""
         try:
             members = DICTS.one.decode(element)
@@ -154,7 +154,7 @@ class RecordDecoder:
         try:
             row = shape.loose.one.decode(element)
         except ValidationError:
-            row = shape.wire(**self._attributes(members, unread))
+            row = shape.received(**self._attributes(members, unread))
         self._keep_unknown(page, row, members)
         for column, reason, value in unread:
             self._rejects.unread(page, position, column, reason, row, value)
@@ -167,7 +167,7 @@ class RecordDecoder:
             attributes[attribute] = PLAIN_JSON.decode(members[member]) if member in members else UNSET
         return attributes
 
-    def _keep_unknown(self, page: RawPage, row: Any, members: Mapping[str, Raw]) -> None:
+    def _keep_unknown(self, page: DecodingPage, row: Any, members: Mapping[str, Raw]) -> None:
         unknown = {name: value for name, value in members.items() if name not in self._members}
         page.unknown |= unknown.keys()
         page.members |= members.keys()
@@ -211,7 +211,7 @@ class RecordDecoder:
 
     # --- all rows at once -------------------------------------------------------------------------------------------
 
-    def _read_outer_members(self, page: RawPage) -> None:
+    def _read_outer_members(self, page: DecodingPage) -> None:
         """Fill the columns that are inside of another member; its other members go to ``_extra``."""
         for column in self._outer.columns:
             source, steps = self._outer.path_of(column)
@@ -226,7 +226,7 @@ class RecordDecoder:
                         add_extra(row, member, unknown)
             set_column(page.rows, attribute, UNSET)
 
-    def _reject_undeclared(self, page: RawPage) -> None:
+    def _reject_undeclared(self, page: DecodingPage) -> None:
         """Reject the elements without any declared member, such as an error or a summary among the records."""
         undeclared = set()
         for index in self._empty_rows(page):
@@ -239,7 +239,7 @@ class RecordDecoder:
         if undeclared:
             page.drop(undeclared)
 
-    def _empty_rows(self, page: RawPage) -> Sequence[int]:
+    def _empty_rows(self, page: DecodingPage) -> Sequence[int]:
         """The indices of the rows in which every column is null, where a record may lack each of its members."""
         empty: Sequence[int] = range(len(page.rows))
         for name in self._may_lack_all:
@@ -249,7 +249,7 @@ class RecordDecoder:
                 break
         return empty
 
-    def _convert(self, page: RawPage, column: Column, convert: Converter) -> None:
+    def _convert(self, page: DecodingPage, column: Column, convert: Converter) -> None:
         """Convert a column's values to its type."""
         values = get_column(page.rows, column.name)
         typed, misfits = converted(column, values, convert)

@@ -1,5 +1,5 @@
 """
-The decoder of one stream: the steps from the items of an answer to batches.
+The row builder of one stream: the steps from the items of an answer to batches of typed rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from msgspec import UNSET
 from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.elements import grouped, pages_of
 from penstock._decode.keys import KeyRules
-from penstock._decode.page import RawPage, nested_elements, set_column
-from penstock._decode.record_decoder import RecordDecoder
+from penstock._decode.page import DecodingPage, nested_elements, set_column
+from penstock._decode.record_parser import RecordParser
 from penstock._decode.rejects import Rejects
 from penstock._decode.slice_keys import SliceKeys
 from penstock._decode.totals import Measures, Totals, UnmarkedTotal
@@ -28,7 +28,7 @@ INVALID_JSON = (RecursionError, msgspec.DecodeError, UnicodeDecodeError)
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Decoded:
+class DecodedPage:
     """
     The result of decoding a page: ``count`` = rows + rejected + ``repeated``.
 
@@ -73,20 +73,20 @@ NO_STATE = AnswerState()
 
 
 @frozen(eq=False, repr=False, kw_only=True)
-class StreamDecoder:
+class RowBuilder:
     """
-    Decodes the pages of one stream. :func:`penstock._decode.compile.compile_stream` makes it.
+    Builds the typed rows of one stream, page by page. :func:`penstock._decode.compile.compile_stream` makes it.
 
-    ``layout``: the columns that are delivered. ``records``, ``rules``, ``measures`` and ``keys`` do the steps of
-    :meth:`decode_page`; ``derived`` are the streams cut from this one, in their order.
+    ``layout``: the columns that are delivered. ``parser``, ``rules``, ``measures`` and ``keys`` do the steps of
+    :meth:`build_page`; ``derived`` are the streams cut from this one, in their order.
     """
 
     layout: Layout
-    records: RecordDecoder
+    parser: RecordParser
     rules: ColumnRules
     measures: Measures
     keys: KeyRules
-    derived: tuple["DerivedDecoder", ...]
+    derived: tuple["DerivedRowBuilder", ...]
 
     @property
     def columns(self) -> Mapping[str, Column]:
@@ -103,18 +103,18 @@ class StreamDecoder:
         return self.rules.rejects
 
     @cached_property
-    def streams(self) -> "tuple[StreamDecoder, ...]":
+    def streams(self) -> "tuple[RowBuilder, ...]":
         """The stream itself, then those derived from it."""
-        return (self, *(derived.decoder for derived in self.derived))
+        return (self, *(derived.row_builder for derived in self.derived))
 
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The layout of the stream, then those of the streams derived from it."""
         return tuple(stream.layout for stream in self.streams)
 
-    def decode(
+    def build(
         self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, keys: SliceKeys | None = None
-    ) -> Iterator[Decoded]:
+    ) -> Iterator[DecodedPage]:
         """
         The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
         decoded in chunks, each when the caller requests it.
@@ -136,14 +136,14 @@ class StreamDecoder:
             if first.path not in files:
                 files[first.path] = _File(Totals(self.measures) if first.totals else None)
                 if first.format == "csv":
-                    self.records.check_header(first.header)
+                    self.parser.check_header(first.header)
                     if not first.raw:
                         continue
             file = files[first.path]
             state = AnswerState(file.totals, unmarked, one_array)
             try:
                 for elements in pages_of(runs, file.elements):
-                    decoded = self.decode_page(RawPage(elements), requested, keys, state)
+                    decoded = self.build_page(DecodingPage(elements), requested, keys, state)
                     file.elements += decoded.count
                     yield decoded
                     del elements, decoded  # else the rows of two pages are in memory
@@ -152,11 +152,11 @@ class StreamDecoder:
         if unmarked is not None:
             unmarked.check()
 
-    def decode_page(
-        self, page: RawPage, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
-    ) -> Decoded:
+    def build_page(
+        self, page: DecodingPage, requested: Requested, keys: SliceKeys, state: AnswerState = NO_STATE
+    ) -> DecodedPage:
         """Decode a page, in seven steps. Each changes the rows of ``page``, or takes some of them away."""
-        row_type = self.records.read(page)  # 1. Bytes to rows; elements that do not fit are rejected.
+        row_type = self.parser.parse(page)  # 1. Bytes to rows; elements that do not fit are rejected.
         self.rules.apply(page, requested)  # 2. Stamps, amounts and days.
         if state.totals is not None:
             state.totals.compare(page)  # 3. Rows of totals in a report: marked ones, and others.
@@ -164,17 +164,17 @@ class StreamDecoder:
             state.unmarked.reject(page, self.rejects)
         read_again = partial(self._read_again, page, requested) if state.one_array else None
         fresh = self.keys.check(page, keys, read_again)  # 4. Repeated rows are dropped.
-        derived = [child.decode(page) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
+        derived = [child.build(page) for child in self.derived] if self.derived else ()  # 5. Derived streams' rows.
         absent = self.measures.absent(page) if page.unknown else frozenset[str]()  # 6. Measures that no element has.
         for name in self.rules.rejects.hidden:  # 7. Columns that are not delivered.
             set_column(page.rows, name, UNSET)
         set_column(page.rows, "__class__", row_type)  # of one memory layout, see structs.Shape
         return _decoded(self.layout, page, derived, fresh, absent)
 
-    def _read_again(self, page: RawPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
-        """The rows of some elements, as the first two steps of :meth:`decode_page` made them."""
-        again = RawPage(page.elements.of_array(indices))
-        self.records.read(again)
+    def _read_again(self, page: DecodingPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
+        """The rows of some elements, as the first two steps of :meth:`build_page` made them."""
+        again = DecodingPage(page.elements.of_array(indices))
+        self.parser.parse(again)
         self.rules.apply(again, requested)
         return again.rows
 
@@ -193,27 +193,29 @@ class _File:
     elements: int = 0
 
 
-class DerivedDecoder(NamedTuple):
+class DerivedRowBuilder(NamedTuple):
     """A derived stream: the column that it is cut from, and the columns that its rows are stamped with."""
 
-    decoder: StreamDecoder
+    row_builder: RowBuilder
     column: Column
     stamps: Mapping[str, str]
 
-    def decode(self, parent: RawPage) -> Decoded:
+    def build(self, parent: DecodingPage) -> DecodedPage:
         """The rows in the parent's rows."""
-        page = RawPage(nested_elements(parent, self.column, self.stamps))
-        return self.decoder.decode_page(page, NOTHING_REQUESTED, SliceKeys())
+        page = DecodingPage(nested_elements(parent, self.column, self.stamps))
+        return self.row_builder.build_page(page, NOTHING_REQUESTED, SliceKeys())
 
 
-def _decoded(layout: Layout, page: RawPage, derived: Sequence[Decoded], fresh: int, absent: frozenset[str]) -> Decoded:
+def _decoded(
+    layout: Layout, page: DecodingPage, derived: Sequence[DecodedPage], fresh: int, absent: frozenset[str]
+) -> DecodedPage:
     """The result of a page after its last step."""
     unread_values, unread_example = len(page.unread), page.unread[0] if page.unread else None
     for child in derived:
         unread_values += child.unread_values
         unread_example = unread_example or child.unread_example
     rejected = sorted(page.rejected, key=itemgetter(0))
-    return Decoded(
+    return DecodedPage(
         batch=Batch(
             layout=layout,
             rows=page.rows,
