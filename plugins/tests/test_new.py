@@ -162,6 +162,7 @@ MADE = {
     "listed_edges": ("edges", "--login bearer --kind snapshot --paging cursor --account shop_id"),
     "refresh_cursor": ("payouts", "--login oauth_refresh --kind report --paging cursor"),
     "own_forms": ("forms", "--login none --paging none --kind report"),
+    "one_letter": ("sales", "--stream s --login none --paging none --kind report"),
     "open_single": ("offers", "--login none --paging none --kind snapshot"),
 }
 
@@ -224,6 +225,7 @@ QUICK = (
     "refresh_cursor",
     "own_forms",
     "one_a_day",
+    "one_letter",
 )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import click
 from penstock import UsageError, snake
+from penstock.names import counted
 from penstock.redact import shown_url
 
 from penstock_plugins.scaffold.code import LOGINS
@@ -213,7 +214,7 @@ def _asked(option: str, question: str, choices: tuple[str, ...] | None, usual: s
     """The answer to a question; ``usual``: the one that the sample suggests. UsageError where nobody answers."""
     try:
         kind = click.Choice(choices) if choices else str
-        answer: str = click.prompt(question, type=kind, default=usual or None, err=True)
+        answer: str = click.prompt(question, type=kind, default=usual or None, prompt_suffix=" ", err=True)
     except click.Abort:
         click.echo(err=True)  # ends the line of the question
         raise UsageError(f"{option} is missing, and standard input is no terminal; give the option") from None
@@ -267,7 +268,7 @@ def _write(folder: Path, connector: PackageFiles) -> None:
 
 def _summary(folder: Path, choices: Choices, connector: PackageFiles) -> None:
     count = len(choices.stream.sample.records)
-    print(f"{folder}: {len(connector.files)} files from {count} records of the sample.\n\nReview:")
+    print(f"{folder}: {len(connector.files)} files from {counted(count, 'record')} of the sample.\n\nReview:")
     for line in connector.reviews:
         print(f"  {line}")
     print(

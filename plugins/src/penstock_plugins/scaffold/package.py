@@ -91,8 +91,9 @@ def package_files(choices: Choices) -> PackageFiles:
 def _streams(choices: Choices) -> tuple[StreamTexts, ...]:
     """The parent's stream, if there is one, and the stream."""
     texts: list[StreamTexts] = []
-    taken = {*IMPORTABLE, _class_name(choices.name, IMPORTABLE)}
-    for stream in filter(None, (choices.parent, choices.stream)):
+    streams = [*filter(None, (choices.parent, choices.stream))]
+    taken = {*IMPORTABLE, _class_name(choices.name, IMPORTABLE), *(stream.name.upper() for stream in streams)}
+    for stream in streams:
         name = _class_name(stream.singular, taken)
         taken.add(name)
         texts.append(

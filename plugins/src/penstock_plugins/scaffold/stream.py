@@ -77,7 +77,7 @@ class StreamChoices:
         name = self.name
         if name.endswith("ies"):
             name = f"{name[:-3]}y"
-        elif name.endswith("s") and not name.endswith("ss"):
+        elif name.endswith("s") and not name.endswith("ss") and name != "s":
             name = name[:-1]
         is_free = not keyword.iskeyword(name) and name not in (*IMPORTABLE, "day", "raw", "self")
         return name if is_free else f"{name}_record"
