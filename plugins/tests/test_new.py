@@ -281,7 +281,9 @@ def test_modules_of_a_new_connector_are_formatted_and_checked(place: Path) -> No
 
     src = f"src = {[f'connector_{name}/src' for name in MADE]}"
     lint = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,I,W", "--line-length", "120", "."]
-    checked = subprocess.run([*lint, "--config", src], cwd=place, capture_output=True, text=True, check=False)
+    blank_lines = ["--preview", "--extend-select", "E303"]
+    command = [*lint, *blank_lines, "--config", src]
+    checked = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 

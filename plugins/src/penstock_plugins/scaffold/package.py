@@ -265,7 +265,8 @@ class _Texts:
             functions="\n\n\n".join(filter(None, [*rows, *moving, "# helpers"])),
             sandbox_settings="".join(f"        {setting},\n" for setting in self._sandbox_settings()),
         )
-        return text.replace("# helpers", "\n\n\n".join(imitation.helpers(text))).replace("\n\n\n\n", "\n\n")
+        helpers = "".join(f"\n\n\n{helper}" for helper in imitation.helpers(text))
+        return text.replace("\n\n\n# helpers", helpers).replace("\n\n\n\n", "\n\n")
 
     def _constants(self) -> list[str]:
         """The constants of the sandbox beside those of its streams."""
