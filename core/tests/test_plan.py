@@ -193,6 +193,18 @@ def test_a_window_never_leaves_the_served_days(today: date, back: int, length: i
     assert len(notices) == (since < floor) + (until > today)
 
 
+def test_a_start_that_has_not_come_is_named():
+    """
+    It may be on purpose, or a wrong year: the run reads nothing, and states so.
+    """
+    job = a_job(settings=Settings(ids=("1",), start=date(2062, 8, 1)))
+
+    planned = plan_job(job, NOW)
+
+    assert not planned.partitions
+    assert "s.clicks: nothing is read, because start 2062-08-01 is after" in " ".join(planned.notices)
+
+
 def test_a_window_that_ends_before_it_starts_is_refused():
     """
     --since after --until names both.

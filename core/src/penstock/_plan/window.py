@@ -71,11 +71,12 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
         )
     if since is None:
         return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until), notices
-    if since > until and job.since is not None:
+    if since > until:
         last = "the last day that can be read" if job.until else "the last day that is read without --until"
-        raise UsageError(
-            f"{job.source.name}.{stream.name}: --since {since} is after {until}, {last}. Choose an earlier day."
-        )
+        after = f"{since} is after {until}, {last}"
+        if job.since is not None:
+            raise UsageError(f"{job.source.name}.{stream.name}: --since {after}. Choose an earlier day.")
+        notices.append(f"{job.source.name}.{stream.name}: nothing is read, because start {after}")
     if floor is not None and since < floor:
         notices.append(f"{job.source.name} serves {stream.name} from {floor} on: days before it are left as they are")
         since = floor
