@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock._cli import completion
-from penstock._cli.output import paged, print_csv, print_json, print_table
-from penstock._cli.session import Session, as_json, as_json_or_csv, command
+from penstock._cli.output import paged, print_json, print_table
+from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import to_stderr
 from penstock.connector import Stream
 from penstock.errors import PluginError, UsageError
@@ -97,21 +97,18 @@ def _print_installed(installed: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
 @click.argument("connector", shell_complete=completion.connectors)
 @click.argument("stream", required=False, metavar="[STREAM]", shell_complete=completion.one_stream)
 @click.option("--search", metavar="TEXT", help="Only streams and actions with this text in a name or a description.")
-@as_json_or_csv
-def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool, csv_: bool) -> None:
+@as_json
+def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool) -> None:
     """
     What a connector offers: its streams with kind, key, partition and fields, and its actions. Needs no
     configuration.
 
-    STREAM is a name, a part of one, or a pattern. With --csv one row per field.
+    STREAM is a name, a part of one, or a pattern.
     """
     connector = _connector_of(session, connector)
     offered, actions = _offered_streams(session.registry, connector, stream, search)
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
-    elif csv_:
-        rows = [{"stream": each["name"], "kind": each["kind"], **field} for each in offered for field in each["fields"]]
-        print_csv(rows, ("stream", "kind", "name", "type"))
     elif not offered and not actions:
         print(f"nothing of {connector} has {search!r} in it" if search else f"{connector} offers nothing")
     else:

@@ -184,41 +184,16 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None
     of the rows. None is an empty cell, an account its values.
     """
     listed = list(rows)
-    with printing_csv(dict.fromkeys([*columns, *(name for row in listed for name in row)])) as add:
-        for row in listed:
-            add(row)
-
-
-@contextmanager
-def printing_csv(columns: Iterable[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Print rows with these columns, each when it is added; see :func:`print_csv`."""
-    names, any_added = list(columns), False
-    write = csv.writer(_Data(), lineterminator="\n").writerow
-
-    def add(row: Mapping[str, Any]) -> None:
-        nonlocal any_added
-        if not any_added:
-            write(names)
-        any_added = True
+    names = list(dict.fromkeys([*columns, *(name for row in listed for name in row)]))
+    write = csv.writer(sys.stdout, lineterminator="\n").writerow
+    write(names)
+    for row in listed:
         write([mask(_csv_cell(row.get(name))) for name in names])
-
-    yield add
-    if not any_added:
-        write(names)
-
-
-class _Data:
-    """Standard output at the time of each line: an item may be added while a command runs plugins' code."""
-
-    def write(self, text: str) -> int:
-        return standard_output().write(text)
 
 
 def _csv_cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(map(str, value.values()))
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
     return "" if value is None else str(value)
 
 

@@ -11,8 +11,8 @@ import click
 from penstock import PlannedPartition
 from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import selection
-from penstock._cli.output import print_csv, print_json, print_table, print_text
-from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.output import print_json, print_table, print_text
+from penstock._cli.session import Session, as_json, command
 from penstock._project.jobs import unnamed_error
 from penstock._project.run_result import PlanResult
 from penstock.names import counted
@@ -27,8 +27,8 @@ ACCOUNTS_LISTED = 5  # accounts of a stream with the same days and reason; more 
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
 @click.option("--shards", type=int, metavar="M", help="Which of M shards reads what, see run --shard.")
-@as_json_or_csv
-def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options: Any) -> int:
+@as_json
+def plan(session: Session, name: str | None, json_: bool, **options: Any) -> int:
     """
     Show the partitions that a run would fetch, each with its reason. Makes no request.
 
@@ -48,8 +48,6 @@ def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options:
         ]
         more = {"shards": divided} if divided else {}
         print_json({"partitions": _as_dicts(result), "waiting": result.waiting, **more})
-    elif csv_:
-        print_csv(_as_dicts(result), ("source", "stream", "partition", "reason", "requests", "timezone"))
     else:
         _print_plan(result, verbose=session.verbose)
     return result.exit_code

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from attrs import asdict, fields_dict
+from attrs import asdict
 
 from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, DAY, TO
-from penstock._cli.output import print_csv, print_json, print_table, printing_csv, printing_json
-from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.output import print_json, print_table, printing_json
+from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import harmless
 from penstock.commands.process import standard_output
 from penstock.errors import UsageError
@@ -22,8 +22,6 @@ from penstock.redact import mask
 from penstock.results import RejectedRecord
 
 RECORD_SHOWN = 1000  # characters of a rejected record
-
-COUNT_COLUMNS = ("count", "target", "source", "stream", "path", "reason")
 
 Read = Callable[[Callable[[RejectedRecord], None]], int]
 """Passes each record as it is read, and returns the exit code."""
@@ -37,12 +35,12 @@ Read = Callable[[Callable[[RejectedRecord], None]], int]
 @click.option("--since", type=DAY, metavar="DAY", help="First day.")
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")
 @ACCOUNTS
-@as_json_or_csv
-def rejected(session: Session, what: str | None, name: str | None, json_: bool, csv_: bool, **options: Any) -> int:
+@as_json
+def rejected(session: Session, what: str | None, name: str | None, json_: bool, **options: Any) -> int:
     """
     Records that could not be delivered as they came: `list` counts them by reason, `show` prints them.
 
-    A long record is cut; with --json or --csv it is whole.
+    A long record is cut; with --json it is whole.
     """
 
     def read(on_record: Callable[[RejectedRecord], None]) -> int:
@@ -56,9 +54,9 @@ def rejected(session: Session, what: str | None, name: str | None, json_: bool, 
             "`penstock rejected show` prints them"
         )
     if what == "list":
-        return _list(read, json_=json_, csv_=csv_)
-    if json_ or csv_:
-        with printing_json("rejected") if json_ else printing_csv(fields_dict(RejectedRecord)) as add:
+        return _list(read, json_=json_)
+    if json_:
+        with printing_json("rejected") as add:
             return read(lambda record: add(asdict(record, recurse=False)))
     return _show(read)
 
@@ -80,7 +78,7 @@ def _show(read: Read) -> int:
     return code
 
 
-def _list(read: Read, *, json_: bool, csv_: bool) -> int:
+def _list(read: Read, *, json_: bool) -> int:
     """Count the records by place and kind of reason, and show the first reason of each kind."""
     firsts: dict[tuple[str, ...], str] = {}
     counts: Counter[tuple[str, ...]] = Counter()
@@ -94,9 +92,6 @@ def _list(read: Read, *, json_: bool, csv_: bool) -> int:
     if json_:
         names = ("target", "source", "stream", "path", "reason")
         print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})
-    elif csv_:
-        rows = [dict(zip(COUNT_COLUMNS, (count, *key), strict=True)) for key, count in counts.most_common()]
-        print_csv(rows, COUNT_COLUMNS)
     elif counts:
         print_table(
             ["count", "source", "stream", "path", "reason", "target"],

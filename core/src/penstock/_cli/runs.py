@@ -10,34 +10,20 @@ import click
 
 from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import TO
-from penstock._cli.output import print_csv, print_json, print_table
-from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.output import print_json, print_table
+from penstock._cli.session import Session, as_json, command
 from penstock.errors import UsageError
 from penstock.results import RunInfo
 
 REASON_SHOWN = 80  # characters of a run's reason in a list
-
-RUN_COLUMNS = (
-    "run_id",
-    "target",
-    "source",
-    "started_at",
-    "seconds",
-    "exit_code",
-    "records",
-    "rejected",
-    "requests",
-    "failed",
-    "why",
-)
 
 
 @command()
 @click.argument("name", metavar="[PIPELINE|SOURCE|RUN]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @click.option("--limit", type=click.IntRange(1), default=20, metavar="N", help="Runs of each source.  [default: 20]")
-@as_json_or_csv
-def runs(session: Session, name: str | None, to: str | None, limit: int, json_: bool, csv_: bool) -> int:
+@as_json
+def runs(session: Session, name: str | None, to: str | None, limit: int, json_: bool) -> int:
     """
     The last runs, newest first, with their reasons; for a RUN, its report as JSON.
     """
@@ -50,13 +36,11 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
         if not reports:
             raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
         print_json({"run_id": one_run, "sources": reports})
-    elif csv_:
-        print_csv(map(_run_cells, result.runs), RUN_COLUMNS)
     elif result.runs:
         # A run's name begins with the time of its start.
         columns = ["run", "source", "target", "took", "exit", "records", "why"]
         rows = [
-            [run.run_id, run.source, run.target, *run_row(run)[2:4], run.records, _first_reason(run, REASON_SHOWN)]
+            [run.run_id, run.source, run.target, *run_row(run)[2:4], run.records, _first_reason(run)]
             for run in result.runs
         ]
         if len({run.target for run in result.runs}) == 1:
@@ -68,18 +52,14 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
     return result.exit_code
 
 
-def _run_cells(run: RunInfo) -> dict[str, Any]:
-    return {**{name: getattr(run, name) for name in RUN_COLUMNS if name != "why"}, "why": _first_reason(run)}
-
-
-def _first_reason(run: RunInfo, longest: int | None = None) -> str:
-    """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
+def _first_reason(run: RunInfo) -> str:
+    """The first reason of a run that was not good, shortened."""
     phrases = [f"{run.failed} failed"] if run.failed else []
     phrases += [f"{run.rejected} rejected"] if run.rejected else []
     messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
     messages += [error.get("reason", error["message"]) for error in run.report.get("errors", [])]
     for text in messages[:1]:
-        phrases.append(text if longest is None else textwrap.shorten(text, longest, placeholder=" ..."))
+        phrases.append(textwrap.shorten(text, REASON_SHOWN, placeholder=" ..."))
     return ", ".join(phrases)
 
 

@@ -202,7 +202,7 @@ def as_json(function: F) -> F:
 
 
 def as_json_or_csv(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--json`` and ``--csv``, for every command that prints one list."""
+    """``--json`` and ``--csv``, for the commands whose rows are compared with an invoice."""
 
     @wraps(function)
     def chosen(*arguments: Any, json_: bool, csv_: bool, **options: Any) -> Any:

@@ -8,7 +8,6 @@ from datetime import date, datetime
 from typing import Any
 
 import click
-from attrs import asdict, fields_dict
 
 from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, DAY, DURATION, TO
@@ -28,8 +27,7 @@ RANK_WRONG, RANK_IMPERFECT, RANK_FINE = 0, 1, 2  # of the lines of status, in th
 _STYLES = ("red", "yellow", "")  # by rank
 COMBINED_STREAMS = 3  # so many streams without days, of one rank, are one line of status
 
-ACCOUNT_COLUMNS = ("target", "source", "stream", "account")
-TOTAL_COLUMNS = (*ACCOUNT_COLUMNS, "period", "days", "open", "rows")
+TOTAL_COLUMNS = ("target", "source", "stream", "account", "period", "days", "open", "rows")
 
 
 @command()
@@ -61,43 +59,25 @@ def status(
     What was delivered: a line per source and stream, or per account with -v, and the last runs.
 
     `missing` are days between the first and the last one that were never delivered. `penstock plan` shows what a run
-    would fetch.
+    would fetch. --csv is for --totals.
     """
     if totals:
         window = {"since": since, "until": until, "daily": daily}
         return _totals(session, name, json_=json_, csv_=csv_, to=to, accounts=accounts, **window)
-    if daily or since or until:
-        raise UsageError("--daily, --since and --until belong to --totals")
+    if daily or since or until or csv_:
+        raise UsageError("--daily, --since, --until and --csv belong to --totals")
     result = session.project.status(name, to=to, accounts=accounts, max_age_s=max_age)
     if accounts and not any(target.sources or target.error for target in result.targets):
         raise UsageError(f"--accounts: no account here matches {', '.join(accounts)}; penstock status -v lists them")
     now = Clock().now()
     if session.print_if_json(result, json_):
         pass
-    elif csv_:
-        (_print_problems_as_csv if problems else _print_streams_as_csv)(result.targets)
     elif problems:
         _print_problems(result.targets, now)
     else:
         _print_targets(result.targets, now, verbose=session.verbose)
     _complain_of_overdue(session, result.targets, now)
     return result.exit_code
-
-
-def _print_problems_as_csv(targets: Iterable[TargetStatus]) -> None:
-    problems = ((target.target, problem) for target in targets for problem in target.problems)
-    rows = [{"target": target, **asdict(problem, recurse=False)} for target, problem in problems]
-    print_csv(rows, ("target", *fields_dict(Problem)))
-
-
-def _print_streams_as_csv(targets: Iterable[TargetStatus]) -> None:
-    sources = ((target.target, source) for target in targets for source in target.sources)
-    rows = [
-        {"target": target, "source": source.source, **asdict(stream, recurse=False)}
-        for target, source in sources
-        for stream in source.streams
-    ]
-    print_csv(rows, ACCOUNT_COLUMNS)
 
 
 def _complain_of_overdue(session: Session, targets: Sequence[TargetStatus], now: datetime) -> None:

@@ -3,12 +3,10 @@
 """
 
 import click
-from attrs import asdict, fields_dict
 
 from penstock._cli.completion import pipelines_and_sources
 from penstock._cli.options import ACCOUNTS, DAY, TO
-from penstock._cli.output import print_csv
-from penstock._cli.session import Session, as_json_or_csv, command
+from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import harmless
 from penstock.names import counted
 from penstock.redact import mask
@@ -22,7 +20,7 @@ from penstock.results import Deleted, DifferenceInfo, VerifyResult
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")
 @ACCOUNTS
 @click.option("--repair", is_flag=True, help="Let the next run read again what differs.")
-@as_json_or_csv
+@as_json
 def verify(
     session: Session,
     name: str | None,
@@ -32,7 +30,6 @@ def verify(
     accounts: tuple[str, ...] | None,
     repair: bool,
     json_: bool,
-    csv_: bool,
 ) -> int:
     """
     Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
@@ -42,9 +39,6 @@ def verify(
     """
     result = session.project.verify(name, to=to, since=since, until=until, accounts=accounts, repair=repair)
     if session.print_if_json(result, json_):
-        return result.exit_code
-    if csv_:
-        print_csv([asdict(difference, recurse=False) for difference in result.differences], fields_dict(DifferenceInfo))
         return result.exit_code
     for difference in result.differences:
         _print_difference(difference)
