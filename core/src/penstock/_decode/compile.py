@@ -29,24 +29,16 @@ _OF_EXTRA = "members that the record class does not know, and values that do not
 
 
 class ColumnOptions(NamedTuple):
-    """
-    A source's settings for its columns, and the columns of this stream that other streams read.
+    """A source's settings for its columns, and the columns of this stream that other streams read."""
 
-    ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger read.
-    ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
-    for hooks that read them). ``zone``: the zone of a row's day. ``extra``: whether unknown members are kept in
-    ``_extra``; default (None): as ``include_personal``, since they may be personal. ``connector``: the connector of the
-    stream. ``secrets``: the columns of all its streams that are secret, or have secrets inside: these are masked in the
-    json columns and in ``_extra`` of this stream, too.
-    """
-
-    exclude: Collection[str] = ()
+    exclude: Collection[str] = ()  # "column" or "stream.column"
     include_personal: bool = True
-    extra: bool | None = None
-    needed: Collection[str] = ()
-    nested: Nested = "raw"
-    zone: tzinfo = UTC
+    extra: bool | None = None  # keep unknown members in _extra; None: as include_personal, since they may be personal
+    needed: Collection[str] = ()  # columns that other streams or the ledger read
+    nested: Nested = "raw"  # json columns stay bytes, or are "plain" values with exact decimals, for hooks
+    zone: tzinfo = UTC  # of a row's day
     connector: str = ""
+    # Columns of all its streams that are secret, or have secrets inside: masked in json columns and _extra of this one.
     secrets: Collection[Column] = ()
 
 

@@ -27,55 +27,39 @@ class LoadedPartition(NamedTuple):
 
 @frozen(eq=False, repr=False, kw_only=True)
 class ReadResult:
-    """
-    The writer of each partition, ready to be committed, and what was counted.
-
-    ``read_at``: when the rows were those of the provider at the latest. ``on_demand``: the reports that the rows are
-    from. ``is_imperfect``: whether a record was rejected, or a value not read. ``truncated``: the provider cut a
-    response at its ceiling, and there may be more records. ``provisional``: why the provider calls its own numbers
-    provisional; "": it does not. ``undated``: rejected records without a requested day that can be read. Where there
-    are any, the partitions stay open. ``absent``: the measures that no record has, though all pages have ``unknown``
-    members, which the record class does not have. ``replacement_errors``: of the partitions that these rows must not
-    replace.
-    """
+    """The writer of each partition, ready to be committed, and what was counted."""
 
     planned: PlannedSlice
-    read_at: datetime
-    on_demand: ReportsOnDemand | None
+    read_at: datetime  # the latest moment at which the rows were those of the provider
+    on_demand: ReportsOnDemand | None  # the reports that the rows are from
     partitions: Mapping[Partition, LoadedPartition]
-    is_imperfect: bool
-    truncated: bool
-    provisional: str
-    undated: Sequence[Rejected]
-    absent: frozenset[str]
-    unknown: Sequence[str]
-    replacement_errors: Mapping[Partition, BrokenBodyError]
+    is_imperfect: bool  # a record was rejected, or a value not read
+    truncated: bool  # the provider cut a response at its ceiling: there may be more records
+    provisional: str  # why the provider calls its own numbers provisional; "": it does not
+    undated: Sequence[Rejected]  # records without a requested day that can be read: the partitions stay open
+    absent: frozenset[str]  # measures that no record has, though all pages have ``unknown`` members
+    unknown: Sequence[str]  # members that the record class does not have
+    replacement_errors: Mapping[Partition, BrokenBodyError]  # of the partitions that these rows must not replace
 
 
 @define(eq=False, repr=False, kw_only=True)
 class ReadCounts:
     """
-    What one reading of a slice has counted so far.
-
-    ``began_at``: of reports on demand, when the first was submitted; ``clock_lag``: how much older than our clock its
-    responses are. ``no_record_reason``: why a request found no record; "": each found one. ``uncounted``: listings
-    whose number of records is not stated. ``has_out_of_bounds``: whether a record was dropped as outside of its slice.
-    ``has_mixed_derived``: whether a record that came again replaced one whose derived rows are written.
-    ``absent``: measures; None: no page yet. The others are those of :class:`ReadResult`.
+    What one reading of a slice has counted so far. The fields without a comment are those of :class:`ReadResult`.
     """
 
     planned: PlannedSlice
-    began_at: datetime
-    clock_lag: timedelta = timedelta(0)
+    began_at: datetime  # of reports on demand: when the first was submitted
+    clock_lag: timedelta = timedelta(0)  # the most by which a response was older than our clock
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
     provisional: str = ""
-    no_record_reason: str = ""
-    uncounted: int = 0
+    no_record_reason: str = ""  # why a request found no record; "": each found one
+    uncounted: int = 0  # listings whose number of records is not stated
     undated: list[Rejected] = field(factory=list)
-    has_out_of_bounds: bool = False
-    has_mixed_derived: bool = False
-    absent: frozenset[str] | None = None
+    has_out_of_bounds: bool = False  # a record was dropped as outside of its slice
+    has_mixed_derived: bool = False  # a record that came again replaced one whose derived rows are written
+    absent: frozenset[str] | None = None  # None: no page yet
     unknown: set[str] = field(factory=set)
 
     def result(self, on_demand: ReportsOnDemand | None) -> ReadResult:

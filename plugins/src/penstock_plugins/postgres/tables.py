@@ -32,23 +32,17 @@ from penstock_plugins.postgres.table_locations import (
 
 @frozen(kw_only=True)
 class Table:
-    """
-    A stream's table. ``types``: the types of the delivered columns in the table, in order, which may be wider than the
-    declared ones. ``added``: columns that this run added, so that no earlier row has a value in them. ``shared``: by
-    several sources, each row with its source in :data:`SOURCE_COLUMN`. ``unique``: the columns of its unique index.
-    ``altering``: it has triggers or rules of somebody's, which may alter what is written. ``definition``: of its
-    columns, triggers and rules, as :func:`definition_of` finds it.
-    """
+    """A stream's table."""
 
     sql: str
     layout: Layout = field(repr=False)
-    types: Mapping[str, str]
-    added: frozenset[str]
-    shared: bool
-    unique: tuple[str, ...]
-    altering: bool
+    types: Mapping[str, str]  # of the delivered columns in the table, in order; may be wider than the declared ones
+    added: frozenset[str]  # columns that this run added: no earlier row has a value in them
+    shared: bool  # by several sources, each row with its source in SOURCE_COLUMN
+    unique: tuple[str, ...]  # the columns of its unique index
+    altering: bool  # has triggers or rules of others, which may alter what is written
     oid: int
-    definition: str
+    definition: str  # of its columns, triggers and rules: see definition_of
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -41,38 +41,30 @@ Record = dict[str, Any]
 
 @frozen(kw_only=True)
 class Sample:
-    """
-    The records of a sample, in its order, and what is around them.
-
-    ``items``, ``total``, ``pages``, ``cursor``, ``link``, ``more`` are dotted paths; "" and None where there is none.
-    ``text`` is what the sandbox serves: the same with personal values and secrets replaced, cut to ``MOST_SERVED``
-    records. Of CSV ``head`` is the number of rows up to the header row; ``header``, ``encoding``, ``totals`` are what
-    its ReportFile must declare. ``packing``: how the file is packed; ``written_in``: its encoding.
-
-    ``within``: the object in each record, such as ``node``, whose members ``inner`` are here those of the record.
-    ``url``: a link to pages of the provider.
-    """
+    """The records of a sample, in its order, and what is around them."""
 
     format: Literal["json", "csv"]
     packing: Literal["", "gzip", "zip"] = ""
-    text: str
+    text: str  # what the sandbox serves: personal values and secrets are replaced, MOST_SERVED records are kept
     records: Sequence[Record]
     members: Sequence[str]
+    # Dotted paths; "" and None where there is none.
     items: str = ""
     total: str | None = None
     pages: str | None = None
     cursor: str | None = None
     link: str | None = None
     more: str | None = None
-    url: str = ""
-    within: str = ""
-    inner: tuple[str, ...] = ()
+    url: str = ""  # a link to pages of the provider
+    within: str = ""  # the object in each record, such as "node", whose members are here those of the record
+    inner: tuple[str, ...] = ()  # the members of ``within``
     is_array: bool = False  # the body is a bare array
+    # Of CSV; ``header``, ``encoding`` and ``totals`` are what its ReportFile must declare.
     delimiter: str = ","
-    head: int = 1
+    head: int = 1  # rows up to the header row, which is one of them
     header: tuple[str, ...] = ()
     encoding: str | None = None
-    written_in: str = "utf-8"
+    written_in: str = "utf-8"  # the encoding of the file
     totals: tuple[str, ...] = ()
 
 
