@@ -155,6 +155,24 @@ def test_another_process_is_refused_by_name(place: Path) -> None:
     assert len(read(place, CLICKS)) == 1
 
 
+@pytest.mark.parametrize("name", [":memory:", ":memory:days", "md:days", "s3:days.duckdb", "x:days.duckdb"])
+def test_a_target_is_a_file_whatever_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    DuckDB gives some names another meaning: of a database in memory, all rows would be gone after the run.
+    """
+    monkeypatch.chdir(tmp_path)
+    named = KIND.open(KIND.parse(f"duckdb:{name}"))
+
+    target = named.open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    target = named.open_readonly(SOURCE)
+    assert target is not None
+    target.close()
+
+
 @pytest.mark.parametrize(("opened", "mode"), [(False, 0o600), (True, 0o640)], ids=["new", "opened by its owner"])
 def test_the_file_and_its_log_are_for_their_owner(place: Path, opened: bool, mode: int) -> None:
     """

@@ -167,9 +167,10 @@ class Database:
 
 
 def _connected(path: Path, readonly: bool) -> Any:
+    place = str(Path.cwd() / path)  # relative, DuckDB takes :memory: for no file, and s3:a or md:a for another service
     if not readonly:
-        return duckdb.connect(str(path))
+        return duckdb.connect(place)
     try:
-        return duckdb.connect(str(path), read_only=True)
+        return duckdb.connect(place, read_only=True)
     except duckdb.ConnectionException:  # a run of this process has it open
-        return duckdb.connect(str(path))
+        return duckdb.connect(place)
