@@ -468,6 +468,8 @@ def test_a_shell_variable_as_a_secret_is_reported(tmp_path: Path) -> None:
     [
         pytest.param("$HOME/data", 'found "$HOME/data", in which no shell replaces $HOME', id="variable"),
         pytest.param("", "is empty; write . for the directory itself", id="empty"),
+        pytest.param("s3://bucket/data", 'found "s3://bucket/data", expected a path of this machine', id="URL"),
+        pytest.param("~nobody-here/data", "this machine has no user ~nobody-here", id="another user"),
     ],
 )
 def test_a_path_that_nobody_means_is_reported(tmp_path: Path, path: str, problem: str) -> None:

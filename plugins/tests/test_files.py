@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Batch, LedgerEntry, Partition, SinkError, TargetError
+from penstock import Batch, LedgerEntry, Partition, SinkError, SinkKind, TargetError, UsageError
 from penstock.testing.sinks import (
     ANSWERS,
     CLICKS,
@@ -43,6 +43,7 @@ from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, 
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.sink import FileSink
+from penstock_plugins.sink_kinds import KINDS
 
 TAG = {"click_id": "c1", "tag": "x"}
 
@@ -926,3 +927,19 @@ def test_a_small_file_is_created_when_it_is_committed(sink: FileSink) -> None:
     writer.abort()
     assert list(staged.iterdir()) == []
     target.close()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in ("jsonl", "csv", "parquet", "duckdb")])
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("s3://bucket/days", "has a URL, which would become a directory of this name"),
+        ("~nobody-here/days", "this machine has no user ~nobody-here"),
+    ],
+)
+def test_a_place_that_nobody_means_is_refused(kind: SinkKind, place: str, problem: str) -> None:
+    """
+    A directory ``s3:`` would be made here, and reported as delivered.
+    """
+    with pytest.raises(UsageError, match=problem):
+        kind.parse(f"{kind.scheme}:{place}")

@@ -196,7 +196,7 @@ class _SectionCheck:
         if isinstance(converted, Path):
             self._check_path(value)
             # A path in the file is relative to the file; a path from the environment or --set to the current directory.
-            return converted.expanduser() if raw.text else self.context.folder / converted.expanduser()
+            return _expanded(converted) if raw.text else self.context.folder / _expanded(converted)
         return converted
 
     def _check_origin_of_secret(self, raw: RawValue, key: str) -> None:
@@ -218,9 +218,14 @@ class _SectionCheck:
         )
 
     def _check_path(self, value: Any) -> None:
-        """Raises _InvalidError for a path that is empty, or names a variable: it would be a directory ``$HOME``."""
+        """
+        Raises _InvalidError for a path that is empty, is a URL, or names a variable: of ``s3://a`` and ``$HOME`` there
+        would be directories ``s3:`` and ``$HOME``.
+        """
         if not str(value):
             raise _InvalidError(": is empty; write . for the directory itself")
+        if "://" in str(value):
+            raise _InvalidError(f": found {shown(str(value))}, expected a path of this machine")
         names = [match[1] for match in re.finditer(_VARIABLE, str(value)) if match[1] in self.context.environ]
         if names:
             raise _InvalidError(
@@ -253,7 +258,7 @@ class _SectionCheck:
                 )
             return value
         if kind == "file":
-            return self._secret_file(self.context.folder / Path(reference).expanduser(), path)
+            return self._secret_file(self.context.folder / _expanded(Path(reference)), path)
         try:
             secret = self.context.secrets[kind](reference)
         except LookupError as error:
@@ -283,6 +288,14 @@ class _SectionCheck:
         if not value:
             raise _InvalidError(f": the file {path} is empty")
         return value
+
+
+def _expanded(path: Path) -> Path:
+    """The path with the directory of a user in place of ``~``. Raises _InvalidError where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise _InvalidError(f": this machine has no user {path.parts[0]}; write the whole path") from None
 
 
 def _without_newline(value: str) -> str:

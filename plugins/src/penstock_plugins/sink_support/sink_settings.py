@@ -44,4 +44,9 @@ def path_of(text: str, place: str = "DIR") -> Path:
     scheme, _, path = text.partition(":")
     if not path:
         raise UsageError(f"{text!r} names no place: write {scheme}:{place}, such as {scheme}:data")
-    return Path(path).expanduser()
+    if "://" in path:
+        raise UsageError(f"{text!r} has a URL, which would become a directory of this name; write {scheme}:{place}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text!r}: this machine has no user {path.partition('/')[0]}; write the whole path") from None
