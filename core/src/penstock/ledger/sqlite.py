@@ -165,7 +165,7 @@ class SqliteLedger(SqlLedger):
         name = getattr(error, "sqlite_errorname", "") or ""
         text = f"{self.path}: {error}"
         if name.startswith("SQLITE_FULL"):
-            return SinkError(f"{text}. Free some space and run again; what was delivered before is kept.")
+            return SinkError(f"{text}. Free some space and run again; what was delivered before is still there.")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return SinkError(f"{text} for 30 s by another process. Find out which one holds it, then run again.")
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
@@ -177,7 +177,7 @@ class SqliteLedger(SqlLedger):
             return TargetError(f"{text}. Give this user the right to read and write it, or name another target.")
         return SinkError(
             f"{text}. The ledger could not be read or written: look at the disk, and at what this process may use of "
-            "it (quota, ulimit), then run again; what was delivered before is kept."
+            "it (quota, ulimit), then run again; what was delivered before is still there."
         )
 
     def close(self) -> None:
