@@ -5,7 +5,7 @@ A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what i
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
 - elsewhere ``reference`` (the public API, see :mod:`reference`), ``source keys``, ``bounds``, ``fixed bounds``,
-  ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers``, ``events`` or ``conforms``.
+  ``sinks``, ``parts``, ``decisions``, ``modules``, ``helpers``, ``events``, ``conforms`` or ``proofs``.
 
 A test holds every file to what this script would write.
 """
@@ -14,6 +14,7 @@ import ast
 import importlib
 import re
 import sys
+import tomllib
 import typing
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -178,6 +179,7 @@ def generated(path: Path, registry: Registry) -> str:
         "modules": modules,
         "helpers": helpers,
         "events": events,
+        "proofs": proofs,
     }
 
     def made(found: re.Match[str]) -> str:
@@ -277,6 +279,32 @@ def events() -> list[str]:
 
 def conforms() -> list[str]:
     return _table(["`conforms` tries", "It fails when"], [[name, text] for name, text in CHECKS.items()])
+
+
+def promises() -> dict[str, dict[str, str]]:
+    """By section of the guarantees, each promise by its name, which is in a comment before it."""
+    found: dict[str, dict[str, str]] = {}
+    for section in re.split(r"^## ", (ROOT / "docs" / "guarantees.md").read_text(), flags=re.MULTILINE)[1:]:
+        # A promise is an item, a paragraph, or the second cell of a row.
+        marked = re.findall(
+            r"^(?:\| ([^|\n]+) \| |- |\*\*[^\n]+?\*\* )<!-- ([\w-]+) --> (.+?)(?= \|$|\n(?:\n|- ))",
+            section,
+            re.MULTILINE | re.DOTALL,
+        )
+        found[section.splitlines()[0]] = {
+            name: (f"{subject}: " if subject else "") + " ".join(text.split()) for subject, name, text in marked
+        }
+    return found
+
+
+def proofs() -> list[str]:
+    """The tests of each promise."""
+    tests = tomllib.loads((ROOT / "docs" / "proofs.toml").read_text())
+    lines = []
+    for section, of_section in promises().items():
+        rows = ([text, ", ".join(f"`{test}`" for test in tests[name])] for name, text in of_section.items())
+        lines += ["", f"## {section}", "", *_table(["Promise", "Tests"], rows)] if of_section else []
+    return lines[1:]
 
 
 def streams(connector: str, registry: Registry) -> list[str]:
