@@ -241,7 +241,7 @@ def test_a_fault_of_numbers_is_none_where_there_are_none(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("name", "provider"), sorted(SPOILT))
-def test_bad_record_costs_itself_only(name: str, provider: str, tmp_path: Path) -> None:
+def test_bad_record_is_rejected_alone(name: str, provider: str, tmp_path: Path) -> None:
     """
     A record that cannot be read is rejected and counted, and a value that cannot be read is null and counted; no other
     row is missing or other than it was sent.

@@ -154,7 +154,7 @@ def test_only_the_unreadable_day_fails(per_request: int, tmp_path: Path) -> None
 
 def test_a_day_without_records_is_empty_beside_a_day_with_bad_ones(tmp_path: Path) -> None:
     """
-    A record that shows its day harms no other day of the same request: one without records is delivered empty.
+    A record that shows its day affects no other day of the same request: one without records is delivered empty.
     """
     days = good()
     days[DAYS[0]] = [a_row(DAYS[0]), a_row(DAYS[0], "b", Spend="free")]

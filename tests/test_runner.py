@@ -353,7 +353,7 @@ def a_page(*ids: int, total: int | None = None, **more: Any) -> dict[str, Any]:
     return {"data": rows, "total": len(ids) if total is None else total}
 
 
-def test_a_partition_that_fails_harms_no_other(tmp_path: Path) -> None:
+def test_a_partition_that_fails_affects_no_other(tmp_path: Path) -> None:
     """
     One account's answer stays broken: it fails by name and is in the ledger as failed; the others are delivered.
     """

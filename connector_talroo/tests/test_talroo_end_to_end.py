@@ -171,7 +171,7 @@ def test_a_day_without_clicks_is_delivered_empty(bench: Bench, form: Any) -> Non
 )
 def test_a_passing_trouble_is_waited_out(bench: Bench, trouble: Any, pause_s: float) -> None:
     """
-    Asked again, with a new ticket each time, after the pause that fits.
+    Requested again, with a new ticket each time, after the pause that fits.
     """
     bench.sandbox.refuse_replays = True
     bench.sandbox.fail_next(trouble, times=2)

@@ -1,5 +1,5 @@
 """
-The connector's declarations and pure functions, held against the answers of the provider's document.
+The connector's declarations and pure functions, compared with the answers of the provider's document.
 """
 
 import json

@@ -109,7 +109,7 @@ def test_check_lists_the_problems_of_each_section(here: Here) -> None:
 
 def test_check_opens_one_sink(here: Here) -> None:
     """
-    The name of a sink is checked like that of a source, and no provider is asked.
+    The name of a sink is checked like that of a source, and nothing is requested.
     """
     assert here("check", "files") == "files: nothing was written yet, and whether a run may write is not tried\n"
     assert here.server.requests == []

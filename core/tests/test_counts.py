@@ -1,4 +1,4 @@
-"""Counts held against each other: fetched, written, rejected, repeated; what was promised; pages that come once."""
+"""Counts compared with each other: fetched, written, rejected, repeated; what was promised; pages that come once."""
 
 from decimal import Decimal
 

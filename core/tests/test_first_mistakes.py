@@ -370,7 +370,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
 
 def test_strict_plugins_refuses_a_wrong_result(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    The list itself ends with 0: a broken plugin that nobody uses harms nothing.
+    The list itself ends with 0: a broken plugin that nobody uses is no failure.
     """
     plugins = [requests(returns_none), penstock_plugins]
 

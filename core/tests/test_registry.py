@@ -131,7 +131,7 @@ class BatchWrapper:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_broken_plugin_is_listed_and_harms_nothing(plugin: type, reason: str) -> None:
+def test_a_broken_plugin_is_listed_and_affects_nothing(plugin: type, reason: str) -> None:
     """
     It is named with its reason; what the others offer can be used; strictness makes it an error.
     """
@@ -601,7 +601,7 @@ def test_two_plugins_that_state_one_name_clash():
 
 def test_a_connector_that_cannot_be_imported_is_broken():
     """
-    The name is imported when a hook is called; the plugin is listed with the reason, and harms nothing else.
+    The name is imported when a hook is called; the plugin is listed with the reason, and nothing else is affected.
     """
     registry = Registry([ConnectorPlugin("no_such_package.source:CONNECTOR"), Sound()])
 

@@ -308,7 +308,7 @@ def test_no_row_is_lost_to_letters_before_the_rows(before: str, campaign: str, e
     assert rows(found) == [(campaign, 12, Decimal("1840.25"))] * 2
 
 
-def test_a_row_of_totals_is_held_against_the_sums() -> None:
+def test_a_row_of_totals_is_compared_with_the_sums() -> None:
     """
     A report whose rows do not add up is not whole. Where a value was not read, the sums cannot be compared.
     """

@@ -689,7 +689,7 @@ def test_download_to_where_it_must_not_go(make: Make, base: str, url: str, outpu
 
 def test_plain_http_beyond_this_machine_needs_consent(make: Make) -> None:
     """
-    Said at once, with the key to set.
+    It fails at once, with the key to set.
     """
     with pytest.raises(ConfigError, match="allow_http = true"):
         make(base_origin="http://api.example.com")
@@ -760,7 +760,7 @@ def test_a_small_body_of_a_report_stays_in_memory(server: Server, make: Make) ->
 
 def test_a_full_directory_of_temporary_files_is_no_fault_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The provider is not asked again for the file, and is not named as one that cannot be reached.
+    The file is not requested again, and the provider is not named as one that cannot be reached.
     """
 
     def full(**_: Any) -> Any:

@@ -379,7 +379,7 @@ class Stranger:
         return [clicks(name="more", key="nothing")] if source == "acme" else []
 
 
-def test_a_mistake_of_another_plugin_harms_nothing_else() -> None:
+def test_a_mistake_of_another_plugin_affects_nothing_else() -> None:
     """
     The connector's own streams are offered; the other plugin is the broken one.
     """

@@ -1,7 +1,7 @@
 """
 The installed plugins: imported, registered with pluggy, and called one by one.
 
-pluggy calls all plugins of a hook at once, and ends with the first error. A plugin that is broken here harms no other:
+pluggy calls all plugins of a hook at once, and ends with the first error. Here a broken plugin affects no other:
 it is listed with its reason.
 """
 
