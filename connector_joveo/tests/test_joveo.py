@@ -340,12 +340,13 @@ def test_the_metadata_and_the_reports_name_the_client_in_a_header() -> None:
 
 def test_jobs_are_looked_up_together() -> None:
     """
-    One request holds many ids, in the body, and the client in the query.
+    One request holds many ids, in the body, and the client in the query; a job with another id is no answer to it.
     """
     (request,) = requested("jobs_by_id", parents=({"job_id": "a"}, {"job_id": "b"}))
 
     assert (request.method, request.full_url) == ("POST", f"https://joveo.example/jobs?client_id={CLIENT}")
     assert json.loads(request.body or b"") == ["a", "b"]
+    assert request.columns["job_id"] == {"a", "b"}
 
 
 def test_a_report_is_requested_for_its_days() -> None:

@@ -204,6 +204,20 @@ def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:
     assert reasons(decoded) == [("$[2].jobId", "job_id is 8, and 7 was requested")]
 
 
+def test_a_record_that_was_not_requested_is_rejected() -> None:
+    """
+    Of a request for several objects, by the values of a column: another object belongs to no row of the parent.
+    """
+    decoded = decode_one(
+        compiled(),
+        an_array({"clickId": "a", "jobId": 7}, {"clickId": "b"}, {"clickId": "c", "jobId": 9}),
+        {"job_id": frozenset(["7", "8"])},
+    )
+
+    assert [(row.click_id, row.job_id) for row in decoded.batch.rows] == [("a", 7), ("b", None)]
+    assert reasons(decoded) == [("$[2].jobId", "job_id is 9, which was not requested")]
+
+
 def test_stamps_that_do_not_fit() -> None:
     """
     A request's stamp that is no column, or no value of it, is the connector's fault; the answer's own, the record's.

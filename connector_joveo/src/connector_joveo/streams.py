@@ -125,9 +125,9 @@ def _requests(
 
 def _by_id(settings: JoveoSettings, slice_: Slice) -> Request:
     ids = [parent["job_id"] for parent in slice_.parents]
-    return joveo_request(settings, "jobs_by_id", client=slice_.account, body=ids).with_param(
-        "client_id", str(slice_.account)
-    )
+    request = joveo_request(settings, "jobs_by_id", client=slice_.account, body=ids)
+    request = evolve(request, columns={**request.columns, "job_id": frozenset(ids)})
+    return request.with_param("client_id", str(slice_.account))
 
 
 def _filters(settings: JoveoSettings, slice_: Slice) -> Any:

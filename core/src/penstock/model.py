@@ -181,7 +181,8 @@ class Request:
     One HTTP request, complete but for what the authenticator adds.
 
     ``url`` is absolute and, unless an authenticator finished it, without a query; ``params`` keep their order and are
-    encoded once, by :func:`encode_query`. ``columns`` are stamped on every record of the response. ``masked`` names the
+    encoded once, by :func:`encode_query`. ``columns`` are stamped on every record of the response; a frozenset is not
+    stamped: it has the values that were requested, and a record with another one is rejected. ``masked`` names the
     parameters and headers whose values are not shown.
     """
 

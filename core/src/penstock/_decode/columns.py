@@ -2,7 +2,7 @@
 The columns of a page's rows after reading: nested values, stamps, days, and amounts by ``amounts``, column by column.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import compress
 from types import MappingProxyType
@@ -145,7 +145,10 @@ class ColumnRules:
     def _stamp(self, page: DecodingPage, stamps: Mapping[str, Any]) -> None:
         for name, stamp in stamps.items():
             try:
-                self._stamp_all(page, name, stamp)
+                if isinstance(stamp, Set):
+                    self._check_values(page, name, stamp)
+                else:
+                    self._stamp_all(page, name, stamp)
             except MisfitError as misfit:
                 raise PluginError(f"the request stamps {name} with {stamp!r}: {misfit}") from None
         for name, stamp in page.elements.common_stamps.items():
@@ -203,6 +206,19 @@ class ColumnRules:
                 i: (name, f"{name} is {value}, and {stamp} was requested")
                 for i, (value, stamp) in enumerate(both)
                 if value is not None and stamp is not None and value != stamp
+            },
+        )
+
+    def _check_values(self, page: DecodingPage, name: str, requested: Set[Any]) -> None:
+        """Reject rows with a value that was not requested: they are other objects."""
+        column = self._stamped(name)
+        allowed = {coerce(column, value) for value in requested}
+        self.rejects.reject(
+            page,
+            {
+                i: (name, f"{name} is {value}, which was not requested")
+                for i, value in enumerate(get_column(page.rows, name))
+                if value is not None and value not in allowed
             },
         )
 
