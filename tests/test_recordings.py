@@ -212,6 +212,7 @@ def test_a_request_that_was_not_recorded_is_named(tmp_path: Path) -> None:
 
     assert found.exit_code == 1
     assert "has no response to this request" in found.errors[0]["message"]
+    assert "or without --full: then it has no final days" in found.errors[0]["message"]
     with pytest.raises(UsageError, match="this is no recording that can be read"):
         empty.run("talroo", to="-", replay=tmp_path / "out")
     with pytest.raises(UsageError, match="there are files in it"):

@@ -103,7 +103,11 @@ class Recording:
         if not about:
             more = "no further response to" if again else "no response to"
             seen = f"the recording {self.folder} has {more} this request"
-            advice = "It was made with other settings, for other days, or with another version of the connector."
+            advice = (
+                "It was made with other settings, for other days, with another version of the connector, or without "
+                "--full: then it has no final days, and a replay of it takes no --full. Record again with the options "
+                "of the replay."
+            )
             return Outcome(call=call, error=TransportError(seen, advice).at(request=call.request))
         if "error" in about:
             return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}").at(request=call.request))
