@@ -18,7 +18,7 @@ from market import ALL, WINDOW, Market
 from market_runs import MarketRuns
 from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
 from penstock._fetch.limits import RateLimit
-from penstock._plan.division import BLOCK_DAYS, Division, PartOfDivision, Unit, block_days, divide, shards, unit_of
+from penstock._plan.division import BLOCK_DAYS, Division, Shard, Unit, block_days, divide, divide_by_names, unit_of
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.sinks import SOURCE
@@ -40,28 +40,28 @@ def units(count: int, source: str = "shop") -> dict[Unit, int]:
 
 
 @pytest.mark.parametrize("parts", [1, 2, 16])
-def test_every_unit_has_one_part(parts: int) -> None:
+def test_every_unit_has_one_shard(parts: int) -> None:
     """
     Each unit belongs to exactly one part, known beforehand or not, and always to the same.
     """
     known = units(40)
     for division in (divide(parts, {"shop": 8}), divide(parts, {"shop": 8}, known, ["shop"])):
         for unit in [*known, Unit("shop", "a new one"), Unit("shop", None, "offers")]:
-            part = division.part_of(unit)
+            part = division.shard_of_unit(unit)
             assert 1 <= part <= parts
-            assert part in division.parts_by_source["shop"]
+            assert part in division.shards_by_source["shop"]
     one, other = divide(parts, {"shop": 8}, known), divide(parts, {"shop": 8}, dict(reversed(known.items())))
-    assert [one.part_of(unit) for unit in known] == [other.part_of(unit) for unit in known]
+    assert [one.shard_of_unit(unit) for unit in known] == [other.shard_of_unit(unit) for unit in known]
 
 
 def test_a_shard_does_not_depend_on_other_accounts() -> None:
     """
     The part of an account follows from its name: of two processes that know other accounts, exactly one reads it.
     """
-    assert [divide(4, {"shop": 8, "other": 2}).part_of(Unit("shop", name)) for name in "abcdefgh"] == [
-        divide(4, {"shop": 8}).part_of(Unit("shop", name)) for name in "abcdefgh"
+    assert [divide(4, {"shop": 8, "other": 2}).shard_of_unit(Unit("shop", name)) for name in "abcdefgh"] == [
+        divide(4, {"shop": 8}).shard_of_unit(Unit("shop", name)) for name in "abcdefgh"
     ]
-    assert Counter(divide(4, {"shop": 8}).part_of(Unit("shop", f"account {n}")) for n in range(400)).keys() == {
+    assert Counter(divide(4, {"shop": 8}).shard_of_unit(Unit("shop", f"account {n}")) for n in range(400)).keys() == {
         1,
         2,
         3,
@@ -78,7 +78,7 @@ def test_known_work_is_dealt_evenly() -> None:
 
     load = Counter[int]()
     for unit, weight in known.items():
-        load[division.part_of(unit)] += weight
+        load[division.shard_of_unit(unit)] += weight
     assert max(load.values()) <= 1.05 * sum(known.values()) / 4
 
 
@@ -90,15 +90,15 @@ def test_a_source_has_no_more_parts_than_requests_at_once() -> None:
         divide(16, {"shop": 2, "other": 1}),
         divide(16, {"shop": 2, "other": 1}, units(40) | units(9, "other")),
     ):
-        assert (len(division.parts_by_source["shop"]), len(division.parts_by_source["other"])) == (2, 1)
+        assert (len(division.shards_by_source["shop"]), len(division.shards_by_source["other"])) == (2, 1)
 
 
 def test_without_listed_accounts_a_part_without_work_holds_nothing() -> None:
     """
     Two accounts need two parts, so that their source's limits are shared among two.
     """
-    assert len(divide(8, {"shop": 8}, units(2)).parts_by_source["shop"]) == 2
-    assert len(divide(8, {"shop": 8}, units(2), ["shop"]).parts_by_source["shop"]) == 8
+    assert len(divide(8, {"shop": 8}, units(2)).shards_by_source["shop"]) == 2
+    assert len(divide(8, {"shop": 8}, units(2), ["shop"]).shards_by_source["shop"]) == 8
 
 
 def many_source(**more: Any) -> Any:
@@ -114,9 +114,7 @@ def test_shares_of_the_limits_make_the_whole() -> None:
     """
     source = many_source(concurrency=7, requests_per_second=3.0)
     division = divide(3, {"market": 7})
-    settings = [
-        PartOfDivision(division=division, number=number).with_share_of_limits(source).settings for number in (1, 2, 3)
-    ]
+    settings = [Shard(division=division, number=number).with_share_of_limits(source).settings for number in (1, 2, 3)]
 
     assert sorted(one.concurrency for one in settings) == [2, 2, 3]
     assert sum(one.requests_per_second for one in settings) == pytest.approx(3.0)
@@ -134,12 +132,12 @@ def test_no_second_has_more_requests_than_the_source_allows(
     However the parts coincide, together they start no more requests in any second than one process does.
     """
     source = many_source(concurrency=9, requests_per_second=rate)
-    division = shards(workers, [source])
+    division = divide_by_names(workers, [source])
     starts = []
-    for number in division.parts_by_source["market"]:
+    for number in division.shards_by_source["market"]:
         clock = FakeClock()
         limit = RateLimit(
-            clock, PartOfDivision(division=division, number=number).with_share_of_limits(source).requests_per_second
+            clock, Shard(division=division, number=number).with_share_of_limits(source).requests_per_second
         )
         for part, wait in waits:
             clock.advance(wait if part == number else 0.0)
@@ -163,7 +161,7 @@ def test_dependent_streams_stay_together() -> None:
                 number
                 for number in range(1, parts + 1)
                 for stream in ("items", "stock", "orders", "events")
-                if PartOfDivision(division=division, number=number).has(source, source.stream(stream), shop)
+                if Shard(division=division, number=number).has(source, source.stream(stream), shop)
             }
             assert len(homes) == 1
 
@@ -178,9 +176,9 @@ def test_the_days_of_a_report_are_divided() -> None:
     """
     source = many_source(concurrency=16)
     sales, year = source.stream("sales"), days(365)
-    division = shards(16, [source])
-    shares = [PartOfDivision(division=division, number=number) for number in range(1, 17)]
-    read = [share.days_in_part(source, sales, "shop1", year) for share in shares]
+    division = divide_by_names(16, [source])
+    shares = [Shard(division=division, number=number) for number in range(1, 17)]
+    read = [share.days_in_shard(source, sales, "shop1", year) for share in shares]
 
     assert sorted(day for own in read for day in own) == year
     assert max(map(len, read)) == 3 * BLOCK_DAYS

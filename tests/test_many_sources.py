@@ -38,7 +38,7 @@ from penstock._plugins.registry import Registry
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._run.divided.coordinator import run_divided
-from penstock._run.divided.wire_values import PartResult, message_of
+from penstock._run.divided.messages import ShardResult, message_of
 from penstock._run_report.report import RunReport
 from penstock.engines import Assignment, Coordinator, Trial, Work
 from penstock.ledger import SqliteLedger
@@ -165,7 +165,7 @@ class EndingEngine:
     def check(self, trial: Trial) -> None: ...
 
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
-        coordinator.done(1, message_of(PartResult(report=RunReport(run_id="r").as_part())))
+        coordinator.done(1, message_of(ShardResult(report=RunReport(run_id="r").as_data())))
         coordinator.lost(2, "it was killed")
 
     def close(self) -> None: ...
@@ -219,7 +219,7 @@ def test_a_coordinator_has_a_bounded_number_of_targets_open(tmp_path: Path, fail
 
     report = run_divided(
         new_run(jobs, clock=ShiftedClock(then().now())),
-        Division(part_count=2, parts_by_source=parts),
+        Division(shard_count=2, shards_by_source=parts),
         EndingEngine(),
         lambda: jobs,
         {},

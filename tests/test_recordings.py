@@ -428,7 +428,7 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
     """
     They are in memory until the end of the run; beyond the bound they are recorded without their body.
     """
-    monkeypatch.setattr("penstock._recording.recorder.MOST_HELD_BYTES", 100)
+    monkeypatch.setattr("penstock._recording.recorder.MAX_HELD_BYTES", 100)
     shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
     recorder = Recorder(tmp_path / "tape", full=True)
 

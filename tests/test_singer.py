@@ -30,7 +30,7 @@ from penstock import (
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.integrations.messages import Texts
-from penstock_plugins.integrations.state_ledger import MOST_REPORTS, StateLedger
+from penstock_plugins.integrations.state_ledger import MAX_REPORTS, StateLedger
 from providers import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 pytestmark = pytest.mark.slow
@@ -494,7 +494,7 @@ def test_reports_under_way_are_kept_as_they_are_and_bounded() -> None:
             submitted_at=first + timedelta(seconds=number),
             fingerprint="f",
         )
-        for number in range(MOST_REPORTS + 2)
+        for number in range(MAX_REPORTS + 2)
     ]
     for report in reports:
         ledger.submit(report)

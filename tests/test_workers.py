@@ -510,7 +510,7 @@ def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:
         )
 
 
-def test_parts_of_a_report_make_the_whole() -> None:
+def test_reports_of_workers_make_the_whole() -> None:
     """
     The reports of parts, sent as JSON, add up: counts, members, errors and flags.
     """
@@ -524,19 +524,19 @@ def test_parts_of_a_report_make_the_whole() -> None:
         part.stream("market", "items").promised = number
         part.error("market", "items", {"shop": str(number)}, UsageError("no"))
         part.notice_of_target("the same")
-        whole.add_part(json.loads(json.dumps(part.as_part())))
+        whole.merge(json.loads(json.dumps(part.as_data())))
 
     full = RunReport(run_id="r")
     for one in attrs.fields(StreamCounts):  # also those that are added later
         values = {
             "unknown_members": {"m"},
-            "lost": {"price": ("cost",)},
+            "missing_measures": {"price": ("cost",)},
             "restated": [{"rows": [1, 2]}],
             "unread_example": "e",
         }
         setattr(full.stream("market", "all"), one.name, values.get(one.name, 3))
     copy = RunReport(run_id="r")
-    copy.add_part(json.loads(json.dumps(full.as_part())))
+    copy.merge(json.loads(json.dumps(full.as_data())))
     assert attrs.asdict(copy.stream("market", "all")) == attrs.asdict(full.stream("market", "all"))
     sales, items = whole.stream("market", "sales"), whole.stream("market", "items")
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)

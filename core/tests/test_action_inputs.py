@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock._write.rows import MOST_LINE_BYTES, RowFile, SingleRow, write_values
+from penstock._write.rows import MAX_LINE_BYTES, RowFile, SingleRow, write_values
 from penstock.errors import UsageError
 
 
@@ -114,7 +114,7 @@ def test_a_line_that_is_too_long_is_one_bad_row(tmp_path: Path, name: str, conte
     No part of it becomes a row: neither with its last value cut, nor what comes after the cut.
     """
     path = tmp_path / name
-    path.write_bytes(content % (b" " * (MOST_LINE_BYTES + 10)))
+    path.write_bytes(content % (b" " * (MAX_LINE_BYTES + 10)))
 
     first, second = RowFile.at(path)
 

@@ -130,7 +130,7 @@ def test_pages_that_never_end_do():
     """
     A listing has a largest number of pages.
     """
-    listing = ListingCounts(most_pages=3)
+    listing = ListingCounts(max_pages=3)
     for page in range(3):
         listing.count_request(Request(url=f"http://localhost/?page={page}"))
 

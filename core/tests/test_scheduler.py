@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from attrs import define, field
 from penstock._fetch import scheduler as module
-from penstock._fetch.call import Call, Outcome, Pause, Reading
+from penstock._fetch.call import Call, Outcome, Pause, Steps
 from penstock._fetch.limits import Deadline
 from penstock._fetch.scheduler import Scheduler, Task
 from penstock._util.clock import Clock
@@ -60,7 +60,7 @@ def test_outcomes_come_in_the_order_of_the_calls():
     """
     client, got = FakeClient(concurrency=4, delay_s=lambda name: 0.05 if name == "0" else 0.0), []
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         calls = tuple(a_call(str(number)) for number in range(8))
         got.append(name_of((yield calls)))
         while len(got) < len(calls):
@@ -80,7 +80,7 @@ def test_calls_added_later_come_before_those_already_waiting():
     """
     got = []
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         got.append(name_of((yield (a_call("a1"), a_call("b1")))))
         got.append(name_of((yield (a_call("a2"), a_call("a3")))))
         got.extend([name_of((yield ())), name_of((yield ()))])
@@ -98,7 +98,7 @@ def test_responses_that_nobody_has_taken_are_bounded_in_number():
     """
     client, ahead = FakeClient(concurrency=3, delay_s=lambda name: 0.02 if name == "0" else 0.0), []
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         calls = tuple(a_call(str(number)) for number in range(20))
         for place in range(20):
             yield (calls if place == 0 else ())
@@ -119,7 +119,7 @@ def test_no_more_calls_at_once_than_the_client_allows():
     """
     client = FakeClient(concurrency=3, delay_s=lambda name: 0.01)
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         for number in range(3):
             yield (a_call(str(number)),)
 
@@ -137,8 +137,8 @@ def test_a_thread_begins_another_reading_only_where_none_has_a_call():
     """
     client = FakeClient(concurrency=1)
 
-    def reading(name: str) -> Callable[[], Reading]:
-        def steps() -> Reading:
+    def reading(name: str) -> Callable[[], Steps[None]]:
+        def steps() -> Steps[None]:
             yield (a_call(f"{name}1"),)
             yield (a_call(f"{name}2"),)
 
@@ -157,12 +157,12 @@ def test_a_pause_holds_no_thread():
     """
     client, ended = FakeClient(concurrency=1), []
 
-    def waits() -> Reading:
+    def waits() -> Steps[None]:
         yield (a_call("submit"),)
         yield Pause(0.2)
         yield (a_call("poll"),)
 
-    def works() -> Reading:
+    def works() -> Steps[None]:
         for number in range(5):
             yield (a_call(f"page{number}"),)
 
@@ -185,7 +185,7 @@ def test_bodies_nobody_took_are_bounded():
     client, largest = FakeClient(concurrency=8, size=1000), 0
     scheduler = Scheduler(Clock(), read_ahead_bytes=3000)
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         nonlocal largest
         calls = tuple(a_call(str(number)) for number in range(40))
         for place in range(40):
@@ -206,11 +206,11 @@ def test_an_error_ends_its_reading_only():
     """
     errors: list[BaseException | None] = []
 
-    def fails() -> Reading:
+    def fails() -> Steps[None]:
         yield (a_call("x"),)
         raise TransportError("gone")
 
-    def works() -> Reading:
+    def works() -> Steps[None]:
         yield (a_call("y"),)
 
     scheduler = Scheduler(Clock())
@@ -227,8 +227,8 @@ def test_a_task_starts_when_its_predecessor_is_over():
     order: list[str] = []
     scheduler = Scheduler(Clock())
 
-    def reads(name: str) -> Callable[[], Reading]:
-        def steps() -> Reading:
+    def reads(name: str) -> Callable[[], Steps[None]]:
+        def steps() -> Steps[None]:
             order.append(name)
             yield (a_call(name),)
 
@@ -253,14 +253,14 @@ def test_a_task_starts_after_one_of_a_client_that_was_added_meanwhile():
     order: list[str] = []
     scheduler, other = Scheduler(Clock()), FakeClient()
 
-    def reads(name: str) -> Callable[[], Reading]:
-        def steps() -> Reading:
+    def reads(name: str) -> Callable[[], Steps[None]]:
+        def steps() -> Steps[None]:
             order.append(name)
             yield (a_call(name),)
 
         return steps
 
-    def ends_at_once() -> Reading:
+    def ends_at_once() -> Steps[None]:
         order.append("without a call")
         return
         yield ()
@@ -281,12 +281,12 @@ def test_a_task_whose_key_is_never_released_starts_last():
     """
     order: list[str] = []
 
-    def fails() -> Reading:
+    def fails() -> Steps[None]:
         order.append("orphan")
         raise TransportError("its parent was not read")
         yield ()
 
-    def works() -> Reading:
+    def works() -> Steps[None]:
         yield (a_call("x"),)
         order.append("works")
 
@@ -317,7 +317,7 @@ def test_the_cost_of_an_answer_does_not_depend_on_waiting_tasks(after: str | Non
     With ten times as many tasks, each is looked at as often as before.
     """
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         yield (a_call("x"),)
 
     def looks_for(number: int) -> float:
@@ -348,7 +348,7 @@ def test_the_end_is_detected_while_a_call_hangs(how: str):
         over_now.wait(100)
         return 0.0
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         yield (a_call("slow"),)
 
     client = FakeClient(delay_s=hang)
@@ -370,11 +370,11 @@ def test_the_answer_to_a_submission_under_way_is_handed_over_at_the_end(how: str
     clock, got = Clock(), []
     client = FakeClient(concurrency=3, delay_s=lambda name: 20.0 if name == "page" else 0.6)
 
-    def submission(name: str) -> Reading:
+    def submission(name: str) -> Steps[None]:
         got.append(name_of((yield (a_call(name)._replace(submits=True),))))
         yield (a_call("page"),)
 
-    def page() -> Reading:
+    def page() -> Steps[None]:
         got.append(name_of((yield (a_call("page"),))))
 
     scheduler = Scheduler(clock, Deadline.after(clock, 0.3 if how == "deadline" else None))
@@ -394,7 +394,7 @@ def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pyte
     monkeypatch.setattr(module, "SOON_S", 60.0)
     idle: list[bool] = []
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         yield (a_call("a"),)
 
     scheduler = Scheduler(Clock())
@@ -416,7 +416,7 @@ def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.
             assert idle.wait(60)
             return an_answer(call)
 
-    def reading() -> Reading:
+    def reading() -> Steps[None]:
         yield (a_call("a"),)
 
     scheduler = Scheduler(Clock())

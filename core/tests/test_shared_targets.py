@@ -12,8 +12,8 @@ import pytest
 from attrs import define, field
 from penstock import SinkError, StoppedError
 from penstock._run.divided import shared_targets
+from penstock._run.divided.messages import TargetRequest, message_of
 from penstock._run.divided.shared_targets import SharedTargets, TargetChannel
-from penstock._run.divided.wire_values import TargetRequest, message_of
 from penstock.engines import Message
 
 

@@ -29,8 +29,8 @@ from connector_sensis.config import SensisSettings
 from connector_sensis.source import WRONG_KEY, judge as of_gateway
 
 # No limit is documented: a page of search results has 20 by default, and some proxies cut URLs at 2,000 characters.
-MOST_IDS = 20
-MOST_URL = 2000
+MAX_IDS = 20
+MAX_URL = 2000
 
 # From the page Reporting Usage Events. The list may be incomplete: another name is sent, with a warning.
 EVENTS = (
@@ -221,7 +221,7 @@ ACTIONS = (
                 description="with exactly one id; dial needs it (the number) and sendEmail (the address)",
             ),
         ),
-        most_values=MostValues(field="id", most=MOST_IDS, most_url=MOST_URL),
+        most_values=MostValues(field="id", most=MAX_IDS, most_url=MAX_URL),
         prepare=prepare,
         judge=judge,
         # There is no key by which the provider could recognise a repeated event.

@@ -112,7 +112,7 @@ def _open_for(rule: Any) -> Any:
     return OpenFor(rule) if isinstance(rule, int) and not isinstance(rule, bool) else rule
 
 
-MOST_REQUESTS = 100_000
+MAX_REQUESTS = 100_000
 """First requests of one slice; more are an error, so that a generator that does not end is one, too."""
 
 SLICE_VALUES = ("account", "since", "until", "start", "end")
@@ -290,13 +290,13 @@ class Stream:
             if isinstance(requests, Request):
                 return [requests]
             is_several = isinstance(requests, Iterable) and not isinstance(requests, (str, bytes))
-            made_requests = list(islice(requests, MOST_REQUESTS + 1)) if is_several else [requests]
+            made_requests = list(islice(requests, MAX_REQUESTS + 1)) if is_several else [requests]
         except MissingValueError as missing:
             raise ProviderError(f"no request can be made, since {missing}") from None
-        if len(made_requests) > MOST_REQUESTS:
+        if len(made_requests) > MAX_REQUESTS:
             raise PluginError(
                 f"the requests of the stream {self.name} ({source_line(self.requests)}) are more than "
-                f"{MOST_REQUESTS:,} for one slice, or do not end; write the first request of a listing, and a "
+                f"{MAX_REQUESTS:,} for one slice, or do not end; write the first request of a listing, and a "
                 "paginator for its pages."
             )
         if wrong := [request for request in made_requests if not isinstance(request, Request)]:

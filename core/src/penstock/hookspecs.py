@@ -148,10 +148,10 @@ def penstock_commands() -> Iterable[Command]:
 @hookspec
 def penstock_engines() -> Iterable[Registration]:
     """
-    Offer engines, which carry out the parts of a divided run (:mod:`penstock.engines`). Called once, when a run is
+    Offer engines, which carry out the shards of a divided run (:mod:`penstock.engines`). Called once, when a run is
     divided. ``factory(address, workers)`` makes one: from the text after ``--engine NAME:`` and from ``--workers``.
 
-    Example: ``yield Registration(name="queue", factory=Queue, summary="workers that take parts from a queue")``
+    Example: ``yield Registration(name="queue", factory=Queue, summary="workers that take shards from a queue")``
     """
     raise NotImplementedError
 

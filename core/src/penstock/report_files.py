@@ -24,8 +24,8 @@ from penstock.redact import clip
 
 BLOCK_BYTES = 2**20  # size of the blocks in which a file of lines is decoded
 CHUNK_BYTES = 2**18  # size of the chunks in which a file is read
-MOST_RECORD_BYTES = 64 * 2**20  # largest record of CSV; a larger one has a quote that is not closed
-MOST_LINES_BEFORE_HEADER = 200
+MAX_RECORD_BYTES = 64 * 2**20  # largest record of CSV; a larger one has a quote that is not closed
+MAX_LINES_BEFORE_HEADER = 200
 DELIMITERS = ",;\t|"
 
 Open = Callable[[], BinaryIO]
@@ -209,7 +209,7 @@ class ReportFile:
             raise _no_report(first)
         raise BrokenBodyError(
             f"the report{f' {path}' if path != '$' else ''} has no header row with "
-            f"{', '.join(map(repr, self.header))} in its first {MOST_LINES_BEFORE_HEADER} lines; it begins: "
+            f"{', '.join(map(repr, self.header))} in its first {MAX_LINES_BEFORE_HEADER} lines; it begins: "
             f"{clip(first, 200)!r}. Correct header, delimiter or encoding of the ReportFile, or the provider has "
             "renamed its columns."
         )
@@ -261,7 +261,7 @@ def _rows(lines: list[str], delimiter: str) -> Iterator[tuple[list[str], int]]:
         for row in reader:
             if any(cell.strip() for cell in row):
                 yield row, reader.line_num
-            if reader.line_num >= MOST_LINES_BEFORE_HEADER:
+            if reader.line_num >= MAX_LINES_BEFORE_HEADER:
                 return
     except csv.Error:
         return
@@ -338,9 +338,9 @@ def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
         while len(waiting) >= BLOCK_BYTES and (stop := _record_end(waiting, quoted)):
             yield bytes(waiting[:stop])
             del waiting[:stop]
-        if len(waiting) > MOST_RECORD_BYTES:
+        if len(waiting) > MAX_RECORD_BYTES:
             raise BrokenBodyError(
-                f"the report has a record of more than {MOST_RECORD_BYTES >> 20} MiB: a quote is not closed."
+                f"the report has a record of more than {MAX_RECORD_BYTES >> 20} MiB: a quote is not closed."
             )
     if waiting.strip():
         yield bytes(waiting)

@@ -60,8 +60,6 @@ _T = TypeVar("_T")
 Steps = Generator[Step, Outcome | None, _T]
 """A part of a reading: it yields calls to make, receives the outcome of each, and returns its result."""
 
-Reading = Steps[None]
-
 
 class Client(Protocol):
     """The scheduler's interface to a source: its number of concurrent requests, and the function that makes one."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from attrs import define, field
 
-from penstock._fetch.call import Call, Client, Outcome, Pause, Reading
+from penstock._fetch.call import Call, Client, Outcome, Pause, Steps
 from penstock._fetch.limits import NO_DEADLINE, Deadline
 from penstock._plugins.plugin_errors import FAILURES
 from penstock._util.clock import Clock
@@ -61,11 +61,11 @@ class Task:
     """
 
     client: Client
-    start: Callable[[], Reading]
+    start: Callable[[], Steps[None]]
     after: Hashable | None = None
     on_end: Callable[[BaseException | None], None] = lambda error: None
     client_queue: "ClientQueue" = field(init=False)  # from when it is added
-    reading: Reading | None = field(default=None, init=False)
+    reading: Steps[None] | None = field(default=None, init=False)
     slots: deque["Slot"] = field(init=False)  # from when it starts: a deque is large, and a run has many tasks
     unsubmitted: int = field(default=0, init=False)  # slots
     resumes_at: float | None = field(default=None, init=False)

@@ -1,5 +1,5 @@
 """
-The division of a run into parts: which part reads which accounts of which source, and how much of its limits.
+The division of a run into shards: which shard reads which accounts of which source, and how much of its limits.
 
 A *unit* is never divided. It is an account with its streams, so that parents, children, derived streams and the order
 of ``changes`` stay together; or, of the streams without accounts, one with those that are requested by its rows or cut
@@ -22,7 +22,7 @@ from penstock.errors import UsageError
 from penstock.model import Partition
 
 BLOCK_DAYS = 8
-MAX_PARTS = 1000
+MAX_SHARDS = 1000
 
 
 class Unit(NamedTuple):
@@ -75,154 +75,154 @@ def unit_of_partition(source: ConfiguredSource, partition: Partition) -> Unit:
 @frozen(kw_only=True, eq=False, repr=False)
 class Division:
     """
-    ``parts_by_source``: by source, the numbers of the parts that read it, ascending; the first part is 1.
+    ``shards_by_source``: by source, the numbers of the shards that read it, ascending; the first shard is 1.
 
-    ``assigned``: the part of each unit that was known when the run was divided. The part of any other one follows from
-    its name alone: whoever computes it, and whatever other accounts there are, finds the same part. Successive blocks
-    of days go to successive parts.
+    ``assigned``: the shard of each unit that was known when the run was divided. That of any other one follows from its
+    name alone: whoever computes it, and whatever other accounts there are, finds the same shard. Successive blocks of
+    days go to successive shards.
     """
 
-    part_count: int
-    parts_by_source: Mapping[str, tuple[int, ...]]
+    shard_count: int
+    shards_by_source: Mapping[str, tuple[int, ...]]
     assigned: Mapping[Unit, int] = field(factory=dict)
 
-    def part_of(self, unit: Unit) -> int:
-        """The number of the part that reads this unit."""
-        part = self.assigned.get(unit)
-        if part is None:
-            numbers = self.parts_by_source[unit.source]
-            part = numbers[(_hash(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
-        return part
+    def shard_of_unit(self, unit: Unit) -> int:
+        """The number of the shard that reads this unit."""
+        shard = self.assigned.get(unit)
+        if shard is None:
+            numbers = self.shards_by_source[unit.source]
+            shard = numbers[(_hash(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(numbers)]
+        return shard
 
 
 def divide(
-    parts: int,
+    shards: int,
     most: Mapping[str, int],
     weights: Mapping[Unit, int] | None = None,
     sources_with_lists: Iterable[str] = (),
 ) -> Division:
     """
-    Divide sources into ``parts``. The same arguments give the same division, in any process.
+    Divide sources into ``shards``. The same arguments give the same division, in any process.
 
-    ``most``: by source, the largest number of parts that may read it at once (:func:`most_parts`). ``weights``: the
+    ``most``: by source, the largest number of shards that may read it at once (:func:`max_shards`). ``weights``: the
     work of each known unit; None: nothing is known beforehand. ``sources_with_lists``: their accounts are only known
-    after a stream of theirs was read; with ``weights``, a source that is not among them is held by the parts that have
+    after a stream of theirs was read; with ``weights``, a source that is not among them is held by the shards that have
     a unit of it, and no other.
 
-    Known units are dealt, the heaviest first, each to the part of its source with the least work so far.
+    Known units are dealt, the heaviest first, each to the shard of its source with the least work so far.
     """
-    allowed = {source: _allowed_parts(source, parts, count) for source, count in most.items()}
+    allowed = {source: _allowed_shards(source, shards, count) for source, count in most.items()}
     if weights is None:
-        return Division(part_count=parts, parts_by_source=allowed)
-    load = dict.fromkeys(range(1, parts + 1), 0)
+        return Division(shard_count=shards, shards_by_source=allowed)
+    load = dict.fromkeys(range(1, shards + 1), 0)
     chosen: dict[str, set[int]] = {source: set() for source in most}
     assigned: dict[Unit, int] = {}
     for unit in sorted(
         weights, key=lambda unit: (-weights[unit], unit.source, unit.account or "", unit.stream, unit.block or 0)
     ):
         open_to = allowed[unit.source] if len(chosen[unit.source]) < most[unit.source] else chosen[unit.source]
-        part = min(open_to, key=lambda number: (load[number], number))
-        load[part] += weights[unit]
-        chosen[unit.source].add(part)
-        assigned[unit] = part
+        shard = min(open_to, key=lambda number: (load[number], number))
+        load[shard] += weights[unit]
+        chosen[unit.source].add(shard)
+        assigned[unit] = shard
     growing = set(sources_with_lists)
     numbers = {
         source: allowed[source] if source in growing else tuple(sorted(chosen[source])) or allowed[source][:1]
         for source in most
     }
-    return Division(part_count=parts, parts_by_source=numbers, assigned=assigned)
+    return Division(shard_count=shards, shards_by_source=numbers, assigned=assigned)
 
 
-def _allowed_parts(source: str, parts: int, most: int) -> tuple[int, ...]:
-    """So many parts, beginning at one that depends on the source: sources that allow few spread over all parts."""
-    count, first = min(parts, max(1, most)), _hash(source)
-    return tuple(sorted((first + number) % parts + 1 for number in range(count)))
+def _allowed_shards(source: str, shards: int, most: int) -> tuple[int, ...]:
+    """So many shards, beginning at one that depends on the source: sources that allow few spread over all shards."""
+    count, first = min(shards, max(1, most)), _hash(source)
+    return tuple(sorted((first + number) % shards + 1 for number in range(count)))
 
 
 def _hash(*texts: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest(), "big")
 
 
-class PartOfDivision(NamedTuple):
-    """One part of a division."""
+class Shard(NamedTuple):
+    """The shard of a division that one process reads."""
 
     division: Division
     number: int
 
     def has(self, source: ConfiguredSource, stream: Stream, account: str | None) -> bool:
         """
-        Whether this part reads the stream's account (None: a stream without accounts); where the days are divided,
+        Whether this shard reads the stream's account (None: a stream without accounts); where the days are divided,
         whether it handles what concerns the account as a whole.
         """
-        return self.division.part_of(unit_of(source, stream, account)) == self.number
+        return self.division.shard_of_unit(unit_of(source, stream, account)) == self.number
 
-    def days_in_part(
+    def days_in_shard(
         self, source: ConfiguredSource, stream: Stream, account: str | None, days: Sequence[date]
     ) -> list[date]:
-        """The days of an account that this part reads, ascending."""
+        """The days of an account that this shard reads, ascending."""
         length = block_days(source, stream) or date.max.toordinal()
         blocks = groupby(days, key=lambda day: day.toordinal() // length)
         return [
             day
             for _, (first, *later) in blocks
-            if self.division.part_of(unit_of(source, stream, account, first)) == self.number
+            if self.division.shard_of_unit(unit_of(source, stream, account, first)) == self.number
             for day in (first, *later)
         ]
 
     def reads(self, source: str) -> bool:
-        """Whether this part reads anything of the source."""
-        return self.number in self.division.parts_by_source[source]
+        """Whether this shard reads anything of the source."""
+        return self.number in self.division.shards_by_source[source]
 
     def with_share_of_limits(self, source: ConfiguredSource) -> ConfiguredSource:
-        """The source with this part's share of its concurrent requests and of its requests per second."""
-        numbers = self.division.parts_by_source[source.name]
+        """The source with this shard's share of its concurrent requests and of its requests per second."""
+        numbers = self.division.shards_by_source[source.name]
         if len(numbers) == 1:
             return source
-        index, parts = numbers.index(self.number), len(numbers)
+        index, shards = numbers.index(self.number), len(numbers)
         rate = source.requests_per_second
         return evolve(
             source,
             settings=evolve(
                 source.settings,
-                concurrency=max(1, int(share_of(source.concurrency, parts, index))),
-                requests_per_second=None if rate is None else share_of(rate, parts, index),
+                concurrency=max(1, int(share_of(source.concurrency, shards, index))),
+                requests_per_second=None if rate is None else share_of(rate, shards, index),
             ),
         )
 
 
-def share_of(limit: float, parts: int, index: int) -> float:
+def share_of(limit: float, shards: int, index: int) -> float:
     """
-    A part's share of a limit, whole except for one part that has the fraction.
+    A shard's share of a limit, whole except for one shard that has the fraction.
 
-    A part with three requests per second starts three in any second, one with 2.5 as well: only whole shares keep the
-    sum of all parts within the limit in every second, however the parts coincide.
+    A shard with three requests per second starts three in any second, one with 2.5 as well: only whole shares keep the
+    sum of all shards within the limit in every second, however the shards coincide.
     """
     whole, fraction = divmod(limit, 1)
-    each, more = divmod(int(whole), parts)
+    each, more = divmod(int(whole), shards)
     share = each + (index < more)
     return share + fraction if fraction and index == more else share
 
 
-def most_parts(source: ConfiguredSource) -> int:
+def max_shards(source: ConfiguredSource) -> int:
     """
-    How many parts may read a source at once. Each makes one request at a time at least, and one per second.
+    How many shards may read a source at once. Each makes one request at a time at least, and one per second.
     """
     rate = source.requests_per_second
     return source.concurrency if rate is None else max(1, min(source.concurrency, int(rate)))
 
 
-def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> PartOfDivision:
+def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Shard:
     """The share ``"3/16"``: the third of sixteen. Raises UsageError for any other text."""
-    number, slash, parts = text.partition("/")
-    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= MAX_PARTS):
+    number, slash, shards = text.partition("/")
+    if not (slash and number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards) <= MAX_SHARDS):
         raise UsageError(
-            f"--shard {text}: expected the number of a shard and of all, such as 3/16 (at most {MAX_PARTS})"
+            f"--shard {text}: expected the number of a shard and of all, such as 3/16 (at most {MAX_SHARDS})"
         )
-    return PartOfDivision(division=shards(int(parts), sources), number=int(number))
+    return Shard(division=divide_by_names(int(shards), sources), number=int(number))
 
 
-def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:
-    """A division that each part computes by itself: it depends on names and on the sources' limits only."""
-    if not 1 <= parts <= MAX_PARTS:
-        raise UsageError(f"found {parts} shards, expected a number from 1 to {MAX_PARTS}")
-    return divide(parts, {source.name: most_parts(source) for source in sources})
+def divide_by_names(shards: int, sources: Iterable[ConfiguredSource]) -> Division:
+    """A division that each shard computes by itself: it depends on names and on the sources' limits only."""
+    if not 1 <= shards <= MAX_SHARDS:
+        raise UsageError(f"found {shards} shards, expected a number from 1 to {MAX_SHARDS}")
+    return divide(shards, {source.name: max_shards(source) for source in sources})

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from penstock._config.pipeline import NONE_ALLOWED, Allowance
 from penstock._config.source import ConfiguredSource
-from penstock._plan.division import PartOfDivision, block_days
+from penstock._plan.division import Shard, block_days
 from penstock._plan.plan import PlannedSlice
 from penstock.connector import Stream
 from penstock.sinks import Part, Sink
@@ -20,7 +20,7 @@ class Job:
     """
     One source and one sink, with the options of the run.
 
-    ``part``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_part``: its part of
+    ``shard``: the accounts and days that this job of a divided run reads; None: all of them. ``lock_part``: its part of
     the lock; None: the whole lock. ``to_coordinator``: passes a request of a worker that stages to the coordinator's
     target, and returns the reply.
     """
@@ -34,13 +34,13 @@ class Job:
     until: date | None = None
     full: bool = False
     allowed: Allowance = NONE_ALLOWED  # without exit code 5
-    part: PartOfDivision | None = None
+    shard: Shard | None = None
     lock_part: Part | None = None
     to_coordinator: Callable[[str], str] | None = None
 
     def has(self, stream: Stream, account: str | None) -> bool:
-        """Whether the account (None: a stream without accounts) is in this job's part, see PartOfDivision.has."""
-        return self.part is None or self.part.has(self.source, stream, account)
+        """Whether the account (None: a stream without accounts) is in this job's shard, see Shard.has."""
+        return self.shard is None or self.shard.has(self.source, stream, account)
 
     def counts_rejected_of(self, planned: PlannedSlice) -> bool:
         """
@@ -49,13 +49,13 @@ class Job:
         """
         return planned.stream.name not in self.streams and self.has(planned.stream, planned.account)
 
-    def days_in_part(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
-        """The days of an account that are in this job's part, ascending."""
-        return days if self.part is None else self.part.days_in_part(self.source, stream, account, days)
+    def days_in_shard(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
+        """The days of an account that are in this job's shard, ascending."""
+        return days if self.shard is None else self.shard.days_in_shard(self.source, stream, account, days)
 
     @property
     def chosen(self) -> list[Stream]:
-        """The streams to read, without those that are derived or in another part; in the order of declaration."""
+        """The streams to read, without those that are derived or in another shard; in the order of declaration."""
         return [
             stream
             for stream in ordered(self.source, self.streams)

@@ -87,7 +87,7 @@ class Planner:
         )
 
     def _selected(self, stream: Stream, accounts: Collection[str | None]) -> list[str | None]:
-        """The accounts that the job selects and that are in its part."""
+        """The accounts that the job selects and that are in its shard."""
         selected = list(accounts)
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
             selected = [account for account in selected if account is None or matches(account, self.job.accounts)]

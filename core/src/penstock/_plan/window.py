@@ -104,11 +104,11 @@ class RequestedDays:
     notices: list[str]
 
     def by_account(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Sequence[date]]:
-        """The days of each account's window that are in the job's part, ascending. Accounts have at least one."""
+        """The days of each account's window that are in the job's shard, ascending. Accounts have at least one."""
         windows = self._windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
         in_part = {
-            account: self.job.days_in_part(stream, account, days[window])
+            account: self.job.days_in_shard(stream, account, days[window])
             for account, window in windows.items()
             if window is not None
         }

@@ -8,7 +8,7 @@ from datetime import datetime
 from attrs import evolve
 
 from penstock._config.config import ConfiguredSink
-from penstock._plan.division import shards as divided, unit_of_partition
+from penstock._plan.division import divide_by_names, unit_of_partition
 from penstock._plan.job import Job
 from penstock._plan.plan import Plan, PlannedPartition
 from penstock._project.jobs import Selection, jobs_for, plan_of
@@ -64,10 +64,10 @@ def _plans(
 
 def _with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number: int) -> tuple[PlannedPartition, ...]:
     """The planned partitions, each with the number of the shard that reads it."""
-    division = divided(number, [job.source for job in jobs])
+    division = divide_by_names(number, [job.source for job in jobs])
     sources = {job.source.name: job.source for job in jobs}
     numbered = []
     for partition in planned:
         unit = unit_of_partition(sources[partition.source], partition.partition)
-        numbered.append(evolve(partition, shard=division.part_of(unit)))
+        numbered.append(evolve(partition, shard=division.shard_of_unit(unit)))
     return tuple(numbered)

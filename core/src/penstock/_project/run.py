@@ -174,20 +174,20 @@ def _sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
     from penstock._run.divided.divisible import check_divisible  # a whole run starts without it
 
     check_divisible(jobs)
-    this_part = shard_of(shard, [job.source for job in jobs])
+    this_shard = shard_of(shard, [job.source for job in jobs])
     shard_jobs = []
     for job in jobs:
-        name, part_count = job.source.name, this_part.division.part_count
-        readers = len(this_part.division.parts_by_source[name])
-        if not this_part.reads(name):
+        name, shard_count = job.source.name, this_shard.division.shard_count
+        readers = len(this_shard.division.shards_by_source[name])
+        if not this_shard.reads(name):
             allowed = counted(readers, "request")
-            notice(f"{name} allows {allowed} at once, so {readers} of {part_count} shards read it; not this one")
+            notice(f"{name} allows {allowed} at once, so {readers} of {shard_count} shards read it; not this one")
             continue
         lock_part = Part(
-            division=f"{part_count} shards by days, {readers} for this source",
-            name=f"shard {this_part.number} of {part_count}",
+            division=f"{shard_count} shards by days, {readers} for this source",
+            name=f"shard {this_shard.number} of {shard_count}",
         )
         shard_jobs.append(
-            evolve(job, source=this_part.with_share_of_limits(job.source), part=this_part, lock_part=lock_part)
+            evolve(job, source=this_shard.with_share_of_limits(job.source), shard=this_shard, lock_part=lock_part)
         )
     return shard_jobs

@@ -1,5 +1,5 @@
 """
-Runs by several workers: into how many parts they are divided, and how a worker makes its jobs.
+Runs by several workers: into how many shards they are divided, and how a worker makes its jobs.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any
 from attrs import frozen
 
 from penstock._config.target_text import passwords_in
-from penstock._plan.division import MAX_PARTS, Division, Unit, divide, most_parts, unit_of_partition
+from penstock._plan.division import MAX_SHARDS, Division, Unit, divide, max_shards, unit_of_partition
 from penstock._plan.job import Job
 from penstock._project.jobs import Selection, jobs_for, plan_of
 from penstock._project.setup import Setup
@@ -61,8 +61,8 @@ class _WorkerJobs:
 
 def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
     """The engine ``NAME`` or ``NAME:ADDRESS``; None: processes. Raises PluginError and UsageError."""
-    if workers is not None and not 1 <= workers <= MAX_PARTS:
-        raise UsageError(f"--workers {workers}: expected a number from 1 to {MAX_PARTS}")
+    if workers is not None and not 1 <= workers <= MAX_SHARDS:
+        raise UsageError(f"--workers {workers}: expected a number from 1 to {MAX_SHARDS}")
     address = (text or PROCESSES).partition(":")[2]
     offer = setup.registry.engine(_name_of(text))
     engine: Engine = offer.factory(address=address, workers=workers)
@@ -105,7 +105,7 @@ def run_by_workers(
         )
         versions = setup.registry.versions(job.source.connector.name for job in context.jobs)
         division = _divide(context, engine)
-        numbers_with_work = {number for numbers in division.parts_by_source.values() for number in numbers}
+        numbers_with_work = {number for numbers in division.shards_by_source.values() for number in numbers}
         if len(numbers_with_work) > 1 or not engine.is_local:
             return run_divided(context, division, engine, worker_jobs.read, versions)
     return run_jobs(context)
@@ -118,7 +118,7 @@ def _divide(context: RunContext, engine: Engine) -> Division:
         plan = plan_of(job, context.started_at)
         weights.update(unit_of_partition(job.source, planned.partition) for planned in plan.partitions)
     listed = [job.source.name for job in context.jobs if any(map(job.source.lister_of, job.chosen))]
-    most = {job.source.name: most_parts(job.source) for job in context.jobs}
+    most = {job.source.name: max_shards(job.source) for job in context.jobs}
     return divide(engine.workers, most, weights, listed)
 
 

@@ -78,7 +78,7 @@ class ListingCounts:
     """
 
     paginator: str = "the paginator"  # for messages
-    most_pages: int = 100_000  # the default of max_pages
+    max_pages: int = 100_000  # the default of max_pages
     total: int | None = None
     stated_pages: int | None = None
     fetched: int = 0
@@ -97,9 +97,9 @@ class ListingCounts:
             raise PagingError(
                 f"{self.paginator} names a page as the next one that was read before, so that its pages go in a circle"
             ).at(request=request)
-        if len(self._requested) >= self.most_pages:
+        if len(self._requested) >= self.max_pages:
             raise BoundExceededError(
-                f"the listing has more than {self.most_pages} pages; raise max_pages if that is right"
+                f"the listing has more than {self.max_pages} pages; raise max_pages if that is right"
             )
         self._requested.add(identity)
 

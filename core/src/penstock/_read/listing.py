@@ -80,7 +80,7 @@ class Listing:
         paginator = type(self.paginator)
         self._is_one_page = paginator is SinglePage
         self.counts = ListingCounts(
-            paginator=f"the paginator {paginator.__name__}", most_pages=self.planned.source.settings.max_pages
+            paginator=f"the paginator {paginator.__name__}", max_pages=self.planned.source.settings.max_pages
         )
         if self.polled is not None:
             self.counts.count_request(self.polled.call.request)

@@ -39,7 +39,7 @@ from penstock.settings import SourceSettings
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
 UNKNOWN = (404, 410)
 
-MOST_BROKEN_POLLS = 3  # consecutive responses to polls that state nothing, after which the slice is read again
+MAX_BROKEN_POLLS = 3  # consecutive responses to polls that state nothing, after which the slice is read again
 
 
 class ReportExpiredError(InconsistentReadError):
@@ -340,7 +340,7 @@ class ReportsOnDemand:
                 broken = 0
             except BrokenBodyError as error:  # the response is broken, such as a login page; the report is not
                 broken += 1
-                if broken > MOST_BROKEN_POLLS:
+                if broken > MAX_BROKEN_POLLS:
                     raise broken_page(error).at(request=outcome.call.request) from None
             if not isinstance(state, Waiting):
                 return outcome, state

@@ -15,7 +15,7 @@ from penstock.errors import BrokenBodyError, PagingError, ProviderError
 from penstock.model import Partition, Rejected
 from penstock.sinks import Writer
 
-MOST_WITHOUT_RECORD = 3  # requests of a stream (a 404 of a detail read) while none is accepted
+MAX_REQUESTS_WITHOUT_RECORD = 3  # requests of a stream (a 404 of a detail read) while none is accepted
 
 
 class LoadedPartition(NamedTuple):
@@ -123,7 +123,7 @@ class ReadCounts:
 
     def _check_accepted(self, reads: StreamReads) -> None:
         """Raises ProviderError where no request of the stream was accepted in this run, and several found no record."""
-        if not reads.any_accepted and reads.without_record >= MOST_WITHOUT_RECORD:
+        if not reads.any_accepted and reads.without_record >= MAX_REQUESTS_WITHOUT_RECORD:
             raise ProviderError(
                 f"none of {reads.without_record} requests of {self.planned.stream.name} found a record, "
                 f"the last because {self.no_record_reason}. One may be gone, but hardly all: the provider fails, or "

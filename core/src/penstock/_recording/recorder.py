@@ -59,7 +59,7 @@ _CREDENTIALS = frozenset(  # headers
         "x-amz-security-token",
     }
 )
-MOST_HELD_BYTES = 256 << 20  # of responses without records, in memory until the end of the run
+MAX_HELD_BYTES = 256 << 20  # of responses without records, in memory until the end of the run
 _TOO_MANY = "too many responses before it had no records to be kept in memory"
 
 
@@ -131,7 +131,7 @@ class Recorder:
         return (
             f"{self._bodies.withheld} responses are in the recording without their body, since its format cannot be "
             "masked (--record-full keeps those), or since more than "
-            f"{MOST_HELD_BYTES >> 20} MiB of responses had no records",
+            f"{MAX_HELD_BYTES >> 20} MiB of responses had no records",
         )
 
     def exchange(self, source: ConfiguredSource, call: Call, send: Send, judge: JudgeCall) -> Outcome:
@@ -151,7 +151,7 @@ class Recorder:
         with self._lock:
             if response is None or not exchange.has_records:
                 size = len(response.body) if response is not None else 0
-                if self._held_bytes + size <= MOST_HELD_BYTES:
+                if self._held_bytes + size <= MAX_HELD_BYTES:
                     self._held_bytes += size
                     self._held.append(exchange)
                     return outcome

@@ -28,7 +28,7 @@ from penstock.events import Event, OnEvent, ignore
 class RunContext:
     """
     The jobs of one run, and what they share. ``unusable``: by name, why a source is not read: its configuration, or a
-    target that cannot be opened. ``tape``: records the exchanges, or replays them. ``peers``: in one part of a divided
+    target that cannot be opened. ``tape``: records the exchanges, or replays them. ``peers``: in one shard of a divided
     run, the other processes; the coordinator passes events to plugins, and records the run.
     """
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Reading
+from penstock._fetch.call import Steps
 from penstock._fetch.client import SourceClient
 from penstock._fetch.scheduler import Task
 from penstock._plan.dependencies import Dependencies
@@ -173,7 +173,7 @@ class JobRun:
         stream, account = key
         return EndOfReads(self.number, stream, account)
 
-    def _read_and_commit(self, planned: PlannedSlice) -> Reading:
+    def _read_and_commit(self, planned: PlannedSlice) -> Steps[None]:
         """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
         self._check_readable(planned)
         if planned.stream.name not in self._began:

@@ -189,7 +189,7 @@ def _zoned(job: Job, stream: Stream, rows: AccountRows) -> _Zoned:
     failures = [
         _wrong_zone(job.source, stream, rows.lister, account, zone)
         for account, zone in zones.items()
-        # Not of an account that another part of the run has, or whose table has a zone.
+        # Not of an account that another shard of the run has, or whose table has a zone.
         if not zone_exists(zone) and "timezone" not in tables.get(account, {}) and job.has(stream, account)
     ]
     failed = {failure.account for failure in failures}

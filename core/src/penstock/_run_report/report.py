@@ -164,8 +164,8 @@ class RunReport:
         self.errors.append(entry)
         return entry
 
-    def as_part(self) -> dict[str, Any]:
-        """The report of one process of a divided run, as JSON-like data for :meth:`add_part`."""
+    def as_data(self) -> dict[str, Any]:
+        """The report of one process of a divided run, as JSON-like data for :meth:`merge`."""
         return {
             "streams": [
                 [*key, {**asdict(counts), "unknown_members": sorted(counts.unknown_members)}]
@@ -180,19 +180,19 @@ class RunReport:
             **{name: getattr(self, name) for name in _FLAGS},
         }
 
-    def add_part(self, part: Mapping[str, Any]) -> None:
+    def merge(self, other: Mapping[str, Any]) -> None:
         """Add the report of one process to that of the run."""
-        for source, stream, added in part["streams"]:
+        for source, stream, added in other["streams"]:
             self.stream(source, stream).add(msgspec.convert(added, StreamCounts))
-        self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
-        self.notice(*part["notices"])
-        self.notice_of_target(*part["target_notices"])
+        self.errors += [error for error in other["errors"] if error["partition"] or error not in self.errors]
+        self.notice(*other["notices"])
+        self.notice_of_target(*other["target_notices"])
         for name in _CREDENTIALS:
-            getattr(self, name).update(map(tuple, part[name]))
-        self.parked.update(part["parked"])
-        self.locked.update(part["locked"])
+            getattr(self, name).update(map(tuple, other[name]))
+        self.parked.update(other["parked"])
+        self.locked.update(other["locked"])
         for name in _FLAGS:
-            setattr(self, name, getattr(self, name) or part[name])
+            setattr(self, name, getattr(self, name) or other[name])
 
     def only(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""

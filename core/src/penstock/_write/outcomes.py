@@ -32,7 +32,7 @@ from penstock.protocols import (
 )
 from penstock.redact import clip
 
-MOST_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
+MAX_ANSWER_BYTES = 256 * 1024  # of a response, with its receipts
 
 _UNSURE = "It may have been carried out."
 
@@ -202,7 +202,7 @@ def same_receipts(rows: Sequence[object], status: ReceiptStatus, reason: str, an
 
 def _stored_answer(response: Response) -> Any:
     """The body's JSON, to be stored with the receipts; None if it is no JSON or too large."""
-    return response.json(exact=True) if len(response.body) <= MOST_ANSWER_BYTES else None
+    return response.json(exact=True) if len(response.body) <= MAX_ANSWER_BYTES else None
 
 
 def one_line(error: PenstockError) -> str:

@@ -27,8 +27,8 @@ from attrs import frozen
 from penstock.errors import SinkError, UsageError
 from penstock.model import EXACT_JSON, exact_json
 
-MOST_LINE_BYTES = 16 * 1024 * 1024
-_TOO_LONG = f"{MOST_LINE_BYTES >> 20} MiB or more; it was not read, and is not written to --refused"
+MAX_LINE_BYTES = 16 * 1024 * 1024
+_TOO_LONG = f"{MAX_LINE_BYTES >> 20} MiB or more; it was not read, and is not written to --refused"
 
 
 @frozen(kw_only=True)
@@ -131,7 +131,7 @@ class RowFile:
 
     def _jsonl(self, file: BinaryIO) -> Iterator[InputRow]:
         number = 0
-        while line := file.readline(MOST_LINE_BYTES):
+        while line := file.readline(MAX_LINE_BYTES):
             if _skip_line(file, line):
                 yield InputRow(number=number, values={}, problem=f"the line has {_TOO_LONG}")
                 number += 1
@@ -196,7 +196,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._file.readline(MOST_LINE_BYTES)
+        line = self._file.readline(MAX_LINE_BYTES)
         if not line:
             raise StopIteration
         if _skip_line(self._file, line):
@@ -209,10 +209,10 @@ class _Lines:
 
 
 def _skip_line(file: BinaryIO, line: bytes) -> bool:
-    """Whether the line was cut at ``MOST_LINE_BYTES``; then the rest of it is skipped: a cut value is not sent."""
-    cut = len(line) == MOST_LINE_BYTES and not line.endswith(b"\n")
+    """Whether the line was cut at ``MAX_LINE_BYTES``; then the rest of it is skipped: a cut value is not sent."""
+    cut = len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")
     while cut and line and not line.endswith(b"\n"):
-        line = file.readline(MOST_LINE_BYTES)
+        line = file.readline(MAX_LINE_BYTES)
     return cut
 
 
@@ -262,7 +262,7 @@ def _format_of(path: Path, name: str) -> Literal["jsonl", "csv"]:
 
 
 def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
-    csv.field_size_limit(min(MOST_LINE_BYTES, sys.maxsize))
+    csv.field_size_limit(min(MAX_LINE_BYTES, sys.maxsize))
     with path.open("rb") as file:
         lines = _Lines(_unpacked(path, file))
         try:

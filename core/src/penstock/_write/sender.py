@@ -29,7 +29,7 @@ from penstock.protocols import Accept, Refuse, Retry, Verdict
 BLOCK = 500  # rows prepared at once; only rows of one block can share a request
 
 # So many consecutive unknown outcomes are an outage. The job ends, since sending on would only add more of them.
-MOST_UNKNOWN = 100
+MAX_UNKNOWN_IN_A_ROW = 100
 
 
 def prepare_row(action: Action, settings: Any, input_row: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
@@ -179,11 +179,11 @@ class Sender:
         """``receipts``: by the row's place in the request."""
         self.job.settle(evolve(receipt, row=write.rows[receipt.row].number) for receipt in receipts)
         self._unknown = self._unknown + 1 if receipts[0].status == "unknown" else 0
-        if self._unknown >= MOST_UNKNOWN:
+        if self._unknown >= MAX_UNKNOWN_IN_A_ROW:
             self._end(
                 TransportError(
-                    f"{self.client.source.name}: the outcome of {MOST_UNKNOWN} requests in a row is unknown, so the "
-                    f"provider is probably out of order (last: {receipts[0].reason}). The other rows were not sent."
+                    f"{self.client.source.name}: the outcome of {MAX_UNKNOWN_IN_A_ROW} requests in a row is unknown. "
+                    f"The provider is probably out of order (last: {receipts[0].reason}). The other rows were not sent."
                 )
             )
 

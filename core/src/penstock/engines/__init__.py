@@ -1,5 +1,5 @@
 """
-The interface of engines: where the parts of a divided run are carried out.
+The interface of engines: where the shards of a divided run are carried out.
 
 An engine starts workers, carries messages between them and the coordinator, and notices a worker that dies. It divides
 nothing, knows no source, and sees no secret, except for the tokens in replies: see :attr:`Engine.carries_secrets`.
@@ -19,9 +19,9 @@ Message = Mapping[str, Any]
 @frozen(kw_only=True)
 class Assignment:
     """
-    The part of a run for one worker. It can be pickled, holds no secret, and prints none.
+    The shard of a run for one worker. It can be pickled, holds no secret, and prints none.
 
-    ``number``: of the part; the first is 1. ``sources``: what it reads of. ``task``: for the function that does the
+    ``number``: of the shard; the first is 1. ``sources``: what it reads of. ``task``: for the function that does the
     work.
     """
 

@@ -1,3 +1,3 @@
 """
-Engines: where the parts of a divided run are carried out.
+Engines: where the shards of a divided run are carried out.
 """

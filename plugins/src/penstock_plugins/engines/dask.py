@@ -1,5 +1,5 @@
 """
-Workers of a Dask cluster, one task for each part of a run: ``penstock run NAME --engine dask://SCHEDULER:8786``.
+Workers of a Dask cluster, one task for each shard of a run: ``penstock run NAME --engine dask://SCHEDULER:8786``.
 
 Dask distributes, and gives the task of a worker that died to another one. Workers and coordinator write to each other
 through Dask queues (:mod:`penstock_plugins.engines.dask_queues`).
@@ -31,7 +31,7 @@ class Dask:
     """See :class:`penstock.engines.Engine`."""
 
     address: str
-    parts: int | None
+    shards: int | None
     is_local = False
 
     @classmethod
@@ -51,7 +51,7 @@ class Dask:
     @cached_property
     def client(self) -> distributed.Client:
         """The connection to the scheduler. Raises UsageError."""
-        for name in ("distributed.client", "distributed.core"):  # the run's report states what becomes of its parts
+        for name in ("distributed.client", "distributed.core"):  # the run's report states what becomes of its shards
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             return distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False, name="penstock")
@@ -71,7 +71,7 @@ class Dask:
                 raise UsageError(
                     f"no worker is connected to the Dask scheduler {self.address}: start some (dask worker)"
                 ) from None
-            return self.parts or len(self.client.nthreads())
+            return self.shards or len(self.client.nthreads())
 
     def check(self, trial: Trial) -> None:
         assert self.workers
@@ -89,7 +89,7 @@ class Dask:
             if isinstance(error, BaseException) and worker in connected and not isinstance(error, CommClosedError):
                 reason = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
                 raise PluginError(
-                    f"the worker {worker} of {self.address} cannot carry out a part of this run: {reason}"
+                    f"the worker {worker} of {self.address} cannot carry out a shard of this run: {reason}"
                 )
 
     @contextmanager
@@ -132,7 +132,7 @@ class Dask:
 
 @define(eq=False, repr=False, kw_only=True)
 class _RunningTasks:
-    """The tasks of a run, by the number of their part, until each is done or lost."""
+    """The tasks of a run, by the number of their shard, until each is done or lost."""
 
     client: distributed.Client
     server: RequestServer
@@ -202,7 +202,7 @@ def _reason(task: distributed.Future) -> str:
 
 
 def carry_out(assignment: Assignment, work: Work, requests: str) -> Message:
-    """The task of one part. ``requests``: the name of the queue that the coordinator reads."""
+    """The task of one shard. ``requests``: the name of the queue that the coordinator reads."""
     worker = distributed.get_worker()
     key = worker.get_current_task()
     channel = QueueChannel.open(

@@ -24,7 +24,7 @@ from distributed.protocol import to_serialize
 from penstock.engines import Coordinator, Message
 
 POLL_S = 0.1
-LOST_AFTER_S = 5.0  # without a connection to the scheduler, the parts are lost to the coordinator
+LOST_AFTER_S = 5.0  # without a connection to the scheduler, the shards are lost to the coordinator
 RESEND_S = 7.0  # without a reply, a request is sent again: Dask drops what a busy process did not take within its bound
 SILENT_S = 30.0  # a busy machine pauses a process for seconds; Dask's own connections have this bound
 GRANT_S = 300.0  # for a reply: a login may be retried for a while
@@ -44,7 +44,7 @@ class RequestServer:
     coordinator: Coordinator
     requests: distributed.Queue
     pool: ThreadPoolExecutor
-    begun: set[int] = field(factory=set, init=False)  # parts of which a request came
+    begun: set[int] = field(factory=set, init=False)  # shards of which a request came
     reply_queues: dict[str, distributed.Queue] = field(factory=dict, init=False)
     _last: dict[str, tuple[int, str]] = field(factory=dict, init=False)  # by reply_to: a request's id, and its reply
 
@@ -112,7 +112,7 @@ class QueueChannel:
     def open(
         cls, client: distributed.Client, name: str, number: int, *, is_wanted: Callable[[], bool]
     ) -> "QueueChannel":
-        """``name``: of the requests' queue; ``number``: of the part."""
+        """``name``: of the requests' queue; ``number``: of the shard."""
         reply_to = f"{name}-{number}-{uuid4().hex}"
         return cls(
             number=number,

@@ -1,5 +1,5 @@
 """
-Processes of this machine, one for each part of a run: ``penstock run NAME --workers 2``.
+Processes of this machine, one for each shard of a run: ``penstock run NAME --workers 2``.
 
 They are spawned, and connected by pipes. A worker ends at once when the pipe of its parent closes, also where the
 parent was killed; a worker that ends without a result closes its own.

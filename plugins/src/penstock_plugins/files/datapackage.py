@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock_plugins.files.source_files import SourceFiles
 
 FILE_NAME = "datapackage.json"
-MOST_FILES = 10_000
+MAX_FILES = 10_000
 """The most files that a resource lists, so that the cost of a run does not grow with the target's history."""
 
 _MARK = "made_by"
@@ -60,7 +60,7 @@ def _files_of(files: "SourceFiles", ledger: "FileLedger", parent: str, stream: s
     """The stream's files, relative to the source's directory, in the order of their partitions."""
     source = f"{file_name(files.source)}/"
     places = ledger.places(files.source, parent, f"{source}{file_name(stream)}/")
-    return [place.removeprefix(source) for place in islice(places, MOST_FILES)]
+    return [place.removeprefix(source) for place in islice(places, MAX_FILES)]
 
 
 def with_resources(

@@ -29,7 +29,7 @@ from penstock import Layout, Ledger, LedgerEntry, Partition, PendingReport, RunR
 
 from penstock_plugins.integrations.stream_schema import groups
 
-MOST_REPORTS = 100  # in the state of one stream, the newest: a state is written many times, and stays small
+MAX_REPORTS = 100  # in the state of one stream, the newest: a state is written many times, and stays small
 
 _DAY = timedelta(days=1)
 
@@ -105,7 +105,7 @@ class StateLedger(Ledger):
                     "everything again"
                 ) from None
             self._streams[stream] = accounts
-            self._reports[stream] = {report["handle"]: report for report in reports[-MOST_REPORTS:]}
+            self._reports[stream] = {report["handle"]: report for report in reports[-MAX_REPORTS:]}
 
     def state(self, stream: str) -> dict[str, Any]:
         """The state of a stream, as :meth:`load` takes it."""
@@ -180,7 +180,7 @@ class StateLedger(Ledger):
         for stream in self.delivered_together(report.stream)[:1]:
             reports = self._reports.setdefault(stream, {})
             reports[state["handle"]] = state
-            if len(reports) > MOST_REPORTS:
+            if len(reports) > MAX_REPORTS:
                 del reports[next(iter(reports))]
         self.unstored += 1
         self.on_report()

@@ -14,7 +14,7 @@ from typing import Any
 import penstock
 
 WIDTH = 120
-MOST_OF_A_CALL = 104  # of a line, so that a name before it and a comment behind it have room
+MAX_CALL_WIDTH = 104  # of a line, so that a name before it and a comment behind it have room
 
 _MODULES = ("csv", "gzip", "hmac", "io", "json", "jwt", "re", "zipfile")
 _OUTSIDE = ("attrs", "cryptography", "jwt", "oauthlib", "penstock")
@@ -72,7 +72,7 @@ def call(name: str, *arguments: Any, indent: int = 0, **options: Any) -> str:
     """
     texts = [*map(literal, arguments), *(f"{key}={literal(value)}" for key, value in options.items() if value)]
     line = f"{name}({', '.join(texts)})"
-    if indent + len(line) <= MOST_OF_A_CALL:
+    if indent + len(line) <= MAX_CALL_WIDTH:
         return line
     inner = "".join(f"{' ' * indent}    {text},\n" for text in texts)
     return f"{name}(\n{inner}{' ' * indent})"

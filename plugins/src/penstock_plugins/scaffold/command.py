@@ -15,7 +15,7 @@ from penstock.redact import shown_url
 
 from penstock_plugins.scaffold.code import LOGINS
 from penstock_plugins.scaffold.package import SIGNED, Choices, PackageFiles, package_files
-from penstock_plugins.scaffold.sample import MOST_BYTES, Sample, read_sample
+from penstock_plugins.scaffold.sample import MAX_BYTES, Sample, read_sample
 from penstock_plugins.scaffold.stream import (
     KINDS,
     PAGINGS,
@@ -242,7 +242,7 @@ def _body(option: str, sample: str) -> bytes:
 
     try:
         response = urllib3.request("GET", sample, timeout=FETCH_S, retries=False, preload_content=False)
-        body = response.read(MOST_BYTES + 1, decode_content=True)
+        body = response.read(MAX_BYTES + 1, decode_content=True)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise UsageError(
             f"{option}: the URL cannot be fetched ({type(error).__name__}); save a response in a file, and give that"
@@ -252,10 +252,8 @@ def _body(option: str, sample: str) -> bytes:
             f"{option}: the URL answered HTTP {response.status}. It is fetched without credentials: fetch it yourself, "
             "for example with curl, and give the file"
         )
-    if len(body) > MOST_BYTES:
-        raise UsageError(
-            f"{option}: the response is larger than {MOST_BYTES >> 20} MiB; give a file with fewer records"
-        )
+    if len(body) > MAX_BYTES:
+        raise UsageError(f"{option}: the response is larger than {MAX_BYTES >> 20} MiB; give a file with fewer records")
     return body
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock_plugins.scaffold.code import literal, snippet, snippets, used_names
 from penstock_plugins.scaffold.guess import Guess
-from penstock_plugins.scaffold.sample import MOST_SERVED
+from penstock_plugins.scaffold.sample import MAX_SERVED
 from penstock_plugins.scaffold.stream import StreamTexts
 
 _ENGLISH = "1,234.5"
@@ -217,7 +217,7 @@ def size_of_page(streams: Sequence[StreamTexts]) -> int:
 
 def _served_records(stream: StreamTexts) -> Sequence[Mapping[str, Any]]:
     """The records of an account in the sandbox: if the account is in the key, those of one account of the sample."""
-    records, account = stream.choices.sample.records[:MOST_SERVED], account_column(stream)
+    records, account = stream.choices.sample.records[:MAX_SERVED], account_column(stream)
     if account is None or account.name not in stream.record.key:
         return records
     return [record for record in records if record.get(account.member) == records[0].get(account.member)]

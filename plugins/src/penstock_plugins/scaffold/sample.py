@@ -19,9 +19,9 @@ from penstock import EXACT_JSON, UsageError
 
 from penstock_plugins.scaffold.personal import replaced_value, without_secrets
 
-MOST_SERVED = 200  # records of the sample that the sandbox serves
-MOST_HEADER_LINES = 50
-MOST_BYTES = 64 * 2**20  # of a sample, unpacked
+MAX_SERVED = 200  # records of the sample that the sandbox serves
+MAX_HEADER_LINES = 50
+MAX_BYTES = 64 * 2**20  # of a sample, unpacked
 DELIMITERS = ",;\t|"
 
 TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "totalRecords", "recordsTotal", "count")
@@ -45,7 +45,7 @@ class Sample:
 
     format: Literal["json", "csv"]
     packing: Literal["", "gzip", "zip"] = ""
-    text: str  # what the sandbox serves: personal values and secrets are replaced, MOST_SERVED records are kept
+    text: str  # what the sandbox serves: personal values and secrets are replaced, MAX_SERVED records are kept
     records: Sequence[Record]
     members: Sequence[str]
     # Dotted paths; "" and None where there is none.
@@ -102,9 +102,9 @@ def _unpacked(body: bytes, packing: str) -> list[bytes]:
 
 
 def _bounded(file: BinaryIO) -> bytes:
-    content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise UsageError(f"the sample has more than {MOST_BYTES >> 20} MiB unpacked; give one with fewer records")
+    content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"the sample has more than {MAX_BYTES >> 20} MiB unpacked; give one with fewer records")
     return content
 
 
@@ -143,7 +143,7 @@ def _json_sample(text: str) -> Sample:
     if items:
         _shorten(value, items)
     else:
-        value = value[:MOST_SERVED] if isinstance(value, list) else value
+        value = value[:MAX_SERVED] if isinstance(value, list) else value
     return Sample(
         format="json",
         text=msgspec.json.format(EXACT_JSON.encode(value), indent=2).decode() + "\n",
@@ -198,7 +198,7 @@ def _shorten(value: Any, path: str) -> None:
     *outer, last = path.split(".")
     for member in outer:
         value = value[member]
-    value[last] = value[last][:MOST_SERVED]
+    value[last] = value[last][:MAX_SERVED]
 
 
 def _stated_path(envelope: Any, items: str, names: Sequence[str], fits: Any) -> str | None:
@@ -241,10 +241,10 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
     """The records of files of one report."""
     lines = texts[0].splitlines(keepends=True)
     delimiter = max(
-        DELIMITERS, key=lambda delimiter: max((line.count(delimiter) for line in lines[:MOST_HEADER_LINES]), default=0)
+        DELIMITERS, key=lambda delimiter: max((line.count(delimiter) for line in lines[:MAX_HEADER_LINES]), default=0)
     )
     rows = _rows(texts[0], delimiter)
-    widths = [_width(row) for row in rows[:MOST_HEADER_LINES]]
+    widths = [_width(row) for row in rows[:MAX_HEADER_LINES]]
     at = widths.index(max(widths)) if widths else 0
     header = rows[at] if rows else []
     names = [cell.strip() for cell in header[: widths[at]]] if rows else []
@@ -267,7 +267,7 @@ def _csv_sample(texts: Sequence[str]) -> Sample:
     ]
     return Sample(
         format="csv",
-        text=_csv_text(names, records[:MOST_SERVED], delimiter, has_head=at > 0),
+        text=_csv_text(names, records[:MAX_SERVED], delimiter, has_head=at > 0),
         records=records,
         members=names,
         delimiter=delimiter,

@@ -16,22 +16,22 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.job import Job
 from penstock._run.context import RunContext
-from penstock._run.divided.shared_targets import SharedTargets
-from penstock._run.divided.wire_values import (
+from penstock._run.divided.messages import (
     CooledDown,
     GrantReply,
     GrantRequest,
     OpenRequest,
     Parked,
-    PartResult,
     RunEvent,
     RunState,
+    ShardResult,
     StateRequest,
     TargetRequest,
     message_of,
     requested_of,
     sent_of,
 )
+from penstock._run.divided.shared_targets import SharedTargets
 from penstock._run.divided.worker import WorkerTask, lock_part_of, try_worker, work
 from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs
@@ -109,7 +109,7 @@ class RunCoordinator:
     sources: Mapping[str, ConfiguredSource]  # by name; their targets could be opened
     targets: SharedTargets
     sources_by_part: Mapping[int, tuple[str, ...]] = field(init=False)
-    _results: dict[int, PartResult] = field(factory=dict, init=False)
+    _results: dict[int, ShardResult] = field(factory=dict, init=False)
     _workers_lost: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
@@ -118,8 +118,8 @@ class RunCoordinator:
 
     @sources_by_part.default
     def _default_sources_by_part(self) -> dict[int, tuple[str, ...]]:
-        parts_of = self.division.parts_by_source
-        part_numbers = range(1, self.division.part_count + 1)
+        parts_of = self.division.shards_by_source
+        part_numbers = range(1, self.division.shard_count + 1)
         sources = {number: tuple(name for name in self.sources if number in parts_of[name]) for number in part_numbers}
         return {number: names for number, names in sources.items() if names}
 
@@ -144,7 +144,7 @@ class RunCoordinator:
     def _event(self, number: int, event: Event) -> None:
         if event["event"] in ("run_started", "run_finished"):
             return
-        if event["event"] == "planned":  # each part counts its own
+        if event["event"] == "planned":  # each shard counts its own
             with self._lock:
                 counts = self._planned.setdefault((event["source"], event["stream"]), {})
                 counts[number] = (event["partitions"], event["final"])
@@ -153,7 +153,7 @@ class RunCoordinator:
             source = self.sources[event["source"]]
             stream = source.stream(event["stream"])
             of_all_parts = stream.account is not None or block_days(source, stream)
-            if of_all_parts and len(counts) < len(self.division.parts_by_source[source.name]):
+            if of_all_parts and len(counts) < len(self.division.shards_by_source[source.name]):
                 return  # once, when all have planned
         self.context.emit(event)
 
@@ -192,7 +192,7 @@ class RunCoordinator:
         return GrantReply(grant.token.reveal(), grant.life_s)
 
     def done(self, number: int, result: Message) -> None:
-        self._results[number] = msgspec.convert(result, PartResult)
+        self._results[number] = msgspec.convert(result, ShardResult)
 
     def lost(self, number: int, reason: str) -> None:
         self._workers_lost[number] = reason
@@ -202,13 +202,13 @@ class RunCoordinator:
 
     def finish(self, job_runs: Iterable[JobRun]) -> None:
         """
-        Make one report of all parts, and record the run. The workers have ended, or are not heard any more.
+        Make one report of all shards, and record the run. The workers have ended, or are not heard any more.
         ``job_runs``: of all sources, open.
         """
         run_report = self.context.run_report
         for _, result in sorted(self._results.items()):
             if result.report is not None:
-                run_report.add_part(result.report)
+                run_report.merge(result.report)
         lost = self._lost_parts()
         if lost and self.over:  # they ended, or were not begun, before they could send a report
             run_report.deadline |= not self.context.clock.stop.is_set()
@@ -227,8 +227,8 @@ class RunCoordinator:
             job_run.record_run()
 
     def _lost_parts(self) -> dict[int, str]:
-        """The numbers of the parts without a report, and the reasons."""
-        results = {number: self._results.get(number, PartResult()) for number in sorted(self.sources_by_part)}
+        """The numbers of the shards without a report, and the reasons."""
+        results = {number: self._results.get(number, ShardResult()) for number in sorted(self.sources_by_part)}
         return {
             number: result.failed or self._workers_lost.get(number, "it sent no result")
             for number, result in results.items()
@@ -236,7 +236,7 @@ class RunCoordinator:
         }
 
     def _count_lost(self, number: int, job_run: JobRun) -> None:
-        """Count what a part without a report has delivered of a source: the ledger has it."""
+        """Count what a shard without a report has delivered of a source: the ledger has it."""
         name, ledger = job_run.source.name, job_run.target.ledger
         for stream in job_run.job.chosen:
             planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
@@ -250,7 +250,7 @@ class RunCoordinator:
                     for partition, entry in entries.items()
                     if entry.delivered
                     and entry.run_id == self.context.run_report.run_id
-                    and self.division.part_of(unit_of_partition(job_run.source, partition)) == number
+                    and self.division.shard_of_unit(unit_of_partition(job_run.source, partition)) == number
                 ],
                 planned=not planned,
             )

@@ -2,7 +2,7 @@
 Requests of workers to targets that the coordinator of a divided run has open; see :class:`penstock.sinks.Staging`.
 
 A worker opens each of its sources before it does anything else. What it requests afterwards carries the number of its
-lease, so that the requests of a worker are refused whose part another one has taken over.
+lease, so that the requests of a worker are refused whose shard another one has taken over.
 
 A worker requests a long reply in pieces, and one that is not ready again: its channel is silent for seconds at most.
 """
@@ -14,7 +14,7 @@ from itertools import count
 
 from attrs import define, field
 
-from penstock._run.divided.wire_values import Lease, TargetReply, TargetRequest, reply_to
+from penstock._run.divided.messages import Lease, TargetReply, TargetRequest, reply_to
 from penstock.engines import Message
 from penstock.engines.calls import Failure
 from penstock.errors import StoppedError
@@ -22,7 +22,7 @@ from penstock.sinks import Coordinating
 
 WAIT_S = 2.0
 PIECE = 1 << 20  # characters of a message
-REPLACED = "another worker has taken over this part of the run, or the run has ended"
+REPLACED = "another worker has taken over this shard of the run, or the run has ended"
 
 
 @define(eq=False, kw_only=True)
@@ -30,7 +30,7 @@ class _LeasedTarget:
     """A source that one worker leases. ``reply``: of its last request; ``sent``: the characters of it that it has."""
 
     source: str
-    part: int
+    shard: int
     reply: "Future[str]" = field(factory=Future)
     sent: int = 0
 
@@ -49,20 +49,20 @@ class SharedTargets:
     def _default_threads(self) -> dict[str, ThreadPoolExecutor]:
         return {source: ThreadPoolExecutor(1, thread_name_prefix=f"target of {source}") for source in self.targets}
 
-    def open(self, part: int, source: str) -> Lease:
-        """A new lease. It ends those of the same source that earlier workers of the part had."""
+    def open(self, shard: int, source: str) -> Lease:
+        """A new lease. It ends those of the same source that earlier workers of the shard had."""
         with self._lock:
             self._end(
-                [number for number, lease in self._leases.items() if (lease.part, lease.source) == (part, source)]
+                [number for number, lease in self._leases.items() if (lease.shard, lease.source) == (shard, source)]
             )
             number = next(self._numbers)
-            self._leases[number] = _LeasedTarget(source=source, part=part)
+            self._leases[number] = _LeasedTarget(source=source, shard=shard)
         return Lease(number)
 
-    def end(self, part: int) -> None:
-        """The part is lost: its leases end."""
+    def end(self, shard: int) -> None:
+        """The shard is lost: its leases end."""
         with self._lock:
-            self._end([number for number, lease in self._leases.items() if lease.part == part])
+            self._end([number for number, lease in self._leases.items() if lease.shard == shard])
 
     def _end(self, numbers: list[int]) -> None:
         for number in numbers:

@@ -1,5 +1,5 @@
 """
-A worker of a divided run: it runs the jobs of its part as any run does, with a channel to the coordinator.
+A worker of a divided run: it runs the jobs of its shard as any run does, with a channel to the coordinator.
 """
 
 import threading
@@ -13,24 +13,24 @@ from attrs import define, evolve, field, frozen
 from penstock._config.pipeline import NONE_ALLOWED
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import Deadline
-from penstock._plan.division import Division, PartOfDivision
+from penstock._plan.division import Division, Shard
 from penstock._plan.job import Job
 from penstock._run.context import RunContext
-from penstock._run.divided.shared_targets import TargetChannel
-from penstock._run.divided.wire_values import (
+from penstock._run.divided.messages import (
     CooledDown,
     GrantReply,
     GrantRequest,
     Lease,
     OpenRequest,
     Parked,
-    PartResult,
     RunEvent,
     RunState,
+    ShardResult,
     StateRequest,
     message_of,
     reply_to,
 )
+from penstock._run.divided.shared_targets import TargetChannel
 from penstock._run.job_run import other_version
 from penstock._run.runner import run_jobs
 from penstock._run_report.report import RunReport
@@ -54,7 +54,7 @@ class WorkerTask:
 
     ``read_jobs``: the jobs of the whole run, from the configuration and the secrets that this process reads by itself.
     ``versions``: of the distributions that it must have. ``shared_tokens``: the coordinator has the tokens.
-    ``may_be_replaced``: another worker may take over the part of one that was lost, whose lock may be held for a while.
+    ``may_be_replaced``: another worker may take over the shard of a lost one, whose lock may be held for a while.
     ``marks``: by source, the text that proves the target's directory, where the coordinator has the target open.
     """
 
@@ -111,7 +111,7 @@ def _masked_errors() -> Iterator[None]:
 @_masked_errors()
 def try_worker(task: WorkerTask) -> None:
     """
-    Raises PenstockError where this process cannot carry out a part: its installation, configuration, secrets, or files.
+    Raises PenstockError where this process cannot read a shard: its installation, configuration, secrets, or files.
     """
     check_versions(task.versions)
     task.jobs()
@@ -121,7 +121,7 @@ def try_worker(task: WorkerTask) -> None:
 def work(assignment: Assignment, channel: Channel) -> Message:
     """Carry out an assignment. The result has the report, or the reason why there is none."""
     task: WorkerTask = assignment.task
-    # First of all, since from then on a former worker of this part cannot commit any more.
+    # First of all, since from then on a former worker of this shard cannot commit any more.
     leases = {
         source: reply_to(channel.request, OpenRequest(source), Lease).number
         for source in assignment.sources
@@ -141,16 +141,16 @@ def work(assignment: Assignment, channel: Channel) -> Message:
                     raise
                 clock.sleep(LOCK_EVERY_S)
     except PenstockError as error:
-        return message_of(PartResult(failed=str(error)))
-    return message_of(PartResult(report=run_report.as_part()))
+        return message_of(ShardResult(failed=str(error)))
+    return message_of(ShardResult(report=run_report.as_data()))
 
 
 def _jobs_of_part(assignment: Assignment) -> list[Job]:
     task: WorkerTask = assignment.task
-    part = PartOfDivision(division=task.division, number=assignment.number)
+    shard = Shard(division=task.division, number=assignment.number)
     lock_part = lock_part_of(assignment.run_id, assignment.number)
     return [
-        evolve(job, source=part.with_share_of_limits(job.source), part=part, lock_part=lock_part)
+        evolve(job, source=shard.with_share_of_limits(job.source), shard=shard, lock_part=lock_part)
         for job in task.jobs()
         if job.source.name in assignment.sources
     ]
@@ -160,8 +160,8 @@ def _run_part(
     jobs: Sequence[Job], assignment: Assignment, channel: Channel, clock: Clock, leases: Mapping[str, int]
 ) -> RunReport:
     """
-    Run the jobs of a part. ``leases``: the numbers of those of the sources whose targets the coordinator has. Raises
-    WorkerLostError where the channel was cut before the part was done, or another worker has taken the part over.
+    Run the jobs of a shard. ``leases``: the numbers of those of the sources whose targets the coordinator has. Raises
+    WorkerLostError where the channel was cut before the shard was done, or another worker has taken the shard over.
     """
     task: WorkerTask = assignment.task
     left_s = None if task.deadline_at is None else max(0.0, (task.deadline_at - clock.now()).total_seconds())
@@ -194,7 +194,7 @@ def _run_part(
 
 @define(eq=False, repr=False, kw_only=True)
 class RemotePeers:
-    """See :class:`penstock._fetch.client.Peers`. ``lost``: why this part is not of the run any more; empty: it is."""
+    """See :class:`penstock._fetch.client.Peers`. ``lost``: why this shard is not of the run any more; empty: it is."""
 
     channel: Channel
     clock: Clock
@@ -202,7 +202,7 @@ class RemotePeers:
     lost: str = field(default="", init=False)
 
     def lose(self, reason: str) -> None:
-        """Stop this part."""
+        """Stop this shard."""
         self.lost = self.lost or reason
         self.clock.stop.set()
 
@@ -224,7 +224,7 @@ class RemotePeers:
             self.channel.send(message_of(Parked.of(source, error)))
 
     def request(self, message: Message) -> Message:
-        """The coordinator's reply. StoppedError, which stops the part, where there is none any more."""
+        """The coordinator's reply. StoppedError, which stops the shard, where there is none any more."""
         try:
             return self.channel.request(message)
         except OSError:

@@ -90,7 +90,7 @@ class RunState(msgspec.Struct, frozen=True, rename={"cooling_down": "resting"}):
 
 # Carried as "opening", also by other versions: a worker gets its lease before it compares the versions.
 class Lease(msgspec.Struct, frozen=True, rename={"number": "opening"}):
-    """The right of one worker to a source, by its number. It ends when another worker opens the source for the part."""
+    """The right of one worker to a source, by its number. It ends when another worker opens the source for it."""
 
     number: int
 
@@ -123,8 +123,8 @@ class GrantReply(msgspec.Struct, frozen=True, omit_defaults=True):
         return "GrantReply(...)"  # without the token
 
 
-class PartResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result of a part: its report, see :meth:`RunReport.as_part`; or why there is none."""
+class ShardResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result of a shard: its report, see :meth:`RunReport.as_data`; or why there is none."""
 
     report: dict[str, Any] | None = None
     failed: str = ""
