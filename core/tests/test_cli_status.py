@@ -244,6 +244,16 @@ def test_runs_are_listed_with_their_reasons(here: Here) -> None:
     assert "no run 20200101T000000Z-000000 is in a ledger" in here.err
 
 
+def test_a_run_that_left_partitions_over_states_how_many(here: Here) -> None:
+    """
+    A deadline, a signal and a quota are no failure, and the day is not read.
+    """
+    here.configure(["429"])
+    here("run", "daily", *days(2), "--streams", "sales", code=4)
+
+    assert re.search(r"shop .* 4 +0 +2 left over, parked: ", here("runs"))
+
+
 @pytest.mark.parametrize("words", ["status --totals", "changes --since 2000-01-01"])
 def test_what_is_compared_with_an_invoice_is_a_table_for_a_spreadsheet(here: Here, words: str) -> None:
     """

@@ -79,6 +79,8 @@ class Shop:
             sales[1]["paid"] = "12.50"
         if shop == "401":
             return SandboxResponse(status=401)
+        if shop == "429":
+            return SandboxResponse(status=429, headers={"Retry-After": "36000"})
         if shop == "503":
             return SandboxResponse(status=503)
         if shop == "500":

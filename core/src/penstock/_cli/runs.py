@@ -54,7 +54,10 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
 
 def _first_reason(run: RunInfo) -> str:
     """The first reason of a run that was not good, shortened."""
+    streams = [stream["partitions"] for stream in run.report.get("streams", {}).values()]
+    left_over = sum(counts["planned"] - counts["delivered"] - counts["failed"] for counts in streams)
     phrases = [f"{run.failed} failed"] if run.failed else []
+    phrases += [f"{left_over} left over"] if left_over else []  # by a deadline, a signal, or a provider's quota
     phrases += [f"{run.rejected} rejected"] if run.rejected else []
     messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
     messages += [error.get("reason", error["message"]) for error in run.report.get("errors", [])]
