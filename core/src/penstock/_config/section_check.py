@@ -258,7 +258,7 @@ class _SectionCheck:
                 )
             return value
         if kind == "file":
-            return self._secret_file(self.context.folder / _expanded(Path(reference)), path)
+            return self._secret_file(self.context.folder / _expanded(Path(reference)))
         try:
             secret = self.context.secrets[kind](reference)
         except LookupError as error:
@@ -271,7 +271,7 @@ class _SectionCheck:
             raise _InvalidError(f": {kind} gave {sort_of(secret)} for {shown(reference)}, expected text")
         return secret
 
-    def _secret_file(self, path: Path, key: str) -> str:
+    def _secret_file(self, path: Path) -> str:
         """The file's text without one newline at its end, and without a mark of UTF-8 at its begin."""
         try:
             with path.open("rb") as file:
@@ -283,7 +283,8 @@ class _SectionCheck:
         except UnicodeDecodeError:
             raise _InvalidError(f": the file {path} is not UTF-8 text") from None
         if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
-            self.notices.append(f"{path}, read for {key}, is open to other users of this machine; chmod 600 closes it")
+            # Without the key: equal notices are printed once, and many sources may read one file.
+            self.notices.append(f"the secret file {path} is open to other users of this machine; chmod 600 closes it")
         value = _without_newline(value)
         if not value:
             raise _InvalidError(f": the file {path} is empty")
