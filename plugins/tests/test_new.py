@@ -354,6 +354,7 @@ def test_a_type_is_inferred_from_values(values: list[Any], line: str) -> None:
         ),
         ("date", "2026-11-20", 'day: date = column(member="date")'),
         ("class", "a", 'class_value: str = column(member="class")'),
+        ("self", "a", 'self_value: str = column(member="self")'),
         ("Some Name", "a", 'some_name: str = column(member="Some Name")'),
         ('a"b\n', "a", 'a_b: str = column(member="a\\"b\\n")'),
     ],

@@ -37,6 +37,7 @@ _EPOCH_S, _EPOCH_MS = range(10**9, 4 * 10**9), range(10**12, 4 * 10**12)
 # Names that a class body of columns would take away from its own annotations and calls.
 _TAKEN = {
     *keyword.kwlist,
+    "self",  # of the constructor
     "str",
     "int",
     "bool",
