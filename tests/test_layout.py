@@ -390,13 +390,18 @@ def test_a_run_imports_no_other_command() -> None:
     """
     ``penstock run`` starts without the sandbox, the writes, the test kit and what reads ledgers for people.
     """
-    code = "import sys\nimport penstock._cli.run, penstock._project.project, penstock._project.run\nprint(*sys.modules)"
+    code = (
+        "import sys\nimport penstock._cli.run, penstock._project.project, penstock._project.run\n"
+        "import penstock_plugins.files.sink\nprint(*sys.modules)"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = (
         "penstock.sandbox",
         "penstock.testing",
         "penstock._write",
         "penstock.results",
+        "penstock_plugins.files.erase",
+        "penstock_plugins.files.verify",
         "http.server",
         "rich",
     )

@@ -324,7 +324,7 @@ class ListsFinal(Protocol):
         """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Difference:
     """
     A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
@@ -369,7 +369,7 @@ class Erasure:
     nested: Mapping[str, Callable[[str], str | None]] = field(factory=dict)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Erased:
     """``rows``: how many lost a value. ``left``: the partitions that could not be erased, each with the reason."""
 
@@ -481,7 +481,7 @@ class Staging(Protocol):
         """
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Adoption:
     """
     A table that a sink can take over, or has taken over, as the place of a stream's rows.

@@ -27,12 +27,10 @@ from penstock_plugins.files.account_files import AccountFiles
 from penstock_plugins.files.commit import FileCommitter, FileWriter, stage_all
 from penstock_plugins.files.datapackage import describe
 from penstock_plugins.files.disk import file_name, ignores_case
-from penstock_plugins.files.erase import Eraser
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.locks import SourceLock, hold
 from penstock_plugins.files.migration import move_to_this_layout
 from penstock_plugins.files.source_files import STATE, SourceFiles
-from penstock_plugins.files.verify import differences
 
 if TYPE_CHECKING:
     from penstock_plugins.files.coordination import Coordination
@@ -172,6 +170,8 @@ class FileTarget(BaseTarget):
         self, stream: str, entries: Sequence[LedgerEntry], *, since: date | None = None, until: date | None = None
     ) -> Iterator[Difference]:
         """See :class:`penstock.sinks.Verifiable`."""
+        from penstock_plugins.files.verify import differences
+
         return differences(self.files, self.ledger, stream, entries, since, until)
 
     def finish(self, stream: str) -> None:
@@ -180,6 +180,8 @@ class FileTarget(BaseTarget):
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`."""
+        from penstock_plugins.files.erase import Eraser
+
         layouts = [erasure.layout for erasure in erasures]
         self._claim(layouts)
         for layout in layouts:
