@@ -115,6 +115,18 @@ def test_check_opens_one_sink(here: Here) -> None:
     assert here.server.requests == []
 
 
+def test_a_key_of_a_sink_that_has_none_is_refused(here: Here) -> None:
+    """
+    The message ends with the keys that there are.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write('\n[sink.lines]\nkind = "stdout"\nname_streams = true\n')
+
+    here("check", "lines", code=2)
+
+    assert "sink.lines.name_streams: unknown key. There are none" in here.err
+
+
 def test_check_reports_a_fault_of_the_file_once(here: Here) -> None:
     """
     A problem of a pipeline concerns every source and sink. It has one line, and each of them is checked nevertheless.

@@ -119,7 +119,7 @@ class _SectionCheck:
                 continue
             what = "unknown key" if account is None else "not a key of an account"
             meant = did_you_mean(key, [*allowed, *self.context.further])
-            listing = f"There are {', '.join(allowed)}"
+            listing = f"There are {', '.join(allowed) or 'none'}"
             if account is None and self.context.listing:
                 listing = f"`{self.context.listing}` lists every key"
             self.found.append(f"{place}: {what}.{meant} {listing}")
