@@ -144,7 +144,7 @@ def test_a_page_that_comes_again_is_detected():
     """
     listing = ListingCounts()
 
-    assert [listing.is_repeat(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
+    assert [listing.add_digest(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
 
 
 @pytest.mark.parametrize(

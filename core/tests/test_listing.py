@@ -158,7 +158,8 @@ def a_refusal(call: Call, *, response: bool = True) -> Outcome:
 def added(listing: Listing, call: Call, came: Came) -> Page:
     """The page that this outcome of a call becomes."""
     outcome = an_outcome(call, came)
-    listing.check(outcome)
+    listing.counts.check_stated(outcome.answer)
+    listing.add_digest(outcome)
     fresh = came.elements if came.fresh is None else came.fresh
     return listing.add(outcome, LoadedPage(count=came.elements, fresh=fresh), repeat=came.repeat)
 

@@ -1,7 +1,7 @@
 """
 The read of one slice: its pages and reports are decoded, counted and passed to the writers of its partitions.
 
-``SliceReading._read_pages`` fetches a page, ``Listing.check`` compares it with those before it,
+``SliceReading._read_pages`` fetches a page, ``Listing`` compares it with those before it,
 ``RowBuilder.build`` makes rows of it, and ``Loader.load`` passes them to the writers of their partitions. After the
 last page ``ReadCounts`` gives the ``ReadResult``, which is committed in ``_run``.
 

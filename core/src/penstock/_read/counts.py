@@ -103,13 +103,13 @@ class ListingCounts:
             )
         self._requested.add(identity)
 
-    def is_repeat(self, digest: int | None) -> bool:
-        """Whether an earlier page had the same items. Remembers this page."""
-        if digest is None or digest not in self._seen:
-            if digest is not None:
-                self._seen.add(digest)
+    def add_digest(self, digest: int | None) -> bool:
+        """Record the fingerprint of a page's items (None: not computed). Returns whether an earlier page had it."""
+        if digest is None:
             return False
-        return True
+        came_before = digest in self._seen
+        self._seen.add(digest)
+        return came_before
 
     def check_stated(self, answer: Answer) -> None:
         """

@@ -103,13 +103,11 @@ class Listing:
             calls.append(call_of(self.planned, request, self.envelope, digest=digest))
         return tuple(calls)
 
-    def check(self, outcome: Outcome) -> bool:
+    def add_digest(self, outcome: Outcome) -> bool:
         """
-        Check a page against those before it: the numbers that the provider states must not change. Returns whether an
-        earlier page had the same records. Raises BrokenBodyError for a file whose contents another file of the report
-        has.
+        Record the fingerprint of a page. Returns whether an earlier page had the same records. Raises BrokenBodyError
+        for a file whose contents another file of the report has.
         """
-        self.counts.check_stated(outcome.answer)
         if self.files is not None and self._first is None and outcome.digest is not None:
             if outcome.digest in self.files:
                 raise BrokenBodyError(
@@ -118,7 +116,7 @@ class Listing:
                     "persists, report it to the provider."
                 )
             self.files.add(outcome.digest)
-        return self.counts.is_repeat(outcome.digest)
+        return self.counts.add_digest(outcome.digest)
 
     def add(self, outcome: Outcome, loaded: LoadedPage, *, repeat: bool) -> Page:
         """

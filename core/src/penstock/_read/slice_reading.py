@@ -170,7 +170,8 @@ class SliceReading:
                 self._check_expired(outcome)
                 calls = listing.calls_after_refusal(outcome)
                 continue
-            repeat = listing.check(outcome)  # 4. Check it against the pages before it.
+            listing.counts.check_stated(outcome.answer)  # 4. Compare it with the pages before it.
+            repeat = listing.add_digest(outcome)
             loaded = self._load(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
             page = listing.add(outcome, loaded, repeat=repeat)
             if may_halve and page.index == 0 and listing.is_capped:
