@@ -86,3 +86,42 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
 
     assert (second.exit_code, len(shop.requests)) == (0, 0 if final else 1)
     assert len(shop.rows("sales")) == (1 if final else 2)
+
+
+def test_a_day_of_changes_that_a_run_reads_after_midnight_stays_open(tmp_path: Path) -> None:
+    """
+    A run begins before midnight, so that its last window ends there, and reads it, or reads it again, after midnight.
+    The next run has the rows that came in between.
+    """
+    begin = datetime(2026, 6, 16, 23, tzinfo=UTC)
+    changed = {"before": begin - timedelta(hours=1), "after": begin + timedelta(minutes=30)}
+
+    def answer(request: SandboxRequest) -> object:
+        since, until = (datetime.fromisoformat(request.params[name]) for name in ("since", "until"))
+        rows = [{"id": id_} for id_, at in changed.items() if since <= at < until]
+        is_first = len(shop.requests) == 1
+        shop.clock.advance(7200 * is_first)
+        return {"rows": rows, "total": len(rows) + is_first}
+
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind="changes",
+        day="day",
+        envelope=Envelope(items="rows", total="total"),
+        lag=timedelta(minutes=5),
+        lookback=timedelta(minutes=10),
+        requests=lambda settings, slice_: Request(
+            url=f"{settings.base_url}/e", params=[("since", str(slice_.start)), ("until", str(slice_.end))]
+        ),
+    )
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer, now=begin)
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert {row["id"] for row in shop.rows("sales")} == {"before"}
+
+    shop.now += timedelta(days=1)
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert {row["id"] for row in shop.rows("sales")} == {"before", "after"}
+    shop.now += timedelta(days=1)
+    assert shop.plan(since="2026-06-16").partitions == ()

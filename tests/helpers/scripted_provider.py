@@ -37,7 +37,7 @@ Answer = Callable[[SandboxRequest], Any]
 class ScriptedProvider:
     """
     The source ``shop``, read into memory. ``answer`` gives JSON-like data, a status, bytes, or a whole response.
-    ``notes`` are those of the last run, ``requests`` all that the provider received in it.
+    ``notes`` are those of the last run, ``requests`` all that the provider received in it, ``clock`` its time.
     """
 
     folder: Path
@@ -51,6 +51,7 @@ class ScriptedProvider:
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
+    clock: FakeClock = field(factory=FakeClock, init=False)
     _port: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -78,8 +79,8 @@ class ScriptedProvider:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             job = self._job(server.base_url, since, until, more)
             job = evolve(job, allowed=Allowance.parse(allow_rejected), full=full)
-            clock = FakeClock(self.now, self.stop)
-            return run_jobs(new_run([job], clock=clock, on_event=self._observe, tape=tape))
+            self.clock = FakeClock(self.now, self.stop)
+            return run_jobs(new_run([job], clock=self.clock, on_event=self._observe, tape=tape))
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
         """What a run would read."""

@@ -72,7 +72,7 @@ class ReadCounts:
                 errors[partition] = error
         return ReadResult(
             planned=self.planned,
-            read_at=self.began_at - self.clock_lag,  # a cache may be old, and a clock behind ours
+            read_at=self._read_at(),
             on_demand=on_demand,
             partitions=self.partitions,
             is_imperfect=imperfect,
@@ -83,6 +83,15 @@ class ReadCounts:
             unknown=sorted(self.unknown),
             replacement_errors=errors,
         )
+
+    def _read_at(self) -> datetime:
+        """
+        See :class:`ReadResult`. A cache may be old, and a clock behind ours. A day of ``changes`` that was not over
+        when the run was planned is requested up to then only: it is not whole where the run reads it after midnight.
+        """
+        read_at, stream, slice_ = self.began_at - self.clock_lag, self.planned.stream, self.planned.slice
+        ends_at_plan = stream.kind == "changes" and slice_.end == slice_.now - stream.lag
+        return min(read_at, slice_.now) if ends_at_plan else read_at
 
     def check(self, stream_reads: StreamReads, *, first_read: bool) -> None:
         """
