@@ -6,14 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import connector_run
 import penstock_plugins
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from connector_run import RunReport, configured
 from penstock import (
     Connector,
@@ -343,6 +343,26 @@ def test_a_report_of_an_earlier_run_does_not_replace_newer_rows(tmp_path: Path) 
     assert shop.run().exit_code == 0
     assert [row["price"] for row in shop.rows("sales")] == [2, 2, 2]
     assert len(provider.made) == 3
+
+
+def test_a_day_that_closes_while_its_report_is_submitted_stays_open(tmp_path: Path) -> None:
+    """
+    The response to a submission takes ten seconds, and the provider restates the day meanwhile, before it closes. The
+    report may have the rows of the first of these seconds: the next run reads the day again.
+    """
+    provider = Priced()
+    stream = evolve(dated_sales(), open_for=OpenFor(0))
+    shop = ScriptedProvider(
+        folder=tmp_path, streams=[stream], answer=provider, now=datetime(2026, 6, 16, 23, 59, 55, tzinfo=UTC)
+    )
+    provider.on_submission = lambda: shop.clock.advance(10)
+    assert shop.run(since="2026-06-16").exit_code == 0
+
+    provider.price, provider.on_submission = 2, lambda: None
+    shop.now += timedelta(hours=1)
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert [row["price"] for row in shop.rows("sales")] == [2]
+    assert shop.plan(since="2026-06-16").partitions == ()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ The values between a reading and the threads that fetch: a call and its outcome.
 """
 
 from collections.abc import Generator
+from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from attrs import frozen
@@ -33,7 +34,10 @@ class Call(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of a call: an accepted response, or the error after all retries."""
+    """
+    The result of a call: an accepted response, or the error after all retries. ``sent_at``: when the last attempt was
+    sent; None: not known, as from a recording.
+    """
 
     call: Call
     response: Response | None = None
@@ -41,6 +45,7 @@ class Outcome(NamedTuple):
     answer: Answer = Answer()
     digest: int | None = None
     error: BaseException | None = None
+    sent_at: datetime | None = None
 
     @property
     def size(self) -> int:

@@ -245,9 +245,11 @@ class ReadOperation(Operation[Outcome]):
     request: Request
     judge_call: JudgeCall
     response: Response | None = field(default=None, init=False)  # the last one
+    sent_at: datetime | None = field(default=None, init=False)  # of the last attempt
 
     def sending(self) -> None:
         self.client.count_request(self.call)
+        self.sent_at = self.client.clock.now()
 
     def attempted(self, response: Response | None, seconds: float) -> None:
         """Without a response, the error is that of a retry or of a partition."""
@@ -273,7 +275,7 @@ class ReadOperation(Operation[Outcome]):
             verdict, answer = Retry(error), Answer()
         if isinstance(verdict, Retry):
             return verdict, Outcome(call=self.call, response=response)
-        return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer)
+        return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer, sent_at=self.sent_at)
 
     def no_response(self, error: PenstockError) -> Retry:
         """A read may always be repeated."""

@@ -258,7 +258,8 @@ class ReportsOnDemand:
             handle=handle,
             request=submission_text(submission),
             partitions=self.planned.partitions,
-            submitted_at=self.clock.now(),
+            # The provider may have made it of the rows that it had before its response.
+            submitted_at=outcome.sent_at or self.clock.now(),
             fingerprint=self.planned.fingerprint,
         )
         self._claim(submission, report)

@@ -49,7 +49,7 @@ class ReadCounts:
     """
 
     planned: PlannedSlice
-    began_at: datetime  # of reports on demand: when the first was submitted
+    began_at: datetime  # of reports on demand: when the first submission was sent
     clock_lag: timedelta = timedelta(0)  # the most by which a response was older than our clock
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
