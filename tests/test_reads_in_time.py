@@ -125,3 +125,30 @@ def test_a_day_of_changes_that_a_run_reads_after_midnight_stays_open(tmp_path: P
     assert {row["id"] for row in shop.rows("sales")} == {"before", "after"}
     shop.now += timedelta(days=1)
     assert shop.plan(since="2026-06-16").partitions == ()
+
+
+@pytest.mark.parametrize(
+    ("since", "noted"), [("2026-06-15", 1), ("2026-06-13", 0)], ids=["some of the days", "all of them"]
+)
+def test_days_that_a_window_leaves_in_their_former_zone_are_noted(since: str, noted: int, tmp_path: Path) -> None:
+    """
+    Days are cut in another zone than before, and a run reads some of them again: the hours between these and the others
+    are of no day, or of both. A notice says so; a run of all days leaves none.
+    """
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind="report",
+        day="day",
+        open_for=OpenFor(0),
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{slice_.start}")],
+        envelope=Envelope(),
+    )
+    shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=lambda request: [{"id": request.path}])
+    assert shop.run(since="2026-06-13").exit_code == 0
+
+    report = shop.run(since=since, timezone="America/New_York")
+    assert report.exit_code == 0
+    assert sum("outside of this window stay as they were read before" in notice for notice in report.notices) == noted
+    assert not shop.run(since=since, timezone="America/New_York").notices

@@ -80,7 +80,12 @@ class FakeLedger:
 
     def entries(self, source: str, stream: str, **window: Any) -> dict[Partition, LedgerEntry]:
         self.queries.append(window)
-        return {key: entry for key, entry in self.held.items() if key.stream == stream}
+        since, until = window.get("since") or date.min, window.get("until") or date.max
+        return {
+            key: entry
+            for key, entry in self.held.items()
+            if key.stream == stream and (key.day is None or since <= key.day <= until)
+        }
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
         return self.reports

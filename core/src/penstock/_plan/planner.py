@@ -11,7 +11,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts, StreamView
 from penstock._plan.dependencies import Families
 from penstock._plan.division import block_days
-from penstock._plan.finality import SKEW
+from penstock._plan.finality import SKEW, is_of_today
 from penstock._plan.job import Job
 from penstock._plan.ledger_query import LedgerQuery
 from penstock._plan.open_partitions import AccountPlan, OpenPartitions, Reasons
@@ -52,10 +52,11 @@ class Planner:
     families: Families = field(init=False)
     accounts: Accounts = field(init=False)
     days: RequestedDays = field(init=False)
+    _query: LedgerQuery = field(init=False)
     _open: OpenPartitions = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        query = LedgerQuery(self.job.source.name, self.target)
+        self._query = query = LedgerQuery(self.job.source.name, self.target)
         reasons = Reasons(self.target, self.now + SKEW, self.job.full, self.run_id)
         self.families = Families.of(self.job)
         self.accounts = Accounts(self.job.source, self.families, query.ledger)
@@ -72,6 +73,10 @@ class Planner:
             self.notices.append(
                 f"{self.job.source.name}.{stream.name} is merged by key, and is read again since its settings, its "
                 "provider's address or its connector changed: rows that only former readings have stay in the target"
+            )
+        if stream.kind == "report":
+            self._notice_edges(
+                stream, [account for account, plan in plans.items() if "changed" in plan.to_read.values()]
             )
         slices = [
             planned
@@ -108,6 +113,27 @@ class Planner:
                 f"{self.job.source.name}.{stream.name} is a snapshot, requested by the rows of {parent.name}. It is "
                 "replaced by the rows for the days of this window; its rows for other days are removed"
             )
+
+    def _notice_edges(self, stream: Stream, changed: Collection[str | None]) -> None:
+        """
+        Note that the days next to the window were read with other settings, for the accounts of which days within are
+        read again for that: where days are cut in another zone, rows between the two are of no day, or of both.
+        """
+        windows = self.days.windows(stream, changed)
+        edges = {
+            account: [window.since - timedelta(days=1), window.until + timedelta(days=1)]
+            for account, window in windows.items()
+            if window is not None
+        }
+        for partition, entry in self._query.rows(stream, edges).entries.items() if edges else ():
+            account = partition.as_dict().get(stream.account or "")
+            if entry.delivered and not is_of_today(entry.fingerprint, self.accounts.view(stream, account).fingerprint):
+                self.notices.append(
+                    f"{self.job.source.name}.{stream.name} is read again, since its settings or its provider's address "
+                    "changed. Delivered days outside of this window stay as they were read before; after a change of "
+                    "timezone, rows at its edges are missing or there twice. Run once without --since and --until"
+                )
+                return
 
 
 def slices_of(

@@ -105,7 +105,7 @@ class RequestedDays:
 
     def by_account(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, Sequence[date]]:
         """The days of each account's window that are in the job's shard, ascending. Accounts have at least one."""
-        windows = self._windows(stream, accounts)
+        windows = self.windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
         in_part = {
             account: self.job.days_in_shard(stream, account, days[window])
@@ -116,9 +116,9 @@ class RequestedDays:
 
     def check(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""
-        self._windows(stream, list(accounts) or [None], strict=True)
+        self.windows(stream, list(accounts) or [None], strict=True)
 
-    def _windows(
+    def windows(
         self, stream: Stream, accounts: Iterable[str | None], *, strict: bool = False
     ) -> dict[str | None, Window | None]:
         """The window of each account, in its zone; None where it holds no day, although others' may."""
