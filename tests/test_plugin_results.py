@@ -140,19 +140,19 @@ RESULTS: dict[str, tuple[list[Stream], str]] = {
         rf"Pages\.rest {HERE} returned str \('/2'\); write return a list of requests, or None",
     ),
     "no handle": (
-        [evolve(SALES, poller=Report(named=None), poll_first_s=0.0)],
+        [evolve(SALES, poller=Report(named=None), poll_first_s=0.01)],
         rf"Report\.handle {HERE} returned nothing; write return the id as a text",
     ),
     "a handle that is a number": (
-        [evolve(SALES, poller=Report(named=17), poll_first_s=0.0)],
+        [evolve(SALES, poller=Report(named=17), poll_first_s=0.01)],
         rf"Report\.handle {HERE} returned int \(17\); write return the id as a text",
     ),
     "no poll": (
-        [evolve(SALES, poller=Report(request=None), poll_first_s=0.0)],
+        [evolve(SALES, poller=Report(request=None), poll_first_s=0.01)],
         rf"Report\.poll {HERE} returned nothing; write return Request\(url=\.\.\.\)",
     ),
     "a state that is a flag": (
-        [evolve(SALES, poller=Report(found=True), poll_first_s=0.0)],
+        [evolve(SALES, poller=Report(found=True), poll_first_s=0.01)],
         rf"Report\.state {HERE} returned bool \(True\); write return Waiting\(\), Ready\(\), Empty",
     ),
     "a decoder that returns records": (

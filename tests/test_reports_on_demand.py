@@ -117,7 +117,7 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
                 envelope=Envelope(items="data"),
                 paginator=named("page_number", size=2, short_page_ends=True),
                 poller=lambda settings: Orders(place),
-                poll_first_s=0.0,
+                poll_first_s=0.01,
             )
 
     requested: list[SandboxRequest] = []
@@ -563,7 +563,7 @@ def test_one_report_for_two_submissions_is_not_delivered(named_apart: bool, tmp_
                 json={"shop": "{account}", "day": "{since}"},
                 poller=Polled(),
                 envelope=Envelope(items="data"),
-                poll_first_s=0.0,
+                poll_first_s=0.01,
             )
         ],
         answer=answer,
