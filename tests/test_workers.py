@@ -208,7 +208,7 @@ def test_a_failure_is_reported_as_ever(files: DividedRuns) -> None:
 
     code, report = files.run_here(streams=["sales"])
 
-    assert code == 1
+    assert code == 1, report["errors"]
     assert {one["partition"]["shop"] for one in report["errors"]} == {"shop2"}
     assert report["sources"]["market"]["streams"]["sales"]["partitions"]["delivered"] == 5 * market.DAYS
 
@@ -260,6 +260,34 @@ def test_a_403_of_all_that_a_worker_reads_is_none_of_the_run(files: DividedRuns,
     code, report = files.run_here(streams=["sales"])
 
     assert code == expected, report
+
+
+def test_three_forbidden_accounts_of_a_worker_do_not_end_its_others(files: DividedRuns) -> None:
+    """
+    As in one process: 403 for three accounts is about the credentials only if no request of the run was accepted.
+    """
+    shops = tuple(f"shop{number:02}" for number in range(40))  # the two workers read every other one
+    forbidden = shops[:6:2]
+    files.app.shops = shops
+    files.configure(base_url(files), shops=list(shops), concurrency=2)
+    accepted = threading.Semaphore(0)
+
+    def answer(request: SandboxRequest) -> SandboxResponse | None:
+        if not request.target.endswith(forbidden):
+            accepted.release()
+            return None
+        for _ in range(3):  # the second worker makes its requests one after the other
+            assert accepted.acquire(timeout=10)
+        accepted.release(3)
+        return SandboxResponse(status=403)
+
+    files.app.throttled = answer
+
+    code, report = files.run_here(streams=["items"])
+
+    assert code == 1, report["errors"]
+    assert {one["partition"]["shop"] for one in report["errors"]} == {*forbidden}
+    assert report["sources"]["market"]["streams"]["items"]["partitions"]["delivered"] == 37
 
 
 def test_the_error_of_a_login_has_one_place(files: DividedRuns) -> None:

@@ -69,6 +69,12 @@ class Peers(Protocol):
     def parked(self, source: str, error: ParkedError) -> None:
         """The provider states a long wait: no process makes a further request."""
 
+    def accepted(self, source: str, owner: str | None) -> None:
+        """The provider accepted a request with the credentials of this owner."""
+
+    def have_accepted(self, source: str, owner: str | None) -> bool:
+        """Whether it did so in any process."""
+
 
 @define(eq=False, repr=False)
 class SourceClient:
@@ -167,11 +173,23 @@ class SourceClient:
         if outcome.error is not None or response is None:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
-            self.accepted.add(self.source.credentials_of(call.account))
+            self._accept(self.source.credentials_of(call.account))
         self.count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
+
+    def _accept(self, owner: str | None) -> None:
+        if owner not in self.accepted:
+            self.accepted.add(owner)
+            if self.peers is not None:
+                self.peers.accepted(self.source.name, owner)
+
+    def has_accepted(self, owner: str | None) -> bool:
+        """Whether the provider accepted a request with these credentials, in any process of the run."""
+        if owner in self.accepted:
+            return True
+        return self.peers is not None and self.peers.have_accepted(self.source.name, owner)
 
     def _attempt_call(self, call: Call) -> Outcome:
         read = ReadOperation(self, call, call.request, self._judge)

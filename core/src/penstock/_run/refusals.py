@@ -10,8 +10,8 @@ from penstock._plan.plan import Key, PlannedSlice
 from penstock._run_report.report import RunReport
 from penstock.errors import AuthenticationError, ForbiddenError
 
-# After 403 for so many accounts, and an accepted request of none, the credentials are refused and nothing more is
-# requested.
+# After 403 for so many accounts, and an accepted request of none in any process of the run, the credentials are refused
+# and nothing more is requested.
 MAX_FORBIDDEN_ACCOUNTS = 3
 
 
@@ -36,9 +36,9 @@ class Refusals:
         owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
             self._accounts[planned.key] = error
-            if owner not in self.client.accepted and owner not in self._credentials:
+            if owner not in self._credentials:
                 forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
-                if len(forbidden) >= MAX_FORBIDDEN_ACCOUNTS:
+                if len(forbidden) >= MAX_FORBIDDEN_ACCOUNTS and not self.client.has_accepted(owner):
                     self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error

@@ -17,6 +17,9 @@ from penstock._plan.division import Division, block_days, unit_of_partition
 from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
+    Acceptance,
+    AcceptanceRequest,
+    Accepted,
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -35,7 +38,7 @@ from penstock._run.divided.shared_targets import SharedTargets
 from penstock._run.divided.worker import WorkerTask, lock_part_of, try_worker, work
 from penstock._run.job_run import JobRun
 from penstock._run.runner import open_jobs
-from penstock._run_report.report import RunReport
+from penstock._run_report.report import Credentials, RunReport
 from penstock.engines import Assignment, Engine, Message
 from penstock.engines.calls import Failure
 from penstock.errors import (
@@ -114,6 +117,7 @@ class RunCoordinator:
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Parked] = field(factory=dict, init=False)
+    _accepted: set[Credentials] = field(factory=set, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     @sources_by_part.default
@@ -140,6 +144,8 @@ class RunCoordinator:
             case Parked() as parked:
                 with self._lock:
                     self._parked.setdefault(parked.source, parked)
+            case Accepted(source=source, owner=owner):
+                self._accepted.add((source, owner))
 
     def _event(self, number: int, event: Event) -> None:
         if event["event"] in ("run_started", "run_finished"):
@@ -167,6 +173,8 @@ class RunCoordinator:
                 return message_of(self.targets.reply(request))
             case GrantRequest() as request:
                 return message_of(self._grant(request))
+            case AcceptanceRequest(source=source, owner=owner):
+                return message_of(Acceptance((source, owner) in self._accepted))
 
     def _state(self) -> RunState:
         with self._lock:

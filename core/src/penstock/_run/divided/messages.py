@@ -48,6 +48,13 @@ class Parked(msgspec.Struct, frozen=True, tag_field="kind", tag="parked"):
         return ParkedError(self.reason, self.until).at(request=self.request)
 
 
+class Accepted(msgspec.Struct, frozen=True, tag_field="kind", tag="accepted"):
+    """The provider accepted a request with the credentials of an account, or, with ``owner`` None, of the source."""
+
+    source: str
+    owner: str | None
+
+
 # --- what a worker requests, and the replies --------------------------------------------------------------------------
 
 
@@ -77,6 +84,19 @@ class GrantRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="grant"):
     source: str
     account: str | None
     used: str | None
+
+
+class AcceptanceRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="acceptance"):
+    """Whether any worker sent :class:`Accepted` of these; the reply is an :class:`Acceptance`."""
+
+    source: str
+    owner: str | None
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """Whether the provider accepted credentials in this run."""
+
+    is_accepted: bool
 
 
 # Carried as "resting".
@@ -130,8 +150,8 @@ class ShardResult(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: str = ""
 
 
-Sent = RunEvent | CooledDown | Parked
-Requested = StateRequest | OpenRequest | TargetRequest | GrantRequest
+Sent = RunEvent | CooledDown | Parked | Accepted
+Requested = StateRequest | OpenRequest | TargetRequest | GrantRequest | AcceptanceRequest
 
 _R = TypeVar("_R")
 

@@ -17,6 +17,9 @@ from penstock._plan.division import Division, Shard
 from penstock._plan.job import Job
 from penstock._run.context import RunContext
 from penstock._run.divided.messages import (
+    Acceptance,
+    AcceptanceRequest,
+    Accepted,
     CooledDown,
     GrantReply,
     GrantRequest,
@@ -222,6 +225,13 @@ class RemotePeers:
     def parked(self, source: str, error: ParkedError) -> None:
         with suppress(OSError):
             self.channel.send(message_of(Parked.of(source, error)))
+
+    def accepted(self, source: str, owner: str | None) -> None:
+        with suppress(OSError):
+            self.channel.send(message_of(Accepted(source, owner)))
+
+    def have_accepted(self, source: str, owner: str | None) -> bool:
+        return reply_to(self.request, AcceptanceRequest(source, owner), Acceptance).is_accepted
 
     def request(self, message: Message) -> Message:
         """The coordinator's reply. StoppedError, which stops the shard, where there is none any more."""
