@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from attrs import asdict, evolve
 from penstock import (
-    GroupingLedger,
     LedgerEntry,
     LedgerFile,
     Partition,
@@ -54,7 +53,7 @@ def test_a_ledger_over_requests_is_that_ledger(ledger: SqliteLedger) -> None:
     """
     Every value comes back as it was: decimals, moments, days, files, named tuples, mappings by partition.
     """
-    calls = Calls(Ledger, GroupingLedger, without=["close"])
+    calls = Calls(Ledger, without=["close"])
     remote = calls.remote(lambda request: calls.reply(ledger, request))
 
     remote.deliver(ENTRY)
@@ -71,7 +70,6 @@ def test_a_ledger_over_requests_is_that_ledger(ledger: SqliteLedger) -> None:
     )
     remote.submit(report)
 
-    assert isinstance(remote, GroupingLedger)
     assert as_dicts(remote.entries("acme", "clicks").values()) == as_dicts(ledger.entries("acme", "clicks").values())
     assert remote.entries("acme", "clicks", since=date(2026, 3, 1), accounts=["ü\n7"]).keys() >= {DAY}
     assert remote.entries("acme", "clicks")[DAY].sums == {"price": Decimal("0.10")}

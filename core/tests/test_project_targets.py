@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import penstock
 import pytest
 from penstock import Adoption, Batch, ConfigError, LedgerEntry, Partition, Project, UsageError
 from penstock.ledger import SqliteLedger
@@ -38,6 +39,14 @@ def test_forget_makes_days_missing(project: Project) -> None:
     assert reasons == {"7": "missing", "8": "open"}
 
 
+class OtherTarget(SimpleNamespace):
+    """A target of another author, without a base class."""
+
+
+class OtherLedger(SimpleNamespace):
+    """A ledger of another author, without a base class."""
+
+
 def test_a_target_without_the_ledger_that_its_sink_states_is_named(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +57,7 @@ def test_a_target_without_the_ledger_that_its_sink_states_is_named(
     opened = FileSink.open
 
     def without_ledger(*arguments: Any) -> Any:
-        return SimpleNamespace(close=opened(*arguments).close, notices=(), ledger=None)
+        return OtherTarget(close=opened(*arguments).close, notices=(), ledger=None)
 
     monkeypatch.setattr(FileSink, "open", without_ledger)
 
@@ -137,8 +146,8 @@ def test_totals_of_a_ledger_without_sums_are_those_of_its_rows(
     def without_sums(*arguments: Any) -> Any:
         target = opened(*arguments)
         own = target.ledger
-        ledger = SimpleNamespace(runs=own.runs, sources=own.sources, counts=own.counts, entries=own.entries)
-        return SimpleNamespace(close=target.close, ledger=ledger)
+        ledger = OtherLedger(runs=own.runs, sources=own.sources, counts=own.counts, entries=own.entries)
+        return OtherTarget(close=target.close, ledger=ledger)
 
     monkeypatch.setattr(FileSink, "open_readonly", without_sums)
 
@@ -635,6 +644,20 @@ def test_a_sink_that_extends_no_base_class_works(server: Server, tmp_path: Path)
 
     assert result.exit_code == 0
     assert sum(rows for _, rows in delivered) > 0
+
+
+@pytest.mark.parametrize(
+    ("former", "base"),
+    [
+        *((former, "BaseTarget") for former in ("Advising", "Grouping", "Interruptible", "ListsFinal", "Preparing")),
+        ("GroupingLedger", "Ledger"),
+    ],
+)
+def test_a_former_protocol_is_the_base_that_has_its_methods(former: str, base: str) -> None:
+    """
+    A sink that was written for a development version is imported.
+    """
+    assert getattr(penstock, former) is getattr(penstock, base)
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _MARKERS = {"hookspec": "HookspecMarker", "hookimpl": "HookimplMarker"}
 _NAMES = {
     "_plan.plan": "PlannedPartition",
     "_project.project": "Project",
-    "_project.read": "Records",
+    "_project.read": "Encoder Records",
     "_project.run_result": "PlanResult RunResult",
     "actions": "Action ActionJudge Field FieldType MostValues Place Values",
     "commands.declaration": "Command",
@@ -37,7 +37,7 @@ _NAMES = {
     "filters": "known_filters",
     "handover": "HandoverSink",
     "ledger_interface": """
-        AccountCounts FinalDay GroupingLedger Ledger LedgerEntry LedgerFile PendingReport
+        AccountCounts FinalDay Ledger LedgerEntry LedgerFile PendingReport
         Restatement RunRecord State
     """,
     "model": """
@@ -65,11 +65,15 @@ _NAMES = {
     "sandbox.base": "SandboxBase SandboxError json_response",
     "settings": "OpenFor SourceSettings setting",
     "sinks": """
-        EXTRA MOST_REJECTED Adopting Adoption Advising BaseSink BaseTarget Coordinating Difference Divisible Encoder
-        Erased Erasing Erasure Grouping Interruptible Layout ListsFinal Part Preparing Sink SinkKind
-        Staging Target Verifiable Writer
+        EXTRA MOST_REJECTED Adopting Adoption BaseSink BaseTarget Coordinating Difference Divisible Erased Erasing
+        Erasure Layout Part Sink SinkKind Staging Target Verifiable Writer
     """,
     "templates": "fill fill_json fill_path json_placeholders placeholder_formats placeholders",
+}
+# Former protocols of single methods -> the base that has these methods: decision 72.
+_FORMER = {
+    **dict.fromkeys(("Advising", "Grouping", "Interruptible", "ListsFinal", "Preparing"), "BaseTarget"),
+    "GroupingLedger": "Ledger",
 }
 _MODULES = {name: f"penstock.{module}" for module, names in _NAMES.items() for name in names.split()}
 
@@ -85,6 +89,7 @@ def __getattr__(name: str) -> Any:
     if name in _MARKERS:
         value = globals()[name] = getattr(import_module("pluggy"), _MARKERS[name])("penstock")
         return value
+    name = _FORMER.get(name, name)
     if name not in _MODULES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

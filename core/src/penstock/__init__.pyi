@@ -6,7 +6,10 @@ import pluggy
 
 from penstock._plan.plan import PlannedPartition as PlannedPartition
 from penstock._project.project import Project as Project
-from penstock._project.read import Records as Records
+from penstock._project.read import (
+    Encoder as Encoder,
+    Records as Records,
+)
 from penstock._project.run_result import (
     PlanResult as PlanResult,
     RunResult as RunResult,
@@ -77,7 +80,6 @@ from penstock.handover import HandoverSink as HandoverSink
 from penstock.ledger_interface import (
     AccountCounts as AccountCounts,
     FinalDay as FinalDay,
-    GroupingLedger as GroupingLedger,
     Ledger as Ledger,
     LedgerEntry as LedgerEntry,
     LedgerFile as LedgerFile,
@@ -208,22 +210,16 @@ from penstock.sinks import (
     MOST_REJECTED as MOST_REJECTED,
     Adopting as Adopting,
     Adoption as Adoption,
-    Advising as Advising,
     BaseSink as BaseSink,
     BaseTarget as BaseTarget,
     Coordinating as Coordinating,
     Difference as Difference,
     Divisible as Divisible,
-    Encoder as Encoder,
     Erased as Erased,
     Erasing as Erasing,
     Erasure as Erasure,
-    Grouping as Grouping,
-    Interruptible as Interruptible,
     Layout as Layout,
-    ListsFinal as ListsFinal,
     Part as Part,
-    Preparing as Preparing,
     Sink as Sink,
     SinkKind as SinkKind,
     Staging as Staging,

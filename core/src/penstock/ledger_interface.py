@@ -7,7 +7,7 @@ The interface of the ledger of a target: the values that it keeps, and its metho
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol
 
 from attrs import field, frozen
 
@@ -203,6 +203,13 @@ class DeliveredSums(NamedTuple):
     sums: Mapping[str, Decimal]
     final: bool = False
 
+    @classmethod
+    def of(cls, entry: LedgerEntry) -> "DeliveredSums":
+        """Those of a delivered partition, by its whole row."""
+        day = entry.partition.day.isoformat() if entry.partition.day is not None else ""
+        final = entry.is_final and entry.error is None
+        return cls(entry.partition.without_day.values, day, entry.rows, entry.sums, final)
+
 
 @frozen(kw_only=True)
 class Restatement:
@@ -258,9 +265,8 @@ class Ledger(Protocol):
     """
     The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
 
-    Every method is durable when it returns. Methods may be called from the run's main thread only. Optional besides:
-    :class:`GroupingLedger`, :class:`SummingLedger`. A class that derives from it has the defaults of a ledger that
-    keeps nothing, where there are such.
+    Every method is durable when it returns. Methods may be called from the run's main thread only. A class that derives
+    from it has the defaults of a ledger that keeps nothing, where there are such.
 
     Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
     Rows of a stream that is not divided by days are within any window; None stands for no bound.
@@ -284,6 +290,14 @@ class Ledger(Protocol):
     def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
         """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""
         return ()
+
+    def delivered_sums(
+        self, source: str, stream: str, *, since: date | None = None, until: date | None = None
+    ) -> Iterable[DeliveredSums]:
+        """The sums of each delivered partition of a stream, in any order. The default loads the whole rows."""
+        for entry in self.entries(source, stream, since=since, until=until).values():
+            if entry.delivered:
+                yield DeliveredSums.of(entry)
 
     def unread_by_other_versions(self, source: str, stream: str, reader_version: str) -> int:
         """
@@ -309,6 +323,14 @@ class Ledger(Protocol):
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
         """Record a failure. A former delivery is kept; the error is added to it."""
+
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
+        """
+        Record the failure of each partition as ``fail`` does: all of them, or none. The default, which records one by
+        one, leaves those before an error recorded.
+        """
+        for partition, error in failures:
+            self.fail(source, partition, error, run_id)
 
     def submit(self, report: PendingReport) -> None:
         """Record a submitted report."""
@@ -357,21 +379,3 @@ class Ledger(Protocol):
         return ()
 
     def close(self) -> None: ...
-
-
-@runtime_checkable
-class GroupingLedger(Protocol):
-    """A ledger that can record several failures at once at a lower cost than one by one."""
-
-    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """Record the failure of each partition as :meth:`Ledger.fail` does: all of them, or none."""
-
-
-@runtime_checkable
-class SummingLedger(Protocol):
-    """A ledger that can list the sums of partitions at a lower cost than their whole rows."""
-
-    def delivered_sums(
-        self, source: str, stream: str, *, since: date | None = None, until: date | None = None
-    ) -> Iterable[DeliveredSums]:
-        """The sums of each delivered partition of a stream, in any order. ``since``, ``until``: see :class:`Ledger`."""

@@ -5,16 +5,16 @@ The interface of sinks: the values that a sink receives (:class:`Layout`) and it
 A sink writes. It does not fetch, retry, or decide what is read. The order of calls, for each source of a run::
 
     target = sink.open(source, run_id, streams)   takes the lock, completes or undoes commits that a crash interrupted
-    target.prepare(layouts)                       if it has this method: refuses streams that it cannot hold
+    target.prepare(layouts)                       refuses streams that it cannot hold
     writer = target.begin(layouts, partition)     one per partition; several may be open at once
     writer.write(batch)                           any number, in the provider's order
-    writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all;
-                                                  target.commit_group in place of commit, if it has this method
+    target.commit_group(commits)                  of some writers, each with the ledger row of its partition, which
+      or  writer.abort()                          appears whole with its row, or not at all
     target.finish(stream)                         once per stream and run, after its last partition
     target.close()                                releases the lock
 
 An author writes three classes. :class:`BaseSink` and :class:`BaseTarget` have the defaults of all else, also for a
-class that extends neither.
+class that extends neither. The default of ``commit_group`` calls ``commit`` of each writer.
 
 ==================================  ==================================================================================
 a sink                              ``open``, ``open_readonly``
@@ -27,13 +27,8 @@ Each further ability is a protocol. A class has it by having its methods:
 ==================================  ==================================================================================
 of a target                         for
 ==================================  ==================================================================================
-:class:`Grouping`                   a commit of several partitions at once
-:class:`Preparing`                  columns that are added, streams that are refused, before the first request
-:class:`ListsFinal`                 a plan whose cost does not grow with the history
 :class:`Verifiable`                 ``penstock verify``, ``penstock forget --rows``
 :class:`Erasing`                    ``penstock forget --personal``
-:class:`Interruptible`              a deadline or a signal while the target waits
-:class:`Advising`                   ``penstock check``
 ==================================  ==================================================================================
 
 ==================================  ==================================================================================
@@ -47,7 +42,7 @@ of a sink                           for
 These protocols gain optional methods, and their methods gain optional parameters: a sink without them works as before.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -129,7 +124,7 @@ class Layout:
 
 
 class Writer(Protocol):
-    """Writes one partition. Either its target is :class:`Grouping`, or the writer itself is :class:`Committing`."""
+    """Writes one partition, until its target commits it. See :class:`Committing`, too."""
 
     def write(self, batch: Batch) -> None:
         """Write one batch of the stream, or of a stream derived from it; see ``batch.layout``."""
@@ -139,7 +134,7 @@ class Writer(Protocol):
 
 
 class Committing(Writer, Protocol):
-    """A writer that commits its partition."""
+    """A writer that commits its partition: that of a target without a ``commit_group`` of its own."""
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         """
@@ -173,11 +168,46 @@ class Target(Protocol):
     def notices(self) -> Sequence[str]:
         """Sentences about what the target found when it was opened, for the report of the run."""
 
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """
+        Raises TargetError if one of these streams cannot be written as it is declared. Called once per run, before the
+        first request, with all streams that the run may write. It may migrate the target: add a column to a table.
+        """
+
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
         """Begin a partition. ``layouts``: that of the stream, then those of the streams derived from it."""
 
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        """
+        Commit the partitions of these writers, each with its ledger row, in their order.
+
+        Each appears whole or not at all, as by :meth:`Committing.commit`, and the failure of one does not affect the
+        others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
+        killed meanwhile leaves each partition in its former or its new state. A run lets small partitions wait for
+        others only if a target has a method of its own here, which commits several at a lower cost than one by one.
+        """
+
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the data of a delivered entry still exists (the partition of a deleted file is missing)."""
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterable[FinalDay] | None:
+        """
+        Days of a stream within the window whose ledger row is final and whose rows are intact, in any order; see
+        ``is_intact``. A day that is left out is judged by its row. ``accounts``: None for a stream without any. None:
+        the target cannot list them. A plan loads only the rows of days that are not listed here, so that its cost does
+        not grow with the days that were delivered long ago.
+        """
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """
+        End the run: a call that waits for another process, such as for a lock, raises ``reason``. Called from another
+        thread, every second until the run has ended. A call that takes a few seconds at most may be completed.
+        """
+
+    def advice(self) -> Sequence[str]:
+        """What its owner could improve, each in a sentence with the statement to run; ``penstock check`` shows it."""
 
     def finish(self, stream: str) -> None:
         """The stream has no further partition in this run: complete what is made of all of them."""
@@ -194,9 +224,35 @@ class BaseTarget:
     deletes_rows: ClassVar[bool] = True
     notices: Sequence[str] = ()
 
+    def prepare(self, layouts: Sequence[Layout]) -> None:
+        """No effect: every stream can be written."""
+
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        """Commit one by one."""
+        outcomes: list[LedgerEntry | Exception] = []
+        for writer, entry in commits:
+            try:
+                outcomes.append(writer.commit(entry))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
+
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Cannot be checked; always True."""
         return True
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterable[FinalDay] | None:
+        """None: every day is judged by its ledger row."""
+        return None
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """No effect: it waits for nothing."""
+
+    def advice(self) -> Sequence[str]:
+        """None."""
+        return ()
 
     def finish(self, stream: str) -> None:
         """No effect: every commit is complete."""
@@ -281,49 +337,6 @@ class SinkKind:
 # --- what a target may have besides -----------------------------------------------------------------------------------
 
 
-@runtime_checkable
-class Grouping(Protocol):
-    """A target that can commit several partitions at once at a lower cost than one by one."""
-
-    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
-        """
-        Commit the partitions of these writers, each with its ledger row, in their order.
-
-        Each appears whole or not at all, as by :meth:`Committing.commit`, and the failure of one does not affect the
-        others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
-        killed meanwhile leaves each partition in its former or its new state.
-        """
-
-
-@runtime_checkable
-class Preparing(Protocol):
-    """
-    A target that prepares for the streams of a run: it adds columns to its tables, and refuses what it cannot hold.
-    """
-
-    def prepare(self, layouts: Sequence[Layout]) -> None:
-        """
-        Raises TargetError if one of these streams cannot be written as it is declared. Called once per run, before the
-        first request, with all streams that the run may write. It may migrate the target: add a column to a table.
-        """
-
-
-@runtime_checkable
-class ListsFinal(Protocol):
-    """
-    A target that lists its final days without their whole ledger rows. A plan then loads only the rows of the days that
-    it may have to read, so that its cost does not grow with the days that were delivered long ago.
-    """
-
-    def final_days(
-        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
-    ) -> Iterable[FinalDay]:
-        """
-        Days of a stream within the window whose ledger row is final and whose rows are intact, in any order; see
-        ``Target.is_intact``. A day that is left out is judged by its row. ``accounts``: None for a stream without any.
-        """
-
-
 @frozen(kw_only=True, eq=False, repr=False)
 class Difference:
     """
@@ -390,25 +403,6 @@ class Erasing(Protocol):
         killed leaves each partition's rows as they were or erased, never in part; another call completes it. Returns
         when all is durable. Raises SinkError or TargetError.
         """
-
-
-@runtime_checkable
-class Interruptible(Protocol):
-    """A target that may wait for another process, such as for a lock of a database."""
-
-    def interrupt(self, reason: PenstockError) -> None:
-        """
-        End the run: a waiting call raises ``reason``. Called from another thread, every second until the run has
-        ended. A call that takes a few seconds at most may be completed.
-        """
-
-
-@runtime_checkable
-class Advising(Protocol):
-    """A target that knows what its owner could improve."""
-
-    def advice(self) -> Sequence[str]:
-        """The improvements, each in a sentence with the statement to run; shown by ``penstock check``."""
 
 
 # --- what a sink may have besides -------------------------------------------------------------------------------------
@@ -517,46 +511,3 @@ class Adopting(Protocol):
         """
         The tables (``SCHEMA.TABLE``) where these settings write streams that the ledger knows, and that have no mark.
         """
-
-
-# --- for the core -----------------------------------------------------------------------------------------------------
-
-
-def add_defaults(extended: object, base: type[BaseSink | BaseTarget]) -> None:
-    """
-    Give the class of a sink, or of a target, the attributes of its base that it lacks: a class that extends neither
-    works as if it did.
-    """
-    # The documentation of development versions had sinks without a base class: decision 72.
-    cls = type(extended)
-    for name, default in vars(base).items():
-        if not name.startswith("_") and not hasattr(cls, name) and not hasattr(extended, name):
-            setattr(cls, name, default)
-
-
-def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
-    """Commit the partitions of these writers, as :meth:`Grouping.commit_group` states it, to any target."""
-    if not commits:
-        return ()
-    if isinstance(target, Grouping):
-        try:
-            return target.commit_group(commits)
-        except Exception as error:
-            return [error] * len(commits)
-    done: list[LedgerEntry | Exception] = []
-    for writer, entry in commits:
-        try:
-            done.append(writer.commit(entry))
-        except Exception as error:
-            done.append(error)
-    return done
-
-
-# --- no sink: batches for another library -----------------------------------------------------------------------------
-
-Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]
-"""
-The batches of one stream in a form that another library takes, such as an Arrow stream. They are read as the result is
-consumed; nested values in them may be ``msgspec.Raw``. An encoder that cannot convert a batch throws its error into the
-generator (``batches.throw``): that ends the read, and keeps the error for ``Records.error``.
-"""

@@ -11,6 +11,7 @@ from attrs import evolve, field, frozen
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import AccountSections, RawValue, Section, raw_value, read
 from penstock._config.section_check import CheckedSection, SectionContext, check_section
+from penstock._config.sink_defaults import add_sink_defaults
 from penstock._config.target_text import findable, passwords_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
@@ -18,7 +19,7 @@ from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError, sentences
 from penstock.names import SEVERAL_SOURCES, did_you_mean, nearest
 from penstock.redact import mask_always
-from penstock.sinks import BaseSink, Sink, SinkKind, add_defaults
+from penstock.sinks import Sink, SinkKind
 
 DEFAULT_FILE = Path("penstock.toml")
 
@@ -40,7 +41,7 @@ class ConfiguredSink:
     def open(self) -> Sink:
         """The sink itself."""
         sink: Sink = self.kind.open(self.settings)
-        add_defaults(sink, BaseSink)
+        add_sink_defaults(sink)
         return sink
 
 

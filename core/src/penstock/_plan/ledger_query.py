@@ -13,7 +13,7 @@ from penstock._plan.window import Window
 from penstock.connector import Stream
 from penstock.ledger_interface import FinalDay, Ledger, LedgerEntry, PendingReport
 from penstock.model import Pairs, Partition
-from penstock.sinks import ListsFinal, Target
+from penstock.sinks import Target
 
 DaysByAccount = Mapping[str | None, Sequence[date]]
 """The days of each account, ascending; None: of a stream without accounts."""
@@ -69,10 +69,10 @@ class LedgerQuery:
             reports.setdefault(account_of(stream, report), []).append(report)
         return reports
 
-    def listed_final(self, stream: Stream, days: DaysByAccount) -> Iterable[FinalDay]:
-        """The final days from the first of these days to the last; none where the target does not list them."""
-        if not isinstance(self.target, ListsFinal) or not days:
-            return ()
+    def listed_final(self, stream: Stream, days: DaysByAccount) -> Iterable[FinalDay] | None:
+        """The final days from the first of these days to the last; None where the target does not list them."""
+        if self.target is None or not days:
+            return None
         window = Window.around(days.values())
         return self.target.final_days(
             stream.name, since=window.since, until=window.until, accounts=_named(stream, days)
@@ -80,10 +80,10 @@ class LedgerQuery:
 
     def read_at(self, stream: Stream, days: DaysByAccount) -> dict[tuple[str | None, date], datetime]:
         """By account and day, when the delivered days from the first of these days to the last were read."""
-        if isinstance(self.target, ListsFinal):
+        if (listed := self.listed_final(stream, days)) is not None:
             return {
                 (final.account if stream.account is not None else None, date.fromisoformat(final.day)): final.read_at
-                for final in self.listed_final(stream, days)
+                for final in listed
                 if final.read_at is not None
             }
         if self.ledger is None:

@@ -65,7 +65,7 @@ class Reasons:
             return "forced"
         if self.target is not None and not self.target.is_intact(entry):
             return "missing"
-        # A target that lists its final days has checked all but this last step, see ListsFinal.
+        # A target that lists its final days has checked all but this last step, see Target.final_days.
         return self.why_read_again(view, day, entry) or (None if entry.closed else "open")
 
     def why_read_again(self, view: StreamView, day: date, delivered: DeliveredDay) -> Reason | None:
@@ -238,7 +238,7 @@ class OpenPartitions:
         """The days that need no read, as far as the target lists them, with their accounts."""
         by_text = {day.isoformat(): day for day in Window.around(days.values()).days()}
         views = {account or "": (account, self.accounts.view(stream, account)) for account in days}
-        for final in self.query.listed_final(stream, days):
+        for final in self.query.listed_final(stream, days) or ():
             account, view = views.get(final.account, (None, None))
             day = by_text.get(final.day)
             if view is None or day is None or final.run_id == self.reasons.run_id:  # its row is counted as done

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from attrs import define, field, frozen
 
+from penstock._config.sink_defaults import add_target_defaults
 from penstock._config.source import ConfiguredSource
 from penstock._plan.accounts import Accounts, StreamView
 from penstock._plan.dependencies import Families
@@ -215,6 +216,7 @@ def plan_job(job: Job, now: datetime) -> Plan:
     read.
     """
     target = job.sink.open_readonly(job.source.name)
+    add_target_defaults(target)
     try:
         return _plan(Planner(job, now, target))
     finally:

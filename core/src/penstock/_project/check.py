@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from penstock._config.config import Config
+from penstock._config.sink_defaults import add_target_defaults
 from penstock._plan.selection import chosen_streams
 from penstock._project.credentials import check_credentials
 from penstock._project.jobs import Selection, check_missed_columns, jobs_for
@@ -15,7 +16,6 @@ from penstock._project.setup import Notice, Notices, Setup, connector_errors
 from penstock._util.clock import Clock
 from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.results import Checked, CheckResult
-from penstock.sinks import Advising
 
 
 class _CheckAttempt(NamedTuple):
@@ -85,10 +85,11 @@ def _check_sink(setup: Setup, name: str, notice: Notice) -> str:
     _, sink = setup.configured([], name, notice=notice)
     assert sink is not None
     target = sink.open().open_readonly("")
+    add_target_defaults(target)
     if target is None:
         return f"{sink.shown}: nothing was written yet, and whether a run may write is not tried"
     try:
-        advice = target.advice() if isinstance(target, Advising) else ()
+        advice = target.advice()
     finally:
         target.close()
     return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {text}" for text in advice)))

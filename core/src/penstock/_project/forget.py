@@ -9,6 +9,7 @@ from datetime import date, datetime
 
 from attrs import evolve, frozen
 
+from penstock._config.sink_defaults import add_target_defaults
 from penstock._plan.selection import chosen_streams
 from penstock._plan.window import check_order
 from penstock._project.setup import Setup
@@ -23,7 +24,7 @@ from penstock.ledger_interface import LedgerEntry, Restatement
 from penstock.model import Kind, Partition
 from penstock.names import did_you_mean
 from penstock.results import ForgetResult, Forgotten
-from penstock.sinks import Layout, Target, Verifiable, commit_all
+from penstock.sinks import Layout, Target, Verifiable
 
 # --- locked targets, for erase, too -----------------------------------------------------------------------------------
 
@@ -67,6 +68,7 @@ def locked_targets(query: TargetQuery, source: str) -> Iterator[list[LockedTarge
                     notice(f"{shown} and {same.target_name} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
+                add_target_defaults(target)
                 notice(*target.notices)
                 if target.ledger is None:
                     raise PluginError(f"{type(sink).__name__}.keeps_ledger is true, and its target has no ledger")
@@ -212,7 +214,7 @@ def _delete_rows(
                 )
                 for partition in ordered[first : min(end, first + GROUP_PARTITIONS)]
             ]
-            for done in commit_all(locked.target, commits):
+            for done in locked.target.commit_group(commits):
                 if isinstance(done, Exception):
                     raise done
         start = end

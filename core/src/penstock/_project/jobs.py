@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from penstock._config.config import Config, ConfiguredSink
 from penstock._config.pipeline import NONE_ALLOWED, Allowance, Pipeline
+from penstock._config.sink_defaults import add_sink_defaults
 from penstock._config.source import ConfiguredSource
 from penstock._plan.job import Job
 from penstock._plan.plan import Plan
@@ -20,7 +21,7 @@ from penstock._project.setup import Notice, Setup, connector_errors, one_error, 
 from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip
-from penstock.sinks import BaseSink, Sink, Target, add_defaults
+from penstock.sinks import BaseSink, Sink, Target
 
 # --- selection --------------------------------------------------------------------------------------------------------
 
@@ -249,7 +250,7 @@ def _sink_of(selection: Selection, configured_sink: ConfiguredSink | None) -> Si
         return configured_sink.open()
     if selection.to is None or isinstance(selection.to, str):
         return PlanOnlySink()
-    add_defaults(selection.to, BaseSink)
+    add_sink_defaults(selection.to)
     return selection.to
 
 

@@ -27,7 +27,14 @@ from penstock.handover import HandoverSink
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import PLAIN_JSON, Batch, Rejected
 from penstock.protocols import Named
-from penstock.sinks import Encoder, Layout
+from penstock.sinks import Layout
+
+Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]
+"""
+The batches of one stream in a form that another library takes, such as an Arrow stream. They are read as the result is
+consumed; nested values in them may be ``msgspec.Raw``. An encoder that cannot convert a batch throws its error into the
+generator (``batches.throw``): that ends the read, and keeps the error for ``Records.error``.
+"""
 
 
 @define(eq=False, kw_only=True)

@@ -12,12 +12,13 @@ from typing import TypeVar
 from attrs import define, evolve, field, frozen
 
 from penstock._config.config import ConfiguredSink
+from penstock._config.sink_defaults import add_target_defaults
 from penstock._plan.selection import matches
 from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import LockHeldError, PenstockError, UsageError, sentences
 from penstock.ledger import DeliveredEntries, windows_of_rows
-from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord, SummingLedger
+from penstock.ledger_interface import DeliveredSums, Ledger, LedgerEntry, RunRecord
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.results import Result
@@ -106,12 +107,6 @@ class SourceLedger:
 
     def delivered_sums(self, stream: str, days: "Days") -> Iterator[DeliveredSums]:
         """Rows and sums of the delivered partitions of a stream within these days, of these accounts, in any order."""
-        if not isinstance(self.ledger, SummingLedger):
-            for entry in self.delivered(stream, days):
-                day = entry.partition.day.isoformat() if entry.partition.day is not None else ""
-                account, final = entry.partition.without_day.values, entry.is_final and entry.error is None
-                yield DeliveredSums(account, day, entry.rows, entry.sums, final)
-            return
         windows = windows_of_rows(self.ledger, self.source, stream, days.since, days.until)
         for number, (since, until) in enumerate(windows):
             for sums in self.ledger.delivered_sums(self.source, stream, since=since, until=until):
@@ -148,6 +143,7 @@ def ledgers(selected: SelectedTarget) -> Iterator[list[SourceLedger]]:
             """The sources to show in the ledger of the target, opened under this name. One without any is closed."""
             if (target := sink.open_readonly(name)) is None:
                 return {}
+            add_target_defaults(target)
             with ExitStack() as closing:
                 closing.callback(target.close)
                 ledger = target.ledger

@@ -8,6 +8,7 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
+from penstock._config.sink_defaults import has_own
 from penstock._config.source import ConfiguredSource
 from penstock._plan.finality import open_until
 from penstock._plan.plan import Key, PlannedSlice
@@ -20,7 +21,7 @@ from penstock.errors import PenstockError
 from penstock.fault_points import fault_point
 from penstock.ledger_interface import LedgerEntry
 from penstock.model import Partition, Rejected
-from penstock.sinks import Grouping, Target, commit_all
+from penstock.sinks import Target, Writer
 
 GROUP_ROWS = 5000
 
@@ -123,7 +124,8 @@ class Committer:
     _commits_groups: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._commits_groups = isinstance(self.target, Grouping)
+        # The default commits one by one: a partition gains nothing by waiting for others.
+        self._commits_groups = has_own(self.target, "commit_group")
         self.failures = Failures(self.source.connector.name, self.target.ledger, self.log, self.context)
         self._missing_measures = MissingMeasures(self.target.ledger, self.log)
 
@@ -232,7 +234,7 @@ class Committer:
         entries = [self._entry(read, undated) for read in replacing]  # 2. Make the new ledger rows.
         writers = [read.loaded.writer for read in replacing]
         # 3. Commit rows and ledger row in one step.
-        outcomes = commit_all(self.target, list(zip(writers, entries, strict=True)))
+        outcomes = self._commit_rows(list(zip(writers, entries, strict=True)))
         committed: list[ReadResult] = []
         for read, entry, outcome in zip(replacing, entries, outcomes, strict=True):  # 4. Log what became of it.
             if isinstance(outcome, Exception):
@@ -241,6 +243,15 @@ class Committer:
                 self._log_delivered(read, outcome, entry.replaces)
                 committed.append(read.result)
         return committed
+
+    def _commit_rows(self, commits: Sequence[tuple[Writer | None, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        """See :meth:`penstock.sinks.Target.commit_group`. What it raises is the error of each partition."""
+        if not commits:
+            return ()
+        try:
+            return self.target.commit_group(commits)
+        except Exception as error:
+            return [error] * len(commits)
 
     # --- 1: what may be replaced --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from penstock._plugins.plugin_errors import FAILURES, defect
 from penstock._run.context import RunContext
 from penstock._run_report.log import RunLog
 from penstock.errors import DeadlineReachedError, OutputClosedError, ParkedError, PenstockError, StoppedError
-from penstock.ledger_interface import GroupingLedger, Ledger
+from penstock.ledger_interface import Ledger
 from penstock.model import Partition
 from penstock.redact import mask
 
@@ -95,13 +95,12 @@ class Failures:
         failures, self._unrecorded = self._unrecorded, []
         if self.ledger is None or not failures:
             return
-        if isinstance(self.ledger, GroupingLedger):
-            try:
-                self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
-            except PenstockError:
-                pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
-            else:
-                return
+        try:
+            self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
+        except PenstockError:
+            pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
+        else:
+            return
         for partition, text in failures:
             try:
                 self.ledger.fail(self.log.source, partition, text, self.context.run_report.run_id)

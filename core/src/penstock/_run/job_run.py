@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from attrs import define, field
 
+from penstock._config.sink_defaults import add_target_defaults
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.call import Steps
 from penstock._fetch.client import SourceClient
@@ -29,7 +30,7 @@ from penstock.connector import Stream
 from penstock.errors import PenstockError, PluginError, ProviderError
 from penstock.ledger_interface import RunRecord
 from penstock.protocols import check_returned
-from penstock.sinks import BaseTarget, Divisible, Interruptible, Preparing, Staging, Target, add_defaults
+from penstock.sinks import Divisible, Staging, Target
 
 ERRORS_RECORDED = 50  # of a source, in the record of a run
 
@@ -108,12 +109,9 @@ class JobRun:
             if stream.kind != "snapshot":
                 self._planner.days.check(stream, self._planner.accounts.known(stream) or ())
         try:
-            if isinstance(self.target, Preparing):
-                components_of = self._reader_factory.components_of
-                layouts = [
-                    layout for stream in chosen for layout in components_of(stream, self.source).row_builder.layouts
-                ]
-                self.target.prepare(layouts)
+            components_of = self._reader_factory.components_of
+            layouts = [layout for stream in chosen for layout in components_of(stream, self.source).row_builder.layouts]
+            self.target.prepare(layouts)
         finally:
             self.context.run_report.notice_of_target(*self.target.notices)
 
@@ -129,8 +127,7 @@ class JobRun:
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
-        if isinstance(self.target, Interruptible):
-            self.target.interrupt(reason)
+        self.target.interrupt(reason)
 
     # --- one task per slice -------------------------------------------------------------------------------------------
 
@@ -316,7 +313,7 @@ def _open_target(job: Job, run_id: str) -> Target:
     else:
         target = job.sink.open(name, run_id, streams)
     check_returned(job.sink.open, target, () if target is None else object, "the opened target")
-    add_defaults(target, BaseTarget)
+    add_target_defaults(target)
     return target
 
 

@@ -154,7 +154,7 @@ class Deliveries(PartitionQueries):
         self._sql(_FAIL, source, partition.stream, partition.text, 0, *values)
 
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """See :meth:`penstock.ledger_interface.GroupingLedger.fail_all`."""
+        """See :meth:`penstock.ledger_interface.Ledger.fail_all`."""
         with self._transaction():
             for partition, error in failures:
                 self.fail(source, partition, error, run_id)

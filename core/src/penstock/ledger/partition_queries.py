@@ -116,7 +116,7 @@ class PartitionQueries(SqlTables):
     def delivered_sums(
         self, source: str, stream: str, *, since: date | None = None, until: date | None = None
     ) -> Iterator[DeliveredSums]:
-        """See :class:`penstock.ledger_interface.SummingLedger`."""
+        """See :meth:`penstock.ledger_interface.Ledger.delivered_sums`."""
         column = ""
         for where, values in _windows(source, stream, since, until):
             for account, day, rows, sums, standing in self._sql(f"{_SUMS}{where}", *values).fetchall():

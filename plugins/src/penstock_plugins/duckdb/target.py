@@ -217,7 +217,9 @@ class DuckTarget(BaseTarget):
         return DuckWriter(self, layouts, partition)
 
     def commit_group(self, commits: Sequence[tuple[DuckWriter, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
-        """See :class:`penstock.sinks.Grouping`: one transaction; if it fails, each partition is committed alone."""
+        """
+        See :meth:`penstock.sinks.Target.commit_group`. One transaction; if it fails, each partition is committed alone.
+        """
         outcomes = [_result_or_error(writer.prepare, entry) for writer, entry in commits]
         prepared = [
             (number, commits[number][0], outcome)

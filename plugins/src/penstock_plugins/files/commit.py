@@ -115,7 +115,7 @@ class FileCommitter:
         self._ledger = ledger
 
     def commit_group(self, staged: Sequence[Staged | Exception]) -> list[LedgerEntry | Exception]:
-        """Commit what was staged. Returns the entry of each, or its error. See :class:`penstock.sinks.Grouping`."""
+        """Commit what was staged, as :meth:`penstock.sinks.Target.commit_group` states it."""
         durable = [partition for partition in staged if isinstance(partition, Staged)]
         group = [self._make_intent(partition) for partition in durable]
         staged_days = "staged" in [commit.write.state for commit in _without_error(group)]

@@ -22,7 +22,6 @@ from attrs import evolve
 from penstock import (
     BaseTarget,
     FinalDay,
-    GroupingLedger,
     Layout,
     Ledger,
     LedgerEntry,
@@ -114,7 +113,7 @@ class Coordination:
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
     ) -> Iterable[FinalDay]:
-        """See :class:`penstock.sinks.ListsFinal`."""
+        """See :meth:`penstock.sinks.Target.final_days`."""
         return self._target.final_days(stream, since=since, until=until, accounts=accounts)
 
     def merged_files(self) -> list[tuple[Partition, tuple[LedgerFile, ...]]]:
@@ -123,7 +122,7 @@ class Coordination:
         return [(partition_of(merge.stream, merge.account), merge.files) for merge in merges]
 
 
-_LEDGER = Calls(Ledger, GroupingLedger, without=["close"])
+_LEDGER = Calls(Ledger, without=["close"])
 _TARGET = Calls(Coordination, without=["leave_mark", "reply"])
 
 
@@ -182,7 +181,7 @@ class WorkerLedger(Ledger):
         self._remote.fail(source, partition, mask(error), run_id)
 
     def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
-        """See :class:`penstock.ledger_interface.GroupingLedger`."""
+        """See :meth:`penstock.ledger_interface.Ledger.fail_all`."""
         self._remote.fail_all(source, [(partition, mask(error)) for partition, error in failures], run_id)
 
     def submit(self, report: PendingReport) -> None:
@@ -227,7 +226,7 @@ class StagingTarget(BaseTarget):
         self._layouts: dict[str, Sequence[Layout]] = {}
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
-        """See :class:`penstock.sinks.Preparing`."""
+        """See :meth:`penstock.sinks.Target.prepare`."""
         self._coordinator.prepare(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
@@ -238,7 +237,7 @@ class StagingTarget(BaseTarget):
         return FileWriter(self._files, layouts, partition)
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
-        """See :class:`penstock.sinks.Grouping`."""
+        """See :meth:`penstock.sinks.Target.commit_group`."""
         outcomes: list[LedgerEntry | Exception] = []
         staged = stage_all(self._files, commits)
         sent = [self._prepare_for_sending(result) for result in staged if isinstance(result, Staged)]
@@ -276,7 +275,7 @@ class StagingTarget(BaseTarget):
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
     ) -> Iterable[FinalDay]:
-        """See :class:`penstock.sinks.ListsFinal`."""
+        """See :meth:`penstock.sinks.Target.final_days`."""
         return self._coordinator.final_days(stream, since=since, until=until, accounts=accounts)
 
     def close(self) -> None:

@@ -65,8 +65,8 @@ class FileTarget(BaseTarget):
 
     def prepare(self, layouts: Sequence[Layout]) -> None:
         """
-        See :class:`penstock.sinks.Preparing`. Refuses a stream whose files were written by another declaration, so that
-        new rows would stand beside those that they replace.
+        See :meth:`penstock.sinks.Target.prepare`. Refuses a stream whose files were written by another declaration, so
+        that new rows would stand beside those that they replace.
         """
         former = {
             kept.stream: {column.name: column.type for column in kept.columns}
@@ -125,7 +125,7 @@ class FileTarget(BaseTarget):
             self.files.distinguish(layout.stream, partition, recorded)
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
-        """See :class:`penstock.sinks.Grouping`."""
+        """See :meth:`penstock.sinks.Target.commit_group`."""
         return self.committer.commit_group(stage_all(self.files, commits))
 
     def mark(self) -> str:
@@ -155,7 +155,7 @@ class FileTarget(BaseTarget):
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
     ) -> Iterator[FinalDay]:
-        """See :class:`penstock.sinks.ListsFinal`."""
+        """See :meth:`penstock.sinks.Target.final_days`."""
         intact: dict[str, bool] = {}  # by account, of a stream of changes
         for merge in self.ledger.merges(self.source, stream):
             _, account = next(iter(partition_of(stream, merge.account).values), ("", ""))

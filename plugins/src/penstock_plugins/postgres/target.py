@@ -129,8 +129,8 @@ class PostgresTarget(BaseTarget):
 
     def commit_group(self, commits: Sequence[WriterAndEntry]) -> list[LedgerEntry | Exception]:
         """
-        See :class:`penstock.sinks.Grouping`. Neighbours that are small are one transaction; if it fails, each of them
-        is committed alone.
+        See :meth:`penstock.sinks.Target.commit_group`. Neighbours that are small are one transaction; if it fails, each
+        of them is committed alone.
         """
         outcomes: list[LedgerEntry | Exception] = []
         for is_small, neighbours in groupby(commits, key=lambda commit: commit[0].is_small):
@@ -183,7 +183,9 @@ class PostgresTarget(BaseTarget):
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
     ) -> Iterator[FinalDay]:
-        """See :class:`penstock.sinks.ListsFinal`. Yields nothing if a table of it is missing, empty or not ours."""
+        """
+        See :meth:`penstock.sinks.Target.final_days`. Yields nothing if a table of it is missing, empty or not ours.
+        """
         self._locate()
         with self.database.explained():
             tables = [recorded.stream for recorded in self.ledger.tables(self.source) if recorded.of_stream == stream]

@@ -10,10 +10,11 @@ from typing import Any
 
 from attrs import evolve
 
+from penstock._config.sink_defaults import add_target_defaults
 from penstock.fault_points import kill_at
 from penstock.ledger_interface import Ledger, LedgerEntry
 from penstock.model import Batch, Partition, Rejected
-from penstock.sinks import Erased, Erasure, Target, commit_all
+from penstock.sinks import Erased, Erasure, Target
 from penstock.testing.sinks.layouts import ANSWERS, CLICKS, LEADS, SOURCE
 from penstock.testing.sinks.rows import Row, Streams, answer, lead, rows_of
 
@@ -46,9 +47,10 @@ def deliver(
     commit(target, writer, entry)
 
 
-def commit(target: Any, writer: Any, entry: LedgerEntry) -> LedgerEntry:
+def commit(target: Target, writer: Any, entry: LedgerEntry) -> LedgerEntry:
     """Commit one partition; raises the error of its commit. Returns the entry as committed."""
-    (done,) = commit_all(target, [(writer, entry)])
+    add_target_defaults(target)
+    (done,) = target.commit_group([(writer, entry)])
     if isinstance(done, Exception):
         raise done
     return done

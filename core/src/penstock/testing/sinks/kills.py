@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from penstock._config.sink_defaults import has_own
 from penstock.errors import SinkError
 from penstock.model import Partition
-from penstock.sinks import Grouping, Sink
+from penstock.sinks import Sink
 from penstock.testing.sinks.deliveries import (
     a_day,
     a_lead_day,
@@ -76,7 +77,7 @@ class KillTests(Suite):
             here = place / str(number)
             sink = self.sink(here)
             target = sink.open(SOURCE, "r1")
-            if not isinstance(target, Grouping):
+            if not has_own(target, "commit_group"):
                 target.close()
                 pytest.skip("the target commits one by one")
             deliver_group(target, old, run_id="r1")
@@ -106,7 +107,7 @@ class KillTests(Suite):
         A partition of a group that cannot be committed keeps its former rows; the others are delivered.
         """
         target = self.sink(place).open(SOURCE, "r1")
-        if not isinstance(target, Grouping):
+        if not has_own(target, "commit_group"):
             target.close()
             pytest.skip("the target commits one by one")
         days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}

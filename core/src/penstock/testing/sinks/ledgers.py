@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from penstock._config.sink_defaults import has_own
 from penstock.errors import LockHeldError, SinkError
 from penstock.model import Rejected
-from penstock.sinks import ListsFinal
 from penstock.testing.sinks.deliveries import (
     READ_AT,
     a_day,
@@ -84,20 +84,21 @@ class LedgerTests(Suite):
             entries = ledger_of(opened).entries(SOURCE, stream)
             by_rows = [entry for entry in entries.values() if entry.is_final and entry.error is None]
             assert {entry.partition for entry in by_rows if opened.is_intact(entry)} == final
-            if not isinstance(opened, ListsFinal):
+            if not has_own(opened, "final_days"):
                 continue
+            final_days: Any = opened.final_days
             account = next(iter(final)).values[0][1]
             window: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 31)}
-            by_day = {final_day.day: final_day for final_day in opened.final_days(stream, **window, accounts=[account])}
+            by_day = {final_day.day: final_day for final_day in final_days(stream, **window, accounts=[account])}
             assert set(by_day) == {partition.values[-1][1] for partition in final}
             for partition in final:
                 entry, listed = entries[partition], by_day[partition.values[-1][1]]
                 assert listed[0] == account
                 assert listed[2:6] == (entry.fingerprint, entry.run_id, entry.read_at, entry.reader_version)
                 assert listed.complete == (not entry.unread_values)
-            assert list(opened.final_days(stream, **window, accounts=["another"])) == []
+            assert list(final_days(stream, **window, accounts=["another"])) == []
             nothing: dict[str, Any] = {"since": date(2026, 4, 1), "until": date(2026, 4, 2)}
-            assert list(opened.final_days(stream, **nothing, accounts=[account])) == []
+            assert list(final_days(stream, **nothing, accounts=[account])) == []
         opened.close()
 
     def test_nothing_to_look_at_before_the_first_run(self, place: Path) -> None:
