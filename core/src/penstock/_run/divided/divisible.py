@@ -3,17 +3,25 @@ Which jobs can be divided: by their sinks, and by the tokens of their sources.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from penstock._plan.job import Job
 from penstock.engines import Engine
 from penstock.errors import TargetError, UsageError
-from penstock.sinks import Divisible, Staging
+from penstock.sinks import Divisible, Sink, Staging
+
+
+def workers_of(sink: Sink) -> Literal["processes", "machines"] | None:
+    """Who can write a sink at once: the processes of one machine, those of several, or None: one process at a time."""
+    if not isinstance(sink, Divisible):
+        return None
+    return "machines" if isinstance(sink, Staging) or not sink.one_machine else "processes"
 
 
 def check_divisible(jobs: Iterable[Job]) -> None:
     """Raises TargetError for a sink that one process at a time can write."""
     for job in jobs:
-        if not isinstance(job.sink, Divisible):
+        if workers_of(job.sink) is None:
             raise TargetError(
                 f"{job.sink_name} cannot be written by several processes at once. Choose a sink that can be "
                 f"({_sinks_for(job, 'processes', 'machines')}), or run without --workers, --engine and --shard."
@@ -29,8 +37,7 @@ def check_sinks(jobs: Sequence[Job], engine: Engine) -> None:
     """Raises TargetError for a sink that the workers of this engine cannot write."""
     check_divisible(jobs)
     for job in jobs:
-        by_machines = isinstance(job.sink, Staging) or (isinstance(job.sink, Divisible) and not job.sink.one_machine)
-        if not engine.is_local and not by_machines:
+        if not engine.is_local and workers_of(job.sink) != "machines":
             raise TargetError(
                 f"{job.sink_name} can be written by the processes of one machine only. Choose a sink that can be "
                 f"written by several machines ({_sinks_for(job, 'machines')}), or divide the run among processes with "
