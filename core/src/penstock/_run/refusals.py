@@ -2,6 +2,8 @@
 What the provider refuses in one run: credentials, and accounts of streams.
 """
 
+from collections import Counter
+
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
@@ -23,6 +25,7 @@ class Refusals:
     client: SourceClient
     _credentials: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by owner
     _accounts: dict[Key, ForbiddenError] = field(factory=dict, init=False)
+    _forbidden: Counter[str | None] = field(factory=Counter, init=False)  # the number of these accounts, by owner
 
     def check(self, planned: PlannedSlice) -> None:
         """Raises the refusal that makes a request for this slice pointless."""
@@ -35,11 +38,12 @@ class Refusals:
         """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be accepted."""
         owner = self.source.credentials_of(planned.account)
         if isinstance(error, ForbiddenError):
+            if planned.key not in self._accounts:
+                self._forbidden[owner] += 1
             self._accounts[planned.key] = error
-            if owner not in self._credentials:
-                forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == owner]
-                if len(forbidden) >= MAX_FORBIDDEN_ACCOUNTS and not self.client.has_accepted(owner):
-                    self._credentials[owner] = error
+            is_undecided = owner not in self._credentials and self._forbidden[owner] >= MAX_FORBIDDEN_ACCOUNTS
+            if is_undecided and not self.client.has_accepted(owner):
+                self._credentials[owner] = error
         elif isinstance(error, AuthenticationError):
             self._credentials[owner] = error
 
