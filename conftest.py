@@ -8,6 +8,7 @@ collected: pytest would otherwise take each directory for a package of that name
 import importlib
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 import time_machine
 from hypothesis import HealthCheck, settings
 from penstock import redact
+from sqlite_statements import Statements
 
 # Container images often forbid bytecode: each process of a test would then compile all modules, and so would pytest.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -108,6 +110,14 @@ def dsn() -> Iterator[str]:
 
     with server().database() as name:
         yield name
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    """What the SQLite databases that the test opens execute."""
+    found = Statements()
+    monkeypatch.setattr(sqlite3, "connect", found.connect)
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from penstock.ledger import SCHEMA_VERSION, Retention, SqliteLedger
 from penstock.ledger_interface import LedgerEntry, LedgerFile, PendingReport, RunRecord
 from penstock.model import Partition, Rejected
 from penstock.redact import Secret
+from sqlite_statements import Statements
 
 DAY = Partition("clicks", (("advertiser_id", "2112"), ("report_date", "2026-03-01")))
 NIGHT = datetime(2026, 3, 5, 4, 30, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
@@ -44,34 +45,12 @@ BAD = Rejected(stream="clicks", path="$[3].price", reason="no number", raw='{"pr
 VERSION_1 = Path(__file__).with_name("fixtures") / "ledger_1.sql"
 
 
-class CountingLedger(SqliteLedger):
-    """A ledger that counts the rows it reads."""
-
-    rows_read = 0
-
-    def _execute(self, statement, values=()):
-        return _Counting(self, super()._execute(statement, values))
-
-
-class _Counting:
-    def __init__(self, ledger, cursor):
-        self._ledger, self._cursor, self.rowcount = ledger, cursor, cursor.rowcount
-
-    def __iter__(self):
-        return iter(self.fetchall())
-
-    def fetchall(self):
-        rows = self._cursor.fetchall()
-        self._ledger.rows_read += len(rows)
-        return rows
-
-
 def day_of(account: str, day: date) -> Partition:
     return Partition("clicks", (("advertiser_id", account), ("report_date", day.isoformat())))
 
 
 @pytest.fixture
-def ledger(tmp_path: Path):
+def ledger(tmp_path: Path, statements: Statements):
     ledger = SqliteLedger(tmp_path / "state" / "ledger.sqlite")
     yield ledger
     ledger.close()
@@ -212,30 +191,23 @@ def test_forgotten_readings_are_missing(ledger):
     assert list(ledger.rejected()) == []
 
 
-def test_many_partitions_are_forgotten_by_few_statements(ledger, monkeypatch):
+def test_many_partitions_are_forgotten_by_few_statements(ledger, statements):
     """
     Two statements for each thousand of a stream, whatever the number of partitions.
     """
     days = [day_of("1", date(2020, 1, 1) + timedelta(days=number)) for number in range(1200)]
     for day in days[:3]:
         ledger.deliver(evolve(DELIVERY, partition=day))
-    deletes = []
-    execute = ledger._execute
-
-    def counted(statement, values=()):
-        deletes.extend([statement] if statement.startswith("delete") else [])
-        return execute(statement, values)
-
-    monkeypatch.setattr(ledger, "_execute", counted)
+    statements.clear()
 
     assert ledger.forget("talroo", days) == 3
-    assert len(deletes) == 4
+    assert statements.count("delete") == 4
 
 
 @pytest.fixture
-def many(tmp_path: Path):
+def many(tmp_path: Path, statements: Statements):
     """Three accounts of 30 days each; every fifth day is open, and one day failed."""
-    ledger = CountingLedger(tmp_path / "many.sqlite")
+    ledger = SqliteLedger(tmp_path / "many.sqlite")
     for account in ("a", "b", "c"):
         for number in range(30):
             partition = day_of(account, date(2026, 3, 1) + timedelta(days=number))
@@ -244,7 +216,7 @@ def many(tmp_path: Path):
     ledger.deliver(evolve(DELIVERY, partition=Partition("jobs", (("advertiser_id", "a"),)), open_until=None))
     ledger.fail("talroo", day_of("b", date(2026, 3, 30)), "503 | down", "r2")
     ledger.fail("talroo", day_of("b", date(2026, 4, 2)), "504 | later", "r2")
-    ledger.rows_read = 0
+    statements.clear()
     yield ledger
     ledger.close()
 
@@ -259,13 +231,13 @@ def many(tmp_path: Path):
         pytest.param({}, 91, id="all"),
     ],
 )
-def test_a_window_is_read_and_nothing_else(many, window, expected):
+def test_a_window_is_read_and_nothing_else(many, statements, window, expected):
     """
     The rows of the days and accounts requested are read from the database, no others.
     """
     found = many.entries("talroo", "clicks", **window)
 
-    assert (len(found), many.rows_read) == (expected, expected)
+    assert (len(found), len(statements.rows)) == (expected, expected)
     for partition, entry in found.items():
         assert entry.partition == partition
 
@@ -277,30 +249,27 @@ def test_a_row_without_a_day_is_within_any_window(many):
     assert len(many.entries("talroo", "jobs", since=date(2026, 3, 30), until=date(2026, 3, 30))) == 1
 
 
-def test_a_window_uses_the_index(many):
+def test_a_window_uses_the_index(many, statements):
     """
     The query for a window searches by day, and does not scan the stream.
     """
-    requested = []
-    execute = many._execute
-    many._execute = lambda statement, values=(): requested.append((statement, values)) or execute(statement, values)
     many.entries("talroo", "clicks", since=date(2026, 3, 30), until=date(2026, 3, 30), accounts=["a"])
-    plans = [execute(f"explain query plan {one}", values).fetchall()[0][-1] for one, values in requested]
+    (without_day, *_), (of_days, *_) = statements.plans()
 
-    assert len(plans) == 2
-    assert all("SEARCH partitions USING INDEX" in plan for plan in plans)
-    assert "day=?" in plans[0]
-    assert "day>? AND day<?" in plans[1]
+    assert without_day.startswith("SEARCH partitions USING INDEX")
+    assert "day=?" in without_day
+    assert of_days.startswith("SEARCH partitions USING INDEX")
+    assert "day>? AND day<?" in of_days
 
 
-def test_counts_are_made_by_the_database(many):
+def test_counts_are_made_by_the_database(many, statements):
     """
     One row per stream and account comes back, however many partitions there are.
     """
     found = {(one.stream, one.account.get("advertiser_id")): one for one in many.counts("talroo")}
 
     assert len(found) == 4
-    assert many.rows_read == 4 + 1 + 2  # with an error, and a partition of each stream for the account's column
+    assert len(statements.rows) == 4 + 1 + 2  # with an error, and a partition of each stream for the account's column
     first, second = found["clicks", "a"], found["clicks", "b"]
     assert (first.partitions, first.final, first.open, first.failed, first.missing) == (30, 24, 6, 0, 0)
     assert (first.rows, first.rejected, first.unread_values) == (90, 30, 60)
@@ -313,41 +282,37 @@ def test_counts_are_made_by_the_database(many):
     assert many.counts("other") == ()
 
 
-def test_counts_need_no_sort(many):
+def test_counts_need_no_sort(many, statements):
     """
     The query of `status` reads an index, account by account, and no row beside it.
     """
-    requested = []
-    execute = many._execute
-    many._execute = lambda statement, values=(): requested.append((statement, values)) or execute(statement, values)
     many.counts("talroo")
-    (counting,) = [(one, values) for one, values in requested if "sum(rows)" in one]
-    plan = [one[-1] for one in execute(f"explain query plan {counting[0]}", counting[1]).fetchall()]
 
-    assert plan == ["SEARCH partitions USING INDEX partitions_summed (source=?)"]
+    assert statements.plans("sum(rows)") == [["SEARCH partitions USING INDEX partitions_summed (source=?)"]]
 
 
-def test_streams_are_found_without_reading_their_rows(many):
+def test_streams_are_found_without_reading_their_rows(many, statements):
     """
     One row for each stream of each source is read, however many partitions it has.
     """
     assert many.sources() == (("talroo", "clicks"), ("talroo", "jobs"))
-    assert many.rows_read == 2
+    assert len(statements.rows) == 2
     assert many.sources("talroo") == (("talroo", "clicks"), ("talroo", "jobs"))
     assert many.sources("joveo") == ()
 
 
-def test_streams_are_found_at_a_cost_that_does_not_grow_with_their_rows(many):
+def test_streams_are_found_at_a_cost_that_does_not_grow_with_their_rows(many, statements):
     """
     Steps of the database are counted: it reads no row that it does not return.
     """
 
     def steps():
         counted = []
+        (connection,) = statements.connections
         many.sources()  # prepared: some versions of SQLite count the steps of that, too
-        many._connection.set_progress_handler(lambda: counted.append(None), 1)
+        connection.set_progress_handler(lambda: counted.append(None), 1)
         many.sources()
-        many._connection.set_progress_handler(None, 1)
+        connection.set_progress_handler(None, 1)
         return len(counted)
 
     few = steps()
@@ -357,39 +322,32 @@ def test_streams_are_found_at_a_cost_that_does_not_grow_with_their_rows(many):
     assert steps() == few
 
 
-def test_final_days_are_read_within_their_window_only(many):
+def test_final_days_are_read_within_their_window_only(many, statements):
     """
     Only the final rows of the window are read from the database.
     """
     window = {"since": date(2026, 3, 20), "until": date(2026, 3, 30), "accounts": ["a"]}
     final = [one for one in many.entries("talroo", "clicks", **window).values() if one.is_final]
-    many.rows_read = 0
+    statements.clear()
     found = list(many.final_days("talroo", "clicks", **window))
 
     assert [(day.account, day.day) for day, _, _ in found] == [("a", one.partition.values[-1][1]) for one in final]
     assert found
-    assert many.rows_read == len(found)
+    assert len(statements.rows) == len(found)
 
 
-def test_final_days_are_read_some_days_at_a_time(many, monkeypatch):
+def test_final_days_are_read_some_days_at_a_time(many, statements, monkeypatch):
     """
     The client of a database holds the rows of a query: those of a long history are of several.
     """
     window = {"since": date(2026, 1, 1), "until": date(2026, 12, 31)}
     whole = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
-    held = []
-    execute = many._execute
-
-    def counted(statement, values=()):
-        rows = execute(statement, values).fetchall()
-        held.append(len(rows))
-        return iter(rows)
-
-    many._execute = counted
     monkeypatch.setattr("penstock.ledger.partition_queries.ROWS_AT_ONCE", 10)
+    statements.clear()
 
     found = list(many.final_days("talroo", "clicks", **window, accounts=["a", "b"]))
 
+    held = [len(one.rows) for one in statements.executed]
     assert sorted(found) == sorted(whole)
     assert sum(held) == len(found)
     assert 0 < max(held) <= 10
@@ -699,12 +657,13 @@ def test_a_place_that_cannot_be_written(tmp_path):
         SqliteLedger(tmp_path / "state" / "ledger.sqlite")
 
 
-def test_a_full_disk_is_named(ledger):
+def test_a_full_disk_is_named(ledger, statements):
     """
     The database's own limit stands for the disk's: what was recorded before stays.
     """
     ledger.deliver(DELIVERY)
-    ledger._execute("pragma max_page_count = 1")
+    (connection,) = statements.connections
+    connection.execute("pragma max_page_count = 1")
 
     with pytest.raises(SinkError, match="Free some space"):
         ledger.fail("talroo", Partition("clicks"), "x" * 100_000, "r1")
@@ -720,7 +679,7 @@ def test_times_without_a_zone_are_refused(ledger):
         ledger.deliver(evolve(DELIVERY, read_at=NIGHT.replace(tzinfo=None)))
 
 
-def test_rejected_records_are_read_as_they_are_taken(ledger, monkeypatch):
+def test_rejected_records_are_read_as_they_are_taken(ledger, statements, monkeypatch):
     """
     Some at a time, each with the row of its partition, also where a partition goes on after them.
     """
@@ -728,33 +687,30 @@ def test_rejected_records_are_read_as_they_are_taken(ledger, monkeypatch):
     days = [day_of("1", date(2026, 3, number)) for number in (1, 2, 3)]
     for day in days:
         ledger.deliver(evolve(DELIVERY, partition=day, rejected_records=(BAD, BAD, BAD)))
-    rows = ledger._rows
-    taken = []
-    monkeypatch.setattr(ledger, "_rows", lambda *of: (taken.append(row) or row for row in rows(*of)))
+    statements.clear()
     records = ledger.rejected("talroo")
     first = next(records)
-    taken_first = len(taken)
+    (query,) = statements.of("from rejected")
+    taken_first = len(query.rows)
 
     assert [entry.partition for entry, _ in (first, *records)] == [day for day in days for _ in range(3)]
-    assert (taken_first, len(taken)) == (2, 9)
+    assert (taken_first, len(query.rows)) == (2, 9)
 
 
 @pytest.mark.parametrize("source", [None, "talroo"])
-def test_rejected_records_of_a_window(ledger, source):
+def test_rejected_records_of_a_window(ledger, statements, source):
     """
     The records of its days, the first and the last included, and of partitions without a day are read, and no others.
     """
     snapshot = Partition("clicks", (("advertiser_id", "1"),))
     for partition in [*(day_of("1", date(2026, 3, number)) for number in range(1, 7)), snapshot]:
         ledger.deliver(evolve(DELIVERY, partition=partition, rejected_records=(BAD,)))
-    rows = ledger._rows
-    taken = []
-    ledger._rows = lambda *of: (taken.append(row) or row for row in rows(*of))
 
     def days(**window):
-        taken.clear()
+        statements.clear()
         found = [entry.partition.day and entry.partition.day.day for entry, _ in ledger.rejected(source, **window)]
-        assert len(taken) == len(found)
+        (query,) = statements.of("from rejected")
+        assert len(query.rows) == len(found)
         return found
 
     assert days(since=date(2026, 3, 2), until=date(2026, 3, 4)) == [2, 3, 4, None]
@@ -764,7 +720,7 @@ def test_rejected_records_of_a_window(ledger, source):
 
 
 @pytest.mark.parametrize("window", [{}, {"since": date(2026, 3, 1)}], ids=["all", "window"])
-def test_rejected_records_cost_two_queries(ledger, window):
+def test_rejected_records_cost_two_queries(ledger, statements, window):
     """
     The number of queries does not depend on the number of partitions that have one; no row of a partition without one
     is read.
@@ -772,42 +728,35 @@ def test_rejected_records_cost_two_queries(ledger, window):
     days = [day_of("1", date(2026, 3, number)) for number in range(1, 21)]
     for number, day in enumerate(days):
         ledger.deliver(evolve(DELIVERY, partition=day, rejected_records=(BAD,) * (number % 2)))
-    statements = []
-    execute = ledger._execute
-    ledger._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
+    statements.clear()
     found = [entry.partition for entry, _ in ledger.rejected("talroo", **window)]
-    plans = [
-        [one[-1] for one in execute(f"explain query plan {text}", values).fetchall()] for text, values in statements
-    ]
 
     assert found == days[1::2]
-    assert len(statements) == 2
-    assert {step for plan in plans for step in plan if "SCAN" in step} == {"SCAN json_each VIRTUAL TABLE INDEX 1:"}
+    assert len(statements.executed) == 2
+    steps = [step for plan in statements.plans() for step in plan]
+    assert {step for step in steps if "SCAN" in step} == {"SCAN json_each VIRTUAL TABLE INDEX 1:"}
 
 
-def test_restatements_by_forget_are_found_by_an_index(ledger):
+def test_restatements_by_forget_are_found_by_an_index(ledger, statements):
     """
     The restatements that ``forget`` recorded are read without those of the provider, and these by their time.
     """
     ledger.deliver(DELIVERY)
     for number, run_id in enumerate(["r1", "forget-1", "forgetful"], start=1):
         ledger.deliver(evolve(DELIVERY, run_id=run_id, version=number, rows=3 + number))
-    statements = []
-    execute = ledger._execute
-    ledger._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
+    statements.clear()
     found = [change.run_id for change in ledger.restated("talroo", runs="forget-")]
     others = [change.run_id for change in ledger.restated("talroo", since=NIGHT - timedelta(days=9999))]
-    plans = [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in statements]
 
     assert found == ["forget-1"]
     assert others == ["r1", "forget-1", "forgetful"]
-    assert plans == [
+    assert [plan[0] for plan in statements.plans()] == [
         "SEARCH restatements USING INDEX restatements_forgotten (source=?)",
         "SEARCH restatements USING INDEX restatements_at (source=? AND restated_at>?)",
     ]
 
 
-def test_entries_that_need_attention_are_read_without_the_rest(many):
+def test_entries_that_need_attention_are_read_without_the_rest(many, statements):
     """
     The days of an account with an error, with rejected records or values not read, and truncated ones are read.
     """
@@ -818,16 +767,13 @@ def test_entries_that_need_attention_are_read_without_the_rest(many):
     for number, flaw in flaws.items():
         many.deliver(evolve(fine, partition=day_of("a", date(2026, 3, number)), version=2, **flaw))
     many.fail("talroo", day_of("a", date(2026, 3, 5)), "503", "r2")
-    statements = []
-    execute = many._execute
-    many._execute = lambda text, values=(): statements.append((text, values)) or execute(text, values)
-    many.rows_read = 0
+    statements.clear()
 
     found = many.entries("talroo", "clicks", accounts=["a"], flawed=True)
 
     assert [partition.day.day for partition in found] == [1, 2, 3, 4, 5]
-    assert many.rows_read == 5
+    assert len(statements.rows) == 5
     many.unread_by_other_versions("talroo", "clicks", "v2")
-    plans = [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in statements]
+    plans = [plan[0] for plan in statements.plans()]
     assert len(plans) == 2
     assert all("USING INDEX partitions_flawed" in plan for plan in plans), plans

@@ -44,6 +44,7 @@ from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.sink import FileSink
 from penstock_plugins.sink_kinds import KINDS
+from sqlite_statements import Statements
 
 TAG = {"click_id": "c1", "tag": "x"}
 
@@ -727,25 +728,22 @@ def test_a_writer_that_is_refused_leaves_no_draft(sink):
 # --- cost -----------------------------------------------------------------------------------------------------------
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, ledger: Any) -> dict[str, int]:
-    """Counts of synced files and directories, and of the ledger's transactions, from now on."""
-    counts = {"files": 0, "directories": 0, "transactions": 0}
-    fsync, execute = os.fsync, ledger._execute
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The number of synced files, and of synced directories, from now on."""
+    counts = {"files": 0, "directories": 0}
+    fsync = os.fsync
 
     def counted_fsync(handle: int) -> None:
         counts["directories" if stat.S_ISDIR(os.fstat(handle).st_mode) else "files"] += 1
         fsync(handle)
 
-    def counted_execute(statement: str, values: Any = ()) -> Any:
-        counts["transactions"] += statement == "commit"
-        return execute(statement, values)
-
     monkeypatch.setattr(os, "fsync", counted_fsync)
-    monkeypatch.setattr(ledger, "_execute", counted_execute)
     return counts
 
 
-def test_a_group_costs_two_syncs_a_partition(sink: FileSink, monkeypatch: pytest.MonkeyPatch):
+def test_a_group_costs_two_syncs_a_partition(
+    sink: FileSink, statements: Statements, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     The file and its directory; besides, the group has two transactions of the ledger, and syncs what several share
     once.
@@ -753,18 +751,19 @@ def test_a_group_costs_two_syncs_a_partition(sink: FileSink, monkeypatch: pytest
     days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in range(1, 21)}
     target = sink.open(SOURCE, "r1")
     deliver(target, a_day(28), [(CLICKS, [click(28)])])
-    counts = counted(monkeypatch, target.ledger)
-    deliver_group(target, days)
-    assert counts == {"files": 20, "directories": 20 + 1, "transactions": 2}
-
-    counts.update(dict.fromkeys(counts, 0))
-    deliver_group(target, days)
-    replaced = dict(counts)
+    counts = counted(monkeypatch)
+    for new_directories in (1, 0):
+        counts.update(files=0, directories=0)
+        statements.clear()
+        deliver_group(target, days)
+        assert counts == {"files": 20, "directories": 20 + new_directories}
+        assert statements.durable_changes == 2
     target.close()
-    assert replaced == {"files": 20, "directories": 20, "transactions": 2}
 
 
-def test_days_of_changes_cost_one_sync_each(sink: FileSink, monkeypatch: pytest.MonkeyPatch):
+def test_days_of_changes_cost_one_sync_each(
+    sink: FileSink, statements: Statements, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Days that are staged together: one sync of each file, one of their directory, one transaction of the ledger.
     """
@@ -774,9 +773,11 @@ def test_days_of_changes_cost_one_sync_each(sink: FileSink, monkeypatch: pytest.
         writer = target.begin([LEADS], a_lead_day(day))
         writer.write(Batch(layout=LEADS, rows=rows_of(LEADS, [lead(day)])))
         commits.append((writer, an_entry(target.ledger, a_lead_day(day), rows=1)))
-    counts = counted(monkeypatch, target.ledger)
+    counts = counted(monkeypatch)
+    statements.clear()
     target.commit_group(commits)
-    assert counts == {"files": 10, "directories": 1, "transactions": 1}
+    assert counts == {"files": 10, "directories": 1}
+    assert statements.durable_changes == 1
 
     target.finish("leads")
     target.close()
@@ -809,25 +810,17 @@ def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monke
     assert ids(day_file(sink, 2)) == ["c2"]
 
 
-def test_the_history_is_not_read(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_is_not_read(sink: FileSink, statements: Statements) -> None:
     """
     Opening a target, delivering a day and finishing the stream read the rows of that day only, however many days were
-    delivered before.
+    delivered before; of these, only the paths of their files.
     """
     target = sink.open(SOURCE, "r1")
     for day in range(1, 29):
         deliver(target, a_day(day), [(CLICKS, [click(day, report_date=date(2026, 3, day))])])
     target.finish("clicks")
     target.close()
-    read: list[LedgerEntry] = []
-    entries = FileLedger._entries
-
-    def counted(ledger: FileLedger, where: str, *values: Any) -> Iterator[tuple[LedgerEntry, bool]]:
-        for entry, former in entries(ledger, where, *values):
-            read.append(entry)
-            yield entry, former
-
-    monkeypatch.setattr(FileLedger, "_entries", counted)
+    statements.clear()
     target = sink.open(SOURCE, "r2")
     writer = target.begin([CLICKS], a_day(29))
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(29, report_date=date(2026, 3, 29))])))
@@ -835,25 +828,23 @@ def test_the_history_is_not_read(sink: FileSink, monkeypatch: pytest.MonkeyPatch
     target.finish("clicks")
     target.close()
 
-    assert [entry.partition for entry in read if entry.partition != a_day(29)] == []
+    values = {value for row in statements.rows for value in row}
+    assert statements.durable_changes > 0
+    assert values.isdisjoint(a_day(day).text for day in range(1, 29))
 
 
-def test_the_files_of_a_stream_are_listed_without_the_rows_of_empty_days(sink: FileSink) -> None:
+def test_the_files_of_a_stream_are_listed_without_the_rows_of_empty_days(
+    sink: FileSink, statements: Statements
+) -> None:
     """
     All of them by an index of partitions with files, those of a window by the index of days.
     """
     target = sink.open(SOURCE, "r1")
-    statements: list[tuple[str, tuple[object, ...]]] = []
-    execute = target.ledger._execute
-    target.ledger._execute = lambda statement, values=(): (
-        statements.append((statement, values)) or execute(statement, values)
-    )
 
     def indexes(**window: date) -> list[str]:
         statements.clear()
         list(target.ledger.places(SOURCE, "clicks", f"{SOURCE}/clicks/", **window))
-        of_partitions = [(text, values) for text, values in statements if "partitions" in text]
-        return [execute(f"explain query plan {text}", values).fetchall()[0][-1] for text, values in of_partitions]
+        return [plan[0] for plan in statements.plans("partitions")]
 
     assert indexes() == ["SEARCH partitions USING INDEX partitions_files (source=? AND stream=?)"]
     day, empty, unsettled = indexes(since=date(2026, 3, 2), until=date(2026, 3, 2))
@@ -865,7 +856,7 @@ def test_the_files_of_a_stream_are_listed_without_the_rows_of_empty_days(sink: F
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
 def test_a_group_of_small_partitions_syncs_each_file_and_directory_once(
-    again: bool, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+    again: bool, sink: FileSink, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Partitions that are committed together cost a sync of each file and of each directory that changed, several at the
@@ -885,8 +876,8 @@ def test_a_group_of_small_partitions_syncs_each_file_and_directory_once(
         writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
         entry = an_entry(target.ledger, partition, rows=len(rows), replaces=known.get(partition))
         commits.append((writer, entry))
-    syncs, statements = [], []
-    fsync, execute = os.fsync, target.ledger._execute
+    syncs = []
+    fsync = os.fsync
     other = threading.Barrier(2)  # each sync waits for another one that is made at the same time
 
     def synced(handle: int) -> None:
@@ -895,19 +886,16 @@ def test_a_group_of_small_partitions_syncs_each_file_and_directory_once(
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(
-        target.ledger,
-        "_execute",
-        lambda statement, values=(): statements.append(statement.split()[0]) or execute(statement, values),
-    )
+    statements.clear()
     done = target.commit_group(commits)
+    words = [one.text.split()[0] for one in statements.executed]
     monkeypatch.undo()
     target.close()
 
     assert not [one for one in done if isinstance(one, Exception)]
     parents = 0 if again else 2  # by_advertiser_id=2112, and the stream's directory
     assert len(syncs) == 20 + 20 + parents
-    counts = {word: statements.count(word) for word in dict.fromkeys(statements)}
+    counts = {word: words.count(word) for word in dict.fromkeys(words)}
     compared = {"select": 20} if again else {}  # the former rows and sums, to record what changed
     changes = {"update": 40} if again else {"insert": 20, "update": 20}
     assert counts == {"begin": 2, "commit": 2, "delete": 1, **changes, **compared}
