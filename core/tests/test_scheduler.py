@@ -10,7 +10,7 @@ from attrs import define, field
 from penstock._fetch import scheduler as module
 from penstock._fetch.call import Call, Outcome, Pause, Steps
 from penstock._fetch.limits import Deadline
-from penstock._fetch.scheduler import Scheduler, Task
+from penstock._fetch.scheduler import ReadAhead, Scheduler, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
 from penstock.model import Request, Response
@@ -183,7 +183,7 @@ def test_bodies_nobody_took_are_bounded():
     Read-ahead stops at the bound in bytes, though threads are free.
     """
     client, largest = FakeClient(concurrency=8, size=1000), 0
-    scheduler = Scheduler(Clock(), read_ahead_bytes=3000)
+    scheduler = Scheduler(Clock(), read_ahead=ReadAhead(3000))
 
     def reading() -> Steps[None]:
         nonlocal largest
@@ -191,7 +191,7 @@ def test_bodies_nobody_took_are_bounded():
         for place in range(40):
             yield (calls if place == 0 else ())
             time.sleep(0.002)
-            largest = max(largest, scheduler._unread_bytes)
+            largest = max(largest, scheduler.read_ahead.unread_bytes)
 
     scheduler.add([Task(client, reading)])
     scheduler.run()

@@ -90,13 +90,13 @@ class Slot:
 class ClientQueue:
     """
     A client's tasks that can start, and its fetching threads: daemons, so that a socket that hangs cannot keep the
-    process from ending.
+    process from ending. ``busy`` and ``unread`` are counted by :class:`ReadAhead`.
     """
 
     def __init__(self, client: Client, done: "queue.SimpleQueue[Any]") -> None:
         self.waiting: deque[Task] = deque()
         self.concurrency = client.concurrency
-        self.busy = 0
+        self.busy = 0  # threads that make a call
         self.unread = 0  # outcomes that no reading was resumed with yet
         self._fetch = client.fetch
         self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
@@ -104,7 +104,7 @@ class ClientQueue:
         self._started = 0
 
     def submit(self, task: Task, slot: Slot) -> None:
-        self.busy += 1
+        """Give a call to a free thread, ``busy`` includes it."""
         if self.busy > self._started:
             self._started += 1
             threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
@@ -125,6 +125,52 @@ class ClientQueue:
 
 
 @define(eq=False, repr=False)
+class ReadAhead:
+    """The calls that are under way or not read yet, of all clients; ``max_bytes`` of bodies may be in memory."""
+
+    max_bytes: int
+    under_way: int = 0
+    unread_bytes: int = 0
+    _largest: int = field(default=0, init=False)  # body so far, in bytes: one under way may be as large
+
+    def has_room(self, client_queue: ClientQueue) -> bool:
+        """Whether this client may have another call under way."""
+        bytes_left = self.unread_bytes + self.under_way * self._largest < self.max_bytes
+        return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD_FACTOR * client_queue.concurrency
+
+    def submitted(self, client_queue: ClientQueue) -> None:
+        self.under_way += 1
+        client_queue.busy += 1
+
+    def arrived(self, task: Task, slot: Slot, outcome: Outcome) -> None:
+        client_queue, size = task.client_queue, outcome.size
+        self.under_way -= 1
+        client_queue.busy -= 1
+        self._largest = max(self._largest, size)
+        if task.active:
+            slot.outcome, slot.size = outcome, size
+            self.unread_bytes += size
+            client_queue.unread += 1
+
+    def take(self, task: Task) -> Outcome:
+        """The outcome that is next in the task's order, which has arrived."""
+        slot = task.slots.popleft()
+        assert slot.outcome is not None
+        self.unread_bytes -= slot.size
+        task.client_queue.unread -= 1
+        return slot.outcome
+
+    def drop(self, task: Task) -> None:
+        """Of a task that has ended: forget its calls, and the outcomes that it did not take."""
+        for slot in task.slots:
+            if slot.outcome is not None:
+                self.unread_bytes -= slot.size
+                task.client_queue.unread -= 1
+        task.slots.clear()
+        task.unsubmitted = 0
+
+
+@define(eq=False, repr=False)
 class Scheduler:
     """
     Runs tasks until none is left. It does not raise their errors, but passes each to the task's ``on_end``.
@@ -135,7 +181,7 @@ class Scheduler:
 
     clock: Clock
     deadline: Deadline = NO_DEADLINE
-    read_ahead_bytes: int = READ_AHEAD_BYTES
+    read_ahead: ReadAhead = field(factory=lambda: ReadAhead(READ_AHEAD_BYTES))
     _client_queues: dict[int, "ClientQueue"] = field(factory=dict, init=False)  # by the identity of the client
     _blocked: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
     _released: set[Hashable] = field(factory=set, init=False)
@@ -143,11 +189,7 @@ class Scheduler:
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _resumable: deque[Task] = field(factory=deque, init=False)
     _done: "queue.SimpleQueue[tuple[Task, Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
-    _unsubmitted: int = field(default=0, init=False)  # slots of all active tasks
-    _unread_bytes: int = field(default=0, init=False)
-    _under_way: int = field(default=0, init=False)
     _timers_set: int = field(default=0, init=False)  # orders the timers of one moment
-    _largest: int = field(default=0, init=False)
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks; may be called from within a reading or an ``on_end``."""
@@ -188,7 +230,7 @@ class Scheduler:
                 self._submit_all()  # before resuming: decoding and writing take a while
                 if self._resumable:
                     self._resume_next()
-                elif self._active or self._under_way:
+                elif self._active or self.read_ahead.under_way:
                     self._wait(idle)
                 elif any(client_queue.waiting for client_queue in self._client_queues.values()):
                     continue  # a task that ended at once added them for another client
@@ -205,7 +247,7 @@ class Scheduler:
 
     def _submit_all(self) -> None:
         """Give calls to the free threads: those of running readings first, then of new ones."""
-        for task in self._active if self._unsubmitted else ():
+        for task in self._active:
             if task.unsubmitted:
                 self._submit_calls(task)
         for client_queue in list(self._client_queues.values()):
@@ -213,30 +255,24 @@ class Scheduler:
                 client_queue.waiting
                 and len(self._active) < MAX_ACTIVE_READINGS
                 and client_queue.busy < client_queue.concurrency
-                and self._has_room(client_queue)
+                and self.read_ahead.has_room(client_queue)
             ):
                 self._start(client_queue.waiting.popleft())
 
     def _submit_calls(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
-        client_queue = task.client_queue
+        client_queue, read_ahead = task.client_queue, self.read_ahead
         for slot in task.slots:
             if slot.submitted:
                 continue
             # The next body of the oldest reading is always allowed, to avoid a deadlock.
-            oldest = (task is self._active[0] and slot is task.slots[0]) or self._under_way == 0
-            if client_queue.busy >= client_queue.concurrency or not (oldest or self._has_room(client_queue)):
+            oldest = (task is self._active[0] and slot is task.slots[0]) or read_ahead.under_way == 0
+            if client_queue.busy >= client_queue.concurrency or not (oldest or read_ahead.has_room(client_queue)):
                 return
             slot.submitted = True
             task.unsubmitted -= 1
-            self._unsubmitted -= 1
-            self._under_way += 1
+            read_ahead.submitted(client_queue)
             client_queue.submit(task, slot)
-
-    def _has_room(self, client_queue: "ClientQueue") -> bool:
-        """Whether this client may have another body in flight."""
-        bytes_left = self._unread_bytes + self._under_way * self._largest < self.read_ahead_bytes
-        return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD_FACTOR * client_queue.concurrency
 
     def _new_queue(self, client: Client) -> "ClientQueue":
         client_queue = self._client_queues[id(client)] = ClientQueue(client, self._done)
@@ -246,10 +282,10 @@ class Scheduler:
 
     def _wait(self, idle: Callable[[], None]) -> None:
         """Wait for the next outcome or timer."""
-        if not self._under_way or not self._receive_one(SOON_S):
+        if not self.read_ahead.under_way or not self._receive_one(SOON_S):
             idle()
             due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
-            if self._under_way == 0 and self._timers:
+            if self.read_ahead.under_way == 0 and self._timers:
                 with contextlib.suppress(StoppedError):  # run() looks at the stop itself
                     self.clock.sleep(min(due_s, TICK_S) if self.deadline.at is not None else due_s)
             else:
@@ -275,29 +311,15 @@ class Scheduler:
             self._record_outcome(*self._done.get())
 
     def _record_outcome(self, task: Task, slot: Slot, outcome: Outcome) -> None:
-        client_queue, size = task.client_queue, outcome.size
-        self._under_way -= 1
-        client_queue.busy -= 1
-        self._largest = max(self._largest, size)
-        if task.active:
-            slot.outcome, slot.size = outcome, size
-            self._unread_bytes += size
-            client_queue.unread += 1
-            if slot is task.slots[0] and task.resumes_at is None:
-                self._resumable.append(task)
+        self.read_ahead.arrived(task, slot, outcome)
+        if task.active and slot is task.slots[0] and task.resumes_at is None:
+            self._resumable.append(task)
 
     def _resume_next(self) -> None:
         """Resume one reading with the outcome that is next in its order."""
         task = self._resumable.popleft()
         if task.active:  # else it ended meanwhile
-            self._resume(task, self._next_outcome(task))
-
-    def _next_outcome(self, task: Task) -> Outcome:
-        slot = task.slots.popleft()
-        assert slot.outcome is not None
-        self._unread_bytes -= slot.size
-        task.client_queue.unread -= 1
-        return slot.outcome
+            self._resume(task, self.read_ahead.take(task))
 
     def _start(self, task: Task) -> None:
         task.active, task.slots = True, deque()
@@ -322,7 +344,6 @@ class Scheduler:
                 for call in reversed(step):
                     task.slots.appendleft(Slot(call))
                 task.unsubmitted += len(step)
-                self._unsubmitted += len(step)
                 self._submit_calls(task)
                 if not step and task.can_resume:
                     self._resumable.appendleft(task)
@@ -331,13 +352,8 @@ class Scheduler:
         if task.active:
             task.active = False
             self._active.remove(task)
-        for slot in task.slots:
-            if slot.outcome is not None:
-                self._unread_bytes -= slot.size
-                task.client_queue.unread -= 1
-        task.slots.clear()
-        self._unsubmitted -= task.unsubmitted
-        task.unsubmitted = 0
+        if task.slots:
+            self.read_ahead.drop(task)
         task.on_end(error)
 
     def _end_all(self) -> PenstockError:
@@ -368,7 +384,7 @@ class Scheduler:
                 if task.can_resume:
                     assert task.reading is not None
                     with contextlib.suppress(Exception):  # the run ends anyway, and the next one meets it again
-                        task.reading.send(self._next_outcome(task))
+                        task.reading.send(self.read_ahead.take(task))
             if any(map(_is_submitting, tasks)) and not self._receive_one(max(0.0, until - self.clock.monotonic())):
                 return
 
