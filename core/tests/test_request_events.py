@@ -6,8 +6,8 @@ import pytest
 from penstock import Partition, Request, Secret
 from penstock._fetch.auth import Signer
 from penstock._fetch.call import Call
-from penstock._fetch.client import url_template
 from penstock._fetch.limits import RateLimit, RetryBudget
+from penstock._fetch.read_operation import url_template
 from penstock._fetch.retry import Retrying
 from penstock._fetch.retry_policy import RetryPolicy
 from penstock.errors import TransportError

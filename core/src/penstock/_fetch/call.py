@@ -2,7 +2,7 @@
 The values between a reading and the threads that fetch: a call and its outcome.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -10,7 +10,7 @@ from attrs import frozen
 
 from penstock.connector import Stream
 from penstock.model import Answer, Partition, Request, Response
-from penstock.protocols import Accept, BodyDecoder, Refuse, Skip
+from penstock.protocols import Accept, BodyDecoder, Refuse, Skip, Verdict
 
 
 class Call(NamedTuple):
@@ -50,6 +50,10 @@ class Outcome(NamedTuple):
     @property
     def size(self) -> int:
         return len(self.response.body) if self.response is not None else 0
+
+
+JudgeCall = Callable[[Call, Response], tuple[Verdict, Answer]]
+"""The verdict on a response to a call, and the content of its envelope."""
 
 
 @frozen

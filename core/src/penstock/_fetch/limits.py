@@ -1,5 +1,6 @@
 """
-The limits of one run: its deadline and the number of its retries, and of one source: its requests per second.
+The limits of one run: its deadline and the number of its retries, and of one source: its requests per second, and
+whether it is parked.
 """
 
 import threading
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 from attrs import Factory, define, field, frozen
 
 from penstock._util.clock import Clock
-from penstock.errors import DeadlineReachedError
+from penstock.errors import DeadlineReachedError, ParkedError
 
 # Circuit breaker: after this many consecutive requests to a source without a response, nothing is retried there until
 # one succeeds. An outage then costs a run minutes, not the patience for one request times its partitions.
@@ -115,3 +116,29 @@ class RateLimit:
         """Start no request of this source for so many seconds, in this process."""
         with self._lock:
             self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
+
+
+@define(eq=False, repr=False)
+class Parking:
+    """
+    Whether one source is parked: a response stated a wait that is too long, and no further request leaves. ``on_park``
+    is called with the error that parks it here, for the other processes of the run.
+    """
+
+    on_park: Callable[[ParkedError], None] | None = None
+    error: ParkedError | None = field(default=None, init=False)
+
+    def check(self) -> None:
+        """Raises ParkedError if the source is parked."""
+        if self.error is not None:
+            raise self.error
+
+    def park(self, error: ParkedError) -> None:
+        """Make no further request, in no process of the run."""
+        if self.error is None and self.on_park is not None:
+            self.on_park(error)
+        self.error = error
+
+    def hold(self, error: ParkedError) -> None:
+        """Make no further request, in this process."""
+        self.error = self.error or error

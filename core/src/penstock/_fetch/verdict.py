@@ -8,7 +8,7 @@ requested again like any other failure on the way.
 import re
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from penstock._fetch.call import Call
 from penstock.connector import Connector, Stream
@@ -47,6 +47,33 @@ _OF_ACCOUNT = "the credentials may not read the account"
 _DOWNLOAD_REFUSED = "A download, which is requested without credentials, was refused; its link may have expired."
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+
+@define(eq=False, repr=False)
+class SourceJudge:
+    """Judges the responses of one source; an error has the request as its place."""
+
+    connector: Connector
+    _judges: dict[str | None, tuple[Judge, ...]] = field(factory=dict, init=False)  # by stream
+
+    def __call__(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+        connector, stream = self.connector, call.stream.name if call.stream is not None else None
+        if (judges := self._judges.get(stream)) is None:
+            judges = self._judges[stream] = judges_of(connector, call.stream)
+        verdict, answer = judge_response(connector.title, call, response, judges, connector.reason)
+        return _placed(verdict, call.request) if isinstance(verdict, (Retry, Refuse)) else verdict, answer
+
+    def login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+        """By its status alone; what refuses a login is not renewed by another one."""
+        verdict, answer = judge_response(self.connector.title, call, response, judges=())
+        if isinstance(verdict, Retry) and verdict.renew:
+            verdict = Refuse(verdict.error)
+        return _placed(verdict, call.request) if isinstance(verdict, (Retry, Refuse)) else verdict, answer
+
+
+def _placed(verdict: Retry | Refuse, request: Request) -> Verdict:
+    """The same verdict, whose error has the request as its place."""
+    return evolve(verdict, error=verdict.error.at(request=request))
 
 
 def judge_response(

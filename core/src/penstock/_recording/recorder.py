@@ -24,8 +24,7 @@ from attrs import define, evolve, field
 
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.call import Call, Outcome
-from penstock._fetch.client import JudgeCall
+from penstock._fetch.call import Call, JudgeCall, Outcome
 from penstock._recording.bodies import Bodies, Body, Downloads, Exchange
 from penstock._recording.masking import Masking, replaced_json, text_of
 from penstock._util.files import write_json

@@ -15,8 +15,7 @@ from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.body import FILE_START_BYTES, SPOOL_BYTES
-from penstock._fetch.call import Call, Outcome
-from penstock._fetch.client import JudgeCall
+from penstock._fetch.call import Call, JudgeCall, Outcome
 from penstock._recording.recorder import FORMAT, MANIFEST, Send, described_request
 from penstock.errors import ProviderError, TransportError, UsageError
 from penstock.model import Response

@@ -187,7 +187,7 @@ class JobRun:
     def _check_readable(self, planned: PlannedSlice) -> None:
         """Raises the error that makes a request for this slice pointless."""
         self._refusals.check(planned)
-        self.client.check_not_parked()
+        self.client.parking.check()
         parent = planned.stream.parent
         if parent is not None and not self._dependencies.succeeded(_parent_of(planned), planned.slice.days):
             raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")

@@ -259,7 +259,7 @@ def _following(peers: RemotePeers, clients: Mapping[str, SourceClient]) -> Itera
                 if name in state.cooling_down:
                     client.rate_limit.hold(state.cooling_down[name])
                 if (parked := state.parked.get(name)) is not None:
-                    client.park(parked.error)
+                    client.parking.hold(parked.error)
 
     thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()

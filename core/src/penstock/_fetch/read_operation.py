@@ -1,0 +1,116 @@
+"""
+One read as it is attempted: counted, reported as an event, and judged.
+"""
+
+import re
+from datetime import datetime
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
+
+from attrs import define, field
+
+from penstock._fetch.call import Call, JudgeCall, Outcome
+from penstock._fetch.limits import Parking
+from penstock._fetch.retry import REPEATED_AFTER, FailedAttempt, Operation
+from penstock._run_report.report import RunReport
+from penstock._util.clock import Clock
+from penstock.errors import PenstockError
+from penstock.events import OnEvent, ignore
+from penstock.model import Answer, Request, Response
+from penstock.protocols import Retry, Verdict
+from penstock.redact import mask
+
+
+@define(eq=False, repr=False)
+class ReadLog:
+    """The requests of one source in the run report, and where its events go."""
+
+    source: str
+    run_report: RunReport | None = None  # counts the requests of streams
+    emit: OnEvent = ignore
+
+    def count(self, call: Call, **amounts: int) -> None:
+        """Add to the figures of the call's stream."""
+        if call.stream is not None and self.run_report is not None:
+            self.run_report.count(self.source, call.stream.name, **amounts)
+
+
+@define(eq=False, repr=False)
+class ReadOperation(Operation[Outcome]):
+    """A request for records, a login or the submission of a report: counted, reported and judged."""
+
+    call: Call
+    request: Request
+    judge_call: JudgeCall
+    log: ReadLog
+    parking: Parking
+    clock: Clock
+    response: Response | None = field(default=None, init=False)  # the last one
+    sent_at: datetime | None = field(default=None, init=False)  # of the last attempt
+
+    def sending(self) -> None:
+        """Count the request before it leaves: whether a response comes is not known yet."""
+        self.parking.check()
+        self.log.count(self.call, requests=1)
+        self.sent_at = self.clock.now()
+
+    def attempted(self, response: Response | None, seconds: float) -> None:
+        """Without a response, the error is that of a retry or of a partition."""
+        self.response = response or self.response
+        self.log.emit(
+            {
+                "event": "request",
+                "source": self.log.source,
+                "stream": self.call.stream.name if self.call.stream is not None else None,
+                "partitions": [dict(partition.values) for partition in self.call.partitions],
+                "method": self.request.method,
+                "url": url_template(self.call),
+                "status": response.status if response is not None else None,
+                "bytes": response.size if response is not None else 0,
+                "seconds": round(seconds, 6),
+            }
+        )
+
+    def judge(self, response: Response) -> tuple[Verdict, Outcome]:
+        try:
+            verdict, answer = self.judge_call(self.call, response)
+        except REPEATED_AFTER as error:
+            verdict, answer = Retry(error), Answer()
+        if isinstance(verdict, Retry):
+            return verdict, Outcome(call=self.call, response=response)
+        return verdict, Outcome(call=self.call, response=response, verdict=verdict, answer=answer, sent_at=self.sent_at)
+
+    def no_response(self, error: PenstockError) -> Retry:
+        """A read may always be repeated."""
+        if isinstance(error, REPEATED_AFTER):
+            return Retry(error)
+        raise error
+
+    def retried(self, failed: FailedAttempt) -> None:
+        """The error of the last attempt is reported by its reading."""
+        stream = self.call.stream.name if self.call.stream is not None else None
+        self.log.count(self.call, retries=1)
+        self.log.emit(failed.event(self.log.source, stream, self.request))
+
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z._-]*|[vV]\d+(\.\d+)?|")
+
+
+def url_template(call: Call) -> str:
+    """
+    The URL of a request as a kind of request, masked: without its query, a segment that is a value of the partition as
+    ``{column}``, and every other one that is no word as ``{id}``.
+    """
+    origin, words = _origin_and_words(call.request.url)
+    columns = {value: column for partition in call.partitions for column, value in partition.values}
+    segments = [f"{{{columns[word]}}}" if word in columns else replacement for word, replacement in words]
+    return mask(f"{origin}{'/'.join(segments)}")
+
+
+@lru_cache(maxsize=1000)
+def _origin_and_words(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The origin of a URL; each segment of its path, and how it is shown where it is no value of the partition."""
+    url = urlsplit(address)
+    segments = [unquote(segment) for segment in url.path.split("/")]
+    words = tuple((segment, segment if _WORD.fullmatch(segment) else "{id}") for segment in segments)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words
