@@ -50,9 +50,7 @@ def test_a_pause_between_attempts_has_jitter_and_is_an_event() -> None:
     def exchange(request: Request) -> Response:
         attempts_at.append(clock.monotonic())
         if len(attempts_at) < 3:
-            error = TransportError("no connection")
-            error.sent = False
-            raise error
+            raise TransportError("no connection").at(sent=False)
         return a_response({})
 
     retrying = Retrying(

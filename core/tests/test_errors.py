@@ -128,11 +128,12 @@ def test_an_error_with_its_place_is_otherwise_the_same(error: PenstockError) -> 
     """
     Its class, its members, its cause and its reason, whatever its class takes.
     """
-    error.sent, error.__cause__ = False, ValueError("why")
+    error.__cause__ = ValueError("why")
 
-    placed = error.at(request="GET /1")
+    placed = error.at(request="GET /1", sent=False)
     assert type(placed) is type(error)
-    assert vars(placed) == {**vars(error), "request": "GET /1"}
+    assert vars(placed) == {**vars(error), "request": "GET /1", "sent": False}
+    assert error.sent
     assert (placed.without_place, placed.__cause__) == (error.without_place, error.__cause__)
 
 

@@ -52,9 +52,7 @@ def header(request: Request, name: str) -> str:
 
 
 def lost(text: str = "reset", *, sent: bool = True) -> TransportError:
-    error = TransportError(text)
-    error.sent = sent
-    return error
+    return TransportError(text).at(sent=sent)
 
 
 @frozen

@@ -30,7 +30,7 @@ _NAMES = {
         DeadlineReachedError ForbiddenError ForeignOriginError InconsistentReadError LockHeldError NotReadyError
         OutputClosedError PagingError ParkedError PenstockError PluginError ProviderError RefusedError
         RejectedRecordsError ReportError ServerError SinkError StoppedError TargetError ThrottledError
-        TransportError UntrustedError UsageError WrongFormatError
+        TransportError UntrustedError UsageError WorkerLostError WrongFormatError
     """,
     "events": "Event OnEvent",
     "fault_points": "fault_point",

@@ -68,6 +68,7 @@ from penstock.errors import (
     TransportError as TransportError,
     UntrustedError as UntrustedError,
     UsageError as UsageError,
+    WorkerLostError as WorkerLostError,
     WrongFormatError as WrongFormatError,
 )
 from penstock.events import (

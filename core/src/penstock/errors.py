@@ -33,13 +33,23 @@ class PenstockError(Exception):
     exit_code: ClassVar[int] = 1
 
     sent: bool = True
-    """Whether some of the request may have left in an attempt that failed. A write is repeated only if not."""
+    """
+    Whether some of the request may have left in an attempt that failed; set by :meth:`at`. A write is repeated only if
+    not.
+    """
 
     source: str | None = None
     partition: str | None = None
     request: str | None = None
 
-    def at(self, *, source: str | None = None, partition: object | None = None, request: object | None = None) -> Self:
+    def at(
+        self,
+        *,
+        source: str | None = None,
+        partition: object | None = None,
+        request: object | None = None,
+        sent: bool | None = None,
+    ) -> Self:
         """A copy with its place, since one error may fail several partitions. A place that is known stays."""
         # Not copy.copy: it calls the constructor with ``args`` alone, and the one of ParkedError needs ``until``.
         placed = type(self).__new__(type(self), *self.args)
@@ -48,6 +58,8 @@ class PenstockError(Exception):
         for name, value in (("source", source), ("partition", partition), ("request", request)):
             if value is not None and getattr(self, name) is None:
                 setattr(placed, name, str(value))
+        if sent is not None:
+            placed.sent = sent
         return placed.with_traceback(self.__traceback__)
 
     @property

@@ -151,8 +151,7 @@ class Transport:
                 reply.release_conn()  # else its place in the pool stays taken
             # The texts of urllib3 and of sockets may hold the URL: they are neither shown nor chained.
             shown = error if isinstance(error, PenstockError) else self._explained(error, attempt, url, request)
-            shown.sent = attempt.sent
-            raise shown from None
+            raise shown.at(sent=attempt.sent) from None
         finally:
             self._deadlines.remove(attempt)
 
