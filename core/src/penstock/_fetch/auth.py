@@ -5,7 +5,7 @@ Sign each attempt: the stage that puts credentials on a request, innermost, so t
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeGuard
 
 from attrs import define, evolve, field
 
@@ -25,6 +25,18 @@ MAX_SKEW = timedelta(days=3650)
 
 # A token is renewed after this share of its lifetime, so that it does not expire between two pages.
 RENEWED_AT_SHARE = 0.8
+
+
+def is_renewing(authenticator: Authenticator) -> TypeGuard[Renewing]:
+    """
+    Whether its grants keep something. No base class has the method: where it is, tokens are stored, and not shared with
+    other machines, which is decided before the first login.
+    """
+    return hasattr(authenticator, "renew_request")
+
+
+def is_login_signing(authenticator: Authenticator) -> TypeGuard[LoginSigning]:
+    return hasattr(authenticator, "sign_login")
 
 
 class Signed(NamedTuple):
@@ -142,10 +154,9 @@ class Signer:
         try:
             if self.granted is not None:
                 self._current = self.granted(self._current)
-            elif hasattr(self.authenticator, "renew_request"):
+            elif is_renewing(self.authenticator):
                 assert self.store is not None, "a source has a token store"
-                renewing = cast("Renewing", self.authenticator)
-                self._current = self.store.log_in(self.account, renewing, self._send_login)
+                self._current = self.store.log_in(self.account, self.authenticator, self._send_login)
             else:
                 granted = self.authenticator.read_grant(self._send_login(request))
                 self._current = grant = check_returned(self.authenticator.read_grant, granted, Grant, GRANT)
@@ -162,6 +173,6 @@ class Signer:
 
     def _send_login(self, request: Request) -> Response:
         """The response to the login, which is signed first where the authenticator does that."""
-        if hasattr(self.authenticator, "sign_login"):
-            request = cast("LoginSigning", self.authenticator).sign_login(request, self.now())
+        if is_login_signing(self.authenticator):
+            request = self.authenticator.sign_login(request, self.now())
         return self.login(request)

@@ -5,6 +5,7 @@ Which jobs can be divided: by their sinks, and by the tokens of their sources.
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from penstock._fetch.auth import is_renewing
 from penstock._plan.job import Job
 from penstock.engines import Engine
 from penstock.errors import TargetError, UsageError
@@ -52,7 +53,7 @@ def check_tokens(job: Job, engine: str) -> None:
     """
     source = job.source
     for account in (None, *source.settings.account_tables):
-        if hasattr(source.authenticator(account), "renew_request"):
+        if is_renewing(source.authenticator(account)):
             raise UsageError(
                 f"{source.name} gets a token that changes with every grant, and one token can be shared with workers "
                 f"over TLS only. Name an address with TLS ({engine}), or use --workers on one machine."
