@@ -111,9 +111,9 @@ class SourceClient:
         self._log = ReadLog(source.name, self.run_report, self.emit)
         self._transport = _transport_of(source, self.concurrency, self.clock)
 
-    def send(self, operation: Operation[Result], account: str | None = None) -> Result:
-        """The result of an operation with the credentials of this account; raises its error."""
-        return self._retrying_for(account)(operation)
+    def send(self, operation: Operation[Result]) -> Result:
+        """The result of a write, with the credentials of the source; raises its error."""
+        return self._retrying_for(None)(operation)
 
     def signer(self, account: str | None = None) -> Signer:
         """It has the credentials of this account, if its table has any, else those of the source."""
@@ -182,7 +182,7 @@ class SourceClient:
         read = ReadOperation(call, call.request, self._judge, self._log, self.parking, self.clock)
         try:
             self.parking.check()
-            return self.send(read, call.account)
+            return self._retrying_for(call.account)(read)
         except FAILURES as error:  # handed to the reading, which decides what becomes of it
             if isinstance(error, ParkedError):
                 self.parking.park(error)
