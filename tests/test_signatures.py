@@ -239,10 +239,10 @@ def test_a_signature_without_its_key_is_a_mistake() -> None:
 @pytest.mark.parametrize(
     ("library", "make", "extra"),
     [
-        ("jwt", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), r"penstock-plugins\[jwt\]"),
-        ("cryptography", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), r"plugins\[jwt\]"),
-        ("psycopg", lambda: POSTGRES.open(POSTGRES.parse("postgresql://here")), r"penstock-plugins\[postgres\]"),
-        ("oauthlib.oauth1", lambda: OAuth1(consumer_key="a"), r"penstock-plugins\[oauth1\]"),
+        ("jwt", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), "extra jwt of"),
+        ("cryptography", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), "extra jwt of"),
+        ("psycopg", lambda: POSTGRES.open(POSTGRES.parse("postgresql://here")), "extra postgres of"),
+        ("oauthlib.oauth1", lambda: OAuth1(consumer_key="a"), "extra oauth1 of"),
     ],
 )
 def test_a_missing_library_is_named_with_its_extra(
