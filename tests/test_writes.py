@@ -21,20 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import frozen
 from command_here import main
 from connector_sensis.sandbox import listing_id
 from imitation_joveo import JoveoSandbox
 from imitation_sensis import SensisSandbox
 from penstock import (
     AuthenticationError,
+    PluginError,
     Project,
     Receipt,
     SandboxRequest,
     SandboxResponse,
+    SinkKind,
     StoppedError,
     UsageError,
+    hookimpl,
 )
 from penstock.sandbox.server import Scripted, SendPause, Server, serve
+from penstock.testing.memory import MemorySink
 from write_bench import (
     UNKNOWN,
     Bench,
@@ -48,6 +53,8 @@ from write_bench import (
     statuses,
     turned_away,
 )
+
+import connector_joveo
 
 pytestmark = pytest.mark.slow
 
@@ -683,6 +690,62 @@ def test_a_program_gets_the_receipts_as_values(joveo: Bench) -> None:
     }
     assert joveo.capture.readouterr() == ("", "")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_exception_of_the_callers_rows_stays_its_own(joveo: Bench, dry_run: bool) -> None:
+    """
+    It is no defect of the connector, and nothing is sent.
+    """
+
+    def rows() -> Iterator[dict[str, str]]:
+        yield a_job(joveo)
+        raise KeyError("the caller's own")
+
+    with pytest.raises(KeyError, match="the caller's own"):
+        project_of(joveo).act("joveo", "pause_job", rows=rows(), dry_run=dry_run)
+
+    assert joveo.server.requests == []
+
+
+@frozen(kw_only=True)
+class NoSettings:
+    """A sink without settings."""
+
+
+def failing_query(settings: NoSettings, text: str) -> Iterator[dict[str, str]]:
+    yield {"client_id": "a", "job_reference": "b"}
+    raise KeyError("the column that the sink expected")
+
+
+class SinkWithDefect:
+    """A plugin."""
+
+    @hookimpl
+    def penstock_sinks(self) -> Iterator[SinkKind]:
+        yield SinkKind(
+            name="defective",
+            summary="a query that fails",
+            promise="at least once",
+            scheme="defective",
+            settings=NoSettings,
+            parse=lambda text: NoSettings(),
+            open=lambda settings: MemorySink(Path("ledger.sqlite")),
+            query=failing_query,
+        )
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_defect_of_a_sink_that_is_queried_names_the_sink(joveo: Bench, dry_run: bool) -> None:
+    """
+    The connector has no part in the rows of a query.
+    """
+    project = Project(joveo.folder / "penstock.toml", environ={}, plugins=[connector_joveo.plugin, SinkWithDefect()])
+
+    with pytest.raises(PluginError, match=r"the sink defective failed with KeyError.*the sink's publisher"):
+        project.act("joveo", "pause_job", sink="defective:here", query="select", dry_run=dry_run)
+
+    assert joveo.server.requests == []
 
 
 class NotATime(datetime):

@@ -14,7 +14,8 @@ import msgspec
 from attrs import evolve, frozen
 
 from penstock._config.target_text import shown_target
-from penstock._project.setup import Notices, Setup, connector_errors
+from penstock._plugins.unforeseen import connector_errors
+from penstock._project.setup import Notices, Setup
 from penstock._util.clock import Clock
 from penstock._write.job import ActionJob, GivenRows, Input, Query
 from penstock._write.outbox import Outbox, OutboxJob
@@ -169,19 +170,18 @@ def act(
     configured = setup.source(source, notices.add)
     emit = partial(_emit, setup, callbacks.on_event)
     with ExitStack() as stack:
-        with connector_errors(configured.connector):
-            job = ActionJob(
-                source=configured,
-                action=action,
-                parameters=parameters,
-                is_text=not isinstance(values, Mapping),
-                input=input_,
-                clock=clock,
-                stack=stack,
-            )
-            sender = None if options.dry_run else _open_sender(setup, job, options, emit)
-        if sender is None:
+        job = ActionJob(
+            source=configured,
+            action=action,
+            parameters=parameters,
+            is_text=not isinstance(values, Mapping),
+            input=input_,
+            clock=clock,
+            stack=stack,
+        )
+        if options.dry_run:
             return _dry_run(job, callbacks, notices)
+        sender = _open_sender(setup, job, options, emit)
         _notice_state(sender.job, options, notices)
         return _send(job, sender, options, callbacks.on_receipt, notices, emit)
 
@@ -316,7 +316,7 @@ def _finish_files(files: ExitStack, sender: Sender, refused: Path | None) -> Sin
 
 def _blamed_items(connector: Connector, items: Iterator[_T]) -> Iterator[_T]:
     """The items; a defect of the connector that makes them is a PluginError, and one of their taker is not."""
-    with connector_errors(connector):
+    with connector_errors(connector.name):
         yield from items
 
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from penstock._config.config import Config
 from penstock._config.sink_defaults import add_target_defaults
 from penstock._plan.selection import chosen_streams
+from penstock._plugins.unforeseen import connector_errors
 from penstock._project.credentials import check_credentials
 from penstock._project.jobs import Selection, check_missed_columns, jobs_for
-from penstock._project.setup import Notice, Notices, Setup, connector_errors
+from penstock._project.setup import Notice, Notices, Setup
 from penstock._util.clock import Clock
 from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.results import Checked, CheckResult
@@ -77,7 +78,7 @@ def _check_pipeline(setup: Setup, name: str, clock: Clock) -> str:
 def _check_source(setup: Setup, name: str, notice: Notice, clock: Clock) -> str:
     configured = setup.source(name, notice)
     check_missed_columns(setup.config, [configured], {name: chosen_streams(configured, None)})
-    with connector_errors(configured.connector):
+    with connector_errors(configured.connector.name):
         return check_credentials(configured, clock)
 
 

@@ -17,7 +17,8 @@ from penstock._plan.job import Job
 from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
-from penstock._project.setup import Notice, Setup, connector_errors, one_error, window_of
+from penstock._plugins.unforeseen import connector_errors
+from penstock._project.setup import Notice, Setup, one_error, window_of
 from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.names import did_you_mean
 from penstock.redact import clip
@@ -119,7 +120,7 @@ def check_accounts(
     account_lists = []
     for source in sources:
         streams = [source.stream(name) for name in chosen[source.name]]
-        with connector_errors(source.connector):
+        with connector_errors(source.connector.name):
             account_lists += [source.accounts_of(stream) for stream in streams if stream.account is not None]
     account_names = sorted({account for accounts in account_lists for account in accounts or ()})
     if not account_lists or None in account_lists:
@@ -287,7 +288,7 @@ def _sources_and_sink(
 
 def plan_of(job: Job, now: datetime) -> Plan:
     """The plan of a job; a defect of its connector is a PluginError."""
-    with connector_errors(job.source.connector):
+    with connector_errors(job.source.connector.name):
         return plan_job(job, now)
 
 

@@ -6,8 +6,7 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from numbers import Real
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field
 
+from penstock._plugins.unforeseen import connector_errors
 from penstock._util.days import window
 from penstock.errors import ConfigError, PenstockError, PluginError, UsageError
 from penstock.events import Event, OnEvent, ignore
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from penstock._plugins.registry import Registry
     from penstock._project.used_targets import UsedTargets
     from penstock._recording.replay import Recording
-    from penstock.connector import Connector
 
 Notice = Callable[[str], None]
 Number = TypeVar("Number", int | None, float | None)
@@ -228,7 +227,7 @@ class Setup:
         checked = self.config.source(name, self.registry)
         connector = self.config.connector_of(name)
         source = ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
-        with connector_errors(source.connector):
+        with connector_errors(source.connector.name):
             unknown = (*unknown_exclusions(source), *unknown_accounts(source))
         if unknown:
             raise ConfigError([f"{self.config.where}: {problem}" for problem in unknown])
@@ -289,20 +288,3 @@ def one_error(errors: Iterable[PenstockError], problems: Iterable[str] = ()) -> 
         return errors[0]
     texts = [text for error in errors for text in (error.problems if isinstance(error, ConfigError) else [str(error)])]
     return ConfigError(list(dict.fromkeys([*texts, *problems])))
-
-
-@contextmanager
-def connector_errors(connector: "Connector") -> Iterator[None]:
-    """Turn an unforeseen exception of a connector's code into a PluginError that names the connector."""
-    try:
-        yield
-    except (PenstockError, OSError, MemoryError, RecursionError):
-        raise
-    except (Exception, SystemExit) as error:  # the reason is at FAILURES, which is imported late
-        from penstock._plugins.plugin_errors import describe_error, place_in_plugin
-
-        raise PluginError(
-            f"the connector {connector.name} failed with {describe_error(error)}{place_in_plugin(error)}. This is a "
-            "defect of the connector or of penstock, not of your configuration: report it to the connector's "
-            "publisher, with the traceback that --debug prints"
-        ) from error

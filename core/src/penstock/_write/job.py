@@ -18,6 +18,7 @@ from penstock._config.config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.limits import RetryBudget
+from penstock._plugins.unforeseen import connector_errors, sink_errors
 from penstock._util.clock import Clock
 from penstock._write.outbox import Outbox
 from penstock._write.outbox_decision import CALL, LIST, STDIN, JobKey
@@ -74,23 +75,30 @@ class ActionJob:
     _copy: Path | None = field(default=None, init=False)  # of the rows of a query
 
     def __attrs_post_init__(self) -> None:
-        action, settings = self.action, self.source.settings
-        try:
-            shared = typed(action, self.parameters, text=self.is_text)
-            shared = validated(action, settings, shared) if self.input is None else shared
-        except ValueError as error:
-            help_ = f"`penstock act {self.source.name} {action.name} --help` lists the parameters"
-            raise UsageError(sentences(f"{action.name}: {error}", help_)) from None
+        shared = self._shared_values()
         self._defaults = {} if self.input is None else shared
         self._rows = self._rows_of_input(shared)
         digest, what = self._identity()
+        with connector_errors(self.source.connector.name):
+            address = destination(self.action, self.source.settings)
         self.key = JobKey(
             source=self.source.name,
-            action=action.name,
+            action=self.action.name,
             digest=_digest(json.dumps([digest, sorted(shared.items())], default=str)),
             what=what,
-            destination=destination(action, settings),
+            destination=address,
         )
+
+    def _shared_values(self) -> dict[str, Any]:
+        """The parameters, typed; those of a single row are complete. Raises UsageError."""
+        action = self.action
+        with connector_errors(self.source.connector.name):
+            try:
+                shared = typed(action, self.parameters, text=self.is_text)
+                return shared if self.input is not None else validated(action, self.source.settings, shared)
+            except ValueError as error:
+                help_ = f"`penstock act {self.source.name} {action.name} --help` lists the parameters"
+                raise UsageError(sentences(f"{action.name}: {error}", help_)) from None
 
     def _rows_of_input(self, shared: Mapping[str, Any]) -> Rows | None:
         """The rows, where they do not depend on the outbox. Raises UsageError where there can be none."""
@@ -190,7 +198,9 @@ class ActionJob:
             self._copy.unlink(missing_ok=True)
 
     def _client(self, emit: OnEvent) -> SourceClient:
-        client = SourceClient(self.source, clock=self.clock, budget=RetryBudget(retries=math.inf), emit=emit)
+        budget = RetryBudget(retries=math.inf)
+        with connector_errors(self.source.connector.name):
+            client = SourceClient(self.source, clock=self.clock, budget=budget, emit=emit)
         self.stack.callback(client.close)
         return client
 
@@ -207,7 +217,6 @@ class ActionJob:
             return self._rows
         assert isinstance(self.input, Query)
         sink = self.input.sink
-        assert sink.kind.query is not None
         self._copy = copy = folder / f"query-{self.source.name}-{self.action.name}-{self.key.digest[:16]}.jsonl"
         if not is_new and not copy.exists():
             raise UsageError(
@@ -219,11 +228,19 @@ class ActionJob:
             draft = copy.with_suffix(".part")
             try:
                 with open_output(draft, "--query", private=True) as write:
-                    write_values(write, sink.kind.query(sink.settings, self.input.text))
+                    write_values(write, _rows_of_query(self.input))
                 draft.replace(copy)
             finally:
                 draft.unlink(missing_ok=True)
         return RowFile.at(copy, f"a query of {sink.shown}")
+
+
+def _rows_of_query(query: Query) -> Iterator[Mapping[str, Any]]:
+    """The rows; a defect of the sink is a PluginError that names it."""
+    kind, settings = query.sink.kind, query.sink.settings
+    assert kind.query is not None
+    with sink_errors(kind.name):
+        yield from kind.query(settings, query.text)
 
 
 def _digest(text: str) -> str:
