@@ -13,7 +13,7 @@ from decoding import SENSITIVE, Lead, LeadData, a_stream, an_array, compiled, de
 from penstock._decode import ColumnOptions, compile_stream, split_by_day, sums
 from penstock.connector import Derived, Stream
 from penstock.model import Items
-from penstock.records import column, derived, record
+from penstock.records import column, derived, money, record
 
 
 def test_every_declared_column_is_in_every_row_in_order() -> None:
@@ -207,6 +207,53 @@ def test_csv_that_does_not_fit() -> None:
         'expected a date and time, got \'1700000000\'; if it counts from 1970, declare format="epoch_ms", or "epoch_s"',
     )
     assert decoded.count == 4
+
+
+@record()
+class Quoted:
+    id: str
+    size: int | None = column(member='size "l"')
+    cost: Decimal | None = column(member="Cost\n(USD)")
+    drive: str | None = column(path="c:\\.name")
+    amount: Decimal | None = money('net "a"')
+    exact: Decimal | None = derived(of="size", scale=-2)
+
+
+def test_a_member_whose_name_json_must_escape_is_read() -> None:
+    """
+    Quotes, backslashes and line ends in a name change nothing: values are typed, unknown members are kept, and a value
+    that does not fit is null.
+    """
+    drive = {"name": "d", "other": 1}
+    elements = [
+        {"id": "a", 'size "l"': 7, "Cost\n(USD)": 1.5, "c:\\": drive, 'net "a"': {"value": "2.50", "currency": "EUR"}},
+        {"id": "b", 'size "l"': "many", 'new "x"': 1},
+        {"id": "c"},
+        {'size "l"': 1},
+    ]
+
+    decoded = decode_one(compiled(Quoted, key="id"), an_array(*elements))
+
+    columns = ("size", "cost", "drive", "amount", "amount_currency", "exact")
+    assert [tuple(row[name] for name in columns) for row in written(decoded)] == [
+        (7, Decimal("1.5"), "d", Decimal("2.50"), "EUR", Decimal("0.07")),
+        (None,) * 6,
+        (None,) * 6,
+    ]
+    extras = [row.get("_extra") for row in written(decoded)]
+    assert extras == [{"c:\\": {"other": 1}}, {'new "x"': 1, 'size "l"': "many"}, None]
+    assert [path for path, _ in reasons(decoded)] == ["$[3].id"]
+
+
+def test_a_header_whose_name_json_must_escape_is_read() -> None:
+    """
+    A report's header may have line ends and quotes.
+    """
+    items = Items(raw=b'a,"7",1.5,x\n', format="csv", header=("id", 'size "l"', "Cost\n(USD)", 'new "x"'), texts=True)
+
+    (row,) = written(decode_one(compiled(Quoted, key="id"), items))
+
+    assert (row["id"], row["size"], row["cost"], row["_extra"]) == ("a", 7, Decimal("1.5"), {'new "x"': "x"})
 
 
 def test_line_ends_inside_nested_parts_do_not_break_lines() -> None:

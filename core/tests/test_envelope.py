@@ -37,6 +37,7 @@ def lines_of(items: Items) -> list[Any]:
         pytest.param(Envelope(), "[1, 2]", [("array", [1, 2], {})], id="the body is the array"),
         pytest.param(Envelope(), ' {"a": 1}', [("object", {"a": 1}, {})], id="the body is the one item"),
         pytest.param(Envelope(items="data"), '{"data": [1]}', [("array", [1], {})], id="a member"),
+        pytest.param(Envelope(items='"d"\n'), r'{"\"d\"\n": [1]}', [("array", [1], {})], id="a name that JSON escapes"),
         pytest.param(Envelope(items="data"), '{"data": {"a": 1}}', [("object", {"a": 1}, {})], id="a single object"),
         pytest.param(Envelope(items="d.rows"), '{"d": {"rows": [1]}}', [("array", [1], {})], id="nested"),
         pytest.param(Envelope(items=("a:b", "b")), '{"b": [1]}', [("array", [1], {})], id="the second alternative"),

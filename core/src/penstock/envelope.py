@@ -10,9 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import compress, repeat
-from operator import is_not
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from attrs import field, frozen
@@ -472,21 +470,8 @@ def _reader(names: tuple[str, ...], maps: frozenset[str] = frozenset()) -> Calla
     """
     A function that reads an object: these of its members, raw (``maps``: their members). It passes over the others.
     """
-    fields = tuple(f"f{number}" for number in range(len(names)))
-    kinds = [dict[str, msgspec.Raw] if name in maps else msgspec.Raw for name in names]
-    struct = msgspec.defstruct(
-        "Members",
-        [(name, kind | msgspec.UnsetType, msgspec.UNSET) for name, kind in zip(fields, kinds, strict=True)],
-        rename=dict(zip(fields, names, strict=True)),
-        gc=False,
-    )
-    decoder = msgspec.json.Decoder(struct)
-
-    def read(body: bytes) -> dict[str, Any]:
-        values = msgspec.structs.astuple(decoder.decode(body))
-        return dict(compress(zip(names, values, strict=True), map(is_not, values, repeat(msgspec.UNSET))))
-
-    return read
+    members = {name: dict[str, msgspec.Raw] if name in maps else msgspec.Raw for name in names}
+    return msgspec.json.Decoder(TypedDict("Members", members, total=False)).decode  # type: ignore[operator]
 
 
 _LARGE = 256  # bytes of a value that is cut out of the text that is searched for repeated members

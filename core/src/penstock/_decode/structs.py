@@ -3,6 +3,7 @@ Structs made from the columns of a stream: the types to which the elements of a 
 another member is read from that outer member, which is a field of the Struct.
 """
 
+import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
@@ -19,6 +20,9 @@ from penstock.records import Column, ColumnType
 from penstock.sinks import EXTRA
 
 Nested = Literal["raw", "plain"]
+
+# In the name of a member, msgspec makes no field of a Struct for it.
+_ESCAPED_IN_JSON = re.compile(r'["\\\x00-\x1f]')
 
 DECODED_TYPES: dict[ColumnType, Any] = {"text": str, "integer": int, "boolean": bool, "date": date}
 
@@ -95,17 +99,20 @@ class Shape(NamedTuple):
     def of(cls, columns: Mapping[str, Column], raw: Collection[str], outer: OuterMembers, *, texts: bool) -> "Shape":
         """``raw``: the json columns that stay bytes. ``texts``: all values come as text (CSV)."""
         # A column that penstock adds, or that is read from inside another member, has a place in the Struct. Its name
-        # there is random, so that no member sets it.
+        # there is random, so that no member sets it. A field for a member that no Struct can have is required, too: so
+        # no element fits, and each is read member by member.
         token = secrets.token_hex(16)
         fields: list[Any] = []
         rename = {}
         for column in columns.values():
-            required = is_sent(column) and not column.nullable
+            required = is_sent(column) and (not column.nullable or _is_unreadable(column.member))
             fields.append((column.name, _annotation(column, raw), *([] if required else [None])))
-            rename[column.name] = str(column.member) if is_sent(column) else f"{token} {column.name}"
+            readable = is_sent(column) and not _is_unreadable(column.member)
+            rename[column.name] = str(column.member) if readable else f"{token} {column.name}"
         for attribute, member in outer.attributes.items():
-            fields.append((attribute, Any, UNSET))
-            rename[attribute] = member
+            unreadable = _is_unreadable(member)
+            fields.append((attribute, Any, *([] if unreadable else [UNSET])))
+            rename[attribute] = f"{token} {attribute}" if unreadable else member
         fields.append((EXTRA, Any, UNSET))
         rename[EXTRA] = f"{token} {EXTRA}"
         strict, loose = (
@@ -119,6 +126,11 @@ class Shape(NamedTuple):
 def is_sent(column: Column) -> bool:
     """Whether the column is a member of the element itself."""
     return not column.added and not column.path
+
+
+def _is_unreadable(member: str | None) -> bool:
+    """Whether no field of a Struct can have the name of the member."""
+    return _ESCAPED_IN_JSON.search(member or "") is not None
 
 
 def _annotation(column: Column, raw: Collection[str]) -> Any:
