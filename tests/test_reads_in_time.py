@@ -88,13 +88,23 @@ def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
     assert len(shop.rows("sales")) == (1 if final else 2)
 
 
-def test_a_day_of_changes_that_a_run_reads_after_midnight_stays_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("begin", "timezone"),
+    [
+        (datetime(2026, 6, 16, 23, tzinfo=UTC), "UTC"),
+        (datetime(2026, 10, 29, 21, 30, tzinfo=UTC), "Africa/Cairo"),
+    ],
+    ids=["an hour before midnight", "in an hour that the clock repeats"],
+)
+def test_a_day_of_changes_that_a_run_reads_after_midnight_stays_open(
+    begin: datetime, timezone: str, tmp_path: Path
+) -> None:
     """
     A run begins before midnight, so that its last window ends there, and reads it, or reads it again, after midnight.
     The next run has the rows that came in between.
     """
-    begin = datetime(2026, 6, 16, 23, tzinfo=UTC)
-    changed = {"before": begin - timedelta(hours=1), "after": begin + timedelta(minutes=30)}
+    day = str(begin.date())
+    changed = {"before": begin - timedelta(hours=1), "after": begin + timedelta(minutes=20)}
 
     def answer(request: SandboxRequest) -> object:
         since, until = (datetime.fromisoformat(request.params[name]) for name in ("since", "until"))
@@ -117,14 +127,15 @@ def test_a_day_of_changes_that_a_run_reads_after_midnight_stays_open(tmp_path: P
         ),
     )
     shop = ScriptedProvider(folder=tmp_path, streams=[stream], answer=answer, now=begin)
-    assert shop.run(since="2026-06-16").exit_code == 0
+    assert shop.run(since=day, until=day, timezone=timezone).exit_code == 0
     assert {row["id"] for row in shop.rows("sales")} == {"before"}
 
     shop.now += timedelta(days=1)
-    assert shop.run(since="2026-06-16").exit_code == 0
+    assert shop.run(since=day, until=day, timezone=timezone).exit_code == 0
     assert {row["id"] for row in shop.rows("sales")} == {"before", "after"}
     shop.now += timedelta(days=1)
-    assert shop.plan(since="2026-06-16").partitions == ()
+    assert shop.run(since=day, until=day, timezone=timezone).exit_code == 0
+    assert shop.requests == []
 
 
 @pytest.mark.parametrize(

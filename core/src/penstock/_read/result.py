@@ -90,8 +90,10 @@ class ReadCounts:
         when the run was planned is requested up to then only: it is not whole where the run reads it after midnight.
         """
         read_at, stream, slice_ = self.began_at - self.clock_lag, self.planned.stream, self.planned.slice
-        ends_at_plan = stream.kind == "changes" and slice_.end == slice_.now - stream.lag
-        return min(read_at, slice_.now) if ends_at_plan else read_at
+        if stream.kind != "changes" or slice_.end is None:
+            return read_at
+        # Not "==": a moment in an hour that the clock repeats equals none of another zone.
+        return min(read_at, slice_.now) if slice_.end >= slice_.now - stream.lag else read_at
 
     def check(self, stream_reads: StreamReads, *, first_read: bool) -> None:
         """
