@@ -12,10 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import penstock
 from penstock._plugins.offers import Plugin
 from penstock.errors import PenstockError, PluginError, sentences
-from penstock.names import did_you_mean
 from penstock.records import SHADOWED
 from penstock.sinks import SinkKind
 
@@ -35,11 +33,8 @@ _RELEASED_TOGETHER = ("penstock", "penstock_plugins")
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
-# Python's words for mistakes with what penstock declares.
-_UNEXPECTED = r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'"
-_UNNAMED = r"(\w+)(?:\.__init__)?\(\) takes \d+ positional arguments? but \d+ (?:was|were) given"
+# Python's words where a column has the name of its type: date: date | None = None
 _NONE_OR_NONE = "unsupported operand type(s) for |: 'NoneType' and 'NoneType'"
-_NOT_OFFERED = r"cannot import name '(\w+)' from 'penstock'"
 
 
 def describe_error(error: BaseException) -> str:
@@ -96,23 +91,8 @@ def defect(error: BaseException, connector: str, what_now: str) -> PenstockError
 
 
 def probable_meaning(error: BaseException | None) -> str:
-    """
-    What an author probably meant who misspelt a name of penstock's or left out names of arguments, as sentences; empty
-    if that is not known.
-    """
-    text = str(error)
-    if found := re.search(_UNEXPECTED, text):
-        return did_you_mean(found[2], options_of(getattr(penstock, found[1], object)))
-    if (found := re.search(_UNNAMED, text)) and hasattr(penstock, found[1]):
-        example = "@record(kind=..., key=...)" if found[1] == "record" else f"{found[1]}(name=..., ...)"
-        return f"Write its arguments by name: {example}"
-    if found := re.search(_NOT_OFFERED, text):
-        return did_you_mean(found[1], dir(penstock))
-    if isinstance(error, NameError) and error.name in dir(penstock):
-        return f"Write from penstock import {error.name}"
-    if _NONE_OR_NONE in text:  # date: date | None = None
-        return f"Probably, {SHADOWED}"
-    return ""
+    """The mistake behind a message of Python that does not state it; empty for any other message."""
+    return f"Probably, {SHADOWED}" if _NONE_OR_NONE in str(error) else ""
 
 
 def how_to_mend(plugin: Plugin, reasons: Sequence[str]) -> str:
