@@ -67,7 +67,10 @@ Step = tuple[Call, ...] | Pause
 
 _T = TypeVar("_T")
 Steps = Generator[Step, Outcome | None, _T]
-"""A part of a reading: it yields calls to make, receives the outcome of each, and returns its result."""
+"""
+A part of a reading: it yields calls to make, and is resumed with the outcome of the first call that it has none of. No
+calls (an empty tuple): it only waits for the next outcome. After a Pause it is resumed with None.
+"""
 
 
 class Client(Protocol):

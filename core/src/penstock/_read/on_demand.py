@@ -202,9 +202,12 @@ class ReportsOnDemand:
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
-    def is_expired(self, response: Response) -> bool:
-        """Whether this refused response to a page or download means that a report expired meanwhile."""
-        return bool(self.under_way) and self.poller.expired(response)
+    def check_expired(self, outcome: Outcome) -> None:
+        """Raises ReportExpiredError where a page or download is refused since its report has expired."""
+        if not self.under_way or not isinstance(outcome.verdict, Refuse) or outcome.response is None:
+            return
+        if self.poller.expired(outcome.response):
+            raise ReportExpiredError(outcome.response)
 
     def drop_ready(self) -> None:
         """

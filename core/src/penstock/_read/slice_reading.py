@@ -20,7 +20,7 @@ from penstock._read.components import Components
 from penstock._read.counts import StreamReads
 from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
-from penstock._read.on_demand import ReportExpiredError, ReportsOnDemand, check_rows
+from penstock._read.on_demand import ReportsOnDemand, check_rows, with_response
 from penstock._read.result import ReadCounts, ReadResult
 from penstock._read.unread_members import LISTINGS_SEARCHED, unread_members
 from penstock._run_report.log import RunLog
@@ -163,11 +163,10 @@ class SliceReading:
             calls = ()
 
     def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[None]:
-        """Read the pages of a listing. Signing, sending, judging and retrying are the client's part of step 3."""
+        """Read the pages of a listing."""
         while not listing.has_ended:
-            outcome = self._received((yield calls)) if listing.polled is None else listing.take_polled()
-            if isinstance(outcome.verdict, Refuse):  # 3. Fetch a page.
-                self._check_expired(outcome)
+            outcome = yield from self._fetch(listing, calls)  # 3. Fetch a page, or its refusal.
+            if isinstance(outcome.verdict, Refuse):
                 calls = listing.calls_after_refusal(outcome)
                 continue
             listing.counts.check_stated(outcome.answer)  # 4. Compare it with the pages before it.
@@ -176,7 +175,7 @@ class SliceReading:
             page = listing.add(outcome, loaded, repeat=repeat)
             if may_halve and page.index == 0 and listing.is_capped:
                 raise CeilingReachedError
-            calls = listing.calls_after(page)  # 6. The next page.
+            calls = listing.calls_after(page)  # 6. Name the next pages, unless they are requested already.
         if may_halve and listing.is_capped:
             raise CeilingReachedError
 
@@ -253,19 +252,19 @@ class SliceReading:
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
-    def _received(self, outcome: Outcome | None) -> Outcome:
-        """The outcome of a call. Raises the error of one without a response."""
-        assert outcome is not None
-        if outcome.error is not None:
-            raise outcome.error
+    def _fetch(self, listing: Listing, calls: tuple[Call, ...]) -> Steps[Outcome]:
+        """
+        The next page of a listing, or its refusal; ``calls``: what is requested first. The client signs, sends, judges
+        and retries. Raises the error of a call without a response, and ReportExpiredError where a refusal means that
+        the report of the page has expired.
+        """
+        if listing.polled is not None:
+            return listing.take_polled()
+        outcome = with_response((yield calls))
         self._record_clock_lag(outcome)
+        if self.on_demand is not None:
+            self.on_demand.check_expired(outcome)
         return outcome
-
-    def _check_expired(self, refused: Outcome) -> None:
-        """Raises ReportExpiredError where the refusal of a page means that its report has expired."""
-        response = refused.response
-        if self.on_demand is not None and response is not None and self.on_demand.is_expired(response):
-            raise ReportExpiredError(response)
 
     def _record_clock_lag(self, outcome: Outcome) -> None:
         """Record how old a response is by our clock."""
