@@ -91,7 +91,7 @@ class SliceReading:
         Read a slice, or its halves if a listing of it reaches a ceiling. The rows of a slice that may be halved are
         held until it is complete, so that no other slice must be read again because of it.
         """
-        halved = self._halves(slice_)
+        halved = self._halves(slice_) if self.components.may_cap else ()
         if not halved:
             yield from self._read_slice(slice_)
             return
@@ -110,8 +110,6 @@ class SliceReading:
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
-        if not self.components.may_cap:
-            return []
         halved = halves(slice_, DAY if self.ceilings.whole_days else UNITS[self.planned.stream.smallest])
         if not halved:
             return []
