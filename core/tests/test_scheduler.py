@@ -191,7 +191,7 @@ def test_bodies_nobody_took_are_bounded():
         for place in range(40):
             yield (calls if place == 0 else ())
             time.sleep(0.002)
-            largest = max(largest, scheduler.read_ahead.unread_bytes)
+            largest = max(largest, scheduler.read_ahead.buffered_bytes)
 
     scheduler.add([Task(client, reading)])
     scheduler.run()

@@ -155,18 +155,18 @@ class _SectionCheck:
     ) -> Any:
         """The instance; what its converters and validators refuse are problems, also for the values of each account."""
         arguments = {**values, "account_tables": tables} if tables else values
-        unread = self._unread(keys, values)
-        settings, refused = _instance(self.cls, arguments, self.urls, unread)
+        without_value = self._without_value(keys, values)
+        settings, refused = _instance(self.cls, arguments, self.urls, without_value)
         for key, text in refused:
             self.found.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
         for account, table in tables.items() if not refused else ():
-            account_keys = unread - table.keys() | self._unread(accounts[account], table, required=False)
+            account_keys = without_value - table.keys() | self._without_value(accounts[account], table, required=False)
             for key, text in _instance(self.cls, {**values, **table}, self.urls, account_keys)[1]:
                 place = f"{self._place(accounts[account].get(key))}.accounts.{account}"
                 self.found.append(f"{place}{f'.{key}' if key else ''}: {text}")
         return settings
 
-    def _unread(self, keys: Section, values: Mapping[str, Any], *, required: bool = True) -> set[str]:
+    def _without_value(self, keys: Section, values: Mapping[str, Any], *, required: bool = True) -> set[str]:
         """The keys whose value could not be read; with ``required``, also those that are missing."""
         return {
             name
@@ -305,18 +305,18 @@ def _without_newline(value: str) -> str:
 
 
 def _instance(
-    cls: type, values: Mapping[str, Any], urls: Sequence[str], unread: Set[str]
+    cls: type, values: Mapping[str, Any], urls: Sequence[str], without_value: Set[str]
 ) -> tuple[Any, list[tuple[str, str]]]:
     """
     An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first. It has
-    no attribute for a key that is ``unread``, and a validator that uses one has no problem.
+    no attribute for a key of ``without_value``, and a validator that uses one has no problem.
     """
-    stand_ins = {name: None for name in unread if attrs.fields_dict(cls)[name].default is attrs.NOTHING}
+    stand_ins = {name: None for name in without_value if attrs.fields_dict(cls)[name].default is attrs.NOTHING}
     try:
         with attrs.validators.disabled():
             settings = cls(**stand_ins, **values)
     except FAILURES as error:
-        if unread:  # its __attrs_post_init__ may need them
+        if without_value:  # its __attrs_post_init__ may need them
             return None, []
         if isinstance(error, (ValueError, TypeError)):
             return None, [("", str(error))]
@@ -324,11 +324,11 @@ def _instance(
             f"{cls.__name__} ({source_line(cls)}) failed with {describe_error(error)}{place_in_plugin(error)}. This is "
             "a defect of the connector, not of your configuration. Report it to the connector's publisher."
         ) from error
-    for name in unread:
+    for name in without_value:
         object.__delattr__(settings, name)
     refused: list[tuple[str, str]] = []
     for attribute in attrs.fields(cls):
-        if attribute.name in unread:
+        if attribute.name in without_value:
             continue
         validators = _validators(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
         for validator in validators:
@@ -336,7 +336,7 @@ def _instance(
             try:
                 validator(settings, attribute, value)
             except AttributeError:
-                if not unread:
+                if not without_value:
                     raise
             except (ValueError, TypeError) as error:
                 refused.append((attribute.name, _refusal(attribute.name, value, error)))

@@ -7,7 +7,7 @@ of each, in the order of the calls. The scheduler decides the order of the calls
 * a source has as many fetching threads as it may have concurrent requests;
 * a free thread takes the next call of the reading that began first; where no reading has named its next call, it
   begins another one, so that no thread is idle while a body is decoded;
-* unread bodies are bounded, in number for each source and in bytes over all readings;
+* buffered bodies are bounded, in number for each source and in bytes over all readings;
 * a pause (a report that is not ready) waits on a timer and occupies no thread.
 
 The cost of a response does not depend on the number of waiting tasks: tasks that can start are queued per client, and
@@ -30,7 +30,7 @@ from penstock._plugins.plugin_errors import FAILURES
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError, StoppedError
 
-# Maximum bytes of fetched, unread bodies in memory. One more body is always allowed, however large.
+# Maximum bytes of fetched bodies in memory that no task has taken. One more body is always allowed, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
 
 # The most responses of a source that are under way or not yet taken, as a multiple of its ``concurrency``
@@ -90,14 +90,14 @@ class Slot:
 class ClientQueue:
     """
     A client's tasks that can start, and its fetching threads: daemons, so that a socket that hangs cannot keep the
-    process from ending. ``busy`` and ``unread`` are counted by :class:`ReadAhead`.
+    process from ending. ``busy`` and ``untaken`` are counted by :class:`ReadAhead`.
     """
 
     def __init__(self, client: Client, done: "queue.SimpleQueue[Any]") -> None:
         self.waiting: deque[Task] = deque()
         self.concurrency = client.concurrency
         self.busy = 0  # threads that make a call
-        self.unread = 0  # outcomes that no reading was resumed with yet
+        self.untaken = 0  # outcomes that no task was resumed with yet
         self._fetch = client.fetch
         self._calls: queue.SimpleQueue[tuple[Task, Slot] | None] = queue.SimpleQueue()
         self._done = done
@@ -126,17 +126,17 @@ class ClientQueue:
 
 @define(eq=False, repr=False)
 class ReadAhead:
-    """The calls that are under way or not read yet, of all clients; ``max_bytes`` of bodies may be in memory."""
+    """The calls of all clients that are under way or whose outcome is not taken; ``max_bytes`` of bodies are buffered."""
 
     max_bytes: int
     under_way: int = 0
-    unread_bytes: int = 0
+    buffered_bytes: int = 0
     _largest: int = field(default=0, init=False)  # body so far, in bytes: one under way may be as large
 
     def has_room(self, client_queue: ClientQueue) -> bool:
         """Whether this client may have another call under way."""
-        bytes_left = self.unread_bytes + self.under_way * self._largest < self.max_bytes
-        return bytes_left and client_queue.busy + client_queue.unread < READ_AHEAD_FACTOR * client_queue.concurrency
+        bytes_left = self.buffered_bytes + self.under_way * self._largest < self.max_bytes
+        return bytes_left and client_queue.busy + client_queue.untaken < READ_AHEAD_FACTOR * client_queue.concurrency
 
     def submitted(self, client_queue: ClientQueue) -> None:
         self.under_way += 1
@@ -149,23 +149,23 @@ class ReadAhead:
         self._largest = max(self._largest, size)
         if task.active:
             slot.outcome, slot.size = outcome, size
-            self.unread_bytes += size
-            client_queue.unread += 1
+            self.buffered_bytes += size
+            client_queue.untaken += 1
 
     def take(self, task: Task) -> Outcome:
         """The outcome that is next in the task's order, which has arrived."""
         slot = task.slots.popleft()
         assert slot.outcome is not None
-        self.unread_bytes -= slot.size
-        task.client_queue.unread -= 1
+        self.buffered_bytes -= slot.size
+        task.client_queue.untaken -= 1
         return slot.outcome
 
     def drop(self, task: Task) -> None:
         """Of a task that has ended: forget its calls, and the outcomes that it did not take."""
         for slot in task.slots:
             if slot.outcome is not None:
-                self.unread_bytes -= slot.size
-                task.client_queue.unread -= 1
+                self.buffered_bytes -= slot.size
+                task.client_queue.untaken -= 1
         task.slots.clear()
         task.unsubmitted = 0
 

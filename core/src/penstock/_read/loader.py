@@ -222,7 +222,7 @@ class Loader:
         if unknown:
             self.log.note_unknown(stream, unknown)
         if decoded.unread_example is not None:
-            self.log.note_unread(stream, decoded.unread_example)
+            self.log.note_misfit(stream, decoded.unread_example)
 
     def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
         """
@@ -289,7 +289,7 @@ class Loader:
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((column.member for column in batch.layout.columns if column.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
-        self.log.note_unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
+        self.log.note_misfit(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _changed_by_plugins(self, batch: Batch) -> Batch:
         for hook in self.components.batch_hooks:

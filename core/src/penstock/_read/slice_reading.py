@@ -22,7 +22,7 @@ from penstock._read.listing import Listing, LoadedPage
 from penstock._read.loader import Loader
 from penstock._read.on_demand import ReportsOnDemand, check_rows, with_response
 from penstock._read.result import ReadCounts, ReadResult
-from penstock._read.unread_members import LISTINGS_SEARCHED, unread_members
+from penstock._read.undeclared_members import LISTINGS_SEARCHED, undeclared_members
 from penstock._run_report.log import RunLog
 from penstock.model import Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
@@ -157,7 +157,7 @@ class SliceReading:
             yield from self._read_pages(listing, calls, may_halve=may_halve)
             self._reconcile(listing)  # 7. Compare with the counts that the provider states.
             if self.stream_reads.searched < LISTINGS_SEARCHED:
-                self._note_unread(listing)
+                self._note_undeclared(listing)
             calls = ()
 
     def _read_pages(self, listing: Listing, calls: tuple[Call, ...], *, may_halve: bool) -> Steps[None]:
@@ -299,13 +299,13 @@ class SliceReading:
         else:
             self.counts.uncounted += 1
 
-    def _note_unread(self, listing: Listing) -> None:
+    def _note_undeclared(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
         if listing.last is None:
             return
         self.stream_reads.searched += 1
         counted = listing.counts.total is not None
-        if note := unread_members(listing.envelope, listing.paginator, listing.last, counted=counted):
+        if note := undeclared_members(listing.envelope, listing.paginator, listing.last, counted=counted):
             self.stream_reads.searched = LISTINGS_SEARCHED
             self.log.note(f"{self.planned.stream.name}: {note}")
 

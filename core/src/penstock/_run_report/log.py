@@ -52,7 +52,7 @@ class RunLog:
             self._noted.add(about)
             self.note(text)
 
-    def note_unread(self, stream: str, example: tuple[str, str]) -> None:
+    def note_misfit(self, stream: str, example: tuple[str, str]) -> None:
         """Log values that could not be read: the first one of a stream."""
         counts = self.stream(stream)
         if not counts.unread_example:

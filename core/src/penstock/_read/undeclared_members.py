@@ -1,5 +1,5 @@
 """
-Members of an answer that state that there is more than what was read, and that nothing reads.
+Members of an answer that state that there is more than what was read, and that neither envelope nor paginator names.
 
 Only a note comes of it, for the author of the connector: it changes no row, no count and no exit code. The words are
 those of public APIs, such as GraphQL connections (``pageInfo``), AWS, Google, Stripe and Slack. A word that is missing
@@ -34,7 +34,7 @@ _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalr
 _OF_PAGES = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 
-def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
+def undeclared_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
     """
     A note about the members of the last page of a listing that name a further page, state a larger total, or errors
     beside the data, and that neither envelope nor paginator reads, and about a total that the envelope names and no
@@ -48,16 +48,16 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
         return ""
     around = _around(members, envelope.items)
     read = {*envelope.items, *envelope.paths, *_texts_of(paginator)}
-    unread = {
+    undeclared = {
         path: value
         for path, value in around.items()
         if value and path not in read and path.partition(".")[0] not in read
     }
     is_last = any(value is False for path, value in around.items() if _folded(path) in _MORE)
-    further = [path for path in unread if _folded(path) in (_MORE if is_last else _MORE | _NEXT)]
-    totals = {path: value for path, value in unread.items() if _folded(path) in _TOTAL}
+    further = [path for path in undeclared if _folded(path) in (_MORE if is_last else _MORE | _NEXT)]
+    totals = {path: value for path, value in undeclared.items() if _folded(path) in _TOTAL}
     notes = [_note_of_total(envelope, page, totals, counted=counted), _note_of_further(further)]
-    if "errors" in unread:
+    if "errors" in undeclared:
         notes.append(
             "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
             "declare a judge: judge=graphql_judge for GraphQL"
