@@ -126,7 +126,7 @@ class ClientQueue:
 
 @define(eq=False, repr=False)
 class ReadAhead:
-    """The calls of all clients that are under way or whose outcome is not taken; ``max_bytes`` of bodies are buffered."""
+    """All clients' calls that are under way or whose outcome is not taken. ``max_bytes``: of buffered bodies."""
 
     max_bytes: int
     under_way: int = 0

@@ -107,12 +107,12 @@ class RequestedDays:
         """The days of each account's window that are in the job's shard, ascending. Accounts have at least one."""
         windows = self.windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
-        in_part = {
+        in_shard = {
             account: self.job.days_in_shard(stream, account, days[window])
             for account, window in windows.items()
             if window is not None
         }
-        return {account: account_days for account, account_days in in_part.items() if account_days}
+        return {account: account_days for account, account_days in in_shard.items() if account_days}
 
     def check(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""

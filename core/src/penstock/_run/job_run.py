@@ -47,7 +47,7 @@ class EndOfReads(NamedTuple):
 class JobRun:
     """
     One job of a run, its target open. ``number``: of the job in the run. The runner prepares, starts and finishes it;
-    the scheduler runs its tasks, one per slice: :meth:`_read_and_commit` is what each of them does. ``when_over``:
+    the scheduler runs its tasks, one per slice: :meth:`_read_and_commit` is what each of them does. ``on_end``:
     called after the last task.
     """
 
@@ -56,7 +56,7 @@ class JobRun:
     context: RunContext
     client: SourceClient
     target: Target
-    when_over: Callable[["JobRun"], None]
+    on_end: Callable[["JobRun"], None]
     log: RunLog
     committer: Committer
     _planner: Planner
@@ -70,7 +70,7 @@ class JobRun:
     _ended: dict[str, float] = field(factory=dict, init=False)  # stream -> when its last read ended
 
     @classmethod
-    def open(cls, job: Job, number: int, context: RunContext, when_over: Callable[["JobRun"], None]) -> "JobRun":
+    def open(cls, job: Job, number: int, context: RunContext, on_end: Callable[["JobRun"], None]) -> "JobRun":
         """The job, its target opened to write its streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
         client, target = context.client(job.source), _open_target(job, context.run_report.run_id)
         log = RunLog(job.source.name, context.run_report, context.emit)
@@ -85,7 +85,7 @@ class JobRun:
             context=context,
             client=client,
             target=target,
-            when_over=when_over,
+            on_end=on_end,
             log=log,
             committer=Committer(job.source, target, log, context),
             planner=planner,
@@ -121,7 +121,7 @@ class JobRun:
             self._add(stream, self._planner.accounts.known(stream) or ())
 
     @property
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether all tasks have ended, once it was started."""
         return not self._tasks
 
@@ -206,7 +206,7 @@ class JobRun:
         self._tasks -= 1
         if not self._tasks:
             self._ended_at = self.context.clock.now()
-            self.when_over(self)
+            self.on_end(self)
 
     # --- streams with listed accounts ---------------------------------------------------------------------------------
 

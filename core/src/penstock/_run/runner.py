@@ -146,7 +146,7 @@ class OpenJobs:
         """Start the jobs that are open. Others follow when they have ended."""
         for job_run in list(self.job_runs):
             job_run.start()
-            if job_run.is_over:
+            if job_run.has_ended:
                 self._replace(job_run)
 
     def flush(self) -> None:
@@ -180,7 +180,7 @@ class OpenJobs:
 
     def _replace(self, ended: JobRun) -> None:
         """If a job waits, close this one, which has ended, and start the first of those that wait."""
-        while self._waiting and ended.is_over and not self.context.deadline.run_is_ending:
+        while self._waiting and ended.has_ended and not self.context.deadline.run_is_ending:
             if ended in self.job_runs:
                 ended.finish()
                 self._close(ended)

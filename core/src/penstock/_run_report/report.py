@@ -68,7 +68,7 @@ class StreamCounts:
         self.seconds = max(self.seconds, other.seconds)
 
     def as_dict(self) -> dict[str, Any]:
-        lost = {name: list(members) for name, members in self.missing_measures.items()}
+        missing = {name: list(members) for name, members in self.missing_measures.items()}
         return {
             "partitions": {
                 "planned": self.planned,
@@ -78,7 +78,7 @@ class StreamCounts:
             },
             **{name: getattr(self, name) for name in _PUBLISHED},
             "unknown_members": sorted(self.unknown_members),
-            **({"lost": lost} if lost else {}),
+            **({"lost": missing} if missing else {}),  # the name in the published format
             "restated": self.restated,
             "seconds": round(self.seconds, 3),
         }

@@ -90,7 +90,7 @@ def run_divided(
             context.fail_unusable()
             assignments = [
                 Assignment(number=number, run_id=run_report.run_id, sources=names, task=task)
-                for number, names in coordinator.sources_by_part.items()
+                for number, names in coordinator.sources_by_shard.items()
             ]
             engine.run(assignments, work, coordinator)
         coordinator.finish(opened.each())
@@ -111,20 +111,22 @@ class RunCoordinator:
     division: Division
     sources: Mapping[str, ConfiguredSource]  # by name; their targets could be opened
     targets: SharedTargets
-    sources_by_part: Mapping[int, tuple[str, ...]] = field(init=False)
+    sources_by_shard: Mapping[int, tuple[str, ...]] = field(init=False)
     _results: dict[int, ShardResult] = field(factory=dict, init=False)
-    _workers_lost: dict[int, str] = field(factory=dict, init=False)
+    _lost_workers: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _cooling_down: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Parked] = field(factory=dict, init=False)
     _accepted: set[Credentials] = field(factory=set, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    @sources_by_part.default
-    def _default_sources_by_part(self) -> dict[int, tuple[str, ...]]:
-        parts_of = self.division.shards_by_source
-        part_numbers = range(1, self.division.shard_count + 1)
-        sources = {number: tuple(name for name in self.sources if number in parts_of[name]) for number in part_numbers}
+    @sources_by_shard.default
+    def _default_sources_by_shard(self) -> dict[int, tuple[str, ...]]:
+        shards = self.division.shards_by_source
+        sources = {
+            number: tuple(name for name in self.sources if number in shards[name])
+            for number in range(1, self.division.shard_count + 1)
+        }
         return {number: names for number, names in sources.items() if names}
 
     @property
@@ -158,8 +160,8 @@ class RunCoordinator:
                 event["final"] = sum(final for _, final in counts.values())
             source = self.sources[event["source"]]
             stream = source.stream(event["stream"])
-            of_all_parts = stream.account is not None or block_days(source, stream)
-            if of_all_parts and len(counts) < len(self.division.shards_by_source[source.name]):
+            of_all_shards = stream.account is not None or block_days(source, stream)
+            if of_all_shards and len(counts) < len(self.division.shards_by_source[source.name]):
                 return  # once, when all have planned
         self.context.emit(event)
 
@@ -203,7 +205,7 @@ class RunCoordinator:
         self._results[number] = msgspec.convert(result, ShardResult)
 
     def lost(self, number: int, reason: str) -> None:
-        self._workers_lost[number] = reason
+        self._lost_workers[number] = reason
         self.targets.end(number)
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -217,33 +219,33 @@ class RunCoordinator:
         for _, result in sorted(self._results.items()):
             if result.report is not None:
                 run_report.merge(result.report)
-        lost = self._lost_parts()
-        if lost and self.over:  # they ended, or were not begun, before they could send a report
+        lost_shards = self._lost_shards()
+        if lost_shards and self.over:  # they ended, or were not begun, before they could send a report
             run_report.deadline |= not self.context.clock.stop.is_set()
-            lost = {}
-        run_report.stopped |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_part)
-        for number, reason in lost.items():
-            for name in self.sources_by_part[number]:
-                run_report.error(name, None, None, _lost_error(number, reason))
+            lost_shards = {}
+        run_report.stopped |= self.context.clock.stop.is_set() and len(self._results) < len(self.sources_by_shard)
+        for number, reason in lost_shards.items():
+            for name in self.sources_by_shard[number]:
+                run_report.error(name, None, None, _worker_lost_error(number, reason))
         for job_run in job_runs:
             name = job_run.source.name
             for stream in job_run.job.chosen if name in self.targets.targets else ():
                 job_run.committer.complete(stream.name)
-            for number in lost:
-                if name in self.sources_by_part[number]:
-                    self._count_lost(number, job_run)
+            for number in lost_shards:
+                if name in self.sources_by_shard[number]:
+                    self._count_lost_shard(number, job_run)
             job_run.record_run()
 
-    def _lost_parts(self) -> dict[int, str]:
+    def _lost_shards(self) -> dict[int, str]:
         """The numbers of the shards without a report, and the reasons."""
-        results = {number: self._results.get(number, ShardResult()) for number in sorted(self.sources_by_part)}
+        results = {number: self._results.get(number, ShardResult()) for number in sorted(self.sources_by_shard)}
         return {
-            number: result.failed or self._workers_lost.get(number, "it sent no result")
+            number: result.failed or self._lost_workers.get(number, "it sent no result")
             for number, result in results.items()
             if result.report is None
         }
 
-    def _count_lost(self, number: int, job_run: JobRun) -> None:
+    def _count_lost_shard(self, number: int, job_run: JobRun) -> None:
         """Count what a shard without a report has delivered of a source: the ledger has it."""
         name, ledger = job_run.source.name, job_run.target.ledger
         for stream in job_run.job.chosen:
@@ -264,7 +266,7 @@ class RunCoordinator:
             )
 
 
-def _lost_error(number: int, reason: str) -> WorkerLostError:
+def _worker_lost_error(number: int, reason: str) -> WorkerLostError:
     return WorkerLostError(
         sentences(
             f"worker {number} of this run ended before its work was done: {reason}",

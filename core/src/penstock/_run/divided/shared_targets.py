@@ -118,7 +118,7 @@ class TargetChannel:
 
     lease: int
     send: Callable[[Message], Message]
-    lose: Callable[[str], None]  # called with the reason where the lease has ended
+    on_lease_end: Callable[[str], None]  # called with the reason where the lease has ended
 
     def request(self, text: str) -> str:
         """The reply of the coordinator's target. Raises what it raised; StoppedError where another worker took over."""
@@ -126,7 +126,7 @@ class TargetChannel:
         pieces: list[str] = []
         while True:
             if reply.replaced:
-                self.lose(REPLACED)
+                self.on_lease_end(REPLACED)
                 raise StoppedError(REPLACED)
             if reply.failure is not None:
                 raise reply.failure.error

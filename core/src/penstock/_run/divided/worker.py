@@ -134,10 +134,10 @@ def work(assignment: Assignment, channel: Channel) -> Message:
     clock = Clock()
     end = clock.monotonic() + (LOST_HOST_S if task.may_be_replaced else 0.0)
     try:
-        jobs = _jobs_of_part(assignment)  # of a worker that joined the cluster late, too, which was not tried
+        jobs = _jobs_of_shard(assignment)  # of a worker that joined the cluster late, too, which was not tried
         while True:
             try:
-                run_report = _run_part(jobs, assignment, channel, clock, leases)
+                run_report = _run_shard(jobs, assignment, channel, clock, leases)
                 break
             except LockHeldError:  # by the worker in whose place this one is
                 if clock.monotonic() >= end:
@@ -148,7 +148,7 @@ def work(assignment: Assignment, channel: Channel) -> Message:
     return message_of(ShardResult(report=run_report.as_data()))
 
 
-def _jobs_of_part(assignment: Assignment) -> list[Job]:
+def _jobs_of_shard(assignment: Assignment) -> list[Job]:
     task: WorkerTask = assignment.task
     shard = Shard(division=task.division, number=assignment.number)
     lock_part = lock_part_of(assignment.run_id, assignment.number)
@@ -159,7 +159,7 @@ def _jobs_of_part(assignment: Assignment) -> list[Job]:
     ]
 
 
-def _run_part(
+def _run_shard(
     jobs: Sequence[Job], assignment: Assignment, channel: Channel, clock: Clock, leases: Mapping[str, int]
 ) -> RunReport:
     """
@@ -176,7 +176,7 @@ def _run_part(
     peers = RemotePeers(channel=channel, clock=clock, shares_tokens=task.shared_tokens)
     context = RunContext(
         jobs=[
-            evolve(job, to_coordinator=TargetChannel(leases[job.source.name], peers.request, peers.lose).request)
+            evolve(job, to_coordinator=TargetChannel(leases[job.source.name], peers.request, peers.cut_off).request)
             if job.source.name in leases
             else job
             for job in jobs
@@ -190,23 +190,23 @@ def _run_part(
     )
     with _following(peers, context.clients):
         run_report = run_jobs(context)
-    if run_report.interrupted and peers.lost:  # nobody interrupted the run
-        raise WorkerLostError(peers.lost)
+    if run_report.interrupted and peers.cut_off_reason:  # nobody interrupted the run
+        raise WorkerLostError(peers.cut_off_reason)
     return run_report
 
 
 @define(eq=False, repr=False, kw_only=True)
 class RemotePeers:
-    """See :class:`penstock._fetch.client.Peers`. ``lost``: why this shard is not of the run any more; empty: it is."""
+    """See :class:`penstock._fetch.client.Peers`. ``cut_off_reason``: why this shard left the run; empty: it did not."""
 
     channel: Channel
     clock: Clock
     shares_tokens: bool
-    lost: str = field(default="", init=False)
+    cut_off_reason: str = field(default="", init=False)
 
-    def lose(self, reason: str) -> None:
-        """Stop this shard."""
-        self.lost = self.lost or reason
+    def cut_off(self, reason: str) -> None:
+        """Stop this shard, which is not of the run any more."""
+        self.cut_off_reason = self.cut_off_reason or reason
         self.clock.stop.set()
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
@@ -238,7 +238,7 @@ class RemotePeers:
         try:
             return self.channel.request(message)
         except OSError:
-            self.lose("it had no reply from the coordinator of the run any more")
+            self.cut_off("it had no reply from the coordinator of the run any more")
             raise StoppedError("the coordinator of this run is gone; the next run goes on from what it has") from None
 
 
