@@ -145,6 +145,58 @@ def test_a_child_alone_reads_the_parents_days_that_it_needs(tmp_path: Path) -> N
     assert shop.requests == []
 
 
+@pytest.mark.parametrize("kind", ["report", "snapshot"])
+def test_a_day_of_children_is_as_old_as_the_rows_by_which_it_is_requested(kind: str, tmp_path: Path) -> None:
+    """
+    The orders are read before midnight, and their lines after it: the lines of an order that came in between are read
+    by the next run, also where the orders are not delivered, so that no ledger shows when they were read.
+    """
+    ids, midnight = ["a"], datetime(2026, 6, 17, tzinfo=UTC)
+
+    def late(request: SandboxRequest) -> Any:
+        if request.path == "/orders":
+            response = {"data": [{"id": one} for one in ids]}
+            shop.clock.advance(7200 * (len(ids) == 1))
+            ids[:] = ["a", "late"]
+            return response
+        return answer(request)
+
+    closed, whole = OpenFor(0), {"kind": "snapshot", "day": None, "params": {}} if kind == "snapshot" else {}
+    streams = [orders(**{"open_for": closed, **whole}), lines(open_for=closed)]
+    shop = ScriptedProvider(folder=tmp_path, streams=streams, answer=late, chosen=["lines"])
+    for shop.now in (midnight - timedelta(hours=1), midnight + timedelta(hours=12), midnight + timedelta(days=1)):
+        assert shop.run(since="2026-06-16").exit_code == 0
+
+    assert {row["id"] for row in shop.rows("lines")} == {"a", "late"}
+    assert {request.path for request in shop.requests} <= {"/orders"}
+
+
+def test_a_day_of_children_stays_open_with_rows_that_are_provisional(tmp_path: Path) -> None:
+    """
+    The provider calls the orders of a closed day provisional: their lines are read again, although orders are not
+    delivered.
+    """
+    ids, state = ["a"], {"done": False}
+
+    def provisional(request: SandboxRequest) -> Any:
+        if request.path == "/orders":
+            return {"data": [{"id": one} for one in ids], **state}
+        return answer(request)
+
+    envelope = Envelope(items="data", head=("done",), provisional_unless={"done": True})
+    streams = [orders(envelope=envelope), lines()]
+    closed = datetime(2026, 7, 1, tzinfo=UTC)
+    shop = ScriptedProvider(folder=tmp_path, streams=streams, answer=provisional, chosen=["lines"], now=closed)
+    assert shop.run(since="2026-06-16").exit_code == 0
+
+    ids.append("late")
+    state["done"] = True
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert {row["id"] for row in shop.rows("lines")} == {"a", "late"}
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert shop.requests == []
+
+
 def test_a_notice_names_a_snapshot_of_children_of_a_window(tmp_path: Path) -> None:
     """
     A snapshot is replaced whole, so rows of days outside of a narrower window go; a notice names it.
@@ -186,6 +238,33 @@ class NumberedOrder:
     """An order whose id must be a number."""
 
     id: int
+
+
+def test_children_of_rejected_rows_are_read_when_these_can_be(tmp_path: Path) -> None:
+    """
+    An order that cannot be read has no lines, also where orders are not delivered: after a change of the record class
+    of the orders, a final day of the lines is read again.
+    """
+
+    def numbered(request: SandboxRequest) -> Any:
+        return {"data": [{"id": 1}, {"id": "b"}]} if request.path == "/orders" else answer(request)
+
+    shop = ScriptedProvider(
+        folder=tmp_path,
+        streams=[orders(record=NumberedOrder), lines()],
+        answer=numbered,
+        chosen=["lines"],
+        now=datetime(2026, 7, 1, tzinfo=UTC),
+    )
+    assert shop.run(since="2026-06-16").exit_code == 5
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert shop.requests == []
+
+    shop.streams = [orders(), lines()]
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert {row["id"] for row in shop.rows("lines")} == {"1", "b"}
+    assert shop.run(since="2026-06-16").exit_code == 0
+    assert shop.requests == []
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["in the same run", "by a run before"])

@@ -5,8 +5,8 @@ Streams that request each other are a family: a day of them is read in one run.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
-from typing import Any
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
 import msgspec
 from attrs import define, field, frozen
@@ -65,6 +65,17 @@ class Families:
         return family
 
 
+class ParentRead(NamedTuple):
+    """
+    What a reading of a parent states of the rows that are requested by its rows: they are of ``read_at`` at the latest,
+    and not complete if the parent's are not. ``stays_open`` and ``is_imperfect``: see ReadResult.
+    """
+
+    read_at: datetime
+    stays_open: bool
+    is_imperfect: bool
+
+
 @define(eq=False, repr=False)
 class Dependencies:
     """
@@ -86,6 +97,7 @@ class Dependencies:
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     # Of each stream's account, by the day of the partition; None: without days.
     _rows: dict[Key, dict[date | None, list[Mapping[str, Any]]]] = field(factory=dict, init=False)
+    _readings: dict[Key, dict[date | None, ParentRead]] = field(factory=dict, init=False)  # of parents, as ``_rows``
     _under_way: Counter[Key] = field(factory=Counter, init=False)  # slices that did not end yet
     _unsuccessful: set[Key] = field(factory=set, init=False)
     _refused: set[Partition] = field(factory=set, init=False)
@@ -147,6 +159,21 @@ class Dependencies:
         """Drop the rows of a slice that is read again."""
         for partition in planned.partitions:
             self._rows.get(planned.key, {}).pop(partition.day, None)
+
+    def add_reading(self, planned: PlannedSlice, reading: ParentRead) -> None:
+        """Add the reading of a slice, if other streams are requested by its rows."""
+        if planned.stream.name in self._needed:
+            by_day = self._readings.setdefault(planned.key, {})
+            by_day.update({partition.day: reading for partition in planned.partitions})
+
+    def parent_readings(self, planned: PlannedSlice) -> list[ParentRead]:
+        """The readings of the rows by which this slice is requested."""
+        if planned.stream.parent is None:
+            return []
+        by_day, days = self._readings.get(planned.parent_key, {}), planned.slice.days
+        if days and self.source.stream(planned.parent_key[0]).kind != "snapshot":
+            return [by_day[day] for day in days if day in by_day]
+        return list(by_day.values())
 
     def rows(self, key: Key, days: Sequence[date] = ()) -> list[Mapping[str, Any]]:
         """The rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""

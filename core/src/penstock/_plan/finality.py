@@ -84,15 +84,15 @@ def is_of_today(stored: str, today: str) -> bool:
 
 def reader_version(source: ConfiguredSource, stream: Stream) -> str:
     """
-    The version of the reader of a stream: a hash of its record class, those of streams derived from it, and the
-    connector's version. A day with rejected records, or values that could not be read, is read again when it
-    changes.
+    The version of the reader of a stream: a hash of its record class, those of streams derived from it and of those by
+    whose rows it is requested, and the connector's version. A day with rejected records, or values that could not be
+    read, is read again when it changes.
     """
-    columns = [
-        attrs.asdict(column)
-        for carried in (stream, *source.derived_from(stream.name))
-        for column in source.columns_of(carried)
-    ]
+    read = [stream, *source.derived_from(stream.name)]
+    while stream.parent is not None:
+        stream = source.stream(stream.parent.stream)
+        read.append(stream)
+    columns = [attrs.asdict(column) for one in read for column in source.columns_of(one)]
     text = json.dumps([source.version, columns], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

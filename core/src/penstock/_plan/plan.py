@@ -60,6 +60,12 @@ class PlannedSlice:
         return self.slice.account
 
     @property
+    def parent_key(self) -> Key:
+        """The parent and the account by whose rows a child's slice is requested."""
+        assert self.stream.parent is not None
+        return self.stream.parent.stream, self.slice.account
+
+    @property
     def had_rows(self) -> bool:
         """Whether an earlier read delivered rows of these partitions."""
         return any(entry.delivered and entry.rows for entry in self.entries.values())

@@ -2,12 +2,13 @@
 What one reading of a planned slice counts, page by page, the checks at its end, and its result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from attrs import define, field, frozen
 
+from penstock._plan.dependencies import ParentRead
 from penstock._plan.plan import PlannedSlice
 from penstock._read.counts import PartitionCounts, StreamReads
 from penstock._read.on_demand import ReportsOnDemand
@@ -33,10 +34,10 @@ class ReadResult:
     read_at: datetime  # the latest moment at which the rows were those of the provider
     on_demand: ReportsOnDemand | None  # the reports that the rows are from
     partitions: Mapping[Partition, LoadedPartition]
-    is_imperfect: bool  # a record was rejected, or a value not read
+    is_imperfect: bool  # a record was rejected, or a value not read; or one of the parent's
     truncated: bool  # the provider cut a response at its ceiling: there may be more records
-    provisional: str  # why the provider calls its own numbers provisional; "": it does not
-    undated: Sequence[Rejected]  # records without a requested day that can be read: the partitions stay open
+    stays_open: bool  # there are undated records, or the provider calls its own numbers provisional; or the parent's
+    undated: Sequence[Rejected]  # records without a requested day that can be read
     absent: frozenset[str]  # measures that no record has, though all pages have ``unknown`` members
     unknown: Sequence[str]  # members that the record class does not have
     replacement_errors: Mapping[Partition, BrokenBodyError]  # of the partitions that these rows must not replace
@@ -53,7 +54,7 @@ class ReadCounts:
     clock_lag: timedelta = timedelta(0)  # the most by which a response was older than our clock
     partitions: dict[Partition, LoadedPartition] = field(factory=dict)
     truncated: bool = False
-    provisional: str = ""
+    provisional: str = ""  # why the provider calls its own numbers provisional
     no_record_reason: str = ""  # why a request found no record; "": each found one
     uncounted: int = 0  # listings whose number of records is not stated
     undated: list[Rejected] = field(factory=list)
@@ -62,22 +63,22 @@ class ReadCounts:
     absent: frozenset[str] | None = None  # None: no page yet
     unknown: set[str] = field(factory=set)
 
-    def result(self, on_demand: ReportsOnDemand | None) -> ReadResult:
-        """The result of the reading, after its last page."""
+    def result(self, on_demand: ReportsOnDemand | None, parents: Collection[ParentRead] = ()) -> ReadResult:
+        """The result of the reading, after its last page. ``parents``: the readings by whose rows it was requested."""
         errors: dict[Partition, BrokenBodyError] = {}
-        imperfect = bool(self.undated)
+        imperfect = bool(self.undated) or any(parent.is_imperfect for parent in parents)
         for partition, loaded in self.partitions.items():
             imperfect = imperfect or loaded.counts.is_imperfect
             if not loaded.counts.rows and (error := _replacement_error(self, partition)) is not None:
                 errors[partition] = error
         return ReadResult(
             planned=self.planned,
-            read_at=self._read_at(),
+            read_at=min([self._read_at(), *(parent.read_at for parent in parents)]),
             on_demand=on_demand,
             partitions=self.partitions,
             is_imperfect=imperfect,
             truncated=self.truncated,
-            provisional=self.provisional,
+            stays_open=bool(self.undated or self.provisional) or any(parent.stays_open for parent in parents),
             undated=self.undated,
             absent=self.absent or frozenset(),
             unknown=sorted(self.unknown),

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 from attrs import define, evolve, field
 
 from penstock._fetch.call import Call, Outcome, Steps
-from penstock._plan.dependencies import Dependencies
+from penstock._plan.dependencies import Dependencies, ParentRead
 from penstock._plan.halves import DAY, UNITS, halves
 from penstock._plan.plan import PlannedSlice
 from penstock._read.clock_lag import clock_lag
@@ -82,7 +82,10 @@ class SliceReading:
         except BaseException:
             self.loader.abort()
             raise
-        return self.counts.result(self.on_demand)
+        result = self.counts.result(self.on_demand, self.dependencies.parent_readings(self.planned))
+        reading = ParentRead(result.read_at, result.stays_open, result.is_imperfect)
+        self.dependencies.add_reading(self.planned, reading)
+        return result
 
     # --- a slice, or its halves ---------------------------------------------------------------------------------------
 
@@ -183,7 +186,7 @@ class SliceReading:
         stream, settings = self.planned.stream, self.planned.source.settings
         if stream.parent is None:
             return stream.first_requests(settings, slice_)
-        rows = self.dependencies.rows((stream.parent.stream, self.planned.account), self.planned.slice.days)
+        rows = self.dependencies.rows(self.planned.parent_key, self.planned.slice.days)
         links = [link for row in rows for link in stream.parent.linked(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request

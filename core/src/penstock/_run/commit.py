@@ -299,7 +299,7 @@ class Committer:
             state="delivered",
             run_id=self.context.run_report.run_id,
             read_at=result.read_at,
-            open_until=None if result.undated or result.provisional else closes,
+            open_until=None if result.stays_open else closes,
             fingerprint=planned.fingerprint,
             reader_version=planned.reader_version if imperfect else "",
             rows=counts.rows,

@@ -162,7 +162,7 @@ class JobRun:
         return Task(
             self.client,
             start=partial(self._read_and_commit, planned),
-            after=self._end_of_reads(_parent_of(planned)) if has_parent else None,
+            after=self._end_of_reads(planned.parent_key) if has_parent else None,
             on_end=partial(self._after_task, planned),
         )
 
@@ -189,7 +189,7 @@ class JobRun:
         self._refusals.check(planned)
         self.client.parking.check()
         parent = planned.stream.parent
-        if parent is not None and not self._dependencies.succeeded(_parent_of(planned), planned.slice.days):
+        if parent is not None and not self._dependencies.succeeded(planned.parent_key, planned.slice.days):
             raise ProviderError(f"it was not read: its parent {parent.stream} failed or was not read")
 
     def _after_task(self, planned: PlannedSlice, error: BaseException | None) -> None:
@@ -323,9 +323,3 @@ def other_version(job: Job) -> PluginError:
         f"{job.sink_name}: the plugin with {type(job.sink).__name__} has another version in this worker than where the "
         "run was started. Install the same version on both."
     )
-
-
-def _parent_of(planned: PlannedSlice) -> Key:
-    """The parent of a child's slice."""
-    assert planned.stream.parent is not None
-    return planned.stream.parent.stream, planned.account
