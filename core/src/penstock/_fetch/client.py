@@ -181,6 +181,7 @@ class SourceClient:
         """The outcome of a call to the provider."""
         read = ReadOperation(call, call.request, self._judge, self._log, self.parking, self.clock)
         try:
+            self.parking.check()  # before it waits for its turn
             return self._retrying_for(call.account)(read)
         except FAILURES as error:  # handed to the reading, which decides what becomes of it
             if isinstance(error, ParkedError):
