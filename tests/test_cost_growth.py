@@ -43,7 +43,7 @@ from python_calls import calls_of
 pytestmark = pytest.mark.slow
 
 FEW, MORE = 64, 192  # one group of partitions, and three
-MOST_CALLS = 680  # of a partition; 659 with Python 3.11 and urllib3 2.8
+MAX_CALLS = 690  # of a partition; 679 with Python 3.11 and urllib3 2.8
 FIRST = date(2025, 1, 1)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -109,7 +109,7 @@ def test_a_small_partition_costs_a_bounded_number_of_calls(tmp_path: Path, monke
         calls("first", 2)  # compiles and imports all
         few, more = calls("few", FEW), calls("more", MORE)
 
-    assert (more - few) / (MORE - FEW) < MOST_CALLS
+    assert (more - few) / (MORE - FEW) < MAX_CALLS
 
 
 def test_a_column_costs_the_same_in_a_wide_record() -> None:
