@@ -14,7 +14,19 @@ from typing import Any
 
 import penstock
 import pytest
-from penstock import Adoption, Batch, ConfigError, LedgerEntry, Partition, Project, UsageError
+from penstock import (
+    Adoption,
+    Batch,
+    ConfigError,
+    Ledger,
+    LedgerEntry,
+    Partition,
+    Project,
+    Target,
+    TargetError,
+    UsageError,
+)
+from penstock._util.former_protocols import METHODS
 from penstock.ledger import SqliteLedger
 from penstock.sandbox.server import Server
 from penstock_plugins.files.sink import FileSink
@@ -646,18 +658,105 @@ def test_a_sink_that_extends_no_base_class_works(server: Server, tmp_path: Path)
     assert sum(rows for _, rows in delivered) > 0
 
 
+class DecliningWriter:
+    """A writer of which every commit fails."""
+
+    def write(self, batch: Batch) -> None:
+        """Nothing is kept."""
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        raise TargetError("it is full")
+
+    def abort(self) -> None:
+        """There is nothing to drop."""
+
+
+class OtherSink:
+    """A sink of another author, without a base class; its targets are this one."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def open(self, source: str, run_id: str, streams: Any = ()) -> Any:
+        return self.target
+
+    def open_readonly(self, source: str) -> None:
+        """It was never written."""
+
+
+class ProtocolTarget(Target):
+    """A target that extends the protocol in place of the base class."""
+
+    ledger = None
+
+    def begin(self, layouts: Any, partition: Partition) -> Any:
+        return DecliningWriter()
+
+
 @pytest.mark.parametrize(
-    ("former", "base"),
-    [
-        *((former, "BaseTarget") for former in ("Advising", "Grouping", "Interruptible", "ListsFinal", "Preparing")),
-        ("GroupingLedger", "Ledger"),
-    ],
+    "target",
+    [ProtocolTarget(), SimpleNamespace(begin=ProtocolTarget().begin)],
+    ids=["extends the protocol", "has a class that cannot be changed"],
 )
-def test_a_former_protocol_is_the_base_that_has_its_methods(former: str, base: str) -> None:
+def test_any_target_has_the_defaults(server: Server, tmp_path: Path, target: Any) -> None:
     """
-    A sink that was written for a development version is imported.
+    Each partition is committed alone, by its writer, and fails with the error of its commit.
     """
-    assert getattr(penstock, former) is getattr(penstock, base)
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    result = project.run("shop", to=OtherSink(target), **DAYS)
+
+    assert {error["reason"] for error in result.errors} == {"it is full"}
+
+
+def test_a_ledger_that_records_failures_one_by_one_has_each_once(server: Server, tmp_path: Path) -> None:
+    """
+    Also where one of them cannot be recorded: the others are not recorded again.
+    """
+    own, recorded, refused = SqliteLedger(tmp_path / "ledger.sqlite"), list[Partition](), list[Partition]()
+
+    def fail(source: str, partition: Partition, error: str, run_id: str) -> None:
+        (recorded if refused or not recorded else refused).append(partition)
+        if partition in refused:
+            raise TargetError("this text cannot be stored")
+
+    required = [name for name in dir(Ledger) if not name.startswith("_") and name not in ("fail_all", "delivered_sums")]
+    ledger = OtherLedger(**{**{name: getattr(own, name) for name in required}, "fail": fail})
+    target = OtherTarget(begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    result = project.run("shop", to=OtherSink(target), **DAYS)
+
+    assert len(recorded) == len(set(recorded)) == len(result.errors) - len(refused) > 1
+    assert not set(recorded) & set(refused)
+
+
+def test_a_method_that_a_ledger_must_have_has_no_default(server: Server, tmp_path: Path) -> None:
+    """
+    What a run records there would be lost.
+    """
+    own = SqliteLedger(tmp_path / "ledger.sqlite")
+    others = [name for name in dir(Ledger) if not name.startswith("_") and name not in ("fail", "fail_all")]
+    ledger = OtherLedger(**{name: getattr(own, name) for name in others})
+    target = OtherTarget(begin=ProtocolTarget().begin, ledger=ledger, close=own.close)
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+    with pytest.raises(AttributeError, match="fail"):
+        project.run("shop", to=OtherSink(target), **DAYS)
+
+
+@pytest.mark.parametrize("bases", [("BaseTarget", "{}"), ("{}", "BaseTarget"), ("{}",)], ids=" ".join)
+def test_a_protocol_of_a_development_version_is_still_extended(bases: tuple[str, ...]) -> None:
+    """
+    A target that extends some of them, beside the base class or without it.
+    """
+    for name, method in METHODS.items():
+        former = getattr(penstock, name)
+        own = {method: lambda target, *arguments, **options: "own"}
+        target = type("Own", tuple(getattr(penstock, base.format(name)) for base in bases), own)()
+        assert isinstance(target, former)
+        assert getattr(target, method)() == "own"
+        assert not isinstance(object(), former)
 
 
 def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:

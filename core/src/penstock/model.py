@@ -472,7 +472,7 @@ class Rejected:
     column: str = ""  # whose value was at fault; "": the whole element, or not known (read back from a ledger)
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(kw_only=True)
 class Batch:
     """
     The typed records of one page, the unit that moves through decode, hooks and sink.

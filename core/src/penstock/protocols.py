@@ -88,7 +88,7 @@ Verdict = Accept | Retry | Refuse | Skip
 VERDICTS = "None, which leaves the decision to the status, or a verdict: Accept(), Retry(...), Refuse(...), Skip(...)"
 
 
-@frozen(eq=False, repr=False)
+@frozen(eq=False)
 class Refusal:
     """
     What a status means: the provider refuses, for good. ``advice`` states what the user should do.
@@ -112,7 +112,7 @@ class Refusal:
         return Retry(error, renew=True) if self.renew else Refuse(error)
 
 
-@frozen(eq=False, repr=False)
+@frozen(eq=False)
 class Throttle:
     """
     What a status means: too many requests. The whole source waits: for the longer of ``wait_s`` and the wait that a
@@ -128,7 +128,7 @@ class Throttle:
         return Retry(ThrottledError(seen, self.advice), wait_s=self.wait_s, throttle=True)
 
 
-@frozen(eq=False, repr=False)
+@frozen(eq=False)
 class Unavailable:
     """
     What a status means: the provider cannot respond now. The request is tried again.

@@ -337,7 +337,7 @@ class SinkKind:
 # --- what a target may have besides -----------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Difference:
     """
     A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
@@ -475,7 +475,7 @@ class Staging(Protocol):
         """
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Adoption:
     """
     A table that a sink can take over, or has taken over, as the place of a stream's rows.

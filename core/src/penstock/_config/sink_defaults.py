@@ -2,33 +2,56 @@
 The defaults of sinks, targets and ledgers: which a target has, also where its class extends no base class.
 """
 
+from collections.abc import Iterable
+
 from penstock.ledger_interface import Ledger
-from penstock.sinks import BaseSink, BaseTarget, Target
+from penstock.sinks import BaseSink, BaseTarget, Sink, Target
+
+# Those that ledgers need not have. A ledger that lacks any other method would lose what it is to record.
+_OF_LEDGERS = ("delivered_sums", "fail_all")
 
 
 def add_sink_defaults(sink: object) -> None:
-    """Give the class of a sink the attributes of ``BaseSink`` that it lacks."""
+    """Give a sink the attributes of ``BaseSink`` that it lacks."""
     # The documentation of development versions had sinks without a base class: decision 72.
-    _add_defaults(sink, BaseSink)
+    _add_defaults(sink, BaseSink, _public(BaseSink))
 
 
 def add_target_defaults(target: Target | None) -> None:
-    """Give the classes of a target and of its ledger the attributes of their bases that they lack."""
+    """Give a target the attributes of ``BaseTarget`` that it lacks, and its ledger the optional methods."""
     if target is None:
         return
-    _add_defaults(target, BaseTarget)
+    _add_defaults(target, BaseTarget, _public(BaseTarget))
     if target.ledger is not None:
-        _add_defaults(target.ledger, Ledger)
+        _add_defaults(target.ledger, Ledger, _OF_LEDGERS)
 
 
-def has_own(target: Target, method: str) -> bool:
-    """Whether a target has a method of its own, in place of the default of ``BaseTarget``."""
-    own = getattr(target, method, None)
-    return own is not None and getattr(own, "__func__", own) is not getattr(BaseTarget, method)
+def has_own(extended: Target | Ledger, method: str) -> bool:
+    """Whether a target or a ledger has a method of its own, in place of the default of its base."""
+    own = getattr(extended, method, None)
+    defaults = [getattr(base, method, None) for base in (BaseTarget, Target, Ledger)]
+    return own is not None and getattr(own, "__func__", own) not in defaults
 
 
-def _add_defaults(extended: object, base: type) -> None:
+def _public(base: type) -> Iterable[str]:
+    return [name for name in vars(base) if not name.startswith("_")]
+
+
+def _add_defaults(extended: object, base: type, names: Iterable[str]) -> None:
     cls = type(extended)
-    for name, default in vars(base).items():
-        if not name.startswith("_") and not hasattr(cls, name) and not hasattr(extended, name):
+    for name in names:
+        if not _lacks(extended, name):
+            continue
+        default = vars(base)[name]
+        try:
             setattr(cls, name, default)
+        except TypeError:  # a class that Python does not let change, such as that of a namespace or a module
+            setattr(extended, name, default.__get__(extended, cls) if hasattr(default, "__get__") else default)
+
+
+def _lacks(extended: object, name: str) -> bool:
+    """A class that extends a protocol has the attributes of it, without a body or a value."""
+    cls = type(extended)
+    if hasattr(cls, name):
+        return any(getattr(cls, name) is getattr(protocol, name, None) for protocol in (Sink, Target))
+    return not hasattr(extended, name)

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from attrs import define, field
 
+from penstock._config.sink_defaults import has_own
 from penstock._plan.plan import PlannedSlice
 from penstock._plugins.plugin_errors import FAILURES, defect
 from penstock._run.context import RunContext
@@ -95,12 +96,13 @@ class Failures:
         failures, self._unrecorded = self._unrecorded, []
         if self.ledger is None or not failures:
             return
-        try:
-            self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
-        except PenstockError:
-            pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
-        else:
-            return
+        if has_own(self.ledger, "fail_all"):  # the default records some, and these would be recorded twice
+            try:
+                self.ledger.fail_all(self.log.source, failures, self.context.run_report.run_id)
+            except PenstockError:
+                pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
+            else:
+                return
         for partition, text in failures:
             try:
                 self.ledger.fail(self.log.source, partition, text, self.context.run_report.run_id)
