@@ -481,6 +481,31 @@ def test_a_misspelt_name_or_file_gets_a_suggestion(here: Here) -> None:
     assert 'or - for stdout. Did you mean "jsonl:sales.jsonl.gz"?' in here.err
 
 
+def test_a_source_that_cannot_be_used_is_one_line(here: Here) -> None:
+    """
+    Its failure is of no partition: it is in the lines after the run, with -q too, and not among those of the run.
+    """
+    text = (here.folder / "penstock.toml").read_text()
+    other = text.partition("[sink.")[0].replace("[source.shop]", '[source.mall]\nconnector = "shop"')
+    both = '[pipeline.both]\nsource = ["mall", "shop"]\nsink = "files"\n'
+    (here.folder / "penstock.toml").write_text(text + other.replace("SHOP_KEY", "ABSENT") + both)
+
+    for options in ((), ("-q",), ("-v",)):
+        here("run", "both", *days(1), *options, code=1)
+        assert here.err.count("the environment variable ABSENT is not set") == 1
+        assert "penstock: error: mall: " in here.err
+
+
+def test_an_extra_word_of_a_command_without_names_is_refused(here: Here) -> None:
+    """
+    The message is of the word, and of no pipeline.
+    """
+    here("demo", "shop", code=2)
+
+    assert "Got unexpected extra argument (shop)" in here.err
+    assert "pipeline" not in here.err
+
+
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_several_names_are_answered_with_a_pipeline(here: Here, verb: str) -> None:
     """

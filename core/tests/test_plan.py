@@ -208,6 +208,8 @@ def test_a_start_that_has_not_come_is_named():
 
     assert not planned.partitions
     assert "s.clicks: nothing is read, because start 2062-08-01 is after" in " ".join(planned.notices)
+    before = plan_job(evolve(job, until=date(2026, 8, 1)), NOW)
+    assert "because start 2062-08-01 is after 2026-08-01, the day of --until" in " ".join(before.notices)
 
 
 def test_a_window_that_ends_before_it_starts_is_refused():

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +233,38 @@ def test_a_run_without_a_usable_source_names_the_problems_of_all(server: Server,
     with pytest.raises(ConfigError) as caught:
         Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("both", **DAYS)
     assert ["variable MALL" in caught.value.problems[0], "variable SHOP" in caught.value.problems[1]] == [True, True]
+
+
+@pytest.mark.parametrize("chosen", [True, False], ids=["--since", "start"])
+def test_a_notice_of_days_in_another_zone_has_the_remedy_that_there_is(
+    server: Server, tmp_path: Path, chosen: bool
+) -> None:
+    """
+    The days that a run with ``--since`` leaves are read without it; those before ``start`` are not.
+    """
+    values = config(server, tmp_path)
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    first = DAYS["since"] + timedelta(days=1)
+    values["source"]["shop"] |= {"timezone": "Asia/Tokyo"} | ({} if chosen else {"start": first})
+
+    plan = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).plan("daily", since=first if chosen else None)
+
+    (notice,) = [text for text in plan.notices if "stay as they were read before" in text]
+    assert notice.endswith("Run once without --since and --until" if chosen else "there twice")
+
+
+def test_sources_that_cannot_be_used_for_different_reasons_end_the_run(server: Server, tmp_path: Path) -> None:
+    """
+    One has no secret, and the other no target: nothing can be read, and the error has both reasons.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {"connector": "shop", **values["source"]["shop"], "key": {"env": "ABSENT"}}
+    values["pipeline"]["both"] = {"source": ["mall", "shop"], "sink": "files"}
+    (tmp_path / "data").write_text("")
+
+    with pytest.raises(ConfigError) as caught:
+        Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("both", **DAYS)
+    assert ["variable ABSENT" in caught.value.problems[0], "is a file" in caught.value.problems[1]] == [True, True]
 
 
 def test_a_target_that_one_source_cannot_use_leaves_the_others(server: Server, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Every error a user can meet is a :class:`PenstockError`; its text is one paragra
 exit code. Anything else that reaches the command line is a defect of penstock and is reported as one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import ClassVar, Self
 
@@ -100,6 +100,15 @@ class ConfigError(UsageError):
             return str(self)
         lines = "".join(f"\n  - {problem}" for problem in str(self).split("\n"))
         return f"{len(self.problems)} problems in the configuration:{lines}"
+
+
+def one_error(errors: Iterable[PenstockError], problems: Iterable[str] = ()) -> PenstockError:
+    """One error for several: the only one itself, else a ConfigError with each problem once."""
+    errors, problems = list(errors), list(problems)
+    if len(errors) == 1 and not problems:
+        return errors[0]
+    texts = [text for error in errors for text in (error.problems if isinstance(error, ConfigError) else [str(error)])]
+    return ConfigError(list(dict.fromkeys([*texts, *problems])))
 
 
 class PluginError(UsageError):

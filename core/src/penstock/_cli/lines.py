@@ -92,6 +92,8 @@ class Lines:
         """The lines of an event, each with its level: ``ERROR``, ``WARNING``, ``INFO``; empty for a traceback."""
         text = in_words(event, full_urls=self.debug) or ""
         match event["event"]:
+            case "partition_failed" if event["partition"] is None:
+                return  # a source, or a stream: the summary has a line for it
             case "partition_failed" if self._is_first(event):
                 yield "ERROR", text
             case "run_finished":

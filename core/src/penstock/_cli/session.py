@@ -158,7 +158,8 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "unexpected extra argument" not in error.message or "SOURCE" not in str(names[0].metavar):
+            takes_source = any("SOURCE" in str(name.metavar) for name in names[:1])
+            if "unexpected extra argument" not in error.message or not takes_source:
                 raise
             from penstock.names import SEVERAL_SOURCES
 

@@ -126,13 +126,15 @@ class Planner:
             for account, window in windows.items()
             if window is not None
         }
+        is_chosen = self.job.since is not None or self.job.until is not None
+        remedy = ". Run once without --since and --until" if is_chosen else ""  # else it ends at start, or at retention
         for partition, entry in self._query.rows(stream, edges).entries.items() if edges else ():
             account = partition.as_dict().get(stream.account or "")
             if entry.delivered and not is_of_today(entry.fingerprint, self.accounts.view(stream, account).fingerprint):
                 self.notices.append(
                     f"{self.job.source.name}.{stream.name} is read again, since its settings or its provider's address "
                     "changed. Delivered days outside of this window stay as they were read before; after a change of "
-                    "timezone, rows at its edges are missing or there twice. Run once without --since and --until"
+                    f"timezone, rows at its edges are missing or there twice{remedy}"
                 )
                 return
 
@@ -216,8 +218,8 @@ def plan_job(job: Job, now: datetime) -> Plan:
     read.
     """
     target = job.sink.open_readonly(job.source.name)
-    add_target_defaults(target)
     try:
+        add_target_defaults(target)
         return _plan(Planner(job, now, target))
     finally:
         if target is not None:

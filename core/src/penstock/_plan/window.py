@@ -73,7 +73,7 @@ def _window_without_parent(job: Job, stream: Stream, zone: tzinfo, now: datetime
         return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until), notices
     if since > until:
         last = "the last day that can be read" if job.until else "the last day that is read without --until"
-        after = f"{since} is after {until}, {last}"
+        after = f"{since} is after {until}, {'the day of --until' if until == job.until else last}"
         if job.since is not None:
             raise UsageError(f"{job.source.name}.{stream.name}: --since {after}. Choose an earlier day.")
         notices.append(f"{job.source.name}.{stream.name}: nothing is read, because start {after}")

@@ -18,8 +18,8 @@ from penstock._plan.plan import Plan
 from penstock._plan.planner import plan_job
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._plugins.unforeseen import connector_errors
-from penstock._project.setup import Notice, Setup, one_error, window_of
-from penstock.errors import ConfigError, PenstockError, UsageError
+from penstock._project.setup import Notice, Setup, window_of
+from penstock.errors import ConfigError, PenstockError, UsageError, one_error
 from penstock.names import did_you_mean
 from penstock.redact import clip
 from penstock.sinks import BaseSink, Sink, Target

@@ -14,11 +14,11 @@ from penstock._plan.job import Job
 from penstock._project.jobs import Selection, pipeline_of, usable_jobs_for
 from penstock._project.recordings import RecordingOptions, as_recorded, check_unmasked, recorder_of, recording_of
 from penstock._project.run_result import RunResult
-from penstock._project.setup import Notice, Notices, Setup, one_error
+from penstock._project.setup import Notice, Notices, Setup
 from penstock._run.context import RunContext, new_run
 from penstock._run.runner import run_jobs
 from penstock._util.clock import Clock, StandingClock
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import PenstockError, UsageError, one_error
 from penstock.events import Event, OnEvent
 from penstock.names import counted
 from penstock.sinks import Part, Sink

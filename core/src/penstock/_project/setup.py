@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 
 from penstock._plugins.unforeseen import connector_errors
 from penstock._util.days import window
-from penstock.errors import ConfigError, PenstockError, PluginError, UsageError
+from penstock.errors import ConfigError, PenstockError, PluginError, UsageError, one_error
 from penstock.events import Event, OnEvent, ignore
 
 if TYPE_CHECKING:
@@ -279,12 +279,3 @@ class _Sections:
         """Pass the notices on."""
         for text in self.notices:
             notice(text)
-
-
-def one_error(errors: Iterable[PenstockError], problems: Iterable[str] = ()) -> PenstockError:
-    """One error for several: the only one itself, else a ConfigError with each problem once."""
-    errors, problems = list(errors), list(problems)
-    if len(errors) == 1 and not problems:
-        return errors[0]
-    texts = [text for error in errors for text in (error.problems if isinstance(error, ConfigError) else [str(error)])]
-    return ConfigError(list(dict.fromkeys([*texts, *problems])))

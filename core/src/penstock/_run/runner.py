@@ -25,6 +25,7 @@ from penstock.errors import (
     SinkError,
     StoppedError,
     TargetError,
+    one_error,
 )
 from penstock.redact import clip
 
@@ -123,8 +124,12 @@ class OpenJobs:
             if len(self.job_runs) > self.most:
                 self._waiting.append((number, job))
                 self._close(job_run)
-        if all_configured and not self.job_runs and len({type(reason) for reason in reasons}) == 1:
+        if self.job_runs or not reasons:
+            return
+        if all_configured and len({type(reason) for reason in reasons}) == 1:
             raise reasons[0]
+        if not any(isinstance(reason, LockHeldError) for reason in reasons):
+            raise one_error(self.context.unusable.values())
 
     def _open(self, number: int, job: Job) -> JobRun:
         """Open and prepare a job. Raises PenstockError; the report names a source that another run holds."""
