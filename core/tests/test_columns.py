@@ -14,7 +14,7 @@ from penstock._decode.conversion import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
 from penstock.model import Items
-from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, derived, money, record
+from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, derived, money, record, row_key
 
 
 def compiled(cls: type, **expected: Any) -> RowBuilder:
@@ -364,3 +364,11 @@ def test_a_rule_of_names_that_does_not_exist_is_refused() -> None:
     """
     with pytest.raises(TypeError, match=r"@record\(members='exact'\): write 'same' or 'camel'"):
         record(members="exact")  # type: ignore[arg-type]
+
+
+def test_a_row_key_of_no_column_is_refused() -> None:
+    """
+    It would be null in every row, and no row would be delivered.
+    """
+    with pytest.raises(TypeError, match=r"row_key\(\) names no column"):
+        row_key()

@@ -216,6 +216,7 @@ class Quoted:
     cost: Decimal | None = column(member="Cost\n(USD)")
     drive: str | None = column(path="c:\\.name")
     amount: Decimal | None = money('net "a"')
+    rest: str | None = column(member="")
     exact: Decimal | None = derived(of="size", scale=-2)
 
 
@@ -226,7 +227,8 @@ def test_a_member_whose_name_json_must_escape_is_read() -> None:
     """
     drive = {"name": "d", "other": 1}
     elements = [
-        {"id": "a", 'size "l"': 7, "Cost\n(USD)": 1.5, "c:\\": drive, 'net "a"': {"value": "2.50", "currency": "EUR"}},
+        {"id": "a", 'size "l"': 7, "Cost\n(USD)": 1.5, "c:\\": drive, "": "r"}
+        | {'net "a"': {"value": "2.50", "currency": "EUR"}},
         {"id": "b", 'size "l"': "many", 'new "x"': 1},
         {"id": "c"},
         {'size "l"': 1},
@@ -234,11 +236,11 @@ def test_a_member_whose_name_json_must_escape_is_read() -> None:
 
     decoded = decode_one(compiled(Quoted, key="id"), an_array(*elements))
 
-    columns = ("size", "cost", "drive", "amount", "amount_currency", "exact")
+    columns = ("size", "cost", "drive", "amount", "amount_currency", "rest", "exact")
     assert [tuple(row[name] for name in columns) for row in written(decoded)] == [
-        (7, Decimal("1.5"), "d", Decimal("2.50"), "EUR", Decimal("0.07")),
-        (None,) * 6,
-        (None,) * 6,
+        (7, Decimal("1.5"), "d", Decimal("2.50"), "EUR", "r", Decimal("0.07")),
+        (None,) * 7,
+        (None,) * 7,
     ]
     extras = [row.get("_extra") for row in written(decoded)]
     assert extras == [{"c:\\": {"other": 1}}, {'new "x"': 1, 'size "l"': "many"}, None]

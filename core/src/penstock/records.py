@@ -200,6 +200,8 @@ def row_key(*of: str) -> Any:
     A key for records that have none: a hash of the columns ``of`` and, for equal ones, the occurrence number within
     the partition (in the provider's order).
     """
+    if not of:
+        raise TypeError('row_key() names no column; write those that identify a record: row_key("title", "clicks")')
     described = f"hash of {', '.join(of)} and the number of its occurrence in the partition"
     return _declared(None, {"hash_of": of, "added": True, "description": described})
 
@@ -316,8 +318,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         label, options = f"{cls.__name__}.{attribute.name}", dict(attribute.metadata.get(_METADATA, {}))
         amount = options.pop("money", None)
         if amount is not None:
-            member = options.get("member") or rule(attribute.name)
-            options["path"], currencies[attribute.name] = _of_money(member, amount)
+            options["path"], currencies[attribute.name] = _of_money(_member(attribute.name, options, rule), amount)
         column = _column(label, attribute.name, hints[attribute.name], options, rule)
         if defaults := _defaults(column, null, number):
             column = attrs.evolve(column, **defaults)
@@ -345,7 +346,7 @@ def _column(label: str, name: str, hint: Any, options: dict[str, Any], rule: Cal
         stated = bare.__name__ if isinstance(bare, type) else bare
         raise TypeError(f"{label}: {stated} is no column type; write {better or f'one of {names}'}")
     is_added = options.pop("added", False)
-    member, path = options.pop("member", None) or rule(name), options.pop("path", None)
+    member, path = _member(name, options, rule), options.pop("path", None)
     return Column(
         name=name,
         type=_TYPE_OF_ANNOTATION[bare],
@@ -354,6 +355,12 @@ def _column(label: str, name: str, hint: Any, options: dict[str, Any], rule: Cal
         path=_steps(path),
         **options,
     )
+
+
+def _member(name: str, options: dict[str, Any], rule: Callable[[str], str]) -> str:
+    """The member of a column, taken from its options; it may be named "". Else that of the rule of its class."""
+    member = options.pop("member", None)
+    return rule(name) if member is None else str(member)
 
 
 def _defaults(column: Column, null: tuple[str, ...], number: str) -> dict[str, Any]:
