@@ -84,7 +84,9 @@ VISITS = [{"visitId": f"v{number}", "siteId": "s9", "at": f"2026-11-20T1{number}
 SHOPS = "Shop ID,Day,Orders\n17,2026-11-20,4\n17,2026-11-21,2\n17,2026-11-22,3\n"
 NODES = [{"node": {"id": f"o{one}", "shopId": 17, "total": 2}} for one in range(4)]
 ADVERTISERS = "Date,Advertiser ID,Clicks\n2026-11-20,17,4\n2026-11-20,18,5\n2026-11-21,17,6\n"
+ESCAPED = [{"id": number, 'size "l"': 1.5, "c:\\": {"a\nb": 1}, "Cost\n(USD)": "1.25"} for number in range(3)]
 SAMPLES = {
+    "escaped": json.dumps({'the "rows"': ESCAPED}),
     "advertisers": ADVERTISERS,
     "visits": json.dumps({"visits": VISITS, "total": 4}),
     "shops": SHOPS,
@@ -122,6 +124,7 @@ MADE = {
     "own_account_csv": ("shops", "--login none --paging none --kind report --account shop_id"),
     "own_account_key": ("advertisers", "--login none --kind on_demand --account advertiser_id"),
     "own_account_node": ("nodes", "--login none --paging offset --kind snapshot --account shopId"),
+    "escaped": ("escaped", "--login none --paging none --kind snapshot"),
     "one_a_day": ("sales", "--login bearer --paging page_number --kind report"),
     "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
     "oauth_page": ("clicks", "--login oauth_client --paging page_number --kind report --account account_id"),
@@ -226,6 +229,7 @@ QUICK = (
     "own_forms",
     "one_a_day",
     "one_letter",
+    "escaped",
 )
 
 
@@ -470,6 +474,14 @@ def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.Capt
         pytest.param("new acme --sample page.html", "the sample is HTML or XML", id="html"),
         pytest.param("new acme --sample half.json", "the sample has half a character", id="half a character"),
         pytest.param("new acme --sample empty.json", "the sample has no array of objects", id="no records"),
+        *(
+            pytest.param(
+                f"new acme --sample {name}.json {' '.join([*AT, *OPEN])}",
+                "the sample has no member with a text, a number or a day",
+                id=f"nothing identifies a record, {name}",
+            )
+            for name in ("blank", "nested", "secret")
+        ),
         pytest.param("new acme --sample offers.json --base-url api.example", "expected a URL such as", id="no URL"),
         pytest.param(
             "new acme --sample offers.json --base-url https://me:s3cr3t@api.example",
@@ -521,6 +533,9 @@ def test_a_mistake_is_stated_in_a_line(
     """
     (place / "page.html").write_text("<html></html>")
     (place / "empty.json").write_text('{"items": []}')
+    (place / "blank.json").write_text('{"items": [{}, {}]}')
+    (place / "nested.json").write_text('[{"data": {"a": [1]}}]')
+    (place / "secret.json").write_text('[{"password": "hunter2"}]')
     (place / "half.json").write_text('[{"id": 1, "name": "\\ud800"}]')
 
     assert main(arguments.split()) == 2

@@ -138,6 +138,11 @@ class StreamTexts:
         link = _link(choices, record, parent)
         if link is not None:
             record = _of_child(record, link)
+        if not record.key and not record.hashed:
+            raise UsageError(
+                "the sample has no member with a text, a number or a day, and nothing else identifies a record; save "
+                "an answer whose records have some"
+            )
         if account is not None:
             record = evolve(
                 record,
