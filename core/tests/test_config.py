@@ -15,7 +15,7 @@ from penstock._config.config import Config, load
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import RawValue, variable_of
 from penstock._config.section_check import SectionContext, _refusal, _validators, check_section
-from penstock._config.target_text import findable, passwords_in, shown_target
+from penstock._config.target_text import findable, secrets_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector
@@ -728,7 +728,7 @@ def test_a_password_on_the_command_line_is_taken_masked_and_not_kept(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("text", "passwords", "shown", "kept"),
+    ("text", "secrets", "shown", "kept"),
     [
         ("postgresql://u:p%40ss@h/d", {"p%40ss", "p@ss"}, "postgresql://u:***@h/d", "postgresql://u@h/d"),
         ("postgresql://u:p@ss@h/d", {"p@ss"}, "postgresql://u:***@h/d", "postgresql://u@h/d"),
@@ -736,14 +736,29 @@ def test_a_password_on_the_command_line_is_taken_masked_and_not_kept(tmp_path: P
         ("postgresql:///d?host=/run&password=abcd", {"abcd"}, "postgresql:///d?host=/run&password=***", None),
         ("postgresql:///d?host=/run&sslpassword=abcd", {"abcd"}, "postgresql:///d?host=/run&sslpassword=***", None),
         ("host=h password=abcd", {"abcd"}, "host=h password=***", "host=h "),
+        ("x:/d?motherduck_token=abcd&a=b", {"abcd"}, "x:/d?motherduck_token=***&a=b", "x:/d?&a=b"),
+        ("x:/t --api-key 'ab cd' -v", {"ab cd", "'ab cd'"}, "x:/t --api-key *** -v", "x:/t  -v"),
+        ("x:/t --auth-token=abcd", {"abcd"}, "x:/t --auth-token=***", "x:/t "),
+        ("x:/token=7/api_key", set(), "x:/token=7/api_key", "x:/token=7/api_key"),
     ],
-    ids=["encoded", "unescaped @", "none", "parameter", "of a key file", "keywords"],
+    ids=[
+        "encoded",
+        "unescaped @",
+        "none",
+        "parameter",
+        "of a key file",
+        "keywords",
+        "query",
+        "option",
+        "option=",
+        "path",
+    ],
 )
-def test_passwords_in_targets(text: str, passwords: set[str], shown: str, kept: str | None) -> None:
+def test_secrets_in_targets(text: str, secrets: set[str], shown: str, kept: str | None) -> None:
     """
-    Every place of a password in a database's URL is known.
+    Every place of a secret is known: in a database's URL, in a query, in the options of a command.
     """
-    assert set(passwords_in(text)) == passwords
+    assert set(secrets_in(text)) == secrets
     assert shown_target(text) == shown
     assert findable(text) == (kept or "postgresql:///d?host=/run")
 

@@ -922,6 +922,7 @@ def test_a_small_file_is_created_when_it_is_committed(sink: FileSink) -> None:
     ("place", "problem"),
     [
         ("s3://bucket/days", "has a URL, which would become a directory of this name"),
+        ("days?token=abcd", "has a query, which would become a part of the name"),
         ("~nobody-here/days", "this machine has no user ~nobody-here"),
     ],
 )

@@ -12,7 +12,7 @@ from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.raw_sections import AccountSections, RawValue, Section, raw_value, read
 from penstock._config.section_check import CheckedSection, SectionContext, check_section
 from penstock._config.sink_defaults import add_sink_defaults
-from penstock._config.target_text import findable, passwords_in, shown_target
+from penstock._config.target_text import findable, secrets_in, shown_target
 from penstock._plugins.plugin_errors import sink_hint
 from penstock._plugins.registry import Registry
 from penstock._util.text import shown
@@ -134,8 +134,8 @@ class Config:
         """
         if text in self.sinks:
             return self._sink_named(text, registry)
-        for password in passwords_in(text):
-            mask_always(password)
+        for secret in secrets_in(text):
+            mask_always(secret)
         kind = self._kind_of(text, registry, named_by)
         try:
             settings = kind.parse(text)
@@ -146,9 +146,9 @@ class Config:
         if self.problems:
             raise ConfigError(self.problems)
         notices: tuple[str, ...] = ()
-        if any(passwords_in(text)):
+        if any(secrets_in(text)):
             notices = (
-                f"the password in {shown_target(text)} can be seen in the process list and in the shell's history; a "
+                f"the secret in {shown_target(text)} can be seen in the process list and in the shell's history; a "
                 'sink in the file with { env = "NAME" } keeps it out of both',
             )
         return ConfiguredSink(

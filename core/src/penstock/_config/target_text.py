@@ -1,5 +1,5 @@
 """
-The text that names a target (``jsonl:DIR``, ``postgresql://...``): passwords, and the forms shown and stored.
+The text that names a target (``jsonl:DIR``, ``postgresql://...``): its secrets, and the forms shown and stored.
 
 ``SinkKind.parse`` makes settings of the text.
 """
@@ -11,16 +11,20 @@ from urllib.parse import unquote
 
 from penstock.redact import MASK
 
-_KEYWORD_PASSWORD = re.compile(
-    r"(\b(?:(?:ssl)?password|oauth_client_secret)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE
+_NAME = r"[\w-]*(?:password|passwd|pwd|passphrase|secret|token|api[_-]?key|access[_-]?key)"
+
+# Of libpq, with spaces; of a query or of the options of a command: ``?motherduck_token=X``, ``--password X``.
+_NAMED_SECRET = re.compile(
+    rf"""(\b(?:(?:ssl)?password|oauth_client_secret)\s*=\s*|(?<=[?&;\s]){_NAME}=|(?<=\s)--{_NAME}\s+)"""
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&]+)""",
+    re.IGNORECASE,
 )
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")  # of libpq
 
 
-def passwords_in(text: str) -> Iterator[str]:
-    """Every password in the text of a target, as it stands there and decoded."""
-    for match in _KEYWORD_PASSWORD.finditer(text):
-        yield from {match[2].strip("'"), unquote(match[2])}
+def secrets_in(text: str) -> Iterator[str]:
+    """Every secret in the text of a target, as it stands there and decoded."""
+    for match in _NAMED_SECRET.finditer(text):
+        yield from {match[2].strip("'\""), unquote(match[2])}
     userinfo = _userinfo(text)
     if userinfo and ":" in userinfo:
         password = userinfo.partition(":")[2]
@@ -28,8 +32,8 @@ def passwords_in(text: str) -> Iterator[str]:
 
 
 def shown_target(text: str) -> str:
-    """The text of a target with ``***`` for every password."""
-    shown = _KEYWORD_PASSWORD.sub(rf"\1{MASK}", text)
+    """The text of a target with ``***`` for every secret."""
+    shown = _NAMED_SECRET.sub(rf"\1{MASK}", text)
     userinfo = _userinfo(text)
     if userinfo and ":" in userinfo:
         shown = shown.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}:{MASK}@", 1)
@@ -46,12 +50,12 @@ def _userinfo(text: str) -> str:
 
 
 def findable(text: str) -> str:
-    """The text of a target without its password and with an absolute path, so that it can be found again later."""
+    """The text of a target without its secrets and with an absolute path, so that it can be found again later."""
     if "://" in text:
         userinfo = _userinfo(text)
         bare = text.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}@", 1) if userinfo else text
         place, _, query = bare.partition("?")
-        pairs = [pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() not in _SECRETS]
+        pairs = [pair for pair in query.split("&") if pair and not re.match(f"{_NAME}=", pair, re.IGNORECASE)]
         return f"{place}?{'&'.join(pairs)}" if pairs else place
-    scheme, colon, path = _KEYWORD_PASSWORD.sub("", text).partition(":")
+    scheme, colon, path = _NAMED_SECRET.sub("", text).partition(":")
     return f"{scheme}:{Path(path).absolute()}" if colon and path else f"{scheme}{colon}{path}"

@@ -1,7 +1,7 @@
 """
 The targets used from a configuration, so that ``plan``, ``status`` and ``rejected`` find them without ``--to``.
 
-They are in a JSON file beside the configuration, ``.penstock/targets.json``, without passwords. A run continues
+They are in a JSON file beside the configuration, ``.penstock/targets.json``, without secrets. A run continues
 without the file if it cannot be written.
 """
 

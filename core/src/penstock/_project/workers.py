@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._config.target_text import passwords_in
+from penstock._config.target_text import secrets_in
 from penstock._plan.division import MAX_SHARDS, Division, Unit, divide, max_shards, unit_of_partition
 from penstock._plan.job import Job
 from penstock._project.jobs import Selection, jobs_for, plan_of
@@ -132,9 +132,9 @@ def _check_workers_can_read(setup: Setup, selection: Selection, engine: Engine) 
     _modules(setup)
     if not (selection.to is None or isinstance(selection.to, str)):
         raise UsageError("workers open the target by themselves: name a sink, as --to takes it, in place of an object")
-    if not engine.is_local and selection.to is not None and any(passwords_in(selection.to)):
+    if not engine.is_local and selection.to is not None and any(secrets_in(selection.to)):
         raise UsageError(
-            "the password of --to would be sent to the workers. Name a sink of the configuration, whose dsn each "
+            "the secret in --to would be sent to the workers. Name a sink of the configuration, whose secrets each "
             'worker reads by itself: dsn = { env = "NAME" }'
         )
 

@@ -2,6 +2,7 @@
 Settings that several sinks have, and the path in the text of ``--to``.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ def path_of(text: str, place: str = "DIR") -> Path:
         raise UsageError(f"{text!r} names no place: write {scheme}:{place}, such as {scheme}:data")
     if "://" in path:
         raise UsageError(f"{text!r} has a URL, which would become a directory of this name; write {scheme}:{place}")
+    if re.search(r"\?\w+=", path):
+        raise UsageError(f"{text!r} has a query, which would become a part of the name; write {scheme}:{place}")
     try:
         return Path(path).expanduser()
     except RuntimeError:
