@@ -640,7 +640,7 @@ def test_a_job_begun_in_test_is_not_gone_on_with_in_prod(sensis: Bench) -> None:
     name = sensis.write("e.jsonl", [event(n) for n in range(3)])
     code, _, output = sensis.act("sensis", "report_event", "--from", name)
     assert (code, len(sensis.app.events)) == (1, 2)
-    assert "; 1 row was not sent, --resume sends it" in output
+    assert ". 1 row was not sent: --resume sends it" in output
     sensis.app.quota = 100
     sensis.configure("sensis", environment="prod")
 

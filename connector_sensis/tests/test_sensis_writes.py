@@ -77,6 +77,7 @@ def test_a_long_wait_ends_the_job(sensis: Bench) -> None:
     assert (code, statuses(receipts)) == (4, ["done", "done", "refused", "refused"])
     assert "daily quota used up" in output
     assert "longer than throttle_wait_s" in output
+    assert ". The rest waits until then. 2 rows were not sent: --resume sends them\n" in output
     assert len(sensis.server.requests) == 3
 
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")

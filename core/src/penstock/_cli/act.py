@@ -22,7 +22,7 @@ from penstock._util.clock import Clock
 from penstock.actions import Action, Field
 from penstock.commands.process import discard_output, only_data_on_stdout, standard_output
 from penstock.connector import Connector
-from penstock.errors import SinkError, StoppedError
+from penstock.errors import SinkError, StoppedError, sentences
 from penstock.events import Event
 from penstock.model import Receipt
 from penstock.names import counted
@@ -235,13 +235,13 @@ def _sum_up(session: Session, source: str, action: str, result: ActResult) -> No
     if result.error is not None:
         left = ""
         if result.not_sent == 1:
-            left = "; 1 row was not sent, --resume sends it"
+            left = "1 row was not sent: --resume sends it"
         elif result.not_sent:
-            left = f"; {result.not_sent} rows were not sent, --resume sends them"
+            left = f"{result.not_sent} rows were not sent: --resume sends them"
         why = str(result.error)
         if result.exit_code == StoppedError.exit_code:  # a write continues with --resume, not with the next run
-            why, left = "interrupted", "; --resume sends the rest"
-        session.say(f"error: {why}{left}", event="error", exit_code=result.exit_code)
+            why, left = "interrupted", "--resume sends the rest"
+        session.say(f"error: {sentences(why, left)}", event="error", exit_code=result.exit_code)
     if session.quiet:
         return
     session.say(

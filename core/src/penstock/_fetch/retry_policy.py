@@ -115,7 +115,7 @@ def parked(error: ProviderError, seconds: float, policy: RetryPolicy, response: 
         sentences(
             f"no request before {until:%Y-%m-%d %H:%M:%S} UTC, a wait longer than throttle_wait_s "
             f"({policy.throttle_wait_s:g} s): {error.seen}",
-            "A run after that time goes on.",
+            "The rest waits until then.",
         ),
         until,
     ).at(request=error.request)
