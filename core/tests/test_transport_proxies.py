@@ -83,6 +83,17 @@ def test_proxy_of_the_environment(
     assert server.requests[-1].target == "/here"
 
 
+@pytest.mark.parametrize("proxy", ["http://proxy:99999", "proxy:port", "http://:3128", "http://[::1"])
+def test_a_proxy_of_the_environment_that_is_no_url(make: Make, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """
+    The message names the variable, and no failure of the provider.
+    """
+    monkeypatch.setenv("https_proxy", proxy)
+
+    with pytest.raises(ConfigError, match=r"is no URL such as .* HTTPS_PROXY, or ALL_PROXY, in the environment"):
+        make(base_origin="https://api.example.com")(Request(url="https://api.example.com"))
+
+
 def test_proxy_that_cannot_be_used(server: Server, make: Make) -> None:
     """
     An unknown kind of proxy is a mistake in the configuration; a proxy that refuses to connect is named as such.

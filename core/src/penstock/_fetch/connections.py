@@ -21,13 +21,14 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from attrs import define, field
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util import make_headers, parse_url
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, make_headers, parse_url
 
 from penstock._fetch.body import NotWholeError
 from penstock._fetch.deadlines import current
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
-from penstock.redact import mask_always
+from penstock.redact import mask_always, shown_url
 
 _SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 
@@ -91,7 +92,7 @@ class Connections:
         if proxy is None:
             manager = urllib3.PoolManager(**options)
         else:
-            at = parse_url(proxy)
+            at = _address_of(proxy, scheme)
             if at.scheme not in ("http", "https"):
                 return _socks_manager(proxy, options)
             if at.scheme == "https":
@@ -123,6 +124,20 @@ class Connections:
         return context
 
 
+def _address_of(proxy: str, scheme: str) -> Url:
+    """The parts of the URL of a proxy for this scheme. Raises ConfigError; only one of the environment may be wrong."""
+    try:
+        address = parse_url(proxy)
+    except LocationParseError:
+        address = Url()
+    if not address.host:
+        raise ConfigError(
+            f"the proxy {shown_url(proxy)!r} is no URL such as http://proxy.example.com:3128. Correct "
+            f"{scheme.upper()}_PROXY, or ALL_PROXY, in the environment."
+        )
+    return address
+
+
 def _socks_manager(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
     """Connections through a SOCKS proxy; ConfigError without the library for it."""
     scheme = urlsplit(proxy).scheme
@@ -149,7 +164,10 @@ def _socks_manager(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
 
 def _mask_password(proxy: str | None) -> None:
     """Register a proxy's password as a secret."""
-    password = urlsplit(proxy if "://" in proxy else f"//{proxy}").password if proxy else None
+    try:
+        password = urlsplit(proxy if "://" in proxy else f"//{proxy}").password if proxy else None
+    except ValueError:  # no URL: refused where a proxy is needed
+        return
     if password:
         mask_always(password)
         mask_always(unquote(password))
