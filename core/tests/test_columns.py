@@ -366,6 +366,29 @@ def test_a_rule_of_names_that_does_not_exist_is_refused() -> None:
         record(members="exact")  # type: ignore[arg-type]
 
 
+def test_one_text_in_place_of_several_is_that_text() -> None:
+    """
+    Not its letters: ``N`` and ``A`` are no nulls, and the path is hidden.
+    """
+
+    @record(null="N/A")
+    class Lead:
+        id: str
+        size: int | None
+        active: bool | None = column(true="Y", false="no", null="--")
+        data: Json = column(hidden="token")
+
+    decoded = read(
+        Lead,
+        {"id": "a", "size": "N/A", "active": "no", "data": {"token": "t", "o": 1}},
+        {"id": "b", "size": "N", "active": "-"},
+    )
+
+    assert [(row.size, row.active) for row in decoded.batch.rows] == [(None, False), (None, None)]
+    assert json.loads(msgspec.json.encode(decoded.batch.rows[0].data)) == {"o": 1}
+    assert extras(decoded) == [None, {"size": "N", "active": "-"}]
+
+
 def test_a_row_key_of_no_column_is_refused() -> None:
     """
     It would be null in every row, and no row would be delivered.

@@ -3,6 +3,7 @@ What a stream takes from its record class, its settings and its templates.
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -238,3 +239,32 @@ def test_a_value_with_braces_is_not_filled_again():
     A template is filled once: braces in a value stay as they are.
     """
     assert fill("{a}-{b}", {"a": "{b}", "b": True}) == "{b}-true"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Request(url="https://shop.example/x", params={"id": "1"}),
+        lambda: Request(url="https://shop.example/x", headers={"id": "1"}),
+        lambda: Request(url="https://shop.example/x", headers=("id",)),
+        lambda: Request.json("POST", "https://shop.example/x", {}, headers={"id": "1"}),
+        lambda: Request(url="https://shop.example/x").with_headers({"id": "1", "of": "2"}),
+        lambda: Request(url="https://shop.example/x").with_headers("id"),
+    ],
+    ids=["params", "headers", "a name", "json", "with_headers", "with a name"],
+)
+def test_pairs_of_a_request_are_pairs(make: Callable[[], Request]) -> None:
+    """
+    A mapping, or a name of two letters, would be sent as other pairs.
+    """
+    with pytest.raises(TypeError, match=r"expected a pair of name and value; a mapping has \.items\(\)"):
+        make()
+
+
+def test_one_masked_name_is_masked() -> None:
+    """
+    It is no set of letters.
+    """
+    request = Request(url="https://shop.example/x", params=(("key", "s3cr3t"),), masked="key")
+
+    assert str(request) == "GET https://shop.example/x?key=***"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from attrs import Factory, field, frozen
 
 from penstock.model import Receipt, Response
+from penstock.names import as_names
 from penstock.protocols import StatusRule, Verdict, check_statuses
 
 Place = Literal["path", "query", "header", "body", "whole_body"]
@@ -42,8 +43,8 @@ class Field:
     type: FieldType = "text"
     required: bool = False
     repeated: bool = False
-    choices: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
+    choices: tuple[str, ...] = field(default=(), converter=as_names)
+    aliases: tuple[str, ...] = field(default=(), converter=as_names)
     description: str = ""
 
 

@@ -218,7 +218,7 @@ class Stream:
     extra_columns: Callable[[Any], Sequence[Column]] | None = None
 
     on_by_default: bool = True
-    required_settings: tuple[str, ...] = ()
+    required_settings: tuple[str, ...] = field(default=(), converter=as_names)
     not_built: str = ""
 
     account: str | None = field(default=_of_record("account"))

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 import msgspec
 from attrs import evolve, field, frozen
 
+from penstock.names import as_names
 from penstock.redact import MASK, Secret, clip, mask
 
 Kind = Literal["report", "changes", "snapshot"]
@@ -41,16 +42,19 @@ def _quoted(text: str) -> str:
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    pairs = tuple(pairs)
-    for name, value in pairs:
+    checked: tuple[Any, ...] = (pairs,) if isinstance(pairs, Mapping) else tuple(pairs)
+    for pair in checked:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"found {type(pair).__name__}, expected a pair of name and value; a mapping has .items()")
+        name, value = pair
         if not isinstance(value, str):
             write = "secret.reveal(), in an authenticator" if isinstance(value, Secret) else f'"{value}"'
             raise TypeError(f"the value of {name} is {type(value).__name__}, and no text; write {write}")
-    return pairs
+    return checked
 
 
-def _names(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(names)
+def _names(names: str | Iterable[str]) -> frozenset[str]:
+    return frozenset(as_names(names))
 
 
 _LOOKED_AT = 1 << 16  # bytes of a body that are searched for a message: it may begin with much whitespace
@@ -244,6 +248,7 @@ class Request:
 
     def with_headers(self, *headers: tuple[str, str]) -> "Request":
         """The same request with these headers, each in place of one of its name."""
+        headers = _pairs(headers)
         names = {name.lower() for name, _ in headers}
         others = tuple(pair for pair in self.headers if pair[0].lower() not in names)
         return evolve(self, headers=(*others, *headers))

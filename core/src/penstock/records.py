@@ -24,7 +24,9 @@ from decimal import Decimal
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
+
+from penstock.names import as_names
 
 Json = Any
 """A nested object or array (or a member of changing type), kept as the provider sent it."""
@@ -64,9 +66,11 @@ class Column:
     zone: Zone = "aware"  # of a datetime: whether the provider states one
     format: str = ""  # of a date or time: how the provider writes it (see column()); one in ISO form is read too
     path: tuple[str, ...] = ()  # of a nested value: the members that lead to it; ``member`` is then their dotted form
-    null: tuple[str, ...] = ()  # texts that mean null, besides a blank one
-    true: tuple[str, ...] = ()  # texts that mean true or false, in any case, besides "true", "false", "1", "0"
-    false: tuple[str, ...] = ()
+    # texts that mean null, besides a blank one
+    null: tuple[str, ...] = field(default=(), converter=as_names)
+    # texts that mean true or false, in any case, besides "true", "false", "1", "0"
+    true: tuple[str, ...] = field(default=(), converter=as_names)
+    false: tuple[str, ...] = field(default=(), converter=as_names)
     number: str = ""  # how the provider writes numbers in text: one of NUMBER_FORMATS
     unit_of: str = ""  # the column that holds the unit of this one, row by row (the currency of an amount)
     derived_of: str | None = None  # the column whose number this one holds, shifted by ``scale`` decimal places
@@ -74,8 +78,10 @@ class Column:
     whole: str = ""  # the unit that ``derived_of`` counts in whole numbers ("cents"); "": fractions are accepted
     expected: bool = False  # whether a null or blank ``derived_of`` counts as a value that was not read
     hash_of: tuple[str, ...] = ()  # the columns a row key is made of
-    hidden: tuple[str, ...] = ()  # nested paths ("advertiser.email", "*.value") that are never delivered
-    hidden_personal: tuple[str, ...] = ()  # nested paths left out when include_personal is false
+    # nested paths ("advertiser.email", "*.value") that are never delivered
+    hidden: tuple[str, ...] = field(default=(), converter=as_names)
+    # nested paths left out when include_personal is false
+    hidden_personal: tuple[str, ...] = field(default=(), converter=as_names)
     decimal_scale: int | None = None  # of a decimal: digits after the point where a format fixes them (Arrow, Parquet)
 
     @property
